@@ -1,0 +1,7 @@
+"""python -m conveyorguard"""
+
+import sys
+
+from conveyorguard.cli import main
+
+sys.exit(main())

@@ -1,0 +1,144 @@
+"""`python -m conveyorguard <verb> [overrides]`, and the entry of train.py."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import hydra
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from conveyorguard.config import check, config_dir
+from conveyorguard.errors import ConfigError, ConveyorGuardError
+
+USAGE = """\
+usage: python -m conveyorguard <verb> [arguments] [overrides]
+
+verbs
+  simulate OUT    write simulated recordings as archives in the layout of AI Hub #71802
+                    simulate plant data.sessions=12 data.seed=3 data.archive=zip|folder
+  prepare         build the frame store of a data set and say what was left out, and why
+                    prepare data=aihub data.root=PATH
+  train           the same as train.py: prepare, fit, test, report
+                    train modality=sensor film=false
+                    train -m modality=sensor,image,both film=true,false
+  report RUN      draw RUN/report.html again from the files of the run directory
+
+`python -m conveyorguard <verb> --help` says more. Overrides are Hydra's: key=value, e.g. window.stride=5 trainer.max_epochs=3.
+"""
+
+
+def train_main() -> None:
+    """Hydra's command line of a training: one job, or with -m many."""
+    hydra.main(config_path=str(config_dir()), config_name="train")(_train)()
+
+
+def _train(cfg: DictConfig) -> float:
+    from conveyorguard.training.job import train
+
+    job = HydraConfig.get()
+    folder = Path(job.runtime.output_dir)
+    try:
+        value = train(cfg, folder, list(job.overrides.task))
+    except ConveyorGuardError as error:
+        with suppress(OSError):
+            folder.rmdir()  # only if nothing was written
+        if job.mode is RunMode.MULTIRUN:
+            raise
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        sys.exit(2)
+    print(folder)
+    return value
+
+
+def _compose(overrides: list[str]) -> DictConfig:
+    """The config of a verb that is not a Hydra job."""
+    with initialize_config_dir(str(config_dir()), version_base=None):
+        try:
+            return compose("train", overrides)
+        except (HydraException, OmegaConfBaseException) as error:
+            raise ConfigError(str(error)) from error
+
+
+def _simulate(arguments: list[str]) -> None:
+    """simulate OUT [data.sessions=72] [data.seed=0] [data.archive=zip|folder]
+
+    Write simulated recordings into the new folder OUT as AI Hub #71802 archives: zips, or folders of the same files.
+    Read them with `python train.py data=aihub data.root=OUT`.
+    """
+    from conveyorguard.data.schema import Schema
+    from conveyorguard.data.simulate import write
+    from omegaconf import OmegaConf
+
+    out, overrides = _one_path(arguments, "simulate OUT")
+    cfg = _compose(["data=simulated", *overrides])
+    schema = Schema.from_config(OmegaConf.to_container(cfg.data.schema, resolve=True))  # type: ignore[arg-type]
+    count = write(out, schema, cfg.data.sessions, cfg.data.seed, cfg.data.archive)
+    print(f"{count} sessions; train on them with: python train.py data=aihub data.root={out}")
+    print(out)
+
+
+def _prepare(arguments: list[str]) -> None:
+    """prepare [data=simulated|aihub] [data.root=PATH] [data.strict=true] [data.thermal.reduce=mean_max|stride]
+
+    Build the frame store (once; a second call finds it), and say how much there is and what was left out or repaired.
+    """
+    from conveyorguard.training.job import load_store
+
+    cfg = _compose(arguments)
+    check(cfg)
+    store = load_store(cfg)
+    print(store.summary())
+    print(store.path)
+
+
+def _report(arguments: list[str]) -> None:
+    """report RUN
+
+    Draw RUN/report.html again. It reads the run directory alone: no data and no model are needed.
+    """
+    from conveyorguard.reporting.report import write_report
+
+    folder, _ = _one_path(arguments, "report RUN")
+    print(write_report(folder))
+
+
+def _one_path(arguments: list[str], usage: str) -> tuple[Path, list[str]]:
+    paths = [a for a in arguments if "=" not in a]
+    if len(paths) != 1:
+        raise ConfigError(f"usage: python -m conveyorguard {usage} [overrides]; found {' '.join(arguments) or 'nothing'}")
+    return Path(paths[0]), [a for a in arguments if "=" in a]
+
+
+VERBS: dict[str, Callable[[list[str]], None]] = {"simulate": _simulate, "prepare": _prepare, "report": _report}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a verb; returns the exit status."""
+    verb, *rest = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    if verb in ("--help", "-h", "help"):
+        print(USAGE)
+        return 0
+    if verb == "train":
+        sys.argv = [f"{sys.argv[0]} train", *rest]
+        train_main()
+        return 0
+    if verb not in VERBS:
+        print(f"unknown verb '{verb}'\n\n{USAGE}", file=sys.stderr)
+        return 2
+    if {"--help", "-h"} & set(rest):
+        print("python -m conveyorguard " + (VERBS[verb].__doc__ or "").replace("\n    ", "\n"))
+        return 0
+    try:
+        VERBS[verb](rest)
+    except ConveyorGuardError as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return 2
+    return 0

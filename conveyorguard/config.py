@@ -1,0 +1,173 @@
+"""The config: where it lies, what it may build, and every error in it at once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from conveyorguard.data.windows import WindowSettings
+from conveyorguard.errors import ConfigError
+from conveyorguard.evaluation.metrics import OBJECTIVES
+
+# What a config may build. It is held here, never in a config; another package's classes are admitted by the environment:
+#   CONVEYORGUARD_WHITELIST="mypackage.models.*,mypackage.readers.*"
+WHITELIST = (
+    "conveyorguard.data.archive.sessions",
+    "conveyorguard.data.simulate.sessions",
+    "conveyorguard.data.scaling.ScalingSettings",
+    "conveyorguard.models.fusion.Fusion",
+    "conveyorguard.models.cnn_transformer.CNNTransformer",
+    "conveyorguard.training.loss.WindowLoss",
+    "conveyorguard.training.loggers.WandbLogger",
+    "pytorch_lightning.Trainer",
+    "pytorch_lightning.loggers.CSVLogger",
+    "pytorch_lightning.loggers.TensorBoardLogger",
+    "pytorch_lightning.loggers.MLFlowLogger",
+    "pytorch_lightning.loggers.WandbLogger",
+    "torch.optim.Adam",
+    "torch.optim.AdamW",
+    "torch.optim.SGD",
+)
+PACKAGE = Path(__file__).parent
+
+
+def config_dir() -> Path:
+    """The folder of the yaml files: `conf` of the checkout, or its copy in the installed package."""
+    checkout = PACKAGE.parent / "conf"
+    return checkout if (checkout / "train.yaml").exists() else PACKAGE / "conf"
+
+
+def whitelist() -> list[str]:
+    """What a config may build: `WHITELIST` and what CONVEYORGUARD_WHITELIST adds."""
+    return [*WHITELIST, *filter(None, (name.strip() for name in os.environ.get("CONVEYORGUARD_WHITELIST", "").split(",")))]
+
+
+def build(node: DictConfig, **arguments: Any) -> Any:
+    """Instantiate a config node, if its target is on the whitelist.
+
+    Raises:
+        ConfigError: the target may not be built, does not exist, or does not take these settings.
+    """
+    try:
+        return instantiate(node, _execution_whitelist_=whitelist(), **arguments)
+    except InstantiationException as error:
+        target = node.get("_target_", "?")
+        hint = "" if target in WHITELIST else (
+            "\n  A config may build only what the whitelist allows. If you trust it, set the environment variable "
+            f"CONVEYORGUARD_WHITELIST={target}")  # fmt: skip
+        raise ConfigError(f"cannot build {target}: {_first_line(error)}{hint}") from error
+
+
+def _first_line(error: BaseException) -> str:
+    cause = error.__cause__ or error
+    return str(cause).strip().splitlines()[0] if str(cause).strip() else type(cause).__name__
+
+
+def run_folder(ckpt_path: str | None, otherwise: str) -> str:
+    """The run directory: that of the checkpoint to resume, else a new one."""
+    if not ckpt_path or ckpt_path == "None":
+        return otherwise
+    return str(Path(ckpt_path).resolve().parent.parent)
+
+
+def register_resolvers() -> None:
+    """Functions that the yaml files use."""
+    OmegaConf.register_resolver("run_folder", run_folder, replace=True)
+    OmegaConf.register_resolver("frames", lambda frames, size: size if frames == "all" else frames, replace=True)
+
+
+register_resolvers()
+
+
+def check(cfg: DictConfig) -> None:
+    """Refuse a config that cannot work, before anything runs.
+
+    Raises:
+        ConfigError: with every error found, each with what to write instead.
+    """
+    problems = [
+        *WindowSettings(**cfg.window).problems(),
+        *_choice_problems(cfg),
+        *_number_problems(cfg),
+        *_trainer_problems(cfg.trainer),
+    ]
+    if problems:
+        raise ConfigError("the config cannot work:\n" + "\n".join(f"  - {problem}" for problem in problems))
+
+
+def _choice_problems(cfg: DictConfig) -> list[str]:
+    found = []
+    if OmegaConf.is_missing(cfg.data, "root"):
+        found.append("data.root is not set: add data.root=PATH, the folder with your copy of the data")
+    if not isinstance(cfg.film, bool):
+        found.append(f"film={cfg.film}: true or false")
+    if not isinstance(cfg.test, bool):
+        found.append(f"test={cfg.test}: true or false")
+    if cfg.objective not in OBJECTIVES:
+        found.append(f"objective={cfg.objective}: one of {', '.join(OBJECTIVES)}")
+    if cfg.ckpt_path and not Path(cfg.ckpt_path).is_file():
+        found.append(f"ckpt_path={cfg.ckpt_path}: no such file; give RUN/checkpoints/last.ckpt")
+    if cfg.data.schema.thermal and cfg.data.thermal.reduce not in ("mean_max", "stride"):
+        found.append(f"data.thermal.reduce={cfg.data.thermal.reduce}: mean_max or stride")
+    model = cfg.model
+    if "num_heads" in model and model.embed_dim % model.num_heads:
+        found.append(f"model.num_heads={model.num_heads} does not divide model.embed_dim={model.embed_dim}")
+    return found
+
+
+def _number_problems(cfg: DictConfig) -> list[str]:
+    least: dict[str, tuple[Callable[[DictConfig], Any], float]] = {
+        "batch_size": (lambda c: c.batch_size, 1),
+        "patience": (lambda c: c.patience, 1),
+        "seed": (lambda c: c.seed, 0),
+        "split.seed": (lambda c: c.split.seed, 0),
+        "trainer.max_epochs": (lambda c: c.trainer.max_epochs, 1),
+    }
+    found = []
+    for name, (get, minimum) in least.items():
+        value = get(cfg)
+        if not isinstance(value, int) or value < minimum:
+            found.append(f"{name}={value}: a whole number, {minimum} or more")
+    return found
+
+
+def _trainer_problems(trainer: DictConfig) -> list[str]:
+    """Devices that are not there are refused here, not by a stack trace after the data are prepared."""
+    accelerator, devices = trainer.get("accelerator", "auto"), trainer.get("devices", "auto")
+    gpus = torch.cuda.device_count()
+    wanted = devices if isinstance(devices, int) else 1
+    if accelerator in ("gpu", "cuda") and gpus < wanted:
+        name = "trainer=ddp_2xT4" if wanted > 1 else "trainer=gpu"
+        instead = "trainer=gpu" if gpus else "trainer=cpu, or trainer=ddp_cpu for two processes"
+        return [f"{name} needs {wanted} CUDA device{'s' if wanted > 1 else ''}, this machine has {gpus}: use {instead}"]
+    if accelerator not in ("auto", "cpu", "gpu", "cuda", "mps"):
+        return [f"trainer.accelerator={accelerator}: auto, cpu, gpu or mps"]
+    return []
+
+
+def merge_saved(saved: DictConfig, overrides: list[str]) -> DictConfig:
+    """A saved config with value overrides.
+
+    Raises:
+        ConfigError: an override names a config group (the saved config is whole, a group cannot be exchanged) or a key
+            that is not there.
+    """
+    groups = {path.name for path in config_dir().iterdir() if path.is_dir()}
+    merged = saved.copy()
+    OmegaConf.set_struct(merged, True)
+    for override in overrides:
+        key, _, text = override.lstrip("+").partition("=")
+        if key in groups and OmegaConf.is_config(OmegaConf.select(saved, key)):
+            raise ConfigError(f"{override}: a saved config takes values only; start a new run to change the group '{key}'")
+        try:
+            OmegaConf.update(merged, key, OmegaConf.create(f"v: {text}")["v"])
+        except Exception as error:
+            raise ConfigError(f"{override}: {_first_line(error)}") from error
+    return merged

@@ -1,0 +1,146 @@
+"""Batches: the session-split windows of a store, cut out by index when they are needed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from conveyorguard.data.splits import Split
+from conveyorguard.data.store import ENVIRONMENT_REPAIRED, SENSORS_REPAIRED, THERMAL_REPAIRED, Store
+from conveyorguard.data.windows import WindowSettings
+
+Batch = dict[str, Tensor]
+
+
+class WindowDataset(Dataset):
+    """Windows of a store as batches.
+
+    A batch has, as far as `inputs` asks for them, sensors (B, T, C), thermal (B, Tf, channels, rows, columns),
+    thermal_stats (B, T, 6) and environment (B, T, E), in raw units; mask (B, T, 3) True where sensors, thermal frame and
+    environment were measured rather than repaired; and index (B,), window (B,) and second (B, T), the targets.
+    """
+
+    def __init__(self, store: Store, windows: pd.DataFrame, settings: WindowSettings, inputs: list[str]):
+        self.store, self.settings, self.inputs = store, settings, inputs
+        self.rows = windows["row"].to_numpy()
+        self.labels = torch.from_numpy(windows["label"].to_numpy(np.int64, copy=True))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Batch:
+        return {name: value[0] for name, value in self.__getitems__([index]).items()}
+
+    def __getitems__(self, indices: list[int]) -> Batch:
+        """A whole batch at once."""
+        index = np.asarray(indices)
+        first = self.rows[index]
+        seconds = first[:, None] + np.arange(self.settings.size)
+        quality = self.store.frames["quality"].to_numpy()[seconds]
+        flags = (SENSORS_REPAIRED, THERMAL_REPAIRED, ENVIRONMENT_REPAIRED)
+        batch = {
+            "index": torch.from_numpy(index),
+            "mask": torch.from_numpy(np.stack([quality & flag == 0 for flag in flags], axis=-1)),
+            "window": self.labels[index],
+            "second": torch.from_numpy(self.store.frames["state"].to_numpy()[seconds].astype(np.int64)),
+        }
+        if "sensors" in self.inputs:
+            batch["sensors"] = torch.from_numpy(self.store.sensors[seconds])
+        if "environment" in self.inputs:
+            batch["environment"] = torch.from_numpy(self.store.environment[seconds])
+        if "thermal" in self.inputs:
+            frames = first[:, None] + self.settings.thermal_seconds
+            assert self.store.thermal is not None
+            batch["thermal"] = torch.from_numpy(self.store.thermal[frames])
+            batch["thermal_stats"] = torch.from_numpy(self.store.thermal_statistics[seconds])
+        return batch
+
+
+class BatchSampler(Sampler):
+    """Batches of window numbers: shuffled from (seed, epoch), so that a resumed run sees what an uninterrupted one would.
+
+    Under DDP a global batch is dealt to the processes. Validation is padded by repeating windows so that every process
+    makes the same number of steps; the module drops the repetitions by `index`.
+    """
+
+    def __init__(self, size: int, batch_size: int, seed: int | None, rank: int = 0, world: int = 1):
+        self.size, self.batch_size, self.seed, self.rank, self.world = size, batch_size, seed, rank, world
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return -(-self.size // self.batch_size)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        order = np.arange(self.size)
+        if self.seed is not None:
+            order = np.random.default_rng([self.seed, self.epoch]).permutation(self.size)
+        for start in range(0, self.size, self.batch_size):
+            batch = order[start : start + self.batch_size]
+            if len(batch) % self.world:
+                batch = np.concatenate([batch, order[: -len(batch) % self.world]])
+            yield batch[self.rank :: self.world].tolist()
+
+
+def whole(batch: Batch) -> Batch:
+    """Collate: the dataset has made the batch already."""
+    return batch
+
+
+@dataclass
+class Windows:
+    """The windows of a run with their part of the split."""
+
+    store: Store
+    frame: pd.DataFrame
+    split: Split
+    settings: WindowSettings
+
+    def part(self, name: str) -> pd.DataFrame:
+        """Windows of train, val or test, in the order of the store."""
+        return self.frame[self.frame["part"] == name].reset_index(drop=True)
+
+    def class_counts(self) -> np.ndarray:
+        """Train windows per state."""
+        return np.bincount(self.part("train")["label"], minlength=len(self.store.schema.states))
+
+
+class WindowDataModule(pl.LightningDataModule):
+    """The session-split windows as loaders.
+
+    Args:
+        batch_size: of all processes together.
+        inputs: what the model is given: sensors, thermal, environment.
+    """
+
+    def __init__(self, data: Windows, batch_size: int, inputs: list[str], seed: int):
+        super().__init__()
+        self.data, self.batch_size, self.inputs, self.seed = data, batch_size, inputs, seed
+
+    def dataset(self, part: str) -> WindowDataset:
+        return WindowDataset(self.data.store, self.data.part(part), self.data.settings, self.inputs)
+
+    def _loader(self, part: str, seed: int | None) -> DataLoader:
+        dataset = self.dataset(part)
+        trainer = self.trainer
+        rank, world = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
+        sampler = BatchSampler(len(dataset), self.batch_size, seed, rank, world)
+        if trainer and seed is not None:
+            sampler.set_epoch(trainer.current_epoch)
+        pin = bool(trainer) and torch.cuda.is_available()
+        return DataLoader(dataset, batch_sampler=sampler, collate_fn=whole, pin_memory=pin)
+
+    def train_dataloader(self) -> DataLoader:
+        return self._loader("train", self.seed)
+
+    def val_dataloader(self) -> DataLoader:
+        return self._loader("val", None)

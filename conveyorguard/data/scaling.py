@@ -1,0 +1,98 @@
+"""Scaling, as a module: fitted on numpy, kept in the checkpoint, part of every exported graph."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from conveyorguard.data.schema import Channel, Schema
+from conveyorguard.data.store import Store
+
+SMALLEST = 1e-2  # of a log channel, in its unit
+
+
+@dataclass(frozen=True)
+class ScalingSettings:
+    """How inputs become numbers near 0..1.
+
+    channels: 'robust' (median and interquartile range) or 'percentile' (1st to 99th percentile to 0..1).
+    log: take the logarithm of channels whose schema says so.
+    clip: cut off outside 0..1 (percentile only).
+    fit_on: 'train' sessions, or 'all' (the seed's, which sees the test sessions).
+    thermal: 'absolute' degC on the schema's fixed range, or 'frame' (min-max of each frame, which erases degC).
+    """
+
+    name: str = "robust"
+    channels: str = "robust"
+    log: bool = True
+    clip: bool = False
+    fit_on: str = "train"
+    thermal: str = "absolute"
+
+
+class Scaling(nn.Module):
+    """Scales a batch in raw units. Buffers are the fitted values, so they travel with the model's state."""
+
+    def __init__(self, schema: Schema, settings: ScalingSettings):
+        super().__init__()
+        self.settings = settings
+        self.groups = {"sensors": schema.channels, "environment": schema.environment}
+        for group, channels in self.groups.items():
+            self.register_buffer(f"{group}_log", torch.tensor([settings.log and c.scaling == "log" for c in channels.values()]))
+            self.register_buffer(f"{group}_center", torch.zeros(len(channels)))
+            self.register_buffer(f"{group}_scale", torch.ones(len(channels)))
+        low, high = schema.thermal.range if schema.thermal else (0.0, 1.0)
+        rows, columns = schema.thermal.shape if schema.thermal else (1, 1)
+        # max, p99, mean, sd, x and y of the maximum
+        self.register_buffer("statistics_center", torch.tensor([low, low, low, 0.0, 0.0, 0.0]))
+        self.register_buffer("statistics_scale", torch.tensor([high - low] * 4 + [columns, rows], dtype=torch.float32))
+        self.low, self.width = float(low), float(high - low)
+
+    def fit(self, store: Store, rows: np.ndarray) -> Scaling:
+        """Fit on the given rows of the store (True where used)."""
+        for group, channels in self.groups.items():
+            values = getattr(store, group)[rows].astype(np.float64)
+            for i, channel in enumerate(channels.values()):
+                center, scale = self._fit_channel(values[:, i], channel)
+                getattr(self, f"{group}_center")[i] = center
+                getattr(self, f"{group}_scale")[i] = scale
+        return self
+
+    def _fit_channel(self, values: np.ndarray, channel: Channel) -> tuple[float, float]:
+        values = values[np.isfinite(values)]
+        if not len(values):  # a channel nobody measured: scaled as it is
+            return 0.0, 1.0
+        if self.settings.log and channel.scaling == "log":
+            values = np.log(np.maximum(values, SMALLEST))
+        if self.settings.channels == "percentile":
+            low, high = np.percentile(values, [1, 99])
+            return low, (high - low) or 1.0
+        low, middle, high = np.percentile(values, [25, 50, 75])
+        return middle, (high - low) or float(values.std()) or 1.0
+
+    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Raw batch to scaled batch; keys that are not there stay away."""
+        scaled = dict(batch)
+        for group in self.groups:
+            if group in batch:
+                scaled[group] = self._channels(batch[group], group)
+        if "thermal" in batch:
+            scaled["thermal"] = self._frames(batch["thermal"].to(self.statistics_center.dtype))
+        if "thermal_stats" in batch:
+            scaled["thermal_stats"] = (batch["thermal_stats"] - self.statistics_center) / self.statistics_scale
+        return scaled
+
+    def _channels(self, values: Tensor, group: str) -> Tensor:
+        log, center, scale = (getattr(self, f"{group}_{name}") for name in ("log", "center", "scale"))
+        values = torch.where(log, values.clamp_min(SMALLEST).log(), values)
+        values = torch.nan_to_num((values - center) / scale, nan=0.0)
+        return values.clamp(0, 1) if self.settings.clip else values
+
+    def _frames(self, frames: Tensor) -> Tensor:
+        if self.settings.thermal == "absolute":
+            return (frames - self.low) / self.width
+        low, high = frames.amin((-2, -1), keepdim=True), frames.amax((-2, -1), keepdim=True)
+        return (frames - low) / (high - low).clamp_min(1e-6)

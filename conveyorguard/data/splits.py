@@ -1,0 +1,108 @@
+"""Which session trains, validates and tests. Computed once per run, saved with a hash, asserted disjoint."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.model_selection import GroupShuffleSplit
+
+from conveyorguard.data.schema import Schema
+from conveyorguard.errors import ConfigError
+
+PARTS = ("train", "val", "test")
+SEED_STUDY_SESSIONS = 341
+
+
+@dataclass(frozen=True)
+class Split:
+    """Sessions of each part, and the settings they came from."""
+
+    settings: dict[str, Any]
+    sessions: dict[str, list[str]]
+    note: str = ""
+
+    @property
+    def hash(self) -> str:
+        """Digest of who is where: equal hashes, equal parts."""
+        return hashlib.sha256(json.dumps(self.sessions, sort_keys=True).encode()).hexdigest()[:16]
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"settings": self.settings, "hash": self.hash, "note": self.note, "sessions": self.sessions}
+
+    def part_of(self, sessions: pd.Series) -> np.ndarray:
+        """'train', 'val' or 'test' for each session name."""
+        where = {name: part for part, names in self.sessions.items() for name in names}
+        return sessions.map(where).to_numpy()
+
+
+def make_split(windows: pd.DataFrame, schema: Schema, settings: dict[str, Any]) -> Split:
+    """Split the sessions of the windows.
+
+    Args:
+        windows: of `make_windows`; one row a window.
+        settings: name (session, device, kfold), seed, and for kfold n_folds and fold.
+
+    Raises:
+        ConfigError: the split is unknown, or leaves a part empty.
+    """
+    makers = {"session": _by_session, "device": _by_device, "kfold": _by_fold}
+    if settings["name"] not in makers:
+        raise ConfigError(f"split={settings['name']}: {', '.join(makers)}")
+    parts = makers[settings["name"]](windows, schema, settings)
+    sessions = {part: sorted(set(windows["session"].to_numpy()[mask])) for part, mask in zip(PARTS, parts, strict=True)}
+    empty = [part for part, names in sessions.items() if not names]
+    if empty:
+        total = windows["session"].nunique()
+        raise ConfigError(f"split={settings['name']} leaves no session for {', '.join(empty)} ({total} sessions in all); "
+                          "use more sessions or another split")  # fmt: skip
+    owners = [name for names in sessions.values() for name in names]
+    if len(owners) != len(set(owners)):
+        raise AssertionError("a session stands in two parts of the split")
+    note = ""
+    if settings["name"] == "session" and windows["session"].nunique() != SEED_STUDY_SESSIONS:
+        note = (f"{windows['session'].nunique()} labelled sessions, not {SEED_STUDY_SESSIONS}: this is the seed study's method, "
+                "its split cannot be reproduced")  # fmt: skip
+    return Split(dict(settings), sessions, note)
+
+
+def _by_session(windows: pd.DataFrame, schema: Schema, settings: dict[str, Any]) -> list[np.ndarray]:
+    """The seed study's: windows grouped by archive stem, 30 % held out, half of these for test."""
+    groups = windows["session"].to_numpy()
+    if len(set(groups)) < 4:
+        raise ConfigError(f"split=session needs 4 sessions or more, there are {len(set(groups))}")
+    index = np.arange(len(groups))
+    seed = settings["seed"]
+    train, rest = next(GroupShuffleSplit(1, test_size=0.3, random_state=seed).split(index, groups=groups))
+    halves = GroupShuffleSplit(1, test_size=0.5, random_state=seed).split(rest, groups=groups[rest])
+    val, test = next(halves)
+    return [np.isin(index, part) for part in (train, rest[val], rest[test])]
+
+
+def _by_device(windows: pd.DataFrame, schema: Schema, settings: dict[str, Any]) -> list[np.ndarray]:
+    """Devices that training never saw, as the data set's schema names them."""
+    if not schema.device_split:
+        raise ConfigError("split=device: the data have no data.schema.device_split {val: [...], test: [...]}; add one or use split=kfold")
+    val, test = (windows["device"].isin(schema.device_split.get(part, [])).to_numpy() for part in ("val", "test"))
+    return [~val & ~test, val, test]
+
+
+def _by_fold(windows: pd.DataFrame, schema: Schema, settings: dict[str, Any]) -> list[np.ndarray]:
+    """Devices dealt to folds kind by kind, so that every fold has every kind as far as there are devices."""
+    folds, fold = settings["n_folds"], settings["fold"]
+    devices = windows.groupby("device")["kind"].first()
+    if not (3 <= folds <= len(devices) and 0 <= fold < folds):
+        raise ConfigError(f"split=kfold: split.n_folds={folds} must be 3..{len(devices)} (the number of devices) and "
+                          f"split.fold={fold} one of 0..n_folds-1")  # fmt: skip
+    rng = np.random.default_rng(settings["seed"])
+    dealt: dict[str, int] = {}
+    for kind in sorted(devices.unique()):
+        for device in rng.permutation(sorted(devices.index[devices == kind])):
+            dealt[device] = len(dealt) % folds
+    own = windows["device"].map(dealt).to_numpy()
+    val = (fold + 1) % folds
+    return [(own != fold) & (own != val), own == val, own == fold]

@@ -1,0 +1,36 @@
+"""Probabilities of windows, from a trained network."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import torch
+
+from conveyorguard.data.datamodule import WindowDataset
+from conveyorguard.progress import track
+from conveyorguard.training.module import WindowClassifier
+
+PREDICTION_COLUMNS = ("session", "device", "kind", "start", "end", "seconds_to_end", "seconds_since_onset")
+
+
+@torch.inference_mode()
+def predict(module: WindowClassifier, dataset: WindowDataset, batch_size: int = 256) -> np.ndarray:
+    """Probabilities (n, K) float32 of the dataset's windows, in their order, on the module's device."""
+    module.eval()
+    batches = [list(range(i, min(i + batch_size, len(dataset)))) for i in range(0, len(dataset), batch_size)]
+    found = []
+    for rows in track(batches, "predicting"):
+        batch = {name: value.to(module.device) for name, value in dataset.__getitems__(rows).items()}
+        found.append(module(batch)["window"].float().softmax(-1).cpu().numpy())
+    return np.concatenate(found)
+
+
+def prediction_table(windows: pd.DataFrame, part: str, probabilities: np.ndarray) -> pd.DataFrame:
+    """Rows of `predictions.parquet`: one a window, with its place, label, prediction and p0, p1, ..."""
+    table = windows[list(PREDICTION_COLUMNS)].copy()
+    table.insert(0, "split", part)
+    table["y_true"] = windows["label"].to_numpy()
+    table["y_pred"] = probabilities.argmax(axis=1)
+    for k in range(probabilities.shape[1]):
+        table[f"p{k}"] = probabilities[:, k]
+    return table

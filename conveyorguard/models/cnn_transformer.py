@@ -1,0 +1,112 @@
+"""The seed study's network: convolutions on frames, a Transformer on each modality, cross-attention, FiLM."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from conveyorguard.data.schema import Schema
+from conveyorguard.models.film import conditioning
+
+Batch = dict[str, Tensor]
+
+
+class FrameCNN(nn.Module):
+    """Three blocks of 3x3 convolution, batch norm, GELU and max-pooling, then a global average.
+
+    Takes frames (B, Tf, channels, rows, columns), returns (B, Tf, embed_dim).
+    """
+
+    def __init__(self, channels: int, embed_dim: int):
+        super().__init__()
+        sizes = (channels, 32, 64, 128)
+        blocks: list[nn.Module] = []
+        for i, (before, after) in enumerate(zip(sizes, sizes[1:], strict=False)):
+            blocks += [nn.Conv2d(before, after, 3, padding=1), nn.BatchNorm2d(after), nn.GELU()]
+            blocks.append(nn.AdaptiveAvgPool2d(1) if i == 2 else nn.MaxPool2d(2))
+        self.blocks = nn.Sequential(*blocks)
+        self.project = nn.Linear(sizes[-1], embed_dim)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        batch, count = frames.shape[:2]
+        features = self.blocks(frames.flatten(0, 1)).flatten(1)
+        return self.project(features).view(batch, count, -1)
+
+
+class SequenceEncoder(nn.Module):
+    """An embedding, learned positions and a Transformer encoder; (B, length, ...) to (B, length, embed_dim)."""
+
+    def __init__(self, embed: nn.Module, length: int, embed_dim: int, num_heads: int, num_layers: int, dropout: float):
+        super().__init__()
+        self.embed = embed
+        self.positions = nn.Parameter(torch.randn(1, length, embed_dim) * 0.02)
+        layer = nn.TransformerEncoderLayer(
+            embed_dim, num_heads, 4 * embed_dim, dropout, activation="gelu", batch_first=True
+        )
+        self.encoder = nn.TransformerEncoder(layer, num_layers, enable_nested_tensor=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.encoder(self.embed(x) + self.positions)
+
+
+class CrossAttention(nn.Module):
+    """Queries attend to keys, with residual, LayerNorm and a feed-forward layer of four times the width."""
+
+    def __init__(self, embed_dim: int, num_heads: int, dropout: float):
+        super().__init__()
+        self.attention = nn.MultiheadAttention(embed_dim, num_heads, dropout, batch_first=True)
+        self.norm1, self.norm2 = nn.LayerNorm(embed_dim), nn.LayerNorm(embed_dim)
+        self.feed_forward = nn.Sequential(
+            nn.Linear(embed_dim, 4 * embed_dim), nn.GELU(), nn.Dropout(dropout), nn.Linear(4 * embed_dim, embed_dim)
+        )
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, queries: Tensor, keys: Tensor) -> Tensor:
+        """(B, Tq, D) and (B, Tk, D) to (B, Tq, D)."""
+        attended, _ = self.attention(queries, keys, keys, need_weights=False)
+        x = self.norm1(queries + self.dropout(attended))
+        return self.norm2(x + self.dropout(self.feed_forward(x)))
+
+
+class CNNTransformer(nn.Module):
+    """Encode sensors and frames, let the sensors ask the frames, average over time, condition, classify.
+
+    Args:
+        inputs: 'sensors', 'thermal' or both, with 'environment' for FiLM.
+        window_size: T, seconds. thermal_frames: Tf, of them with a frame.
+        film_identity: FiLM begins at no effect; false is the seed's gamma x + beta.
+    """
+
+    NEEDS: ClassVar[dict[str, str]] = {"thermal_frames": "thermal", "film_identity": "environment"}
+    PER_SECOND: ClassVar[bool] = False
+
+    def __init__(
+        self, schema: Schema, inputs: list[str], window_size: int, thermal_frames: int, embed_dim: int = 256,
+        num_heads: int = 4, num_layers: int = 2, dropout: float = 0.1, film_identity: bool = True,
+    ):  # fmt: skip
+        super().__init__()
+        settings = (embed_dim, num_heads, num_layers, dropout)
+        encoders: dict[str, nn.Module] = {}
+        if "sensors" in inputs:
+            mlp = nn.Sequential(
+                nn.Linear(len(schema.channels), 64), nn.LayerNorm(64), nn.GELU(), nn.Dropout(dropout), nn.Linear(64, embed_dim)
+            )  # fmt: skip
+            encoders["sensors"] = SequenceEncoder(mlp, window_size, *settings)
+        if "thermal" in inputs:
+            assert schema.thermal is not None
+            cnn = FrameCNN(schema.thermal.stored_shape[0], embed_dim)
+            encoders["thermal"] = SequenceEncoder(cnn, thermal_frames, *settings)
+        self.encoders = nn.ModuleDict(encoders)
+        self.fuse = CrossAttention(embed_dim, num_heads, dropout) if len(encoders) == 2 else nn.Identity()
+        self.film = conditioning(len(schema.environment) if "environment" in inputs else 0, embed_dim, film_identity)
+        self.classifier = nn.Sequential(
+            nn.Linear(embed_dim, embed_dim), nn.GELU(), nn.Dropout(dropout), nn.Linear(embed_dim, len(schema.states))
+        )
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """Scaled batch to {"window": (B, K)} logits."""
+        sequences = [encode(batch[name]) for name, encode in self.encoders.items()]
+        features = self.film(self.fuse(*sequences).mean(1), batch)
+        return {"window": self.classifier(features)}

@@ -1,0 +1,43 @@
+"""Conditioning on the environment."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+
+class FiLM(nn.Module):
+    """Feature-wise linear modulation by the environment (Perez et al., 2018).
+
+    The environment's mean over time gives a gain and a shift for each feature. With `identity` these begin at no effect,
+    (1 + gamma) x + beta with both zero; without it the form is the seed study's, gamma x + beta.
+    """
+
+    def __init__(self, environment: int, width: int, identity: bool = True):
+        super().__init__()
+        self.identity = identity
+        self.encoder = nn.Sequential(nn.Linear(environment, width), nn.LayerNorm(width), nn.GELU())
+        self.gamma, self.beta = nn.Linear(width, width), nn.Linear(width, width)
+        if identity:
+            for layer in (self.gamma, self.beta):
+                nn.init.zeros_(layer.weight)
+                nn.init.zeros_(layer.bias)
+
+    def forward(self, x: Tensor, batch: dict[str, Tensor]) -> Tensor:
+        """Modulate x (B, ..., width) by batch["environment"] (B, T, E)."""
+        context = self.encoder(batch["environment"]).mean(1)
+        gamma, beta = self.gamma(context), self.beta(context)
+        if x.dim() == 3:
+            gamma, beta = gamma[:, None], beta[:, None]
+        return (gamma + 1) * x + beta if self.identity else gamma * x + beta
+
+
+class Unconditioned(nn.Module):
+    """film=false: the features as they are."""
+
+    def forward(self, x: Tensor, batch: dict[str, Tensor]) -> Tensor:
+        return x
+
+
+def conditioning(environment: int, width: int, identity: bool = True) -> nn.Module:
+    """FiLM, or nothing where there is no environment to condition on."""
+    return FiLM(environment, width, identity) if environment else Unconditioned()

@@ -1,0 +1,34 @@
+"""Progress bars: shown in a terminal, quiet elsewhere."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+T = TypeVar("T")
+
+
+def console() -> Console:
+    """The terminal, on the error stream so that results on the output stream can be piped."""
+    return Console(file=sys.stderr, highlight=False, soft_wrap=True)
+
+
+def bar() -> Progress:
+    """A bar that draws nothing when the error stream is not a terminal."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    screen = console()
+    more = (TimeRemainingColumn(), TextColumn("{task.fields[note]}"))
+    return Progress(*columns, *more, console=screen, disable=not screen.is_terminal, transient=True)
+
+
+def track(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
+    """Iterate with a bar."""
+    with bar() as progress:
+        task = progress.add_task(what, total=total, note="")
+        for item in items:
+            yield item
+            progress.advance(task)

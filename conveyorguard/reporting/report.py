@@ -1,0 +1,2 @@
+from pathlib import Path
+def write_report(folder): return Path(folder)/"report.html"

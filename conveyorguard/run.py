@@ -1,0 +1,188 @@
+"""The run directory: what a training writes, and reading it back.
+
+Everything after training (reports, comparison, ensembles) reads these files and never a model.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import resource
+import shlex
+import socket
+import subprocess
+import sys
+import time
+from datetime import datetime, timezone
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from omegaconf import DictConfig, OmegaConf
+
+from conveyorguard.data.datamodule import Windows
+from conveyorguard.data.splits import Split
+from conveyorguard.errors import RunError
+from conveyorguard.evaluation.metrics import Predictions, evaluate
+
+PACKAGES = ("conveyorguard", "torch", "pytorch-lightning", "hydra-core", "omegaconf", "numpy", "scipy", "pandas", "scikit-learn",
+            "torchmetrics", "lightgbm", "optuna", "wandb")  # fmt: skip
+
+
+class Run:
+    """A run directory being written, as a context: provenance is there from the start and complete at the end."""
+
+    def __init__(self, cfg: DictConfig, folder: Path, overrides: list[str]):
+        self.cfg, self.folder = cfg, folder
+        self.provenance: dict[str, Any] = {
+            "command": shlex.join(["python", "train.py", *overrides]),
+            "argv": [Path(sys.argv[0]).name, *sys.argv[1:]],
+            "git": git_state(),
+            "versions": package_versions(),
+            "python": platform.python_version(),
+            "host": socket.gethostname(),
+            "platform": platform.platform(),
+            "seed": cfg.seed,
+            "start": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "status": "running",
+        }
+
+    def __enter__(self) -> Run:
+        self.began = time.perf_counter()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        saved = OmegaConf.create(OmegaConf.to_container(self.cfg, resolve=True))
+        saved.ckpt_path = None  # where this run came from is provenance; run anew, it starts anew
+        write_text(self.folder / "config.yaml", OmegaConf.to_yaml(saved))
+        self._write_provenance()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
+        self.provenance["status"] = "complete" if kind is None else f"failed: {kind.__name__}"
+        self.provenance["seconds"] = round(time.perf_counter() - self.began, 1)
+        kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform == "darwin" else 1)
+        self.provenance["peak_memory_mib"] = round(kilobytes / 1024)
+        self._write_provenance()
+
+    def note(self, **facts: Any) -> None:
+        """Add facts to the provenance."""
+        self.provenance.update(facts)
+        self._write_provenance()
+
+    def _write_provenance(self) -> None:
+        write_json(self.folder / "provenance.json", self.provenance)
+
+    def describe(self, data: Windows, unused: list[str], threads: int, device: str) -> None:
+        """Record what the run works on, and keep its split."""
+        write_json(self.folder / "split.json", data.split.to_dict())
+        counts = {part: int((data.frame["part"] == part).sum()) for part in data.split.sessions}
+        self.note(store={"name": data.store.path.name, "fingerprint": data.store.fingerprint}, split=data.split.hash,
+                  sessions={part: len(names) for part, names in data.split.sessions.items()}, windows=counts,
+                  unused=unused, threads=threads, device=device)  # fmt: skip
+
+    def write_predictions(self, tables: list[pd.DataFrame], state_names: list[str]) -> dict[str, Any]:
+        """`predictions.parquet`, and `metrics.json` from exactly its values."""
+        table = pd.concat(tables, ignore_index=True)
+        aside = self.folder / "predictions.tmp"
+        table.to_parquet(aside, index=False)
+        os.replace(aside, self.folder / "predictions.parquet")
+        metrics = {str(part): evaluate(as_predictions(rows), state_names) for part, rows in table.groupby("split", sort=False)}
+        write_json(self.folder / "metrics.json", metrics)
+        return metrics
+
+
+def as_predictions(rows: pd.DataFrame) -> Predictions:
+    """Rows of `predictions.parquet` as arrays; probabilities in the order of the states."""
+    columns = sorted((c for c in rows if c[0] == "p" and c[1:].isdigit()), key=lambda c: int(c[1:]))
+    return Predictions(rows["y_true"].to_numpy(), rows[columns].to_numpy(np.float64), rows["session"].to_numpy())
+
+
+class SavedRun:
+    """A run directory, read back.
+
+    Raises:
+        RunError: it is not a run directory, or not a finished one.
+    """
+
+    def __init__(self, folder: str | Path):
+        self.folder = Path(folder)
+        for name in ("config.yaml", "provenance.json", "metrics.json", "predictions.parquet"):
+            if not (self.folder / name).is_file():
+                raise RunError(f"{self.folder}: no {name}; give the directory of a finished run (its last printed line)")
+        self.config: DictConfig = OmegaConf.load(self.folder / "config.yaml")  # type: ignore[assignment]
+        self.provenance = read_json(self.folder / "provenance.json")
+        self.metrics = read_json(self.folder / "metrics.json")
+        self.predictions = pd.read_parquet(self.folder / "predictions.parquet")
+
+    @property
+    def history(self) -> pd.DataFrame | None:
+        """A row an epoch; None for a model that has no epochs."""
+        path = self.folder / "history.csv"
+        return pd.read_csv(path) if path.exists() else None
+
+    @property
+    def split(self) -> Split:
+        saved = read_json(self.folder / "split.json")
+        return Split(saved["settings"], saved["sessions"], saved["note"])
+
+    @property
+    def examples(self) -> dict[str, np.ndarray]:
+        path = self.folder / "examples.npz"
+        if not path.exists():
+            return {}
+        with np.load(path, allow_pickle=False) as arrays:
+            return dict(arrays)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write and rename, so that a reader never sees half a file."""
+    write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write and rename, so that a reader never sees half a file."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside.write_text(text, encoding="utf-8")
+    os.replace(aside, path)
+
+
+def read_json(path: Path) -> Any:
+    """Read json.
+
+    Raises:
+        RunError: the file is missing or damaged.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path}: cannot be read ({error}); the run is damaged or unfinished, train it again") from error
+
+
+def git_state() -> dict[str, Any]:
+    """Commit of the code that runs, and whether it has uncommitted changes; nulls for an installed package."""
+    here = Path(__file__).parent
+
+    def ask(*arguments: str) -> str | None:
+        try:
+            answer = subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True, timeout=20)
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return answer.stdout.strip() if answer.returncode == 0 else None
+
+    top = ask("rev-parse", "--show-toplevel")
+    if top is None or Path(top).resolve() != here.parent.resolve():  # a virtual environment inside another project
+        return {"commit": None, "dirty": None}
+    return {"commit": ask("rev-parse", "HEAD"), "dirty": bool(ask("status", "--porcelain"))}
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of the packages that can change a result."""
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,90 @@
+"""What happens beside the steps of training: history.csv, the bar, the line per epoch."""
+
+from __future__ import annotations
+
+import csv
+import os
+import time
+from pathlib import Path
+
+import pytorch_lightning as pl
+from rich.progress import Progress, TaskID
+
+from conveyorguard.progress import bar, console
+
+COLUMNS = ("epoch", "train/loss", "train/accuracy", "val/loss", "val/accuracy", "val/macro_f1", "lr", "seconds")
+
+
+class History(pl.Callback):
+    """`history.csv`: a row an epoch, rewritten whole each time, so that it is never half a row."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.rows: list[dict[str, float]] = []
+
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        if trainer.current_epoch and self.path.exists():
+            with self.path.open(encoding="utf-8") as stream:
+                rows = [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(stream)]
+            self.rows = [row for row in rows if row["epoch"] < trainer.current_epoch]
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        self.began, self.lr = time.perf_counter(), trainer.optimizers[0].param_groups[0]["lr"]
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        if not trainer.is_global_zero:
+            return
+        values = {name: float(value) for name, value in trainer.callback_metrics.items() if "/" in name}
+        row = {"epoch": trainer.current_epoch, **values, "lr": self.lr, "seconds": round(time.perf_counter() - self.began, 3)}
+        self.rows.append(row)
+        names = [*COLUMNS, *sorted({name for row in self.rows for name in row} - set(COLUMNS))]
+        aside = self.path.with_suffix(".tmp")
+        with aside.open("w", encoding="utf-8", newline="") as stream:
+            writer = csv.DictWriter(stream, names)
+            writer.writeheader()
+            writer.writerows({k: f"{v:.6g}" if k != "epoch" else int(v) for k, v in row.items()} for row in self.rows)
+        os.replace(aside, self.path)
+
+
+class Progression(pl.Callback):
+    """A bar in a terminal; elsewhere one line an epoch."""
+
+    def __init__(self, monitor: str, higher_is_better: bool):
+        self.monitor, self.sign = monitor, 1 if higher_is_better else -1
+        self.best = -float("inf")
+        self.progress: Progress | None = None
+        self.task: TaskID | None = None
+
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        if trainer.is_global_zero:
+            self.progress = bar()
+            self.progress.start()
+            total = int(trainer.num_training_batches) * (trainer.max_epochs or 1)
+            done = int(trainer.num_training_batches) * trainer.current_epoch
+            self.task = self.progress.add_task("training", total=total, completed=done, note="")
+
+    def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, *step) -> None:
+        if self.progress and self.task is not None:
+            self.progress.advance(self.task)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        value = trainer.callback_metrics.get(self.monitor)
+        if not self.progress or self.task is None or value is None:
+            return
+        better = self.sign * float(value) > self.best
+        self.best = max(self.best, self.sign * float(value))
+        note = f"{self.monitor} {float(value):.4f} (best {self.sign * self.best:.4f})"
+        self.progress.update(self.task, note=note)
+        if not console().is_terminal:
+            loss = float(trainer.callback_metrics["train/loss"])
+            mark = "  best" if better else ""
+            print(f"epoch {trainer.current_epoch + 1:>3}/{trainer.max_epochs}  train/loss {loss:.4f}  "
+                  f"{self.monitor} {float(value):.4f}{mark}", flush=True)  # fmt: skip
+
+    def teardown(self, trainer: pl.Trainer, module: pl.LightningModule, stage: str) -> None:
+        if self.progress:
+            self.progress.stop()
+            self.progress = None
+
+    def __getstate__(self) -> dict:
+        return {**self.__dict__, "progress": None}

@@ -1,0 +1,115 @@
+"""Fitting a network with Lightning: what is built from the config, trained, and taken back as the best checkpoint."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
+from torch import nn
+
+from conveyorguard.config import build
+from conveyorguard.data.datamodule import WindowDataModule, Windows
+from conveyorguard.data.scaling import Scaling
+from conveyorguard.data.schema import Schema
+from conveyorguard.evaluation.metrics import OBJECTIVES
+from conveyorguard.training.callbacks import History, Progression
+from conveyorguard.training.loss import WindowLoss
+from conveyorguard.training.module import WindowClassifier
+
+
+def build_module(cfg: DictConfig, data: Windows, inputs: list[str]) -> WindowClassifier:
+    """The network of a config with its scaling fitted on the data, not yet trained."""
+    pl.seed_everything(cfg.seed, verbose=False)
+    schema = data.store.schema
+    scaling = Scaling(schema, build(cfg.scaling)).fit(data.store, fitted_rows(data, cfg.scaling.fit_on))
+    model = build_model(cfg, schema, inputs)
+    loss: WindowLoss = build(cfg.loss, class_counts=data.class_counts())
+    saved = {"config": OmegaConf.to_container(cfg, resolve=True), "schema": schema.to_dict(), "inputs": inputs}
+    optimizer = build(cfg.optimizer, _partial_=True)
+    return WindowClassifier(model, scaling, loss, optimizer, cfg.trainer.max_epochs, len(schema.states), cfg.seed, saved)
+
+
+def build_model(cfg: DictConfig, schema: Schema, inputs: list[str]) -> nn.Module:
+    """The bare network of a config."""
+    settings = {key: value for key, value in cfg.model.items() if key != "name"}
+    return build(OmegaConf.create(settings), schema=schema, inputs=inputs)
+
+
+def fitted_rows(data: Windows, fit_on: str) -> np.ndarray:
+    """Seconds of the store that scaling is fitted on: those of the train sessions, or all."""
+    if fit_on == "all":
+        return np.ones(len(data.store.frames), bool)
+    return data.store.frames["session"].isin(data.split.sessions["train"]).to_numpy()
+
+
+def fit(cfg: DictConfig, data: Windows, inputs: list[str], folder: Path, loggers: list, extra: list[pl.Callback]) -> WindowClassifier:
+    """Train, and return the module with the weights of the best epoch on validation.
+
+    Args:
+        folder: the run directory; checkpoints and history.csv are written there.
+        loggers, extra: Lightning loggers and further callbacks.
+    """
+    module = build_module(cfg, data, inputs)
+    datamodule = WindowDataModule(data, cfg.batch_size, inputs, cfg.seed)
+    mode = "max" if OBJECTIVES[cfg.objective] else "min"
+    checkpoints = folder / "checkpoints"
+    best = ModelCheckpoint(
+        checkpoints, "best", monitor=cfg.objective, mode=mode, save_top_k=1, enable_version_counter=False,
+        save_on_train_epoch_end=False, auto_insert_metric_name=False,
+    )  # fmt: skip
+    # Lightning's own save_last follows the monitored metric; this one is written after every epoch
+    last = ModelCheckpoint(checkpoints, "last", save_on_train_epoch_end=True, enable_version_counter=False)
+    callbacks = [
+        History(folder / "history.csv"),
+        Progression(cfg.objective, OBJECTIVES[cfg.objective]),
+        EarlyStopping(cfg.objective, patience=cfg.patience, mode=mode, check_on_train_epoch_end=False),
+        *extra,
+        best,
+        last,
+    ]
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # devices are in the provenance, tips nowhere
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*does not have many workers.*")  # batches are cut by index, not loaded
+        warnings.filterwarnings("ignore", ".*exists and is not empty.*")  # a resumed run writes where it wrote
+        warnings.filterwarnings("ignore", ".*number of training batches.*smaller than the logging interval.*")
+        warnings.filterwarnings("ignore", ".*isinstance\\(treespec, LeafSpec\\).*")
+        trainer = build(
+            cfg.trainer, logger=loggers or False, callbacks=callbacks, default_root_dir=str(folder), num_sanity_val_steps=0,
+            enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False,
+        )  # fmt: skip
+        trainer.fit(module, datamodule=datamodule, ckpt_path=cfg.ckpt_path, weights_only=True)
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    return load_weights(module, checkpoints / "best.ckpt")
+
+
+def load_weights(module: WindowClassifier, path: Path) -> WindowClassifier:
+    """Put a checkpoint's weights into the module; nothing in the file is executed."""
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    module.load_state_dict(state["state_dict"])
+    return module.eval()
+
+
+def load_module(path: Path) -> tuple[WindowClassifier, dict[str, Any]]:
+    """Rebuild a trained module from its checkpoint alone: weights, scaling, schema and the config it was made from."""
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    saved = state["conveyorguard"]
+    cfg = OmegaConf.create(saved["config"])
+    schema = Schema.from_config(saved["schema"])
+    scaling = Scaling(schema, build(cfg.scaling))
+    loss = build(cfg.loss, class_counts=np.ones(len(schema.states)))
+    module = WindowClassifier(
+        build_model(cfg, schema, saved["inputs"]), scaling, loss, torch.optim.AdamW, cfg.trainer.max_epochs,
+        len(schema.states), cfg.seed, saved,
+    )  # fmt: skip
+    module.load_state_dict(state["state_dict"])
+    return module.eval(), saved
+
+

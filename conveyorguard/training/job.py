@@ -1,0 +1,157 @@
+"""One training job from config to run directory. `train.py` is its command line."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.utils import get_method
+from omegaconf import DictConfig, OmegaConf
+
+from conveyorguard.config import build, check, merge_saved
+from conveyorguard.data.datamodule import WindowDataset, Windows
+from conveyorguard.data.schema import Schema
+from conveyorguard.data.splits import make_split
+from conveyorguard.data.store import Store, prepare
+from conveyorguard.data.windows import WindowSettings, make_windows
+from conveyorguard.errors import ConfigError, RunError
+from conveyorguard.evaluation.examples import choose_examples
+from conveyorguard.evaluation.predict import predict, prediction_table
+from conveyorguard.progress import console
+from conveyorguard.reporting.report import write_report
+from conveyorguard.reporting.terminal import class_table
+from conveyorguard.run import Run, read_json
+from conveyorguard.training.fit import fit
+
+
+def train(cfg: DictConfig, folder: Path, overrides: list[str]) -> float:
+    """Prepare, fit, evaluate, report.
+
+    Args:
+        cfg: the composed config.
+        folder: the run directory.
+        overrides: of this job, as given on the command line.
+
+    Returns:
+        The objective at the best epoch.
+    """
+    if cfg.ckpt_path:
+        cfg = resumed(cfg, folder, overrides)
+    check(cfg)
+    threads = use_threads(cfg.threads)
+    with Run(cfg, folder, overrides) as run:
+        data = load_windows(cfg)
+        if cfg.ckpt_path:
+            refuse_other_data(folder, data)
+        inputs, unused = used_inputs(cfg, data.store.schema)
+        run.describe(data, unused, threads, device_name())
+        say(data, unused)
+        module = fit(cfg, data, inputs, folder, make_loggers(cfg, folder), [])
+        module.to("cuda" if torch.cuda.is_available() and cfg.trainer.accelerator != "cpu" else "cpu")
+        tables, probabilities = [], {}
+        for part in ("val", "test") if cfg.test else ("val",):
+            windows = data.part(part)
+            probabilities[part] = predict(module, WindowDataset(data.store, windows, data.settings, inputs))
+            tables.append(prediction_table(windows, part, probabilities[part]))
+        metrics = run.write_predictions(tables, data.store.schema.state_names)
+        choose_examples(data, part, probabilities[part], folder / "examples.npz")
+        run.note(parameters=sum(p.numel() for p in module.model.parameters()))
+    write_report(folder)
+    class_table(metrics[part], part, data.store.schema)
+    return objective_value(cfg.objective, metrics, folder)
+
+
+def load_store(cfg: DictConfig) -> Store:
+    """The frame store of the config's data, built if it is not there."""
+    schema = Schema.from_config(OmegaConf.to_container(cfg.data.schema, resolve=True))  # type: ignore[arg-type]
+    reader = build(cfg.data.reader, _partial_=True)
+    return prepare(reader, schema, cfg.data.root, cfg.paths.cache, cfg.data.name, cfg.data.strict)
+
+
+def load_windows(cfg: DictConfig) -> Windows:
+    """Store, windows and split of a config."""
+    store = load_store(cfg)
+    settings = WindowSettings(**cfg.window)
+    frame = make_windows(store, settings)
+    split = make_split(frame, store.schema, OmegaConf.to_container(cfg.split))  # type: ignore[arg-type]
+    return Windows(store, frame.assign(part=split.part_of(frame["session"])), split, settings)
+
+
+def used_inputs(cfg: DictConfig, schema: Schema) -> tuple[list[str], list[str]]:
+    """What the model is given, and the settings that therefore do nothing.
+
+    Raises:
+        ConfigError: the data have nothing of what the modality asks for.
+    """
+    inputs = [name for name in cfg.inputs if name in schema.inputs]
+    unused = [f"modality={cfg.modality}: the data have no {n}" for n in cfg.inputs if n not in schema.inputs]
+    if not inputs:
+        there = "sensor" if "sensors" in schema.inputs else "image"
+        raise ConfigError(f"modality={cfg.modality}: the data have no {' and no '.join(cfg.inputs)}; use modality={there}")
+    if cfg.film and "environment" in schema.inputs:
+        inputs.append("environment")
+    elif cfg.film:
+        unused.append("film: the data have no environment")
+    model = get_method(cfg.model._target_)
+    unused += [f"model.{key}" for key, need in model.NEEDS.items() if need not in inputs and key in cfg.model]
+    if "thermal" not in inputs:
+        unused += ["window.thermal_frames", "scaling.thermal"]
+    if not model.PER_SECOND and cfg.loss.get("second_weight"):
+        unused.append("loss.second_weight")
+    return inputs, sorted(unused)
+
+
+def resumed(cfg: DictConfig, folder: Path, overrides: list[str]) -> DictConfig:
+    """The config that a run was started with, so that nothing but what is overridden now can differ."""
+    path = folder / "config.yaml"
+    if not path.is_file() or not Path(cfg.ckpt_path).is_file():
+        raise RunError(f"ckpt_path={cfg.ckpt_path}: give RUN/checkpoints/last.ckpt of a run directory with its config.yaml")
+    saved = OmegaConf.load(path)
+    assert isinstance(saved, DictConfig)
+    return merge_saved(saved, overrides)
+
+
+def refuse_other_data(folder: Path, data: Windows) -> None:
+    """A run goes on with the data and split it began with, or not at all."""
+    path = folder / "split.json"
+    if path.exists() and read_json(path)["hash"] != data.split.hash:
+        raise RunError(f"{folder}: the data or the split are not those the run began with; start a new run")
+
+
+def use_threads(threads: int | None) -> int:
+    """Set the number of torch threads; results depend on it."""
+    torch.set_num_threads(threads or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    return torch.get_num_threads()
+
+
+def device_name() -> str:
+    return torch.cuda.get_device_name(0) if torch.cuda.is_available() else "cpu"
+
+
+def make_loggers(cfg: DictConfig, folder: Path) -> list:
+    return [build(node, save_dir=str(folder)) for node in cfg.logger.loggers]
+
+
+def say(data: Windows, unused: list[str]) -> None:
+    """What is about to be trained on, in a few lines."""
+    screen = console()
+    screen.print(data.store.summary())
+    parts = [f"{part} {len(names)} sessions, {(data.frame['part'] == part).sum():,} windows"
+             for part, names in data.split.sessions.items()]  # fmt: skip
+    screen.print(f"split {data.split.settings['name']} ({data.split.hash}): " + "; ".join(parts))
+    if data.split.note:
+        screen.print(f"note: {data.split.note}")
+    if unused:
+        screen.print("not used by this model and modality: " + ", ".join(unused))
+
+
+def objective_value(objective: str, metrics: dict[str, Any], folder: Path) -> float:
+    """The objective on validation with the weights that were kept."""
+    name = objective.removeprefix("val/")
+    if name in metrics["val"]:
+        return float(metrics["val"][name] if metrics["val"][name] is not None else "nan")
+    import pandas as pd
+
+    return float(pd.read_csv(folder / "history.csv")[objective].min())

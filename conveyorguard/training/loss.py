@@ -1,0 +1,47 @@
+"""The training loss: of the window's label, and of every second where the model gives one."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class WindowLoss(nn.Module):
+    """Cross-entropy of the window, plus `second_weight` times that of its seconds.
+
+    Args:
+        class_counts: train windows per state.
+        class_weights: 'balanced' weighs a state by 1 / its count, scaled to sum to the number of states (the seed's); 'none'.
+        label_smoothing: of the window's and the seconds' targets.
+    """
+
+    weights: Tensor
+
+    def __init__(self, class_counts: np.ndarray, class_weights: str = "balanced", second_weight: float = 0.0,
+                 label_smoothing: float = 0.0):  # fmt: skip
+        super().__init__()
+        if class_weights not in ("balanced", "none"):
+            raise ValueError(f"loss.class_weights={class_weights}: balanced or none")
+        self.second_weight, self.label_smoothing = second_weight, label_smoothing
+        self.register_buffer("weights", class_weight(class_counts, class_weights))
+
+    def forward(self, logits: dict[str, Tensor], batch: dict[str, Tensor]) -> Tensor:
+        """Mean loss over the batch: logits window (B, K) and second (B, T, K), targets window (B,) and second (B, T)."""
+        loss = self._cross_entropy(logits["window"], batch["window"])
+        if self.second_weight and "second" in logits:
+            second = self._cross_entropy(logits["second"].flatten(0, 1), batch["second"].flatten())
+            loss = loss + self.second_weight * second
+        return loss
+
+    def _cross_entropy(self, logits: Tensor, target: Tensor) -> Tensor:
+        return F.cross_entropy(logits.float(), target, self.weights, label_smoothing=self.label_smoothing)
+
+
+def class_weight(counts: np.ndarray, rule: str = "balanced") -> Tensor:
+    """1 / count scaled to sum to the number of states; a state without a train window gets none of it."""
+    if rule == "none":
+        return torch.ones(len(counts))
+    inverse = np.where(counts > 0, 1 / np.maximum(counts, 1), 0)
+    return torch.tensor(inverse / inverse.sum() * len(counts), dtype=torch.float32)

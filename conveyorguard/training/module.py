@@ -1,0 +1,83 @@
+"""The LightningModule: any network, its scaling, its loss."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torchmetrics import MeanMetric
+from torchmetrics.classification import MulticlassAccuracy
+from torchmetrics.utilities import dim_zero_cat
+
+from conveyorguard.data.datamodule import Batch
+from conveyorguard.evaluation.metrics import METRICS, Predictions
+
+
+class WindowClassifier(pl.LightningModule):
+    """Scale a raw batch, classify its windows.
+
+    Args:
+        model: takes a scaled batch, returns logits {"window": (B, K)} and, if it has them, {"second": (B, T, K)}.
+        optimizer: parameters -> optimizer.
+        epochs: of the cosine annealing.
+        states: K.
+        saved: plain values kept in every checkpoint, from which the run can be rebuilt.
+    """
+
+    def __init__(
+        self, model: nn.Module, scaling: nn.Module, loss: nn.Module, optimizer: Callable[[Any], torch.optim.Optimizer],
+        epochs: int, states: int, seed: int, saved: dict[str, Any] | None = None,
+    ):  # fmt: skip
+        super().__init__()
+        self.model, self.scaling, self.loss = model, scaling, loss
+        self.make_optimizer, self.epochs, self.seed, self.saved = optimizer, epochs, seed, saved or {}
+        self.train_accuracy = MulticlassAccuracy(states, average="micro")
+        self.val_loss = MeanMetric()
+        self._seen: list[tuple[Tensor, Tensor, Tensor]] = []
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """Raw batch to logits."""
+        return self.model(self.scaling(batch))
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        optimizer = self.make_optimizer(self.model.parameters())
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.epochs)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "epoch"}}
+
+    def on_train_epoch_start(self) -> None:
+        # random state is not in a checkpoint: derived from the epoch, a resumed run draws what an uninterrupted one does
+        torch.manual_seed(np.random.SeedSequence([self.seed, self.current_epoch, self.global_rank]).generate_state(1)[0])
+
+    def training_step(self, batch: Batch, batch_index: int) -> Tensor:
+        logits = self(batch)
+        loss = self.loss(logits, batch)
+        self.train_accuracy(logits["window"], batch["window"])
+        size = len(batch["window"])
+        self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=size, sync_dist=True)
+        self.log("train/accuracy", self.train_accuracy, on_step=False, on_epoch=True, batch_size=size)
+        return loss
+
+    def validation_step(self, batch: Batch, batch_index: int) -> None:
+        logits = self(batch)
+        self.val_loss(self.loss(logits, batch), len(batch["window"]))
+        self._seen.append((batch["index"], batch["window"], logits["window"].float().softmax(-1)))
+
+    def on_validation_epoch_end(self) -> None:
+        index, target, probability = (dim_zero_cat([step[i] for step in self._seen]) for i in range(3))
+        self._seen.clear()
+        if self.trainer.world_size > 1:  # padded to the same number of steps; every window counts once
+            index, target, probability = (self.all_gather(x).flatten(0, 1) for x in (index, target, probability))
+        order = np.unique(index.cpu().numpy(), return_index=True)[1]
+        predictions = Predictions(target.cpu().numpy()[order], probability.cpu().numpy()[order].astype(np.float64))
+        self.log("val/loss", self.val_loss)
+        for name, metric in METRICS.items():
+            value = metric.function(predictions) if metric.level == "window" else float("nan")
+            if np.isfinite(value):
+                self.log(f"val/{name}", value, rank_zero_only=False, sync_dist=False)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["conveyorguard"] = self.saved

@@ -1,0 +1,92 @@
+"""The trial's side of a study: report values, ask whether to go on, leave the result behind.
+
+`sweep.py` starts a trial as a process and names the study in environment variables (SWEEP_*). In the application:
+
+    trial = current_trial()                       # None outside a sweep
+    if trial and trial.report(epoch, value):      # True: no hope, stop here
+        trial.finish("PRUNED", value)
+    ...
+    if trial:
+        trial.finish("COMPLETE", value, best_epoch=7)
+
+and exit code 0. With several ranks only rank 0 may call these.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import optuna
+from hydra.utils import instantiate
+from optuna.storages.journal import JournalFileBackend
+
+
+class Journal(JournalFileBackend):
+    """Optuna's journal file, safe against kill -9: the kernel frees the lock, and half a last line is cut off.
+
+    With Optuna's own lock a kill would hold everyone up for 30 s, and half a line with the next one glued to it
+    would make the file unreadable.
+    """
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
+        with open(self._file_path, "r+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            file.seek(max(0, file.seek(0, os.SEEK_END) - 1))
+            if file.read(1) not in (b"", b"\n"):
+                file.seek(0)
+                file.truncate(file.read().rfind(b"\n") + 1)
+            file.seek(0, os.SEEK_END)
+            file.write(lines.encode())
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def open_storage(place: str) -> optuna.storages.BaseStorage:
+    """A study's storage: a database where `place` is a URL, else a journal file."""
+    if "://" not in place:
+        return optuna.storages.JournalStorage(Journal(place))
+    patience = {"connect_args": {"timeout": 60}} if place.startswith("sqlite") else {}  # s, for another's lock
+    return optuna.storages.RDBStorage(place, engine_kwargs=patience)
+
+
+def build_pruner(config: str) -> optuna.pruners.BasePruner:
+    """A pruner from its config in JSON (null: none); nothing outside `optuna.pruners` is built."""
+    node = json.loads(config)
+    return instantiate(node, _execution_whitelist_="optuna.pruners.*") if node else optuna.pruners.NopPruner()
+
+
+class TrialHandle:
+    """The trial that this process runs, as the environment names it."""
+
+    def __init__(self) -> None:
+        self.number, self.folder = int(os.environ["SWEEP_TRIAL_NUMBER"]), Path(os.environ["SWEEP_TRIAL_DIR"])
+        self.storage_id = int(os.environ["SWEEP_TRIAL_ID"])
+
+    @cached_property
+    def study(self) -> optuna.Study:
+        """The study, opened when first needed."""
+        storage, pruner = open_storage(os.environ["SWEEP_STORAGE"]), build_pruner(os.environ["SWEEP_PRUNER"])
+        return optuna.load_study(study_name=os.environ["SWEEP_STUDY"], storage=storage, pruner=pruner)
+
+    def report(self, step: int, value: float) -> bool:
+        """Record the objective after a step (an epoch); True when the trial should stop."""
+        storage = self.study._storage  # Optuna's Trial class would draw the parameters anew
+        storage.set_trial_intermediate_value(self.storage_id, step, float(value))
+        return self.study.pruner.prune(self.study, storage.get_trial(self.storage_id))
+
+    def finish(self, state: Literal["COMPLETE", "PRUNED", "FAILED"], value: float | None, **info: Any) -> None:
+        """Write trial.json, whole or not at all. It is the trial's last act: the sweeper takes it for the result."""
+        part = self.folder / "trial.json.part"
+        part.write_text(json.dumps({"state": state, "value": None if value is None else float(value), "info": info}))
+        part.replace(self.folder / "trial.json")
+
+
+def current_trial() -> TrialHandle | None:
+    """The trial of this process, or None outside a sweep."""
+    return TrialHandle() if "SWEEP_TRIAL_DIR" in os.environ else None
