@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from conveyorguard.data.schema import Channel, Schema
+from conveyorguard.data.schema import THERMAL_STATISTICS, Channel, Schema
 from conveyorguard.data.store import Store
 
 SMALLEST = 1e-2  # of a log channel, in its unit
@@ -22,6 +22,8 @@ class ScalingSettings:
     log: take the logarithm of channels whose schema says so.
     clip: cut off outside 0..1 (percentile only).
     fit_on: 'train' sessions, or 'all' (the seed's, which sees the test sessions).
+    bins: intervals between quantiles for the piecewise-linear encoding (Gorishniy et al., 2022) of sensors and thermal
+        statistics, which gives a network the sharp thresholds that trees find; 0 for none.
     thermal: 'absolute' degC on the schema's fixed range, or 'frame' (min-max of each frame, which erases degC).
     """
 
@@ -31,6 +33,7 @@ class ScalingSettings:
     clip: bool = False
     fit_on: str = "train"
     thermal: str = "absolute"
+    bins: int = 16
 
 
 class Scaling(nn.Module):
@@ -49,6 +52,9 @@ class Scaling(nn.Module):
         # max, p99, mean, sd, x and y of the maximum
         self.register_buffer("statistics_center", torch.tensor([low, low, low, 0.0, 0.0, 0.0]))
         self.register_buffer("statistics_scale", torch.tensor([high - low] * 4 + [columns, rows], dtype=torch.float32))
+        if settings.bins:
+            for name, width in (("sensors", len(schema.channels)), ("thermal_stats", len(THERMAL_STATISTICS))):
+                self.register_buffer(f"{name}_edges", torch.linspace(0, 1, settings.bins + 1).repeat(width, 1))
         self.low, self.width = float(low), float(high - low)
 
     def fit(self, store: Store, rows: np.ndarray) -> Scaling:
@@ -59,7 +65,21 @@ class Scaling(nn.Module):
                 center, scale = self._fit_channel(values[:, i], channel)
                 getattr(self, f"{group}_center")[i] = center
                 getattr(self, f"{group}_scale")[i] = scale
+        if self.settings.bins:
+            self._fit_edges("sensors", store.sensors[rows])
+            self._fit_edges("thermal_stats", store.thermal_statistics[rows])
         return self
+
+    def _fit_edges(self, name: str, values: np.ndarray) -> None:
+        """Quantiles of each scaled channel; equal ones are set apart so that no interval is empty."""
+        edges = getattr(self, f"{name}_edges")
+        scaled = self({name: torch.from_numpy(values)})[name].numpy()
+        for i, column in enumerate(scaled.T):
+            column = column[np.isfinite(column)]
+            if len(column):
+                quantiles = np.quantile(column, np.linspace(0, 1, edges.shape[1]))
+                gaps = np.maximum(np.diff(quantiles), 1e-3)
+                edges[i] = torch.from_numpy(quantiles[0] + np.concatenate([[0], gaps.cumsum()]))
 
     def _fit_channel(self, values: np.ndarray, channel: Channel) -> tuple[float, float]:
         values = values[np.isfinite(values)]
@@ -83,7 +103,16 @@ class Scaling(nn.Module):
             scaled["thermal"] = self._frames(batch["thermal"].to(self.statistics_center.dtype))
         if "thermal_stats" in batch:
             scaled["thermal_stats"] = (batch["thermal_stats"] - self.statistics_center) / self.statistics_scale
+        for name in ("sensors", "thermal_stats"):
+            if self.settings.bins and name in batch:
+                scaled[f"{name}_bins"] = self._encode(scaled[name], getattr(self, f"{name}_edges"))
         return scaled
+
+    @staticmethod
+    def _encode(values: Tensor, edges: Tensor) -> Tensor:
+        """How far a value reaches through each interval, 0..1; (B, T, C) to (B, T, C * bins)."""
+        low, high = edges[:, :-1], edges[:, 1:]
+        return ((values[..., None] - low) / (high - low)).clamp(0, 1).flatten(-2)
 
     def _channels(self, values: Tensor, group: str) -> Tensor:
         log, center, scale = (getattr(self, f"{group}_{name}") for name in ("log", "center", "scale"))

@@ -50,7 +50,7 @@ class Kind:
     """One kind of device. Pairs are (sd within a session, sd between sessions) of normal operation."""
 
     onset: tuple[float, float, float, float]  # mean, sd, earliest, latest, in seconds
-    peak: tuple[float, float]  # A, of a faulting current at the end
+    peak: tuple[float, float]  # A, least and most of a faulting current at the end
     load: float  # part of the normal current that is left beside the fault
     normal: dict[str, float]
     sd: dict[str, tuple[float, float]]
@@ -288,7 +288,8 @@ def _sensors(
         normal = level[name] + _drift(n, spec.sd[name][0], -0.35, rng)
         if item.mode and name in spec.modes[item.mode].start:
             start = spec.modes[item.mode].start[name] * np.exp(rng.normal(0, 0.15))
-            peak = rng.uniform(*spec.peak)
+            low, high = spec.peak  # the extremes of many sessions: two and a half sd about the middle
+            peak = np.clip(rng.normal((low + high) / 2, (high - low) / 5), low, high)
             fault = start * np.exp(np.log(peak / start) * np.maximum(fraction, -0.3) + _drift(n, 0.05, 0.8, rng))
             normal = np.maximum(normal, spec.load * normal + fault)
         values[name] = normal

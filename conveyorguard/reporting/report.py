@@ -1,2 +1,141 @@
+"""`report.html` of one run, drawn from the files of its directory alone."""
+
+from __future__ import annotations
+
 from pathlib import Path
-def write_report(folder): return Path(folder)/"report.html"
+from typing import Any
+
+import numpy as np
+from omegaconf import OmegaConf
+
+from conveyorguard.data.schema import Schema
+from conveyorguard.evaluation.metrics import METRICS, OBJECTIVES
+from conveyorguard.reporting import figures, pages
+from conveyorguard.run import SavedRun, write_text
+
+
+def write_report(folder: Path) -> Path:
+    """Draw the page of a run; returns its path.
+
+    Raises:
+        RunError: the directory is not that of a finished run.
+    """
+    run = SavedRun(folder)
+    schema = Schema.from_config(OmegaConf.to_container(run.config.data.schema, resolve=True))  # type: ignore[arg-type]
+    shown = list(run.metrics)[-1]  # test, or validation where test was not asked for
+    names = [f"{s.name} {s.label}".strip() for s in schema.states]
+    model = run.config.model.get("name", "model")
+    blocks = [_summary(run, schema, shown), _classes(run.metrics, names)]
+    if run.history is not None:
+        blocks.append(_learning(run))
+    blocks += [_examples(run, schema, names, shown), _origin(run), _config(run)]
+    title = f"{model} · {run.config.modality} · film {'on' if run.config.film else 'off'}"
+    subtitle = f"{run.config.data.name} data, split {run.config.split.name}, run {folder.resolve().name}"
+    path = folder / "report.html"
+    write_text(path, pages.page(title, subtitle, blocks))
+    return path
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.1f} %"
+
+
+def _summary(run: SavedRun, schema: Schema, shown: str) -> str:
+    m = run.metrics[shown]
+    worst, first = schema.states[-1].name, schema.states[0].name
+    missed = m["severe_sessions_missed"]
+    values = [
+        ("accuracy", _percent(m["accuracy"])),
+        ("macro-F1", _percent(m["macro_f1"])),
+        (f"{worst} recall", _percent(m["severe_recall"])),
+        (f"{worst} windows called {first}", f"{m['severe_as_normal']:.0f}"),
+        (f"sessions whose {worst} state was missed entirely", "–" if missed is None else f"{missed:.0f}"),
+        ("expected calibration error", _percent(m["ece"])),
+    ]
+    sessions = run.provenance["sessions"][shown]
+    note = (f"On the {shown} part: {m['n']:,} windows of {sessions} sessions, "
+            f"{run.predictions.query('split == @shown')['device'].nunique()} devices. ")  # fmt: skip
+    if run.config.data.name == "simulated":
+        note += "Simulated recordings: a result here is not a result on AI Hub."
+    return pages.section("Result", pages.tiles(values), note=note)
+
+
+def _classes(metrics: dict[str, Any], names: list[str]) -> str:
+    parts = []
+    for part, m in metrics.items():
+        rows = [[name, f"{r['precision']:.3f}", f"{r['recall']:.3f}", f"{r['f1']:.3f}", f"{r['support']:,}"]
+                for name, r in zip(names, m["per_class"], strict=True)]  # fmt: skip
+        matrix = figures.confusion(m["confusion"], names, f"{part}: windows by actual and predicted state")
+        table = pages.table(["state", "precision", "recall", "F1", "windows"], rows)
+        parts.append(pages.pair(pages.figure(matrix, f"confusion matrix of the {part} windows"), f"<h3>{part}</h3>{table}"))
+    rest = [name for name in METRICS if name not in ("accuracy", "macro_f1")]
+    rows = [[METRICS[name].title, *("–" if m[name] is None else f"{m[name]:.4g}" for m in metrics.values())] for name in rest]
+    more = "<details><summary>all metrics</summary>" + pages.table(["metric", *metrics], rows) + "</details>"
+    return pages.section("By state", *parts, more)
+
+
+def _learning(run: SavedRun) -> str:
+    history = run.history
+    assert history is not None
+    objective = run.config.objective
+    values = history[objective]
+    best = int(history["epoch"][values.idxmax() if OBJECTIVES[objective] else values.idxmin()])
+    loss = figures.learning_curve(history, ["train/loss", "val/loss"], "Loss", "loss", best)
+    score = figures.learning_curve(
+        history, ["val/macro_f1", "train/accuracy", "val/accuracy"], "Macro-F1 and accuracy", "share", best
+    )
+    note = f"{len(history)} epochs in {history['seconds'].sum():.0f} s; the weights of epoch {best + 1}, best by {objective}, were tested."
+    both = pages.pair(pages.figure(loss, "loss by epoch"), pages.figure(score, "macro-F1 and accuracy by epoch"))
+    return pages.section("Learning", both, note=note)
+
+
+def _examples(run: SavedRun, schema: Schema, names: list[str], shown: str) -> str:
+    examples = run.examples
+    if not examples:
+        return pages.section("Windows to look at first", note="none were kept")
+    channels = list(schema.channels)
+    units = [schema.channels[name].unit for name in channels]
+    thermal = examples.get("thermal")
+    low, high = schema.thermal.range if schema.thermal else (0.0, 1.0)
+    blocks = []
+    for i in range(len(examples["session"])):
+        truth, guess = int(examples["y_true"][i]), int(examples["y_pred"][i])
+        seconds = examples["seconds"][i]
+        verdict = "right" if truth == guess else "wrong"
+        heading = (f"{examples['session'][i]}, seconds {seconds[0]} to {seconds[-1]}: actual {names[truth]}, predicted {names[guess]} "
+                   f"({_percent(float(examples['p'][i].max()))})")  # fmt: skip
+        plot = figures.traces(seconds, examples["sensors"][i], channels, units, examples["state"][i], len(names))
+        blocks.append(f'<h3 class="{verdict}">{pages.escape(heading)}</h3>' + pages.figure(plot, f"sensor traces of {heading}"))
+        if thermal is not None:
+            places = examples["thermal_seconds"]
+            frames = [(figures.thermal_image(np.asarray(frame), low, high), f"{seconds[t]} s, up to {frame.max():.1f} °C")
+                      for frame, t in zip(thermal[i], places, strict=True)]  # fmt: skip
+            blocks.append(pages.film(frames))
+    note = (f"From the {shown} part: first the mistakes that matter most (by states apart, then by how sure the model was; one of each "
+            "session), then the surest hit of each state. Colours behind the traces are the actual states; ")  # fmt: skip
+    note += f"thermal frames from {low:.0f} °C (dark) to {high:.0f} °C (yellow)." if thermal is not None else "no camera."
+    return pages.section("Windows to look at first", *blocks, note=note)
+
+
+def _origin(run: SavedRun) -> str:
+    p = run.provenance
+    commit = p["git"]["commit"]
+    parts = [f"{part} {n} sessions, {p['windows'][part]:,} windows" for part, n in p["sessions"].items()]
+    rows = [
+        ["command", pages.base_names(p["command"])],
+        ["commit", "–" if not commit else commit[:12] + (" with uncommitted changes" if p["git"]["dirty"] else "")],
+        ["data", f"{p['store']['name']}, fingerprint {p['store']['fingerprint'][:12]}"],
+        ["split", f"{p['split']} ({', '.join(parts)})"],
+        ["not used", ", ".join(p["unused"]) or "–"],
+        ["device", f"{p['device']}, {p['threads']} threads"],
+        ["seed", p["seed"]],
+        ["parameters", f"{p.get('parameters', 0):,}"],
+        ["took", f"{p.get('seconds', 0):.0f} s, {p.get('peak_memory_mib', 0):,} MiB at the most"],
+        ["versions", ", ".join(f"{name} {v}" for name, v in p["versions"].items())],
+    ]
+    return pages.section("Where it comes from", pages.table(["", ""], rows))
+
+
+def _config(run: SavedRun) -> str:
+    lines = [pages.base_names(line) for line in OmegaConf.to_yaml(run.config).splitlines()]
+    return pages.section("Config", f"<details><summary>config.yaml</summary><pre>{pages.escape(chr(10).join(lines))}</pre></details>")

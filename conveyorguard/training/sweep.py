@@ -1,46 +1,267 @@
 """A Hydra sweeper whose trials are processes of their own; it is the study's loop: ask, launch, watch, tell.
 
-    python app.py -m hydra/sweeper=study +sweep.n_trials=15 'lr=tag(log, interval(1e-4, 1e-2))'
+    python app.py -m hydra/sweeper=study 'lr=tag(log, interval(1e-4, 1e-2))'
 
-A trial is the application's own command in RUN mode, in `<folder>/<trial number>/`; the application reports through
-`trial.py`. Trials can therefore be pruned, killed, timed and given a GPU one by one, and the same command again goes
-on where the study stands. Nothing here knows the application: any Hydra application may use it.
+A trial is the application's own command in RUN mode, in `<folder>/<trial number>/`; it reports through
+`trial.py`. So trials can be pruned, killed, timed and given a GPU one by one, and the same command again goes
+on where the study stands. Nothing here knows the application: any Hydra application on POSIX may use it.
 """
 
 from __future__ import annotations
 
-import ctypes
-import fcntl
 import json
 import math
 import os
 import re
 import shlex
-import shutil
 import signal
-import socket
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from subprocess import Popen
 from typing import Any
 
-import numpy as np
 import optuna
-import psutil
 from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
+from hydra.errors import HydraException
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from hydra.utils import instantiate
-from hydra_plugins.hydra_optuna_sweeper._impl import create_params_from_overrides
 from omegaconf import MISSING, SI, DictConfig, OmegaConf
-from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.trial import FrozenTrial, TrialState
-from rich.console import Console
-from rich.table import Table
 
-from conveyorguard.training.trial import build_pruner, open_storage
+from conveyorguard.training.processes import find_gpus, own_command, start
+from conveyorguard.training.space import is_under, override, read_space
+from conveyorguard.training.study import STATES, SharedStudy, check_study, count_finished, show_table
+from conveyorguard.training.trial import build_pruner, storage_place
+
+STOPS = {
+    "timeout": "the time is over",
+    "interrupted": "interrupted",
+    "failures": "too many trials failed one after the other, see their trial.log",
+}
+
+
+def of_app(name: str, default: Any) -> Any:
+    """The application's `sweep.<name>`, where its config has one."""
+    return SI(f"${{oc.select:sweep.{name},{default}}}")
+
+
+@dataclass
+class StudySweeperConf:
+    """Settings of `hydra/sweeper=study`.
+
+    sampler: `hydra/sweeper/sampler=tpe|random|gp|cmaes` of the Optuna plugin. For every trial it is seeded
+        with (its seed, number of trials in the storage), so that it does not repeat itself after a restart.
+    pruner: config of one of optuna.pruners, or null.
+    params: the search space, {key: "choice(1, 2)"}; the command line adds to it and replaces.
+    storage: a journal file, default <folder>/journal.log, or a database URL such as sqlite:///x.db.
+    n_trials: COMPLETE and PRUNED ones, of all sweepers on this storage together.
+    timeout: s that one call may take, or null.
+    workers: trials at a time.
+    max_failures: how often parameters are tried again whose trial was killed; and how many trials may fail
+        one after the other before the sweeper gives up.
+    grace: s between asking a trial to end (SIGTERM) and killing it.
+    fixed: keys that one study must not vary.
+    own: keys of the sweep, left out of the command that retrains.
+    validate: a function (space, overrides, config of a trial) -> list of errors.
+    on_end: a function (study, folder), called after the table.
+    command: what starts the application, default: as this process was started.
+    """
+
+    _target_: str = "conveyorguard.training.sweep.StudySweeper"
+    defaults: list[Any] = field(default_factory=lambda: [{"sampler": "tpe"}])
+    sampler: Any = MISSING
+    pruner: Any = "${oc.select:sweep.pruner,null}"
+    params: Any = "${oc.select:sweep.params,null}"
+    study: str = of_app("study", "study")
+    folder: str = of_app("folder", "studies/${hydra.sweeper.study}")
+    storage: str | None = of_app("storage", "null")
+    direction: str = of_app("direction", "minimize")
+    n_trials: int = of_app("n_trials", 15)
+    timeout: float | None = of_app("timeout", "null")
+    workers: int = of_app("workers", 1)
+    max_failures: int = of_app("max_failures", 3)
+    grace: float = of_app("grace", 15)
+    fixed: Any = "${oc.select:sweep.fixed,[]}"
+    own: Any = "${oc.select:sweep.own,[sweep]}"
+    validate: str | None = of_app("validate", "null")
+    on_end: str | None = of_app("on_end", "null")
+    command: Any = "${oc.select:sweep.command,null}"
+
+
+ConfigStore.instance().store(
+    group="hydra/sweeper", name="study", node=StudySweeperConf, provider="conveyorguard"
+)
+
+
+def register() -> None:
+    """Make `hydra/sweeper=study` known where the entry point is not installed; call before `hydra.main`."""
+    Plugins.instance().register(StudySweeper)
+
+
+class StudySweeper(Sweeper):
+    """Runs one study, alone or beside other sweepers on the same storage; see `StudySweeperConf`."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.options = StudySweeperConf(**settings)
+        self.folder = Path(self.options.folder).absolute()
+        self.place = storage_place(self.options.storage or str(self.folder / "journal.log"))
+        self.running: dict[int, tuple[Popen[bytes], FrozenTrial]] = {}  # by slot
+        self.stop = ""  # why no trial is started any more: a key of STOPS
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        self.loader, self.app = hydra_context.config_loader, config
+
+    def sweep(self, arguments: list[str]) -> optuna.Study:
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        options = self.options
+        pruner = OmegaConf.to_container(options.pruner, resolve=True) if options.pruner else None
+        self.pruner = json.dumps(pruner)
+        self.space, self.task, errors = read_space(options.params, arguments)
+        if errors := errors + self.check():
+            raise SystemExit("Nothing was started:\n" + "\n".join(f"  - {error}" for error in errors))
+        self.shared = SharedStudy(
+            self.place, options.study, options.direction, self.folder, options.n_trials, options.max_failures,
+            self.space, options.sampler, self.print_trial,
+        )  # fmt: skip
+        self.shared.study.set_user_attr("fixed", self.fixed)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self.on_signal)
+        self.run()
+        self.report()
+        return self.shared.study
+
+    def check(self) -> list[str]:
+        """What is wrong with the settings and the search space."""
+        options, errors, self.fixed = self.options, [], {}
+        if options.direction not in ("minimize", "maximize"):
+            errors.append(f"direction={options.direction} is unknown: write minimize or maximize")
+        for name in ("n_trials", "workers"):
+            if getattr(options, name) < 1:
+                errors.append(f"{name}={getattr(options, name)}: write 1 or more")
+        if options.sampler._target_.endswith(("GridSampler", "QMCSampler")):
+            errors.append(
+                "sampler=grid and qmc walk through lists of their own: write tpe, random, gp or cmaes"
+            )
+        try:
+            build_pruner(self.pruner)
+        except HydraException as error:
+            errors.append(f"the pruner cannot be built: {error}. Write one of optuna.pruners, or null")
+        if not self.space:
+            errors.append("the search space is empty: write for example 'lr=tag(log, interval(1e-4, 1e-2))'")
+        for name in [name for name in self.space if is_under(name, [*options.fixed, *options.own])]:
+            values = getattr(self.space.pop(name), "choices", ["..."])
+            errors.append(
+                f"{name}={','.join(map(str, values))}: a study does not tune {name}. Write "
+                f"{name}={values[0]}, and run one study for each value, each with its own sweep.study"
+            )
+        some = {name: getattr(d, "choices", [getattr(d, "low", None)])[0] for name, d in self.space.items()}
+        overrides = [*self.task, *(override(name, value) for name, value in some.items())]
+        try:
+            config = self.loader.load_sweep_config(self.app, overrides)
+        except HydraException as error:
+            return [*errors, f"a trial cannot be started like this: {error}"]
+        for key in options.fixed:
+            value = config.hydra.runtime.choices.get(key) or OmegaConf.select(config, key)
+            if not OmegaConf.is_config(value):
+                self.fixed[key] = str(value)
+        if options.validate:
+            validate = instantiate({"_target_": options.validate, "_partial_": True})
+            errors += validate(self.space, self.task, config)
+        now = {**self.fixed, "direction": options.direction}
+        return errors + check_study(self.place, options.study, self.folder, options.n_trials, now, self.space)
+
+    def run(self) -> None:
+        """Keep `workers` trials running until the study has its trials, or there is a reason to stop."""
+        options, waiting = self.options, False
+        self.end = math.inf if options.timeout is None else time.monotonic() + options.timeout
+        while not self.stop:
+            for slot, (process, trial) in list(self.running.items()):
+                if process.poll() is not None:
+                    del self.running[slot]
+                    self.shared.settle(trial, process.returncode)
+            if self.shared.is_done() and not self.running:
+                break
+            if self.shared.failures > options.max_failures:
+                self.stop = "failures"
+            elif time.monotonic() > self.end:
+                self.stop = "timeout"
+            for slot in sorted(set(range(options.workers)) - set(self.running)):
+                if self.stop or not (claimed := self.shared.claim()):
+                    break
+                self.launch(claimed, slot)
+            if not self.running and not waiting and (others := self.shared.describe_running()):
+                waiting = True
+                print(others, flush=True)
+            time.sleep(0.2)
+        self.shared.end(list(self.running.values()), self.stop, lambda: options.grace)
+
+    def on_signal(self, number: int, frame: Any) -> None:
+        """Ctrl-C or SIGTERM: end in order; at the second one without waiting for the trials."""
+        self.options.grace = 0 if self.stop else self.options.grace
+        self.stop = self.stop or "interrupted"
+
+    def launch(self, trial: FrozenTrial, slot: int) -> None:
+        """Start a trial: this application in RUN mode, in a folder of its own, with its share of the GPUs."""
+        folder = self.shared.folder_of(trial)
+        folder.mkdir()  # an error where it exists: nothing is ever overwritten
+        not_for_trials = re.compile(r"[+~]*hydra[./](mode|run\.|sweep)")
+        command = [
+            *self.program(),
+            *self.task,
+            *(override(name, value) for name, value in trial.params.items()),
+            *(line for line in self.app.hydra.overrides.hydra if not not_for_trials.match(line)),
+            "hydra.mode=RUN",
+            override("hydra.run.dir", str(folder)),
+        ]
+        env = {
+            **os.environ,
+            "SWEEP_STORAGE": self.place,
+            "SWEEP_STUDY": self.options.study,
+            "SWEEP_PRUNER": self.pruner,
+            "SWEEP_TRIAL_ID": str(trial._trial_id),
+            "SWEEP_TRIAL_NUMBER": str(trial.number),
+            "SWEEP_TRIAL_DIR": str(folder),
+            "HYDRA_FULL_ERROR": "1",
+        }
+        workers = self.options.workers
+        if workers > 1 and (gpus := find_gpus()):
+            env["CUDA_VISIBLE_DEVICES"] = ",".join(gpus[slot::workers] or [gpus[slot % len(gpus)]])
+        self.running[slot] = (start(command, env, folder / "trial.log"), trial)
+
+    def program(self) -> list[str]:
+        """What starts the application, without overrides."""
+        given = self.app.hydra.overrides
+        return list(self.options.command or own_command([*given.task, *given.hydra]))
+
+    def print_trial(self, trial: FrozenTrial) -> None:
+        """One line on a trial that has ended."""
+        best = self.shared.best()
+        words = [f"trial {trial.number:3d}", f"{STATES[trial.state]:8}"]
+        words += [f"{trial.value:.5g}"] if trial.value is not None else []
+        words += [f"best {best.value:.5g} (trial {best.number})"] if best else []
+        words += [f"{count_finished(self.shared.trials())} of {self.options.n_trials}"]
+        words += [f"{max(0, self.end - time.monotonic()):.0f} s left"] if self.end < math.inf else []
+        if trial.state == TrialState.FAIL:
+            words += [trial.user_attrs["reason"], f"see {trial.user_attrs['dir']}"]
+        print("  ".join(words), flush=True)
+
+    def report(self) -> None:
+        """The table, the best parameters, how to retrain them, and how to go on where there is more to do."""
+        options, best, trials = self.options, self.shared.best(), self.shared.trials()
+        show_table(trials)
+        if best:
+            parameters = [override(name, value) for name, value in best.params.items()]
+            task = [line for line in self.task if not is_under(line, options.own)]
+            print(f"best: trial {best.number}, {best.value:.6g}: {', '.join(parameters)}")
+            print("retrain it: " + shlex.join(["python", *self.program()[1:], *task, *parameters]))
+        print(f"study {options.study!r} in {self.folder}", flush=True)
+        if options.on_end and self.stop != "interrupted":
+            instantiate({"_target_": options.on_end, "_partial_": True})(self.shared.study, self.folder)
+        if self.stop:
+            done = f"{count_finished(trials)} of {options.n_trials} trials are done"
+            print(f"{STOPS[self.stop]}; {done}, the same command goes on from here", flush=True)
+            if self.stop != "timeout":
+                raise SystemExit(130 if self.stop == "interrupted" else 1)

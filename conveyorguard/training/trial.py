@@ -1,6 +1,7 @@
 """The trial's side of a study: report values, ask whether to go on, leave the result behind.
 
-`sweep.py` starts a trial as a process and names the study in environment variables (SWEEP_*). In the application:
+`sweep.py` starts a trial as a process and names the study in environment variables (SWEEP_*). An application
+writes:
 
     trial = current_trial()                       # None outside a sweep
     if trial and trial.report(epoch, value):      # True: no hope, stop here
@@ -9,50 +10,27 @@
     if trial:
         trial.finish("COMPLETE", value, best_epoch=7)
 
-and exit code 0. With several ranks only rank 0 may call these.
+and exit code 0. With several ranks only rank 0 may call these. What both sides share is here too: opening the
+storage, and reading what a trial left.
 """
 
 from __future__ import annotations
 
 import fcntl
 import json
+import math
 import os
+import time
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 import optuna
 from hydra.utils import instantiate
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 
-
-class Journal(JournalFileBackend):
-    """Optuna's journal file, safe against kill -9: the kernel frees the lock, and half a last line is cut off.
-
-    With Optuna's own lock a kill would hold everyone up for 30 s, and half a line with the next one glued to it
-    would make the file unreadable.
-    """
-
-    def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
-        with open(self._file_path, "r+b") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            file.seek(max(0, file.seek(0, os.SEEK_END) - 1))
-            if file.read(1) not in (b"", b"\n"):
-                file.seek(0)
-                file.truncate(file.read().rfind(b"\n") + 1)
-            file.seek(0, os.SEEK_END)
-            file.write(lines.encode())
-            file.flush()
-            os.fsync(file.fileno())
-
-
-def open_storage(place: str) -> optuna.storages.BaseStorage:
-    """A study's storage: a database where `place` is a URL, else a journal file."""
-    if "://" not in place:
-        return optuna.storages.JournalStorage(Journal(place))
-    patience = {"connect_args": {"timeout": 60}} if place.startswith("sqlite") else {}  # s, for another's lock
-    return optuna.storages.RDBStorage(place, engine_kwargs=patience)
+State = Literal["COMPLETE", "PRUNED", "FAILED"]
 
 
 def build_pruner(config: str) -> optuna.pruners.BasePruner:
@@ -80,13 +58,90 @@ class TrialHandle:
         storage.set_trial_intermediate_value(self.storage_id, step, float(value))
         return self.study.pruner.prune(self.study, storage.get_trial(self.storage_id))
 
-    def finish(self, state: Literal["COMPLETE", "PRUNED", "FAILED"], value: float | None, **info: Any) -> None:
-        """Write trial.json, whole or not at all. It is the trial's last act: the sweeper takes it for the result."""
+    def finish(self, state: State, value: float | None, **info: Any) -> None:
+        """Write trial.json, whole or not at all. The trial's last act: it is taken as the result."""
+        result = {"state": state, "value": None if value is None else float(value), "info": info}
         part = self.folder / "trial.json.part"
-        part.write_text(json.dumps({"state": state, "value": None if value is None else float(value), "info": info}))
+        part.write_text(json.dumps(result))
         part.replace(self.folder / "trial.json")
 
 
 def current_trial() -> TrialHandle | None:
     """The trial of this process, or None outside a sweep."""
     return TrialHandle() if "SWEEP_TRIAL_DIR" in os.environ else None
+
+
+def read_result(folder: Path) -> dict[str, Any] | str:
+    """What a trial left in its folder, or what is wrong with it."""
+    try:
+        result = json.loads((folder / "trial.json").read_text())
+        state, value = result["state"], result["value"]
+        if state == "PRUNED" or (state == "COMPLETE" and math.isfinite(value)):
+            return result
+        return f"its objective is {value}" if state == "COMPLETE" else f"it says {state} {result.get('info')}"
+    except FileNotFoundError:
+        return "it left no trial.json"
+    except (ValueError, KeyError, TypeError) as error:
+        return f"its trial.json cannot be read: {error!r}"
+
+
+class Journal(JournalFileBackend):
+    """Optuna's journal file, safe against kill -9: the kernel frees the lock, half a last line is cut off.
+
+    With Optuna's own lock a kill would hold everyone up for 30 s, and half a line with the next one glued to
+    it would make the file unreadable.
+    """
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
+        with open(self._file_path, "r+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            file.seek(max(0, file.seek(0, os.SEEK_END) - 1))
+            if file.read(1) not in (b"", b"\n"):
+                file.seek(0)
+                file.truncate(file.read().rfind(b"\n") + 1)
+            file.seek(0, os.SEEK_END)
+            file.write(lines.encode())
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def storage_place(place: str) -> str:
+    """A journal file or a database URL, with files made absolute: a trial may run in another directory."""
+    if place.startswith("sqlite:///"):
+        return "sqlite:///" + str(Path(place.removeprefix("sqlite:///")).absolute())
+    return place if "://" in place else str(Path(place).absolute())
+
+
+def open_storage(place: str) -> BaseStorage:
+    """The storage at a place made by `storage_place`; made where there is none."""
+    file = Path(place.removeprefix("sqlite:///"))
+    if "://" not in str(file):
+        file.parent.mkdir(parents=True, exist_ok=True)
+    if "://" not in place:
+        return JournalStorage(Journal(place))
+    from sqlalchemy.exc import SQLAlchemyError  # slow to import, and not needed for a journal
+
+    patience = {"connect_args": {"timeout": 60}} if place.startswith("sqlite") else {}  # s, for the lock
+    for wait in (
+        0.5,
+        1,
+        2,
+        4,
+    ):  # s; two that make the tables of a new database at once get in each other's way
+        try:
+            return RDBStorage(place, engine_kwargs=patience)
+        except (SQLAlchemyError, optuna.exceptions.StorageInternalError):
+            time.sleep(wait)
+    return RDBStorage(place, engine_kwargs=patience)
+
+
+def find_study(place: str, name: str) -> optuna.Study | None:
+    """The study, or None where there is none; makes no file."""
+    file = place.removeprefix("sqlite:///")
+    if "://" not in file and not Path(file).exists():
+        return None
+    try:
+        return optuna.load_study(study_name=name, storage=open_storage(place))
+    except KeyError:
+        return None

@@ -1,0 +1,97 @@
+"""Figures of pages, as plotly figures with one look. Each takes plain tables, never a store or a model."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+STATE_COLOURS = ("#2e7d6b", "#d9a514", "#d96c1e", "#b3261e")  # normal to worst; more states take the nearest
+INK, GRID, BLUE, GREY = "#1f2933", "#e4e7eb", "#2f6fab", "#7b8794"
+
+
+def state_colour(k: int, states: int) -> str:
+    """Colour of a state: green is the first, red the last."""
+    return STATE_COLOURS[round(k * (len(STATE_COLOURS) - 1) / max(states - 1, 1))]
+
+
+def _style(figure: go.Figure, title: str, height: int = 320, **axes: str) -> go.Figure:
+    figure.update_layout(
+        title={"text": title, "font": {"size": 15}, "x": 0, "xref": "paper"},
+        height=height,
+        margin={"l": 55, "r": 20, "t": 45, "b": 45},
+        plot_bgcolor="white",
+        paper_bgcolor="white",
+        font={"family": "system-ui, sans-serif", "size": 12, "color": INK},
+        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 1, "xanchor": "right"},
+    )
+    figure.update_xaxes(gridcolor=GRID, zeroline=False, title_text=axes.get("x"))
+    figure.update_yaxes(gridcolor=GRID, zeroline=False, title_text=axes.get("y"))
+    return figure
+
+
+def learning_curve(history: pd.DataFrame, names: list[str], title: str, y: str, best_epoch: int | None = None) -> go.Figure:
+    """Lines of a history over epochs, the kept epoch marked."""
+    figure = go.Figure()
+    for name, colour in zip(names, (BLUE, GREY, STATE_COLOURS[2]), strict=False):
+        figure.add_scatter(x=history["epoch"] + 1, y=history[name], name=name, mode="lines+markers",
+                           line={"color": colour}, marker={"size": 5})  # fmt: skip
+    if best_epoch is not None:
+        figure.add_vline(x=best_epoch + 1, line_dash="dot", line_color=GREY, annotation_text="kept", annotation_position="top left")
+    return _style(figure, title, x="epoch", y=y)
+
+
+def confusion(matrix: list[list[int]], names: list[str], title: str) -> go.Figure:
+    """Counts, coloured by the share of the actual state's windows."""
+    counts = np.array(matrix)
+    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    text = [[f"{n:,}<br>{s:.0%}" for n, s in zip(*rows, strict=True)] for rows in zip(counts, share, strict=True)]
+    figure = go.Figure(
+        go.Heatmap(z=share, x=names, y=names, text=text, texttemplate="%{text}", colorscale=[[0, "#ffffff"], [1, BLUE]],
+                   zmin=0, zmax=1, showscale=False, hovertemplate="actual %{y}, predicted %{x}: %{text}<extra></extra>")
+    )  # fmt: skip
+    figure.update_yaxes(autorange="reversed")
+    return _style(figure, title, height=360, x="predicted", y="actual")
+
+
+def traces(seconds: np.ndarray, values: np.ndarray, names: list[str], units: list[str], state: np.ndarray, states: int) -> go.Figure:
+    """Sensor traces of one window, a row a unit, on a strip of the states.
+
+    Args:
+        seconds: (T,). values: (T, C). state: (T,) index of the state at each second.
+    """
+    kinds = list(dict.fromkeys(units))
+    figure = go.Figure()
+    step = 1 / len(kinds)
+    for row, unit in enumerate(kinds):
+        axis = "" if row == 0 else str(row + 1)
+        log = unit == "A"
+        for i in [i for i, u in enumerate(units) if u == unit]:
+            figure.add_scatter(x=seconds, y=values[:, i], name=names[i], mode="lines", yaxis=f"y{axis}",
+                               hovertemplate=f"{names[i]} %{{y:.2f}} {unit} at %{{x}} s<extra></extra>")  # fmt: skip
+        domain = [1 - (row + 1) * step + 0.04, 1 - row * step]
+        figure.update_layout({f"yaxis{axis}": {"domain": domain, "title": {"text": unit}, "type": "log" if log else "linear"}})
+    for k in np.unique(state[state >= 0]):
+        for start, end in _runs(seconds, state == k):
+            figure.add_vrect(start, end, fillcolor=state_colour(int(k), states), opacity=0.10, line_width=0)
+    return _style(figure, "", height=150 + 105 * len(kinds), x="seconds since the recording began")
+
+
+def _runs(seconds: np.ndarray, mask: np.ndarray) -> list[tuple[float, float]]:
+    edges = np.flatnonzero(np.diff(mask.astype(int), prepend=0, append=0))
+    return [(seconds[a] - 0.5, seconds[b - 1] + 0.5) for a, b in zip(edges[::2], edges[1::2], strict=True)]
+
+
+def thermal_image(frame: np.ndarray, low: float, high: float) -> bytes:
+    """A frame in degC as a PNG, dark blue (low) to yellow (high)."""
+    from io import BytesIO
+
+    from PIL import Image
+
+    stops = np.array([[20, 24, 82], [110, 30, 120], [206, 62, 78], [248, 160, 50], [252, 250, 180]], float)
+    position = np.clip((frame - low) / (high - low), 0, 1) * (len(stops) - 1)
+    colours = np.stack([np.interp(position, np.arange(len(stops)), stops[:, c]) for c in range(3)], axis=-1)
+    stream = BytesIO()
+    image = Image.fromarray(colours.astype(np.uint8))
+    image.resize((frame.shape[1] * 4, frame.shape[0] * 4), Image.Resampling.NEAREST).save(stream, "PNG", optimize=True)
+    return stream.getvalue()

@@ -1,0 +1,102 @@
+"""Pages: self-contained html, every string from data or config escaped."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable
+from html import escape
+from pathlib import Path
+
+import plotly.graph_objects as go
+from plotly.offline import get_plotlyjs
+
+STYLE = """
+:root { --ink: #1f2933; --soft: #52606d; --line: #e4e7eb; --blue: #2f6fab; --warn: #b3261e }
+* { box-sizing: border-box }
+body { font: 15px/1.5 system-ui, -apple-system, "Segoe UI", "Noto Sans", "Noto Sans CJK KR", sans-serif; color: var(--ink);
+       margin: 0; background: #f5f7fa }
+main { max-width: 1080px; margin: 0 auto; padding: 24px }
+header { background: #1f2933; color: white; padding: 20px 0 }
+header div { max-width: 1080px; margin: 0 auto; padding: 0 24px }
+header h1 { margin: 0; font-size: 24px } header p { margin: 4px 0 0; color: #cbd2d9 }
+section { background: white; border: 1px solid var(--line); border-radius: 8px; padding: 18px 22px; margin: 0 0 18px }
+h2 { font-size: 18px; margin: 0 0 10px } h3 { font-size: 15px; margin: 16px 0 6px }
+p.note { color: var(--soft); margin: 4px 0 12px }
+table { border-collapse: collapse; margin: 6px 0; font-variant-numeric: tabular-nums }
+th, td { padding: 5px 12px; border-bottom: 1px solid var(--line); text-align: right } th { color: var(--soft); font-weight: 600 }
+th:first-child, td:first-child { text-align: left }
+.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); gap: 12px }
+.tile { border: 1px solid var(--line); border-radius: 8px; padding: 10px 14px }
+.tile b { font-size: 24px; display: block; font-variant-numeric: tabular-nums } .tile span { color: var(--soft); font-size: 13px }
+.pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(420px, 1fr)); gap: 8px }
+.film { display: flex; gap: 8px; flex-wrap: wrap } .film figure { margin: 0; text-align: center; font-size: 12px; color: var(--soft) }
+.film img { image-rendering: pixelated; border-radius: 4px; display: block; width: 170px }
+.wrong { color: var(--warn); font-weight: 600 }
+details summary { cursor: pointer; color: var(--blue) }
+pre { overflow: auto; background: #f5f7fa; padding: 12px; border-radius: 6px; font-size: 12.5px }
+@media print { section { break-inside: avoid } }
+"""
+
+
+def page(title: str, subtitle: str, sections: Iterable[str]) -> str:
+    """A whole page; sections are html."""
+    body = "\n".join(sections)
+    script = f"<script>{get_plotlyjs()}</script>" if "Plotly.newPlot" in body else ""
+    return (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="data:,">'
+        f"<style>{STYLE}</style>{script}</head>\n<body><header><div><h1>{escape(title)}</h1><p>{escape(subtitle)}</p></div></header>\n"
+        f"<main>{body}</main></body></html>\n"
+    )
+
+
+def section(title: str, *parts: str, note: str = "") -> str:
+    """A block with a heading; `note` is plain text."""
+    told = f'<p class="note">{escape(note)}</p>' if note else ""
+    return f"<section><h2>{escape(title)}</h2>{told}{''.join(parts)}</section>"
+
+
+def tiles(values: Iterable[tuple[str, str]]) -> str:
+    """Large figures with what they are."""
+    return '<div class="tiles">' + "".join(
+        f'<div class="tile"><b>{escape(value)}</b><span>{escape(what)}</span></div>' for what, value in values
+    ) + "</div>"  # fmt: skip
+
+
+def table(header: list[str], rows: Iterable[list[str]]) -> str:
+    """A table of plain text."""
+    head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
+    body = "".join("<tr>" + "".join(f"<td>{escape(str(cell))}</td>" for cell in row) + "</tr>" for row in rows)
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def figure(plot: go.Figure, alt: str) -> str:
+    """A plotly figure with its text alternative."""
+    drawn = plot.to_html(full_html=False, include_plotlyjs=False, config={"displaylogo": False, "responsive": True})
+    return f'<div role="img" aria-label="{escape(alt, quote=True)}">{drawn}</div>'
+
+
+def pair(*parts: str) -> str:
+    """Parts side by side where there is room."""
+    return '<div class="pair">' + "".join(f"<div>{part}</div>" for part in parts) + "</div>"
+
+
+def film(images: Iterable[tuple[bytes, str]]) -> str:
+    """PNG images in a row, each with its caption."""
+    return '<div class="film">' + "".join(
+        f'<figure><img alt="{escape(caption, quote=True)}" src="data:image/png;base64,{base64.b64encode(png).decode()}">'
+        f"<figcaption>{escape(caption)}</figcaption></figure>" for png, caption in images
+    ) + "</div>"  # fmt: skip
+
+
+def base_names(text: str) -> str:
+    """Absolute paths in a text reduced to their last part: a page shows no folders of the machine it was made on."""
+    words = []
+    for word in text.split(" "):
+        head, mark, tail = word.partition("=")
+        path = tail if mark else head
+        if path.startswith(("/", "~")) or path[1:3] == ":\\":
+            path = Path(path.replace("\\", "/")).name
+            word = f"{head}={path}" if mark else path
+        words.append(word)
+    return " ".join(words)

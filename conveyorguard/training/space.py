@@ -1,0 +1,48 @@
+"""Search spaces as Hydra overrides: read from the command line and the config, and written for a trial."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from hydra.errors import HydraException
+from hydra_plugins.hydra_optuna_sweeper._impl import create_params_from_overrides
+from optuna.distributions import BaseDistribution
+
+
+def read_space(params: Any, arguments: list[str]) -> tuple[dict[str, BaseDistribution], list[str], list[str]]:
+    """The search space, the overrides that every trial gets, and what is wrong.
+
+    The grammar is the Optuna plugin's: choice(a, b), range(1, 8), interval(0.1, 0.5) and
+    tag(log, interval(1e-4, 1e-2)). A later line replaces an earlier one with the same key.
+
+    Args:
+        params: {key: space or value} of the config.
+        arguments: overrides of the command line.
+    """
+    space: dict[str, BaseDistribution] = {}
+    task, errors = [], []
+    for line in [*(f"{key}={value}" for key, value in (params or {}).items()), *arguments]:
+        try:
+            found, fixed, _ = create_params_from_overrides([line])
+        except (AssertionError, ValueError, NotImplementedError, HydraException) as error:
+            remedy = "write choice(a, b), range(1, 8) or interval(0.1, 0.5)"
+            errors.append(f"{line}: {str(error) or 'not a search space'}; {remedy}")
+            continue
+        named = [name.lstrip("+") for name in (*found, *fixed)]
+        space = {name: known for name, known in space.items() if name.lstrip("+") not in named} | found
+        task += [] if found else [line]
+    return space, task, errors
+
+
+def override(name: str, value: Any) -> str:
+    """A parameter for the command line; text that Hydra might read as something else is quoted."""
+    if isinstance(value, str) and not re.fullmatch(r"[A-Za-z_][\w.-]*|[\[{].*", value):
+        value = "'" + value.replace("'", "\\'") + "'"
+    return f"{name}={value}"
+
+
+def is_under(line: str, keys: list[str]) -> bool:
+    """Whether an override sets one of the keys or something below it."""
+    key = re.split("[=@]", line.lstrip("+~"))[0]
+    return any(key == above or key.startswith((above + ".", above + "/")) for above in keys)
