@@ -60,7 +60,7 @@ def _train(cfg: DictConfig) -> float:
 
 def _compose(overrides: list[str]) -> DictConfig:
     """The config of a verb that is not a Hydra job."""
-    with initialize_config_dir(str(config_dir()), version_base=None):
+    with initialize_config_dir(str(config_dir())):
         try:
             return compose("train", overrides)
         except (HydraException, OmegaConfBaseException) as error:

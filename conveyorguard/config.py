@@ -11,6 +11,8 @@ import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from conveyorguard.data.windows import WindowSettings
 from conveyorguard.errors import ConfigError
@@ -152,8 +154,11 @@ def _trainer_problems(trainer: DictConfig) -> list[str]:
     return []
 
 
-def merge_saved(saved: DictConfig, overrides: list[str]) -> DictConfig:
+def merge_saved(saved: DictConfig, overrides: list[str], choices: dict[str, str] | None = None) -> DictConfig:
     """A saved config with value overrides.
+
+    Args:
+        choices: the config groups the saved config was made of; naming one of them again is allowed.
 
     Raises:
         ConfigError: an override names a config group (the saved config is whole, a group cannot be exchanged) or a key
@@ -164,10 +169,12 @@ def merge_saved(saved: DictConfig, overrides: list[str]) -> DictConfig:
     OmegaConf.set_struct(merged, True)
     for override in overrides:
         key, _, text = override.lstrip("+").partition("=")
-        if key in groups and OmegaConf.is_config(OmegaConf.select(saved, key)):
+        if choices and choices.get(key) == text:
+            continue
+        if key in groups and (OmegaConf.is_config(OmegaConf.select(saved, key)) or key == "modality"):
             raise ConfigError(f"{override}: a saved config takes values only; start a new run to change the group '{key}'")
         try:
             OmegaConf.update(merged, key, OmegaConf.create(f"v: {text}")["v"])
-        except Exception as error:
+        except (OmegaConfBaseException, YAMLError) as error:
             raise ConfigError(f"{override}: {_first_line(error)}") from error
     return merged

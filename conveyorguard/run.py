@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from conveyorguard.data.datamodule import Windows
@@ -39,6 +40,7 @@ class Run:
         self.cfg, self.folder = cfg, folder
         self.provenance: dict[str, Any] = {
             "command": shlex.join(["python", "train.py", *overrides]),
+            "choices": dict(HydraConfig.get().runtime.choices) if HydraConfig.initialized() else {},
             "argv": [Path(sys.argv[0]).name, *sys.argv[1:]],
             "git": git_state(),
             "versions": package_versions(),
@@ -56,6 +58,9 @@ class Run:
         saved = OmegaConf.create(OmegaConf.to_container(self.cfg, resolve=True))
         saved.ckpt_path = None  # where this run came from is provenance; run anew, it starts anew
         write_text(self.folder / "config.yaml", OmegaConf.to_yaml(saved))
+        if self.cfg.ckpt_path and (self.folder / "provenance.json").exists():  # the choices are those it began with
+            self.provenance["choices"] = read_json(self.folder / "provenance.json").get("choices", {})
+            self.provenance["resumed_from"] = Path(self.cfg.ckpt_path).name
         self._write_provenance()
         return self
 

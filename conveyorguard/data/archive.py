@@ -15,7 +15,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from io import BytesIO
+from io import BytesIO, FileIO
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +29,7 @@ ARCHIVE = re.compile(r"^(?P<part>[TV])(?P<role>[SL])_(?P<rest>[a-z]+_\d+_(?P<dev
 FRAME = re.compile(r"(?P<stem>[a-z]+\d+_\d{4}_(?P<hour>\d\d)(?P<minute>\d\d)(?P<second>\d\d))\.(?P<suffix>csv|bin|json)$")
 INCOMPLETE = re.compile(r"\.zip\.part\d+$")
 DAY = 24 * 3600
+BOM = b"\xef\xbb\xbf"  # of UTF-8, which some editors put in front
 MEMBER_LIMIT = 64 << 20  # bytes; a frame file is 150 kB, so more is a damaged or hostile archive
 
 
@@ -68,11 +69,12 @@ def _find(top: Path) -> dict[tuple[str, str, str], Path]:
             continue
         seen.add(real)
         here = Path(folder)
-        candidates = [here / name for name in sorted(folders)] + [here / name for name in sorted(files)]
+        names = [*sorted(folders), *sorted(files)]  # thousands, in an unpacked archive
+        candidates = [here / name for name in names if ARCHIVE.match(_stem(name))]
         if here == top:
             candidates.insert(0, top.resolve())
         for path in candidates:
-            stem = _stem(path)
+            stem = _stem(path.name)
             match = ARCHIVE.match(stem)
             if match and (path.is_dir() or path.name != stem):
                 key = (match["part"], match["role"], match["rest"])
@@ -82,8 +84,8 @@ def _find(top: Path) -> dict[tuple[str, str, str], Path]:
     return found
 
 
-def _stem(path: Path) -> str:
-    return INCOMPLETE.sub("", path.name).removesuffix(".zip")
+def _stem(name: str) -> str:
+    return INCOMPLETE.sub("", name).removesuffix(".zip")
 
 
 def _nothing_found(top: Path, found: dict) -> str:
@@ -101,8 +103,8 @@ def _nothing_found(top: Path, found: dict) -> str:
 def _recording(name: str, source: Path, labels: Path | None, schema: Schema) -> Recording | Unreadable:
     for path in (source, labels):
         # a lone part is the whole zip under the downloader's name; of several, none can be read by itself
-        if path is not None and INCOMPLETE.search(path.name) and len(list(path.parent.glob(f"{_stem(path)}.zip.part*"))) > 1:
-            message = f"{path.name} is one of several parts; join them into {_stem(path)}.zip, in the order of their numbers"
+        if path is not None and INCOMPLETE.search(path.name) and len(list(path.parent.glob(f"{_stem(path.name)}.zip.part*"))) > 1:
+            message = f"{path.name} is one of several parts; join them into {_stem(path.name)}.zip, in the order of their numbers"
             return Unreadable(name, "incomplete_download", message)
     files = (source,) if labels is None else (source, labels)
     return Recording(name, files, partial(read_session, name, source, labels, schema))
@@ -222,7 +224,7 @@ def _column_order(header: str, channels: tuple[str, ...]) -> tuple[tuple[int, ..
 def _parse_csv(raw: bytes, channels: tuple[str, ...]) -> list[float]:
     """The values of one row, in the order of the schema."""
     try:
-        lines = [line for line in raw.decode("utf-8-sig").splitlines() if line.strip()]
+        lines = [line for line in raw.removeprefix(BOM).decode().splitlines() if line.strip()]
     except UnicodeDecodeError as error:
         raise _Wrong("text in UTF-8", "other bytes") from error
     if len(lines) != 2:
@@ -268,7 +270,7 @@ def _parse_bin(raw: bytes, shape: tuple[int, int]) -> np.ndarray:
 def _parse_json(raw: bytes, states: int, environment: tuple[str, ...]) -> tuple[int, list[float]]:
     """State and environment; an environment value that is not there is NaN, to be repaired like any other."""
     try:
-        label = orjson.loads(raw.removeprefix(b"\xef\xbb\xbf"))
+        label = orjson.loads(raw.removeprefix(BOM))
     except orjson.JSONDecodeError as error:
         raise _Wrong("json", str(error)) from error
     try:
@@ -336,7 +338,7 @@ class _Archive:
 
 
 def _read_file(path: str) -> bytes:
-    with open(path, "rb", buffering=0) as stream:
+    with FileIO(path) as stream:
         if os.fstat(stream.fileno()).st_size > MEMBER_LIMIT:
             raise ValueError(f"more than {MEMBER_LIMIT >> 20} MiB")
         return stream.readall()

@@ -74,6 +74,11 @@ class BatchSampler(Sampler):
         self.size, self.batch_size, self.seed, self.rank, self.world = size, batch_size, seed, rank, world
         self.epoch = 0
 
+    @property
+    def sampler(self) -> BatchSampler:
+        """Where Lightning looks for `set_epoch`, which it calls before each epoch, a resumed one included."""
+        return self
+
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
 
@@ -134,8 +139,6 @@ class WindowDataModule(pl.LightningDataModule):
         trainer = self.trainer
         rank, world = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
         sampler = BatchSampler(len(dataset), self.batch_size, seed, rank, world)
-        if trainer and seed is not None:
-            sampler.set_epoch(trainer.current_epoch)
         pin = bool(trainer) and torch.cuda.is_available()
         return DataLoader(dataset, batch_sampler=sampler, collate_fn=whole, pin_memory=pin)
 

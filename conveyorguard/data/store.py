@@ -47,6 +47,7 @@ class Part:
     dropped: list[Dropped]
     repaired: Counter
     failure: Unreadable | None = None
+    first_repair: str | None = None
 
 
 def prepare(reader: Any, schema: Schema, root: str | Path | None, cache: str | Path, name: str, strict: bool = False,
@@ -103,7 +104,7 @@ def _stat(path: Path, base: Path, digest: Any) -> None:
 def _build(target: Path, recordings: list, schema: Schema, key: str, strict: bool, jobs: int) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     _sweep_leftovers(target.parent)
-    aside = target.parent / f".{target.name}.{socket.gethostname()}.{os.getpid()}"
+    aside = target.parent / f".{target.name}.{socket.gethostname()}.{os.getpid()}-{_started(os.getpid())}"
     aside.mkdir()
     try:
         readable = [item for item in recordings if not isinstance(item, Unreadable)]
@@ -127,11 +128,19 @@ def _processes(jobs: int) -> int:
     return jobs if jobs > 0 else max(1, (os.cpu_count() or 1) + 1 + jobs)
 
 
+def _started(pid: int) -> int:
+    """When a process began, in hundredths of a second; 0 if there is none of that number."""
+    try:
+        return round(psutil.Process(pid).create_time() * 100)
+    except psutil.NoSuchProcess:
+        return 0
+
+
 def _sweep_leftovers(cache: Path) -> None:
-    """Remove what builds killed on this host have left behind."""
-    for path in cache.glob(f".*.{socket.gethostname()}.*"):
-        pid = path.name.rsplit(".", 1)[-1]
-        if pid.isdigit() and not psutil.pid_exists(int(pid)):
+    """Remove what builds killed on this host have left behind. Process numbers come again, in a container at every start."""
+    for path in cache.glob(f".*.{socket.gethostname()}.*-*"):
+        pid, _, started = path.name.rsplit(".", 1)[-1].partition("-")
+        if pid.isdigit() and started.isdigit() and abs(_started(int(pid)) - int(started)) > 500:  # the clock may be adjusted
             shutil.rmtree(path, ignore_errors=True)
 
 
@@ -155,8 +164,8 @@ def _first_problem(part: Part) -> str | None:
         return f"{part.name}: {part.failure.message}"
     if part.dropped:
         return f"{part.dropped[0].where}: {part.dropped[0].message}"
-    if part.repaired:
-        return f"{part.name}: " + ", ".join(f"{n} {reason}" for reason, n in part.repaired.items())
+    if part.first_repair:
+        return part.first_repair
     return None if part.labelled else f"{part.name}: expected a label archive beside it, found none"
 
 
@@ -219,7 +228,21 @@ def _reduce(session: Session, schema: Schema) -> Part:
         **{f"thermal_{name}": statistics[keep][:, i] for i, name in enumerate(THERMAL_STATISTICS)},
     }
     kept = None if thermal is None else thermal[keep]
-    return Part(session.name, pa.table(columns), kept, labelled, dropped, +Counter(counts))
+    return Part(session.name, pa.table(columns), kept, labelled, dropped, +Counter(counts),
+                first_repair=_first_repair(session, schema, keep, quality))  # fmt: skip
+
+
+def _first_repair(session: Session, schema: Schema, keep: np.ndarray, quality: np.ndarray) -> str | None:
+    """What was repaired first, for data.strict."""
+    if not quality.any():
+        return None
+    first = np.flatnonzero(quality)[0]
+    row = np.flatnonzero(keep)[first]
+    values = zip([*schema.channels, *schema.environment], [*session.sensors[row], *session.environment[row]], strict=True)
+    found = [f"{name} = {value}" for name, value in values if not np.isfinite(value)]
+    if quality[first] & THERMAL_REPAIRED and schema.thermal:
+        found.append(f"pixels outside {schema.thermal.valid} degC")
+    return f"{session.name}: second {session.time[row]}: expected numbers and possible temperatures, found {', '.join(found)}"
 
 
 def _write(folder: Path, lost: list[Part], parts: Iterator[Part], schema: Schema, key: str) -> None:

@@ -78,7 +78,7 @@ def _brier(p: Predictions) -> float:
 
 
 def _ece(p: Predictions) -> float:
-    probabilities, target = torch.from_numpy(p.p), torch.from_numpy(p.y_true)
+    probabilities, target = torch.tensor(p.p), torch.tensor(p.y_true)
     return float(multiclass_calibration_error(probabilities, target, num_classes=p.p.shape[1], n_bins=15))
 
 

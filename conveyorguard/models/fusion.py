@@ -47,6 +47,8 @@ class Fusion(nn.Module):
 
     Args:
         inputs: 'sensors', 'thermal' or both, with 'environment' for FiLM.
+        bins: of the piecewise-linear encoding that scaling gives; its mean, maximum, minimum and last value over the window
+            go to the head beside the sequence's, so that the network can set the thresholds that trees set.
         width: features of a second.
         dilations: of the convolutions over time, seconds.
     """
@@ -64,9 +66,11 @@ class Fusion(nn.Module):
         self.film = conditioning(len(schema.environment) if "environment" in inputs else 0, width)
         self.temporal = nn.Sequential(*[TemporalBlock(width, d, dropout) for d in dilations], nn.LayerNorm(width))
         self.second = nn.Linear(width, len(schema.states))
-        encoded = {"sensors": len(schema.channels), "thermal": len(THERMAL_STATISTICS)}
-        self.encoded = [n for n in ("sensors", "thermal") if n in inputs]
-        self.stat = nn.Sequential(nn.Linear(4*bins*sum(encoded[n] for n in self.encoded), width), nn.Dropout(dropout))
+        widths = {"sensors_bins": len(schema.channels), "thermal_stats_bins": len(THERMAL_STATISTICS)}
+        self.encoded = [name for name, there in zip(widths, ("sensors" in inputs, "thermal" in inputs), strict=True) if there]
+        self.statistics = nn.Sequential(
+            nn.Linear(4 * bins * sum(widths[name] for name in self.encoded), width), nn.Dropout(dropout)
+        )
         self.window = nn.Sequential(
             nn.Linear(4 * width, width), nn.GELU(), nn.Dropout(dropout), nn.Linear(width, len(schema.states))
         )
@@ -77,7 +81,7 @@ class Fusion(nn.Module):
         for gate, branch in zip(self.gates, self.others, strict=True):
             x = x + gate * branch(batch)
         x = self.temporal(self.film(x, batch))
-        e = torch.cat([batch[{"sensors":"sensors_bins","thermal":"thermal_stats_bins"}[n]] for n in self.encoded], -1)
-        stat = self.stat(torch.cat([e.mean(1), e.amax(1), e.amin(1), e[:, -1]], -1))
-        pooled = torch.cat([x.mean(1), x.amax(1), x[:, -1], stat], dim=-1)
+        encoded = torch.cat([batch[name] for name in self.encoded], dim=-1)
+        statistics = self.statistics(torch.cat([encoded.mean(1), encoded.amax(1), encoded.amin(1), encoded[:, -1]], dim=-1))
+        pooled = torch.cat([x.mean(1), x.amax(1), x[:, -1], statistics], dim=-1)
         return {"window": self.window(pooled), "second": self.second(x)}

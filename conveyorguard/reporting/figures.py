@@ -17,16 +17,19 @@ def state_colour(k: int, states: int) -> str:
 
 def _style(figure: go.Figure, title: str, height: int = 320, **axes: str) -> go.Figure:
     figure.update_layout(
-        title={"text": title, "font": {"size": 15}, "x": 0, "xref": "paper"},
+        title={"text": title, "font": {"size": 15}, "x": 0, "xref": "paper", "y": 1, "yref": "container",
+               "yanchor": "top", "pad": {"t": 8}},
         height=height,
-        margin={"l": 55, "r": 20, "t": 45, "b": 45},
+        margin={"l": 55, "r": 20, "t": 60, "b": 45},
         plot_bgcolor="white",
         paper_bgcolor="white",
         font={"family": "system-ui, sans-serif", "size": 12, "color": INK},
-        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 1, "xanchor": "right"},
+        legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0, "xanchor": "left"},
     )
-    figure.update_xaxes(gridcolor=GRID, zeroline=False, title_text=axes.get("x"))
-    figure.update_yaxes(gridcolor=GRID, zeroline=False, title_text=axes.get("y"))
+    figure.update_xaxes(gridcolor=GRID, zeroline=False, title_text=axes.get("x"), automargin=True)
+    figure.update_yaxes(gridcolor=GRID, zeroline=False, automargin=True)
+    if "y" in axes:
+        figure.update_yaxes(title_text=axes["y"])
     return figure
 
 
@@ -69,12 +72,15 @@ def traces(seconds: np.ndarray, values: np.ndarray, names: list[str], units: lis
         for i in [i for i, u in enumerate(units) if u == unit]:
             figure.add_scatter(x=seconds, y=values[:, i], name=names[i], mode="lines", yaxis=f"y{axis}",
                                hovertemplate=f"{names[i]} %{{y:.2f}} {unit} at %{{x}} s<extra></extra>")  # fmt: skip
-        domain = [1 - (row + 1) * step + 0.04, 1 - row * step]
-        figure.update_layout({f"yaxis{axis}": {"domain": domain, "title": {"text": unit}, "type": "log" if log else "linear"}})
+        domain = [1 - (row + 1) * step + 0.05, 1 - row * step]
+        scale = {"type": "log", "dtick": 1} if log else {"type": "linear"}
+        figure.update_layout({f"yaxis{axis}": {"domain": domain, "title": {"text": unit}, **scale}})
     for k in np.unique(state[state >= 0]):
         for start, end in _runs(seconds, state == k):
             figure.add_vrect(start, end, fillcolor=state_colour(int(k), states), opacity=0.10, line_width=0)
-    return _style(figure, "", height=150 + 105 * len(kinds), x="seconds since the recording began")
+    _style(figure, "", height=130 + 100 * len(kinds), x="seconds since the recording began")
+    figure.update_xaxes(anchor=f"y{len(kinds)}" if len(kinds) > 1 else "y")
+    return figure
 
 
 def _runs(seconds: np.ndarray, mask: np.ndarray) -> list[tuple[float, float]]:

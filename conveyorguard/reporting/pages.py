@@ -28,7 +28,9 @@ th:first-child, td:first-child { text-align: left }
 .tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); gap: 12px }
 .tile { border: 1px solid var(--line); border-radius: 8px; padding: 10px 14px }
 .tile b { font-size: 24px; display: block; font-variant-numeric: tabular-nums } .tile span { color: var(--soft); font-size: 13px }
-.pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(420px, 1fr)); gap: 8px }
+.pair { display: grid; grid-template-columns: minmax(0, 1fr) minmax(0, 1fr); gap: 16px; align-items: start }
+@media (max-width: 860px) { .pair { grid-template-columns: minmax(0, 1fr) } }
+.pair > div { min-width: 0; overflow-x: auto }
 .film { display: flex; gap: 8px; flex-wrap: wrap } .film figure { margin: 0; text-align: center; font-size: 12px; color: var(--soft) }
 .film img { image-rendering: pixelated; border-radius: 4px; display: block; width: 170px }
 .wrong { color: var(--warn); font-weight: 600 }
@@ -72,7 +74,7 @@ def table(header: list[str], rows: Iterable[list[str]]) -> str:
 
 def figure(plot: go.Figure, alt: str) -> str:
     """A plotly figure with its text alternative."""
-    drawn = plot.to_html(full_html=False, include_plotlyjs=False, config={"displaylogo": False, "responsive": True})
+    drawn = plot.to_html(full_html=False, include_plotlyjs=False, config={"displayModeBar": False, "responsive": True})
     return f'<div role="img" aria-label="{escape(alt, quote=True)}">{drawn}</div>'
 
 

@@ -28,8 +28,9 @@ class History(pl.Callback):
                 rows = [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(stream)]
             self.rows = [row for row in rows if row["epoch"] < trainer.current_epoch]
 
-    def on_train_epoch_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        self.began, self.lr = time.perf_counter(), trainer.optimizers[0].param_groups[0]["lr"]
+    def on_train_batch_start(self, trainer: pl.Trainer, module: pl.LightningModule, batch: object, index: int) -> None:
+        if index == 0:
+            self.began, self.lr = time.perf_counter(), trainer.optimizers[0].param_groups[0]["lr"]
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         if not trainer.is_global_zero:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig, OmegaConf
-from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
+from pytorch_lightning.callbacks import EarlyStopping, EMAWeightAveraging, ModelCheckpoint
 from torch import nn
 
 from conveyorguard.config import build
@@ -32,8 +33,13 @@ def build_module(cfg: DictConfig, data: Windows, inputs: list[str]) -> WindowCla
     model = build_model(cfg, schema, inputs)
     loss: WindowLoss = build(cfg.loss, class_counts=data.class_counts())
     saved = {"config": OmegaConf.to_container(cfg, resolve=True), "schema": schema.to_dict(), "inputs": inputs}
-    optimizer = build(cfg.optimizer, _partial_=True)
+    optimizer = partial(build_optimizer, cfg.optimizer)
     return WindowClassifier(model, scaling, loss, optimizer, cfg.trainer.max_epochs, len(schema.states), cfg.seed, saved)
+
+
+def build_optimizer(node: DictConfig, parameters: Any) -> torch.optim.Optimizer:
+    """The optimizer of a config. A plain function, because what Hydra builds partially does not reach spawned processes."""
+    return build(node, _partial_=True)(parameters)
 
 
 def build_model(cfg: DictConfig, schema: Schema, inputs: list[str]) -> nn.Module:
@@ -70,6 +76,7 @@ def fit(cfg: DictConfig, data: Windows, inputs: list[str], folder: Path, loggers
         History(folder / "history.csv"),
         Progression(cfg.objective, OBJECTIVES[cfg.objective]),
         EarlyStopping(cfg.objective, patience=cfg.patience, mode=mode, check_on_train_epoch_end=False),
+        *([EMAWeightAveraging(decay=cfg.average)] if cfg.average else []),
         *extra,
         best,
         last,

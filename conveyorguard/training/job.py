@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 from hydra.utils import get_method
 from omegaconf import DictConfig, OmegaConf
@@ -110,7 +111,7 @@ def resumed(cfg: DictConfig, folder: Path, overrides: list[str]) -> DictConfig:
         raise RunError(f"ckpt_path={cfg.ckpt_path}: give RUN/checkpoints/last.ckpt of a run directory with its config.yaml")
     saved = OmegaConf.load(path)
     assert isinstance(saved, DictConfig)
-    return merge_saved(saved, overrides)
+    return merge_saved(saved, overrides, read_json(folder / "provenance.json").get("choices"))
 
 
 def refuse_other_data(folder: Path, data: Windows) -> None:
@@ -152,6 +153,4 @@ def objective_value(objective: str, metrics: dict[str, Any], folder: Path) -> fl
     name = objective.removeprefix("val/")
     if name in metrics["val"]:
         return float(metrics["val"][name] if metrics["val"][name] is not None else "nan")
-    import pandas as pd
-
     return float(pd.read_csv(folder / "history.csv")[objective].min())

@@ -14,18 +14,21 @@ class WindowLoss(nn.Module):
     Args:
         class_counts: train windows per state.
         class_weights: 'balanced' weighs a state by 1 / its count, scaled to sum to the number of states (the seed's); 'none'.
+        worst_weight: further weight of the worst state: missing it costs more than a false alarm.
         label_smoothing: of the window's and the seconds' targets.
     """
 
     weights: Tensor
 
     def __init__(self, class_counts: np.ndarray, class_weights: str = "balanced", second_weight: float = 0.0,
-                 label_smoothing: float = 0.0):  # fmt: skip
+                 worst_weight: float = 1.0, label_smoothing: float = 0.0):  # fmt: skip
         super().__init__()
         if class_weights not in ("balanced", "none"):
             raise ValueError(f"loss.class_weights={class_weights}: balanced or none")
         self.second_weight, self.label_smoothing = second_weight, label_smoothing
-        self.register_buffer("weights", class_weight(class_counts, class_weights))
+        weights = class_weight(class_counts, class_weights)
+        weights[-1] *= worst_weight
+        self.register_buffer("weights", weights)
 
     def forward(self, logits: dict[str, Tensor], batch: dict[str, Tensor]) -> Tensor:
         """Mean loss over the batch: logits window (B, K) and second (B, T, K), targets window (B,) and second (B, T)."""

@@ -48,9 +48,11 @@ class WindowClassifier(pl.LightningModule):
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.epochs)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "epoch"}}
 
-    def on_train_epoch_start(self) -> None:
+    def on_train_batch_start(self, batch: Batch, batch_index: int) -> None:
         # random state is not in a checkpoint: derived from the epoch, a resumed run draws what an uninterrupted one does
-        torch.manual_seed(np.random.SeedSequence([self.seed, self.current_epoch, self.global_rank]).generate_state(1)[0])
+        if batch_index == 0:
+            source = np.random.SeedSequence([self.seed, self.current_epoch, self.global_rank])
+            torch.manual_seed(int(source.generate_state(1)[0]))
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         logits = self(batch)

@@ -1,0 +1,23 @@
+# make train: set up and train | make test: set up and test | make test-all: with the slow tests | make check: lint and types
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: train test test-all check
+train: .venv/ready
+	$(BIN)/python train.py
+
+test: .venv/ready
+	$(BIN)/python -m pytest -m "not slow" -n 2
+
+test-all: .venv/ready
+	$(BIN)/python -m pytest -n 2
+
+check: .venv/ready
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+# The environment, made anew when what it should hold has changed. Without write access to a cache pip still works.
+.venv/ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "ConveyorGuard needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; use make PYTHON=python3.11")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	@touch .venv/ready

@@ -1,0 +1,88 @@
+"""Every yaml composes, instantiates and does one step; no config file escapes the tests."""
+
+import itertools
+from pathlib import Path
+
+import pytest
+import torch
+
+from conveyorguard.config import build, config_dir
+from conveyorguard.data.datamodule import WindowDataset
+from conveyorguard.training.fit import build_module
+from conveyorguard.training.job import load_windows, used_inputs
+
+NAMES = {group.name: sorted(p.stem for p in group.glob("*.yaml")) for group in config_dir().iterdir() if group.is_dir()}
+NETWORKS = ["fusion", "cnn_transformer"]
+
+
+def one_step(cfg):
+    data = load_windows(cfg)
+    inputs, unused = used_inputs(cfg, data.store.schema)
+    module = build_module(cfg, data, inputs)
+    batch = WindowDataset(data.store, data.part("train"), data.settings, inputs).__getitems__([0, 50, 100])
+    loss = module.loss(module(batch), batch)
+    loss.backward()
+    return module, loss
+
+
+def test_every_model_is_tested():
+    assert set(NAMES["model"]) == set(NETWORKS)
+
+
+@pytest.mark.parametrize("model, modality, film", itertools.product(NETWORKS, NAMES["modality"], ["true", "false"]))
+def test_every_parameter_of_every_cell_gets_a_gradient(model, modality, film, compose):
+    module, loss = one_step(compose(f"model={model}", f"modality={modality}", f"film={film}"))
+    assert torch.isfinite(loss)
+    without = {name for name, p in module.model.named_parameters() if p.grad is None or not p.grad.any()}
+    # a gate or a gain at zero keeps the gradient from what is behind it until it has moved itself: one step later all learn
+    for p in module.model.parameters():
+        with torch.no_grad():
+            p.add_(0.01)
+    module.zero_grad()
+    cfg = compose(f"model={model}", f"modality={modality}", f"film={film}")
+    data = load_windows(cfg)
+    inputs, _ = used_inputs(cfg, data.store.schema)
+    batch = WindowDataset(data.store, data.part("train"), data.settings, inputs).__getitems__(list(range(0, 120, 10)))
+    module.loss(module(batch), batch).backward()
+    without = {name for name, p in module.model.named_parameters() if p.grad is None or not p.grad.any()}
+    assert not {name for name in without if "frames.convolutions" not in name}, without
+
+
+@pytest.mark.parametrize("group, name", [(g, n) for g in ("split", "loss", "scaling", "experiment") for n in NAMES[g]])
+def test_every_choice_takes_a_step(group, name, compose):
+    value = f"{group}={name}" if group not in ("experiment",) else f"experiment={name}"
+    extra = ["modality=sensor"] if group == "split" else []
+    one_step(compose(value, *extra))
+
+
+@pytest.mark.parametrize("name", NAMES["trainer"])
+def test_every_trainer_is_buildable_where_its_devices_are(name, compose):
+    cfg = compose(f"trainer={name}").trainer
+    if cfg.accelerator == "gpu" and torch.cuda.device_count() < cfg.devices:
+        cfg.accelerator, cfg.precision = "cpu", "32-true"
+    assert build(cfg, logger=False, enable_checkpointing=False).max_epochs == 2
+
+
+@pytest.mark.parametrize("name", NAMES["debug"])
+def test_every_debug_config_trains(name, compose, tmp_path):
+    from conveyorguard.training.job import train
+
+    train(compose(f"debug={name}", "data.sessions=12", "trainer.max_epochs=2", "modality=sensor"), tmp_path / "run", [])
+    assert (tmp_path / "run" / "report.html").exists()
+
+
+def test_data_configs_share_one_schema(compose):
+    assert compose("data=simulated").data.schema == compose("data=aihub", "data.root=x").data.schema
+
+
+def test_names_of_the_schema_stand_in_yaml_readers_and_tests_only():
+    package = config_dir().parent / "conveyorguard"
+    allowed = {"archive.py", "simulate.py"}
+    for path in package.rglob("*.py"):
+        if path.name not in allowed:
+            text = path.read_text(encoding="utf-8")
+            assert not [w for w in ('"NTC"', '"CT1"', '"severe"', '"moderate"', "ex_temperature", "(120, 160)") if w in text], path
+
+
+def test_config_directory_is_the_checkouts():
+    assert config_dir() == Path(__file__).parents[2] / "conf"

@@ -1,0 +1,111 @@
+"""The contract of a run directory, and that everything in it follows from the predictions."""
+
+import json
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from conveyorguard.data.datamodule import WindowDataset
+from conveyorguard.errors import RunError
+from conveyorguard.evaluation.metrics import evaluate
+from conveyorguard.evaluation.predict import predict
+from conveyorguard.run import SavedRun, as_predictions
+from conveyorguard.training.fit import load_module
+from conveyorguard.training.job import load_windows
+
+COLUMNS = ["split", "session", "device", "kind", "start", "end", "seconds_to_end", "seconds_since_onset",
+           "y_true", "y_pred", "p0", "p1", "p2", "p3"]  # fmt: skip
+METRIC_KEYS = {"accuracy", "macro_f1", "severe_recall", "severe_precision", "severe_as_normal", "qwk", "nll", "ece",
+               "per_class", "confusion", "n"}  # fmt: skip
+HISTORY = ["epoch", "train/loss", "train/accuracy", "val/loss", "val/accuracy", "val/macro_f1", "lr", "seconds"]
+
+
+def test_every_file_of_the_contract_is_there(finished_run):
+    names = {path.relative_to(finished_run).as_posix() for path in finished_run.rglob("*") if path.is_file()}
+    assert names == {"config.yaml", "provenance.json", "metrics.json", "predictions.parquet", "examples.npz", "history.csv",
+                     "split.json", "checkpoints/best.ckpt", "checkpoints/last.ckpt", "report.html"}  # fmt: skip
+    assert list(pd.read_parquet(finished_run / "predictions.parquet")) == COLUMNS
+    assert list(pd.read_csv(finished_run / "history.csv"))[: len(HISTORY)] == HISTORY
+    metrics = json.loads((finished_run / "metrics.json").read_text())
+    assert list(metrics) == ["val", "test"] and all(set(part) >= METRIC_KEYS for part in metrics.values())
+
+
+def test_metrics_follow_from_the_predictions(finished_run):
+    run = SavedRun(finished_run)
+    names = [s["name"] for s in run.config.data.schema.states]
+    for part, saved in run.metrics.items():
+        again = evaluate(as_predictions(run.predictions[run.predictions["split"] == part]), names)
+        assert again == saved
+    table = run.predictions
+    assert (table[["p0", "p1", "p2", "p3"]].to_numpy().argmax(axis=1) == table["y_pred"]).all()
+    assert np.allclose(table[["p0", "p1", "p2", "p3"]].sum(axis=1), 1, atol=1e-5)
+    assert not table.duplicated(["session", "start"]).any()
+    assert (table["end"] - table["start"] == 29).all()
+    assert not set(table.query("split == 'val'")["session"]) & set(table.query("split == 'test'")["session"])
+
+
+def test_provenance_names_what_decides_the_result(finished_run):
+    p = json.loads((finished_run / "provenance.json").read_text())
+    assert p["status"] == "complete" and p["seconds"] > 0 and p["peak_memory_mib"] > 0 and p["threads"] == 1
+    assert p["versions"]["torch"] and p["store"]["fingerprint"] and p["host"] and p["command"].startswith("python train.py")
+    assert p["split"] == json.loads((finished_run / "split.json").read_text())["hash"]
+    assert set(p["git"]) == {"commit", "dirty"}
+
+
+def test_the_best_epoch_is_what_is_tested(train_run, compose):
+    """The weights of the best epoch, not the last: kept apart by a learning rate that spoils the later epochs."""
+    overrides = ["optimizer.lr=0.05", "average=null", "trainer.max_epochs=5", "seed=1"]
+    run = train_run(*overrides)
+    history = pd.read_csv(run / "history.csv")
+    best = history["val/macro_f1"].idxmax()
+    assert best < len(history) - 1, "the test needs a run whose last epoch is not its best"
+    data = load_windows(compose(*overrides))
+    saved = pd.read_parquet(run / "predictions.parquet").query("split == 'val'")[["p0", "p1", "p2", "p3"]].to_numpy()
+    given = {}
+    for name in ("best", "last"):
+        module, facts = load_module(run / "checkpoints" / f"{name}.ckpt")
+        given[name] = predict(module, WindowDataset(data.store, data.part("val"), data.settings, facts["inputs"]))
+    assert np.array_equal(given["best"], saved)
+    assert not np.allclose(given["last"], saved)
+    kept = json.loads((run / "metrics.json").read_text())["val"]["macro_f1"]
+    assert kept == pytest.approx(history["val/macro_f1"][best], abs=1e-4)
+
+
+def test_checkpoints_load_without_executing_anything(finished_run):
+    for name in ("best", "last"):
+        state = torch.load(finished_run / "checkpoints" / f"{name}.ckpt", weights_only=True)
+        assert state["conveyorguard"]["config"]["model"]["name"] == "fusion"
+        assert any(key.startswith("scaling.") for key in state["state_dict"])
+
+
+def test_page_opens_offline_and_shows_no_folder_of_this_machine(finished_run):
+    page = (finished_run / "report.html").read_text(encoding="utf-8")
+    own = re.sub(r"<script>.*?</script>", "", page, flags=re.S)  # less the plotting library
+    assert not re.findall(r"(?:src|href)=[\"']?(?!data:)(?:https?:|//|/)", own)
+    assert str(finished_run.parent) not in page and "/tmp/" not in own and "/root/" not in own
+    for heading in ("Result", "By state", "Learning", "Windows to look at first", "Where it comes from", "Config"):
+        assert f"<h2>{heading}</h2>" in own
+    assert "심각" in own and "data:image/png;base64" in own
+
+
+def test_test_false_leaves_test_data_alone(train_run):
+    run = train_run("test=false", "trainer.max_epochs=1")
+    assert list(json.loads((run / "metrics.json").read_text())) == ["val"]
+    assert set(pd.read_parquet(run / "predictions.parquet")["split"]) == {"val"}
+    assert "test: false" in (run / "config.yaml").read_text()
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path):
+    with pytest.raises(RunError, match=r"no config\.yaml"):
+        SavedRun(tmp_path)
+
+
+def test_windows_are_the_same_for_every_modality_and_unused_settings_are_listed(train_run):
+    runs = {arm: train_run(f"modality={arm}", "film=false", "trainer.max_epochs=1") for arm in ("sensor", "image", "both")}
+    tables = {arm: pd.read_parquet(run / "predictions.parquet")[COLUMNS[:9]] for arm, run in runs.items()}
+    assert tables["sensor"].equals(tables["image"]) and tables["sensor"].equals(tables["both"])
+    unused = {arm: json.loads((run / "provenance.json").read_text())["unused"] for arm, run in runs.items()}
+    assert unused == {"sensor": ["scaling.thermal", "window.thermal_frames"], "image": [], "both": []}

@@ -1,0 +1,173 @@
+"""Training as a user starts it: determinism, resuming, two processes, refusals."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from conveyorguard.cli import _compose
+from conveyorguard.config import build, check, merge_saved
+from conveyorguard.data.datamodule import BatchSampler
+from conveyorguard.errors import ConfigError
+from conveyorguard.training.loss import WindowLoss, class_weight
+
+
+def predictions(run):
+    return pd.read_parquet(run / "predictions.parquet")
+
+
+def test_the_same_command_gives_the_same_bits_and_another_seed_does_not(train_run):
+    first, again, other = train_run("seed=3"), train_run("seed=3"), train_run("seed=4")
+    assert predictions(first).equals(predictions(again))
+    assert not predictions(first).equals(predictions(other))
+    assert predictions(first)["y_true"].equals(predictions(other)["y_true"]), "the split has a seed of its own"
+
+
+@pytest.mark.parametrize("model", ["fusion", "cnn_transformer"])
+def test_resumed_after_kill_ends_with_the_weights_of_an_uninterrupted_run(model, command, tmp_path, cache):
+    arguments = [f"model={model}", "modality=sensor", "trainer.max_epochs=6", "window.stride=5"]
+    command(*arguments, f"hydra.run.dir={tmp_path / 'whole'}")
+    killed = tmp_path / "killed"
+    done = subprocess.Popen(
+        [sys.executable, *_train_line(arguments), f"hydra.run.dir={killed}"],
+        cwd=tmp_path, env={**os.environ, "CONVEYORGUARD_CACHE": str(cache)}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    last = killed / "checkpoints" / "last.ckpt"
+    until = time.time() + 120
+    while not (last.exists() and (killed / "history.csv").exists() and len(pd.read_csv(killed / "history.csv")) >= 2):
+        assert done.poll() is None and time.time() < until, done.communicate()[0]
+        time.sleep(0.005)
+    done.send_signal(signal.SIGKILL)
+    done.communicate()
+    assert not (killed / "metrics.json").exists(), "killed too late for the test to say anything"
+    out = command(*arguments, f"ckpt_path={last}")
+    assert out.stdout.strip().splitlines()[-1] == str(killed)
+    weights = [torch.load(r / "checkpoints" / "last.ckpt", weights_only=True) for r in (tmp_path / "whole", killed)]
+    assert weights[0]["epoch"] == weights[1]["epoch"] == 5
+    for name, tensor in weights[0]["state_dict"].items():
+        assert torch.equal(tensor, weights[1]["state_dict"][name]), name
+    assert predictions(tmp_path / "whole").equals(predictions(killed))
+    histories = [pd.read_csv(r / "history.csv").drop(columns="seconds") for r in (tmp_path / "whole", killed)]
+    pd.testing.assert_frame_equal(*histories)
+
+
+def _train_line(arguments):
+    from pathlib import Path
+
+    root = Path(__file__).parents[2]
+    small = ["data=simulated", "data.sessions=12", "trainer=cpu", "trainer.max_epochs=2", "threads=1"]
+    return [str(root / "train.py"), *small, *arguments]
+
+
+def test_two_processes_train_like_one(command, tmp_path):
+    """Without dropout the gradients of 32 + 32 windows average to those of 64; metrics count each window once."""
+    arguments = ["model.dropout=0", "modality=sensor", "loss.class_weights=none", "loss.worst_weight=1", "average=null"]
+    command(*arguments, f"hydra.run.dir={tmp_path / 'one'}")
+    command(*arguments, "trainer=ddp_cpu", f"hydra.run.dir={tmp_path / 'two'}")
+    one, two = (pd.read_csv(tmp_path / name / "history.csv") for name in ("one", "two"))
+    assert np.allclose(one[["train/loss", "val/loss", "val/macro_f1"]], two[["train/loss", "val/loss", "val/macro_f1"]], atol=2e-3)
+    a, b = predictions(tmp_path / "one"), predictions(tmp_path / "two")
+    assert len(a) == len(b) and np.allclose(a[["p0", "p1", "p2", "p3"]], b[["p0", "p1", "p2", "p3"]], atol=5e-3)
+
+
+def test_devices_that_are_not_there_are_refused_at_once(compose):
+    if torch.cuda.device_count() >= 2:
+        pytest.skip("this machine has the devices")
+    with pytest.raises(ConfigError, match=r"trainer=ddp_2xT4 needs 2 CUDA devices, this machine has \d: use trainer="):
+        check(compose("trainer=ddp_2xT4"))
+
+
+def test_all_errors_of_a_config_are_told_at_once(compose):
+    cfg = compose("window.size=0", "window.label=first", "window.thermal_frames=40", "objective=val/f2", "batch_size=0", "film=maybe",
+                  "model=cnn_transformer", "model.num_heads=7")  # fmt: skip
+    with pytest.raises(ConfigError) as error:
+        check(cfg)
+    text = str(error.value)
+    assert text.count("\n  - ") == 7, text
+    assert "val/macro_f1" in text and "majority" in text and "does not divide" in text
+
+
+def test_a_missing_root_says_what_to_add():
+    with pytest.raises(ConfigError, match=r"add data\.root=PATH"):
+        check(_compose(["data=aihub"]))
+
+
+@pytest.mark.parametrize("target", ["os.system", "subprocess.run", "builtins.eval", "conveyorguard.run.os.system"])
+def test_a_config_can_build_only_what_the_whitelist_allows(target, compose, tmp_path, monkeypatch):
+    cfg = compose()
+    marker = tmp_path / "executed"
+    cfg.scaling = {"_target_": target, "_args_": [f"touch {marker}"]}
+    with pytest.raises(ConfigError, match="whitelist"):
+        build(cfg.scaling)
+    monkeypatch.setenv("CONVEYORGUARD_WHITELIST", "other.*")
+    with pytest.raises(ConfigError):
+        build(cfg.scaling)
+    assert not marker.exists()
+
+
+def test_the_environment_admits_another_package(compose, monkeypatch):
+    cfg = compose()
+    cfg.scaling = {"_target_": "fractions.Fraction", "_args_": [3, 4]}
+    with pytest.raises(ConfigError, match="CONVEYORGUARD_WHITELIST"):
+        build(cfg.scaling)
+    monkeypatch.setenv("CONVEYORGUARD_WHITELIST", "fractions.Fraction")
+    assert float(build(cfg.scaling)) == 0.75
+
+
+def test_a_saved_config_takes_values_and_refuses_groups(compose):
+    saved = compose()
+    assert merge_saved(saved, ["seed=5", "model.width=32"]).model.width == 32
+    for wrong in ("model=cnn_transformer", "no.such=1"):
+        with pytest.raises(ConfigError):
+            merge_saved(saved, [wrong])
+
+
+def test_class_weights_are_the_seed_studys():
+    weights = class_weight(np.array([3623, 1691, 1663, 404]))
+    assert weights.sum() == pytest.approx(4)
+    assert weights.numpy() == pytest.approx(np.array([0.28, 0.60, 0.61, 2.51]), abs=0.01)
+    assert class_weight(np.array([5, 0, 5, 5]))[1] == 0
+
+
+def test_loss_of_seconds_counts_as_it_is_weighted():
+    counts, logits = np.array([1, 1]), {"window": torch.tensor([[2.0, 0.0]]), "second": torch.tensor([[[0.0, 1.0], [0.0, 3.0]]])}
+    batch = {"window": torch.tensor([0]), "second": torch.tensor([[1, 1]])}
+    window = np.log1p(np.exp(-2))
+    second = (np.log1p(np.exp(-1)) + np.log1p(np.exp(-3))) / 2
+    assert WindowLoss(counts, "none")(logits, batch).item() == pytest.approx(window, abs=1e-6)
+    assert WindowLoss(counts, "none", 0.5)(logits, batch).item() == pytest.approx(window + 0.5 * second, abs=1e-6)
+
+
+def test_batches_depend_on_seed_and_epoch_and_are_dealt_to_the_processes_whole():
+    def order(epoch, rank=0, world=1):
+        sampler = BatchSampler(101, 16, seed=3, rank=rank, world=world)
+        sampler.set_epoch(epoch)
+        return [list(batch) for batch in sampler]
+
+    assert order(0) == order(0) != order(1)
+    assert sorted(sum(order(0), [])) == list(range(101))
+    both = [sorted(set(a) | set(b)) for a, b in zip(order(0, 0, 2), order(0, 1, 2), strict=True)]
+    assert [set(b) for b in both[:-1]] == [set(b) for b in order(0)[:-1]]
+    assert all(len(a) == len(b) for a, b in zip(order(0, 0, 2), order(0, 1, 2), strict=True))
+
+
+@pytest.mark.slow
+def test_six_jobs_leave_six_complete_run_directories(command, tmp_path):
+    done = command("-m", "modality=sensor,image,both", "film=true,false", "trainer.max_epochs=1", f"hydra.sweep.dir={tmp_path / 'multi'}")
+    runs = sorted(path for path in (tmp_path / "multi").iterdir() if path.is_dir())
+    assert [path.name for path in runs] == list("012345"), done.stdout
+    cells = set()
+    for run in runs:
+        assert {p.name for p in run.iterdir()} >= {"config.yaml", "metrics.json", "predictions.parquet", "report.html", "history.csv"}
+        p = json.loads((run / "provenance.json").read_text())
+        assert p["status"] == "complete"
+        cells.add(p["command"].split("modality=")[1].split(" trainer")[0])
+    assert len(cells) == 6
+    assert len({predictions(run)[["session", "start", "y_true"]].to_json() for run in runs}) == 1
