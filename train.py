@@ -1,4 +1,4 @@
-"""Train one model, or many: python train.py [overrides], python train.py -m modality=sensor,image,both film=true,false"""
+"""Train one model, or with -m many: python train.py -m modality=sensor,image,both film=true,false"""
 
 import sys
 

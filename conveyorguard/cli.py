@@ -15,7 +15,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from conveyorguard.config import check, config_dir
+from conveyorguard.config import check, config_dir, whitelist
 from conveyorguard.errors import ConfigError, ConveyorGuardError
 
 USAGE = """\
@@ -37,15 +37,22 @@ verbs
 
 def train_main() -> None:
     """Hydra's command line of a training: one job, or with -m many."""
-    hydra.main(config_path=str(config_dir()), config_name="train")(_train)()
+    if any(argument.startswith("sweep=") for argument in sys.argv):
+        from conveyorguard.training.sweep import register
+
+        register()
+    hydra.main(config_path=str(config_dir()), config_name="train", execution_whitelist=whitelist())(_train)()
 
 
 def _train(cfg: DictConfig) -> float:
     from conveyorguard.training.job import train
+    from conveyorguard.training.trial import current_trial
 
     job = HydraConfig.get()
     folder = Path(job.runtime.output_dir)
     try:
+        if cfg.get("sweep") and current_trial() is None:
+            raise ConfigError("sweep= needs -m: python train.py -m " + " ".join(job.overrides.task))
         value = train(cfg, folder, list(job.overrides.task))
     except ConveyorGuardError as error:
         with suppress(OSError):
@@ -73,9 +80,10 @@ def _simulate(arguments: list[str]) -> None:
     Write simulated recordings into the new folder OUT as AI Hub #71802 archives: zips, or folders of the same files.
     Read them with `python train.py data=aihub data.root=OUT`.
     """
+    from omegaconf import OmegaConf
+
     from conveyorguard.data.schema import Schema
     from conveyorguard.data.simulate import write
-    from omegaconf import OmegaConf
 
     out, overrides = _one_path(arguments, "simulate OUT")
     cfg = _compose(["data=simulated", *overrides])
@@ -113,11 +121,17 @@ def _report(arguments: list[str]) -> None:
 def _one_path(arguments: list[str], usage: str) -> tuple[Path, list[str]]:
     paths = [a for a in arguments if "=" not in a]
     if len(paths) != 1:
-        raise ConfigError(f"usage: python -m conveyorguard {usage} [overrides]; found {' '.join(arguments) or 'nothing'}")
+        raise ConfigError(
+            f"usage: python -m conveyorguard {usage} [overrides]; found {' '.join(arguments) or 'nothing'}"
+        )
     return Path(paths[0]), [a for a in arguments if "=" in a]
 
 
-VERBS: dict[str, Callable[[list[str]], None]] = {"simulate": _simulate, "prepare": _prepare, "report": _report}
+VERBS: dict[str, Callable[[list[str]], None]] = {
+    "simulate": _simulate,
+    "prepare": _prepare,
+    "report": _report,
+}
 
 
 def main(arguments: list[str] | None = None) -> int:

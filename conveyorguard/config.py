@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hydra.errors import InstantiationException
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException, InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
 from conveyorguard.data.windows import WindowSettings
 from conveyorguard.errors import ConfigError
@@ -27,7 +27,7 @@ WHITELIST = (
     "conveyorguard.models.fusion.Fusion",
     "conveyorguard.models.cnn_transformer.CNNTransformer",
     "conveyorguard.training.loss.WindowLoss",
-    "conveyorguard.training.loggers.WandbLogger",
+    "conveyorguard.config.sweep_problems",
     "pytorch_lightning.Trainer",
     "pytorch_lightning.loggers.CSVLogger",
     "pytorch_lightning.loggers.TensorBoardLogger",
@@ -48,7 +48,10 @@ def config_dir() -> Path:
 
 def whitelist() -> list[str]:
     """What a config may build: `WHITELIST` and what CONVEYORGUARD_WHITELIST adds."""
-    return [*WHITELIST, *filter(None, (name.strip() for name in os.environ.get("CONVEYORGUARD_WHITELIST", "").split(",")))]
+    return [
+        *WHITELIST,
+        *filter(None, (name.strip() for name in os.environ.get("CONVEYORGUARD_WHITELIST", "").split(","))),
+    ]
 
 
 def build(node: DictConfig, **arguments: Any) -> Any:
@@ -79,9 +82,36 @@ def run_folder(ckpt_path: str | None, otherwise: str) -> str:
     return str(Path(ckpt_path).resolve().parent.parent)
 
 
+def direction_of(objective: str) -> str:
+    """Which way a sweep goes; what is no metric is refused by `sweep_problems`."""
+    return "maximize" if OBJECTIVES.get(objective, True) else "minimize"
+
+
+def sweep_problems(space: dict[str, Any], overrides: list[str], cfg: DictConfig) -> list[str]:
+    """What would make trials of a sweep fail, as sentences; called by the sweeper before it starts.
+
+    Args:
+        space: key -> Optuna distribution.
+        cfg: of one trial.
+    """
+    found = [] if cfg.objective in OBJECTIVES else [f"objective={cfg.objective}: one of {', '.join(OBJECTIVES)}"]
+    if "num_heads" in cfg.model:
+        sizes, heads = (
+            getattr(space.get(f"model.{key}"), "choices", [cfg.model[key]]) for key in ("embed_dim", "num_heads")
+        )
+        found += [
+            f"model.num_heads={h} does not divide model.embed_dim={d}: leave one of them out of the space"
+            for d in sizes
+            for h in heads
+            if d % h
+        ]
+    return found
+
+
 def register_resolvers() -> None:
     """Functions that the yaml files use."""
     OmegaConf.register_resolver("run_folder", run_folder, replace=True)
+    OmegaConf.register_resolver("direction_of", direction_of, replace=True)
     OmegaConf.register_resolver("frames", lambda frames, size: size if frames == "all" else frames, replace=True)
 
 
@@ -168,13 +198,16 @@ def merge_saved(saved: DictConfig, overrides: list[str], choices: dict[str, str]
     merged = saved.copy()
     OmegaConf.set_struct(merged, True)
     for override in overrides:
-        key, _, text = override.lstrip("+").partition("=")
-        if choices and choices.get(key) == text:
-            continue
-        if key in groups and (OmegaConf.is_config(OmegaConf.select(saved, key)) or key == "modality"):
-            raise ConfigError(f"{override}: a saved config takes values only; start a new run to change the group '{key}'")
         try:
-            OmegaConf.update(merged, key, OmegaConf.create(f"v: {text}")["v"])
-        except (OmegaConfBaseException, YAMLError) as error:
+            parsed = OverridesParser.create().parse_override(override)
+            key, value = parsed.key_or_group, parsed.value()
+            if choices and choices.get(key) == value:
+                continue
+            if key in groups and (OmegaConf.is_config(OmegaConf.select(saved, key)) or key == "modality"):
+                raise ConfigError(
+                    f"{override}: a saved config takes values only; start a new run to change the group '{key}'"
+                )
+            OmegaConf.update(merged, key, value)
+        except (OmegaConfBaseException, HydraException) as error:
             raise ConfigError(f"{override}: {_first_line(error)}") from error
     return merged

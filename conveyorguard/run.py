@@ -8,13 +8,14 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import resource
 import shlex
 import socket
 import subprocess
 import sys
 import time
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,7 @@ class Run:
             "host": socket.gethostname(),
             "platform": platform.platform(),
             "seed": cfg.seed,
-            "start": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "start": datetime.now(UTC).isoformat(timespec="seconds"),
             "status": "running",
         }
 
@@ -56,6 +57,7 @@ class Run:
         self.began = time.perf_counter()
         self.folder.mkdir(parents=True, exist_ok=True)
         saved = OmegaConf.create(OmegaConf.to_container(self.cfg, resolve=True))
+        assert isinstance(saved, DictConfig)
         saved.ckpt_path = None  # where this run came from is provenance; run anew, it starts anew
         write_text(self.folder / "config.yaml", OmegaConf.to_yaml(saved))
         if self.cfg.ckpt_path and (self.folder / "provenance.json").exists():  # the choices are those it began with
@@ -93,14 +95,16 @@ class Run:
         aside = self.folder / "predictions.tmp"
         table.to_parquet(aside, index=False)
         os.replace(aside, self.folder / "predictions.parquet")
-        metrics = {str(part): evaluate(as_predictions(rows), state_names) for part, rows in table.groupby("split", sort=False)}
+        metrics = {
+            str(part): evaluate(as_predictions(rows), state_names) for part, rows in table.groupby("split", sort=False)
+        }
         write_json(self.folder / "metrics.json", metrics)
         return metrics
 
 
 def as_predictions(rows: pd.DataFrame) -> Predictions:
     """Rows of `predictions.parquet` as arrays; probabilities in the order of the states."""
-    columns = sorted((c for c in rows if c[0] == "p" and c[1:].isdigit()), key=lambda c: int(c[1:]))
+    columns = sorted((str(c) for c in rows if re.fullmatch(r"p\d+", str(c))), key=lambda c: int(c[1:]))
     return Predictions(rows["y_true"].to_numpy(), rows[columns].to_numpy(np.float64), rows["session"].to_numpy())
 
 
@@ -115,7 +119,9 @@ class SavedRun:
         self.folder = Path(folder)
         for name in ("config.yaml", "provenance.json", "metrics.json", "predictions.parquet"):
             if not (self.folder / name).is_file():
-                raise RunError(f"{self.folder}: no {name}; give the directory of a finished run (its last printed line)")
+                raise RunError(
+                    f"{self.folder}: no {name}; give the directory of a finished run (its last printed line)"
+                )
         self.config: DictConfig = OmegaConf.load(self.folder / "config.yaml")  # type: ignore[assignment]
         self.provenance = read_json(self.folder / "provenance.json")
         self.metrics = read_json(self.folder / "metrics.json")

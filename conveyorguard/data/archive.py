@@ -21,12 +21,15 @@ from pathlib import Path
 import numpy as np
 import orjson
 from isal import isal_zlib
+from isal.igzip_lib import IsalError
 
 from conveyorguard.data.schema import Dropped, Recording, Schema, Session, Unreadable
 from conveyorguard.errors import DataError
 
 ARCHIVE = re.compile(r"^(?P<part>[TV])(?P<role>[SL])_(?P<rest>[a-z]+_\d+_(?P<device>[a-z]+\d+)_\d{4}_\d{4})$")
-FRAME = re.compile(r"(?P<stem>[a-z]+\d+_\d{4}_(?P<hour>\d\d)(?P<minute>\d\d)(?P<second>\d\d))\.(?P<suffix>csv|bin|json)$")
+FRAME = re.compile(
+    r"(?P<stem>[a-z]+\d+_\d{4}_(?P<hour>\d\d)(?P<minute>\d\d)(?P<second>\d\d))\.(?P<suffix>csv|bin|json)$"
+)
 INCOMPLETE = re.compile(r"\.zip\.part\d+$")
 DAY = 24 * 3600
 BOM = b"\xef\xbb\xbf"  # of UTF-8, which some editors put in front
@@ -103,7 +106,11 @@ def _nothing_found(top: Path, found: dict) -> str:
 def _recording(name: str, source: Path, labels: Path | None, schema: Schema) -> Recording | Unreadable:
     for path in (source, labels):
         # a lone part is the whole zip under the downloader's name; of several, none can be read by itself
-        if path is not None and INCOMPLETE.search(path.name) and len(list(path.parent.glob(f"{_stem(path.name)}.zip.part*"))) > 1:
+        if (
+            path is not None
+            and INCOMPLETE.search(path.name)
+            and len(list(path.parent.glob(f"{_stem(path.name)}.zip.part*"))) > 1
+        ):
             message = f"{path.name} is one of several parts; join them into {_stem(path.name)}.zip, in the order of their numbers"
             return Unreadable(name, "incomplete_download", message)
     files = (source,) if labels is None else (source, labels)
@@ -186,7 +193,7 @@ def _frame(
             raise _Defect(f"missing_{suffix}", archive.name, member, "the file", "none of that name")
         try:
             return files[member].read()
-        except (OSError, ValueError, struct.error, isal_zlib.IsalError) as error:
+        except (OSError, ValueError, struct.error, IsalError) as error:  # type: ignore[misc]
             raise _Defect(f"bad_{suffix}", archive.name, member, "a whole file", str(error)) from error
 
     def parse(suffix: str, archive: _Archive, parser: Callable, *arguments):

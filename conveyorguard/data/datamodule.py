@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -96,7 +97,7 @@ class BatchSampler(Sampler):
             yield batch[self.rank :: self.world].tolist()
 
 
-def whole(batch: Batch) -> Batch:
+def whole(batch: Any) -> Any:
     """Collate: the dataset has made the batch already."""
     return batch
 

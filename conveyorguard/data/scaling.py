@@ -39,12 +39,17 @@ class ScalingSettings:
 class Scaling(nn.Module):
     """Scales a batch in raw units. Buffers are the fitted values, so they travel with the model's state."""
 
+    statistics_center: Tensor
+    statistics_scale: Tensor
+
     def __init__(self, schema: Schema, settings: ScalingSettings):
         super().__init__()
         self.settings = settings
         self.groups = {"sensors": schema.channels, "environment": schema.environment}
         for group, channels in self.groups.items():
-            self.register_buffer(f"{group}_log", torch.tensor([settings.log and c.scaling == "log" for c in channels.values()]))
+            self.register_buffer(
+                f"{group}_log", torch.tensor([settings.log and c.scaling == "log" for c in channels.values()])
+            )
             self.register_buffer(f"{group}_center", torch.zeros(len(channels)))
             self.register_buffer(f"{group}_scale", torch.ones(len(channels)))
         low, high = schema.thermal.range if schema.thermal else (0.0, 1.0)
@@ -53,7 +58,10 @@ class Scaling(nn.Module):
         self.register_buffer("statistics_center", torch.tensor([low, low, low, 0.0, 0.0, 0.0]))
         self.register_buffer("statistics_scale", torch.tensor([high - low] * 4 + [columns, rows], dtype=torch.float32))
         if settings.bins:
-            for name, width in (("sensors", len(schema.channels)), ("thermal_stats", len(THERMAL_STATISTICS))):
+            for name, width in (
+                ("sensors", len(schema.channels)),
+                ("thermal_stats", len(THERMAL_STATISTICS)),
+            ):
                 self.register_buffer(f"{name}_edges", torch.linspace(0, 1, settings.bins + 1).repeat(width, 1))
         self.low, self.width = float(low), float(high - low)
 

@@ -94,7 +94,7 @@ class Schema:
         problems = _problems(node)
         if problems:
             raise ConfigError("data.schema:\n" + "\n".join(f"  - {p}" for p in problems))
-        thermal = node.get("thermal")
+        thermal, alarm = node.get("thermal"), node.get("alarm")
         if thermal:
             pairs = {k: tuple(thermal[k]) for k in ("shape", "stored", "range", "valid") if k in thermal}
             thermal = Thermal(**{**thermal, **pairs})
@@ -103,7 +103,7 @@ class Schema:
             environment={name: Channel(**c) for name, c in (node.get("environment") or {}).items()},
             thermal=thermal or None,
             states=tuple(State(**s) for s in node["states"]),
-            alarm=int(node.get("alarm", len(node["states"]) - 1)),
+            alarm=len(node["states"]) - 1 if alarm is None else int(alarm),
             kinds=tuple(node.get("kinds") or ()),
             device_split={k: list(v) for k, v in (node.get("device_split") or {}).items()},
         )
@@ -128,40 +128,82 @@ class Schema:
         return [name for name, there in present.items() if there]
 
 
+_BLOCKS: dict[str, tuple[type, str]] = {
+    "channels": (dict, "read {name: {unit: ..., scaling: linear|log}, ...}"),
+    "environment": (dict, "read {name: {unit: ..., scaling: linear|log}, ...}"),
+    "thermal": (dict, "read {shape: [rows, columns], stored: [rows, columns], ...}, or be null without a camera"),
+    "states": (list, "be a list of {name: ..., label: ...}, ordered from normal to worst"),
+    "kinds": (list, "be a list of names"),
+    "device_split": (dict, "read {val: [devices], test: [devices]}"),
+}
+
+
 def _problems(node: Mapping[str, Any]) -> list[str]:
     """Everything wrong with a schema block, as sentences."""
-    known = {"channels", "environment", "thermal", "states", "alarm", "kinds", "device_split"}
-    found = [f"unknown key '{key}'; known are {', '.join(sorted(known))}" for key in node if key not in known]
-    channels, environment = node.get("channels") or {}, node.get("environment") or {}
-    if not channels:
+    known = sorted({*_BLOCKS, "alarm"})
+    found = [f"unknown key '{key}'; known are {', '.join(known)}" for key in node if key not in known]
+    blocks: dict[str, Any] = {}
+    for key, (kind, form) in _BLOCKS.items():
+        blocks[key] = node.get(key) or kind()
+        if not isinstance(blocks[key], kind):
+            found.append(f"`{key}` must {form}, found {blocks[key]!r}")
+            blocks[key] = kind()
+    if not node.get("channels"):
         found.append("`channels` is empty: name at least one, e.g. `temperature: {unit: degC, scaling: linear}`")
-    for name, channel in {**channels, **environment}.items():
+    for name, channel in {**blocks["channels"], **blocks["environment"]}.items():
         if name in FRAME_COLUMNS:
             found.append(f"a channel cannot be called '{name}': the frame store has a column of that name")
         if not isinstance(channel, Mapping) or "unit" not in channel or not set(channel) <= {"unit", "scaling"}:
             found.append(f"channel '{name}' must read {{unit: ..., scaling: linear|log}}, found {channel!r}")
         elif channel.get("scaling", "linear") not in ("linear", "log"):
             found.append(f"channel '{name}': scaling is linear or log, not {channel['scaling']!r}")
-    found += [f"'{name}' is both a channel and an environment channel" for name in channels if name in environment]
-    states = node.get("states") or []
+    found += [f"'{name}' is both a channel and an environment channel" for name in blocks["channels"] if name in blocks["environment"]]
+    for part, devices in blocks["device_split"].items():
+        if part not in ("train", "val", "test") or not isinstance(devices, list):
+            found.append(f"`device_split` must {_BLOCKS['device_split'][1]}, found {part}: {devices!r}")
+    return found + _state_problems(blocks["states"], node.get("alarm")) + _camera_problems(blocks["thermal"])
+
+
+def _state_problems(states: list, alarm: Any) -> list[str]:
     if len(states) < 2:
-        found.append("`states` needs two or more, ordered from normal to worst")
-    elif not 0 < int(node.get("alarm", len(states) - 1)) < len(states):
-        found.append(f"`alarm` is the lowest state worth an alarm, 1..{len(states) - 1}, not {node.get('alarm')}")
-    return found + _camera_problems(node.get("thermal"))
+        return ["`states` needs two or more, ordered from normal to worst"]
+    found, names = [], []
+    for i, state in enumerate(states):
+        if not isinstance(state, Mapping) or "name" not in state or not set(state) <= {"name", "label"}:
+            found.append(f"state {i} must read {{name: ..., label: ...}}, found {state!r}")
+        elif state["name"] in names:
+            found.append(f"two states are called '{state['name']}'")
+        else:
+            names.append(state["name"])
+    if alarm is not None and not (isinstance(alarm, int) and 0 < alarm < len(states)):
+        found.append(f"`alarm` is the lowest state worth an alarm, 1..{len(states) - 1}, not {alarm!r}")
+    return found
 
 
-def _camera_problems(thermal: Mapping[str, Any] | None) -> list[str]:
+def _camera_problems(thermal: Mapping[str, Any]) -> list[str]:
     if not thermal:
         return []
-    known = set(Thermal.__dataclass_fields__)
-    found = [f"unknown key 'thermal.{key}'; known are {', '.join(sorted(known))}" for key in set(thermal) - known]
+    known = sorted(Thermal.__dataclass_fields__)
+    found = [f"unknown key 'thermal.{key}'; known are {', '.join(known)}" for key in thermal if key not in known]
     found += [f"`thermal.{key}` is missing: [rows, columns]" for key in ("shape", "stored") if key not in thermal]
+    sizes = {key: thermal[key] for key in ("shape", "stored") if key in thermal}
+    impossible = [key for key, size in sizes.items() if not (_is_pair(size, int) and min(size) > 0)]
+    found += [f"`thermal.{key}` must be [rows, columns], 1 or more each, found {sizes[key]!r}" for key in impossible]
+    if len(sizes) == 2 and not impossible and any(a > b for a, b in zip(sizes["stored"], sizes["shape"], strict=True)):
+        found.append(f"`thermal.stored` {sizes['stored']} is larger than `thermal.shape` {sizes['shape']}")
+    for key in ("range", "valid"):
+        limits = thermal.get(key, [0, 1])
+        if not (_is_pair(limits, (int, float)) and limits[0] < limits[1]):
+            found.append(f"`thermal.{key}` must be [lowest, highest] in degC, found {limits!r}")
+    if not (isinstance(thermal.get("stride", 1), int) and thermal.get("stride", 1) > 0):
+        found.append(f"`thermal.stride` must be a whole number, 1 or more, not {thermal['stride']!r}")
     if thermal.get("reduce", "mean_max") not in ("mean_max", "stride"):
         found.append(f"`thermal.reduce` is mean_max or stride, not {thermal['reduce']!r}")
-    if not found and any(small > large for small, large in zip(thermal["stored"], thermal["shape"], strict=True)):
-        found.append(f"`thermal.stored` {thermal['stored']} is larger than `thermal.shape` {thermal['shape']}")
     return found
+
+
+def _is_pair(value: Any, kind: type | tuple[type, ...]) -> bool:
+    return isinstance(value, list | tuple) and len(value) == 2 and all(isinstance(v, kind) for v in value)
 
 
 class Dropped(NamedTuple):

@@ -98,7 +98,10 @@ KINDS = {
         pm10=(58, 63, 69, 73, 77, 80, 82, 83, 84, 85),
     ),
 }  # fmt: skip
-AGV_FAULTS = {"T": 92, "V": 11}  # of 112 and 14 sessions: severe frames / 30; an OHT session with a fault is the shorter one
+AGV_FAULTS = {
+    "T": 92,
+    "V": 11,
+}  # of 112 and 14 sessions: severe frames / 30; an OHT session with a fault is the shorter one
 
 
 @dataclass(frozen=True)
@@ -132,7 +135,8 @@ def plan(sessions: int, seed: int) -> list[Plan]:
     for round_, name, seconds, fault in _in_rounds(real, sessions):
         drafts.append((name if round_ == 0 else _renamed(name, round_), seconds, fault))
     drafts = sorted(drafts)
-    plans, chosen = [], {}
+    plans: list[Plan] = []
+    chosen: dict[int, str] = {}
     for kind, spec in KINDS.items():
         faulty = [i for i, (name, _, fault) in enumerate(drafts) if f"_{kind}_" in name and fault]
         quota = np.array([mode.quota for mode in spec.modes.values()], float)
@@ -277,7 +281,9 @@ def _sensors(
     values["NTC"] = level["NTC"] + rise + _drift(n, spec.sd["NTC"][0], 0.96, rng)
     if spec.pm10:
         rise = _curve(warped, spec.pm10, spec.normal["PM10"], 0.15) if item.mode else np.zeros(n)
-        level_now = level["PM10"] * (1 - np.clip(fraction, 0, 1) * 0.7) + spec.normal["PM10"] * np.clip(fraction, 0, 1) * 0.7
+        level_now = (
+            level["PM10"] * (1 - np.clip(fraction, 0, 1) * 0.7) + spec.normal["PM10"] * np.clip(fraction, 0, 1) * 0.7
+        )
         values["PM10"] = level_now + rise + _drift(n, spec.sd["PM10"][0], 0.7, rng)
         for name, part in (("PM2.5", 0.55), ("PM1.0", 0.45)):
             values[name] = part * values["PM10"] + _drift(n, spec.sd[name][0], 0.3, rng)
@@ -312,7 +318,12 @@ def _hot_spot(item: Plan, spec: Kind, fraction: np.ndarray, rng: np.random.Gener
 
 
 def _board(
-    item: Plan, hot: np.ndarray, fraction: np.ndarray, shape: tuple[int, int], seed: int, rng: np.random.Generator
+    item: Plan,
+    hot: np.ndarray,
+    fraction: np.ndarray,
+    shape: tuple[int, int],
+    seed: int,
+    rng: np.random.Generator,
 ) -> np.ndarray:
     """A circuit board from above, (n, rows, columns) float32 in degC: fixed components, one of which heats up."""
     rows, columns = shape
@@ -320,13 +331,13 @@ def _board(
     base = np.full(shape, 37.2)
     y, x = np.mgrid[0:rows, 0:columns]
     base += 0.8 * np.sin(x / columns * np.pi + layout.uniform(0, 3)) + 0.5 * np.cos(y / rows * np.pi * 2)
-    for _ in range(45):
-        top, left = layout.integers(0, rows - 4), layout.integers(0, columns - 4)
-        height, width = layout.integers(3, max(rows // 6, 4)), layout.integers(3, max(columns // 6, 4))
-        base[top : top + height, left : left + width] += layout.normal(0, 1.1)
-    for _ in range(20):
-        top, left = layout.integers(0, rows - 2), layout.integers(0, columns - 2)
-        base[top : top + 2, left : left + 2] -= layout.uniform(2, 5)
+    for _ in range(45):  # components
+        row, column = layout.integers(0, rows - 4), layout.integers(0, columns - 4)
+        tall, wide = layout.integers(3, max(rows // 6, 4)), layout.integers(3, max(columns // 6, 4))
+        base[row : row + tall, column : column + wide] += layout.normal(0, 1.1)
+    for _ in range(20):  # holes
+        row, column = layout.integers(0, rows - 2), layout.integers(0, columns - 2)
+        base[row : row + 2, column : column + 2] -= layout.uniform(2, 5)
     base = np.clip(base + rng.normal(0, 0.3), 31, 44.5)
     # the component that is hottest, and heats up further under a fault; placed for each session
     height, width = max(rows // 20, 1), max(round(columns * 14 / 160), 1)
@@ -437,5 +448,3 @@ def _save_zip(stem: Path, contents: dict[str, bytes]) -> None:
     with zipfile.ZipFile(stem.with_name(stem.name + ".zip"), "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         for name, raw in contents.items():
             archive.writestr(f"/{name}", raw)
-
-

@@ -86,7 +86,9 @@ def _by_session(windows: pd.DataFrame, schema: Schema, settings: dict[str, Any])
 def _by_device(windows: pd.DataFrame, schema: Schema, settings: dict[str, Any]) -> list[np.ndarray]:
     """Devices that training never saw, as the data set's schema names them."""
     if not schema.device_split:
-        raise ConfigError("split=device: the data have no data.schema.device_split {val: [...], test: [...]}; add one or use split=kfold")
+        raise ConfigError(
+            "split=device: the data have no data.schema.device_split {val: [...], test: [...]}; add one or use split=kfold"
+        )
     val, test = (windows["device"].isin(schema.device_split.get(part, [])).to_numpy() for part in ("val", "test"))
     return [~val & ~test, val, test]
 

@@ -26,7 +26,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from conveyorguard.data.reduce import reduce_frames, repair_frames, repair_series
-from conveyorguard.data.schema import THERMAL_STATISTICS, UNLABELLED, Dropped, Recording, Schema, Session, Unreadable
+from conveyorguard.data.schema import (
+    THERMAL_STATISTICS,
+    UNLABELLED,
+    Dropped,
+    Recording,
+    Schema,
+    Session,
+    Unreadable,
+)
 from conveyorguard.errors import DataError
 from conveyorguard.progress import track
 
@@ -140,7 +148,9 @@ def _sweep_leftovers(cache: Path) -> None:
     """Remove what builds killed on this host have left behind. Process numbers come again, in a container at every start."""
     for path in cache.glob(f".*.{socket.gethostname()}.*-*"):
         pid, _, started = path.name.rsplit(".", 1)[-1].partition("-")
-        if pid.isdigit() and started.isdigit() and abs(_started(int(pid)) - int(started)) > 500:  # the clock may be adjusted
+        if (
+            pid.isdigit() and started.isdigit() and abs(_started(int(pid)) - int(started)) > 500
+        ):  # the clock may be adjusted
             shutil.rmtree(path, ignore_errors=True)
 
 
@@ -185,7 +195,9 @@ def _reduce(session: Session, schema: Schema) -> Part:
     pixels_repaired = 0
     if schema.thermal and count:
         if session.thermal is None or len(session.thermal) != count:
-            raise DataError(f"the schema has a camera, the reader gave {'no' if session.thermal is None else 'too few'} frames")
+            raise DataError(
+                f"the schema has a camera, the reader gave {'no' if session.thermal is None else 'too few'} frames"
+            )
         thermal = np.zeros((count, *schema.thermal.stored_shape), np.float16)
         for start in range(0, count, CHUNK):
             rows = slice(start, min(start + CHUNK, count))
@@ -238,7 +250,11 @@ def _first_repair(session: Session, schema: Schema, keep: np.ndarray, quality: n
         return None
     first = np.flatnonzero(quality)[0]
     row = np.flatnonzero(keep)[first]
-    values = zip([*schema.channels, *schema.environment], [*session.sensors[row], *session.environment[row]], strict=True)
+    values = zip(
+        [*schema.channels, *schema.environment],
+        [*session.sensors[row], *session.environment[row]],
+        strict=True,
+    )
     found = [f"{name} = {value}" for name, value in values if not np.isfinite(value)]
     if quality[first] & THERMAL_REPAIRED and schema.thermal:
         found.append(f"pixels outside {schema.thermal.valid} degC")
@@ -278,7 +294,11 @@ def _write(folder: Path, lost: list[Part], parts: Iterator[Part], schema: Schema
             writer = writer or pq.ParquetWriter(folder / "frames.parquet", part.table.schema)
             writer.write_table(part.table)
             for column in part.table.columns:
-                digest.update(str(column.to_pylist()).encode() if pa.types.is_dictionary(column.type) else column.to_numpy().tobytes())
+                digest.update(
+                    str(column.to_pylist()).encode()
+                    if pa.types.is_dictionary(column.type)
+                    else column.to_numpy().tobytes()
+                )
             if part.thermal is not None:
                 pixels.write(part.thermal.tobytes())
                 digest.update(part.thermal.tobytes())
@@ -288,7 +308,9 @@ def _write(folder: Path, lost: list[Part], parts: Iterator[Part], schema: Schema
         pixels.flush()
         os.fsync(pixels.fileno())
     if writer is None:
-        raise DataError("no session could be read:\n" + "\n".join(f"  {s['session']}: {s['message']}" for s in skipped[:EXAMPLES]))
+        raise DataError(
+            "no session could be read:\n" + "\n".join(f"  {s['session']}: {s['message']}" for s in skipped[:EXAMPLES])
+        )
     writer.close()
     if shape:
         _as_npy(folder / "thermal.raw", folder / "thermal.npy", (rows, *shape))
@@ -299,8 +321,13 @@ def _write(folder: Path, lost: list[Part], parts: Iterator[Part], schema: Schema
         "fingerprint": digest.hexdigest(),
         "schema": schema.to_dict(),
         "units": {name: c.unit for name, c in {**schema.channels, **schema.environment}.items()},
-        "counts": {"sessions": len(sessions), "frames": rows, "labelled_sessions": len(sessions) - len(unlabelled),
-                   "dropped_frames": dict(dropped_count), "repaired": dict(repaired_count)},  # fmt: skip
+        "counts": {
+            "sessions": len(sessions),
+            "frames": rows,
+            "labelled_sessions": len(sessions) - len(unlabelled),
+            "dropped_frames": dict(dropped_count),
+            "repaired": dict(repaired_count),
+        },  # fmt: skip
         "sessions": sessions,
         "skipped_sessions": skipped,
         "unlabelled_sessions": unlabelled,
@@ -327,12 +354,19 @@ class Store:
         try:
             self.manifest = json.loads((self.path / "manifest.json").read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise DataError(f"{self.path}: not a frame store ({error}); delete the folder and run prepare again") from error
+            raise DataError(
+                f"{self.path}: not a frame store ({error}); delete the folder and run prepare again"
+            ) from error
         self.schema = Schema.from_config(self.manifest["schema"])
         self.fingerprint: str = self.manifest["fingerprint"]
 
     def __getstate__(self) -> dict:
-        return {"path": self.path, "manifest": self.manifest, "schema": self.schema, "fingerprint": self.fingerprint}
+        return {
+            "path": self.path,
+            "manifest": self.manifest,
+            "schema": self.schema,
+            "fingerprint": self.fingerprint,
+        }
 
     @cached_property
     def frames(self):
@@ -364,7 +398,9 @@ class Store:
         counts = self.manifest["counts"]
         lines = [f"{counts['sessions']} sessions, {counts['frames']:,} seconds (fingerprint {self.fingerprint[:12]})"]
         if counts["dropped_frames"]:
-            lines.append("dropped seconds: " + ", ".join(f"{n} {reason}" for reason, n in counts["dropped_frames"].items()))
+            lines.append(
+                "dropped seconds: " + ", ".join(f"{n} {reason}" for reason, n in counts["dropped_frames"].items())
+            )
         if counts["repaired"]:
             lines.append("repaired: " + ", ".join(f"{n} {reason}" for reason, n in counts["repaired"].items()))
         if self.manifest["unlabelled_sessions"]:

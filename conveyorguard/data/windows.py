@@ -67,7 +67,9 @@ def make_windows(store: Store, settings: WindowSettings, labelled: bool = True) 
         rows = rows[state[rows] != UNLABELLED]
     if not len(rows):
         longest = int(np.diff(edges).max(initial=0))
-        raise ConfigError(f"no window of window.size={settings.size} s: the longest labelled run is {longest} s or less")
+        raise ConfigError(
+            f"no window of window.size={settings.size} s: the longest labelled run is {longest} s or less"
+        )
     states = state[rows[:, None] + np.arange(settings.size)]
     last = rows + settings.size - 1
     return pd.DataFrame(

@@ -86,13 +86,19 @@ METRICS: dict[str, Metric] = {
     "accuracy": Metric(lambda p: float((p.y_pred == p.y_true).mean()), True, title="accuracy"),
     "macro_f1": Metric(_macro_f1, True, title="macro-F1"),
     "severe_recall": Metric(lambda p: _share(p.y_pred == p.worst, p.y_true == p.worst), True, title="severe recall"),
-    "severe_precision": Metric(lambda p: _share(p.y_true == p.worst, p.y_pred == p.worst), True, title="severe precision"),
+    "severe_precision": Metric(
+        lambda p: _share(p.y_true == p.worst, p.y_pred == p.worst), True, title="severe precision"
+    ),
     "severe_as_normal": Metric(
-        lambda p: float(((p.y_true == p.worst) & (p.y_pred == 0)).sum()), False, title="severe windows called normal"
+        lambda p: float(((p.y_true == p.worst) & (p.y_pred == 0)).sum()),
+        False,
+        title="severe windows called normal",
     ),
     "severe_sessions_missed": Metric(_severe_sessions_missed, False, "session", "severe sessions missed entirely"),
     "qwk": Metric(_qwk, True, title="quadratic weighted kappa"),
-    "ordinal_error": Metric(lambda p: float(np.abs(p.y_pred - p.y_true).mean()), False, title="mean distance in states"),
+    "ordinal_error": Metric(
+        lambda p: float(np.abs(p.y_pred - p.y_true).mean()), False, title="mean distance in states"
+    ),
     "nll": Metric(_nll, False, title="negative log-likelihood"),
     "brier": Metric(_brier, False, title="Brier score"),
     "ece": Metric(_ece, False, title="expected calibration error, 15 bins"),

@@ -59,7 +59,10 @@ class CrossAttention(nn.Module):
         self.attention = nn.MultiheadAttention(embed_dim, num_heads, dropout, batch_first=True)
         self.norm1, self.norm2 = nn.LayerNorm(embed_dim), nn.LayerNorm(embed_dim)
         self.feed_forward = nn.Sequential(
-            nn.Linear(embed_dim, 4 * embed_dim), nn.GELU(), nn.Dropout(dropout), nn.Linear(4 * embed_dim, embed_dim)
+            nn.Linear(embed_dim, 4 * embed_dim),
+            nn.GELU(),
+            nn.Dropout(dropout),
+            nn.Linear(4 * embed_dim, embed_dim),
         )
         self.dropout = nn.Dropout(dropout)
 
@@ -102,7 +105,10 @@ class CNNTransformer(nn.Module):
         self.fuse = CrossAttention(embed_dim, num_heads, dropout) if len(encoders) == 2 else nn.Identity()
         self.film = conditioning(len(schema.environment) if "environment" in inputs else 0, embed_dim, film_identity)
         self.classifier = nn.Sequential(
-            nn.Linear(embed_dim, embed_dim), nn.GELU(), nn.Dropout(dropout), nn.Linear(embed_dim, len(schema.states))
+            nn.Linear(embed_dim, embed_dim),
+            nn.GELU(),
+            nn.Dropout(dropout),
+            nn.Linear(embed_dim, len(schema.states)),
         )
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:

@@ -27,7 +27,10 @@ class SeriesEncoder(nn.Module):
     def __init__(self, channels: int, bins: int, width: int, dropout: float):
         super().__init__()
         self.layers = nn.Sequential(
-            nn.Linear(channels * (1 + len(LAGS) + bins), width), nn.LayerNorm(width), nn.GELU(), nn.Dropout(dropout)
+            nn.Linear(channels * (1 + len(LAGS) + bins), width),
+            nn.LayerNorm(width),
+            nn.GELU(),
+            nn.Dropout(dropout),
         )
 
     def forward(self, x: Tensor, encoded: Tensor) -> Tensor:

@@ -35,7 +35,10 @@ class ThermalBranch(nn.Module):
         self.frames = FrameEncoder(schema.thermal.stored_shape[0], width, dropout)
 
     def forward(self, batch: Batch) -> Tensor:
-        statistics, frames = self.statistics(batch["thermal_stats"], batch["thermal_stats_bins"]), self.frames(batch["thermal"])
+        statistics, frames = (
+            self.statistics(batch["thermal_stats"], batch["thermal_stats_bins"]),
+            self.frames(batch["thermal"]),
+        )
         seconds = torch.arange(statistics.shape[1], device=frames.device) * frames.shape[1] // statistics.shape[1]
         return statistics + frames[:, seconds]
 
@@ -67,7 +70,9 @@ class Fusion(nn.Module):
         self.temporal = nn.Sequential(*[TemporalBlock(width, d, dropout) for d in dilations], nn.LayerNorm(width))
         self.second = nn.Linear(width, len(schema.states))
         widths = {"sensors_bins": len(schema.channels), "thermal_stats_bins": len(THERMAL_STATISTICS)}
-        self.encoded = [name for name, there in zip(widths, ("sensors" in inputs, "thermal" in inputs), strict=True) if there]
+        self.encoded = [
+            name for name, there in zip(widths, ("sensors" in inputs, "thermal" in inputs), strict=True) if there
+        ]
         self.statistics = nn.Sequential(
             nn.Linear(4 * bins * sum(widths[name] for name in self.encoded), width), nn.Dropout(dropout)
         )
@@ -82,6 +87,8 @@ class Fusion(nn.Module):
             x = x + gate * branch(batch)
         x = self.temporal(self.film(x, batch))
         encoded = torch.cat([batch[name] for name in self.encoded], dim=-1)
-        statistics = self.statistics(torch.cat([encoded.mean(1), encoded.amax(1), encoded.amin(1), encoded[:, -1]], dim=-1))
+        statistics = self.statistics(
+            torch.cat([encoded.mean(1), encoded.amax(1), encoded.amin(1), encoded[:, -1]], dim=-1)
+        )
         pooled = torch.cat([x.mean(1), x.amax(1), x[:, -1], statistics], dim=-1)
         return {"window": self.window(pooled), "second": self.second(x)}

@@ -17,8 +17,16 @@ def state_colour(k: int, states: int) -> str:
 
 def _style(figure: go.Figure, title: str, height: int = 320, **axes: str) -> go.Figure:
     figure.update_layout(
-        title={"text": title, "font": {"size": 15}, "x": 0, "xref": "paper", "y": 1, "yref": "container",
-               "yanchor": "top", "pad": {"t": 8}},
+        title={
+            "text": title,
+            "font": {"size": 15},
+            "x": 0,
+            "xref": "paper",
+            "y": 1,
+            "yref": "container",
+            "yanchor": "top",
+            "pad": {"t": 8},
+        },
         height=height,
         margin={"l": 55, "r": 20, "t": 60, "b": 45},
         plot_bgcolor="white",
@@ -33,14 +41,22 @@ def _style(figure: go.Figure, title: str, height: int = 320, **axes: str) -> go.
     return figure
 
 
-def learning_curve(history: pd.DataFrame, names: list[str], title: str, y: str, best_epoch: int | None = None) -> go.Figure:
+def learning_curve(
+    history: pd.DataFrame, names: list[str], title: str, y: str, best_epoch: int | None = None
+) -> go.Figure:
     """Lines of a history over epochs, the kept epoch marked."""
     figure = go.Figure()
     for name, colour in zip(names, (BLUE, GREY, STATE_COLOURS[2]), strict=False):
         figure.add_scatter(x=history["epoch"] + 1, y=history[name], name=name, mode="lines+markers",
                            line={"color": colour}, marker={"size": 5})  # fmt: skip
     if best_epoch is not None:
-        figure.add_vline(x=best_epoch + 1, line_dash="dot", line_color=GREY, annotation_text="kept", annotation_position="top left")
+        figure.add_vline(
+            x=best_epoch + 1,
+            line_dash="dot",
+            line_color=GREY,
+            annotation_text="kept",
+            annotation_position="top left",
+        )
     return _style(figure, title, x="epoch", y=y)
 
 
@@ -57,7 +73,14 @@ def confusion(matrix: list[list[int]], names: list[str], title: str) -> go.Figur
     return _style(figure, title, height=360, x="predicted", y="actual")
 
 
-def traces(seconds: np.ndarray, values: np.ndarray, names: list[str], units: list[str], state: np.ndarray, states: int) -> go.Figure:
+def traces(
+    seconds: np.ndarray,
+    values: np.ndarray,
+    names: list[str],
+    units: list[str],
+    state: np.ndarray,
+    states: int,
+) -> go.Figure:
     """Sensor traces of one window, a row a unit, on a strip of the states.
 
     Args:

@@ -67,9 +67,14 @@ def _classes(metrics: dict[str, Any], names: list[str]) -> str:
                 for name, r in zip(names, m["per_class"], strict=True)]  # fmt: skip
         matrix = figures.confusion(m["confusion"], names, f"{part}: windows by actual and predicted state")
         table = pages.table(["state", "precision", "recall", "F1", "windows"], rows)
-        parts.append(pages.pair(pages.figure(matrix, f"confusion matrix of the {part} windows"), f"<h3>{part}</h3>{table}"))
+        parts.append(
+            pages.pair(pages.figure(matrix, f"confusion matrix of the {part} windows"), f"<h3>{part}</h3>{table}")
+        )
     rest = [name for name in METRICS if name not in ("accuracy", "macro_f1")]
-    rows = [[METRICS[name].title, *("–" if m[name] is None else f"{m[name]:.4g}" for m in metrics.values())] for name in rest]
+    rows = [
+        [METRICS[name].title, *("–" if m[name] is None else f"{m[name]:.4g}" for m in metrics.values())]
+        for name in rest
+    ]
     more = "<details><summary>all metrics</summary>" + pages.table(["metric", *metrics], rows) + "</details>"
     return pages.section("By state", *parts, more)
 
@@ -105,7 +110,9 @@ def _examples(run: SavedRun, schema: Schema, names: list[str], shown: str) -> st
         heading = (f"{examples['session'][i]}, seconds {seconds[0]} to {seconds[-1]}: actual {names[truth]}, predicted {names[guess]} "
                    f"({_percent(float(examples['p'][i].max()))})")  # fmt: skip
         plot = figures.traces(seconds, examples["sensors"][i], channels, units, examples["state"][i], len(names))
-        blocks.append(f'<h3 class="{verdict}">{pages.escape(heading)}</h3>' + pages.figure(plot, f"sensor traces of {heading}"))
+        blocks.append(
+            f'<h3 class="{verdict}">{pages.escape(heading)}</h3>' + pages.figure(plot, f"sensor traces of {heading}")
+        )
         if thermal is not None:
             places = examples["thermal_seconds"]
             frames = [(figures.thermal_image(np.asarray(frame), low, high), f"{seconds[t]} s, up to {frame.max():.1f} °C")
@@ -113,7 +120,9 @@ def _examples(run: SavedRun, schema: Schema, names: list[str], shown: str) -> st
             blocks.append(pages.film(frames))
     note = (f"From the {shown} part: first the mistakes that matter most (by states apart, then by how sure the model was; one of each "
             "session), then the surest hit of each state. Colours behind the traces are the actual states; ")  # fmt: skip
-    note += f"thermal frames from {low:.0f} °C (dark) to {high:.0f} °C (yellow)." if thermal is not None else "no camera."
+    note += (
+        f"thermal frames from {low:.0f} °C (dark) to {high:.0f} °C (yellow)." if thermal is not None else "no camera."
+    )
     return pages.section("Windows to look at first", *blocks, note=note)
 
 
@@ -123,7 +132,10 @@ def _origin(run: SavedRun) -> str:
     parts = [f"{part} {n} sessions, {p['windows'][part]:,} windows" for part, n in p["sessions"].items()]
     rows = [
         ["command", pages.base_names(p["command"])],
-        ["commit", "–" if not commit else commit[:12] + (" with uncommitted changes" if p["git"]["dirty"] else "")],
+        [
+            "commit",
+            "–" if not commit else commit[:12] + (" with uncommitted changes" if p["git"]["dirty"] else ""),
+        ],
         ["data", f"{p['store']['name']}, fingerprint {p['store']['fingerprint'][:12]}"],
         ["split", f"{p['split']} ({', '.join(parts)})"],
         ["not used", ", ".join(p["unused"]) or "–"],
@@ -138,4 +150,7 @@ def _origin(run: SavedRun) -> str:
 
 def _config(run: SavedRun) -> str:
     lines = [pages.base_names(line) for line in OmegaConf.to_yaml(run.config).splitlines()]
-    return pages.section("Config", f"<details><summary>config.yaml</summary><pre>{pages.escape(chr(10).join(lines))}</pre></details>")
+    return pages.section(
+        "Config",
+        f"<details><summary>config.yaml</summary><pre>{pages.escape(chr(10).join(lines))}</pre></details>",
+    )

@@ -11,8 +11,18 @@ import pytorch_lightning as pl
 from rich.progress import Progress, TaskID
 
 from conveyorguard.progress import bar, console
+from conveyorguard.training.trial import TrialHandle
 
-COLUMNS = ("epoch", "train/loss", "train/accuracy", "val/loss", "val/accuracy", "val/macro_f1", "lr", "seconds")
+COLUMNS = (
+    "epoch",
+    "train/loss",
+    "train/accuracy",
+    "val/loss",
+    "val/accuracy",
+    "val/macro_f1",
+    "lr",
+    "seconds",
+)
 
 
 class History(pl.Callback):
@@ -36,7 +46,12 @@ class History(pl.Callback):
         if not trainer.is_global_zero:
             return
         values = {name: float(value) for name, value in trainer.callback_metrics.items() if "/" in name}
-        row = {"epoch": trainer.current_epoch, **values, "lr": self.lr, "seconds": round(time.perf_counter() - self.began, 3)}
+        row = {
+            "epoch": trainer.current_epoch,
+            **values,
+            "lr": self.lr,
+            "seconds": round(time.perf_counter() - self.began, 3),
+        }
         self.rows.append(row)
         names = [*COLUMNS, *sorted({name for row in self.rows for name in row} - set(COLUMNS))]
         aside = self.path.with_suffix(".tmp")
@@ -45,6 +60,21 @@ class History(pl.Callback):
             writer.writeheader()
             writer.writerows({k: f"{v:.6g}" if k != "epoch" else int(v) for k, v in row.items()} for row in self.rows)
         os.replace(aside, self.path)
+
+
+class Pruning(pl.Callback):
+    """Tell the study of this trial how it does; stop when the study sees no hope, in all processes alike."""
+
+    def __init__(self, trial: TrialHandle, objective: str):
+        self.trial, self.objective = trial, objective
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        stop = False
+        value = float(trainer.callback_metrics[self.objective])
+        if trainer.is_global_zero and self.trial.report(trainer.current_epoch, value):
+            self.trial.finish("PRUNED", value, epoch=trainer.current_epoch)
+            stop = True
+        trainer.should_stop = trainer.should_stop or trainer.strategy.broadcast(stop)
 
 
 class Progression(pl.Callback):

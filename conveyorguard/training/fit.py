@@ -32,9 +32,15 @@ def build_module(cfg: DictConfig, data: Windows, inputs: list[str]) -> WindowCla
     scaling = Scaling(schema, build(cfg.scaling)).fit(data.store, fitted_rows(data, cfg.scaling.fit_on))
     model = build_model(cfg, schema, inputs)
     loss: WindowLoss = build(cfg.loss, class_counts=data.class_counts())
-    saved = {"config": OmegaConf.to_container(cfg, resolve=True), "schema": schema.to_dict(), "inputs": inputs}
+    saved = {
+        "config": OmegaConf.to_container(cfg, resolve=True),
+        "schema": schema.to_dict(),
+        "inputs": inputs,
+    }
     optimizer = partial(build_optimizer, cfg.optimizer)
-    return WindowClassifier(model, scaling, loss, optimizer, cfg.trainer.max_epochs, len(schema.states), cfg.seed, saved)
+    return WindowClassifier(
+        model, scaling, loss, optimizer, cfg.trainer.max_epochs, len(schema.states), cfg.seed, saved
+    )
 
 
 def build_optimizer(node: DictConfig, parameters: Any) -> torch.optim.Optimizer:
@@ -55,7 +61,9 @@ def fitted_rows(data: Windows, fit_on: str) -> np.ndarray:
     return data.store.frames["session"].isin(data.split.sessions["train"]).to_numpy()
 
 
-def fit(cfg: DictConfig, data: Windows, inputs: list[str], folder: Path, loggers: list, extra: list[pl.Callback]) -> WindowClassifier:
+def fit(
+    cfg: DictConfig, data: Windows, inputs: list[str], folder: Path, loggers: list, extra: list[pl.Callback]
+) -> WindowClassifier:
     """Train, and return the module with the weights of the best epoch on validation.
 
     Args:
@@ -118,5 +126,3 @@ def load_module(path: Path) -> tuple[WindowClassifier, dict[str, Any]]:
     )  # fmt: skip
     module.load_state_dict(state["state_dict"])
     return module.eval(), saved
-
-

@@ -24,7 +24,9 @@ from conveyorguard.progress import console
 from conveyorguard.reporting.report import write_report
 from conveyorguard.reporting.terminal import class_table
 from conveyorguard.run import Run, read_json
+from conveyorguard.training.callbacks import Pruning
 from conveyorguard.training.fit import fit
+from conveyorguard.training.trial import current_trial
 
 
 def train(cfg: DictConfig, folder: Path, overrides: list[str]) -> float:
@@ -49,7 +51,11 @@ def train(cfg: DictConfig, folder: Path, overrides: list[str]) -> float:
         inputs, unused = used_inputs(cfg, data.store.schema)
         run.describe(data, unused, threads, device_name())
         say(data, unused)
-        module = fit(cfg, data, inputs, folder, make_loggers(cfg, folder), [])
+        trial = current_trial()
+        extra = [Pruning(trial, cfg.objective)] if trial else []
+        module = fit(cfg, data, inputs, folder, make_loggers(cfg, folder), extra)
+        if trial and trial.pruned:
+            return float("nan")
         module.to("cuda" if torch.cuda.is_available() and cfg.trainer.accelerator != "cpu" else "cpu")
         tables, probabilities = [], {}
         for part in ("val", "test") if cfg.test else ("val",):
@@ -61,7 +67,10 @@ def train(cfg: DictConfig, folder: Path, overrides: list[str]) -> float:
         run.note(parameters=sum(p.numel() for p in module.model.parameters()))
     write_report(folder)
     class_table(metrics[part], part, data.store.schema)
-    return objective_value(cfg.objective, metrics, folder)
+    value = objective_value(cfg.objective, metrics, folder)
+    if trial:
+        trial.finish("COMPLETE", value)
+    return value
 
 
 def load_store(cfg: DictConfig) -> Store:
@@ -90,12 +99,14 @@ def used_inputs(cfg: DictConfig, schema: Schema) -> tuple[list[str], list[str]]:
     unused = [f"modality={cfg.modality}: the data have no {n}" for n in cfg.inputs if n not in schema.inputs]
     if not inputs:
         there = "sensor" if "sensors" in schema.inputs else "image"
-        raise ConfigError(f"modality={cfg.modality}: the data have no {' and no '.join(cfg.inputs)}; use modality={there}")
+        raise ConfigError(
+            f"modality={cfg.modality}: the data have no {' and no '.join(cfg.inputs)}; use modality={there}"
+        )
     if cfg.film and "environment" in schema.inputs:
         inputs.append("environment")
     elif cfg.film:
         unused.append("film: the data have no environment")
-    model = get_method(cfg.model._target_)
+    model: Any = get_method(cfg.model._target_)
     unused += [f"model.{key}" for key, need in model.NEEDS.items() if need not in inputs and key in cfg.model]
     if "thermal" not in inputs:
         unused += ["window.thermal_frames", "scaling.thermal"]
@@ -108,7 +119,9 @@ def resumed(cfg: DictConfig, folder: Path, overrides: list[str]) -> DictConfig:
     """The config that a run was started with, so that nothing but what is overridden now can differ."""
     path = folder / "config.yaml"
     if not path.is_file() or not Path(cfg.ckpt_path).is_file():
-        raise RunError(f"ckpt_path={cfg.ckpt_path}: give RUN/checkpoints/last.ckpt of a run directory with its config.yaml")
+        raise RunError(
+            f"ckpt_path={cfg.ckpt_path}: give RUN/checkpoints/last.ckpt of a run directory with its config.yaml"
+        )
     saved = OmegaConf.load(path)
     assert isinstance(saved, DictConfig)
     return merge_saved(saved, overrides, read_json(folder / "provenance.json").get("choices"))
@@ -123,7 +136,9 @@ def refuse_other_data(folder: Path, data: Windows) -> None:
 
 def use_threads(threads: int | None) -> int:
     """Set the number of torch threads; results depend on it."""
-    torch.set_num_threads(threads or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    torch.set_num_threads(
+        threads or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
     return torch.get_num_threads()
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
@@ -43,7 +44,7 @@ class WindowClassifier(pl.LightningModule):
         """Raw batch to logits."""
         return self.model(self.scaling(batch))
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRScheduler:
         optimizer = self.make_optimizer(self.model.parameters())
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.epochs)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "epoch"}}
@@ -72,7 +73,7 @@ class WindowClassifier(pl.LightningModule):
         index, target, probability = (dim_zero_cat([step[i] for step in self._seen]) for i in range(3))
         self._seen.clear()
         if self.trainer.world_size > 1:  # padded to the same number of steps; every window counts once
-            index, target, probability = (self.all_gather(x).flatten(0, 1) for x in (index, target, probability))
+            index, target, probability = (self._of_all(x) for x in (index, target, probability))
         order = np.unique(index.cpu().numpy(), return_index=True)[1]
         predictions = Predictions(target.cpu().numpy()[order], probability.cpu().numpy()[order].astype(np.float64))
         self.log("val/loss", self.val_loss)
@@ -80,6 +81,12 @@ class WindowClassifier(pl.LightningModule):
             value = metric.function(predictions) if metric.level == "window" else float("nan")
             if np.isfinite(value):
                 self.log(f"val/{name}", value, rank_zero_only=False, sync_dist=False)
+
+    def _of_all(self, values: Tensor) -> Tensor:
+        """Values of all processes, one after another."""
+        gathered = self.all_gather(values)
+        assert isinstance(gathered, Tensor)
+        return gathered.flatten(0, 1)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["conveyorguard"] = self.saved

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from fnmatch import fnmatchcase
 from typing import Any
 
 from hydra.errors import HydraException
@@ -42,7 +43,7 @@ def override(name: str, value: Any) -> str:
     return f"{name}={value}"
 
 
-def is_under(line: str, keys: list[str]) -> bool:
-    """Whether an override sets one of the keys or something below it."""
+def matches(line: str, patterns: list[str]) -> bool:
+    """Whether an override sets a key that one of the patterns (`split`, `split.*`) names."""
     key = re.split("[=@]", line.lstrip("+~"))[0]
-    return any(key == above or key.startswith((above + ".", above + "/")) for above in keys)
+    return any(fnmatchcase(key, pattern) for pattern in patterns)

@@ -190,9 +190,7 @@ class SharedStudy:
         elif code and code < 0 and not killed:
             reason = f"ended by {signal.Signals(-code).name}"
         else:
-            reason = (
-                f"exit code {code}: {last_line(folder / 'trial.log')}" if code and not killed else str(result)
-            )
+            reason = f"exit code {code}: {last_line(folder / 'trial.log')}" if code and not killed else str(result)
         self.failures += 1
         return self.tell(trial, TrialState.FAIL, reason=reason)
 

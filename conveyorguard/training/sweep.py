@@ -26,13 +26,13 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from hydra.plugins.sweeper import Sweeper
-from hydra.types import HydraContext, TaskFunction
+from hydra.types import HydraContext, RunMode, TaskFunction
 from hydra.utils import instantiate
 from omegaconf import MISSING, SI, DictConfig, OmegaConf
 from optuna.trial import FrozenTrial, TrialState
 
 from conveyorguard.training.processes import find_gpus, own_command, start
-from conveyorguard.training.space import is_under, override, read_space
+from conveyorguard.training.space import matches, override, read_space
 from conveyorguard.training.study import STATES, SharedStudy, check_study, count_finished, show_table
 from conveyorguard.training.trial import build_pruner, storage_place
 
@@ -63,7 +63,7 @@ class StudySweeperConf:
     max_failures: how often parameters are tried again whose trial was killed; and how many trials may fail
         one after the other before the sweeper gives up.
     grace: s between asking a trial to end (SIGTERM) and killing it.
-    fixed: keys that one study must not vary.
+    fixed: keys (or patterns, `split.*`) that one study must not vary.
     own: keys of the sweep, left out of the command that retrains.
     validate: a function (space, overrides, config of a trial) -> list of errors.
     on_end: a function (study, folder), called after the table.
@@ -85,15 +85,13 @@ class StudySweeperConf:
     max_failures: int = of_app("max_failures", 3)
     grace: float = of_app("grace", 15)
     fixed: Any = "${oc.select:sweep.fixed,[]}"
-    own: Any = "${oc.select:sweep.own,[sweep]}"
+    own: Any = "${oc.select:sweep.own,[sweep,'sweep.*']}"
     validate: str | None = of_app("validate", "null")
     on_end: str | None = of_app("on_end", "null")
     command: Any = "${oc.select:sweep.command,null}"
 
 
-ConfigStore.instance().store(
-    group="hydra/sweeper", name="study", node=StudySweeperConf, provider="conveyorguard"
-)
+ConfigStore.instance().store(group="hydra/sweeper", name="study", node=StudySweeperConf, provider="conveyorguard")
 
 
 def register() -> None:
@@ -142,16 +140,14 @@ class StudySweeper(Sweeper):
             if getattr(options, name) < 1:
                 errors.append(f"{name}={getattr(options, name)}: write 1 or more")
         if options.sampler._target_.endswith(("GridSampler", "QMCSampler")):
-            errors.append(
-                "sampler=grid and qmc walk through lists of their own: write tpe, random, gp or cmaes"
-            )
+            errors.append("sampler=grid and qmc walk through lists of their own: write tpe, random, gp or cmaes")
         try:
             build_pruner(self.pruner)
         except HydraException as error:
             errors.append(f"the pruner cannot be built: {error}. Write one of optuna.pruners, or null")
         if not self.space:
             errors.append("the search space is empty: write for example 'lr=tag(log, interval(1e-4, 1e-2))'")
-        for name in [name for name in self.space if is_under(name, [*options.fixed, *options.own])]:
+        for name in [name for name in self.space if matches(name, [*options.fixed, *options.own])]:
             values = getattr(self.space.pop(name), "choices", ["..."])
             errors.append(
                 f"{name}={','.join(map(str, values))}: a study does not tune {name}. Write "
@@ -163,8 +159,9 @@ class StudySweeper(Sweeper):
             config = self.loader.load_sweep_config(self.app, overrides)
         except HydraException as error:
             return [*errors, f"a trial cannot be started like this: {error}"]
+        self.choices = config.hydra.runtime.choices
         for key in options.fixed:
-            value = config.hydra.runtime.choices.get(key) or OmegaConf.select(config, key)
+            value = self.choices.get(key) or OmegaConf.select(config, key)
             if not OmegaConf.is_config(value):
                 self.fixed[key] = str(value)
         if options.validate:
@@ -236,6 +233,17 @@ class StudySweeper(Sweeper):
         given = self.app.hydra.overrides
         return list(self.options.command or own_command([*given.task, *given.hydra]))
 
+    def retraining(self) -> list[str]:
+        """What the best parameters need beside them: the overrides without the sweep's own, and the groups (a
+        model, a loss) that the sweep's config has chosen.
+        """
+        task = [line for line in self.task if not matches(line, self.options.own)]
+        name = self.app.hydra.job.config_name
+        plain = self.loader.load_configuration(name, task, RunMode.RUN).hydra.runtime.choices
+        chosen = {group: choice for group, choice in self.choices.items() if plain.get(group) != choice}
+        own = ["hydra/*", *self.options.own]
+        return [f"{group}={choice}" for group, choice in chosen.items() if not matches(group, own)] + task
+
     def print_trial(self, trial: FrozenTrial) -> None:
         """One line on a trial that has ended."""
         best = self.shared.best()
@@ -254,9 +262,8 @@ class StudySweeper(Sweeper):
         show_table(trials)
         if best:
             parameters = [override(name, value) for name, value in best.params.items()]
-            task = [line for line in self.task if not is_under(line, options.own)]
             print(f"best: trial {best.number}, {best.value:.6g}: {', '.join(parameters)}")
-            print("retrain it: " + shlex.join(["python", *self.program()[1:], *task, *parameters]))
+            print("retrain it: " + shlex.join(["python", *self.program()[1:], *self.retraining(), *parameters]))
         print(f"study {options.study!r} in {self.folder}", flush=True)
         if options.on_end and self.stop != "interrupted":
             instantiate({"_target_": options.on_end, "_partial_": True})(self.shared.study, self.folder)

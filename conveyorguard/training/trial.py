@@ -66,6 +66,13 @@ class TrialHandle:
         part.replace(self.folder / "trial.json")
 
 
+    @property
+    def pruned(self) -> bool:
+        """Whether this trial has finished as PRUNED, in whichever of its processes."""
+        result = read_result(self.folder)
+        return isinstance(result, dict) and result["state"] == "PRUNED"
+
+
 def current_trial() -> TrialHandle | None:
     """The trial of this process, or None outside a sweep."""
     return TrialHandle() if "SWEEP_TRIAL_DIR" in os.environ else None

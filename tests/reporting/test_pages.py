@@ -10,7 +10,19 @@ EVIL = '<script>alert("x")</script>'
 
 
 def test_every_string_is_escaped():
-    html = pages.page(EVIL, EVIL, [pages.section(EVIL, pages.table([EVIL], [[EVIL]]), pages.tiles([(EVIL, EVIL)]), pages.film([(b"", EVIL)]), note=EVIL)])
+    html = pages.page(
+        EVIL,
+        EVIL,
+        [
+            pages.section(
+                EVIL,
+                pages.table([EVIL], [[EVIL]]),
+                pages.tiles([(EVIL, EVIL)]),
+                pages.film([(b"", EVIL)]),
+                note=EVIL,
+            )
+        ],
+    )
     assert EVIL not in html and html.count("&lt;script&gt;") >= 8
 
 
@@ -21,7 +33,11 @@ def test_a_figure_cannot_close_its_script():
 
 def test_the_plotting_library_comes_once_and_only_where_it_is_used():
     plot = pages.figure(learning_curve(pd.DataFrame({"epoch": [0], "v": [1.0]}), ["v"], "t", "y"), "alt")
-    assert pages.page("t", "s", [plot, plot]).count("plotly.js v") == pages.page("t", "s", [plot]).count("plotly.js v") >= 1
+    assert (
+        pages.page("t", "s", [plot, plot]).count("plotly.js v")
+        == pages.page("t", "s", [plot]).count("plotly.js v")
+        >= 1
+    )
     assert len(pages.page("t", "s", ["text"])) < 10_000
 
 

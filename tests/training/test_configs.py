@@ -67,7 +67,11 @@ def test_every_trainer_is_buildable_where_its_devices_are(name, compose):
 def test_every_debug_config_trains(name, compose, tmp_path):
     from conveyorguard.training.job import train
 
-    train(compose(f"debug={name}", "data.sessions=12", "trainer.max_epochs=2", "modality=sensor"), tmp_path / "run", [])
+    train(
+        compose(f"debug={name}", "data.sessions=12", "trainer.max_epochs=2", "modality=sensor"),
+        tmp_path / "run",
+        [],
+    )
     assert (tmp_path / "run" / "report.html").exists()
 
 
@@ -81,7 +85,9 @@ def test_names_of_the_schema_stand_in_yaml_readers_and_tests_only():
     for path in package.rglob("*.py"):
         if path.name not in allowed:
             text = path.read_text(encoding="utf-8")
-            assert not [w for w in ('"NTC"', '"CT1"', '"severe"', '"moderate"', "ex_temperature", "(120, 160)") if w in text], path
+            assert not [
+                w for w in ('"NTC"', '"CT1"', '"severe"', '"moderate"', "ex_temperature", "(120, 160)") if w in text
+            ], path
 
 
 def test_config_directory_is_the_checkouts():

@@ -20,7 +20,16 @@ COLUMNS = ["split", "session", "device", "kind", "start", "end", "seconds_to_end
            "y_true", "y_pred", "p0", "p1", "p2", "p3"]  # fmt: skip
 METRIC_KEYS = {"accuracy", "macro_f1", "severe_recall", "severe_precision", "severe_as_normal", "qwk", "nll", "ece",
                "per_class", "confusion", "n"}  # fmt: skip
-HISTORY = ["epoch", "train/loss", "train/accuracy", "val/loss", "val/accuracy", "val/macro_f1", "lr", "seconds"]
+HISTORY = [
+    "epoch",
+    "train/loss",
+    "train/accuracy",
+    "val/loss",
+    "val/accuracy",
+    "val/macro_f1",
+    "lr",
+    "seconds",
+]
 
 
 def test_every_file_of_the_contract_is_there(finished_run):
@@ -50,7 +59,12 @@ def test_metrics_follow_from_the_predictions(finished_run):
 def test_provenance_names_what_decides_the_result(finished_run):
     p = json.loads((finished_run / "provenance.json").read_text())
     assert p["status"] == "complete" and p["seconds"] > 0 and p["peak_memory_mib"] > 0 and p["threads"] == 1
-    assert p["versions"]["torch"] and p["store"]["fingerprint"] and p["host"] and p["command"].startswith("python train.py")
+    assert (
+        p["versions"]["torch"]
+        and p["store"]["fingerprint"]
+        and p["host"]
+        and p["command"].startswith("python train.py")
+    )
     assert p["split"] == json.loads((finished_run / "split.json").read_text())["hash"]
     assert set(p["git"]) == {"commit", "dirty"}
 
@@ -86,7 +100,14 @@ def test_page_opens_offline_and_shows_no_folder_of_this_machine(finished_run):
     own = re.sub(r"<script>.*?</script>", "", page, flags=re.S)  # less the plotting library
     assert not re.findall(r"(?:src|href)=[\"']?(?!data:)(?:https?:|//|/)", own)
     assert str(finished_run.parent) not in page and "/tmp/" not in own and "/root/" not in own
-    for heading in ("Result", "By state", "Learning", "Windows to look at first", "Where it comes from", "Config"):
+    for heading in (
+        "Result",
+        "By state",
+        "Learning",
+        "Windows to look at first",
+        "Where it comes from",
+        "Config",
+    ):
         assert f"<h2>{heading}</h2>" in own
     assert "심각" in own and "data:image/png;base64" in own
 
@@ -104,7 +125,9 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path):
 
 
 def test_windows_are_the_same_for_every_modality_and_unused_settings_are_listed(train_run):
-    runs = {arm: train_run(f"modality={arm}", "film=false", "trainer.max_epochs=1") for arm in ("sensor", "image", "both")}
+    runs = {
+        arm: train_run(f"modality={arm}", "film=false", "trainer.max_epochs=1") for arm in ("sensor", "image", "both")
+    }
     tables = {arm: pd.read_parquet(run / "predictions.parquet")[COLUMNS[:9]] for arm, run in runs.items()}
     assert tables["sensor"].equals(tables["image"]) and tables["sensor"].equals(tables["both"])
     unused = {arm: json.loads((run / "provenance.json").read_text())["unused"] for arm, run in runs.items()}

@@ -68,11 +68,21 @@ def _train_line(arguments):
 
 def test_two_processes_train_like_one(command, tmp_path):
     """Without dropout the gradients of 32 + 32 windows average to those of 64; metrics count each window once."""
-    arguments = ["model.dropout=0", "modality=sensor", "loss.class_weights=none", "loss.worst_weight=1", "average=null"]
+    arguments = [
+        "model.dropout=0",
+        "modality=sensor",
+        "loss.class_weights=none",
+        "loss.worst_weight=1",
+        "average=null",
+    ]
     command(*arguments, f"hydra.run.dir={tmp_path / 'one'}")
     command(*arguments, "trainer=ddp_cpu", f"hydra.run.dir={tmp_path / 'two'}")
     one, two = (pd.read_csv(tmp_path / name / "history.csv") for name in ("one", "two"))
-    assert np.allclose(one[["train/loss", "val/loss", "val/macro_f1"]], two[["train/loss", "val/loss", "val/macro_f1"]], atol=2e-3)
+    assert np.allclose(
+        one[["train/loss", "val/loss", "val/macro_f1"]],
+        two[["train/loss", "val/loss", "val/macro_f1"]],
+        atol=2e-3,
+    )
     a, b = predictions(tmp_path / "one"), predictions(tmp_path / "two")
     assert len(a) == len(b) and np.allclose(a[["p0", "p1", "p2", "p3"]], b[["p0", "p1", "p2", "p3"]], atol=5e-3)
 
@@ -137,7 +147,10 @@ def test_class_weights_are_the_seed_studys():
 
 
 def test_loss_of_seconds_counts_as_it_is_weighted():
-    counts, logits = np.array([1, 1]), {"window": torch.tensor([[2.0, 0.0]]), "second": torch.tensor([[[0.0, 1.0], [0.0, 3.0]]])}
+    counts, logits = (
+        np.array([1, 1]),
+        {"window": torch.tensor([[2.0, 0.0]]), "second": torch.tensor([[[0.0, 1.0], [0.0, 3.0]]])},
+    )
     batch = {"window": torch.tensor([0]), "second": torch.tensor([[1, 1]])}
     window = np.log1p(np.exp(-2))
     second = (np.log1p(np.exp(-1)) + np.log1p(np.exp(-3))) / 2
@@ -152,7 +165,7 @@ def test_batches_depend_on_seed_and_epoch_and_are_dealt_to_the_processes_whole()
         return [list(batch) for batch in sampler]
 
     assert order(0) == order(0) != order(1)
-    assert sorted(sum(order(0), [])) == list(range(101))
+    assert sorted(i for batch in order(0) for i in batch) == list(range(101))
     both = [sorted(set(a) | set(b)) for a, b in zip(order(0, 0, 2), order(0, 1, 2), strict=True)]
     assert [set(b) for b in both[:-1]] == [set(b) for b in order(0)[:-1]]
     assert all(len(a) == len(b) for a, b in zip(order(0, 0, 2), order(0, 1, 2), strict=True))
@@ -160,12 +173,24 @@ def test_batches_depend_on_seed_and_epoch_and_are_dealt_to_the_processes_whole()
 
 @pytest.mark.slow
 def test_six_jobs_leave_six_complete_run_directories(command, tmp_path):
-    done = command("-m", "modality=sensor,image,both", "film=true,false", "trainer.max_epochs=1", f"hydra.sweep.dir={tmp_path / 'multi'}")
+    done = command(
+        "-m",
+        "modality=sensor,image,both",
+        "film=true,false",
+        "trainer.max_epochs=1",
+        f"hydra.sweep.dir={tmp_path / 'multi'}",
+    )
     runs = sorted(path for path in (tmp_path / "multi").iterdir() if path.is_dir())
     assert [path.name for path in runs] == list("012345"), done.stdout
     cells = set()
     for run in runs:
-        assert {p.name for p in run.iterdir()} >= {"config.yaml", "metrics.json", "predictions.parquet", "report.html", "history.csv"}
+        assert {p.name for p in run.iterdir()} >= {
+            "config.yaml",
+            "metrics.json",
+            "predictions.parquet",
+            "report.html",
+            "history.csv",
+        }
         p = json.loads((run / "provenance.json").read_text())
         assert p["status"] == "complete"
         cells.add(p["command"].split("modality=")[1].split(" trainer")[0])

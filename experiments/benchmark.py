@@ -1,0 +1,304 @@
+"""What ConveyorGuard costs: time to prepare, to train and to answer, and memory.
+
+    python experiments/benchmark.py [--sessions N] [--quick] [--out outputs/benchmark]
+
+Simulated archives go to a temporary folder. Preparing is timed beside the straightforward way: three parsers a
+frame, plain numpy, as many processes; both must give the same store. Networks are timed on the same windows.
+What is compared takes turns, in alternating order; figures are medians, in a table and in benchmark.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from statistics import median
+from subprocess import DEVNULL
+from time import perf_counter, sleep
+from typing import Any
+
+import joblib
+import numpy as np
+import pandas as pd
+import psutil
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.table import Column, Table
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from a checkout, installed or not
+
+from conveyorguard.config import config_dir
+from conveyorguard.data.datamodule import WindowDataset
+from conveyorguard.data.schema import Schema
+from conveyorguard.data.simulate import write
+from conveyorguard.data.store import Store
+from conveyorguard.progress import console, track
+from conveyorguard.training.fit import build_module
+from conveyorguard.training.job import load_store, load_windows, used_inputs
+
+Ways = dict[str, Callable[[int], Any]]  # name -> what is timed, called with the number of the round
+PROCESSES = os.cpu_count() or 1
+MODELS = {
+    "fusion": ["model=fusion"],
+    "cnn_transformer": ["model=cnn_transformer"],
+    "dl_tuned": ["experiment=dl_tuned"],
+}
+SEED = "dl_tuned"  # cnn_transformer as in the seed study, on 60 x 80 frames: the others are held against it
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--sessions", type=int, help="recordings to simulate (default 12; with --quick 5)")
+    parser.add_argument("--quick", action="store_true", help="under a minute: less data, fewer rounds")
+    parser.add_argument("--out", type=Path, default=Path("outputs/benchmark"), help="of benchmark.json")
+    options = parser.parse_args()
+    sessions = options.sessions or (5 if options.quick else 12)
+    rounds, batches, answers = (2, 2, 30) if options.quick else (3, 8, 100)
+    start = perf_counter()
+    with tempfile.TemporaryDirectory(prefix="conveyorguard-benchmark-") as temporary:
+        folder = Path(temporary)
+        for archive in ("folder", "zip"):
+            write(folder / archive, schema_of(config(folder)), sessions, seed=0, archive=archive)
+        result: dict[str, Any] = {
+            "machine": {"cores": PROCESSES, "torch": torch.__version__},
+            "sessions": sessions,
+            "prepare": {archive: prepare_speed(folder, archive, rounds) for archive in ("folder", "zip")},
+            "models": model_speed(folder, batches, answers),
+            "memory_mib": peak_memory(folder),
+            "seconds": perf_counter() - start,
+        }
+    options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / "benchmark.json").write_text(json.dumps(result, indent=1), encoding="utf-8")
+    Console().print(table(result))
+    print(options.out / "benchmark.json")
+
+
+def config(root: Path, *overrides: str) -> DictConfig:
+    """The config of a run on the archives under `root`."""
+    with initialize_config_dir(str(config_dir())):
+        cfg = compose("train", ["data=aihub", *overrides])
+    cfg.data.root = str(root)
+    return cfg
+
+
+def schema_of(cfg: DictConfig) -> Schema:
+    return Schema.from_config(OmegaConf.to_container(cfg.data.schema, resolve=True))
+
+
+def take_turns(
+    ways: Ways, rounds: Iterable[int], before: Callable[[str], Any] = str
+) -> dict[str, list[float]]:
+    """Seconds of every call, each way once a round, in an order that turns; `before` is not timed."""
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for number in rounds:
+        for name in sorted(ways, reverse=bool(number % 2)):
+            before(name)
+            start = perf_counter()
+            ways[name](number)
+            seconds[name].append(perf_counter() - start)
+    return seconds
+
+
+def prepare_speed(folder: Path, archive: str, rounds: int) -> dict[str, Any]:
+    """Frames a second from archives to store, ours and the straightforward way."""
+    cfg = config(folder / archive)
+    cfg.paths.cache = str(folder / "ours")
+    root, plain = folder / archive, folder / "straightforward"
+    console().print(f"preparing from {archive}: {rounds} times our way and the straightforward way, in turns")
+    joblib.Parallel(PROCESSES)(joblib.delayed(wake)() for _ in range(4 * PROCESSES))
+    ways = {
+        "ours": lambda _: load_store(cfg),
+        "straightforward": lambda _: prepare_plainly(root, plain, schema_of(cfg)),
+    }
+    seconds = take_turns(ways, range(rounds), lambda name: shutil.rmtree(folder / name, ignore_errors=True))
+    store = load_store(cfg)
+    assert_same(store, plain)
+    speed = {name: len(store.frames) / median(times) for name, times in seconds.items()}
+    return {"frames": len(store.frames), "seconds": seconds, "frames_per_second": speed}
+
+
+def wake() -> None:
+    """Let a worker import what either way needs: starting processes is no part of what is compared."""
+    from conveyorguard.data import archive, store  # noqa: F401
+
+    sleep(0.1)  # until the other workers have taken one, too
+
+
+def prepare_plainly(root: Path, out: Path, schema: Schema) -> None:
+    """The straightforward way to frames.parquet and thermal.npy: unpack a zip, parse three files a frame."""
+    sources = sorted(root.glob("*/*/*/*/01.*/*"), key=lambda path: path.name)
+    work = (joblib.delayed(read_plainly)(path, out / "unpacked", schema) for path in sources)
+    parts = joblib.Parallel(PROCESSES, return_as="generator")(work)
+    frames, thermal = zip(*track(parts, "straightforward", len(sources)), strict=True)
+    out.mkdir(exist_ok=True)
+    pd.concat(frames, ignore_index=True).to_parquet(out / "frames.parquet")
+    np.save(out / "thermal.npy", np.concatenate(thermal))
+
+
+def read_plainly(source: Path, unpacked: Path, schema: Schema) -> tuple[pd.DataFrame, np.ndarray]:
+    """One session: its rows and its reduced thermal frames."""
+    labels = next(source.parents[1].glob("02.*")) / source.name.replace("S_", "L_", 1)
+    if source.suffix == ".zip":
+        for path in (source, labels):
+            with zipfile.ZipFile(path) as archive:
+                archive.extractall(unpacked / path.stem)
+        source, labels = unpacked / source.stem, unpacked / labels.stem
+    read = [read_frame_plainly(path, labels, schema) for path in source.glob("*.csv")]
+    clock = np.array([row.pop("clock") for row, _ in read])
+    if np.ptp(clock) > 12 * 3600:  # over midnight
+        clock[clock < 12 * 3600] += 24 * 3600
+    order = np.argsort(clock)
+    frames = pd.DataFrame([read[i][0] for i in order])
+    time = clock[order] - clock.min()
+    kind, _, device = source.name.split("_")[1:4]
+    frames = frames.assign(session=source.name, device=device, kind=kind, time=time, quality=0)
+    onset = time[frames["state"] > 0].min() if frames["state"].any() else np.nan
+    frames = frames.assign(seconds_to_end=time[-1] - time, seconds_since_onset=time - onset)
+    return frames, np.stack([read[i][1] for i in order])
+
+
+def read_frame_plainly(path: Path, labels: Path, schema: Schema) -> tuple[dict[str, Any], np.ndarray]:
+    """One second: values of csv and json and statistics of the thermal frame; the frame, reduced."""
+    table = pd.read_csv(path)
+    frame = np.load(path.with_suffix(".bin"))
+    with (labels / f"{path.stem}.json").open(encoding="utf-8") as stream:
+        label = json.load(stream)
+    digits = int(path.stem[-6:])
+    y, x = np.unravel_index(frame.argmax(), frame.shape)
+    row = {
+        "clock": digits // 10000 * 3600 + digits // 100 % 100 * 60 + digits % 100,
+        "state": int(label["annotations"][0]["tagging"][0]["state"]),
+        **dict(zip(table.columns, table.to_numpy()[0], strict=True)),
+        **{name: float(label["external_data"][0][name][0]["value"]) for name in schema.environment},
+        "thermal_max": frame.max(), "thermal_p99": np.percentile(frame, 99), "thermal_mean": frame.mean(),
+        "thermal_sd": frame.std(), "thermal_x_max": x, "thermal_y_max": y,
+    }  # fmt: skip
+    rows, columns = schema.thermal.stored
+    blocks = frame.reshape(rows, frame.shape[0] // rows, columns, frame.shape[1] // columns)
+    return row, np.stack([blocks.mean(axis=(1, 3)), blocks.max(axis=(1, 3))]).astype(np.float16)
+
+
+def assert_same(store: Store, plain: Path) -> None:
+    """The same rows up to float32 rounding, the same thermal frames up to float16 rounding."""
+    text = dict.fromkeys(("session", "device", "kind"), str)
+    ours, theirs = store.frames.astype(text), pd.read_parquet(plain / "frames.parquet").astype(text)
+    pd.testing.assert_frame_equal(ours, theirs, check_dtype=False, check_like=True, rtol=1e-5)
+    np.testing.assert_allclose(store.thermal, np.load(plain / "thermal.npy"), rtol=2**-10)
+
+
+def model_speed(folder: Path, batches: int, answers: int) -> dict[str, dict[str, float]]:
+    """Windows a second of training, from the store to changed weights, and the latency of one window."""
+    modules, steps, singles = torch.nn.ModuleDict(), {}, {}
+    for name, overrides in MODELS.items():
+        cfg = config(folder / "folder", *overrides)
+        cfg.paths.cache = str(folder / "cache")
+        data = load_windows(cfg)
+        inputs, _ = used_inputs(cfg, data.store.schema)
+        dataset = WindowDataset(data.store, data.frame, data.settings, inputs)
+        modules[name] = build_module(cfg, data, inputs)
+        steps[name] = training_step(modules[name], dataset, cfg.trainer.gradient_clip_val)
+        singles[name] = dataset.__getitems__([0])
+        size, windows = cfg.batch_size, len(dataset)
+    draws = np.random.default_rng(0).integers(windows, size=(batches, size)).tolist()
+    torch.set_num_threads(PROCESSES)
+    for step in steps.values():
+        step(draws[0])  # the first step also allocates
+    ways = {name: lambda number, step=step: step(draws[number]) for name, step in steps.items()}
+    training = take_turns(ways, track(range(batches), "training steps", batches))
+    torch.set_num_threads(1)
+    ways = {name: lambda _, name=name: modules[name](singles[name]) for name in MODELS}
+    modules.eval()
+    with torch.inference_mode():
+        latency = take_turns(ways, track(range(answers), "single windows", answers))
+    return {
+        name: {
+            "windows_per_second": size / median(training[name]),
+            "latency_ms": 1e3 * median(latency[name]),
+            "parameters": sum(p.numel() for p in modules[name].model.parameters()),
+        }
+        for name in MODELS
+    }
+
+
+def training_step(module: Any, dataset: WindowDataset, clip: float) -> Callable[[list[int]], None]:
+    """What a trainer does with a batch of window numbers."""
+    optimizer = module.configure_optimizers()["optimizer"]
+
+    def step(windows: list[int]) -> None:
+        batch = dataset.__getitems__(windows)
+        optimizer.zero_grad()
+        module.loss(module(batch), batch).backward()
+        torch.nn.utils.clip_grad_norm_(module.model.parameters(), clip)
+        optimizer.step()
+
+    return step
+
+
+def peak_memory(folder: Path) -> dict[str, float]:
+    """Peak resident memory in MiB of the largest process of each command."""
+    common = ["data=aihub", f"data.root={folder / 'zip'}", f"paths.cache={folder / 'memory'}"]
+    train = ["train", *common, "trainer.max_epochs=1", f"hydra.run.dir={folder / 'run'}"]
+    return {"prepare": peak(["prepare", *common], folder), "train": peak(train, folder)}
+
+
+def peak(arguments: list[str], folder: Path) -> float:
+    """Run `python -m conveyorguard` and watch its processes."""
+    command = [sys.executable, "-m", "conveyorguard", *arguments]
+    with (folder / "errors.txt").open("w") as errors:
+        process = psutil.Popen(
+            command, cwd=Path(__file__).resolve().parents[1], stdout=DEVNULL, stderr=errors
+        )
+        largest = max(track(resident(process), f"memory of {arguments[0]}"))
+    if process.wait():
+        raise SystemExit(f"{' '.join(command)} failed:\n{(folder / 'errors.txt').read_text()[-2000:]}")
+    return largest / 2**20
+
+
+def resident(process: psutil.Popen) -> Iterator[int]:
+    """Bytes held by the largest process of a family, fifty times a second until it ends."""
+    while process.poll() is None:
+        with suppress(psutil.Error):  # one that has just ended
+            yield max(member.memory_info().rss for member in (process, *process.children(recursive=True)))
+        sleep(0.02)
+
+
+def table(result: dict[str, Any]) -> Table:
+    """Everything measured, and what it is held against."""
+    figures = [Column(name, justify="right") for name in ("ConveyorGuard", "held against", "ratio")]
+    title = f"{result['sessions']} simulated sessions, {result['machine']['cores']} cores"
+    made = Table(
+        "", *figures, title=title, caption=f"held against: the straightforward way; the network of {SEED}"
+    )
+    for archive, row in result["prepare"].items():
+        ours, plain = row["frames_per_second"].values()
+        made.add_row(
+            f"prepare from {archive}s", f"{ours:,.0f} frames/s", f"{plain:,.0f}", f"{ours / plain:.1f} x"
+        )
+    for what, key, unit in (
+        ("training", "windows_per_second", "{:,.1f} windows/s"),
+        ("latency, one thread", "latency_ms", "{:,.2f} ms"),
+        ("size", "parameters", "{:,} parameters"),
+    ):
+        made.add_section()
+        for name, row in result["models"].items():
+            seed = result["models"][SEED][key]
+            ratio = row[key] / seed if what == "training" else seed / row[key]
+            against = () if name == SEED else (unit.format(seed).split()[0], f"{ratio:.1f} x")
+            made.add_row(f"{what}: {name}", unit.format(row[key]), *against)
+    made.add_section()
+    for command, mib in result["memory_mib"].items():
+        made.add_row(f"peak memory: {command}", f"{mib:,.0f} MiB")
+    return made
+
+
+if __name__ == "__main__":
+    main()

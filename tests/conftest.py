@@ -1,0 +1,101 @@
+"""What the tests of several folders share: the schemas, the quirk archives, stores of a few lines."""
+
+import functools
+import importlib.util
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from omegaconf import OmegaConf
+
+from conveyorguard.cli import _compose
+from conveyorguard.config import config_dir
+from conveyorguard.data.schema import Schema, Session
+from conveyorguard.data.store import prepare
+from conveyorguard.training.job import load_store
+
+
+@pytest.fixture(scope="session")
+def quirks():
+    """`tests/data/aihub_quirks.py`, which is no package module: archives with every quirk, and what to find in them."""
+    spec = importlib.util.spec_from_file_location("aihub_quirks", Path(__file__).parent / "data" / "aihub_quirks.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # its dataclasses look themselves up there
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def schema_node():
+    """The `schema` block of conf/data/aihub.yaml as a plain mapping, a new one each time."""
+
+    def make(**changes):
+        cfg = OmegaConf.create({"data": OmegaConf.load(config_dir() / "data" / "aihub.yaml")})
+        return {**OmegaConf.to_container(cfg.data.schema, resolve=True), **changes}
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def schema(schema_node):
+    return Schema.from_config(schema_node())
+
+
+@pytest.fixture(scope="session")
+def plain_schema():
+    """Two channels, one of them in A, one environment channel, four states, no camera."""
+    return Schema.from_config(
+        {
+            "channels": {"heat": {"unit": "degC"}, "amps": {"unit": "A", "scaling": "log"}},
+            "environment": {"air": {"unit": "degC"}},
+            "states": [{"name": name} for name in ("normal", "minor", "moderate", "severe")],
+        }
+    )
+
+
+@pytest.fixture(scope="session")
+def session_of():
+    """A session of the given times and states; what is not given is made from the times."""
+
+    def make(name, time, state=None, device="a01", kind="a", **arrays):
+        time = np.asarray(time)
+        arrays.setdefault("sensors", np.stack([20 + 0.1 * time, 1 + 0.01 * time], axis=1))
+        arrays.setdefault("environment", np.full((len(time), 1), 22.0))
+        return Session(name, device, kind, time, state=None if state is None else np.asarray(state), **arrays)
+
+    return make
+
+
+def _given(root, schema, sessions):
+    return sessions
+
+
+@pytest.fixture
+def store_of(tmp_path):
+    """A store of the given sessions; every call makes a new one."""
+    count = iter(range(100_000))
+
+    def make(sessions, schema, **options):
+        return prepare(functools.partial(_given, sessions=sessions), schema, None, tmp_path / f"store{next(count)}", "given",
+                       jobs=1, **options)  # fmt: skip
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def twin_config(tmp_path_factory):
+    """Overrides to the config of the simulated set at full size, 341 sessions, without its camera."""
+    cache = tmp_path_factory.mktemp("twin")
+
+    def make(*overrides):
+        return _compose(["data=simulated", "data.sessions=341", "data.schema.thermal=null", "modality=sensor", "trainer=cpu",
+                         f"paths.cache={cache}", *overrides])  # fmt: skip
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def twin(twin_config):
+    """The store of `twin_config`."""
+    return load_store(twin_config())

@@ -1,0 +1,203 @@
+"""Scaling: what it is fitted on, what it gives, and that it travels with the model."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from conveyorguard.config import build
+from conveyorguard.data.scaling import SMALLEST, Scaling, ScalingSettings
+from conveyorguard.data.schema import Schema
+from conveyorguard.training.fit import build_module
+from conveyorguard.training.job import load_windows, used_inputs
+
+NAMES = [f"s{i}" for i in range(8)]
+TRAIN = set(NAMES[:5])
+
+
+@pytest.fixture(scope="module")
+def camera_schema(plain_schema):
+    return Schema.from_config(
+        {**plain_schema.to_dict(), "thermal": {"shape": [8, 10], "stored": [4, 5], "range": [20, 100]}}
+    )
+
+
+@pytest.fixture
+def store(store_of, session_of, camera_schema):
+    """Eight sessions of random values; `change` multiplies those of some sessions."""
+
+    def make(change=(), factor=1.0, **spoil):
+        sessions = []
+        for i, name in enumerate(NAMES):
+            rng = np.random.default_rng(i)
+            by = factor if name in change else 1.0
+            arrays = {"sensors": np.exp(rng.normal(2, 1, (40, 2))) * by, "environment": rng.normal(22, 1, (40, 1)) * by,
+                      "thermal": np.clip(rng.normal(45, 8, (40, 8, 10)) * by, -19, 149)}  # fmt: skip
+            for group, channel in spoil.items():
+                arrays[group][:, channel] = np.nan
+            sessions.append(session_of(name, range(40), [0] * 40, **arrays))
+        return store_of(sessions, camera_schema)
+
+    return make
+
+
+def fitted(store, settings, names=TRAIN):
+    return Scaling(store.schema, settings).fit(store, store.frames["session"].isin(names).to_numpy())
+
+
+def batch_of(store, rows=slice(0, 90)):
+    shape = (3, 30)
+    return {
+        "sensors": torch.tensor(store.sensors[rows]).reshape(*shape, -1),
+        "environment": torch.tensor(store.environment[rows]).reshape(*shape, -1),
+        "thermal": torch.tensor(np.asarray(store.thermal[rows])).reshape(*shape, *store.thermal.shape[1:]),
+        "thermal_stats": torch.tensor(store.thermal_statistics[rows]).reshape(*shape, -1),
+        "mask": torch.ones(*shape, 3),
+    }
+
+
+def state(scaling):
+    return {name: value.numpy() for name, value in scaling.state_dict().items()}
+
+
+def test_other_sessions_than_the_given_ones_change_nothing(store):
+    """Not by a bit: else what is known of the test sessions has leaked into training."""
+    one, other = (state(fitted(store(change=set(NAMES) - TRAIN, factor=f), ScalingSettings())) for f in (1.0, 3.0))
+    assert one.keys() == other.keys()
+    for name, value in one.items():
+        np.testing.assert_array_equal(value, other[name], err_msg=name)
+    changed = state(fitted(store(change={"s0"}, factor=3.0), ScalingSettings()))
+    for name in ("sensors_center", "sensors_edges", "environment_center", "thermal_stats_edges"):
+        assert not np.array_equal(one[name], changed[name]), f"{name} does depend on the train sessions"
+
+
+def test_a_run_fits_on_its_train_sessions_and_the_seeds_scaling_on_all(twin_config):
+    """What a job does, with the split of its config."""
+    found = {}
+    for name in ("robust", "seed"):
+        cfg = twin_config(f"scaling={name}", "film=true", "data.sessions=24")
+        data = load_windows(cfg)
+        scaling = build_module(cfg, data, used_inputs(cfg, data.store.schema)[0]).scaling
+        train = data.store.frames["session"].isin(data.split.sessions["train"]).to_numpy()
+        found[name] = scaling, data.store.sensors[train].astype(float), data.store.sensors.astype(float)
+    robust, train, whole = found["robust"]
+    assert float(robust.sensors_center[0]) == pytest.approx(np.median(train[:, 0]), abs=1e-5)  # NTC
+    assert np.median(train[:, 0]) != np.median(whole[:, 0])
+    seed, train, whole = found["seed"]
+    np.testing.assert_allclose(seed.sensors_center, np.percentile(whole, 1, axis=0), rtol=1e-5)
+    assert not np.allclose(np.percentile(train, 1, axis=0), np.percentile(whole, 1, axis=0), rtol=1e-5)
+
+
+def test_the_default_is_log_currents_robust_and_absolute_degrees(store):
+    made = store()
+    scaled = fitted(made, ScalingSettings())(batch_of(made))
+    train = made.sensors[made.frames["session"].isin(TRAIN)].astype(float)
+    raw = made.sensors[:90].astype(float)
+    heat, amps = train[:, 0], np.log(train[:, 1])
+    wanted = [(raw[:, 0] - np.median(heat)) / np.subtract(*np.percentile(heat, [75, 25])),
+              (np.log(raw[:, 1]) - np.median(amps)) / np.subtract(*np.percentile(amps, [75, 25]))]  # fmt: skip
+    np.testing.assert_allclose(scaled["sensors"].reshape(90, 2), np.stack(wanted, axis=1), rtol=1e-4, atol=1e-5)
+    frames = np.asarray(made.thermal[:90], np.float32)
+    np.testing.assert_allclose(scaled["thermal"].reshape(frames.shape), (frames - 20) / 80, atol=1e-5)
+    statistics = made.thermal_statistics[:90] / [80, 80, 80, 80, 10, 8] - [0.25, 0.25, 0.25, 0, 0, 0]
+    np.testing.assert_allclose(scaled["thermal_stats"].reshape(90, 6), statistics, atol=1e-5)
+
+
+def test_the_seeds_scaling_is_the_seeds_formula(store, twin_config):
+    """1st to 99th percentile to 0..1 and clipped; each thermal frame by its own minimum and maximum."""
+    made = store()
+    settings = build(twin_config("scaling=seed").scaling)
+    scaled = fitted(made, settings, names=NAMES)(batch_of(made))
+    for group, values in (("sensors", made.sensors), ("environment", made.environment)):
+        low, high = np.percentile(values.astype(float), [1, 99], axis=0)
+        wanted = np.clip((values[:90] - low) / (high - low), 0, 1)
+        np.testing.assert_allclose(scaled[group].reshape(wanted.shape), wanted, atol=1e-5)
+        assert np.isin(wanted, (0, 1)).any(), "something is cut off"
+    frames = np.asarray(made.thermal[:90], np.float32)
+    low, high = frames.min((-2, -1), keepdims=True), frames.max((-2, -1), keepdims=True)
+    np.testing.assert_allclose(scaled["thermal"].reshape(frames.shape), (frames - low) / (high - low), atol=1e-5)
+
+
+def test_per_frame_scaling_of_an_even_frame_is_finite(store):
+    made = store()
+    scaling = fitted(made, ScalingSettings(thermal="frame"))
+    even = {"thermal": torch.full((1, 2, 2, 4, 5), 40.0)}
+    assert torch.isfinite(scaling(even)["thermal"]).all()
+
+
+@pytest.mark.parametrize(
+    "settings", [ScalingSettings(), ScalingSettings(channels="percentile", log=False, clip=True, thermal="frame")]
+)
+def test_it_travels_with_the_state_of_the_model(settings, store):
+    made = store()
+    scaling = fitted(made, settings)
+    names = set(scaling.state_dict())
+    assert {f"{group}_{what}" for group in ("sensors", "environment") for what in ("log", "center", "scale")} <= names
+    fresh = Scaling(made.schema, settings)
+    batch = batch_of(made)
+    assert not torch.equal(fresh(batch)["sensors"], scaling(batch)["sensors"])
+    fresh.load_state_dict(scaling.state_dict())
+    for name, value in scaling(batch).items():
+        assert torch.equal(fresh(batch)[name], value), name
+
+
+def test_what_is_not_given_stays_away(store):
+    made = store()
+    scaling, batch = fitted(made, ScalingSettings()), batch_of(made)
+    assert set(scaling({"sensors": batch["sensors"]})) == {"sensors", "sensors_bins"}
+    assert set(scaling({"thermal": batch["thermal"], "mask": batch["mask"]})) == {"thermal", "mask"}
+    assert torch.equal(scaling(batch)["mask"], batch["mask"])
+    before = {name: value.clone() for name, value in batch.items()}
+    scaling(batch)
+    assert all(torch.equal(batch[name], before[name]) for name in batch), "the raw batch is not changed"
+
+
+@pytest.mark.parametrize("spoil", [{"sensors": 0}, {"sensors": 1}, {"environment": 0}])
+@pytest.mark.parametrize("channels", ["robust", "percentile"])
+def test_a_channel_that_nobody_measured_is_harmless(spoil, channels, store):
+    made = store(**spoil)
+    scaled = fitted(made, ScalingSettings(channels=channels, clip=channels == "percentile"))(batch_of(made))
+    ((group, channel),) = spoil.items()
+    assert (scaled[group][..., channel] == 0).all()
+    for name, value in scaled.items():
+        assert torch.isfinite(value).all(), name
+
+
+def test_a_constant_channel_is_harmless(store_of, session_of, plain_schema):
+    made = store_of([session_of("a", range(40), [0] * 40, sensors=np.full((40, 2), 3.0))], plain_schema)
+    for settings in (ScalingSettings(), ScalingSettings(channels="percentile")):
+        scaled = Scaling(plain_schema, settings).fit(made, np.ones(40, bool))(
+            {"sensors": torch.tensor(made.sensors)[None]}
+        )
+        assert torch.isfinite(scaled["sensors"]).all() and torch.isfinite(scaled["sensors_bins"]).all()
+
+
+def test_currents_of_zero_and_below_are_harmless(store):
+    made = store()
+    scaling, batch = fitted(made, ScalingSettings()), batch_of(made)
+    batch["sensors"][0, :3, 1] = torch.tensor([0.0, -5.0, SMALLEST])
+    scaled = scaling(batch)["sensors"][0, :3, 1]
+    assert torch.isfinite(scaled).all() and (scaled == scaled[2]).all()
+
+
+def test_bins_say_how_far_a_value_reaches(store):
+    """Piecewise-linear encoding: full below the value, empty above it, a part in between."""
+    made = store()
+    bins = 8
+    scaling = fitted(made, ScalingSettings(bins=bins))
+    encoded = scaling(batch_of(made))["sensors_bins"].reshape(90, 2, bins)
+    assert ((encoded >= 0) & (encoded <= 1)).all()
+    assert (encoded.diff(dim=-1) <= 0).all(), "never fuller than the interval below"
+    assert ((encoded > 0) & (encoded < 1)).sum(-1).max() == 1
+    assert encoded.sum(-1).std(0).min() > 1, "the intervals are where the values are"
+    order = made.sensors[:90, 0].argsort()
+    assert (encoded[order, 0].sum(-1).diff() >= -1e-4).all()
+    assert "sensors_bins" not in fitted(made, ScalingSettings(bins=0))(batch_of(made))
+
+
+def test_the_named_settings_are_those_of_the_class(twin_config):
+    assert build(twin_config("scaling=robust").scaling) == ScalingSettings()
+    seed = build(twin_config("scaling=seed").scaling)
+    wanted = {"channels": "percentile", "log": False, "clip": True, "fit_on": "all", "thermal": "frame"}
+    assert {key: dataclasses.asdict(seed)[key] for key in wanted} == wanted

@@ -1,0 +1,139 @@
+"""Who trains, validates and tests."""
+
+import dataclasses
+
+import pandas as pd
+import pytest
+
+from conveyorguard.data.splits import PARTS, Split, make_split
+from conveyorguard.data.windows import WindowSettings, make_windows
+from conveyorguard.errors import ConfigError
+from conveyorguard.training.job import load_windows
+
+SESSION = {"name": "session", "seed": 42}
+
+
+@pytest.fixture(scope="module")
+def windows(twin):
+    """Of the full-size set: 341 sessions, 36 devices."""
+    return make_windows(twin, WindowSettings())
+
+
+def sizes(split, windows):
+    parts = split.part_of(windows["session"])
+    return {part: (len(split.sessions[part]), int((parts == part).sum())) for part in PARTS}
+
+
+def assert_whole_and_disjoint(split, windows):
+    names = [name for part in PARTS for name in split.sessions[part]]
+    assert sorted(names) == sorted(set(windows["session"])), "every session once"
+
+
+def test_the_seeds_split_has_the_seeds_counts(windows, twin):
+    split = make_split(windows, twin.schema, SESSION)
+    assert sizes(split, windows) == {"train": (238, 7311), "val": (51, 1554), "test": (52, 1608)}
+    assert_whole_and_disjoint(split, windows)
+    assert split.note == ""
+
+
+def test_the_seeds_test_support_comes_close(windows, twin):
+    """788/371/361/88 in the real set; the labels here are simulated, the sessions are the same."""
+    split = make_split(windows, twin.schema, SESSION)
+    support = windows["label"][split.part_of(windows["session"]) == "test"].value_counts()
+    for state, real in enumerate((788, 371, 361, 88)):
+        assert support[state] == pytest.approx(real, rel=0.15)
+
+
+def test_with_another_number_of_sessions_it_says_that_the_seeds_split_is_not_reproduced(windows, twin):
+    fewer = windows[windows["session"] != windows["session"].iloc[0]]
+    assert "340" in make_split(fewer, twin.schema, SESSION).note
+    assert make_split(fewer, twin.schema, {"name": "device", "seed": 42}).note == ""
+
+
+def test_the_device_split_tests_devices_that_training_never_saw(windows, twin):
+    split = make_split(windows, twin.schema, {"name": "device", "seed": 42})
+    assert_whole_and_disjoint(split, windows)
+    parts = windows.assign(part=split.part_of(windows["session"])).groupby("part")["device"].unique().map(set)
+    kinds = ("agv", "oht")
+    assert parts["test"] == {f"{kind}{number}" for kind in kinds for number in (17, 18)}
+    assert parts["val"] == {f"{kind}{number}" for kind in kinds for number in (15, 16)}
+    assert parts["train"] == {f"{kind}{number:02d}" for kind in kinds for number in range(1, 15)}
+
+
+@pytest.mark.parametrize("folds", [3, 5, 18])
+def test_folds_hold_every_kind_and_each_device_tests_once(folds, windows, twin):
+    tested = []
+    for fold in range(folds):
+        split = make_split(windows, twin.schema, {"name": "kfold", "seed": 42, "n_folds": folds, "fold": fold})
+        assert_whole_and_disjoint(split, windows)
+        part = pd.Series(split.part_of(windows["session"]), index=windows.index)
+        devices = {p: set(windows["device"][part == p]) for p in PARTS}
+        assert not devices["val"] & devices["test"] and not devices["train"] & (devices["val"] | devices["test"])
+        assert all(set(windows["kind"][part == p]) == {"agv", "oht"} for p in PARTS)
+        tested += sorted(devices["test"])
+    assert sorted(tested) == sorted(set(windows["device"]))
+
+
+def test_folds_depend_on_the_seed_of_the_split(windows, twin):
+    hashes = {
+        make_split(windows, twin.schema, {"name": "kfold", "seed": seed, "n_folds": 5, "fold": 0}).hash
+        for seed in range(5)
+    }
+    assert len(hashes) == 5
+
+
+def test_a_kind_with_fewer_devices_than_folds_is_dealt_as_far_as_it_goes(store_of, session_of, plain_schema):
+    sessions = [session_of(f"{kind}{i}", range(30), [0] * 30, device=f"{kind}{i}", kind=kind)
+                for kind, count in (("a", 4), ("b", 2)) for i in range(count)]  # fmt: skip
+    windows = make_windows(store_of(sessions, plain_schema), WindowSettings())
+    tests = [
+        make_split(windows, plain_schema, {"name": "kfold", "seed": 0, "n_folds": 3, "fold": f}).sessions["test"]
+        for f in range(3)
+    ]
+    assert sorted(len(names) for names in tests) == [2, 2, 2]
+    assert sorted("".join(sorted({name[0] for name in names})) for names in tests) != ["a", "b", "b"]
+
+
+def test_hashes_are_equal_if_and_only_if_the_parts_are(windows, twin):
+    split = make_split(windows, twin.schema, SESSION)
+    shuffled = windows.sample(frac=1, random_state=0)
+    assert make_split(shuffled.sort_values("row"), twin.schema, SESSION).hash == split.hash
+    assert dataclasses.replace(split, settings={"name": "other"}, note="x").hash == split.hash
+    assert Split({}, {part: list(names) for part, names in reversed(split.sessions.items())}).hash == split.hash
+    moved = {part: list(names) for part, names in split.sessions.items()}
+    moved["val"].append(moved["train"].pop())
+    assert Split({}, moved).hash != split.hash
+    swapped = {**split.sessions, "val": split.sessions["test"], "test": split.sessions["val"]}
+    assert Split({}, swapped).hash != split.hash
+    assert make_split(windows, twin.schema, {"name": "session", "seed": 43}).hash != split.hash
+    assert split.to_dict()["hash"] == split.hash
+
+
+def test_the_split_has_a_seed_of_its_own(twin_config):
+    hashes = {seeds: load_windows(twin_config(f"seed={seeds[0]}", f"split.seed={seeds[1]}")).split.hash
+              for seeds in ((0, 42), (1, 42), (0, 43))}  # fmt: skip
+    assert hashes[0, 42] == hashes[1, 42] != hashes[0, 43]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"name": "session", "seed": 42}, "needs 4 sessions or more, there are 3"),
+        ({"name": "device", "seed": 42}, "device_split"),
+        ({"name": "kfold", "seed": 42, "n_folds": 5, "fold": 0}, r"n_folds=5 must be 3\.\.3"),
+        ({"name": "kfold", "seed": 42, "n_folds": 2, "fold": 0}, r"n_folds=2"),
+        ({"name": "kfold", "seed": 42, "n_folds": 3, "fold": 3}, "fold=3"),
+        ({"name": "random", "seed": 42}, "session, device, kfold"),
+    ],
+)
+def test_an_impossible_split_is_refused(settings, message, store_of, session_of, plain_schema):
+    sessions = [session_of(f"s{i}", range(30), [0] * 30, device=f"a{i}") for i in range(3)]
+    windows = make_windows(store_of(sessions, plain_schema), WindowSettings())
+    with pytest.raises(ConfigError, match=message):
+        make_split(windows, plain_schema, settings)
+
+
+def test_a_part_without_sessions_is_refused(windows, twin):
+    schema = dataclasses.replace(twin.schema, device_split={"val": ["oht15"], "test": ["oht99"]})
+    with pytest.raises(ConfigError, match="leaves no session for test"):
+        make_split(windows, schema, {"name": "device", "seed": 42})
