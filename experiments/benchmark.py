@@ -57,12 +57,12 @@ SEED = "dl_tuned"  # cnn_transformer as in the seed study, on 60 x 80 frames: th
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--sessions", type=int, help="recordings to simulate (default 12; with --quick 5)")
+    parser.add_argument("--sessions", type=int, help="recordings to simulate (default 12; with --quick 4)")
     parser.add_argument("--quick", action="store_true", help="under a minute: less data, fewer rounds")
     parser.add_argument("--out", type=Path, default=Path("outputs/benchmark"), help="of benchmark.json")
     options = parser.parse_args()
-    sessions = options.sessions or (5 if options.quick else 12)
-    rounds, batches, answers = (2, 2, 30) if options.quick else (3, 8, 100)
+    sessions = options.sessions or (4 if options.quick else 12)
+    rounds, batches, answers = (2, 2, 20) if options.quick else (3, 8, 100)
     start = perf_counter()
     with tempfile.TemporaryDirectory(prefix="conveyorguard-benchmark-") as temporary:
         folder = Path(temporary)

@@ -22,7 +22,8 @@ class ScalingSettings:
     log: take the logarithm of channels whose schema says so.
     clip: cut off outside 0..1 (percentile only).
     fit_on: 'train' sessions, or 'all' (the seed's, which sees the test sessions).
-    bins: intervals between quantiles for the piecewise-linear encoding (Gorishniy et al., 2022) of sensors and thermal
+    bins: intervals between quantiles (of seconds weighted so that each state counts alike: the rare worst state is where
+        resolution is needed) for the piecewise-linear encoding (Gorishniy et al., 2022) of sensors and thermal
         statistics, which gives a network the sharp thresholds that trees find; 0 for none.
     thermal: 'absolute' degC on the schema's fixed range, or 'frame' (min-max of each frame, which erases degC).
     """
@@ -33,7 +34,7 @@ class ScalingSettings:
     clip: bool = False
     fit_on: str = "train"
     thermal: str = "absolute"
-    bins: int = 16
+    bins: int = 24
 
 
 class Scaling(nn.Module):
@@ -74,18 +75,21 @@ class Scaling(nn.Module):
                 getattr(self, f"{group}_center")[i] = center
                 getattr(self, f"{group}_scale")[i] = scale
         if self.settings.bins:
-            self._fit_edges("sensors", store.sensors[rows])
-            self._fit_edges("thermal_stats", store.thermal_statistics[rows])
+            weights = _balanced(store.frames["state"].to_numpy()[rows])
+            self._fit_edges("sensors", store.sensors[rows], weights)
+            self._fit_edges("thermal_stats", store.thermal_statistics[rows], weights)
         return self
 
-    def _fit_edges(self, name: str, values: np.ndarray) -> None:
+    def _fit_edges(self, name: str, values: np.ndarray, weights: np.ndarray) -> None:
         """Quantiles of each scaled channel; equal ones are set apart so that no interval is empty."""
         edges = getattr(self, f"{name}_edges")
         scaled = self({name: torch.from_numpy(values)})[name].numpy()
         for i, column in enumerate(scaled.T):
-            column = column[np.isfinite(column)]
-            if len(column):
-                quantiles = np.quantile(column, np.linspace(0, 1, edges.shape[1]))
+            good = np.isfinite(column) & (weights > 0)
+            if good.any():
+                order = column[good].argsort()
+                share = np.cumsum(weights[good][order])
+                quantiles = np.interp(np.linspace(0, 1, edges.shape[1]), share / share[-1], column[good][order])
                 gaps = np.maximum(np.diff(quantiles), 1e-3)
                 edges[i] = torch.from_numpy(quantiles[0] + np.concatenate([[0], gaps.cumsum()]))
 
@@ -133,3 +137,11 @@ class Scaling(nn.Module):
             return (frames - self.low) / self.width
         low, high = frames.amin((-2, -1), keepdim=True), frames.amax((-2, -1), keepdim=True)
         return (frames - low) / (high - low).clamp_min(1e-6)
+
+
+def _balanced(state: np.ndarray) -> np.ndarray:
+    """Weights of seconds under which all states weigh the same; unlabelled seconds weigh nothing."""
+    weights = np.zeros(len(state))
+    for k in np.unique(state[state >= 0]):
+        weights[state == k] = 1 / np.count_nonzero(state == k)
+    return weights

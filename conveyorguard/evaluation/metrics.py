@@ -103,7 +103,11 @@ METRICS: dict[str, Metric] = {
     "brier": Metric(_brier, False, title="Brier score"),
     "ece": Metric(_ece, False, title="expected calibration error, 15 bins"),
 }
-OBJECTIVES = {"val/loss": False, **{f"val/{name}": m.higher_is_better for name, m in METRICS.items()}}
+# what validation can choose an epoch by: computed after every epoch, on windows
+OBJECTIVES = {
+    "val/loss": False,
+    **{f"val/{name}": metric.higher_is_better for name, metric in METRICS.items() if metric.level == "window"},
+}
 
 
 def evaluate(predictions: Predictions, state_names: list[str]) -> dict[str, Any]:

@@ -64,9 +64,11 @@ def train(tmp_path):
     return run
 
 
-@pytest.mark.parametrize("model", ["fusion", "cnn_transformer"])
+@pytest.mark.parametrize(
+    "model", [["model=fusion"], ["model=cnn_transformer", "model.embed_dim=32"]], ids=["fusion", "cnn_transformer"]
+)
 def test_it_trains(model, train):
-    done, run = train(f"model={model}")
+    done, run = train(*model)
     assert done.returncode == 0, done.stdout + done.stderr
     predictions = pd.read_parquet(run / "predictions.parquet")
     shares = [name for name in predictions if name.startswith("p") and name[1:].isdigit()]

@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -262,23 +263,25 @@ def test_frames_are_taken_a_few_at_a_time(store_of, session_of, plain_schema):
 # Which store
 
 
-def test_the_same_data_have_the_same_fingerprint_whatever_their_packing(quirks, schema, tmp_path):
+def test_the_same_data_have_the_same_fingerprint_whatever_their_packing(quirks, schema, unpacked, tmp_path):
     stores = []
-    for kind, garbled in (("zip", False), ("folder", True)):
-        root = quirks.write(tmp_path / kind, kind, garbled).root
+    for root in (quirks.write(tmp_path / "set", "zip", garbled=True).root, unpacked):
         stores.append(prepare(archive.sessions, schema, root, tmp_path / "cache", "aihub", jobs=1))
     assert stores[0].fingerprint == stores[1].fingerprint
     assert stores[0].path != stores[1].path
 
 
+@pytest.fixture(scope="module")
+def unpacked(quirks, tmp_path_factory):
+    return quirks.write(tmp_path_factory.mktemp("unpacked") / "set", "folder").root
+
+
 @pytest.fixture
-def few(quirks, schema, tmp_path):
-    """Prepare one quirk session, unpacked; counts how often it is read."""
-    whole = quirks.write(tmp_path / "whole", "folder").root
+def few(quirks, schema, unpacked, tmp_path):
+    """Prepare a copy of one quirk session."""
     root = tmp_path / "few"
-    root.mkdir()
     for stem in (quirks.CLEAN_OHT, quirks.CLEAN_OHT.replace("TS", "TL")):
-        next(whole.rglob(stem)).rename(root / stem)
+        shutil.copytree(next(unpacked.rglob(stem)), root / stem)
 
     def make(root=root, schema=schema):
         return prepare(archive.sessions, schema, root, tmp_path / "cache", "aihub", jobs=1)
