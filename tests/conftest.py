@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
 from omegaconf import OmegaConf
 
 from conveyorguard.cli import _compose
@@ -14,6 +15,10 @@ from conveyorguard.config import config_dir
 from conveyorguard.data.schema import Schema, Session
 from conveyorguard.data.store import prepare
 from conveyorguard.training.job import load_store
+
+# machines are shared: how long an example takes says nothing
+settings.register_profile("shared", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("shared")
 
 
 @pytest.fixture(scope="session")

@@ -103,7 +103,7 @@ def test_a_small_set_has_faults_of_every_part_and_sessions_without(count):
 
 
 def test_no_sessions_and_unknown_channels_are_refused(schema, plain_schema):
-    with pytest.raises(ConfigError, match="data.sessions=0"):
+    with pytest.raises(ConfigError, match=r"data\.sessions=0"):
         simulate.plan(0, 0)
     with pytest.raises(ConfigError, match="heat, amps, air"):
         list(simulate.sessions(None, plain_schema, 1, 0))
