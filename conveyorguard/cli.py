@@ -82,8 +82,8 @@ def _simulate(arguments: list[str]) -> None:
     """
     from omegaconf import OmegaConf
 
+    from conveyorguard.data.archive_writer import write
     from conveyorguard.data.schema import Schema
-    from conveyorguard.data.simulate import write
 
     out, overrides = _one_path(arguments, "simulate OUT")
     cfg = _compose(["data=simulated", *overrides])

@@ -38,9 +38,9 @@ from rich.table import Column, Table
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from a checkout, installed or not
 
 from conveyorguard.config import config_dir
+from conveyorguard.data.archive_writer import write
 from conveyorguard.data.datamodule import WindowDataset
 from conveyorguard.data.schema import Schema
-from conveyorguard.data.simulate import write
 from conveyorguard.data.store import Store
 from conveyorguard.progress import console, track
 from conveyorguard.training.fit import build_module

@@ -157,7 +157,11 @@ def _problems(node: Mapping[str, Any]) -> list[str]:
             found.append(f"channel '{name}' must read {{unit: ..., scaling: linear|log}}, found {channel!r}")
         elif channel.get("scaling", "linear") not in ("linear", "log"):
             found.append(f"channel '{name}': scaling is linear or log, not {channel['scaling']!r}")
-    found += [f"'{name}' is both a channel and an environment channel" for name in blocks["channels"] if name in blocks["environment"]]
+    found += [
+        f"'{name}' is both a channel and an environment channel"
+        for name in blocks["channels"]
+        if name in blocks["environment"]
+    ]
     for part, devices in blocks["device_split"].items():
         if part not in ("train", "val", "test") or not isinstance(devices, list):
             found.append(f"`device_split` must {_BLOCKS['device_split'][1]}, found {part}: {devices!r}")

@@ -9,23 +9,20 @@ from __future__ import annotations
 
 import csv
 import io
-import json
-import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
 
-import joblib
 import numpy as np
 from scipy.signal import lfilter
 
 from conveyorguard.data.schema import Recording, Schema, Session
-from conveyorguard.errors import ConfigError, DataError
-from conveyorguard.progress import track
+from conveyorguard.errors import ConfigError
 
 SEVERE_SECONDS = 30
+MOST_OF_A_DEVICE = 12  # recordings in the real set
 CURRENTS = ("CT1", "CT2", "CT3", "CT4")
 CHANNELS = ("NTC", "PM1.0", "PM2.5", "PM10", *CURRENTS)
 ENVIRONMENT = ("ex_temperature", "ex_humidity", "ex_illuminance")
@@ -66,28 +63,82 @@ KINDS = {
         onset=(110, 22, 42, 171),
         peak=(120, 170),
         load=0.5,
-        normal={"NTC": 27.5, "PM1.0": 8, "PM2.5": 12, "PM10": 20, "CT1": 2.4, "CT2": 1.09, "CT3": 0.51, "CT4": 0.48, "hot": 46.3},
-        sd={"NTC": (0.30, 0.39), "PM1.0": (0.5, 0), "PM2.5": (0.6, 0), "PM10": (0.8, 0), "CT1": (0.25, 0.24), "CT2": (0.20, 0.15),
-            "CT3": (0.09, 0.10), "CT4": (0.06, 0.09), "hot": (2.0, 2.6)},  # fmt: skip
+        normal={
+            "NTC": 27.5,
+            "PM1.0": 8,
+            "PM2.5": 12,
+            "PM10": 20,
+            "CT1": 2.4,
+            "CT2": 1.09,
+            "CT3": 0.51,
+            "CT4": 0.48,
+            "hot": 46.3,
+        },
+        sd={
+            "NTC": (0.30, 0.39),
+            "PM1.0": (0.5, 0),
+            "PM2.5": (0.6, 0),
+            "PM10": (0.8, 0),
+            "CT1": (0.25, 0.24),
+            "CT2": (0.20, 0.15),
+            "CT3": (0.09, 0.10),
+            "CT4": (0.06, 0.09),
+            "hot": (2.0, 2.6),
+        },
         environment=((22.0, 23.0), (35.0, 36.0), (511.0, 530.0)),
         modes={
-            "CT1": Mode(34, {"CT1": 2.0}, (27.4, 27.6, 28.0, 28.5, 29.3, 30.6, 32.2, 34.1, 36.2, 38.5),
-                        (51, 53, 54, 57, 63, 68, 74, 80, 90, 101)),
-            "CT2": Mode(69, {"CT2": 1.13}, (27.9, 28.5, 29.3, 30.4, 31.8, 33.7, 35.9, 38.8, 42.2, 46.0),
-                        (51, 54, 56, 59, 63, 70, 77, 83, 91, 99)),
-            "CT2+CT3": Mode(55, {"CT2": 0.75, "CT3": 0.70}, (28.1, 28.7, 29.9, 31.6, 33.8, 36.4, 40.1, 44.7, 50.2, 56.5),
-                            (55, 58, 60, 63, 66, 69, 73, 76, 79, 83)),
-            "CT2+CT4": Mode(28, {"CT2": 0.75, "CT4": 0.60}, (28.8, 30.0, 31.7, 33.8, 36.2, 39.2, 43.1, 47.6, 52.7, 58.6),
-                            (58, 64, 68, 73, 77, 80, 83, 86, 88, 90)),
+            "CT1": Mode(
+                34,
+                {"CT1": 2.0},
+                (27.4, 27.6, 28.0, 28.5, 29.3, 30.6, 32.2, 34.1, 36.2, 38.5),
+                (51, 53, 54, 57, 63, 68, 74, 80, 90, 101),
+            ),
+            "CT2": Mode(
+                69,
+                {"CT2": 1.13},
+                (27.9, 28.5, 29.3, 30.4, 31.8, 33.7, 35.9, 38.8, 42.2, 46.0),
+                (51, 54, 56, 59, 63, 70, 77, 83, 91, 99),
+            ),
+            "CT2+CT3": Mode(
+                55,
+                {"CT2": 0.75, "CT3": 0.70},
+                (28.1, 28.7, 29.9, 31.6, 33.8, 36.4, 40.1, 44.7, 50.2, 56.5),
+                (55, 58, 60, 63, 66, 69, 73, 76, 79, 83),
+            ),
+            "CT2+CT4": Mode(
+                28,
+                {"CT2": 0.75, "CT4": 0.60},
+                (28.8, 30.0, 31.7, 33.8, 36.2, 39.2, 43.1, 47.6, 52.7, 58.6),
+                (58, 64, 68, 73, 77, 80, 83, 86, 88, 90),
+            ),
         },
     ),
     "agv": Kind(
         onset=(152, 19, 121, 193),
         peak=(186, 261),
         load=1.0,
-        normal={"NTC": 25.2, "PM1.0": 20.7, "PM2.5": 25.3, "PM10": 46, "CT1": 1.9, "CT2": 75.6, "CT3": 50.4, "CT4": 19.6, "hot": 48.0},
-        sd={"NTC": (1.4, 4.7), "PM1.0": (0.6, 0), "PM2.5": (0.7, 0), "PM10": (3.2, 4.0), "CT1": (0.15, 0.08), "CT2": (1.0, 3.4),
-            "CT3": (0.9, 3.4), "CT4": (0.04, 0.4), "hot": (2.0, 2.6)},  # fmt: skip
+        normal={
+            "NTC": 25.2,
+            "PM1.0": 20.7,
+            "PM2.5": 25.3,
+            "PM10": 46,
+            "CT1": 1.9,
+            "CT2": 75.6,
+            "CT3": 50.4,
+            "CT4": 19.6,
+            "hot": 48.0,
+        },
+        sd={
+            "NTC": (1.4, 4.7),
+            "PM1.0": (0.6, 0),
+            "PM2.5": (0.7, 0),
+            "PM10": (3.2, 4.0),
+            "CT1": (0.15, 0.08),
+            "CT2": (1.0, 3.4),
+            "CT3": (0.9, 3.4),
+            "CT4": (0.04, 0.4),
+            "hot": (2.0, 2.6),
+        },
         environment=((25.0, 26.0), (27.0, 34.0), (151.0, 160.0)),
         modes={
             "CT1": Mode(7, {"CT1": 0.32}, AGV_NTC, AGV_HOT),
@@ -97,7 +148,7 @@ KINDS = {
         },
         pm10=(58, 63, 69, 73, 77, 80, 82, 83, 84, 85),
     ),
-}  # fmt: skip
+}
 AGV_FAULTS = {
     "T": 92,
     "V": 11,
@@ -130,11 +181,8 @@ def plan(sessions: int, seed: int) -> list[Plan]:
     if sessions < 1:
         raise ConfigError(f"data.sessions={sessions}: at least 1 is needed")
     rng = np.random.default_rng([seed, 0])
-    drafts = []
-    real = _recordings()
-    for round_, name, seconds, fault in _in_rounds(real, sessions):
-        drafts.append((name if round_ == 0 else _renamed(name, round_), seconds, fault))
-    drafts = sorted(drafts)
+    taken: set[str] = set()
+    drafts = sorted((_unused(name, taken), n, fault) for name, n, fault in _in_turns(_recordings(), sessions))
     plans: list[Plan] = []
     chosen: dict[int, str] = {}
     for kind, spec in KINDS.items():
@@ -164,7 +212,7 @@ def _recordings() -> list[tuple[str, int, bool]]:
     return [(name, n, n < 360 if "_oht_" in name else name not in without) for name, n in rows]
 
 
-def _in_rounds(real: list[tuple[str, int, bool]], sessions: int) -> Iterator[tuple[int, str, int, bool]]:
+def _in_turns(real: list[tuple[str, int, bool]], sessions: int) -> Iterator[tuple[str, int, bool]]:
     """The first `sessions` of all recordings, every device once before any twice, splits and kinds mixed early."""
     by_device: dict[str, list] = {}
     for row in real:
@@ -181,18 +229,20 @@ def _in_rounds(real: list[tuple[str, int, bool]], sessions: int) -> Iterator[tup
             rows = by_device[device]
             if made == sessions:
                 return
-            if turn // 12 == 0 and turn >= len(rows):
+            if len(rows) <= turn < MOST_OF_A_DEVICE:
                 continue  # 341 comes out as exactly the real set
-            name, seconds, fault = rows[turn % len(rows)]
-            yield turn // 12 if turn >= 12 else 0, name, seconds, fault
+            yield rows[turn % len(rows)]
             made += 1
 
 
-def _renamed(name: str, round_: int) -> str:
-    """A further recording of the same device: another month, so that names stay unique."""
-    head, month_day, clock = name[:-10], name[-9:-5], name[-4:]
-    months = (int(month_day[:2]) - 1 + 12 - round_) % 12 + 1
-    return f"{head}_{months:02d}{month_day[2:]}_{clock}"
+def _unused(name: str, taken: set[str]) -> str:
+    """The name, its clock moved on by as many minutes as it takes to be new."""
+    head, clock = name[:-4], int(name[-4:-2]) * 60 + int(name[-2:])
+    while name in taken:
+        clock = (clock + 1) % 1440
+        name = f"{head}{clock // 60:02d}{clock % 60:02d}"
+    taken.add(name)
+    return name
 
 
 def sessions(root: Path | None, schema: Schema, sessions: int, seed: int) -> Iterator[Recording]:
@@ -365,86 +415,3 @@ def _board(
         frame += np.maximum(glow, 0)
         frames[t] = np.minimum(frame, hot[t])
     return np.round(frames, 2)
-
-
-def write(out: Path, schema: Schema, sessions: int, seed: int, archive: str) -> int:
-    """Write simulated sessions as archives in the layout of AI Hub #71802.
-
-    Args:
-        archive: 'zip' or 'folder'.
-
-    Returns:
-        The number of sessions written.
-
-    Raises:
-        DataError: `out` already holds something.
-    """
-    if archive not in ("zip", "folder"):
-        raise ConfigError(f"data.archive={archive}: zip or folder")
-    if out.exists() and any(out.iterdir()):
-        raise DataError(f"{out}: the folder is not empty; give a new one, nothing is overwritten")
-    if schema.thermal is None or tuple(schema.channels) != CHANNELS:
-        raise ConfigError("archives need the whole schema of conf/data/aihub.yaml")
-    top = out / "67.제조현장 이송장치의 열화 예지보전 멀티모달 데이터" / "3.개방데이터" / "1.데이터"
-    plans = plan(sessions, seed)
-    work = (joblib.delayed(_write_session)(item, top, schema, seed, archive) for item in plans)
-    for _ in track(joblib.Parallel(n_jobs=-1, return_as="generator")(work), "simulating", len(plans)):
-        pass
-    return len(plans)
-
-
-def _write_session(item: Plan, top: Path, schema: Schema, seed: int, archive: str) -> None:
-    part = "Training" if item.name.startswith("T") else "Validation"
-    save = _save_zip if archive == "zip" else _save_folder
-    data, tags = _files(item, simulate(item, schema, seed))
-    save(top / part / "01.원천데이터" / item.name, data)
-    save(top / part / "02.라벨링데이터" / (item.name[0] + "L" + item.name[2:]), tags)
-
-
-def _files(item: Plan, session: Session) -> tuple[dict[str, bytes], dict[str, bytes]]:
-    """Names and contents of the source and the label archive."""
-    data, tags = {}, {}
-    month_day = item.name[-9:-5]
-    maker = "A" if item.kind == "oht" else "B" if int(item.device[3:]) <= 9 else "C"
-    assert session.state is not None
-    for i, second in enumerate(session.time):
-        clock = (item.start + int(second)) % 86400
-        hms = f"{clock // 3600:02d}{clock // 60 % 60:02d}{clock % 60:02d}"
-        stem = f"{item.device}_{month_day}_{hms}"
-        row = ",".join(f"{v:.2f}".rstrip("0").rstrip(".") for v in session.sensors[i])
-        data[f"{stem}.csv"] = f"{','.join(CHANNELS)}\n{row}\n".encode()
-        frame = np.round(session.thermal[i].astype(np.float64), 2)
-        stream = io.BytesIO()
-        np.lib.format.write_array(stream, frame, allow_pickle=False)
-        data[f"{stem}.bin"] = stream.getvalue()
-        hottest = np.unravel_index(frame.argmax(), frame.shape)
-        label = {
-            "meta_info": [{"device_id": item.device, "device_manufacturer": maker,
-                           "collection_date": f"{month_day[:2]}-{month_day[2:]}",
-                           "collection_time": f"{hms[:2]}:{hms[2:4]}:{hms[4:]}", "duration_time": str(item.seconds),
-                           "cumulative_operating_day": "100", "equipment_history": "0", "location": "simulated",
-                           "filename": stem, "img-id": f"{stem}.bin"}],
-            "sensor_data": [{name: [{"value": round(float(session.sensors[i, c]), 2),
-                                     "data_unit": "degC" if name == "NTC" else "A" if name in CURRENTS else "ug/m3",
-                                     "trend": "0"}] for c, name in enumerate(CHANNELS)}],
-            "ir_data": [{"temp_max": [{"value_TGmx": float(frame.max()), "X_Tmax": int(hottest[1]), "Y_Tmax": int(hottest[0])}]}],
-            "annotations": [{"tagging": [{"state": str(int(session.state[i]))}]}],
-            "external_data": [{name: [{"value": round(float(v), 1)}] for name, v in
-                               zip(ENVIRONMENT, session.environment[i], strict=True)}],
-        }  # fmt: skip
-        tags[f"{stem}.json"] = json.dumps(label, ensure_ascii=False, indent=2).encode()
-    return data, tags
-
-
-def _save_folder(stem: Path, contents: dict[str, bytes]) -> None:
-    stem.mkdir(parents=True)
-    for name, raw in contents.items():
-        (stem / name).write_bytes(raw)
-
-
-def _save_zip(stem: Path, contents: dict[str, bytes]) -> None:
-    """Members carry a leading slash, as the real ones do."""
-    stem.parent.mkdir(parents=True, exist_ok=True)
-    with zipfile.ZipFile(stem.with_name(stem.name + ".zip"), "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
-        for name, raw in contents.items():
-            archive.writestr(f"/{name}", raw)

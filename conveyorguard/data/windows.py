@@ -10,6 +10,7 @@ import pandas as pd
 from conveyorguard.data.schema import UNLABELLED
 from conveyorguard.data.store import Store
 from conveyorguard.errors import ConfigError
+import itertools
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def make_windows(store: Store, settings: WindowSettings, labelled: bool = True) 
     breaks = np.flatnonzero((np.diff(codes) != 0) | (np.diff(time) != 1)) + 1
     edges = np.concatenate([[0], breaks, [len(frames)]])
     rows = np.concatenate(
-        [np.arange(a, b - settings.size + 1, settings.stride) for a, b in zip(edges, edges[1:], strict=False)]
+        [np.arange(a, b - settings.size + 1, settings.stride) for a, b in itertools.pairwise(edges)]
     ).astype(np.int64)
     state = frames["state"].to_numpy()
     if labelled:

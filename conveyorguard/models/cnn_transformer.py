@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from conveyorguard.data.schema import Schema
 from conveyorguard.models.film import conditioning
+import itertools
 
 Batch = dict[str, Tensor]
 
@@ -23,7 +24,7 @@ class FrameCNN(nn.Module):
         super().__init__()
         sizes = (channels, 32, 64, 128)
         blocks: list[nn.Module] = []
-        for i, (before, after) in enumerate(zip(sizes, sizes[1:], strict=False)):
+        for i, (before, after) in enumerate(itertools.pairwise(sizes)):
             blocks += [nn.Conv2d(before, after, 3, padding=1), nn.BatchNorm2d(after), nn.GELU()]
             blocks.append(nn.AdaptiveAvgPool2d(1) if i == 2 else nn.MaxPool2d(2))
         self.blocks = nn.Sequential(*blocks)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pytorch_lightning as pl
 import torch
 from hydra.utils import get_method
 from omegaconf import DictConfig, OmegaConf
@@ -52,7 +53,7 @@ def train(cfg: DictConfig, folder: Path, overrides: list[str]) -> float:
         run.describe(data, unused, threads, device_name())
         say(data, unused)
         trial = current_trial()
-        extra = [Pruning(trial, cfg.objective)] if trial else []
+        extra: list[pl.Callback] = [Pruning(trial, cfg.objective)] if trial else []
         module = fit(cfg, data, inputs, folder, make_loggers(cfg, folder), extra)
         if trial and trial.pruned:
             return float("nan")

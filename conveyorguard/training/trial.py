@@ -65,7 +65,6 @@ class TrialHandle:
         part.write_text(json.dumps(result))
         part.replace(self.folder / "trial.json")
 
-
     @property
     def pruned(self) -> bool:
         """Whether this trial has finished as PRUNED, in whichever of its processes."""
