@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +11,6 @@ import pandas as pd
 from conveyorguard.data.schema import UNLABELLED
 from conveyorguard.data.store import Store
 from conveyorguard.errors import ConfigError
-import itertools
 
 
 @dataclass(frozen=True)

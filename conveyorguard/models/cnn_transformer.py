@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import ClassVar
 
 import torch
@@ -9,7 +10,6 @@ from torch import Tensor, nn
 
 from conveyorguard.data.schema import Schema
 from conveyorguard.models.film import conditioning
-import itertools
 
 Batch = dict[str, Tensor]
 
