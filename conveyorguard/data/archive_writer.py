@@ -11,7 +11,7 @@ import joblib
 import numpy as np
 
 from conveyorguard.data.schema import Schema, Session
-from conveyorguard.data.simulate import CHANNELS, CURRENTS, ENVIRONMENT, Plan, plan, simulate
+from conveyorguard.data.simulate import CHANNELS, ENVIRONMENT, Plan, plan, simulate
 from conveyorguard.errors import ConfigError, DataError
 from conveyorguard.progress import track
 
@@ -45,12 +45,12 @@ def write(out: Path, schema: Schema, sessions: int, seed: int, archive: str) -> 
 def _write_session(item: Plan, top: Path, schema: Schema, seed: int, archive: str) -> None:
     part = "Training" if item.name.startswith("T") else "Validation"
     save = _save_zip if archive == "zip" else _save_folder
-    data, tags = _files(item, simulate(item, schema, seed))
+    data, tags = _files(item, simulate(item, schema, seed), schema)
     save(top / part / "01.원천데이터" / item.name, data)
     save(top / part / "02.라벨링데이터" / (item.name[0] + "L" + item.name[2:]), tags)
 
 
-def _files(item: Plan, session: Session) -> tuple[dict[str, bytes], dict[str, bytes]]:
+def _files(item: Plan, session: Session, schema: Schema) -> tuple[dict[str, bytes], dict[str, bytes]]:
     """Names and contents of the source and the label archive."""
     data, tags = {}, {}
     month_day = item.name[-9:-5]
@@ -74,7 +74,7 @@ def _files(item: Plan, session: Session) -> tuple[dict[str, bytes], dict[str, by
                            "cumulative_operating_day": "100", "equipment_history": "0", "location": "simulated",
                            "filename": stem, "img-id": f"{stem}.bin"}],
             "sensor_data": [{name: [{"value": round(float(session.sensors[i, c]), 2),
-                                     "data_unit": "degC" if name == "NTC" else "A" if name in CURRENTS else "ug/m3",
+                                     "data_unit": schema.channels[name].unit,
                                      "trend": "0"}] for c, name in enumerate(CHANNELS)}],
             "ir_data": [{"temp_max": [{"value_TGmx": float(frame.max()), "X_Tmax": int(hottest[1]), "Y_Tmax": int(hottest[0])}]}],
             "annotations": [{"tagging": [{"state": str(int(session.state[i]))}]}],
