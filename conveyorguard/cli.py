@@ -5,18 +5,20 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 
 import hydra
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
+from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from conveyorguard.config import check, config_dir, whitelist
-from conveyorguard.errors import ConfigError, ConveyorGuardError
+from conveyorguard.errors import ConfigError, ConveyorGuardError, RunError
 
 USAGE = """\
 usage: python -m conveyorguard <verb> [arguments] [overrides]
@@ -29,6 +31,11 @@ verbs
   train           the same as train.py: prepare, fit, test, report
                     train modality=sensor film=false
                     train -m modality=sensor,image,both film=true,false
+  compare RUN...  put runs side by side: figures with intervals, differences, shortcuts, a page; or all of a multirun
+                    compare multirun/2026-01-31/10-00-00
+  ensemble RUN RUN...
+                  combine runs by voting, weighted voting and stacking, and say whether it helped
+  reproduce RUN   run a saved config anew and say whether it gives the same numbers, and if not what differs
   report RUN      draw RUN/report.html again from the files of the run directory
 
 `python -m conveyorguard <verb> --help` says more. Overrides are Hydra's: key=value, e.g. window.stride=5 trainer.max_epochs=3.
@@ -53,6 +60,12 @@ def _train(cfg: DictConfig) -> float:
     try:
         if cfg.get("sweep") and current_trial() is None:
             raise ConfigError("sweep= needs -m: python train.py -m " + " ".join(job.overrides.task))
+        devices = cfg.trainer.get("devices")
+        if job.runtime.choices.get("hydra/launcher") == "joblib" and isinstance(devices, int) and devices > 1:
+            raise ConfigError(
+                f"hydra/launcher=joblib and trainer={job.runtime.choices['trainer']}: joblib's workers cannot start the "
+                f"{devices} processes of a job. Leave the launcher out, or write hydra/launcher=submitit_local"
+            )
         value = train(cfg, folder, list(job.overrides.task))
     except ConveyorGuardError as error:
         with suppress(OSError):
@@ -118,6 +131,90 @@ def _report(arguments: list[str]) -> None:
     print(write_report(folder))
 
 
+def _compare(arguments: list[str]) -> None:
+    """compare RUN... | compare MULTIRUN_DIR [out=DIRECTORY]
+
+    Put runs side by side, or all runs of a multirun: every metric with its interval, paired differences, the shortcut
+    baselines, seeds averaged, folds pooled. Writes comparison.html and its tables as csv into `out`: by default the
+    multirun's directory, or a new one in outputs/. Runs over different windows or splits are refused.
+    """
+    from conveyorguard.evaluation.compare import compare
+    from conveyorguard.reporting.compare_page import print_comparison, write_comparison
+
+    paths, out = _several_paths(arguments, "compare")
+    comparison = compare(paths)
+    alone = len(paths) == 1 and not (paths[0] / "config.yaml").exists()
+    print_comparison(comparison)
+    print(write_comparison(comparison, out or (paths[0] if alone else _new_folder("comparison"))))
+
+
+def _ensemble(arguments: list[str]) -> None:
+    """ensemble RUN RUN... [out=DIRECTORY]
+
+    Combine finished runs over the same windows and split: soft voting, voting weighted by validation macro-F1, and stacking
+    by a logistic regression cross-fitted on validation predictions by session. Each strategy becomes a run directory in `out`
+    and is held against the member that is best on validation: helped, did not help, or not shown.
+    """
+    from conveyorguard.evaluation.ensemble import ensemble
+    from conveyorguard.reporting.compare_page import print_ensemble, write_ensemble
+
+    paths, out = _several_paths(arguments, "ensemble")
+    folder = out or _new_folder("ensemble")
+    result = ensemble(paths, folder)
+    print_ensemble(result)
+    print(write_ensemble(result, folder))
+
+
+class CompareAtTheEnd(Callback):
+    """Hydra callback: a multirun of several jobs ends with their comparison."""
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: object) -> None:
+        from conveyorguard.evaluation.compare import compare
+        from conveyorguard.reporting.compare_page import print_comparison, write_comparison
+
+        folder = Path(config.hydra.sweep.dir)
+        jobs = [path for path in folder.glob("*") if (path / "metrics.json").is_file()]
+        if config.get("sweep") or len(jobs) < 2:
+            return
+        try:
+            comparison = compare([folder])
+        except RunError as error:
+            print(f"not compared: {error}", file=sys.stderr)
+            return
+        print_comparison(comparison)
+        print(write_comparison(comparison, folder))
+
+
+def _reproduce(arguments: list[str]) -> None:
+    """reproduce RUN [key=value ...]
+
+    Run the saved config of RUN anew, never today's defaults, with the thread count it had; print its numbers old, new and
+    their difference, and the inputs that differ (data, split, config, code, versions, device), the first one by name.
+    Exit status 0 only when the numbers are equal: bit for bit on the same stack, else within a stated tolerance.
+    With overrides (seed=1) it is a variation of the run.
+    """
+    from conveyorguard.training.reproduce import reproduce
+
+    folder, overrides = _one_path(arguments, "reproduce RUN")
+    if not reproduce(folder, overrides):
+        sys.exit(1)
+
+
+def _several_paths(arguments: list[str], verb: str) -> tuple[list[Path], Path | None]:
+    given = dict(a.split("=", 1) for a in arguments if "=" in a)
+    paths = [Path(a) for a in arguments if "=" not in a]
+    if not paths or set(given) - {"out"}:
+        raise ConfigError(
+            f"usage: python -m conveyorguard {verb} RUN RUN... [out=DIRECTORY]; found {' '.join(arguments) or 'nothing'}"
+        )
+    return paths, Path(given["out"]) if "out" in given else None
+
+
+def _new_folder(name: str) -> Path:
+    now = datetime.now()
+    return Path("outputs") / f"{now:%Y-%m-%d}" / f"{now:%H-%M-%S}-{name}"
+
+
 def _one_path(arguments: list[str], usage: str) -> tuple[Path, list[str]]:
     paths = [a for a in arguments if "=" not in a]
     if len(paths) != 1:
@@ -130,6 +227,9 @@ def _one_path(arguments: list[str], usage: str) -> tuple[Path, list[str]]:
 VERBS: dict[str, Callable[[list[str]], None]] = {
     "simulate": _simulate,
     "prepare": _prepare,
+    "compare": _compare,
+    "ensemble": _ensemble,
+    "reproduce": _reproduce,
     "report": _report,
 }
 

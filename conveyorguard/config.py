@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +25,23 @@ WHITELIST = (
     "conveyorguard.data.archive.sessions",
     "conveyorguard.data.simulate.sessions",
     "conveyorguard.data.scaling.ScalingSettings",
+    "conveyorguard.data.features.FeatureSettings",
     "conveyorguard.models.fusion.Fusion",
     "conveyorguard.models.cnn_transformer.CNNTransformer",
+    "conveyorguard.models.tabular.LightGBM",
+    "conveyorguard.models.tabular.ExtraTrees",
+    "conveyorguard.models.tabular.RandomForest",
+    "conveyorguard.models.tabular.LogisticRegression",
+    "conveyorguard.models.tabular.XGBoost",
+    "conveyorguard.models.tabular.CatBoost",
     "conveyorguard.training.loss.WindowLoss",
+    "conveyorguard.training.loggers.wandb",
+    "conveyorguard.training.loggers.tensorboard",
+    "conveyorguard.training.loggers.mlflow",
     "conveyorguard.config.sweep_problems",
+    "conveyorguard.reporting.study_page.write_study_page",
+    "conveyorguard.cli.CompareAtTheEnd",
     "pytorch_lightning.Trainer",
-    "pytorch_lightning.loggers.CSVLogger",
-    "pytorch_lightning.loggers.TensorBoardLogger",
-    "pytorch_lightning.loggers.MLFlowLogger",
-    "pytorch_lightning.loggers.WandbLogger",
     "torch.optim.Adam",
     "torch.optim.AdamW",
     "torch.optim.SGD",
@@ -68,6 +77,16 @@ def build(node: DictConfig, **arguments: Any) -> Any:
             "\n  A config may build only what the whitelist allows. If you trust it, set the environment variable "
             f"CONVEYORGUARD_WHITELIST={target}")  # fmt: skip
         raise ConfigError(f"cannot build {target}: {_first_line(error)}{hint}") from error
+
+
+def model_class(cfg: DictConfig) -> Any:
+    """The class of the config's model, if it is on the whitelist: a network, or an estimator of window features."""
+    return build(OmegaConf.create({"_target_": cfg.model._target_}), _partial_=True).func
+
+
+def is_tabular(cfg: DictConfig) -> bool:
+    """Whether the model is fitted on window features by an estimator of its own, rather than trained by Lightning."""
+    return getattr(model_class(cfg), "TABULAR", False)
 
 
 def _first_line(error: BaseException) -> str:
@@ -128,7 +147,7 @@ def check(cfg: DictConfig) -> None:
         *WindowSettings(**cfg.window).problems(),
         *_choice_problems(cfg),
         *_number_problems(cfg),
-        *_trainer_problems(cfg.trainer),
+        *(_tabular_problems(cfg) if is_tabular(cfg) else _trainer_problems(cfg.trainer)),
     ]
     if problems:
         raise ConfigError("the config cannot work:\n" + "\n".join(f"  - {problem}" for problem in problems))
@@ -156,17 +175,34 @@ def _choice_problems(cfg: DictConfig) -> list[str]:
 
 def _number_problems(cfg: DictConfig) -> list[str]:
     least: dict[str, tuple[Callable[[DictConfig], Any], float]] = {
-        "batch_size": (lambda c: c.batch_size, 1),
-        "patience": (lambda c: c.patience, 1),
         "seed": (lambda c: c.seed, 0),
         "split.seed": (lambda c: c.split.seed, 0),
-        "trainer.max_epochs": (lambda c: c.trainer.max_epochs, 1),
     }
+    if not is_tabular(cfg):
+        least |= {
+            "batch_size": (lambda c: c.batch_size, 1),
+            "patience": (lambda c: c.patience, 1),
+            "trainer.max_epochs": (lambda c: c.trainer.max_epochs, 1),
+        }
     found = []
     for name, (get, minimum) in least.items():
         value = get(cfg)
         if not isinstance(value, int) or value < minimum:
             found.append(f"{name}={value}: a whole number, {minimum} or more")
+    return found
+
+
+def _tabular_problems(cfg: DictConfig) -> list[str]:
+    name, package = cfg.model.name, model_class(cfg).PACKAGE
+    found = build(cfg.features).problems(cfg.window.size)
+    if package and not find_spec(package):
+        found.append(
+            f"model={name} needs the package {package}: pip install 'conveyorguard[boosting]', or use model=lightgbm"
+        )
+    if cfg.objective == "val/loss":
+        found.append(f"objective=val/loss: model={name} has none; use val/nll")
+    if cfg.ckpt_path:
+        found.append(f"ckpt_path: model={name} is fitted in one go; start it again")
     return found
 
 
@@ -184,24 +220,50 @@ def _trainer_problems(trainer: DictConfig) -> list[str]:
     return []
 
 
-def merge_saved(saved: DictConfig, overrides: list[str], choices: dict[str, str] | None = None) -> DictConfig:
-    """A saved config with value overrides.
+def derived_keys(cfg: DictConfig) -> dict[str, str]:
+    """Keys of a config that follow from others, with their interpolation: `model.window_size: ${window.size}`.
+
+    A saved config is resolved; these let an override of the one still reach the other. What comes from the environment,
+    the clock or Hydra is no such key: it stays as it was.
+    """
+    found = {}
+
+    def walk(node: DictConfig, prefix: str) -> None:
+        for key in map(str, node):
+            name = f"{prefix}{key}"
+            if OmegaConf.is_interpolation(node, key):
+                text = str(node._get_node(key)._value())  # type: ignore[union-attr]
+                if not any(outside in text for outside in ("hydra:", "oc.env:", "now:", "run_folder:")):
+                    found[name] = text
+            elif OmegaConf.is_dict(node[key]):
+                walk(node[key], f"{name}.")
+
+    walk(cfg, "")
+    return found
+
+
+def merge_saved(saved: DictConfig, overrides: list[str], provenance: dict[str, Any]) -> DictConfig:
+    """A saved config with value overrides, and with what follows from them.
 
     Args:
-        choices: the config groups the saved config was made of; naming one of them again is allowed.
+        provenance: of the run: `choices`, the config groups it was made of (naming one of them again is allowed), and
+            `derived`, its `derived_keys`.
 
     Raises:
         ConfigError: an override names a config group (the saved config is whole, a group cannot be exchanged) or a key
             that is not there.
     """
     groups = {path.name for path in config_dir().iterdir() if path.is_dir()}
+    choices = provenance.get("choices", {})
     merged = saved.copy()
+    for name, interpolation in provenance.get("derived", {}).items():
+        OmegaConf.update(merged, name, interpolation)
     OmegaConf.set_struct(merged, True)
     for override in overrides:
         try:
             parsed = OverridesParser.create().parse_override(override)
             key, value = parsed.key_or_group, parsed.value()
-            if choices and choices.get(key) == value:
+            if choices.get(key) == value:
                 continue
             if key in groups and (OmegaConf.is_config(OmegaConf.select(saved, key)) or key == "modality"):
                 raise ConfigError(
@@ -210,4 +272,5 @@ def merge_saved(saved: DictConfig, overrides: list[str], choices: dict[str, str]
             OmegaConf.update(merged, key, value)
         except (OmegaConfBaseException, HydraException) as error:
             raise ConfigError(f"{override}: {_first_line(error)}") from error
+    OmegaConf.resolve(merged)
     return merged

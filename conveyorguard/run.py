@@ -5,6 +5,7 @@ Everything after training (reports, comparison, ensembles) reads these files and
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
@@ -25,13 +26,14 @@ import pandas as pd
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from conveyorguard.config import derived_keys
 from conveyorguard.data.datamodule import Windows
 from conveyorguard.data.splits import Split
 from conveyorguard.errors import RunError
 from conveyorguard.evaluation.metrics import Predictions, evaluate
 
 PACKAGES = ("conveyorguard", "torch", "pytorch-lightning", "hydra-core", "omegaconf", "numpy", "scipy", "pandas", "scikit-learn",
-            "torchmetrics", "lightgbm", "optuna", "wandb")  # fmt: skip
+            "torchmetrics", "lightgbm", "xgboost-cpu", "xgboost", "catboost", "skops", "optuna", "wandb")  # fmt: skip
 
 
 class Run:
@@ -44,6 +46,7 @@ class Run:
             "choices": dict(HydraConfig.get().runtime.choices) if HydraConfig.initialized() else {},
             "argv": [Path(sys.argv[0]).name, *sys.argv[1:]],
             "git": git_state(),
+            "code": code_hash(),
             "versions": package_versions(),
             "python": platform.python_version(),
             "host": socket.gethostname(),
@@ -59,9 +62,13 @@ class Run:
         saved = OmegaConf.create(OmegaConf.to_container(self.cfg, resolve=True))
         assert isinstance(saved, DictConfig)
         saved.ckpt_path = None  # where this run came from is provenance; run anew, it starts anew
-        write_text(self.folder / "config.yaml", OmegaConf.to_yaml(saved))
-        if self.cfg.ckpt_path and (self.folder / "provenance.json").exists():  # the choices are those it began with
-            self.provenance["choices"] = read_json(self.folder / "provenance.json").get("choices", {})
+        title = f"# model={saved.model.name} modality={saved.modality} film={str(saved.film).lower()}\n"
+        write_text(self.folder / "config.yaml", title + OmegaConf.to_yaml(saved))
+        self.provenance["config"] = config_hash(saved)
+        self.provenance["derived"] = derived_keys(self.cfg)
+        if self.cfg.ckpt_path and (self.folder / "provenance.json").exists():  # these are what it began with
+            begun = read_json(self.folder / "provenance.json")
+            self.provenance |= {key: begun.get(key, {}) for key in ("choices", "derived")}
             self.provenance["resumed_from"] = Path(self.cfg.ckpt_path).name
         self._write_provenance()
         return self
@@ -92,9 +99,7 @@ class Run:
     def write_predictions(self, tables: list[pd.DataFrame], state_names: list[str]) -> dict[str, Any]:
         """`predictions.parquet`, and `metrics.json` from exactly its values."""
         table = pd.concat(tables, ignore_index=True)
-        aside = self.folder / "predictions.tmp"
-        table.to_parquet(aside, index=False)
-        os.replace(aside, self.folder / "predictions.parquet")
+        write_parquet(self.folder / "predictions.parquet", table)
         metrics = {
             str(part): evaluate(as_predictions(rows), state_names) for part, rows in table.groupby("split", sort=False)
         }
@@ -134,6 +139,18 @@ class SavedRun:
         return pd.read_csv(path) if path.exists() else None
 
     @property
+    def importance(self) -> pd.DataFrame | None:
+        """A row a feature, the most useful first; None for a model that is given no features."""
+        path = self.folder / "importance.csv"
+        return pd.read_csv(path) if path.exists() else None
+
+    @property
+    def shortcuts(self) -> pd.DataFrame | None:
+        """Predictions of the shortcut baselines on the same windows."""
+        path = self.folder / "shortcuts.parquet"
+        return pd.read_parquet(path) if path.exists() else None
+
+    @property
     def split(self) -> Split:
         saved = read_json(self.folder / "split.json")
         return Split(saved["settings"], saved["sessions"], saved["note"])
@@ -150,6 +167,13 @@ class SavedRun:
 def write_json(path: Path, value: Any) -> None:
     """Write and rename, so that a reader never sees half a file."""
     write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False))
+
+
+def write_parquet(path: Path, table: pd.DataFrame) -> None:
+    """Write and rename, so that a reader never sees half a file."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    table.to_parquet(aside, index=False)
+    os.replace(aside, path)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -186,6 +210,21 @@ def git_state() -> dict[str, Any]:
     if top is None or Path(top).resolve() != here.parent.resolve():  # a virtual environment inside another project
         return {"commit": None, "dirty": None}
     return {"commit": ask("rev-parse", "HEAD"), "dirty": bool(ask("status", "--porcelain"))}
+
+
+def code_hash() -> str:
+    """Digest of the package's source: it tells changes that no commit names."""
+    digest = hashlib.sha256()
+    root = Path(__file__).parent
+    for path in sorted(root.rglob("*.py")):
+        digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def config_hash(config: DictConfig) -> str:
+    """Digest of a resolved config's values."""
+    text = json.dumps(OmegaConf.to_container(config, resolve=True), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def package_versions() -> dict[str, str]:

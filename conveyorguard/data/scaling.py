@@ -25,7 +25,7 @@ class ScalingSettings:
     bins: intervals between quantiles (of seconds weighted so that each state counts alike: the rare worst state is where
         resolution is needed) for the piecewise-linear encoding (Gorishniy et al., 2022) of sensors and thermal
         statistics, which gives a network the sharp thresholds that trees find; 0 for none.
-    thermal: 'absolute' degC on the schema's fixed range, or 'frame' (min-max of each frame, which erases degC).
+    thermal: 'absolute' degC, the schema's fixed range to -1..1 (not clipped), or 'frame' (min-max of each frame, which erases degC).
     """
 
     name: str = "robust"
@@ -55,16 +55,17 @@ class Scaling(nn.Module):
             self.register_buffer(f"{group}_scale", torch.ones(len(channels)))
         low, high = schema.thermal.range if schema.thermal else (0.0, 1.0)
         rows, columns = schema.thermal.shape if schema.thermal else (1, 1)
+        # the range becomes -1..1: batch norm's running statistics follow badly where all pixels lie far from 0 and close together
+        self.frame_center, self.frame_scale = (float(low) + float(high)) / 2, (float(high) - float(low)) / 2
         # max, p99, mean, sd, x and y of the maximum
-        self.register_buffer("statistics_center", torch.tensor([low, low, low, 0.0, 0.0, 0.0]))
-        self.register_buffer("statistics_scale", torch.tensor([high - low] * 4 + [columns, rows], dtype=torch.float32))
+        self.register_buffer("statistics_center", torch.tensor([self.frame_center] * 3 + [0.0] * 3))
+        self.register_buffer("statistics_scale", torch.tensor([self.frame_scale] * 4 + [columns, rows], dtype=torch.float32))
         if settings.bins:
             for name, width in (
                 ("sensors", len(schema.channels)),
                 ("thermal_stats", len(THERMAL_STATISTICS)),
             ):
                 self.register_buffer(f"{name}_edges", torch.linspace(0, 1, settings.bins + 1).repeat(width, 1))
-        self.low, self.width = float(low), float(high - low)
 
     def fit(self, store: Store, rows: np.ndarray) -> Scaling:
         """Fit on the given rows of the store (True where used)."""
@@ -134,7 +135,7 @@ class Scaling(nn.Module):
 
     def _frames(self, frames: Tensor) -> Tensor:
         if self.settings.thermal == "absolute":
-            return (frames - self.low) / self.width
+            return (frames - self.frame_center) / self.frame_scale
         low, high = frames.amin((-2, -1), keepdim=True), frames.amax((-2, -1), keepdim=True)
         return (frames - low) / (high - low).clamp_min(1e-6)
 

@@ -1,15 +1,18 @@
-"""Every metric, once: validation, metrics.json, comparisons, pages and loggers all iterate over `METRICS`."""
+"""Every metric, once: validation, metrics.json, intervals, comparisons, pages and loggers all iterate over `METRICS`.
+
+A metric is a function of `Totals`, sums over windows that can be added session by session. So the metric of a
+bootstrap replicate costs a sum, and thousands of replicates are one matrix product (`bootstrap.py`).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
-import torch
-from sklearn.metrics import cohen_kappa_score, confusion_matrix, precision_recall_fscore_support
-from torchmetrics.functional.classification import multiclass_calibration_error
+
+CALIBRATION_BINS = 15
 
 
 @dataclass(frozen=True)
@@ -24,85 +27,143 @@ class Predictions:
     def y_pred(self) -> np.ndarray:
         return self.p.argmax(axis=1)
 
+
+@dataclass(frozen=True)
+class Totals:
+    """Sums over windows. Leading dimensions (`...`) are sessions or replicates; K states, the last one the worst.
+
+    confusion: (..., K, K), rows actual. nll, brier: (...). calibration: (..., bins, 3), of the windows whose largest
+    probability falls into a bin their number, that probability and whether they are right. worst_sessions: (..., 2),
+    sessions that have the worst state, and those of them where no such window was recognised; NaN where the sessions
+    are not known.
+    """
+
+    confusion: np.ndarray
+    nll: np.ndarray
+    brier: np.ndarray
+    calibration: np.ndarray
+    worst_sessions: np.ndarray
+
+    @classmethod
+    def of(cls, predictions: Predictions, session: np.ndarray | None = None, sessions: int = 1) -> Totals:
+        """Totals of each session, (sessions, ...).
+
+        Args:
+            session: (n,) index of each window's session; without it all windows are one group.
+        """
+        y, p, guess = predictions.y_true.astype(np.int64), predictions.p, predictions.y_pred
+        states, rows = p.shape[1], np.arange(len(y))
+        group = np.zeros(len(y), np.int64) if session is None else session
+
+        def add(index: np.ndarray, size: int, weights: np.ndarray | None = None) -> np.ndarray:
+            return np.bincount(group * size + index, weights, sessions * size).astype(float)
+
+        confusion = add(y * states + guess, states**2).reshape(sessions, states, states)
+        confidence = p.max(axis=1)
+        bins = np.clip(np.ceil(confidence * CALIBRATION_BINS).astype(np.int64) - 1, 0, CALIBRATION_BINS - 1)
+        calibration = [
+            add(bins, CALIBRATION_BINS, weights) for weights in (None, confidence, (guess == y).astype(float))
+        ]
+        nothing = np.zeros(len(y), np.int64)
+        return cls(
+            confusion,
+            add(nothing, 1, -np.log(np.clip(p[rows, y], 1e-12, 1))),
+            add(nothing, 1, ((p - np.eye(states)[y]) ** 2).sum(axis=1)),
+            np.stack([part.reshape(sessions, CALIBRATION_BINS) for part in calibration], axis=-1),
+            np.stack([confusion[:, -1].sum(-1) > 0, (confusion[:, -1].sum(-1) > 0) & (confusion[:, -1, -1] == 0)], -1)
+            * 1.0,
+        )
+
+    @classmethod
+    def over(cls, predictions: Predictions) -> Totals:
+        """Totals of all windows together."""
+        if predictions.session is None:
+            return replace(cls.of(predictions).weighted(np.ones(1)), worst_sessions=np.full(2, np.nan))
+        names, index = np.unique(predictions.session, return_inverse=True)
+        return cls.of(predictions, index, len(names)).weighted(np.ones(len(names)))
+
+    def weighted(self, weights: np.ndarray) -> Totals:
+        """Sums in which each session counts as often as told; weights (..., sessions)."""
+        return Totals(*(np.tensordot(weights, getattr(self, f.name), axes=1) for f in fields(self)))
+
     @property
-    def worst(self) -> int:
-        """The last state, 'severe'."""
-        return self.p.shape[1] - 1
+    def n(self) -> np.ndarray:
+        return self.confusion.sum((-2, -1))
 
 
 @dataclass(frozen=True)
 class Metric:
-    """`level` says what a value is an average or count of: 'window' or 'session'."""
+    """A figure of totals; NaN where there is nothing to divide by.
 
-    function: Callable[[Predictions], float]
+    function: `Totals` with leading dimensions (...) to values (...).
+    level: what it is an average or a count of, 'window' or 'session'; validation epochs know windows only.
+    percent: a share of 1, shown in percent.
+    """
+
+    function: Callable[[Totals], np.ndarray]
     higher_is_better: bool
     level: str = "window"
     title: str = ""
+    percent: bool = False
 
 
-def _macro_f1(p: Predictions) -> float:
-    return float(_per_class(p)[2].mean())
+def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """part / whole, NaN where whole is 0."""
+    whole = np.asarray(whole, float)
+    return np.divide(
+        part, whole, out=np.full(np.broadcast_shapes(np.shape(part), whole.shape), np.nan), where=whole != 0
+    )
 
 
-def _per_class(p: Predictions) -> tuple[np.ndarray, ...]:
-    """Precision, recall, F1 and support per state; 0 where there is nothing to divide by."""
-    labels = np.arange(p.p.shape[1])
-    return precision_recall_fscore_support(p.y_true, p.y_pred, labels=labels, zero_division=0)
+def _diagonal(confusion: np.ndarray) -> np.ndarray:
+    return np.diagonal(confusion, axis1=-2, axis2=-1)
 
 
-def _share(part: np.ndarray, whole: np.ndarray) -> float:
-    return float(np.count_nonzero(part & whole) / whole.sum()) if whole.any() else float("nan")
+def per_class(confusion: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Precision, recall, F1 and support (..., K) of confusion matrices (..., K, K); NaN where there is nothing to divide by."""
+    right, actual, called = _diagonal(confusion), confusion.sum(-1), confusion.sum(-2)
+    return _ratio(right, called), _ratio(right, actual), _ratio(2 * right, actual + called), actual
 
 
-def _severe_sessions_missed(p: Predictions) -> float:
-    if p.session is None:
-        return float("nan")
-    severe = p.y_true == p.worst
-    caught = set(p.session[severe & (p.y_pred == p.worst)])
-    return float(len(set(p.session[severe]) - caught))
+def _macro_f1(t: Totals) -> np.ndarray:
+    """Mean F1 of the states that occur, actual or predicted (as scikit-learn's)."""
+    f1 = per_class(t.confusion)[2]
+    known = np.isfinite(f1)
+    return _ratio(np.where(known, f1, 0).sum(-1), known.sum(-1))
 
 
-def _qwk(p: Predictions) -> float:
-    labels = np.arange(p.p.shape[1])
-    if len(set(p.y_true) | set(p.y_pred)) < 2:
-        return float("nan")
-    return float(cohen_kappa_score(p.y_true, p.y_pred, weights="quadratic", labels=labels))
+def _distance(states: int) -> np.ndarray:
+    return np.abs(np.arange(states)[:, None] - np.arange(states))
 
 
-def _nll(p: Predictions) -> float:
-    return float(-np.log(np.clip(p.p[np.arange(len(p.y_true)), p.y_true], 1e-12, 1)).mean())
+def _qwk(t: Totals) -> np.ndarray:
+    squared = _distance(t.confusion.shape[-1]) ** 2
+    actual, called = t.confusion.sum(-1), t.confusion.sum(-2)
+    expected = (actual[..., :, None] * called[..., None, :] * squared).sum((-2, -1))
+    return 1 - _ratio((t.confusion * squared).sum((-2, -1)) * t.n, expected)
 
 
-def _brier(p: Predictions) -> float:
-    return float(((p.p - np.eye(p.p.shape[1])[p.y_true]) ** 2).sum(axis=1).mean())
-
-
-def _ece(p: Predictions) -> float:
-    probabilities, target = torch.tensor(p.p), torch.tensor(p.y_true)
-    return float(multiclass_calibration_error(probabilities, target, num_classes=p.p.shape[1], n_bins=15))
+def _ece(t: Totals) -> np.ndarray:
+    count, confidence, right = np.moveaxis(t.calibration, -1, 0)
+    return _ratio(np.abs(confidence - right).sum(-1), count.sum(-1))
 
 
 METRICS: dict[str, Metric] = {
-    "accuracy": Metric(lambda p: float((p.y_pred == p.y_true).mean()), True, title="accuracy"),
-    "macro_f1": Metric(_macro_f1, True, title="macro-F1"),
-    "severe_recall": Metric(lambda p: _share(p.y_pred == p.worst, p.y_true == p.worst), True, title="severe recall"),
-    "severe_precision": Metric(
-        lambda p: _share(p.y_true == p.worst, p.y_pred == p.worst), True, title="severe precision"
-    ),
-    "severe_as_normal": Metric(
-        lambda p: float(((p.y_true == p.worst) & (p.y_pred == 0)).sum()),
-        False,
-        title="severe windows called normal",
-    ),
-    "severe_sessions_missed": Metric(_severe_sessions_missed, False, "session", "severe sessions missed entirely"),
+    "accuracy": Metric(lambda t: _ratio(_diagonal(t.confusion).sum(-1), t.n), True, title="accuracy", percent=True),
+    "macro_f1": Metric(_macro_f1, True, title="macro-F1", percent=True),
+    "severe_recall": Metric(lambda t: per_class(t.confusion)[1][..., -1], True, title="severe recall", percent=True),
+    "severe_precision": Metric(lambda t: per_class(t.confusion)[0][..., -1], True, title="severe precision", percent=True),
+    "severe_as_normal": Metric(lambda t: t.confusion[..., -1, 0], False, title="severe windows called normal"),
+    "severe_sessions_missed": Metric(lambda t: t.worst_sessions[..., 1], False, "session", "severe sessions missed entirely"),
     "qwk": Metric(_qwk, True, title="quadratic weighted kappa"),
     "ordinal_error": Metric(
-        lambda p: float(np.abs(p.y_pred - p.y_true).mean()), False, title="mean distance in states"
+        lambda t: _ratio((t.confusion * _distance(t.confusion.shape[-1])).sum((-2, -1)), t.n), False,
+        title="mean distance in states",
     ),
-    "nll": Metric(_nll, False, title="negative log-likelihood"),
-    "brier": Metric(_brier, False, title="Brier score"),
-    "ece": Metric(_ece, False, title="expected calibration error, 15 bins"),
-}
+    "nll": Metric(lambda t: _ratio(t.nll, t.n), False, title="negative log-likelihood"),
+    "brier": Metric(lambda t: _ratio(t.brier, t.n), False, title="Brier score"),
+    "ece": Metric(_ece, False, title=f"expected calibration error, {CALIBRATION_BINS} bins", percent=True),
+}  # fmt: skip
 # what validation can choose an epoch by: computed after every epoch, on windows
 OBJECTIVES = {
     "val/loss": False,
@@ -110,21 +171,25 @@ OBJECTIVES = {
 }
 
 
+def metric_values(predictions: Predictions) -> dict[str, float]:
+    """Every metric of the predictions; NaN where one has no value."""
+    totals = Totals.over(predictions)
+    return {name: float(metric.function(totals)) for name, metric in METRICS.items()}
+
+
 def evaluate(predictions: Predictions, state_names: list[str]) -> dict[str, Any]:
     """All metrics with the per-class table and the confusion matrix (rows actual), ready for json.
 
-    A metric without a value, e.g. the severe recall of windows none of which is severe, is None.
+    A metric without a value, e.g. the severe recall of windows none of which is severe, is None; in the per-class table
+    it is 0.
     """
-    labels = np.arange(predictions.p.shape[1])
-    values: dict[str, Any] = {}
-    for name, metric in METRICS.items():
-        value = metric.function(predictions)
-        values[name] = value if np.isfinite(value) else None
-    precision, recall, f1, support = _per_class(predictions)
+    values: dict[str, Any] = {k: v if np.isfinite(v) else None for k, v in metric_values(predictions).items()}
+    confusion = Totals.over(predictions).confusion
+    precision, recall, f1, support = (np.nan_to_num(column) for column in per_class(confusion))
     values["per_class"] = [
         {"class": state_names[k], "precision": float(precision[k]), "recall": float(recall[k]), "f1": float(f1[k]),
-         "support": int(support[k])} for k in labels
+         "support": int(support[k])} for k in range(len(support))
     ]  # fmt: skip
-    values["confusion"] = confusion_matrix(predictions.y_true, predictions.y_pred, labels=labels).tolist()
+    values["confusion"] = confusion.astype(int).tolist()
     values["n"] = len(predictions.y_true)
     return values

@@ -1,6 +1,8 @@
-"""Probabilities of windows, from a trained network."""
+"""Probabilities of windows, from a trained model."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -10,18 +12,23 @@ from conveyorguard.data.datamodule import WindowDataset
 from conveyorguard.progress import track
 from conveyorguard.training.module import WindowClassifier
 
+if TYPE_CHECKING:
+    from conveyorguard.training.fit_tabular import TabularClassifier
+
 PREDICTION_COLUMNS = ("session", "device", "kind", "start", "end", "seconds_to_end", "seconds_since_onset")
 
 
 @torch.inference_mode()
-def predict(module: WindowClassifier, dataset: WindowDataset, batch_size: int = 256) -> np.ndarray:
-    """Probabilities (n, K) float32 of the dataset's windows, in their order, on the module's device."""
-    module.eval()
+def predict(model: WindowClassifier | TabularClassifier, dataset: WindowDataset, batch_size: int = 256) -> np.ndarray:
+    """Probabilities (n, K) float32 of the dataset's windows, in their order; of a network on the device where it is."""
+    if not isinstance(model, WindowClassifier):
+        return model.predict(dataset)
+    model.eval()
     batches = [list(range(i, min(i + batch_size, len(dataset)))) for i in range(0, len(dataset), batch_size)]
     found = []
     for rows in track(batches, "predicting"):
-        batch = {name: value.to(module.device) for name, value in dataset.__getitems__(rows).items()}
-        found.append(module(batch)["window"].float().softmax(-1).cpu().numpy())
+        batch = {name: value.to(model.device) for name, value in dataset.__getitems__(rows).items()}
+        found.append(model(batch)["window"].float().softmax(-1).cpu().numpy())
     return np.concatenate(found)
 
 

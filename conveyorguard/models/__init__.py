@@ -4,4 +4,6 @@ Every network declares two facts that let a run list the settings it does not us
 
 - `NEEDS`: hyper-parameters that matter only with a certain input, e.g. `{"thermal_frames": "thermal"}`;
 - `PER_SECOND`: whether it returns `second` logits beside `window`.
+
+`tabular.py` holds what is no network: estimators of window features, `Model(schema, seed, threads, **hparams)`.
 """

@@ -6,6 +6,8 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from conveyorguard.evaluation.bootstrap import Interval
+
 STATE_COLOURS = ("#2e7d6b", "#d9a514", "#d96c1e", "#b3261e")  # normal to worst; more states take the nearest
 INK, GRID, BLUE, GREY = "#1f2933", "#e4e7eb", "#2f6fab", "#7b8794"
 
@@ -109,6 +111,62 @@ def traces(
 def _runs(seconds: np.ndarray, mask: np.ndarray) -> list[tuple[float, float]]:
     edges = np.flatnonzero(np.diff(mask.astype(int), prepend=0, append=0))
     return [(seconds[a] - 0.5, seconds[b - 1] + 0.5) for a, b in zip(edges[::2], edges[1::2], strict=True)]
+
+
+def interval_plot(labels: list[str], intervals: list[Interval], seeds: list[list[float]], title: str) -> go.Figure:
+    """A line an arm: interval, mean, and single seeds where there are several; the first label on top."""
+    values, low, high = (np.array([getattr(i, name) for i in intervals]) for name in ("value", "low", "high"))
+    figure = go.Figure()
+    figure.add_scatter(
+        x=values, y=labels, mode="markers", marker={"size": 11, "color": BLUE}, showlegend=False,
+        error_x={"type": "data", "symmetric": False, "array": high - values, "arrayminus": values - low, "color": BLUE},
+        hovertemplate="%{y}: %{x:.4f}<extra></extra>",
+    )  # fmt: skip
+    several = [(value, label) for label, own in zip(labels, seeds, strict=True) if len(own) > 1 for value in own]
+    if several:
+        x, y = zip(*several, strict=True)
+        figure.add_scatter(x=x, y=y, mode="markers", marker={"size": 5, "color": STATE_COLOURS[2]}, showlegend=False,
+                           hovertemplate="one seed: %{x:.4f}<extra></extra>")  # fmt: skip
+    figure.update_yaxes(autorange="reversed")
+    return _style(figure, title, height=120 + 34 * len(labels), x=title)
+
+
+def bars(labels: list[str], intervals: list[Interval], title: str) -> go.Figure:
+    """Bars with intervals."""
+    values, low, high = (np.array([getattr(i, name) for i in intervals]) for name in ("value", "low", "high"))
+    figure = go.Figure(go.Bar(
+        x=labels, y=values, marker_color=BLUE, text=[f"{v:.3f}" for v in values], textposition="inside", insidetextanchor="start",
+        error_y={"type": "data", "symmetric": False, "array": high - values, "arrayminus": values - low, "color": INK},
+    ))  # fmt: skip
+    return _style(figure, title, height=360, y=title)
+
+
+def horizontal_bars(labels: list[str], values: list[float], title: str, x: str) -> go.Figure:
+    """A bar a label, the first on top."""
+    bar = go.Bar(x=values, y=labels, orientation="h", marker_color=BLUE, hovertemplate="%{y}: %{x:.3g}<extra></extra>")
+    figure = _style(go.Figure(bar), title, height=110 + 22 * len(labels), x=x)
+    return figure.update_yaxes(autorange="reversed", showgrid=False)
+
+
+def cost_plot(labels: list[str], seconds: list[float], accuracy: list[float]) -> go.Figure:
+    """Accuracy over training time, the time on a logarithmic axis."""
+    figure = go.Figure(go.Scatter(x=seconds, y=accuracy, text=labels, mode="markers+text", textposition="top center",
+                                  marker={"size": 10, "color": BLUE}, cliponaxis=False,
+                                  hovertemplate="%{text}: %{y:.4f} in %{x:.1f} s<extra></extra>"))  # fmt: skip
+    _style(figure, "Accuracy against training time", x="training, s (logarithmic)", y="accuracy")
+    return figure.update_xaxes(type="log")
+
+
+def radar(labels: list[str], axes: list[str], values: list[list[float]]) -> go.Figure:
+    """A closed line an arm over several metrics between 0 and 1; the axis begins a little below the least value."""
+    figure = go.Figure()
+    for label, row in zip(labels, values, strict=True):
+        figure.add_scatterpolar(r=[*row, row[0]], theta=[*axes, axes[0]], name=label)
+    _style(figure, "", height=420)
+    least = float(np.nanmin(values))
+    figure.update_layout(polar={"radialaxis": {"range": [max(0.0, np.floor(10 * least - 0.5) / 10), 1]}},
+                         legend={"orientation": "v", "x": 1.05, "y": 1, "xanchor": "left", "yanchor": "top"})  # fmt: skip
+    return figure
 
 
 def thermal_image(frame: np.ndarray, low: float, high: float) -> bytes:

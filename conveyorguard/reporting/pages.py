@@ -6,6 +6,8 @@ import base64
 from collections.abc import Iterable
 from html import escape
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote
 
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
@@ -36,7 +38,31 @@ th:first-child, td:first-child { text-align: left }
 .wrong { color: var(--warn); font-weight: 600 }
 details summary { cursor: pointer; color: var(--blue) }
 pre { overflow: auto; background: #f5f7fa; padding: 12px; border-radius: 6px; font-size: 12.5px }
+.wide { overflow-x: auto } .sortable th { cursor: pointer } .sortable th[aria-sort=ascending]::after { content: " ▲" }
+.sortable th[aria-sort=descending]::after { content: " ▼" }
 @media print { section { break-inside: avoid } }
+"""
+
+# a click on a head sorts by the number a cell begins with, else by its text
+SORTING = """
+for (const table of document.querySelectorAll("table.sortable")) {
+  const heads = [...table.tHead.rows[0].cells];
+  heads.forEach((head, column) => {
+    head.tabIndex = 0;
+    const sort = () => {
+      const down = head.getAttribute("aria-sort") === "descending";
+      heads.forEach(other => other.removeAttribute("aria-sort"));
+      head.setAttribute("aria-sort", down ? "ascending" : "descending");
+      const key = row => { const text = row.cells[column].textContent, number = parseFloat(text.replace(/,/g, ""));
+                           return isNaN(number) ? text : number; };
+      const order = (a, b) => typeof a === typeof b ? (a < b ? -1 : a > b ? 1 : 0) : typeof a === "number" ? 1 : -1;
+      [...table.tBodies[0].rows].sort((a, b) => (down ? 1 : -1) * order(key(a), key(b)))
+        .forEach(row => table.tBodies[0].append(row));
+    };
+    head.addEventListener("click", sort);
+    head.addEventListener("keydown", event => { if (event.key === "Enter") sort(); });
+  });
+}
 """
 
 
@@ -44,11 +70,12 @@ def page(title: str, subtitle: str, sections: Iterable[str]) -> str:
     """A whole page; sections are html."""
     body = "\n".join(sections)
     script = f"<script>{get_plotlyjs()}</script>" if "Plotly.newPlot" in body else ""
+    sorting = f"<script>{SORTING}</script>" if 'class="sortable"' in body else ""
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
         f'<meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="data:,">'
         f"<style>{STYLE}</style>{script}</head>\n<body><header><div><h1>{escape(title)}</h1><p>{escape(subtitle)}</p></div></header>\n"
-        f"<main>{body}</main></body></html>\n"
+        f"<main>{body}</main>{sorting}</body></html>\n"
     )
 
 
@@ -65,11 +92,27 @@ def tiles(values: Iterable[tuple[str, str]]) -> str:
     ) + "</div>"  # fmt: skip
 
 
-def table(header: list[str], rows: Iterable[list[str]]) -> str:
+def table(header: list[str], rows: Iterable[list[Any]]) -> str:
     """A table of plain text."""
     head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
     body = "".join("<tr>" + "".join(f"<td>{escape(str(cell))}</td>" for cell in row) + "</tr>" for row in rows)
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def sortable(header: list[str], rows: Iterable[list[Any]]) -> str:
+    """A table of plain text that sorts by a column when its head is clicked, and scrolls where it is too wide."""
+    return '<div class="wide">' + table(header, rows).replace("<table>", '<table class="sortable">', 1) + "</div>"
+
+
+def linked_table(header: list[str], rows: Iterable[list[Any]], targets: Iterable[str | None]) -> str:
+    """A table of plain text whose first cells lead somewhere: a relative path a row, or None."""
+    lines = []
+    for (first, *rest), target in zip(rows, targets, strict=True):
+        text = escape(str(first))
+        cells = [f'<a href="{escape(quote(target), quote=True)}">{text}</a>' if target else text]
+        cells += [escape(str(cell)) for cell in rest]
+        lines.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
+    return f'<div class="wide">{table(header, []).replace("<tbody>", "<tbody>" + "".join(lines))}</div>'
 
 
 def figure(plot: go.Figure, alt: str) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from omegaconf import OmegaConf
 
 from conveyorguard.data.schema import Schema
@@ -28,6 +29,8 @@ def write_report(folder: Path) -> Path:
     blocks = [_summary(run, schema, shown), _classes(run.metrics, names)]
     if run.history is not None:
         blocks.append(_learning(run))
+    if run.importance is not None:
+        blocks.append(_importance(run.importance))
     blocks += [_examples(run, schema, names, shown), _origin(run), _config(run)]
     title = f"{model} · {run.config.modality} · film {'on' if run.config.film else 'off'}"
     subtitle = f"{run.config.data.name} data, split {run.config.split.name}, run {folder.resolve().name}"
@@ -94,6 +97,32 @@ def _learning(run: SavedRun) -> str:
     return pages.section("Learning", both, note=note)
 
 
+def _importance(table: pd.DataFrame, shown: int = 20) -> str:
+    """What the features are worth to the model: one by one, by sensor and by modality."""
+    known = table["shap"].notna().all()
+    column = "shap" if known else "gain"
+    measure = "mean |SHAP|, log-odds" if known else "share of the gain"
+    best = table.sort_values(column, ascending=False, kind="stable").head(shown)
+    plots = [
+        figures.horizontal_bars(list(best["feature"]), list(best[column]), f"The first {len(best)} features", measure)
+    ]
+    for by, title in (("source", "By sensor, camera and environment"), ("modality", "By modality")):
+        sums = table.groupby(by)[column].sum().sort_values(ascending=False)
+        plots.append(figures.horizontal_bars([str(name) for name in sums.index], sums.to_list(), title, measure))
+    alts = ("importance by feature", "importance by sensor", "importance by modality")
+    one, *others = (pages.figure(plot, alt) for plot, alt in zip(plots, alts, strict=True))
+    rows = [
+        [r.feature, r.source, r.modality, f"{r.gain:.4f}", f"{r.shap:.4f}" if known else "–"]
+        for r in table.itertuples()
+    ]
+    header = ["feature", "of", "modality", "gain, share", "mean |SHAP|"]
+    every = "<details><summary>all features</summary>" + pages.sortable(header, rows) + "</details>"
+    note = (f"{len(table)} features. "
+            + ("SHAP values are of the validation windows, their size averaged over windows and states. " if known else "")
+            + "Features that say the same share what they are worth between them.")  # fmt: skip
+    return pages.section("What the model looks at", pages.pair(one, "".join(others)), every, note=note)
+
+
 def _examples(run: SavedRun, schema: Schema, names: list[str], shown: str) -> str:
     examples = run.examples
     if not examples:
@@ -101,7 +130,7 @@ def _examples(run: SavedRun, schema: Schema, names: list[str], shown: str) -> st
     channels = list(schema.channels)
     units = [schema.channels[name].unit for name in channels]
     thermal = examples.get("thermal")
-    low, high = schema.thermal.range if schema.thermal else (0.0, 1.0)
+    low, high = (float(thermal.min()), float(thermal.max())) if thermal is not None else (0.0, 1.0)
     blocks = []
     for i in range(len(examples["session"])):
         truth, guess = int(examples["y_true"][i]), int(examples["y_pred"][i])
@@ -141,11 +170,19 @@ def _origin(run: SavedRun) -> str:
         ["not used", ", ".join(p["unused"]) or "–"],
         ["device", f"{p['device']}, {p['threads']} threads"],
         ["seed", p["seed"]],
-        ["parameters", f"{p.get('parameters', 0):,}"],
-        ["took", f"{p.get('seconds', 0):.0f} s, {p.get('peak_memory_mib', 0):,} MiB at the most"],
+        ["size", _size(p)],
+        [
+            "took",
+            f"{p.get('seconds', 0):.0f} s, of it training {p.get('fit_seconds', 0):.1f} s, {p.get('peak_memory_mib', 0):,} MiB at the most",
+        ],
         ["versions", ", ".join(f"{name} {v}" for name, v in p["versions"].items())],
     ]
     return pages.section("Where it comes from", pages.table(["", ""], rows))
+
+
+def _size(provenance: dict[str, Any]) -> str:
+    count, size = provenance.get("parameters"), provenance.get("model_bytes")
+    return ", ".join(([f"{count:,} parameters"] if count else []) + ([f"{size / 1e6:.2f} MB"] if size else [])) or "–"
 
 
 def _config(run: SavedRun) -> str:

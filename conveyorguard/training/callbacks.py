@@ -5,12 +5,21 @@ from __future__ import annotations
 import csv
 import os
 import time
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import WeightAveraging
 from rich.progress import Progress, TaskID
+from torch import Tensor, nn
 
+from conveyorguard.errors import RunError
 from conveyorguard.progress import bar, console
+from conveyorguard.run import write_json
+from conveyorguard.training.module import WindowClassifier
 from conveyorguard.training.trial import TrialHandle
 
 COLUMNS = (
@@ -60,6 +69,68 @@ class History(pl.Callback):
             writer.writeheader()
             writer.writerows({k: f"{v:.6g}" if k != "epoch" else int(v) for k, v in row.items()} for row in self.rows)
         os.replace(aside, self.path)
+
+
+class Averaging(WeightAveraging):
+    """An exponential moving average of the weights, with batch norm statistics that belong to the averaged weights.
+
+    Averaged statistics are those of other weights, and wrong while these still move fast. So before every validation they
+    are measured anew on a fixed sample of the train windows, as `torch.optim.swa_utils.update_bn` does once at the end.
+    """
+
+    SAMPLE, BATCH = 512, 64  # windows
+
+    def __init__(self, decay: float):
+        super().__init__(avg_fn=partial(moving_average, decay=decay))
+
+    def on_validation_epoch_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        super().on_validation_epoch_start(trainer, module)
+        norms = [layer for layer in module.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
+        if not norms:
+            return
+        dataset = trainer.datamodule.dataset("train")  # type: ignore[attr-defined]
+        sample = np.linspace(0, len(dataset) - 1, min(self.SAMPLE, len(dataset))).astype(int)
+        momenta = [layer.momentum for layer in norms]
+        for layer in norms:
+            layer.reset_running_stats()
+            layer.train()
+            layer.momentum = None  # the plain mean of all batches
+        for rows in np.array_split(sample, -(-len(sample) // self.BATCH)):
+            module({name: value.to(module.device) for name, value in dataset.__getitems__(rows.tolist()).items()})
+        for layer, momentum in zip(norms, momenta, strict=True):
+            layer.eval()
+            layer.momentum = momentum
+
+
+def moving_average(average: Tensor, current: Tensor, count: Tensor, decay: float) -> Tensor:
+    """One step of the average. A function of the module: torch's own, a closure, does not reach spawned processes."""
+    return decay * average + (1 - decay) * current
+
+
+class Ranks(pl.Callback):
+    """With several processes: `ranks.json`, what each of them trains, and an error where they do not train the same."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        if trainer.world_size == 1:
+            return
+        assert isinstance(module, WindowClassifier)
+        defaults = trainer.optimizers[0].defaults  # what the optimizer was made with, in this very process
+        mine = {
+            "optimizer": {name: value for name, value in defaults.items() if isinstance(value, int | float | tuple)},
+            "model": module.saved["config"]["model"],
+            "parameters": sum(p.numel() for p in module.parameters()),
+            "seed": module.seed,
+        }
+        ranks: list[Any] = [None] * trainer.world_size
+        torch.distributed.all_gather_object(ranks, {"rank": trainer.global_rank, "pid": os.getpid(), **mine})
+        if trainer.is_global_zero:
+            write_json(self.path, ranks)
+        others = [rank for rank in ranks if {**rank, **mine} != rank]
+        if others:
+            raise RunError(f"rank {others[0]['rank']} trains another job than rank {trainer.global_rank}: {self.path}")
 
 
 class Pruning(pl.Callback):

@@ -12,7 +12,7 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig, OmegaConf
-from pytorch_lightning.callbacks import EarlyStopping, EMAWeightAveraging, ModelCheckpoint
+from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 from torch import nn
 
 from conveyorguard.config import build
@@ -20,7 +20,7 @@ from conveyorguard.data.datamodule import WindowDataModule, Windows
 from conveyorguard.data.scaling import Scaling
 from conveyorguard.data.schema import Schema
 from conveyorguard.evaluation.metrics import OBJECTIVES
-from conveyorguard.training.callbacks import History, Progression
+from conveyorguard.training.callbacks import Averaging, History, Progression, Ranks
 from conveyorguard.training.loss import WindowLoss
 from conveyorguard.training.module import WindowClassifier
 
@@ -82,9 +82,10 @@ def fit(
     last = ModelCheckpoint(checkpoints, "last", save_on_train_epoch_end=True, enable_version_counter=False)
     callbacks = [
         History(folder / "history.csv"),
+        Ranks(folder / "ranks.json"),
         Progression(cfg.objective, OBJECTIVES[cfg.objective]),
         EarlyStopping(cfg.objective, patience=cfg.patience, mode=mode, check_on_train_epoch_end=False),
-        *([EMAWeightAveraging(decay=cfg.average)] if cfg.average else []),
+        *([Averaging(cfg.average)] if cfg.average else []),
         *extra,
         best,
         last,

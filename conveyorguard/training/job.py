@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import pytorch_lightning as pl
 import torch
-from hydra.utils import get_method
 from omegaconf import DictConfig, OmegaConf
 
-from conveyorguard.config import build, check, merge_saved
+from conveyorguard.config import build, check, is_tabular, merge_saved, model_class
 from conveyorguard.data.datamodule import WindowDataset, Windows
 from conveyorguard.data.schema import Schema
 from conveyorguard.data.splits import make_split
@@ -21,13 +21,31 @@ from conveyorguard.data.windows import WindowSettings, make_windows
 from conveyorguard.errors import ConfigError, RunError
 from conveyorguard.evaluation.examples import choose_examples
 from conveyorguard.evaluation.predict import predict, prediction_table
+from conveyorguard.evaluation.shortcuts import shortcut_predictions
 from conveyorguard.progress import console
 from conveyorguard.reporting.report import write_report
 from conveyorguard.reporting.terminal import class_table
-from conveyorguard.run import Run, read_json
+from conveyorguard.run import Run, read_json, write_parquet
 from conveyorguard.training.callbacks import Pruning
 from conveyorguard.training.fit import fit
+from conveyorguard.training.loggers import JobLoggers
+from conveyorguard.training.module import WindowClassifier
 from conveyorguard.training.trial import current_trial
+
+if TYPE_CHECKING:
+    from conveyorguard.training.fit_tabular import TabularClassifier
+
+# what a tabular model has no use for, whatever its modality
+NETWORK_SETTINGS = (
+    "average",
+    "batch_size",
+    "loss",
+    "optimizer",
+    "patience",
+    "scaling",
+    "trainer",
+    "window.thermal_frames",
+)
 
 
 def train(cfg: DictConfig, folder: Path, overrides: list[str]) -> float:
@@ -45,27 +63,41 @@ def train(cfg: DictConfig, folder: Path, overrides: list[str]) -> float:
         cfg = resumed(cfg, folder, overrides)
     check(cfg)
     threads = use_threads(cfg.threads)
-    with Run(cfg, folder, overrides) as run:
+    loggers = JobLoggers(cfg, folder)
+    with Run(cfg, folder, overrides) as run, loggers:
         data = load_windows(cfg)
         if cfg.ckpt_path:
             refuse_other_data(folder, data)
         inputs, unused = used_inputs(cfg, data.store.schema)
-        run.describe(data, unused, threads, device_name())
+        run.describe(data, unused, threads, "cpu" if is_tabular(cfg) else device_name())
         say(data, unused)
         trial = current_trial()
-        extra: list[pl.Callback] = [Pruning(trial, cfg.objective)] if trial else []
-        module = fit(cfg, data, inputs, folder, make_loggers(cfg, folder), extra)
+        began = time.perf_counter()
+        model: WindowClassifier | TabularClassifier
+        if is_tabular(cfg):
+            from conveyorguard.training.fit_tabular import fit_tabular, write_importance  # slow to import
+
+            model = fit_tabular(cfg, data, inputs, folder, threads)
+        else:
+            extra: list[pl.Callback] = [Pruning(trial, cfg.objective)] if trial else []
+            model = fit(cfg, data, inputs, folder, list(loggers), extra)
+        run.note(fit_seconds=round(time.perf_counter() - began, 2))
         if trial and trial.pruned:
             return float("nan")
-        module.to("cuda" if torch.cuda.is_available() and cfg.trainer.accelerator != "cpu" else "cpu")
+        if isinstance(model, WindowClassifier):
+            model.to("cuda" if torch.cuda.is_available() and cfg.trainer.accelerator != "cpu" else "cpu")
+        else:
+            write_importance(model, data, folder / "importance.csv")
         tables, probabilities = [], {}
         for part in ("val", "test") if cfg.test else ("val",):
             windows = data.part(part)
-            probabilities[part] = predict(module, WindowDataset(data.store, windows, data.settings, inputs))
+            probabilities[part] = predict(model, WindowDataset(data.store, windows, data.settings, inputs))
             tables.append(prediction_table(windows, part, probabilities[part]))
         metrics = run.write_predictions(tables, data.store.schema.state_names)
+        write_parquet(folder / "shortcuts.parquet", shortcut_predictions(data, list(metrics)))
         choose_examples(data, part, probabilities[part], folder / "examples.npz")
-        run.note(parameters=sum(p.numel() for p in module.model.parameters()))
+        run.note(parameters=model.parameter_count, model_bytes=model.size_in_bytes)
+        loggers.log_results(metrics)
     write_report(folder)
     class_table(metrics[part], part, data.store.schema)
     value = objective_value(cfg.objective, metrics, folder)
@@ -107,7 +139,10 @@ def used_inputs(cfg: DictConfig, schema: Schema) -> tuple[list[str], list[str]]:
         inputs.append("environment")
     elif cfg.film:
         unused.append("film: the data have no environment")
-    model: Any = get_method(cfg.model._target_)
+    model = model_class(cfg)
+    if is_tabular(cfg):
+        return inputs, sorted([*unused, *NETWORK_SETTINGS])
+    unused.append("features")
     unused += [f"model.{key}" for key, need in model.NEEDS.items() if need not in inputs and key in cfg.model]
     if "thermal" not in inputs:
         unused += ["window.thermal_frames", "scaling.thermal"]
@@ -125,7 +160,7 @@ def resumed(cfg: DictConfig, folder: Path, overrides: list[str]) -> DictConfig:
         )
     saved = OmegaConf.load(path)
     assert isinstance(saved, DictConfig)
-    return merge_saved(saved, overrides, read_json(folder / "provenance.json").get("choices"))
+    return merge_saved(saved, overrides, read_json(folder / "provenance.json"))
 
 
 def refuse_other_data(folder: Path, data: Windows) -> None:
@@ -145,10 +180,6 @@ def use_threads(threads: int | None) -> int:
 
 def device_name() -> str:
     return torch.cuda.get_device_name(0) if torch.cuda.is_available() else "cpu"
-
-
-def make_loggers(cfg: DictConfig, folder: Path) -> list:
-    return [build(node, save_dir=str(folder)) for node in cfg.logger.loggers]
 
 
 def say(data: Windows, unused: list[str]) -> None:

@@ -15,7 +15,7 @@ from torchmetrics.classification import MulticlassAccuracy
 from torchmetrics.utilities import dim_zero_cat
 
 from conveyorguard.data.datamodule import Batch
-from conveyorguard.evaluation.metrics import METRICS, Predictions
+from conveyorguard.evaluation.metrics import OBJECTIVES, Predictions, metric_values
 
 
 class WindowClassifier(pl.LightningModule):
@@ -43,6 +43,16 @@ class WindowClassifier(pl.LightningModule):
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Raw batch to logits."""
         return self.model(self.scaling(batch))
+
+    @property
+    def parameter_count(self) -> int:
+        """Of the network."""
+        return sum(p.numel() for p in self.model.parameters())
+
+    @property
+    def size_in_bytes(self) -> int:
+        """Of all that prediction needs, scaling included; a checkpoint holds the optimizer's state too."""
+        return sum(value.numel() * value.element_size() for value in self.state_dict().values())
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         optimizer = self.make_optimizer(self.model.parameters())
@@ -77,9 +87,8 @@ class WindowClassifier(pl.LightningModule):
         order = np.unique(index.cpu().numpy(), return_index=True)[1]
         predictions = Predictions(target.cpu().numpy()[order], probability.cpu().numpy()[order].astype(np.float64))
         self.log("val/loss", self.val_loss)
-        for name, metric in METRICS.items():
-            value = metric.function(predictions) if metric.level == "window" else float("nan")
-            if np.isfinite(value):
+        for name, value in metric_values(predictions).items():
+            if f"val/{name}" in OBJECTIVES and np.isfinite(value):
                 self.log(f"val/{name}", value, rank_zero_only=False, sync_dist=False)
 
     def _of_all(self, values: Tensor) -> Tensor:

@@ -1,49 +1,42 @@
-"""Processes of trials: started so that they die with their sweeper, recognised again, and ended."""
+"""Processes of trials: started, recognised again, and ended with their sweeper at the latest."""
 
 from __future__ import annotations
 
-import ctypes
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import psutil
 
 HOST = socket.gethostname()
-LIBC = ctypes.CDLL(None)
-PR_SET_PDEATHSIG = 1  # of linux/prctl.h
 
 
 def start(command: list[str], env: dict[str, str], log: Path) -> subprocess.Popen[bytes]:
     """Start a process in a session of its own, so that Ctrl-C reaches it only through us."""
     with open(log, "wb") as output:
         return subprocess.Popen(
-            command,
-            env=env,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            preexec_fn=die_with(os.getpid()),
+            command, env=env, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
         )
 
 
-def die_with(parent: int) -> Callable[[], None]:
-    """Run in a new process: the kernel shall kill it when its parent dies, even by kill -9 (Linux)."""
+@contextmanager
+def guarded() -> Iterator[str]:
+    """The value of SWEEP_GUARD for processes that shall not outlive this one, be it killed with kill -9.
 
-    def bind() -> None:
-        if sys.platform == "linux":
-            LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-            if os.getppid() != parent:  # it died before we could ask
-                os._exit(1)
-
-    return bind
+    A second process holds the other end of a pipe. When we are gone, however, it reads the end of it, and kills every
+    process with that value: trials, and what they have started (ranks of DDP, loaders).
+    """
+    name = uuid.uuid4().hex
+    guard = [sys.executable, "-P", __file__, name]
+    with subprocess.Popen(guard, stdin=subprocess.PIPE, start_new_session=True):
+        yield name  # after it the pipe is closed and the guard waited for
 
 
 def own_command(overrides: list[str]) -> list[str]:
@@ -83,14 +76,19 @@ def is_alive(owner: dict[str, Any] | None) -> bool:
         return False
 
 
-def end_processes(folder: Path) -> None:
-    """Kill what still runs for the trial in a folder: an orphan, its data loaders, its other ranks."""
+def end_processes(variable: str, value: str) -> None:
+    """Kill all processes that have an environment variable of this value."""
     killed = []
     for process in psutil.process_iter():
         try:
-            if process.environ().get("SWEEP_TRIAL_DIR") == str(folder):
+            if process.environ().get(variable) == value:
                 process.kill()
                 killed.append(process)
         except psutil.Error:
             continue  # ended meanwhile, or another user's
     psutil.wait_procs(killed, timeout=10)
+
+
+if __name__ == "__main__":  # the guard
+    sys.stdin.read()
+    end_processes("SWEEP_GUARD", sys.argv[1])

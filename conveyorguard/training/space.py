@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from typing import Any
 
 from hydra.errors import HydraException
 from hydra_plugins.hydra_optuna_sweeper._impl import create_params_from_overrides
+from omegaconf import DictConfig, OmegaConf
 from optuna.distributions import BaseDistribution
 
 
@@ -38,9 +40,31 @@ def read_space(params: Any, arguments: list[str]) -> tuple[dict[str, BaseDistrib
 
 def override(name: str, value: Any) -> str:
     """A parameter for the command line; text that Hydra might read as something else is quoted."""
-    if isinstance(value, str) and not re.fullmatch(r"[A-Za-z_][\w.-]*|[\[{].*", value):
+    if value is None:
+        return f"{name}=null"
+    if isinstance(value, str) and not re.fullmatch(r"[A-Za-z_][\w./-]*|[\[{].*", value):
         value = "'" + value.replace("'", "\\'") + "'"
     return f"{name}={value}"
+
+
+def difference(old: DictConfig, new: DictConfig) -> list[str]:
+    """Overrides that make one config of another; keys that are gone stay."""
+    before, after = settings(old), settings(new)
+    changed = {key: value for key, value in after.items() if key not in before or before[key] != value}
+    return [override(key if key in before else f"+{key}", value) for key, value in changed.items()]
+
+
+def settings(config: DictConfig) -> dict[str, Any]:
+    """{dotted key: value} of everything in a config, interpolations as they are written."""
+
+    def walk(node: Any, path: str) -> Iterator[tuple[str, Any]]:
+        for key, value in node.items():
+            if isinstance(value, dict):
+                yield from walk(value, f"{path}{key}.")
+            else:
+                yield f"{path}{key}", value
+
+    return dict(walk(OmegaConf.to_container(config), ""))
 
 
 def matches(line: str, patterns: list[str]) -> bool:

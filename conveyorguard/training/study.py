@@ -10,7 +10,6 @@ from __future__ import annotations
 import fcntl
 import os
 import signal
-import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -26,10 +25,8 @@ from optuna.distributions import BaseDistribution, check_distribution_compatibil
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
-from rich.console import Console
-from rich.table import Table
 
-from conveyorguard.training.processes import end_processes, is_alive, this_process
+from conveyorguard.training.processes import HOST, end_processes, is_alive, this_process
 from conveyorguard.training.trial import find_study, open_storage, read_result
 
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
@@ -97,13 +94,14 @@ class SharedStudy:
         with self.alone():
             for trial in self.trials():
                 if trial.state == TrialState.RUNNING and not is_alive(trial.user_attrs.get("owner")):
-                    end_processes(self.folder_of(trial))
+                    end_processes("SWEEP_TRIAL_DIR", str(self.folder_of(trial)))
                     self.settle(trial, None)
             before = self.trials()
             if self.is_taken(before):
                 return None
             template, token = self.retry(before) or self.propose(before), uuid.uuid4().hex
             template.user_attrs |= {"owner": self.owner, "folder": str(self.folder), "token": token}
+            template.user_attrs["slot"] = free_slot(before)
             self.study.add_trial(template)
             after = self.trials()
             mine = next(trial for trial in after if trial.user_attrs.get("token") == token)
@@ -127,12 +125,6 @@ class SharedStudy:
         hosts = ", ".join(f"{t.number} (on {t.user_attrs.get('owner', {}).get('host')})" for t in running)
         remedy = "If that host is gone, tell Optuna: study.tell(number, state=optuna.trial.TrialState.FAIL)"
         return f"waiting for another sweeper's trials: {hosts}. {remedy}" if running else ""
-
-    def best(self) -> FrozenTrial | None:
-        """The best complete trial."""
-        sign = 1 if self.study.direction == StudyDirection.MAXIMIZE else -1
-        complete = [trial for trial in self.trials() if trial.state == TrialState.COMPLETE]
-        return max(complete, key=lambda trial: sign * trial.values[0], default=None)
 
     def retry(self, trials: list[FrozenTrial]) -> FrozenTrial | None:
         """The first killed trial that nobody has tried again, as a new one."""
@@ -180,7 +172,7 @@ class SharedStudy:
             complete = result["state"] == "COMPLETE"
             state = TrialState.COMPLETE if complete else TrialState.PRUNED
             return self.tell(trial, state, result["value"] if complete else None, info=result.get("info"))
-        end_processes(folder)  # ranks and loaders that outlived it
+        end_processes("SWEEP_TRIAL_DIR", str(folder))  # ranks and loaders that outlived it
         if "ended" in known:  # not its fault
             return self.tell(trial, TrialState.FAIL, reason=f"ended: {known['ended']}", retry=attempt)
         if killed and not (folder / "trial.json").exists():
@@ -224,6 +216,13 @@ class SharedStudy:
     def folder_of(self, trial: FrozenTrial) -> Path:
         """The directory of a trial."""
         return Path(trial.user_attrs["folder"], str(trial.number))
+
+
+def free_slot(trials: Sequence[FrozenTrial]) -> int:
+    """The lowest number that no trial running on this host has, whichever sweeper started it: its share of the GPUs."""
+    running = [t.user_attrs for t in trials if t.state == TrialState.RUNNING]
+    taken = {attrs.get("slot") for attrs in running if attrs.get("owner", {}).get("host") == HOST}
+    return next(slot for slot in range(len(taken) + 1) if slot not in taken)
 
 
 def running_trial(source: FrozenTrial, **user_attrs: Any) -> FrozenTrial:
@@ -274,26 +273,19 @@ def count_finished(trials: Sequence[FrozenTrial]) -> int:
     return sum(trial.state in FINISHED for trial in trials)
 
 
+def ended(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """Those that have run and ended."""
+    return [t for t in trials if t.state in STATES and t.user_attrs.get("reason") != WITHDRAWN]
+
+
+def best_of(study: optuna.Study, trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
+    """The best complete one."""
+    sign = 1 if study.direction == StudyDirection.MAXIMIZE else -1
+    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+    return max(complete, key=lambda trial: sign * trial.values[0], default=None)
+
+
 def last_line(log: Path) -> str:
     """The last line of a text that is not empty: of a crash, the exception."""
     lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
     return lines[-1].strip() if lines else "it wrote nothing"
-
-
-def show_table(trials: Sequence[FrozenTrial]) -> None:
-    """Print the trials that have ended, with their parameters."""
-    shown = [t for t in trials if t.state in STATES and t.user_attrs.get("reason") != WITHDRAWN]
-    names = list(dict.fromkeys(name for trial in shown for name in trial.params))
-    counts = [f"{sum(trial.state == state for trial in shown)} {word}" for state, word in STATES.items()]
-    table = Table("trial", "state", "value", "s", *names, title=", ".join(counts), title_justify="left")
-    for trial in shown:
-        seconds = f"{trial.duration.total_seconds():.0f}" if trial.duration else ""
-        value = "" if trial.value is None else f"{trial.value:.5g}"
-        parameters = [number(trial.params.get(name, "")) for name in names]
-        table.add_row(str(trial.number), STATES[trial.state], value, seconds, *parameters)
-    Console(width=None if sys.stdout.isatty() else 160).print(table)
-
-
-def number(value: Any) -> str:
-    """A parameter's value in few digits."""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

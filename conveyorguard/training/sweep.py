@@ -13,27 +13,26 @@ import json
 import math
 import os
 import re
-import shlex
 import signal
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
 from subprocess import Popen
 from typing import Any
 
 import optuna
-from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, RunMode, TaskFunction
 from hydra.utils import instantiate
-from omegaconf import MISSING, SI, DictConfig, OmegaConf
-from optuna.trial import FrozenTrial, TrialState
+from omegaconf import DictConfig, OmegaConf
+from optuna.trial import FrozenTrial
 
-from conveyorguard.training.processes import find_gpus, own_command, start
-from conveyorguard.training.space import matches, override, read_space
-from conveyorguard.training.study import STATES, SharedStudy, check_study, count_finished, show_table
+from conveyorguard.training.processes import find_gpus, guarded, own_command, start
+from conveyorguard.training.space import difference, matches, override, read_space
+from conveyorguard.training.study import SharedStudy, check_study, count_finished
+from conveyorguard.training.summary import show_summary, trial_line
+from conveyorguard.training.sweep_conf import StudySweeperConf
 from conveyorguard.training.trial import build_pruner, storage_place
 
 STOPS = {
@@ -41,57 +40,6 @@ STOPS = {
     "interrupted": "interrupted",
     "failures": "too many trials failed one after the other, see their trial.log",
 }
-
-
-def of_app(name: str, default: Any) -> Any:
-    """The application's `sweep.<name>`, where its config has one."""
-    return SI(f"${{oc.select:sweep.{name},{default}}}")
-
-
-@dataclass
-class StudySweeperConf:
-    """Settings of `hydra/sweeper=study`.
-
-    sampler: `hydra/sweeper/sampler=tpe|random|gp|cmaes` of the Optuna plugin. For every trial it is seeded
-        with (its seed, number of trials in the storage), so that it does not repeat itself after a restart.
-    pruner: config of one of optuna.pruners, or null.
-    params: the search space, {key: "choice(1, 2)"}; the command line adds to it and replaces.
-    storage: a journal file, default <folder>/journal.log, or a database URL such as sqlite:///x.db.
-    n_trials: COMPLETE and PRUNED ones, of all sweepers on this storage together.
-    timeout: s that one call may take, or null.
-    workers: trials at a time.
-    max_failures: how often parameters are tried again whose trial was killed; and how many trials may fail
-        one after the other before the sweeper gives up.
-    grace: s between asking a trial to end (SIGTERM) and killing it.
-    fixed: keys (or patterns, `split.*`) that one study must not vary.
-    own: keys of the sweep, left out of the command that retrains.
-    validate: a function (space, overrides, config of a trial) -> list of errors.
-    on_end: a function (study, folder), called after the table.
-    command: what starts the application, default: as this process was started.
-    """
-
-    _target_: str = "conveyorguard.training.sweep.StudySweeper"
-    defaults: list[Any] = field(default_factory=lambda: [{"sampler": "tpe"}])
-    sampler: Any = MISSING
-    pruner: Any = "${oc.select:sweep.pruner,null}"
-    params: Any = "${oc.select:sweep.params,null}"
-    study: str = of_app("study", "study")
-    folder: str = of_app("folder", "studies/${hydra.sweeper.study}")
-    storage: str | None = of_app("storage", "null")
-    direction: str = of_app("direction", "minimize")
-    n_trials: int = of_app("n_trials", 15)
-    timeout: float | None = of_app("timeout", "null")
-    workers: int = of_app("workers", 1)
-    max_failures: int = of_app("max_failures", 3)
-    grace: float = of_app("grace", 15)
-    fixed: Any = "${oc.select:sweep.fixed,[]}"
-    own: Any = "${oc.select:sweep.own,[sweep,'sweep.*']}"
-    validate: str | None = of_app("validate", "null")
-    on_end: str | None = of_app("on_end", "null")
-    command: Any = "${oc.select:sweep.command,null}"
-
-
-ConfigStore.instance().store(group="hydra/sweeper", name="study", node=StudySweeperConf, provider="conveyorguard")
 
 
 def register() -> None:
@@ -106,7 +54,7 @@ class StudySweeper(Sweeper):
         self.options = StudySweeperConf(**settings)
         self.folder = Path(self.options.folder).absolute()
         self.place = storage_place(self.options.storage or str(self.folder / "journal.log"))
-        self.running: dict[int, tuple[Popen[bytes], FrozenTrial]] = {}  # by slot
+        self.running: list[tuple[Popen[bytes], FrozenTrial]] = []
         self.stop = ""  # why no trial is started any more: a key of STOPS
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
@@ -125,9 +73,11 @@ class StudySweeper(Sweeper):
             self.space, options.sampler, self.print_trial,
         )  # fmt: skip
         self.shared.study.set_user_attr("fixed", self.fixed)
+        self.shared.study.set_user_attr("retrain", self.retrain)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self.on_signal)
-        self.run()
+        with guarded() as self.guard:
+            self.run()
         self.report()
         return self.shared.study
 
@@ -157,9 +107,10 @@ class StudySweeper(Sweeper):
         overrides = [*self.task, *(override(name, value) for name, value in some.items())]
         try:
             config = self.loader.load_sweep_config(self.app, overrides)
+            self.choices = config.hydra.runtime.choices
+            self.retrain = ["python", *self.program()[1:], *self.retraining(config)]
         except HydraException as error:
             return [*errors, f"a trial cannot be started like this: {error}"]
-        self.choices = config.hydra.runtime.choices
         for key in options.fixed:
             value = self.choices.get(key) or OmegaConf.select(config, key)
             if not OmegaConf.is_config(value):
@@ -175,32 +126,29 @@ class StudySweeper(Sweeper):
         options, waiting = self.options, False
         self.end = math.inf if options.timeout is None else time.monotonic() + options.timeout
         while not self.stop:
-            for slot, (process, trial) in list(self.running.items()):
-                if process.poll() is not None:
-                    del self.running[slot]
-                    self.shared.settle(trial, process.returncode)
+            for process, trial in [pair for pair in self.running if pair[0].poll() is not None]:
+                self.running.remove((process, trial))
+                self.shared.settle(trial, process.returncode)
             if self.shared.is_done() and not self.running:
                 break
             if self.shared.failures > options.max_failures:
                 self.stop = "failures"
             elif time.monotonic() > self.end:
                 self.stop = "timeout"
-            for slot in sorted(set(range(options.workers)) - set(self.running)):
-                if self.stop or not (claimed := self.shared.claim()):
-                    break
-                self.launch(claimed, slot)
+            while not self.stop and len(self.running) < options.workers and (claimed := self.shared.claim()):
+                self.launch(claimed)
             if not self.running and not waiting and (others := self.shared.describe_running()):
                 waiting = True
                 print(others, flush=True)
             time.sleep(0.2)
-        self.shared.end(list(self.running.values()), self.stop, lambda: options.grace)
+        self.shared.end(self.running, self.stop, lambda: options.grace)
 
     def on_signal(self, number: int, frame: Any) -> None:
         """Ctrl-C or SIGTERM: end in order; at the second one without waiting for the trials."""
         self.options.grace = 0 if self.stop else self.options.grace
         self.stop = self.stop or "interrupted"
 
-    def launch(self, trial: FrozenTrial, slot: int) -> None:
+    def launch(self, trial: FrozenTrial) -> None:
         """Start a trial: this application in RUN mode, in a folder of its own, with its share of the GPUs."""
         folder = self.shared.folder_of(trial)
         folder.mkdir()  # an error where it exists: nothing is ever overwritten
@@ -221,54 +169,43 @@ class StudySweeper(Sweeper):
             "SWEEP_TRIAL_ID": str(trial._trial_id),
             "SWEEP_TRIAL_NUMBER": str(trial.number),
             "SWEEP_TRIAL_DIR": str(folder),
+            "SWEEP_GUARD": self.guard,
             "HYDRA_FULL_ERROR": "1",
         }
-        workers = self.options.workers
-        if workers > 1 and (gpus := find_gpus()):
+        workers, slot = self.options.workers, trial.user_attrs["slot"]
+        if (workers > 1 or slot > 0) and (gpus := find_gpus()):
             env["CUDA_VISIBLE_DEVICES"] = ",".join(gpus[slot::workers] or [gpus[slot % len(gpus)]])
-        self.running[slot] = (start(command, env, folder / "trial.log"), trial)
+        self.running.append((start(command, env, folder / "trial.log"), trial))
 
     def program(self) -> list[str]:
         """What starts the application, without overrides."""
         given = self.app.hydra.overrides
         return list(self.options.command or own_command([*given.task, *given.hydra]))
 
-    def retraining(self) -> list[str]:
-        """What the best parameters need beside them: the overrides without the sweep's own, and the groups (a
-        model, a loss) that the sweep's config has chosen.
-        """
-        task = [line for line in self.task if not matches(line, self.options.own)]
-        name = self.app.hydra.job.config_name
-        plain = self.loader.load_configuration(name, task, RunMode.RUN).hydra.runtime.choices
-        chosen = {group: choice for group, choice in self.choices.items() if plain.get(group) != choice}
-        own = ["hydra/*", *self.options.own]
-        return [f"{group}={choice}" for group, choice in chosen.items() if not matches(group, own)] + task
+    def retraining(self, trial: DictConfig) -> list[str]:
+        """Overrides that compose, without the sweep, the config of a trial but for its parameters and the sweep's own keys."""
+        own, name = self.options.own, self.app.hydra.job.config_name
+        task = [line for line in self.task if not matches(line, own)]
+        chosen = [line for line in task if matches(line, self.choices)]
+        plain = self.loader.load_configuration(name, chosen, RunMode.RUN).hydra.runtime.choices
+        groups = [f"{group}={choice}" for group, choice in self.choices.items() if plain.get(group) != choice]
+        task = [line for line in groups if not matches(line, ["hydra/*", *own])] + task
+        skipped = ["hydra", "hydra.*", *own, *(key.lstrip("+") for key in self.space)]
+        rest = difference(self.loader.load_configuration(name, task, RunMode.RUN), trial)
+        return task + [line for line in rest if not matches(line, skipped)]
 
     def print_trial(self, trial: FrozenTrial) -> None:
-        """One line on a trial that has ended."""
-        best = self.shared.best()
-        words = [f"trial {trial.number:3d}", f"{STATES[trial.state]:8}"]
-        words += [f"{trial.value:.5g}"] if trial.value is not None else []
-        words += [f"best {best.value:.5g} (trial {best.number})"] if best else []
-        words += [f"{count_finished(self.shared.trials())} of {self.options.n_trials}"]
-        words += [f"{max(0, self.end - time.monotonic()):.0f} s left"] if self.end < math.inf else []
-        if trial.state == TrialState.FAIL:
-            words += [trial.user_attrs["reason"], f"see {trial.user_attrs['dir']}"]
-        print("  ".join(words), flush=True)
+        """A line on a trial that has ended."""
+        left = None if self.end == math.inf else self.end - time.monotonic()
+        print(trial_line(self.shared.study, trial, self.options.n_trials, left), flush=True)
 
     def report(self) -> None:
-        """The table, the best parameters, how to retrain them, and how to go on where there is more to do."""
-        options, best, trials = self.options, self.shared.best(), self.shared.trials()
-        show_table(trials)
-        if best:
-            parameters = [override(name, value) for name, value in best.params.items()]
-            print(f"best: trial {best.number}, {best.value:.6g}: {', '.join(parameters)}")
-            print("retrain it: " + shlex.join(["python", *self.program()[1:], *self.retraining(), *parameters]))
-        print(f"study {options.study!r} in {self.folder}", flush=True)
-        if options.on_end and self.stop != "interrupted":
-            instantiate({"_target_": options.on_end, "_partial_": True})(self.shared.study, self.folder)
+        """The summary, and how to go on where there is more to do."""
+        show_summary(self.shared.study, self.folder)
+        if self.options.on_end and self.stop != "interrupted":
+            instantiate({"_target_": self.options.on_end, "_partial_": True})(self.shared.study, self.folder)
         if self.stop:
-            done = f"{count_finished(trials)} of {options.n_trials} trials are done"
+            done = f"{count_finished(self.shared.trials())} of {self.options.n_trials} trials are done"
             print(f"{STOPS[self.stop]}; {done}, the same command goes on from here", flush=True)
             if self.stop != "timeout":
                 raise SystemExit(130 if self.stop == "interrupted" else 1)

@@ -2,10 +2,13 @@
 
 import numpy as np
 import pytest
+import sklearn.metrics as sk
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torchmetrics.functional.classification import multiclass_calibration_error
 
-from conveyorguard.evaluation.metrics import METRICS, OBJECTIVES, Predictions, evaluate
+from conveyorguard.evaluation.metrics import METRICS, OBJECTIVES, Predictions, Totals, evaluate, metric_values
 
 STATES = ["a", "b", "c", "d"]
 
@@ -39,7 +42,7 @@ def test_by_hand():
 
 def test_a_severe_session_is_missed_when_none_of_its_severe_windows_is_called_so():
     missed = certain([3, 3, 3, 3], [2, 1, 3, 2], ["a", "a", "b", "b"])
-    assert METRICS["severe_sessions_missed"].function(missed) == 1
+    assert metric_values(missed)["severe_sessions_missed"] == 1
 
 
 def test_metrics_without_a_value_are_none_not_nan():
@@ -62,3 +65,41 @@ def test_every_metric_is_an_objective_with_its_direction():
     windows = {f"val/{name}": m.higher_is_better for name, m in METRICS.items() if m.level == "window"}
     assert windows.items() <= OBJECTIVES.items()
     assert OBJECTIVES["val/loss"] is False
+
+
+@st.composite
+def any_predictions(draw):
+    n, states = draw(st.integers(1, 60)), draw(st.integers(2, 6))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    p = rng.dirichlet(np.full(states, draw(st.sampled_from([0.1, 1.0, 10.0]))), n)
+    return Predictions(rng.integers(states, size=n), p, rng.choice(list("abcde"), n))
+
+
+@given(any_predictions())
+def test_metrics_are_those_of_scikit_learn_and_torchmetrics(predictions):
+    y, guess, states = predictions.y_true, predictions.y_pred, predictions.p.shape[1]
+    labels = np.arange(states)
+    m = metric_values(predictions)
+    assert m["accuracy"] == pytest.approx(sk.accuracy_score(y, guess))
+    assert m["macro_f1"] == pytest.approx(sk.f1_score(y, guess, average="macro"))
+    if (y == states - 1).any():
+        assert m["severe_recall"] == pytest.approx(sk.recall_score(y == states - 1, guess == states - 1))
+    if len(set(y) | set(guess)) > 1:
+        assert m["qwk"] == pytest.approx(sk.cohen_kappa_score(y, guess, weights="quadratic", labels=labels))
+    assert m["nll"] == pytest.approx(sk.log_loss(y, predictions.p.clip(1e-12, 1), labels=labels), rel=1e-4, abs=1e-6)
+    ece = multiclass_calibration_error(torch.tensor(predictions.p), torch.tensor(y), num_classes=states, n_bins=15)
+    assert m["ece"] == pytest.approx(float(ece), abs=1e-5)
+
+
+@given(any_predictions(), st.integers(0, 2**32 - 1))
+def test_weighted_totals_are_those_of_repeated_sessions(predictions, seed):
+    names, index = np.unique(predictions.session, return_inverse=True)
+    weights = np.random.default_rng(seed).integers(0, 4, len(names))
+    rows = np.concatenate([np.tile(np.flatnonzero(index == i), w) for i, w in enumerate(weights)]).astype(int)
+    copies = np.concatenate([np.repeat([f"{n}{k}" for k in range(w)], (index == i).sum())
+                             for i, (n, w) in enumerate(zip(names, weights, strict=True))])  # fmt: skip
+    if len(rows):
+        repeated = metric_values(Predictions(predictions.y_true[rows], predictions.p[rows], copies))
+        totals = Totals.of(predictions, index, len(names)).weighted(weights)
+        for name, metric in METRICS.items():
+            assert float(metric.function(totals)) == pytest.approx(repeated[name], nan_ok=True), name

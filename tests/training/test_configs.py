@@ -5,15 +5,19 @@ from pathlib import Path
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 
 from conveyorguard.cli import _compose
-from conveyorguard.config import build, config_dir
+from conveyorguard.config import build, config_dir, model_class
 from conveyorguard.data.datamodule import WindowDataset
+from conveyorguard.evaluation.predict import predict
 from conveyorguard.training.fit import build_module
+from conveyorguard.training.fit_tabular import fit_tabular
 from conveyorguard.training.job import load_windows, used_inputs
 
 NAMES = {group.name: sorted(p.stem for p in group.glob("*.yaml")) for group in config_dir().iterdir() if group.is_dir()}
 NETWORKS = ["fusion", "cnn_transformer"]
+TABULAR = ["catboost", "extra_trees", "lightgbm", "logistic_regression", "random_forest", "xgboost"]
 
 
 def one_step(cfg):
@@ -27,7 +31,29 @@ def one_step(cfg):
 
 
 def test_every_model_is_tested():
-    assert set(NAMES["model"]) == set(NETWORKS)
+    assert set(NAMES["model"]) == {*NETWORKS, *TABULAR}
+
+
+@pytest.mark.parametrize("features", NAMES["features"])
+@pytest.mark.parametrize("model", TABULAR)
+def test_every_tabular_model_fits_every_choice_of_features(model, features, compose, tmp_path):
+    cfg = compose(f"model={model}", f"features={features}", "film=false")
+    if model != "logistic_regression":
+        cfg.model.n_estimators = 5
+    if package := model_class(cfg).PACKAGE:
+        pytest.importorskip(package)
+    data = load_windows(cfg)
+    inputs, _ = used_inputs(cfg, data.store.schema)
+    classifier = fit_tabular(cfg, data, inputs, tmp_path, threads=1)
+    found = predict(classifier, WindowDataset(data.store, data.part("val"), data.settings, inputs))
+    assert (found.argmax(axis=1) == data.part("val")["label"]).mean() > 0.7
+
+
+def test_every_model_has_a_search_space():
+    spaces = OmegaConf.load(config_dir() / "sweep" / "optuna.yaml").sweep.spaces
+    assert set(spaces) == {*NETWORKS, *TABULAR}
+    for model in TABULAR:
+        assert {key.removeprefix("model.") for key in spaces[model]} <= set(_compose([f"model={model}"]).model)
 
 
 @pytest.mark.parametrize("model, modality, film", itertools.product(NETWORKS, NAMES["modality"], ["true", "false"]))

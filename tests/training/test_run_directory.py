@@ -131,4 +131,8 @@ def test_windows_are_the_same_for_every_modality_and_unused_settings_are_listed(
     tables = {arm: pd.read_parquet(run / "predictions.parquet")[COLUMNS[:9]] for arm, run in runs.items()}
     assert tables["sensor"].equals(tables["image"]) and tables["sensor"].equals(tables["both"])
     unused = {arm: json.loads((run / "provenance.json").read_text())["unused"] for arm, run in runs.items()}
-    assert unused == {"sensor": ["scaling.thermal", "window.thermal_frames"], "image": [], "both": []}
+    assert unused == {
+        "sensor": ["features", "scaling.thermal", "window.thermal_frames"],
+        "image": ["features"],
+        "both": ["features"],
+    }

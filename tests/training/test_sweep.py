@@ -26,7 +26,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 import conveyorguard
 from conveyorguard.training import processes, study
-from conveyorguard.training.space import matches, override, read_space
+from conveyorguard.training.space import difference, matches, override, read_space
 from conveyorguard.training.study import SharedStudy
 from conveyorguard.training.trial import Journal, open_storage, read_result, storage_place
 
@@ -83,18 +83,19 @@ CONFIG = {
         x: 0.0
         layers: 1
         word: plain
-        steps: 4
+        steps: 3
         seconds: 0.1
         seed: 0
         fault: null
         """,
     "group/a.yaml": "one: 1",
-    "group/b.yaml": "one: 2",
+    "group/b.yaml": "{one: 2, two: 0}",
     "sweep/optuna.yaml": """
         # @package _global_
         defaults:
           - override /group: b
           - override /hydra/sweeper: study
+        steps: 4
         sweep:
           study: toy
           folder: studies/${sweep.study}
@@ -186,7 +187,7 @@ def wait_for(condition, seconds: float = 60):
 
 
 def test_a_study_prunes_reports_and_goes_on(toy: Path) -> None:
-    output = sweep(toy, "sweep.on_end=__main__.page", "word='two words'")
+    output = sweep(toy, "sweep.on_end=__main__.page", "word='two words'", "group.two=3")
     found = trials(toy)
     states = [trial.state for trial in found]
     assert len(found) == 6 and set(states) == set(FINISHED)
@@ -207,13 +208,14 @@ def test_a_study_prunes_reports_and_goes_on(toy: Path) -> None:
 
     retrain = next(line for line in output.splitlines() if line.startswith("retrain it: "))
     command = shlex.split(retrain.removeprefix("retrain it: "))
-    assert not any(word.startswith("sweep") for word in command) and "word='two words'" in command
+    assert not any(word.startswith("sweep") for word in command)
+    assert {"word='two words'", "group=b", "group.two=3", "steps=4"} <= set(command)
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     again = subprocess.run([sys.executable, *command[1:]], cwd=toy, env=environment, text=True, capture_output=True)
     assert float(again.stdout.split("value ")[1]) == best
 
     written = {path: path.stat().st_mtime_ns for path in (toy / "studies/toy").glob("[0-9]*/**/*")}
-    sweep(toy, "sweep.n_trials=8", "word='two words'")
+    sweep(toy, "sweep.n_trials=8", "word='two words'", "group.two=3")
     assert len(trials(toy)) == 8 and distinct(trials(toy)) == 8
     assert {path: path.stat().st_mtime_ns for path in written} == written
 
@@ -504,6 +506,18 @@ def test_of_two_claims_in_one_moment_the_later_withdraws(tmp_path: Path, same: b
     assert claimed.number == rivals[0].number and claimed.state == TrialState.RUNNING
 
 
+def test_trials_of_all_sweepers_on_a_host_have_slots_of_their_own(tmp_path: Path) -> None:
+    first, second = shared(tmp_path / "j", tmp_path, 5), shared(tmp_path / "j", tmp_path, 5)
+    elsewhere = shared(tmp_path / "j", tmp_path, 5)
+    elsewhere.owner = {"host": "elsewhere", "pid": 1, "start": 0.0}
+    elsewhere.claim()
+    claimed = [first.claim(), second.claim()]
+    assert [trial.user_attrs["slot"] for trial in claimed] == [0, 1]
+    write_result(first, claimed[0])
+    first.settle(claimed[0], 0)
+    assert second.claim().user_attrs["slot"] == 0
+
+
 def test_the_sampler_does_not_repeat_itself_and_restarts_change_nothing(tmp_path: Path) -> None:
     def run(folder: Path, restart: bool) -> list[dict]:
         study = shared(folder / "j", folder, 8)
@@ -563,6 +577,12 @@ def test_later_lines_replace_earlier_ones() -> None:
     assert list(space) == ["b"] and space["b"].choices == (7, 8)
     assert task == ["c=5", "a=3", "~d"]
     assert len(errors) == 1 and errors[0].startswith("e=glob(*): ")
+
+
+def test_the_difference_of_configs_as_overrides() -> None:
+    old = OmegaConf.create({"a": 1, "b": {"c": "${a}", "d": [1], "e": 2}, "gone": 1})
+    new = OmegaConf.create({"a": 2, "b": {"c": "${a}", "d": [1, 2], "e": None, "f": "x/y"}})
+    assert difference(old, new) == ["a=2", "b.d=[1, 2]", "b.e=null", "+b.f=x/y"]
 
 
 @pytest.mark.parametrize(

@@ -133,10 +133,10 @@ def test_the_environment_admits_another_package(compose, monkeypatch):
 
 def test_a_saved_config_takes_values_and_refuses_groups(compose):
     saved = compose()
-    assert merge_saved(saved, ["seed=5", "model.width=32"]).model.width == 32
+    assert merge_saved(saved, ["seed=5", "model.width=32"], {}).model.width == 32
     for wrong in ("model=cnn_transformer", "no.such=1"):
         with pytest.raises(ConfigError):
-            merge_saved(saved, [wrong])
+            merge_saved(saved, [wrong], {})
 
 
 def test_class_weights_are_the_seed_studys():

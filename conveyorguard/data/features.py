@@ -1,0 +1,203 @@
+"""Statistics of windows by name, for models that are no networks. Generated from the schema, all windows at once."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+
+from conveyorguard.data.scaling import SMALLEST
+from conveyorguard.data.schema import THERMAL_STATISTICS, Schema
+from conveyorguard.data.store import SENSORS_REPAIRED, THERMAL_REPAIRED, Store
+from conveyorguard.errors import ConfigError
+
+Column = tuple[str, np.ndarray]
+CAMERA = "thermal"  # what the camera's features are named and grouped by, as a channel's are by the channel
+START = 30  # valid seconds at the beginning of a recording that `from_start` compares with
+HOT = 10.0  # K above the frame's mean: a board without a fault has only single pixels there
+
+
+@dataclass(frozen=True)
+class FeatureSettings:
+    """Which statistics beside the plain ones a model is given.
+
+    log: those of the logarithm too, for channels whose schema says so. It is not clipped above.
+    lags: s; the last value less the value so long before it, of every series.
+    slopes: of a straight line through the window, per second, of every series.
+    hot_spot: size and place of the hottest part of the frame, and the 99th percentile of its pixels.
+    from_start: mean and last value less the mean of the recording's first 30 valid seconds, as far as they had passed
+        when the window ended.
+    """
+
+    name: str = "window"
+    log: bool = False
+    lags: list[int] = field(default_factory=list)
+    slopes: bool = False
+    hot_spot: bool = False
+    from_start: bool = False
+
+    def problems(self, size: int) -> list[str]:
+        """What is wrong with the settings for windows of `size` seconds, as sentences."""
+        switches = {name: getattr(self, name) for name in ("log", "slopes", "hot_spot", "from_start")}
+        found = [
+            f"features.{name}={value}: true or false" for name, value in switches.items() if not isinstance(value, bool)
+        ]
+        if not all(isinstance(lag, int) and 1 <= lag < size for lag in self.lags):
+            found.append(f"features.lags={list(self.lags)}: whole seconds from 1 to {size - 1} (window.size less one)")
+        return found
+
+
+def window_features(
+    store: Store, rows: pd.Series, size: int, settings: FeatureSettings, inputs: list[str]
+) -> pd.DataFrame:
+    """Features of windows, computed from the seconds of each window and, with `from_start`, from seconds before it.
+
+    Values are in the units of the schema and degC, as the store holds them: repaired where they were not measured, NaN
+    where there was nothing to repair them from. NaN seconds are left out; without any other second a feature is NaN.
+
+    Args:
+        rows: (n,) the store's row of each window's first second: `windows["row"]`.
+        size: of a window, s.
+        inputs: which of sensors, thermal and environment to take features of.
+
+    Returns:
+        (n, F) float32 with the index of `rows`: `<channel>_<statistic>` for channels and environment,
+        `thermal_<statistic>` for the camera.
+
+    Raises:
+        ConfigError: two features would have one name.
+    """
+    makers = {"sensors": _sensors, "thermal": _thermal, "environment": _environment}
+    seconds = rows.to_numpy()[:, None] + np.arange(size)
+    with warnings.catch_warnings(), np.errstate(invalid="ignore", divide="ignore"):
+        warnings.filterwarnings("ignore", category=RuntimeWarning)  # numpy's, of windows where all is NaN
+        columns = [made for name, make in makers.items() if name in inputs for made in make(store, seconds, settings)]
+    names = [name for name, _ in columns]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ConfigError(f"two features are called {', '.join(twice)}: rename the channel in data.schema")
+    values = np.stack([column for _, column in columns], axis=1).astype(np.float32)
+    return pd.DataFrame(values, index=rows.index, columns=names)
+
+
+def feature_sources(names: list[str], schema: Schema) -> pd.DataFrame:
+    """Where features come from: feature, source (a channel, or 'thermal') and modality, one of `schema.inputs`."""
+    sources = {CAMERA: "thermal"}
+    sources |= dict.fromkeys(schema.channels, "sensors") | dict.fromkeys(schema.environment, "environment")
+    found = [max((s for s in sources if name.startswith(f"{s}_")), key=len) for name in names]
+    return pd.DataFrame({"feature": names, "source": found, "modality": [sources[source] for source in found]})
+
+
+def _sensors(store: Store, seconds: np.ndarray, settings: FeatureSettings) -> Iterator[Column]:
+    channels = list(zip(store.schema.channels.items(), store.sensors.T, strict=True))
+    series = [(name, values) for (name, _), values in channels]
+    if settings.log:
+        logs = [(name, values) for (name, channel), values in channels if channel.scaling == "log"]
+        series += [(f"{name}_log", np.log(np.maximum(values, SMALLEST))) for name, values in logs]
+    first = _first_seconds(store, seconds, SENSORS_REPAIRED) if settings.from_start else None
+    for name, values in series:
+        window = values[seconds].astype(np.float64)
+        yield f"{name}_mean", np.nanmean(window, axis=1)
+        yield f"{name}_sd", np.nanstd(window, axis=1)
+        yield f"{name}_max", np.nanmax(window, axis=1)
+        yield f"{name}_min", np.nanmin(window, axis=1)
+        yield f"{name}_last", _last(window)
+        yield f"{name}_change", _last(window) - _last(window[:, ::-1])
+        yield from _movement(name, window, settings)
+        if first:
+            yield from _from_start(name, window, values, first)
+
+
+def _thermal(store: Store, seconds: np.ndarray, settings: FeatureSettings) -> Iterator[Column]:
+    """Of the frames' own full-resolution statistics; only the size of the hot spot is of the stored frames."""
+    series = dict(zip(THERMAL_STATISTICS, store.thermal_statistics.T, strict=True))
+    window = {name: values[seconds].astype(np.float64) for name, values in series.items()}
+    mean, top = window["mean"], window["max"]
+    yield f"{CAMERA}_mean", np.nanmean(mean, axis=1)
+    # of all pixels of all frames: within the frames, and between them
+    yield f"{CAMERA}_sd", np.sqrt(np.nanmean(window["sd"] ** 2, axis=1) + np.nanvar(mean, axis=1))
+    yield f"{CAMERA}_max", np.nanmax(top, axis=1)
+    yield f"{CAMERA}_mean_of_max", np.nanmean(top, axis=1)
+    yield f"{CAMERA}_last_mean", _last(mean)
+    yield f"{CAMERA}_last_max", _last(top)
+    yield f"{CAMERA}_trend", _slope(mean)
+    for name in ("max", "p99", "sd"):
+        yield from _movement(f"{CAMERA}_{name}", window[name], settings)
+    if settings.from_start:
+        first = _first_seconds(store, seconds, THERMAL_REPAIRED)
+        for name in ("max", "p99", "mean", "sd"):
+            yield from _from_start(f"{CAMERA}_{name}", window[name], series[name], first)
+    if settings.hot_spot:
+        yield f"{CAMERA}_p99_mean", np.nanmean(window["p99"], axis=1)
+        yield f"{CAMERA}_p99_last", _last(window["p99"])
+        for axis in ("x_max", "y_max"):  # of a fault it stays; without one it wanders between components
+            yield f"{CAMERA}_{axis}_last", _last(window[axis])
+            yield f"{CAMERA}_{axis}_sd", np.nanstd(window[axis], axis=1)
+        share = _hot_share(store, seconds[:, -1])
+        yield f"{CAMERA}_hot_share_last", share
+        yield f"{CAMERA}_hot_share_change", share - _hot_share(store, seconds[:, 0])
+
+
+def _environment(store: Store, seconds: np.ndarray, settings: FeatureSettings) -> Iterator[Column]:
+    for i, name in enumerate(store.schema.environment):
+        window = store.environment[:, i][seconds].astype(np.float64)
+        yield f"{name}_mean", np.nanmean(window, axis=1)
+        yield f"{name}_sd", np.nanstd(window, axis=1)
+        yield f"{name}_last", _last(window)
+
+
+def _movement(name: str, window: np.ndarray, settings: FeatureSettings) -> Iterator[Column]:
+    if settings.slopes:
+        yield f"{name}_slope", _slope(window)
+    for lag in settings.lags:
+        yield f"{name}_lag{lag}", _last(window) - _last(window[:, :-lag])
+
+
+def _from_start(
+    name: str, window: np.ndarray, values: np.ndarray, first: tuple[np.ndarray, np.ndarray]
+) -> Iterator[Column]:
+    rows, valid = first
+    start = np.nanmean(np.where(valid, values[rows].astype(np.float64), np.nan), axis=1)
+    yield f"{name}_from_start", np.nanmean(window, axis=1) - start
+    yield f"{name}_last_from_start", _last(window) - start
+
+
+def _first_seconds(store: Store, seconds: np.ndarray, flag: int) -> tuple[np.ndarray, np.ndarray]:
+    """The first START valid seconds of each window's recording.
+
+    Returns:
+        Their rows (n, START), and (n, START) True where there is such a second and it is not after the window's end.
+    """
+    codes = store.frames["session"].cat.codes.to_numpy()
+    session = np.cumsum(np.diff(codes, prepend=codes[:1]) != 0)  # sessions of a store follow one another
+    good = np.flatnonzero(store.frames["quality"].to_numpy() & flag == 0)
+    begins = np.searchsorted(session[good], np.arange(session[-1] + 2))
+    own = session[seconds[:, 0]]
+    place = begins[own][:, None] + np.arange(START)
+    rows = np.append(good, len(session))[np.minimum(place, len(good))]  # past the store's end: after any window
+    there = (place < begins[own + 1][:, None]) & (rows <= seconds[:, -1:])
+    return np.where(there, rows, seconds[:, -1:]), there
+
+
+def _last(window: np.ndarray) -> np.ndarray:
+    """The last value of each row that is not NaN; (n, T) to (n,)."""
+    place = window.shape[1] - 1 - np.isfinite(window[:, ::-1]).argmax(axis=1)
+    return window[np.arange(len(window)), place]
+
+
+def _slope(window: np.ndarray) -> np.ndarray:
+    """Least squares, per second, of the values that are not NaN; (n, T) to (n,), NaN where there are fewer than two."""
+    known = np.isfinite(window)
+    time = np.where(known, np.arange(window.shape[1]), np.nan)
+    time -= np.nanmean(time, axis=1, keepdims=True)
+    return np.nansum(time * window, axis=1) / np.nansum(time**2, axis=1)
+
+
+def _hot_share(store: Store, rows: np.ndarray) -> np.ndarray:
+    """Share of a frame's stored pixels (block maxima where they are stored) that are HOT above the frame's mean; (n,)."""
+    assert store.thermal is not None
+    mean = store.thermal_statistics[rows, THERMAL_STATISTICS.index("mean")]
+    return (store.thermal[rows, -1] > (mean + HOT).astype(np.float16)[:, None, None]).mean(axis=(1, 2))

@@ -1,0 +1,130 @@
+"""Intervals of metrics by resampling whole recordings: windows of one session, and sessions of one device, are not independent.
+
+A replicate draws devices with replacement, then within each drawn device its sessions with replacement (two-stage cluster
+bootstrap: Davison and Hinkley, 1997, section 3.8). All models of a table are resampled alike, so differences are paired;
+seeds of one model are averaged inside each replicate.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import binomtest
+
+from conveyorguard.evaluation.metrics import METRICS, Predictions, Totals
+
+REPLICATES = 2000
+LEVEL = 0.95
+FEWEST_DEVICES = 10  # with fewer, resampling devices says little
+FEWEST_SESSIONS = 5  # with fewer, resampling sessions says nothing
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate with its interval; NaN where there is none."""
+
+    value: float
+    low: float
+    high: float
+
+    @property
+    def excludes_zero(self) -> bool:
+        return self.low > 0 or self.high < 0
+
+    @property
+    def verdict(self) -> str:
+        """The fixed rule on a difference in which more is better."""
+        return "helps" if self.low > 0 else "hurts" if self.high < 0 else "not shown"
+
+
+@dataclass(frozen=True)
+class Resampling:
+    """How often each session counts in each replicate.
+
+    weights: (replicates, sessions). sessions: their names, sorted. devices: how many. by_device: whether devices were
+    resampled, or, where they are too few, sessions alone.
+    """
+
+    weights: np.ndarray
+    sessions: np.ndarray
+    devices: int
+    by_device: bool
+
+    @property
+    def note(self) -> str:
+        """What the intervals mean, in a sentence."""
+        count = f"{len(self.sessions)} sessions of {self.devices} devices"
+        if len(self.sessions) < FEWEST_SESSIONS:
+            return f"No intervals: {count} are too few to resample."
+        if self.by_device:
+            return f"Intervals are {LEVEL:.0%}: devices, then their sessions, resampled {len(self.weights):,} times ({count})."
+        return (f"Intervals are {LEVEL:.0%}, sessions resampled {len(self.weights):,} times ({count}): fewer than "
+                f"{FEWEST_DEVICES} devices cannot say how much devices differ, so they hold for these devices only.")  # fmt: skip
+
+
+def resample(session: np.ndarray, device: np.ndarray, seed: int = 0, replicates: int = REPLICATES) -> Resampling:
+    """Draw the replicates of a set of windows, given the session and the device of each (n,)."""
+    names, first = np.unique(session, return_index=True)
+    devices, owner = np.unique(device[first], return_inverse=True)
+    rng = np.random.default_rng(seed)
+    by_device = len(devices) >= FEWEST_DEVICES
+    members = [np.flatnonzero(owner == d) for d in range(len(devices))] if by_device else [np.arange(len(names))]
+    times = (rng.multinomial(len(devices), np.full(len(devices), 1 / len(devices)), replicates) if by_device
+             else np.ones((replicates, 1), int))  # fmt: skip
+    weights = np.zeros((replicates, len(names)))
+    for own, drawn in zip(members, times.T, strict=True):
+        # a device drawn m times brings m independent draws of its sessions
+        weights[:, own] = rng.multinomial(drawn * len(own), np.full(len(own), 1 / len(own)))
+    return Resampling(weights, names, len(devices), by_device)
+
+
+class Arm:
+    """A model's predictions by one or more seeds, over the same windows, ready to be resampled."""
+
+    def __init__(self, seeds: list[Predictions], resampling: Resampling):
+        self.totals = []
+        for predictions in seeds:
+            assert predictions.session is not None
+            index = np.searchsorted(resampling.sessions, predictions.session)
+            self.totals.append(Totals.of(predictions, index, len(resampling.sessions)))
+        self.resampling = resampling
+
+    def by_seed(self, metric: str) -> np.ndarray:
+        """The metric of each seed, (seeds,)."""
+        one = np.ones(len(self.resampling.sessions))
+        return np.array([METRICS[metric].function(totals.weighted(one)) for totals in self.totals])
+
+    def replicates(self, metric: str) -> np.ndarray:
+        """The metric of each replicate, (replicates,), seeds averaged."""
+        values = [METRICS[metric].function(totals.weighted(self.resampling.weights)) for totals in self.totals]
+        return np.mean(values, axis=0)
+
+    def interval(self, metric: str) -> Interval:
+        """The metric, seeds averaged, with its interval."""
+        value, replicates = float(self.by_seed(metric).mean()), self.replicates(metric)
+        if METRICS[metric].percent and value in (0.0, 1.0):
+            return self._at_the_edge(metric, value)
+        return Interval(value, *self._bounds(replicates))
+
+    def _at_the_edge(self, metric: str, value: float) -> Interval:
+        """All or none: resampling can only repeat that. The exact binomial bound, a session counting once (Clopper-Pearson)."""
+        confusion = self.totals[0].confusion
+        concerned = {"severe_recall": confusion[:, -1].sum(-1), "severe_precision": confusion[..., -1].sum(-1)}
+        count = int((concerned.get(metric, confusion.sum((-2, -1))) > 0).sum())
+        if not count:
+            return Interval(value, np.nan, np.nan)
+        bound = binomtest(round(value * count), count).proportion_ci(LEVEL, "exact")
+        return Interval(value, float(bound.low), float(bound.high))
+
+    def difference(self, other: Arm, metric: str) -> Interval:
+        """This minus the other, paired: both in the same replicates."""
+        value = float(self.by_seed(metric).mean() - other.by_seed(metric).mean())
+        return Interval(value, *self._bounds(self.replicates(metric) - other.replicates(metric)))
+
+    def _bounds(self, replicates: np.ndarray) -> tuple[float, float]:
+        known = replicates[np.isfinite(replicates)]
+        if not len(known) or len(self.resampling.sessions) < FEWEST_SESSIONS:
+            return np.nan, np.nan
+        low, high = np.quantile(known, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+        return float(low), float(high)

@@ -1,0 +1,57 @@
+"""What can be had without a model: small decision trees on one obvious fact, on the same windows and split.
+
+A model that is not clearly above these has learned the recording's clock or the device's kind, not wear.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.dummy import DummyClassifier
+from sklearn.tree import DecisionTreeClassifier
+
+from conveyorguard.data.datamodule import Windows
+from conveyorguard.evaluation.predict import prediction_table
+
+LEAVES = 32
+
+
+def shortcut_features(data: Windows, windows: pd.DataFrame) -> dict[str, np.ndarray]:
+    """Features (n, columns) of each shortcut by its name; none for the majority class."""
+    schema, sensors = data.store.schema, data.store.sensors
+    rows, size = windows["row"].to_numpy(), data.settings.size
+    first = next(iter(schema.channels))
+    kinds = sorted(data.frame["kind"].unique())
+    mean_of_first = np.nan_to_num(np.asarray(sensors[:, 0])[rows[:, None] + np.arange(size)]).mean(axis=1)
+    return {
+        "elapsed seconds only": windows[["end"]].to_numpy(float),
+        f"{first} threshold": mean_of_first[:, None],
+        "last second only": np.nan_to_num(np.asarray(sensors[rows + size - 1])),
+        "kind only": (windows["kind"].to_numpy()[:, None] == np.array(kinds)).astype(float),
+        "majority class": np.zeros((len(windows), 1)),
+    }
+
+
+def shortcut_predictions(data: Windows, parts: list[str]) -> pd.DataFrame:
+    """Predictions of all shortcuts, fitted on the train windows: the columns of `predictions.parquet` and `shortcut`."""
+    train = data.part("train")
+    fitted: dict[str, Any] = {}
+    for name, features in shortcut_features(data, train).items():
+        one_fact = name != "last second only"
+        model = (
+            DummyClassifier(strategy="prior") if name == "majority class" else
+            DecisionTreeClassifier(max_leaf_nodes=2 * len(data.store.schema.states) if one_fact else LEAVES,
+                                   min_samples_leaf=5, class_weight="balanced", random_state=0)
+        )  # fmt: skip
+        fitted[name] = model.fit(features, train["label"])
+    tables = []
+    for part in parts:
+        windows = data.part(part)
+        for name, features in shortcut_features(data, windows).items():
+            model = fitted[name]
+            p = np.zeros((len(windows), len(data.store.schema.states)), np.float32)
+            p[:, model.classes_] = model.predict_proba(features)  # a state may have no train window
+            tables.append(prediction_table(windows, part, p).assign(shortcut=name))
+    return pd.concat(tables, ignore_index=True)

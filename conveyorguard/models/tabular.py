@@ -1,0 +1,276 @@
+"""Classifiers of window statistics: trees and a linear model. Saved in their library's own text, or by skops; never a pickle."""
+
+from __future__ import annotations
+
+import zipfile
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any, ClassVar
+
+import lightgbm
+import numpy as np
+import skops.io
+from sklearn import ensemble, linear_model
+from sklearn.impute import SimpleImputer
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
+
+from conveyorguard.data.schema import Schema
+from conveyorguard.errors import RunError
+
+
+class Tabular(ABC):
+    """A classifier of K states from (n, F) features, NaN where unknown.
+
+    The same arguments, data and number of threads give the same bits.
+
+    Args:
+        seed: of what is drawn while fitting.
+        threads: used while fitting; prediction is not changed by it.
+        class_weight: 'balanced' weighs a window by 1 / number of train windows of its state, the seed's; 'none'.
+    """
+
+    TABULAR: ClassVar[bool] = True  # by which a run tells it from a network without importing this module
+    PACKAGE: ClassVar[str | None] = None  # beyond the project's dependencies
+    FILE: ClassVar[str]  # name of the checkpoint
+
+    def __init__(self, schema: Schema, seed: int, threads: int, class_weight: str):
+        if class_weight not in ("balanced", "none"):
+            raise ValueError(f"model.class_weight={class_weight}: balanced or none")
+        self.states, self.seed, self.threads, self.class_weight = len(schema.states), seed, threads, class_weight
+
+    def sample_weight(self, y: np.ndarray) -> np.ndarray:
+        """(n,) with mean 1, so that regularisation means the same with and without balancing."""
+        if self.class_weight == "none":
+            return np.ones(len(y))
+        weight = 1 / np.bincount(y, minlength=self.states).clip(1)[y]
+        return weight / weight.mean()
+
+    @abstractmethod
+    def fit(self, x: np.ndarray, y: np.ndarray) -> None:
+        """Train on features (n, F) and states (n,). A state may be absent; its probability is then next to nothing."""
+
+    @abstractmethod
+    def probabilities(self, x: np.ndarray) -> np.ndarray:
+        """(n, K) of features (n, F)."""
+
+    @abstractmethod
+    def save(self, path: Path) -> None: ...
+
+    @abstractmethod
+    def load(self, path: Path) -> None:
+        """Read what `save` wrote; nothing in the file is executed."""
+
+    @abstractmethod
+    def gain(self) -> np.ndarray:
+        """(F,) how much each feature is worth to the model, in its own measure, summing to 1."""
+
+    def contributions(self, x: np.ndarray) -> np.ndarray | None:
+        """(F,) mean |SHAP value| over windows and states, in log-odds; None where the library does not compute them."""
+        return None
+
+
+class LightGBM(Tabular):
+    """Gradient boosting. The number of trees is fixed, so that validation sessions train nothing."""
+
+    FILE = "best.txt"
+
+    def __init__(self, schema: Schema, seed: int, threads: int, class_weight: str = "balanced", n_estimators: int = 300,
+                 learning_rate: float = 0.03, num_leaves: int = 15, min_child_samples: int = 20,
+                 colsample_bytree: float = 0.2, subsample: float = 0.8, reg_lambda: float = 1.0):  # fmt: skip
+        super().__init__(schema, seed, threads, class_weight)
+        self.rounds = n_estimators
+        self.parameters = {
+            "objective": "multiclass", "num_class": self.states, "learning_rate": learning_rate, "num_leaves": num_leaves,
+            "min_data_in_leaf": min_child_samples, "feature_fraction": colsample_bytree, "bagging_fraction": subsample,
+            "bagging_freq": 1, "lambda_l2": reg_lambda, "seed": seed, "num_threads": threads, "deterministic": True,
+            "force_row_wise": True, "verbose": -1,
+        }  # fmt: skip
+
+    def fit(self, x: np.ndarray, y: np.ndarray) -> None:
+        data = lightgbm.Dataset(x, y, weight=self.sample_weight(y))
+        self.booster = lightgbm.train(self.parameters, data, self.rounds)
+
+    def probabilities(self, x: np.ndarray) -> np.ndarray:
+        return np.asarray(self.booster.predict(x, num_threads=self.threads))
+
+    def save(self, path: Path) -> None:
+        self.booster.save_model(path)
+
+    def load(self, path: Path) -> None:
+        self.booster = lightgbm.Booster(model_file=path)
+
+    def gain(self) -> np.ndarray:
+        return _share(self.booster.feature_importance("gain"))
+
+    def contributions(self, x: np.ndarray) -> np.ndarray:
+        values = np.asarray(self.booster.predict(x, pred_contrib=True, num_threads=self.threads))
+        # of each state the features, then the expectation
+        return np.abs(values.reshape(len(x), self.states, -1)[:, :, :-1]).mean(axis=(0, 1))
+
+
+class SklearnModel(Tabular):
+    """An estimator of scikit-learn."""
+
+    FILE = "best.skops"
+    # what skops does not vouch for by itself: trees, whose indices `load` checks, and the imputer's note of its input's type
+    TRUSTED: ClassVar[tuple[str, ...]] = ("sklearn.tree._tree.Tree", "numpy.dtype")
+    estimator: Any
+
+    def probabilities(self, x: np.ndarray) -> np.ndarray:
+        found = np.zeros((len(x), self.states))
+        found[:, self.estimator.classes_] = self.estimator.predict_proba(x)
+        return found
+
+    def save(self, path: Path) -> None:
+        skops.io.dump(self.estimator, path, compression=zipfile.ZIP_DEFLATED, compresslevel=1)
+
+    def load(self, path: Path) -> None:
+        foreign = set(skops.io.get_untrusted_types(file=path)) - set(self.TRUSTED)
+        if foreign:
+            raise RunError(
+                f"{path}: holds {', '.join(sorted(foreign))}, which no model of this package needs; not loaded"
+            )
+        estimator = skops.io.load(path, trusted=self.TRUSTED)
+        if type(estimator) is not type(self.estimator):
+            raise RunError(f"{path}: expected a {type(self.estimator).__name__}, found a {type(estimator).__name__}")
+        for tree in (one.tree_ for one in getattr(estimator, "estimators_", [])):
+            nodes = np.stack([tree.children_left, tree.children_right])
+            if nodes.min() < -1 or nodes.max() >= tree.node_count or tree.feature.max() >= estimator.n_features_in_:
+                raise RunError(f"{path}: a tree points outside itself; the file is damaged, train the model again")
+        self.estimator = estimator
+
+
+class Forest(SklearnModel):
+    """Averaged trees, each grown on its own."""
+
+    ESTIMATOR: ClassVar[type]
+
+    def __init__(self, schema: Schema, seed: int, threads: int, class_weight: str = "balanced", n_estimators: int = 300,
+                 min_samples_leaf: int = 3, max_features: float = 0.5):  # fmt: skip
+        super().__init__(schema, seed, threads, class_weight)
+        self.estimator = self.ESTIMATOR(n_estimators, min_samples_leaf=min_samples_leaf, max_features=max_features,
+                                        random_state=seed, n_jobs=threads)  # fmt: skip
+
+    def fit(self, x: np.ndarray, y: np.ndarray) -> None:
+        self.estimator.fit(x, y, sample_weight=self.sample_weight(y))
+        self.estimator.n_jobs = 1  # several threads add up the trees in the order in which they finish
+
+    def gain(self) -> np.ndarray:
+        return _share(self.estimator.feature_importances_)
+
+
+class ExtraTrees(Forest):
+    """Trees whose thresholds are drawn at random (Geurts et al., 2006)."""
+
+    ESTIMATOR = ensemble.ExtraTreesClassifier
+
+
+class RandomForest(Forest):
+    """Bagged trees (Breiman, 2001)."""
+
+    ESTIMATOR = ensemble.RandomForestClassifier
+
+
+class LogisticRegression(SklearnModel):
+    """A linear model of standardised features; what is unknown takes the feature's median."""
+
+    def __init__(self, schema: Schema, seed: int, threads: int, class_weight: str = "balanced", C: float = 1.0,
+                 max_iter: int = 2000):  # fmt: skip
+        super().__init__(schema, seed, threads, class_weight)
+        self.estimator = make_pipeline(
+            SimpleImputer(strategy="median", keep_empty_features=True), StandardScaler(),
+            linear_model.LogisticRegression(C=C, max_iter=max_iter),
+        )  # fmt: skip
+
+    def fit(self, x: np.ndarray, y: np.ndarray) -> None:
+        with threadpool_limits(self.threads):
+            self.estimator.fit(x, y, logisticregression__sample_weight=self.sample_weight(y))
+
+    def probabilities(self, x: np.ndarray) -> np.ndarray:
+        with threadpool_limits(1):
+            return super().probabilities(x)
+
+    def gain(self) -> np.ndarray:
+        return _share(np.abs(self.estimator[-1].coef_).mean(axis=0))
+
+
+class XGBoost(Tabular):
+    """Gradient boosting by xgboost."""
+
+    PACKAGE, FILE = "xgboost", "best.json"
+
+    def __init__(self, schema: Schema, seed: int, threads: int, class_weight: str = "balanced", n_estimators: int = 300,
+                 learning_rate: float = 0.03, max_depth: int = 4, min_child_weight: float = 3.0, colsample_bytree: float = 0.2,
+                 subsample: float = 0.8, reg_lambda: float = 1.0):  # fmt: skip
+        super().__init__(schema, seed, threads, class_weight)
+        self.rounds = n_estimators
+        self.parameters = {
+            "objective": "multi:softprob", "num_class": self.states, "eta": learning_rate, "max_depth": max_depth,
+            "min_child_weight": min_child_weight, "colsample_bytree": colsample_bytree, "subsample": subsample,
+            "lambda": reg_lambda, "tree_method": "hist", "seed": seed, "nthread": threads, "device": "cpu",
+        }  # fmt: skip
+
+    def fit(self, x: np.ndarray, y: np.ndarray) -> None:
+        import xgboost
+
+        self.booster = xgboost.train(self.parameters, xgboost.DMatrix(x, y, weight=self.sample_weight(y)), self.rounds)
+
+    def probabilities(self, x: np.ndarray) -> np.ndarray:
+        import xgboost
+
+        return self.booster.predict(xgboost.DMatrix(x))
+
+    def save(self, path: Path) -> None:
+        self.booster.save_model(path)
+
+    def load(self, path: Path) -> None:
+        import xgboost
+
+        self.booster = xgboost.Booster({"nthread": self.threads}, model_file=path)
+
+    def gain(self) -> np.ndarray:
+        gains = self.booster.get_score(importance_type="total_gain")  # only of features that were used: f0, f7, ...
+        return _share(np.array([gains.get(f"f{i}", 0.0) for i in range(self.booster.num_features())]))
+
+
+class CatBoost(Tabular):
+    """Gradient boosting by catboost."""
+
+    PACKAGE, FILE = "catboost", "best.json"
+
+    def __init__(self, schema: Schema, seed: int, threads: int, class_weight: str = "balanced", n_estimators: int = 300,
+                 learning_rate: float = 0.1, depth: int = 5, rsm: float = 0.2, reg_lambda: float = 3.0):  # fmt: skip
+        super().__init__(schema, seed, threads, class_weight)
+        self.parameters = {
+            "loss_function": "MultiClass", "classes_count": self.states, "iterations": n_estimators,
+            "learning_rate": learning_rate, "depth": depth, "rsm": rsm, "l2_leaf_reg": reg_lambda, "random_seed": seed,
+            "thread_count": threads, "allow_writing_files": False, "verbose": False,
+        }  # fmt: skip
+
+    def fit(self, x: np.ndarray, y: np.ndarray) -> None:
+        import catboost
+
+        self.booster = catboost.CatBoostClassifier(**self.parameters)
+        self.booster.fit(x, y, sample_weight=self.sample_weight(y))
+
+    def probabilities(self, x: np.ndarray) -> np.ndarray:
+        return self.booster.predict_proba(x, thread_count=self.threads)
+
+    def save(self, path: Path) -> None:
+        self.booster.save_model(str(path), format="json")
+
+    def load(self, path: Path) -> None:
+        import catboost
+
+        self.booster = catboost.CatBoostClassifier()
+        self.booster.load_model(str(path), format="json")
+
+    def gain(self) -> np.ndarray:
+        return _share(self.booster.get_feature_importance())
+
+
+def _share(values: np.ndarray) -> np.ndarray:
+    """Scaled to sum to 1; of a model that uses no feature, zeros."""
+    return np.asarray(values, float) / (np.sum(values) or 1.0)

@@ -1,0 +1,252 @@
+"""Loggers of a job beside history.csv: W&B, TensorBoard, MLflow.
+
+A logger's `_target_` is a function of the `Job` that returns a Lightning logger. Curves come to it from Lightning;
+settings, final metrics and the end of the run, whichever it is, from `JobLoggers`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from itertools import product
+from netrc import netrc
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import numpy as np
+import pandas as pd
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
+
+from conveyorguard.config import build
+from conveyorguard.errors import ConfigError
+from conveyorguard.progress import console
+from conveyorguard.training.trial import current_trial
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a logger tells of a job.
+
+    Attributes:
+        config: the full resolved config; `cell` is its row in an ablation, `trial` its number in a sweep.
+        tags: model, modality and film, then seed, fold and trial number as `key=value`; joined they are the name.
+        group: the sweep's study or the multirun's directory; None for a job of its own.
+    """
+
+    folder: Path
+    config: dict[str, Any]
+    tags: list[str]
+    group: str | None
+
+    @property
+    def name(self) -> str:
+        return "-".join(tag.replace("=", "") for tag in self.tags)
+
+    @classmethod
+    def of(cls, cfg: DictConfig, folder: Path) -> Job:
+        """The job of a config, in the multirun or sweep that this process belongs to."""
+        config: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
+        tags = [cfg.model.name, cfg.modality, "film" if cfg.film else "no-film", f"seed={cfg.seed}"]
+        tags += [f"fold={cfg.split.fold}"] if "fold" in cfg.split else []
+        config["cell"] = " ".join(tags[:3])
+        trial = current_trial()
+        if trial:
+            config["trial"] = trial.number
+            tags.append(f"trial={trial.number}")
+            return cls(folder, config, tags, os.environ["SWEEP_STUDY"])
+        return cls(folder, config, tags, multirun_name())
+
+
+def multirun_name() -> str | None:
+    """The name of the multirun's directory, with its date where it is called by a time of day; None outside one."""
+    if not HydraConfig.initialized() or HydraConfig.get().mode is not RunMode.MULTIRUN:
+        return None
+    folder = Path(HydraConfig.get().sweep.dir).absolute()
+    return f"{folder.parent.name}-{folder.name}" if re.fullmatch(r"\d\d-\d\d-\d\d", folder.name) else folder.name
+
+
+class JobLoggers:
+    """The loggers of a job, as a context: whatever happens inside, each is told how it ended and closed.
+
+    Raises:
+        ConfigError: a key stands in the config, a package is missing, or a logger cannot be built.
+    """
+
+    def __init__(self, cfg: DictConfig, folder: Path):
+        refuse_secrets(cfg.logger)
+        self.job = Job.of(cfg, folder)
+        self.loggers: list[Logger] = [build(node, job=self.job) for node in cfg.logger.loggers]
+
+    def __enter__(self) -> JobLoggers:
+        for logger in self.loggers:
+            logger.log_hyperparams(self.job.config)
+        return self
+
+    def __iter__(self) -> Iterator[Logger]:
+        return iter(self.loggers)
+
+    def log_results(self, metrics: dict[str, Any]) -> None:
+        """Final metrics, `final/<part>/<metric>` and `final/<part>/recall/<state>`, and what a logger has room for.
+
+        Args:
+            metrics: content of metrics.json.
+        """
+        values = {
+            f"final/{part}/{name}": value
+            for part, found in metrics.items()
+            for name, value in found.items()
+            if isinstance(value, int | float)
+        }
+        for part, found in metrics.items():
+            values |= {f"final/{part}/recall/{row['class']}": row["recall"] for row in found["per_class"]}
+        for logger in self.loggers:
+            if isinstance(logger, TensorBoardLogger):  # its page of hyperparameters wants both in one call
+                logger.log_hyperparams(self.job.config, values)
+            else:
+                logger.log_metrics(values)
+            if isinstance(logger, WandbRun):
+                logger.log_tables(metrics)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
+        trial = current_trial()
+        for logger in self.loggers:
+            if isinstance(logger, WandbRun):
+                logger.finish("failed" if kind else "pruned" if trial and trial.pruned else "complete")
+            else:
+                logger.finalize("failed" if kind else "success")
+
+
+class WandbRun(WandbLogger):
+    """One W&B run, begun and ended by the process of the job, whichever processes train.
+
+    Under `ddp_spawn` the fit runs in children. Lightning pickles this logger for them, and the pickle names the run,
+    which the child of rank 0 attaches to: W&B's own service process, started here, writes for both, so that curves
+    arrive live in the same run that gets the tables afterwards. Only what began the run ends it.
+    """
+
+    def __init__(self, job: Job, **options: Any):
+        import wandb
+
+        quiet = wandb.Settings(silent=True, console="off")
+        server = wandb.setup(quiet).settings.base_url
+        # online without a key would ask for one; WANDB_MODE goes before
+        mode = None if os.environ.get("WANDB_MODE") or has_key(server) else "offline"
+        super().__init__(
+            name=job.name, save_dir=str(job.folder), group=job.group, tags=job.tags, mode=mode, settings=quiet,
+            job_type="trial" if "trial" in job.config else "train", **options,
+        )  # fmt: skip
+        self.job = job
+
+    def log_hyperparams(self, params: Any) -> None:
+        """Begin the run, with its config."""
+        import wandb
+
+        try:
+            super().log_hyperparams(params)
+        except wandb.errors.Error as error:
+            raise ConfigError(
+                f"logger=wandb: {error}\n  With WANDB_MODE=offline the run is kept in its directory and uploaded later"
+            ) from error
+        if not self.experiment.offline and self.experiment.url:
+            console().print(f"W&B run: {self.experiment.url}")
+
+    def log_tables(self, metrics: dict[str, Any]) -> None:
+        """Per-class table and confusion matrix of each part; the best checkpoint and the predictions as artifacts."""
+        import wandb
+
+        with staged_in(self.job.folder / "wandb"):
+            for part, values in metrics.items():
+                classes = pd.DataFrame(values["per_class"])
+                pairs = zip(product(classes["class"], repeat=2), np.ravel(values["confusion"]), strict=True)
+                fields = ["Actual", "Predicted", "nPredictions"]  # what W&B's chart calls them
+                counts = wandb.Table(dataframe=pd.DataFrame([(*pair, int(n)) for pair, n in pairs], columns=fields))
+                chart = wandb.plot_table(
+                    "wandb/confusion_matrix/v1", counts, {field: field for field in fields},
+                    {"title": f"{part}: confusion matrix"}, split_table=True,
+                )  # fmt: skip
+                table = wandb.Table(dataframe=classes)
+                self.experiment.log({f"final/{part}/per_class": table, f"final/{part}/confusion": chart})
+            best = [path for path in self.job.folder.glob("checkpoints/*") if path.stem != "last"]
+            files = {"model": best, "predictions": [self.job.folder / "predictions.parquet"]}
+            for kind, paths in files.items():
+                artifact = wandb.Artifact(f"{kind}-{self.version}", type=kind)
+                for path in paths:
+                    artifact.add_file(str(path), policy="immutable")  # read where it lies, not copied first
+                self.experiment.log_artifact(artifact)
+
+    def finish(self, status: str) -> None:
+        """End the run as complete, pruned or failed; the next job in this process begins its own."""
+        run, self._experiment = self.experiment, None
+        run.summary["status"] = status
+        run.finish(exit_code=1 if status == "failed" else 0)
+        if run.offline:
+            console().print(f"W&B run kept offline; to upload it: wandb sync {os.path.relpath(run.settings.sync_dir)}")
+
+
+@contextmanager
+def staged_in(folder: Path) -> Iterator[None]:
+    """Have W&B keep what waits for its upload in a folder; by itself it would be in the home directory."""
+    given = os.environ.get("WANDB_DATA_DIR")
+    os.environ["WANDB_DATA_DIR"] = given or str(folder)
+    try:
+        yield
+    finally:
+        if not given:
+            del os.environ["WANDB_DATA_DIR"]
+
+
+def has_key(server: str) -> bool:
+    """Whether W&B has a key for a server: in the environment, or in the netrc file where `wandb login` leaves it."""
+    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
+        return True
+    hosts = [urlsplit(server).netloc] + ([] if "WANDB_BASE_URL" in os.environ else ["api.wandb.ai"])
+    names = [os.environ.get("NETRC") or "~/.netrc", "~/_netrc"]
+    files = [path for path in (Path(name).expanduser() for name in names) if path.is_file()]
+    return any(netrc(path).authenticators(host) for path in files[:1] for host in hosts)
+
+
+def wandb(job: Job, project: str, entity: str | None = None) -> WandbRun:
+    """conf/logger/wandb.yaml"""
+    return WandbRun(job, project=project, entity=entity)
+
+
+def tensorboard(job: Job) -> TensorBoardLogger:
+    """conf/logger/tensorboard.yaml"""
+    needs("tensorboard", "conveyorguard[tensorboard]")
+    return TensorBoardLogger(str(job.folder), name="", version="tensorboard", default_hp_metric=False)
+
+
+def mlflow(job: Job, tracking_uri: str, experiment: str) -> MLFlowLogger:
+    """conf/logger/mlflow.yaml"""
+    needs("mlflow", "conveyorguard[mlflow]")
+    import mlflow
+
+    tracking_uri = os.environ.get("MLFLOW_TRACKING_URI") or tracking_uri
+    mlflow.set_tracking_uri(tracking_uri)
+    mlflow.set_experiment(experiment)  # made here, where two jobs at once may, unlike in Lightning
+    tags = {key: value for key, _, value in (tag.partition("=") for tag in job.tags)}
+    return MLFlowLogger(experiment, job.name, tracking_uri, tags | ({"group": job.group} if job.group else {}))
+
+
+def needs(package: str, install: str) -> None:
+    """Refuse a logger whose package is not there."""
+    if not find_spec(package):
+        raise ConfigError(f"logger={package} needs a package that is not installed: pip install '{install}'")
+
+
+def refuse_secrets(node: DictConfig) -> None:
+    """A config is saved and uploaded: no key may stand in it."""
+    for line in OmegaConf.to_yaml(node).splitlines():
+        if re.search(r"(key|token|password|secret)\w*:|://[^/]*@", line, re.IGNORECASE):
+            name = line.split(":")[0].strip(" -")
+            raise ConfigError(
+                f"logger.{name}: a config is saved, no key may stand in it; set WANDB_API_KEY or run `wandb login`"
+            )

@@ -1,0 +1,71 @@
+"""Run directories with made-up predictions: everything that compares reads only their files."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from omegaconf import OmegaConf
+
+from conveyorguard.cli import _compose
+from conveyorguard.evaluation.predict import PREDICTION_COLUMNS
+from conveyorguard.run import Run, write_json, write_parquet
+
+STATES = ["normal", "minor", "moderate", "severe"]
+
+
+def windows(devices=12, sessions=2, each=20):
+    """Windows of sessions that run from normal to severe."""
+    rows = []
+    for d in range(devices):
+        for s in range(sessions):
+            for i in range(each):
+                label = min(3, i * 4 // each) if s == 0 else 0
+                rows.append(
+                    (
+                        f"dev{d:02d}-{s}",
+                        f"dev{d:02d}",
+                        ("oht", "agv")[d % 2],
+                        10 * i,
+                        10 * i + 29,
+                        10 * (each - i),
+                        -1,
+                        label,
+                    )
+                )
+    return pd.DataFrame(rows, columns=[*PREDICTION_COLUMNS, "label"])
+
+
+def predicted(table, part, right, seed, states=4):
+    """A prediction table in which a share `right` of the windows is right and the others are one state off."""
+    rng = np.random.default_rng(seed)
+    y = table["label"].to_numpy()
+    guess = np.where(rng.random(len(y)) < right, y, np.where(y == 0, 1, y - 1))
+    found = table[list(PREDICTION_COLUMNS)].assign(y_true=y, y_pred=guess)
+    found.insert(0, "split", part)
+    for k in range(states):
+        found[f"p{k}"] = np.where(guess == k, 0.91, 0.03).astype(np.float32)
+    return found
+
+
+@pytest.fixture
+def make_run(tmp_path):
+    """Write a run directory; returns its path. Overrides are those of train.py."""
+    count = iter(range(1000))
+
+    def make(*overrides, right=0.9, table=None, parts=("val", "test"), draw=None, folder=None, shortcut=True):
+        number = next(count)
+        cfg = _compose(list(overrides))
+        OmegaConf.resolve(cfg)
+        folder = folder or tmp_path / f"run{number}"
+        table = windows() if table is None else table
+        with Run(cfg, folder, list(overrides)) as run:
+            tables = [predicted(table, part, right, number if draw is None else draw) for part in parts]
+            run.write_predictions(tables, STATES)
+            run.note(fit_seconds=10.0 + number, parameters=1000, latency_ms=1.0, model_bytes=4000,
+                     start=f"2026-01-01T00:00:{number % 60:02d}+00:00")  # fmt: skip
+            write_json(folder / "split.json", {"settings": {"name": cfg.split.name}, "sessions": {}, "note": ""})
+            if shortcut:
+                short = [predicted(table, part, 0.4, 99).assign(shortcut="elapsed seconds only") for part in parts]
+                write_parquet(folder / "shortcuts.parquet", pd.concat(short))
+        return folder
+
+    return make

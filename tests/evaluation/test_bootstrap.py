@@ -1,0 +1,122 @@
+"""Intervals: what they cover, and that they are paired and clustered."""
+
+import numpy as np
+import pytest
+
+from conveyorguard.evaluation.bootstrap import Arm, resample
+from conveyorguard.evaluation.metrics import Predictions
+
+
+def windows(devices=12, sessions=3, each=10):
+    """Session and device names of evenly filled windows."""
+    device = np.repeat([f"d{i:02d}" for i in range(devices)], sessions * each)
+    session = np.repeat([f"d{i:02d}-s{j}" for i in range(devices) for j in range(sessions)], each)
+    return session, device
+
+
+def predictions(y_true, y_pred, session, states=4):
+    p = np.full((len(y_true), states), 0.1 / (states - 1))
+    p[np.arange(len(y_true)), y_pred] = 0.9
+    return Predictions(np.asarray(y_true), p, session)
+
+
+def test_a_drawn_device_brings_as_many_sessions_as_it_has():
+    session, device = windows()
+    found = resample(session, device, replicates=500)
+    assert found.by_device and found.devices == 12 and found.weights.shape == (500, 36)
+    per_device = found.weights.reshape(500, 12, 3).sum(-1)
+    assert (per_device % 3 == 0).all() and (per_device.sum(1) == 36).all()
+    assert (per_device == 0).any()  # devices are left out whole
+
+
+def test_fewer_than_ten_devices_resamples_sessions_and_says_so():
+    session, device = windows(devices=4)
+    found = resample(session, device, replicates=200)
+    assert not found.by_device and (found.weights.sum(1) == 12).all()
+    assert "hold for these devices only" in found.note
+
+
+def test_fewer_than_five_sessions_have_no_interval():
+    session, device = windows(devices=2, sessions=2)
+    y = np.tile([0, 1, 2, 3, 0], 8)
+    found = resample(session, device)
+    interval = Arm([predictions(y, np.where(np.arange(40) < 5, 0, y), session)], found).interval("accuracy")
+    assert (
+        np.isnan(interval.low)
+        and np.isnan(interval.high)
+        and "too few" in found.note
+        and interval.verdict == "not shown"
+    )
+
+
+def test_errors_of_one_device_give_a_wider_interval_than_the_same_number_spread():
+    session, device = windows()
+    y = np.tile([0, 0, 0, 1, 1, 1, 2, 2, 3, 3], 36)
+    clustered, spread = y.copy(), y.copy()
+    clustered[:30] = (y[:30] + 1) % 4
+    spread[::12] = (y[::12] + 1) % 4
+    found = resample(session, device)
+    together, apart = (
+        Arm([predictions(y, guess, session)], found).interval("accuracy") for guess in (clustered, spread)
+    )
+    assert together.value == pytest.approx(apart.value)
+    assert together.high - together.low > 3 * (apart.high - apart.low)
+
+
+def test_differences_are_paired_so_a_constant_lead_has_no_width():
+    session, device = windows()
+    y = np.tile([0, 1, 2, 3, 0, 1, 2, 3, 0, 1], 36)
+    worse = y.copy()
+    worse[::10] = (y[::10] + 1) % 4  # one window of every session
+    found = resample(session, device)
+    hard = np.arange(len(y)) < 60
+    a, b = (Arm([predictions(y, np.where(hard, (y + 2) % 4, guess), session)], found) for guess in (y, worse))
+    difference = a.difference(b, "accuracy")
+    assert difference.excludes_zero and difference.verdict == "helps" and b.difference(a, "accuracy").verdict == "hurts"
+    alone = a.interval("accuracy")
+    assert difference.high - difference.low < (alone.high - alone.low) / 3
+
+
+def test_seeds_are_averaged_inside_a_replicate():
+    session, device = windows()
+    rng = np.random.default_rng(0)
+    y = rng.integers(4, size=len(session))
+    seeds = [predictions(y, np.where(rng.random(len(y)) < 0.2, (y + 1) % 4, y), session) for _ in range(3)]
+    found = resample(session, device)
+    arm = Arm(seeds, found)
+    single = np.mean([Arm([s], found).replicates("macro_f1") for s in seeds], axis=0)
+    assert np.allclose(arm.replicates("macro_f1"), single)
+    assert (
+        arm.interval("macro_f1").value == pytest.approx(arm.by_seed("macro_f1").mean())
+        and len(arm.by_seed("macro_f1")) == 3
+    )
+
+
+def test_a_recall_of_one_keeps_an_honest_lower_bound():
+    session, device = windows()
+    y = np.tile([0, 1, 2, 3, 3, 0, 0, 1, 1, 2], 36)
+    y[90:] = np.minimum(y[90:], 2)  # severe in nine sessions only
+    interval = Arm([predictions(y, y, session)], resample(session, device)).interval("severe_recall")
+    assert interval.value == interval.high == 1 and interval.low == pytest.approx(0.025 ** (1 / 9))
+
+
+@pytest.mark.slow
+def test_an_interval_covers_the_truth_about_as_often_as_it_says():
+    """Devices differ, sessions differ: 300 simulated studies of 14 devices; a percentile interval covers a little less than 95 %."""
+    rng, hits = np.random.default_rng(1), 0
+    session, device = windows(devices=14, sessions=4)
+    for study in range(300):
+        rate = np.clip(0.8 + np.repeat(rng.normal(0, 0.06, 14), 40) + np.repeat(rng.normal(0, 0.06, 56), 10), 0, 1)
+        y = rng.integers(4, size=len(session))
+        guess = np.where(rng.random(len(y)) < rate, y, (y + 1) % 4)
+        interval = Arm([predictions(y, guess, session)], resample(session, device, seed=study)).interval("accuracy")
+        hits += interval.low <= 0.8 <= interval.high
+    assert 0.88 <= hits / 300 <= 0.99
+
+
+def test_the_same_seed_gives_the_same_interval():
+    session, device = windows()
+    y = np.random.default_rng(0).integers(4, size=len(session))
+    guess = np.where(np.arange(len(y)) % 7 == 0, (y + 1) % 4, y)
+    one, two = (Arm([predictions(y, guess, session)], resample(session, device)).interval("macro_f1") for _ in range(2))
+    assert one == two

@@ -1,0 +1,141 @@
+"""What may stand in one table, how runs become rows, and that every number follows from the predictions."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from conveyorguard.cli import main
+from conveyorguard.errors import RunError
+from conveyorguard.evaluation.compare import compare
+from conveyorguard.evaluation.metrics import METRICS
+from conveyorguard.reporting.compare_page import write_comparison
+from conveyorguard.run import SavedRun
+
+from .conftest import predicted, windows
+
+
+def cells(make_run, seeds=(0,), right=None):
+    right = right or {("sensor", "false"): 0.85, ("both", "true"): 0.95}
+    return [make_run(f"modality={m}", f"film={f}", f"seed={s}", right=right.get((m, f), 0.8))
+            for m in ("sensor", "image", "both") for f in ("true", "false") for s in seeds]  # fmt: skip
+
+
+def test_the_six_cells_have_the_seed_studys_names_and_seeds_are_one_row(make_run):
+    found = compare(cells(make_run, seeds=(0, 1, 2)))
+    assert {row.label for row in found.models} == {
+        "Sensor Only", "Image Only", "Sensor + Image", "Sensor + Image + FiLM (Full)", "Sensor + FiLM", "Image + FiLM"
+    }  # fmt: skip
+    assert all(len(row.predictions) == 3 for row in found.models) and found.sensor_only.label == "Sensor Only"
+    best = found.models[0]
+    assert best.label == "Sensor + Image + FiLM (Full)" == found.chosen.label
+    row = found.table.set_index("arm").loc[best.label]
+    seeds = [SavedRun(run.folder).metrics["test"]["macro_f1"] for folds in best.runs.values() for run in folds.values()]
+    assert row["macro_f1"] == pytest.approx(np.mean(seeds)) and row["macro_f1_sd"] == pytest.approx(
+        np.std(seeds, ddof=1)
+    )
+    assert row["macro_f1_low"] < row["macro_f1"] < row["macro_f1_high"]
+
+
+def test_every_metric_of_one_run_is_that_of_its_metrics_json(make_run):
+    folder = make_run(right=0.8)
+    row = compare([folder]).table.iloc[0]
+    saved = SavedRun(folder).metrics["test"]
+    for name in METRICS:
+        assert row[name] == pytest.approx(saved[name]), name
+
+
+def test_differences_are_to_sensor_only_and_the_chosen_one(make_run):
+    found = compare(cells(make_run))
+    against = found.differences(found.sensor_only).set_index(["arm", "metric"])
+    table = found.table.set_index("arm")["accuracy"]
+    full = against.loc[("Sensor + Image + FiLM (Full)", "accuracy")]
+    assert full["difference"] == pytest.approx(table["Sensor + Image + FiLM (Full)"] - table["Sensor Only"])
+    assert full["low"] < full["difference"] < full["high"] and full["verdict"] == "helps"
+
+
+def test_folds_are_pooled_into_one_row_a_model(make_run):
+    everything = windows()
+    folds = [everything[everything["device"].isin([f"dev{d:02d}" for d in range(k, 12, 3)])] for k in range(3)]
+    runs = [make_run(f"model={m}", "split=kfold", "split.n_folds=3", f"split.fold={k}", table=folds[k], right=r)
+            for m, r in (("fusion", 0.95), ("cnn_transformer", 0.8)) for k in range(3)]  # fmt: skip
+    found = compare(runs)
+    assert [row.label for row in found.models] == ["fusion", "cnn_transformer"]
+    assert len(found.windows) == len(everything) and found.resampling.devices == 12 and found.resampling.by_device
+    rights = [(SavedRun(r).predictions.query("split == 'test'").eval("y_true == y_pred")).sum() for r in runs[:3]]
+    assert found.models[0].arm.by_seed("accuracy")[0] == pytest.approx(sum(rights) / len(everything))
+    assert "3 of 3 folds" in found.protocol
+    with pytest.raises(RunError, match="cnn_transformer seed 0: fold 2"):
+        compare(runs[:-1])
+
+
+@pytest.mark.parametrize(
+    ("override", "named"),
+    [("window.stride=5", "window.stride: 10 in run0, 5"), ("split.seed=43", "split.seed: 42 in run0, 43"),
+     ("split=device", "split.name: session in run0, device"), ("window.label=last", "window.label"),
+     ("data=aihub data.root=x", "data: simulated in run0, aihub")],
+)  # fmt: skip
+def test_other_protocols_are_refused_by_name(make_run, override, named):
+    with pytest.raises(RunError, match=named):
+        compare([make_run(), make_run(*override.split())])
+
+
+def test_other_windows_or_labels_under_the_same_settings_are_refused(make_run):
+    changed = windows()
+    changed.loc[0, "label"] = 2
+    with pytest.raises(RunError, match="windows that are not those of"):
+        compare([make_run(), make_run("seed=1", table=changed)])
+    with pytest.raises(RunError, match="windows that are not those of"):
+        compare([make_run(), make_run("seed=1", table=windows().iloc[:-1])])
+
+
+def test_a_mix_of_tested_and_untested_runs_is_refused_and_validation_alone_is_said(make_run):
+    only_val = make_run("seed=1", parts=("val",))
+    with pytest.raises(RunError, match=f"not evaluated on test \\({only_val.name}\\)"):
+        compare([make_run(), only_val])
+    found = compare([only_val])
+    assert found.part == "val" and any("validation figures" in note for note in found.notes)
+
+
+def test_arms_alike_in_model_and_cell_are_told_apart_by_what_differs(make_run):
+    found = compare([make_run("model.dropout=0.1"), make_run("model.dropout=0.3")])
+    assert {row.label for row in found.models} == {"fusion model.dropout=0.1", "fusion model.dropout=0.3"}
+
+
+def test_an_unfinished_run_of_a_multirun_is_named_and_left_out(make_run, tmp_path):
+    for number in range(2):
+        make_run(f"seed={number}", folder=tmp_path / "many" / str(number))
+    (tmp_path / "many" / "2").mkdir()
+    (tmp_path / "many" / "2" / "config.yaml").write_text("seed: 2")
+    found = compare([tmp_path / "many"])
+    assert len(found.models[0].predictions) == 2 and found.notes == ["2 of many is unfinished and left out"]
+    with pytest.raises(RunError, match="no finished run"):
+        compare([tmp_path])
+
+
+def test_a_model_no_better_than_a_shortcut_is_warned_of(make_run):
+    found = compare([make_run(right=0.4, draw=99)])
+    assert any("not shown to be better than the shortcut 'elapsed seconds only'" in s for s in found.conclusion())
+    assert not any("Warning" in s for s in compare([make_run(right=0.95)]).conclusion())
+
+
+def test_the_command_writes_a_page_whose_numbers_follow_the_predictions(make_run, tmp_path, capsys):
+    runs = [make_run(f"modality={m}", "film=false", right=r) for m, r in (("sensor", 0.95), ("both", 0.8))]
+    out = tmp_path / "out"
+    assert main(["compare", *map(str, runs), f"out={out}"]) == 0
+    said = capsys.readouterr().out
+    assert "Best: Sensor Only" in said and said.strip().endswith("comparison.html")
+    before, page = pd.read_csv(out / "comparison.csv"), (out / "comparison.html").read_text()
+    assert "Best: Sensor Only" in page and "elapsed seconds only" in page
+    # the other arm becomes nearly perfect: table, order and conclusion follow
+    table = predicted(windows(), "test", 0.99, 5)
+    pd.concat([predicted(windows(), "val", 0.8, 5), table]).to_parquet(runs[1] / "predictions.parquet", index=False)
+    write_comparison(compare(runs), out)
+    after, page = pd.read_csv(out / "comparison.csv"), (out / "comparison.html").read_text()
+    assert before["arm"][0] == "Sensor Only" and after["arm"][0] == "Sensor + Image" and "Best: Sensor + Image" in page
+    assert after["accuracy"][0] == pytest.approx((table["y_true"] == table["y_pred"]).mean())
+
+
+def test_errors_name_the_path_and_the_remedy(tmp_path, capsys):
+    assert main(["compare", str(tmp_path / "nothing")]) == 2
+    assert "no such directory" in capsys.readouterr().err
+    assert main(["compare"]) == 2 and "usage" in capsys.readouterr().err

@@ -1,0 +1,80 @@
+"""Voting and stacking from predictions: what they compute, and what they refuse."""
+
+import numpy as np
+import pytest
+
+from conveyorguard.cli import main
+from conveyorguard.errors import RunError
+from conveyorguard.evaluation.ensemble import ensemble, stacking
+from conveyorguard.run import SavedRun, as_predictions
+
+from .conftest import windows
+
+
+def test_soft_voting_is_the_mean_and_weighted_voting_weighs_by_validation(make_run, tmp_path):
+    folders = [make_run("model=fusion", right=0.9), make_run("model=cnn_transformer", right=0.6)]
+    result = ensemble(folders, tmp_path / "out")
+    p = [as_predictions(SavedRun(f).predictions.sort_values(["split", "session", "start"])).p for f in folders]
+    soft, weighted = (SavedRun(tmp_path / "out" / name) for name in ("soft", "weighted"))
+    got = as_predictions(soft.predictions.sort_values(["split", "session", "start"])).p
+    assert np.allclose(got, (p[0] + p[1]) / 2, atol=1e-6)
+    w = [SavedRun(f).metrics["val"]["macro_f1"] for f in folders]
+    got = as_predictions(weighted.predictions.sort_values(["split", "session", "start"])).p
+    assert np.allclose(got, np.average(p, axis=0, weights=w), atol=1e-6)
+    assert result.best == "fusion" and [name for name, *_ in result.against] == ["soft", "weighted", "stacking"]
+
+
+def test_three_good_members_with_independent_errors_are_shown_to_help_by_voting(make_run, tmp_path):
+    members = [make_run(f"model.dropout=0.{k}", right=0.85) for k in (1, 2, 3)]
+    verdicts = {name: verdict for name, _, verdict in ensemble(members, tmp_path / "out").against}
+    assert verdicts["soft"] == "helped"
+
+
+def test_a_member_and_its_copy_change_nothing(make_run, tmp_path):
+    members = [make_run("model.dropout=0.1", right=0.9, draw=3), make_run("model.dropout=0.2", right=0.9, draw=3)]
+    against = {name: (d.value, verdict) for name, d, verdict in ensemble(members, tmp_path / "out").against}
+    assert against["soft"] == (0.0, "not shown")
+
+
+def test_stacking_is_cross_fitted_by_session_and_never_sees_its_own_session():
+    """The label is a coin per session that no other session tells: a leak would show as accuracy above chance."""
+    rng = np.random.default_rng(0)
+    session = np.repeat(np.arange(40), 20)
+    y = np.repeat(rng.integers(2, size=40), 20)
+    code = np.repeat(rng.random(40), 20)  # names the session, tells nothing else
+    val = np.stack([np.stack([code, 1 - code], axis=1)] * 2)
+    found = stacking(val, y, session, val[:, :5])
+    assert abs((found["val"].argmax(1) == y).mean() - 0.5) < 0.25
+    assert found["val"].shape == (800, 2) and found["test"].shape == (5, 2) and np.allclose(found["val"].sum(1), 1)
+
+
+def test_stacking_learns_which_member_to_trust():
+    rng = np.random.default_rng(1)
+    session, y = np.repeat(np.arange(20), 30), rng.integers(3, size=600)
+    good = np.full((600, 3), 0.1) + 0.7 * np.eye(3)[y]
+    noise = rng.dirichlet(np.ones(3) * 0.3, 600)
+    found = stacking(np.stack([good, noise]), y, session, np.stack([good, noise]))
+    assert (found["val"].argmax(1) == y).mean() > 0.98 > ((good + noise).argmax(1) == y).mean()
+
+
+def test_members_must_share_windows_and_split(make_run, tmp_path):
+    changed = windows()
+    changed.loc[0, "label"] = 1
+    with pytest.raises(RunError, match="the members of an ensemble share"):
+        ensemble([make_run(), make_run(table=changed)], tmp_path / "out")
+    with pytest.raises(RunError, match="two runs or more"):
+        ensemble([make_run()], tmp_path / "out")
+    with pytest.raises(RunError, match="test=true"):
+        ensemble([make_run(), make_run(parts=("val",))], tmp_path / "out")
+    with pytest.raises(RunError, match="different protocols"):
+        ensemble([make_run(), make_run("split=device")], tmp_path / "out")
+
+
+def test_the_command_writes_run_directories_and_a_page(make_run, tmp_path, capsys):
+    members = [make_run("model=fusion"), make_run("model=cnn_transformer")]
+    assert main(["ensemble", *map(str, members), f"out={tmp_path / 'out'}"]) == 0
+    said = capsys.readouterr().out
+    assert "soft minus the best member on validation" in said and said.strip().endswith("ensemble.html")
+    assert "Did combining help?" in (tmp_path / "out" / "ensemble.html").read_text()
+    assert main(["compare", str(members[0]), str(tmp_path / "out" / "stacking"), f"out={tmp_path / 'two'}"]) == 0
+    assert SavedRun(tmp_path / "out" / "stacking").metrics["test"]["n"] == len(windows())

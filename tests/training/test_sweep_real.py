@@ -1,0 +1,371 @@
+"""Sweeps and multiruns of the real train.py on small data: pruning, DDP, launchers, kills."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from uuid import uuid4
+
+import optuna
+import pandas as pd
+import psutil
+import pytest
+import yaml
+from optuna.distributions import FloatDistribution
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import FrozenTrial, TrialState
+
+import conveyorguard
+from conveyorguard.training.trial import open_storage
+
+ROOT = Path(conveyorguard.__file__).parents[1]
+SMALL = ["data=simulated", "data.sessions=12", "threads=1", "modality=sensor"]
+SWEEP = ["-m", "sweep=optuna", "model=fusion", "sweep.study=s", "sweep.timeout=null"]
+FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
+
+FAULT = """
+import torch
+from conveyorguard.training.loss import WindowLoss
+
+
+class Faulty(WindowLoss):
+    def forward(self, *arguments):
+        if torch.distributed.is_initialized() and torch.distributed.get_rank() == 1:
+            raise ValueError("rank 1 has a fault")
+        return super().forward(*arguments)
+"""
+
+
+class Trainer:
+    """`python train.py` in a folder, all of whose processes are found again by a mark in their environment."""
+
+    def __init__(self, folder: Path, cache: Path):
+        self.folder, self.mark = folder, uuid4().hex
+        self.env = {
+            **os.environ,
+            "CONVEYORGUARD_CACHE": str(cache),
+            "PYTHONPATH": f"{ROOT}:{folder}",
+            "TEST_MARK": self.mark,
+        }
+
+    def start(self, *overrides: str) -> subprocess.Popen[str]:
+        command = [sys.executable, str(ROOT / "train.py"), *SMALL, *overrides]
+        with open(self.folder / "output.txt", "w") as output:
+            return subprocess.Popen(command, cwd=self.folder, env=self.env, text=True, stdout=output, stderr=output)
+
+    def wait(self, process: subprocess.Popen[str], code: int = 0) -> str:
+        returned = process.wait(timeout=500)
+        output = (self.folder / "output.txt").read_text()
+        assert returned == code, output
+        return output
+
+    def run(self, *overrides: str, code: int = 0) -> str:
+        output = self.wait(self.start(*overrides), code)
+        wait_for(lambda: not self.living(), 10)
+        return output
+
+    def living(self, **environment: str) -> list[psutil.Process]:
+        """Processes of this folder with these variables in their environment."""
+        wanted, found = {"TEST_MARK": self.mark, **environment}, []
+        for process in psutil.process_iter():
+            try:
+                if wanted.items() <= process.environ().items():
+                    found.append(process)
+            except psutil.Error:
+                continue
+        return found
+
+    def trials(self) -> list[FrozenTrial]:
+        """The trials as Optuna's own tools read them."""
+        storage = JournalStorage(JournalFileBackend(str(self.folder / "studies/s/journal.log")))
+        return optuna.load_study(study_name="s", storage=storage).trials
+
+    def epochs(self, folder: str) -> int:
+        """Trained in all run directories of a folder."""
+        return sum(len(pd.read_csv(path)) for path in (self.folder / folder).glob("*/history.csv"))
+
+
+@pytest.fixture
+def trainer(tmp_path: Path, cache: Path):
+    found = Trainer(tmp_path, cache)
+    yield found
+    for process in found.living():
+        process.kill()
+
+
+def wait_for(condition, seconds: float = 120):
+    """Until the condition holds; its value."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if value := condition():
+            return value
+        time.sleep(0.05)
+    raise AssertionError("waited in vain")
+
+
+def distinct(trials: list[FrozenTrial]) -> int:
+    return len({tuple(sorted(trial.params.items())) for trial in trials})
+
+
+def threshold(**limit: float) -> list[str]:
+    """A pruner that ends what is beyond the limit after its second epoch."""
+    ((side, value),) = limit.items()
+    pruner = f"{{_target_:optuna.pruners.ThresholdPruner,{side}:{value},n_warmup_steps:1}}"
+    return ["~sweep.pruner", f"+sweep.pruner={pruner}"]
+
+
+def check_ranks(folder: Path, **optimizer: float) -> None:
+    """Two processes trained this job, both with these settings."""
+    first, second = json.loads((folder / "ranks.json").read_text())
+    assert (first.pop("rank"), second.pop("rank")) == (0, 1) and first.pop("pid") != second.pop("pid")
+    assert first == second
+    assert {name: first["optimizer"][name] for name in optimizer} == optimizer
+
+
+# What is refused
+
+
+def test_all_that_a_study_must_not_vary_is_refused_at_once(trainer: Trainer) -> None:
+    output = trainer.run(
+        "-m", "sweep=optuna", "data=simulated,aihub", "seed=0,1,2", "split=session,device", "modality=sensor,both", "film=true,false",
+        "objective=val/nonsense", "model.embed_dim=choice(64,100)", "model.num_heads=choice(4,8)", code=1,
+    )  # fmt: skip
+    assert output.startswith("Nothing was started:")
+    for remedy in ("Write data=simulated,", "Write seed=0,", "Write split=session,", "Write modality=sensor,", "Write film=",
+                   "objective=val/nonsense: one of val/loss",
+                   "model.num_heads=8 does not divide model.embed_dim=100: leave one of them out"):  # fmt: skip
+        assert remedy in output, remedy
+    assert "model.num_heads=4 does not" not in output
+    assert not (trainer.folder / "studies").exists()
+
+
+def test_a_sweep_without_multirun_is_refused(trainer: Trainer) -> None:
+    output = trainer.run("sweep=optuna", code=2)
+    assert "sweep= needs -m: python train.py -m data=simulated" in output
+    assert not list(trainer.folder.glob("outputs/*/*"))
+
+
+def test_fewer_trials_than_are_done_are_refused(trainer: Trainer) -> None:
+    journal = trainer.folder / "studies/s/journal.log"
+    study = optuna.create_study(study_name="s", storage=open_storage(str(journal)), direction="maximize")
+    for value in (0.1, 0.2):
+        space = {"optimizer.lr": FloatDistribution(5e-4, 5e-3, log=True)}
+        study.add_trial(optuna.trial.create_trial(params={"optimizer.lr": 1e-3}, distributions=space, value=value))
+    output = trainer.run(*SWEEP, "sweep.n_trials=1", code=1)
+    assert "n_trials=1, but 2 have finished: write 2 or more" in output
+
+
+def test_ddp_in_workers_of_joblib_is_refused(trainer: Trainer) -> None:
+    output = trainer.run("-m", "trainer=ddp_cpu", "seed=0,1", "hydra/launcher=joblib", code=1)
+    assert "hydra/launcher=joblib and trainer=ddp_cpu: joblib's workers cannot start the 2 processes of a job" in output
+    assert "write hydra/launcher=submitit_local" in output
+
+
+# Minutes
+
+
+@pytest.mark.slow
+def test_pruning_saves_epochs_and_the_best_trial_is_trained_again(trainer: Trainer) -> None:
+    """The same five trials without pruner and with one whose limit is known to prune two of them."""
+    common = [*SWEEP, "trainer=cpu", "trainer.max_epochs=5", "patience=9", "objective=val/loss", "sweep.n_trials=5"]
+    trainer.run(*common, "sweep.pruner=null")
+    whole, epochs = trainer.trials(), trainer.epochs("studies/s")
+    assert [trial.state for trial in whole] == [TrialState.COMPLETE] * 5 and epochs == 25
+    (trainer.folder / "studies").rename(trainer.folder / "unpruned")
+
+    late = [max(value for step, value in trial.intermediate_values.items() if step >= 1) for trial in whole]
+    limit = sum(sorted(late)[2:4]) / 2  # three stay below it
+    output = trainer.run(*common, *threshold(upper=limit))
+    found = trainer.trials()
+    assert [trial.params for trial in found] == [trial.params for trial in whole]
+    expected = ["PRUNED" if value > limit else "COMPLETE" for value in late]
+    assert [trial.state.name for trial in found] == expected and expected.count("PRUNED") == 2
+    lines = [line.split() for line in output.splitlines() if line.startswith("trial ")]
+    assert [line[2] for line in lines] == expected
+    assert "3 COMPLETE, 2 PRUNED, 0 FAILED" in output
+    assert trainer.epochs("studies/s") == sum(len(trial.intermediate_values) for trial in found) < epochs
+    print(f"epochs: {epochs} without pruner, {trainer.epochs('studies/s')} with it")
+    for trial in found:
+        folder = trainer.folder / "studies/s" / str(trial.number)
+        assert list(json.loads((folder / "metrics.json").read_text())) == ["val"] if trial.value is None else True
+
+    page = (trainer.folder / "studies/s/study.html").read_text()
+    assert str(trainer.folder / "studies/s/study.html") in output and 'href="0/' in page
+
+    best = min((trial for trial in found if trial.state == TrialState.COMPLETE), key=lambda trial: trial.value)
+    retrain = next(line for line in output.splitlines() if line.startswith("retrain it: "))
+    command = shlex.split(retrain.removeprefix("retrain it: "))
+    assert {"objective=val/loss", "trainer.max_epochs=5"} <= set(command) and "test=false" not in command
+    again = subprocess.run(
+        [sys.executable, *command[1:], "hydra.run.dir=again"], cwd=trainer.folder, env=trainer.env, text=True, capture_output=True
+    )  # fmt: skip
+    assert again.returncode == 0, again.stderr
+    metrics = json.loads((trainer.folder / "again/metrics.json").read_text())
+    kept = json.loads((trainer.folder / f"studies/s/{best.number}/metrics.json").read_text())
+    assert metrics["val"] == kept["val"] and "test" in metrics and "test" not in kept
+    configs = [
+        yaml.safe_load((trainer.folder / name / "config.yaml").read_text())
+        for name in ("again", f"studies/s/{best.number}")
+    ]
+    assert differences(*configs) <= {"sweep", "test"}
+
+
+def differences(a: dict, b: dict) -> set[str]:
+    return {key for key in {*a, *b} if a.get(key) != b.get(key)}
+
+
+@pytest.mark.slow
+def test_ranks_of_a_multirun_train_the_same_jobs(trainer: Trainer) -> None:
+    trainer.run("-m", "trainer=ddp_cpu", "trainer.max_epochs=1", "optimizer.lr=0.001,0.002", "hydra.sweep.dir=multi")
+    assert sorted(path.name for path in (trainer.folder / "multi").glob("*/")) == ["0", "1"]
+    assert not (trainer.folder / "multirun").exists() and not (trainer.folder / "outputs").exists()
+    for job, lr in (("0", 0.001), ("1", 0.002)):
+        check_ranks(trainer.folder / "multi" / job, lr=lr)
+    assert trainer.epochs("multi") == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("pruner", "state", "epochs"),
+    [(["sweep.pruner=null"], TrialState.COMPLETE, 3), (threshold(lower=1.1), TrialState.PRUNED, 2)],
+    ids=["without pruner", "pruned"],
+)
+def test_ranks_of_a_trial_train_the_same_and_stop_together(
+    trainer: Trainer, pruner: list[str], state: TrialState, epochs: int
+) -> None:
+    trainer.run(*SWEEP, "trainer=ddp_cpu", "trainer.max_epochs=3", "sweep.n_trials=2", *pruner)
+    found = trainer.trials()
+    assert [trial.state for trial in found] == [state] * 2 and distinct(found) == 2
+    folders = sorted(path for path in (trainer.folder / "studies/s").glob("*/"))
+    assert [path.name for path in folders] == ["0", "1"]
+    assert not (trainer.folder / "multirun").exists() and not (trainer.folder / "outputs").exists()
+    for trial, folder in zip(found, folders, strict=True):
+        names = ("lr", "weight_decay")
+        check_ranks(folder, **{name: trial.params[f"optimizer.{name}"] for name in names})
+        ranks = json.loads((folder / "ranks.json").read_text())
+        assert [rank["model"]["width"] for rank in ranks] == [trial.params["model.width"]] * 2
+        assert len(pd.read_csv(folder / "history.csv")) == epochs == len(trial.intermediate_values)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sweep", [[], SWEEP], ids=["plain", "sweep"])
+def test_a_rank_that_fails_leaves_no_process(trainer: Trainer, sweep: list[str]) -> None:
+    (trainer.folder / "fault.py").write_text(FAULT)
+    trainer.env["CONVEYORGUARD_WHITELIST"] = "fault.*"
+    settings = ["sweep.max_failures=0"] if sweep else ["-m", "seed=0,1", "hydra.sweep.dir=studies/s"]
+    output = trainer.run(*sweep, *settings, "trainer=ddp_cpu", "loss._target_=fault.Faulty", code=1)
+    assert "rank 1 has a fault" in (output if not sweep else (trainer.folder / "studies/s/0/trial.log").read_text())
+    if sweep:
+        (trial,) = trainer.trials()
+        assert trial.state == TrialState.FAIL and "0 COMPLETE, 0 PRUNED, 1 FAILED" in output
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("sweep", "number"),
+    [([], signal.SIGINT), (SWEEP, signal.SIGINT), (SWEEP, signal.SIGKILL)],
+    ids=["plain", "sweep", "sweeper killed"],
+)
+def test_an_interrupted_or_killed_parent_leaves_no_rank(
+    trainer: Trainer, sweep: list[str], number: signal.Signals
+) -> None:
+    settings = ["sweep.n_trials=1"] if sweep else ["-m", "seed=0,1", "hydra.sweep.dir=studies/s"]
+    process = trainer.start(*sweep, *settings, "trainer=ddp_cpu", "trainer.max_epochs=5000", "patience=5000")
+    wait_for(lambda: (trainer.folder / "studies/s/0/history.csv").exists())
+    ranks = json.loads((trainer.folder / "studies/s/0/ranks.json").read_text())
+    assert {rank["pid"] for rank in ranks} <= {living.pid for living in trainer.living()}
+    process.send_signal(number)
+    assert process.wait(timeout=60) != 0
+    wait_for(lambda: not trainer.living(), 5)
+    assert not (trainer.folder / "studies/s/1").exists()
+
+
+@pytest.mark.slow
+def test_orphans_of_a_dead_sweeper_are_ended_before_its_trial_is_tried_again(trainer: Trainer) -> None:
+    """The sweeper and the guard beside it are both killed, so nobody is left to end the ranks but the next sweeper."""
+    command = [*SWEEP, "trainer=ddp_cpu", "sweep.n_trials=1", "sweep.pruner=null"]
+    process = trainer.start(*command, "trainer.max_epochs=5000", "patience=5000")
+    wait_for(lambda: (trainer.folder / "studies/s/0/history.csv").exists())
+    (guard,) = [
+        child for child in psutil.Process(process.pid).children() if "processes.py" in " ".join(child.cmdline())
+    ]
+    guard.kill()
+    process.kill()
+    process.wait()
+    time.sleep(2)
+    orphans = trainer.living(SWEEP_TRIAL_DIR=str(trainer.folder / "studies/s/0"))
+    assert len(orphans) >= 3  # the trial and its ranks
+    trainer.run(*command, "trainer.max_epochs=1")
+    assert not any(orphan.is_running() for orphan in orphans)
+    first, second = trainer.trials()
+    assert (first.state, second.state) == (TrialState.FAIL, TrialState.COMPLETE) and first.params == second.params
+
+
+@pytest.mark.slow
+def test_two_sweepers_share_a_study(trainer: Trainer) -> None:
+    command = [*SWEEP, "trainer=cpu", "trainer.max_epochs=1", "sweep.n_trials=5", "sweep.pruner=null"]
+    both = [trainer.start(*command) for _ in range(2)]
+    assert [process.wait(timeout=500) for process in both] == [0, 0]
+    found = trainer.trials()
+    assert [trial.state for trial in found] == [TrialState.COMPLETE] * 5 and distinct(found) == 5
+    assert len({trial.user_attrs["owner"]["pid"] for trial in found}) == 2
+    assert trainer.epochs("studies/s") == 5 and not trainer.living()
+
+
+@pytest.mark.slow
+def test_twenty_kills_of_real_trainings_lose_nothing_and_double_nothing(trainer: Trainer) -> None:
+    """kill -9 of the sweeper or a trial at random moments, 20 times, over a study of 6; then run to the end."""
+    command = [*SWEEP, "trainer=cpu", "trainer.max_epochs=2", "sweep.n_trials=6", "sweep.workers=2"]
+    chance, folder, log = random.Random(0), trainer.folder / "studies/s", []
+    process = trainer.start(*command)
+    while len(log) < 20:
+        enough = len(list(folder.glob("*/trial.json"))) >= 4
+        time.sleep(chance.uniform(0.5, 6 if enough else 20))
+        if process.poll() is not None:
+            process = trainer.start(*command)
+            continue
+        living = [one for one in trainer.living() if "SWEEP_TRIAL_DIR" in one.environ()]
+        victim = chance.choice(living) if living and chance.random() < 0.5 else process
+        log.append("sweeper" if victim is process else "trial")
+        victim.kill()
+        if victim is process:
+            process.wait()
+            process = trainer.start(*command)
+    while process.wait(timeout=500) != 0:
+        process = trainer.start(*command)
+    found = trainer.trials()
+    finished = [trial for trial in found if trial.state in FINISHED]
+    print(
+        f"{log.count('sweeper')} kills of the sweeper, {log.count('trial')} of trials; {len(found)} trials, {len(finished)} finished"
+    )
+    assert len(finished) == distinct(finished) == 6
+    assert not [trial for trial in found if trial.state == TrialState.RUNNING] and not trainer.living()
+    ran = sorted(int(path.parent.name) for path in folder.glob("*/trial.json"))
+    assert ran == [trial.number for trial in finished]
+    trainer.run(*command)
+    assert len(trainer.trials()) == len(found)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("launcher", "kind"), [("joblib", "cpu"), ("submitit_local", "cpu"), ("submitit_local", "ddp_cpu")]
+)
+def test_grids_run_with_parallel_launchers(trainer: Trainer, launcher: str, kind: str) -> None:
+    trainer.run("-m", f"trainer={kind}", "trainer.max_epochs=1", "optimizer.lr=0.001,0.002", f"hydra/launcher={launcher}",
+                "hydra.sweep.dir=grid")  # fmt: skip
+    for job, lr in (("0", 0.001), ("1", 0.002)):
+        folder = trainer.folder / "grid" / job
+        assert yaml.safe_load((folder / "config.yaml").read_text())["optimizer"]["lr"] == lr
+        assert set(json.loads((folder / "metrics.json").read_text())) == {"val", "test"}
+        assert (folder / "report.html").exists()
+        if kind == "ddp_cpu":
+            check_ranks(folder, lr=lr)
+    assert trainer.epochs("grid") == 2
