@@ -28,8 +28,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from conveyorguard.config import derived_keys
 from conveyorguard.data.datamodule import Windows
+from conveyorguard.data.schema import Schema
 from conveyorguard.data.splits import Split
 from conveyorguard.errors import RunError
+from conveyorguard.evaluation.alarms import choose_operating_point, summarise, with_scores
+from conveyorguard.evaluation.calibration import calibrate
 from conveyorguard.evaluation.metrics import Predictions, evaluate
 
 PACKAGES = ("conveyorguard", "torch", "pytorch-lightning", "hydra-core", "omegaconf", "numpy", "scipy", "pandas", "scikit-learn",
@@ -96,20 +99,33 @@ class Run:
                   sessions={part: len(names) for part, names in data.split.sessions.items()}, windows=counts,
                   unused=unused, threads=threads, device=device)  # fmt: skip
 
-    def write_predictions(self, tables: list[pd.DataFrame], state_names: list[str]) -> dict[str, Any]:
-        """`predictions.parquet`, and `metrics.json` from exactly its values."""
-        table = pd.concat(tables, ignore_index=True)
-        write_parquet(self.folder / "predictions.parquet", table)
-        metrics = {
-            str(part): evaluate(as_predictions(rows), state_names) for part, rows in table.groupby("split", sort=False)
-        }
+    def write_predictions(self, tables: list[pd.DataFrame], schema: Schema) -> dict[str, Any]:
+        """Predictions and all that follows from them alone.
+
+        `predictions.parquet` with calibrated probabilities c0, c1, ... beside p0, p1, ...; `metrics.json`;
+        `calibration.json`; `alarms.json`, the operating point chosen on validation and what it means on each part.
+        """
+        parts = {str(table["split"].iloc[0]): table for table in tables}
+        own = {part: as_predictions(rows) for part, rows in parts.items()}
+        rest = {part: predictions for part, predictions in own.items() if part != "val"}
+        calibrated, facts = calibrate(own["val"], parts["val"]["device"].to_numpy(), rest)
+        scored = {part: with_scores(rows, calibrated[part], schema.alarm) for part, rows in parts.items()}
+        columns = [f"c{k}" for k in range(len(schema.states))]
+        whole = [rows.assign(**dict(zip(columns, calibrated[part].T.astype(np.float32), strict=True))) for part, rows in parts.items()]
+        write_parquet(self.folder / "predictions.parquet", pd.concat(whole, ignore_index=True))
+        point, stride = choose_operating_point(scored["val"]), self.cfg.window.stride
+        alarms = {part: summarise(table, point, stride) for part, table in scored.items()} if point else {}
+        write_json(self.folder / "calibration.json", facts)
+        write_json(self.folder / "alarms.json", {"state": schema.states[schema.alarm].name,
+                                                 "operating_point": point.to_dict() if point else None, "parts": alarms})  # fmt: skip
+        metrics = {part: evaluate(predictions, schema.state_names) for part, predictions in own.items()}
         write_json(self.folder / "metrics.json", metrics)
         return metrics
 
 
-def as_predictions(rows: pd.DataFrame) -> Predictions:
-    """Rows of `predictions.parquet` as arrays; probabilities in the order of the states."""
-    columns = sorted((str(c) for c in rows if re.fullmatch(r"p\d+", str(c))), key=lambda c: int(c[1:]))
+def as_predictions(rows: pd.DataFrame, prefix: str = "p") -> Predictions:
+    """Rows of `predictions.parquet` as arrays; probabilities in the order of the states. prefix: p, or c for calibrated."""
+    columns = sorted((str(c) for c in rows if re.fullmatch(prefix + r"\d+", str(c))), key=lambda c: int(c[1:]))
     return Predictions(rows["y_true"].to_numpy(), rows[columns].to_numpy(np.float64), rows["session"].to_numpy())
 
 
@@ -154,6 +170,16 @@ class SavedRun:
     def split(self) -> Split:
         saved = read_json(self.folder / "split.json")
         return Split(saved["settings"], saved["sessions"], saved["note"])
+
+    @property
+    def schema(self) -> Schema:
+        """Of the data the run was made on."""
+        return Schema.from_config(OmegaConf.to_container(self.config.data.schema, resolve=True))  # type: ignore[arg-type]
+
+    def facts(self, name: str) -> dict[str, Any]:
+        """A json file of the directory (calibration, alarms); empty where the run has none."""
+        path = self.folder / f"{name}.json"
+        return read_json(path) if path.exists() else {}
 
     @property
     def examples(self) -> dict[str, np.ndarray]:

@@ -29,7 +29,7 @@ class WindowDataset(Dataset):
     """
 
     def __init__(self, store: Store, windows: pd.DataFrame, settings: WindowSettings, inputs: list[str]):
-        self.store, self.settings, self.inputs = store, settings, inputs
+        self.store, self.windows, self.settings, self.inputs = store, windows, settings, inputs
         self.rows = windows["row"].to_numpy()
         self.labels = torch.from_numpy(windows["label"].to_numpy(np.int64, copy=True))
 

@@ -260,7 +260,7 @@ def compare(paths: Iterable[str | Path]) -> Comparison:
         rows.append(Row(label, cell, model, seeds, predictions, resampling))
     rows += _shortcut_rows(first, part, windows, resampling)
     config = next(iter(first.values())).config
-    schema = Schema.from_config(OmegaConf.to_container(config.data.schema, resolve=True))  # type: ignore[arg-type]
+    schema = next(iter(first.values())).schema
     return Comparison(rows, windows, part, schema, _protocol(config, part, windows, first), resampling, notes)
 
 

@@ -135,7 +135,7 @@ def _write(
             for k in range(p[part].shape[1]):
                 table[f"p{k}"] = p[part][:, k].astype(np.float32)
             found.append(table)
-        run.write_predictions(found, [state["name"] for state in config.data.schema.states])
+        run.write_predictions(found, members[0].schema)
         first = members[0].provenance
         facts = {k: first[k] for k in ("store", "split", "sessions", "windows", "threads", "device") if k in first}
         seconds = [m.provenance.get("fit_seconds") for m in members]

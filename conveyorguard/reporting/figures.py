@@ -169,6 +169,18 @@ def radar(labels: list[str], axes: list[str], values: list[list[float]]) -> go.F
     return figure
 
 
+def reliability_plot(curves: dict[str, pd.DataFrame]) -> go.Figure:
+    """Share that is right over the probability given, a line each; the size of a dot is the number of windows."""
+    figure = go.Figure()
+    figure.add_scatter(x=[0, 1], y=[0, 1], mode="lines", line={"dash": "dot", "color": GREY}, name="ideal")
+    for (name, table), colour in zip(curves.items(), (STATE_COLOURS[2], BLUE), strict=False):
+        size = 5 + 15 * np.sqrt(table["windows"] / max(table["windows"].max(), 1))
+        figure.add_scatter(x=table["confidence"], y=table["accuracy"], mode="lines+markers", name=name, text=table["windows"],
+                           marker={"size": size, "color": colour}, line={"color": colour},
+                           hovertemplate="%{text} windows: given %{x:.2f}, right %{y:.2f}<extra></extra>")  # fmt: skip
+    return _style(figure, "Reliability", x="probability of the predicted state", y="share that is right")
+
+
 def thermal_image(frame: np.ndarray, low: float, high: float) -> bytes:
     """A frame in degC as a PNG, dark blue (low) to yellow (high)."""
     from io import BytesIO

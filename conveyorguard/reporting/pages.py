@@ -21,6 +21,9 @@ main { max-width: 1080px; margin: 0 auto; padding: 24px }
 header { background: #1f2933; color: white; padding: 20px 0 }
 header div { max-width: 1080px; margin: 0 auto; padding: 0 24px }
 header h1 { margin: 0; font-size: 24px } header p { margin: 4px 0 0; color: #cbd2d9 }
+nav { margin: 12px 0 0; font-size: 13.5px; display: flex; flex-wrap: wrap; gap: 4px 16px } nav a { color: #9fc5e8; text-decoration: none }
+nav a:hover { text-decoration: underline } nav a[aria-current] { color: white; font-weight: 600 }
+.small { background: #fff6e0; border: 1px solid #e5c46b; border-radius: 8px; padding: 10px 16px; margin: 0 0 18px }
 section { background: white; border: 1px solid var(--line); border-radius: 8px; padding: 18px 22px; margin: 0 0 18px }
 h2 { font-size: 18px; margin: 0 0 10px } h3 { font-size: 15px; margin: 16px 0 6px }
 p.note { color: var(--soft); margin: 4px 0 12px }
@@ -66,15 +69,21 @@ for (const table of document.querySelectorAll("table.sortable")) {
 """
 
 
-def page(title: str, subtitle: str, sections: Iterable[str]) -> str:
-    """A whole page; sections are html."""
+def page(title: str, subtitle: str, sections: Iterable[str], plotly: str | None = None, nav: str = "") -> str:
+    """A whole page; sections are html.
+
+    Args:
+        plotly: relative path of plotly.min.js where a site keeps one for all its pages; without it the page carries its own.
+        nav: html of links to other pages, below the title.
+    """
     body = "\n".join(sections)
-    script = f"<script>{get_plotlyjs()}</script>" if "Plotly.newPlot" in body else ""
+    library = f'<script src="{escape(plotly, quote=True)}"></script>' if plotly else f"<script>{get_plotlyjs()}</script>"
+    script = library if "Plotly.newPlot" in body else ""
     sorting = f"<script>{SORTING}</script>" if 'class="sortable"' in body else ""
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
         f'<meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="data:,">'
-        f"<style>{STYLE}</style>{script}</head>\n<body><header><div><h1>{escape(title)}</h1><p>{escape(subtitle)}</p></div></header>\n"
+        f"<style>{STYLE}</style>{script}</head>\n<body><header><div><h1>{escape(title)}</h1><p>{escape(subtitle)}</p>{nav}</div></header>\n"
         f"<main>{body}</main>{sorting}</body></html>\n"
     )
 

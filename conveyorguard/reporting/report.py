@@ -10,9 +10,10 @@ import pandas as pd
 from omegaconf import OmegaConf
 
 from conveyorguard.data.schema import Schema
+from conveyorguard.evaluation.calibration import reliability
 from conveyorguard.evaluation.metrics import METRICS, OBJECTIVES
 from conveyorguard.reporting import figures, pages
-from conveyorguard.run import SavedRun, write_text
+from conveyorguard.run import SavedRun, as_predictions, write_text
 
 
 def write_report(folder: Path) -> Path:
@@ -22,7 +23,7 @@ def write_report(folder: Path) -> Path:
         RunError: the directory is not that of a finished run.
     """
     run = SavedRun(folder)
-    schema = Schema.from_config(OmegaConf.to_container(run.config.data.schema, resolve=True))  # type: ignore[arg-type]
+    schema = run.schema
     shown = list(run.metrics)[-1]  # test, or validation where test was not asked for
     names = [f"{s.name} {s.label}".strip() for s in schema.states]
     model = run.config.model.get("name", "model")
@@ -31,7 +32,13 @@ def write_report(folder: Path) -> Path:
         blocks.append(_learning(run))
     if run.importance is not None:
         blocks.append(_importance(run.importance))
-    blocks += [_examples(run, schema, names, shown), _origin(run), _config(run)]
+    blocks += [
+        _alarms(run, shown),
+        _calibration(run, shown),
+        _examples(run, schema, names, shown),
+        _origin(run),
+        _config(run),
+    ]
     title = f"{model} · {run.config.modality} · film {'on' if run.config.film else 'off'}"
     subtitle = f"{run.config.data.name} data, split {run.config.split.name}, run {folder.resolve().name}"
     path = folder / "report.html"
@@ -80,6 +87,64 @@ def _classes(metrics: dict[str, Any], names: list[str]) -> str:
     ]
     more = "<details><summary>all metrics</summary>" + pages.table(["metric", *metrics], rows) + "</details>"
     return pages.section("By state", *parts, more)
+
+
+def _alarms(run: SavedRun, shown: str) -> str:
+    """What the operating point, chosen on validation, would have meant."""
+    facts = run.facts("alarms")
+    if not facts.get("operating_point"):
+        return pages.section(
+            "Alarms", note="No validation recording has a state worth an alarm: nothing to choose a threshold by."
+        )
+    point, a = facts["operating_point"], facts["parts"][shown]
+    bound = a["false_alarms_per_hour_bound"]
+    values = [
+        ("fault recordings missed", f"{a['missed']} of {a['fault_sessions']}"),
+        ("lead to the recording's end, median", _seconds(a["lead_seconds"])),
+        ("after the onset of the fault, median", _seconds(a["delay_seconds"])),
+        ("false alarms", f"{a['false_alarms']} in {a['exposure_hours']:.2f} h"),
+        ("false alarms an hour, 95 % bound", "–" if bound is None else f"{bound:.1f}"),
+    ]
+    rows = [[r["session"], r["device"], "missed" if r["missed"] else f"{r['alarm_at']} s", *(_whole(r[k]) for k in ("lead", "delay"))]
+            for r in a["sessions"]]  # fmt: skip
+    header = ["fault recording", "device", "alarm at", "lead to its end, s", "after onset, s"]
+    table = f"<details><summary>each fault recording</summary>{pages.sortable(header, rows)}</details>"
+    note = (f"An alarm begins when the calibrated probability of {facts['state']} or worse reaches {point['on']:.3f} and ends below "
+            f"{point['off']:.3f}: the highest threshold that missed no fault recording of validation. Stamped at the end of the window. "
+            f"The bound is what {a['exposure_hours']:.2f} hours without a fault can exclude, and no more: it says nothing about a "
+            "plant's ordinary days.")  # fmt: skip
+    return pages.section("Alarms", pages.tiles(values), table, note=note)
+
+
+def _seconds(spread: dict[str, float] | None) -> str:
+    return "–" if spread is None else f"{spread['median']:.0f} s ({spread['least']:.0f} to {spread['most']:.0f})"
+
+
+def _whole(value: float | None) -> str:
+    return "–" if value is None else f"{value:.0f}"
+
+
+def _calibration(run: SavedRun, shown: str) -> str:
+    """Reliability before and after temperature scaling."""
+    facts = run.facts("calibration")
+    if not facts:
+        return ""
+    rows = run.predictions[run.predictions["split"] == shown]
+    before, after = (as_predictions(rows, prefix) for prefix in ("p", "c"))
+    plot = figures.reliability_plot({"as trained": reliability(before), "calibrated": reliability(after)})
+    figures_of = facts["parts"][shown]
+    table = pages.table(
+        ["", "as trained", "calibrated"],
+        [
+            [METRICS[k].title, f"{figures_of['before'][k]:.4f}", f"{figures_of['after'][k]:.4f}"]
+            for k in figures_of["before"]
+        ],
+    )
+    note = (f"Temperature {facts['temperature']:.2f}, fitted on validation (above 1: the model was too sure); validation's own figures "
+            f"are cross-fitted by {facts['crossed_by']}.")  # fmt: skip
+    return pages.section(
+        "Can the probabilities be trusted?", pages.pair(pages.figure(plot, "reliability diagram"), table), note=note
+    )
 
 
 def _learning(run: SavedRun) -> str:

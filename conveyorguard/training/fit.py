@@ -100,7 +100,11 @@ def fit(
             cfg.trainer, logger=loggers or False, callbacks=callbacks, default_root_dir=str(folder), num_sanity_val_steps=0,
             enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False,
         )  # fmt: skip
-        trainer.fit(module, datamodule=datamodule, ckpt_path=cfg.ckpt_path, weights_only=True)
+        try:
+            trainer.fit(module, datamodule=datamodule, ckpt_path=cfg.ckpt_path, weights_only=True)
+        finally:
+            for rank in getattr(trainer.strategy.launcher, "procs", []):
+                rank.kill()  # after Ctrl-C Lightning would let them train on, and wait for them
     if trainer.interrupted:
         raise KeyboardInterrupt
     return load_weights(module, checkpoints / "best.ckpt")

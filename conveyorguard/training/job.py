@@ -20,7 +20,7 @@ from conveyorguard.data.store import Store, prepare
 from conveyorguard.data.windows import WindowSettings, make_windows
 from conveyorguard.errors import ConfigError, RunError
 from conveyorguard.evaluation.examples import choose_examples
-from conveyorguard.evaluation.predict import predict, prediction_table
+from conveyorguard.evaluation.predict import latency_ms, predict, prediction_table
 from conveyorguard.evaluation.shortcuts import shortcut_predictions
 from conveyorguard.progress import console
 from conveyorguard.reporting.report import write_report
@@ -91,12 +91,13 @@ def train(cfg: DictConfig, folder: Path, overrides: list[str]) -> float:
         tables, probabilities = [], {}
         for part in ("val", "test") if cfg.test else ("val",):
             windows = data.part(part)
-            probabilities[part] = predict(model, WindowDataset(data.store, windows, data.settings, inputs))
+            dataset = WindowDataset(data.store, windows, data.settings, inputs)
+            probabilities[part] = predict(model, dataset)
             tables.append(prediction_table(windows, part, probabilities[part]))
-        metrics = run.write_predictions(tables, data.store.schema.state_names)
+        metrics = run.write_predictions(tables, data.store.schema)
         write_parquet(folder / "shortcuts.parquet", shortcut_predictions(data, list(metrics)))
         choose_examples(data, part, probabilities[part], folder / "examples.npz")
-        run.note(parameters=model.parameter_count, model_bytes=model.size_in_bytes)
+        run.note(parameters=model.parameter_count, model_bytes=model.size_in_bytes, latency_ms=round(latency_ms(model, dataset), 3))
         loggers.log_results(metrics)
     write_report(folder)
     class_table(metrics[part], part, data.store.schema)

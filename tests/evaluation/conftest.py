@@ -6,10 +6,9 @@ import pytest
 from omegaconf import OmegaConf
 
 from conveyorguard.cli import _compose
+from conveyorguard.data.schema import Schema
 from conveyorguard.evaluation.predict import PREDICTION_COLUMNS
 from conveyorguard.run import Run, write_json, write_parquet
-
-STATES = ["normal", "minor", "moderate", "severe"]
 
 
 def windows(devices=12, sessions=2, each=20):
@@ -47,19 +46,20 @@ def predicted(table, part, right, seed, states=4):
 
 
 @pytest.fixture
-def make_run(tmp_path):
+def make_run(tmp_path, schema_node):
     """Write a run directory; returns its path. Overrides are those of train.py."""
     count = iter(range(1000))
 
     def make(*overrides, right=0.9, table=None, parts=("val", "test"), draw=None, folder=None, shortcut=True):
         number = next(count)
+        schema = Schema.from_config(schema_node())
         cfg = _compose(list(overrides))
         OmegaConf.resolve(cfg)
         folder = folder or tmp_path / f"run{number}"
         table = windows() if table is None else table
         with Run(cfg, folder, list(overrides)) as run:
             tables = [predicted(table, part, right, number if draw is None else draw) for part in parts]
-            run.write_predictions(tables, STATES)
+            run.write_predictions(tables, schema)
             run.note(fit_seconds=10.0 + number, parameters=1000, latency_ms=1.0, model_bytes=4000,
                      start=f"2026-01-01T00:00:{number % 60:02d}+00:00")  # fmt: skip
             write_json(folder / "split.json", {"settings": {"name": cfg.split.name}, "sessions": {}, "note": ""})

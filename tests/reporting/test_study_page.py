@@ -46,7 +46,7 @@ def make(tmp_path):
             )
             (folder / "report.html").write_text("a page")
         (add(study, tmp_path, TrialState.PRUNED, steps=(0.3, 0.25)) / "trial.log").write_text("epoch 1")
-        add(study, tmp_path, TrialState.FAIL, steps=(), reason=f"exit code 1: {EVIL}")
+        add(study, tmp_path, TrialState.FAIL, steps=(0.4,), reason=f"exit code 1: {EVIL}")
         add(study, tmp_path, TrialState.FAIL, steps=(), reason="withdrawn")
         return study
 
@@ -57,7 +57,7 @@ def test_the_page_says_what_came_out(make, tmp_path, capsys):
     path = write_study_page(make(6), tmp_path)
     assert capsys.readouterr().out.splitlines()[-1] == str(path) and path == tmp_path / "study.html"
     html = path.read_text()
-    for what, count in (("complete", 6), ("pruned", 1), ("failed", 1), ("epochs trained", 14)):
+    for what, count in (("complete", 6), ("pruned", 1), ("failed", 1), ("epochs trained", 15)):
         assert f"<b>{count}</b><span>{what}</span>" in html
     assert "<b>0.9000</b><span>best objective, trial 1</span>" in html
     assert "python train.py model=fusion objective=val/accuracy optimizer.lr=0.0002 model.kind=plain" in html
@@ -119,7 +119,7 @@ def test_pruned_trials_are_told_from_complete_ones(make):
     trials = study.trials[:5]
     figure = intermediate_values(trials, trials[1], "v")
     assert [(trace.name, trace.line.dash, trace.marker.symbol) for trace in figure.data] == [
-        ("pruned", "dot", "x"), ("complete", None, "circle"), ("complete", None, "circle"), ("best", None, "circle"),
+        ("pruned", "dot", "x"), ("failed", "dot", "x"), ("complete", None, "circle"), ("complete", None, "circle"), ("best", None, "circle"),
     ]  # fmt: skip
     assert list(figure.data[0].x) == [1, 2] and list(figure.data[0].y) == [0.3, 0.25]
     assert [last_value(trial) for trial in trials] == [0.5, 0.9, 0.52, 0.25, None]
@@ -139,6 +139,8 @@ def test_slices_have_the_axis_of_their_parameter(make):
     assert kinds == {"optimizer.lr": "log", "model.kind": "category"}
     assert list(figure.layout.xaxis.tickvals) == pytest.approx([1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3])
     assert figure.layout.yaxis.title.text == "v"
+    assert "model.kind &lt;script&gt;" in figure.data[0].hovertext[0]  # plotly takes some markup in these
+    assert figure.layout.xaxis2.categoryarray[1].startswith("&lt;script")
 
 
 def test_a_sweep_calls_it_by_name():

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from uuid import uuid4
 
@@ -41,6 +42,11 @@ class Faulty(WindowLoss):
         if torch.distributed.is_initialized() and torch.distributed.get_rank() == 1:
             raise ValueError("rank 1 has a fault")
         return super().forward(*arguments)
+
+
+class OtherRates(torch.optim.AdamW):
+    def __init__(self, parameters, lr, **settings):
+        super().__init__(parameters, lr * (1 + torch.distributed.get_rank()), **settings)
 """
 
 
@@ -59,7 +65,8 @@ class Trainer:
     def start(self, *overrides: str) -> subprocess.Popen[str]:
         command = [sys.executable, str(ROOT / "train.py"), *SMALL, *overrides]
         with open(self.folder / "output.txt", "w") as output:
-            return subprocess.Popen(command, cwd=self.folder, env=self.env, text=True, stdout=output, stderr=output)
+            return subprocess.Popen(command, cwd=self.folder, env=self.env, text=True, stdout=output, stderr=output,
+                                    start_new_session=True)  # fmt: skip
 
     def wait(self, process: subprocess.Popen[str], code: int = 0) -> str:
         returned = process.wait(timeout=500)
@@ -256,6 +263,18 @@ def test_ranks_of_a_trial_train_the_same_and_stop_together(
 
 
 @pytest.mark.slow
+def test_ranks_that_train_different_jobs_are_an_error(trainer: Trainer) -> None:
+    (trainer.folder / "fault.py").write_text(FAULT)
+    trainer.env["CONVEYORGUARD_WHITELIST"] = "fault.*"
+    settings = ["hydra.run.dir=run", "trainer=ddp_cpu", "trainer.max_epochs=1"]
+    output = trainer.run(*settings, "optimizer._target_=fault.OtherRates", "optimizer.lr=0.001", code=1)
+    assert "trains another job than rank" in output
+    ranks = json.loads((trainer.folder / "run/ranks.json").read_text())
+    assert [rank["optimizer"]["lr"] for rank in ranks] == [0.001, 0.002]
+    assert trainer.epochs(".") == 0
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("sweep", [[], SWEEP], ids=["plain", "sweep"])
 def test_a_rank_that_fails_leaves_no_process(trainer: Trainer, sweep: list[str]) -> None:
     (trainer.folder / "fault.py").write_text(FAULT)
@@ -270,19 +289,25 @@ def test_a_rank_that_fails_leaves_no_process(trainer: Trainer, sweep: list[str])
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("sweep", "number"),
-    [([], signal.SIGINT), (SWEEP, signal.SIGINT), (SWEEP, signal.SIGKILL)],
-    ids=["plain", "sweep", "sweeper killed"],
+    ("sweep", "number", "send"),
+    [
+        ([], signal.SIGINT, os.kill),
+        ([], signal.SIGINT, os.killpg),
+        (SWEEP, signal.SIGINT, os.killpg),
+        (SWEEP, signal.SIGKILL, os.kill),
+    ],
+    ids=["plain", "plain in a terminal", "sweep", "sweeper killed"],
 )
 def test_an_interrupted_or_killed_parent_leaves_no_rank(
-    trainer: Trainer, sweep: list[str], number: signal.Signals
+    trainer: Trainer, sweep: list[str], number: signal.Signals, send: Callable[[int, int], None]
 ) -> None:
+    """Ctrl-C in a terminal reaches all processes of the group, kill the parent alone."""
     settings = ["sweep.n_trials=1"] if sweep else ["-m", "seed=0,1", "hydra.sweep.dir=studies/s"]
     process = trainer.start(*sweep, *settings, "trainer=ddp_cpu", "trainer.max_epochs=5000", "patience=5000")
     wait_for(lambda: (trainer.folder / "studies/s/0/history.csv").exists())
     ranks = json.loads((trainer.folder / "studies/s/0/ranks.json").read_text())
     assert {rank["pid"] for rank in ranks} <= {living.pid for living in trainer.living()}
-    process.send_signal(number)
+    send(process.pid, number)
     assert process.wait(timeout=60) != 0
     wait_for(lambda: not trainer.living(), 5)
     assert not (trainer.folder / "studies/s/1").exists()

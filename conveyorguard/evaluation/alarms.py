@@ -1,0 +1,126 @@
+"""When to ring: an operating point chosen on validation, and what it would have meant recording by recording.
+
+The score of a window is the calibrated probability of a state worth an alarm (`schema.alarm` or worse). An alarm begins
+where the score reaches `on` and ends where it falls below `off` (hysteresis), both stamped at the end of the window: only
+then is it known. A recording is a fault recording when it has a window in such a state.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.stats import binomtest, chi2
+
+LEVEL = 0.95
+HYSTERESIS = 0.5  # off = this share of on
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """Scores at which an alarm begins and ends."""
+
+    on: float
+    off: float
+
+    def to_dict(self) -> dict[str, float]:
+        return asdict(self)
+
+
+def choose_operating_point(table: pd.DataFrame) -> OperatingPoint | None:
+    """The highest threshold that misses no fault recording of the table; None where there is none to choose by.
+
+    Args:
+        table: validation windows: session, y_true_alarm (bool), score.
+    """
+    worst = table[table["y_true_alarm"]].groupby("session")["score"].max()
+    if not len(worst):
+        return None
+    on = float(np.nextafter(worst.min(), 0))
+    return OperatingPoint(on, HYSTERESIS * on)
+
+
+def episodes(table: pd.DataFrame, point: OperatingPoint) -> pd.DataFrame:
+    """Alarms, one a row: session, device, begin and end (s, of the recording), peak score, windows, true.
+
+    Args:
+        table: session, device, start, end, score and y_true_alarm of windows. true: the device was in a state worth an
+            alarm at some window of the episode.
+    """
+    found = []
+    for name, rows in table.sort_values(["session", "start"]).groupby("session", sort=True):
+        score, end, actual = rows["score"].to_numpy(), rows["end"].to_numpy(), rows["y_true_alarm"].to_numpy()
+        first = None
+        for i in range(len(rows) + 1):
+            ringing = i < len(rows) and (score[i] >= point.on if first is None else score[i] >= point.off)
+            if ringing and first is None:
+                first = i
+            elif not ringing and first is not None:
+                own = slice(first, i)
+                found.append({"session": name, "device": rows["device"].iloc[0], "begin": int(end[first]), "end": int(end[i - 1]),
+                              "peak": float(score[own].max()), "windows": i - first, "true": bool(actual[own].any())})  # fmt: skip
+                first = None
+    return pd.DataFrame(found, columns=["session", "device", "begin", "end", "peak", "windows", "true"])
+
+
+def fault_sessions(table: pd.DataFrame, alarms: pd.DataFrame) -> pd.DataFrame:
+    """Each fault recording: session, device, missed, alarm_at, lead (s from the alarm to the recording's end) and
+    delay (s from the onset of the fault to the alarm; negative before it). The alarm is the first true one."""
+    found = []
+    faulty = table[table["y_true_alarm"]]["session"].unique()
+    for name in sorted(faulty):
+        rows = table[table["session"] == name]
+        own = alarms[(alarms["session"] == name) & alarms["true"]]
+        row: dict[str, Any] = {"session": name, "device": rows["device"].iloc[0], "missed": not len(own), "alarm_at": np.nan,
+                               "lead": np.nan, "delay": np.nan}  # fmt: skip
+        if len(own):
+            at = rows[rows["end"] == own["begin"].min()].iloc[0]
+            row |= {
+                "alarm_at": int(at["end"]),
+                "lead": float(at["seconds_to_end"]),
+                "delay": float(at["seconds_since_onset"]),
+            }
+        found.append(row)
+    return pd.DataFrame(found, columns=["session", "device", "missed", "alarm_at", "lead", "delay"])
+
+
+def summarise(table: pd.DataFrame, point: OperatingPoint, stride: int) -> dict[str, Any]:
+    """What the operating point means on these windows.
+
+    False alarms are episodes without a window in a state worth an alarm; their exposure is the time of the other windows.
+    The bound is the exact Poisson one: with few hours even no false alarm leaves many a day possible.
+    """
+    alarms = episodes(table, point)
+    faults = fault_sessions(table, alarms)
+    hours = float((~table["y_true_alarm"]).sum()) * stride / 3600
+    false = int((~alarms["true"]).sum()) if len(alarms) else 0
+    highest = float(chi2.ppf(LEVEL, 2 * (false + 1)) / 2 / hours) if hours else None
+    missed = int(faults["missed"].sum()) if len(faults) else 0
+    bounds = binomtest(missed, len(faults)).proportion_ci(LEVEL, "exact") if len(faults) else None
+    told = faults[~faults["missed"]] if len(faults) else faults
+
+    def spread(column: str) -> dict[str, float] | None:
+        return (
+            {k: float(told[column].quantile(q)) for k, q in (("least", 0), ("median", 0.5), ("most", 1))}
+            if len(told)
+            else None
+        )
+
+    return {
+        "fault_sessions": len(faults),
+        "missed": missed,
+        "missed_share_interval": [float(bounds.low), float(bounds.high)] if bounds else None,
+        "lead_seconds": spread("lead"),
+        "delay_seconds": spread("delay"),
+        "false_alarms": false,
+        "exposure_hours": hours,
+        "false_alarms_per_hour_bound": highest,
+        "sessions": faults.replace({np.nan: None}).to_dict("records"),
+    }
+
+
+def with_scores(predictions: pd.DataFrame, p: np.ndarray, alarm: int) -> pd.DataFrame:
+    """Windows with their score from (calibrated) probabilities p (n, K), and whether they are in a state worth an alarm."""
+    return predictions.assign(score=p[:, alarm:].sum(axis=1), y_true_alarm=predictions["y_true"].to_numpy() >= alarm)

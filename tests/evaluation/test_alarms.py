@@ -1,0 +1,83 @@
+"""Alarms against sequences worked out by hand."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from conveyorguard.evaluation.alarms import (
+    OperatingPoint,
+    choose_operating_point,
+    episodes,
+    fault_sessions,
+    summarise,
+    with_scores,
+)
+
+
+def recording(name, scores, actual, onset=None):
+    """Windows of 30 s every 10 s; actual: in a state worth an alarm or not."""
+    n = len(scores)
+    start = 10 * np.arange(n)
+    return pd.DataFrame({
+        "session": name, "device": name[0], "start": start, "end": start + 29, "seconds_to_end": (10 * (n - 1 - np.arange(n))),
+        "seconds_since_onset": start + 29.0 - onset if onset is not None else np.nan,
+        "score": np.array(scores, float), "y_true_alarm": np.array(actual, bool),
+    })  # fmt: skip
+
+
+def test_an_episode_begins_at_on_and_ends_below_off():
+    table = recording("a", [0.1, 0.7, 0.5, 0.6, 0.2, 0.5, 0.8], [0, 0, 1, 1, 0, 0, 0])
+    found = episodes(table, OperatingPoint(on=0.7, off=0.4))
+    assert found[["begin", "end", "windows", "true"]].to_dict("records") == [
+        {"begin": 39, "end": 59, "windows": 3, "true": True},  # 0.5 holds it, 0.2 ends it, 0.5 does not begin another
+        {"begin": 89, "end": 89, "windows": 1, "true": False},
+    ]
+
+
+def test_lead_and_delay_are_stamped_at_the_end_of_the_window():
+    table = recording("a", [0.1, 0.1, 0.9, 0.9], [0, 0, 1, 1], onset=25)
+    row = fault_sessions(table, episodes(table, OperatingPoint(0.5, 0.2))).iloc[0]
+    assert (row["alarm_at"], row["lead"], row["delay"], row["missed"]) == (49, 10, 24, False)
+
+
+def test_a_false_alarm_does_not_save_a_fault_recording():
+    table = recording("a", [0.9, 0.1, 0.1, 0.1], [0, 0, 1, 1], onset=20)
+    point = OperatingPoint(0.5, 0.2)
+    row = fault_sessions(table, episodes(table, point)).iloc[0]
+    assert row["missed"] and np.isnan(row["lead"])
+    told = summarise(table, point, stride=10)
+    assert told["missed"] == 1 == told["false_alarms"] and told["lead_seconds"] is None
+
+
+def test_no_false_alarm_in_little_time_still_allows_many():
+    table = recording("n", [0.1] * 36, [0] * 36)  # 360 s
+    told = summarise(table, OperatingPoint(0.5, 0.2), stride=10)
+    assert told["false_alarms"] == 0 and told["exposure_hours"] == pytest.approx(0.1)
+    assert told["false_alarms_per_hour_bound"] == pytest.approx(-np.log(0.05) / 0.1)  # 3 / exposure, the rule of three
+
+
+def test_without_a_fault_recording_there_is_no_operating_point():
+    assert choose_operating_point(recording("n", [0.1, 0.9], [0, 0])) is None
+
+
+@given(
+    st.lists(st.lists(st.tuples(st.floats(0.001, 1), st.booleans()), min_size=1, max_size=12), min_size=1, max_size=6)
+)
+def test_the_operating_point_misses_no_fault_recording_and_a_higher_one_would(recordings):
+    table = pd.concat([recording(f"r{i}", *zip(*r, strict=True)) for i, r in enumerate(recordings)])
+    point = choose_operating_point(table)
+    if point is None:
+        assert not table["y_true_alarm"].any()
+        return
+    assert summarise(table, point, 10)["missed"] == 0
+    highest = table[table["y_true_alarm"]].groupby("session")["score"].max().min()
+    above = np.nextafter(highest, 2)
+    assert summarise(table, OperatingPoint(above, above), 10)["missed"] > 0
+
+
+def test_the_score_is_the_probability_of_the_alarm_state_and_worse():
+    p = np.array([[0.1, 0.2, 0.3, 0.4], [0.7, 0.1, 0.1, 0.1]])
+    table = with_scores(pd.DataFrame({"y_true": [1, 2]}), p, alarm=2)
+    assert table["score"].tolist() == pytest.approx([0.7, 0.2]) and table["y_true_alarm"].tolist() == [False, True]

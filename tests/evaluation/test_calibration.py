@@ -1,0 +1,67 @@
+"""Temperature scaling: it recovers a known temperature, changes no decision, and is cross-fitted by device."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from conveyorguard.evaluation.calibration import calibrate, fit_temperature, reliability, scale
+from conveyorguard.evaluation.metrics import METRICS, Predictions, Totals
+
+
+def drawn(n=4000, temperature=1.0, seed=0, states=4):
+    """Honest probabilities and states drawn from them, the probabilities then made too sure by the temperature."""
+    rng = np.random.default_rng(seed)
+    honest = rng.dirichlet(np.full(states, 0.6), n)
+    y = (honest.cumsum(1) > rng.random((n, 1))).argmax(1)
+    return scale(honest, 1 / temperature), y
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
+def test_the_temperature_that_spoiled_them_is_found(temperature):
+    p, y = drawn(temperature=temperature)
+    assert fit_temperature(p, y) == pytest.approx(temperature, rel=0.06)
+
+
+@given(st.floats(0.2, 10), st.integers(0, 1000))
+def test_scaling_keeps_order_and_sum(temperature, seed):
+    p = np.random.default_rng(seed).dirichlet(np.ones(5), 30)
+    scaled = scale(p, temperature)
+    assert np.allclose(scaled.sum(1), 1) and (scaled.argmax(1) == p.argmax(1)).all()
+    assert np.allclose(scale(p, 1.0), p)
+
+
+def test_calibration_helps_unseen_windows_and_is_stored():
+    p, y = drawn(temperature=3, seed=1)
+    device = np.repeat([f"d{i}" for i in range(8)], 500)
+    other_p, other_y = drawn(temperature=3, seed=2)
+    parts, facts = calibrate(Predictions(y, p, device), device, {"test": Predictions(other_y, other_p)})
+    assert set(parts) == {"val", "test"} and facts["crossed_by"] == "device"
+    for part in ("val", "test"):
+        assert facts["parts"][part]["after"]["nll"] < facts["parts"][part]["before"]["nll"]
+        assert facts["parts"][part]["after"]["ece"] < facts["parts"][part]["before"]["ece"]
+    assert np.allclose(parts["test"], scale(other_p, facts["temperature"]))
+
+
+def test_a_device_does_not_calibrate_itself():
+    """One device's probabilities are spoiled the other way; its own windows must be scaled by what the others say."""
+    sure, y_sure = drawn(2000, temperature=4, seed=3)
+    shy, y_shy = drawn(500, temperature=0.3, seed=4)
+    p, y = np.concatenate([sure, shy]), np.concatenate([y_sure, y_shy])
+    device = np.array(["a"] * 1000 + ["b"] * 1000 + ["c"] * 500)
+    parts, _ = calibrate(Predictions(y, p, device), device, {})
+    of_others = fit_temperature(sure, y_sure)
+    assert np.allclose(parts["val"][device == "c"], scale(shy, of_others))
+
+
+def test_one_session_alone_is_left_as_it_is_and_said():
+    p, y = drawn(50)
+    parts, facts = calibrate(Predictions(y, p, np.array(["s"] * 50)), np.array(["d"] * 50), {})
+    assert np.array_equal(parts["val"], p) and "one validation session" in facts["crossed_by"]
+
+
+def test_reliability_adds_up_to_the_ece():
+    p, y = drawn(temperature=2, seed=5)
+    table = reliability(Predictions(y, p))
+    ece = (table["windows"] * (table["confidence"] - table["accuracy"]).abs()).sum() / len(y)
+    assert ece == pytest.approx(float(METRICS["ece"].function(Totals.over(Predictions(y, p)))))
