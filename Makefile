@@ -2,9 +2,16 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: train test test-all check
+# make study: every stage on a small set, with an index page | make study-full: the real thing. ARGS="data=aihub data.root=PATH"
+.PHONY: train test test-all check study study-full
 train: .venv/ready
 	$(BIN)/python train.py
+
+study: .venv/ready
+	$(BIN)/python experiments/study.py --small $(ARGS)
+
+study-full: .venv/ready
+	$(BIN)/python experiments/study.py --full $(ARGS)
 
 test: .venv/ready
 	$(BIN)/python -m pytest -m "not slow" -n 2

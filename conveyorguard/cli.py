@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
+import re
+import shlex
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -28,6 +31,8 @@ verbs
                     simulate plant data.sessions=12 data.seed=3 data.archive=zip|folder
   prepare         build the frame store of a data set and say what was left out, and why
                     prepare data=aihub data.root=PATH
+  schema PATH     draft the yaml of your own csv or parquet files, and list what is odd about them
+                    schema recordings out=conf/data/plant.yaml
   train           the same as train.py: prepare, fit, test, report
                     train modality=sensor film=false
                     train -m modality=sensor,image,both film=true,false
@@ -79,7 +84,12 @@ def _train(cfg: DictConfig) -> float:
 
 
 def _compose(overrides: list[str]) -> DictConfig:
-    """The config of a verb that is not a Hydra job."""
+    """The config of a verb that is not a Hydra job; --config-dir adds a folder of yaml files, as it does for train."""
+    option = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    option.add_argument("--config-dir", "-cd", type=Path)
+    given, overrides = option.parse_known_args(overrides)
+    if given.config_dir:
+        overrides = [*overrides, f"hydra.searchpath=['file://{given.config_dir.resolve()}']"]
     with initialize_config_dir(str(config_dir())):
         try:
             return compose("train", overrides)
@@ -107,7 +117,7 @@ def _simulate(arguments: list[str]) -> None:
 
 
 def _prepare(arguments: list[str]) -> None:
-    """prepare [data=simulated|aihub] [data.root=PATH] [data.strict=true] [data.thermal.reduce=mean_max|stride]
+    """prepare [data=simulated|aihub|table|NAME] [--config-dir FOLDER] [data.root=PATH] [data.strict=true] [data.thermal.reduce=mean_max|stride]
 
     Build the frame store (once; a second call finds it), and say how much there is and what was left out or repaired.
     """
@@ -118,6 +128,37 @@ def _prepare(arguments: list[str]) -> None:
     store = load_store(cfg)
     print(store.summary())
     print(store.path)
+
+
+def _schema(arguments: list[str]) -> None:
+    """schema PATH [out=conf/data/NAME.yaml]
+
+    Look at a folder of csv or parquet files (or one file) and draft the yaml that makes a data set of them: channels with
+    units as far as names tell, time, states, devices, camera. What is odd about the files is listed. The draft can be
+    trained with as it is; look at it first. An existing file is never written over.
+    """
+    from conveyorguard.data.draft import draft
+
+    path, options = _one_path(arguments, "schema PATH [out=conf/data/NAME.yaml]")
+    given = dict(option.split("=", 1) for option in options)
+    name = re.sub(r"\W+", "_", path.resolve().stem).strip("_") or "plant"
+    out = Path(given.pop("out", f"conf/data/{name}.yaml"))
+    if given:
+        raise ConfigError(f"schema takes out=FILE.yaml, not {', '.join(given)}")
+    if out.suffix != ".yaml" or out.resolve().parent.name != "data":
+        raise ConfigError(f"out={out}: Hydra looks for it in a folder called data: write out=conf/data/{out.stem}.yaml")
+    if out.exists():
+        raise ConfigError(f"{out} is there already: remove it, or give another name with out=conf/data/NAME.yaml")
+    made = draft(path, out.stem)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(made.text, encoding="utf-8")
+    print(made.text)
+    for sentence in made.odd:
+        print(f"- {sentence}")
+    folder = out.resolve().parent.parent
+    own = "" if folder == config_dir().resolve() else f"--config-dir {shlex.quote(str(out.parent.parent))} "
+    print(f"\nLook at it, then: python -m conveyorguard train {own}data={out.stem}")
+    print(out)
 
 
 def _report(arguments: list[str]) -> None:
@@ -227,6 +268,7 @@ def _one_path(arguments: list[str], usage: str) -> tuple[Path, list[str]]:
 VERBS: dict[str, Callable[[list[str]], None]] = {
     "simulate": _simulate,
     "prepare": _prepare,
+    "schema": _schema,
     "compare": _compare,
     "ensemble": _ensemble,
     "reproduce": _reproduce,

@@ -24,6 +24,7 @@ from conveyorguard.evaluation.metrics import OBJECTIVES
 WHITELIST = (
     "conveyorguard.data.archive.sessions",
     "conveyorguard.data.simulate.sessions",
+    "conveyorguard.data.table.sessions",
     "conveyorguard.data.scaling.ScalingSettings",
     "conveyorguard.data.features.FeatureSettings",
     "conveyorguard.models.fusion.Fusion",
@@ -35,6 +36,7 @@ WHITELIST = (
     "conveyorguard.models.tabular.XGBoost",
     "conveyorguard.models.tabular.CatBoost",
     "conveyorguard.training.loss.WindowLoss",
+    "conveyorguard.training.augment.Augment",
     "conveyorguard.training.loggers.wandb",
     "conveyorguard.training.loggers.tensorboard",
     "conveyorguard.training.loggers.mlflow",
@@ -157,6 +159,10 @@ def _choice_problems(cfg: DictConfig) -> list[str]:
     found = []
     if OmegaConf.is_missing(cfg.data, "root"):
         found.append("data.root is not set: add data.root=PATH, the folder with your copy of the data")
+    if not cfg.data.schema.channels:
+        found.append(
+            "data.schema.channels is empty: say what your files hold; python -m conveyorguard schema FOLDER drafts the yaml"
+        )
     if not isinstance(cfg.film, bool):
         found.append(f"film={cfg.film}: true or false")
     if not isinstance(cfg.test, bool):

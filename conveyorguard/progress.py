@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 from rich.console import Console
@@ -17,6 +18,7 @@ from rich.progress import (
 )
 
 T = TypeVar("T")
+_over_all = False  # whether a bar over everything is shown, beside which others would only confuse
 
 
 def console() -> Console:
@@ -29,7 +31,19 @@ def bar() -> Progress:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     screen = console()
     more = (TimeRemainingColumn(), TextColumn("{task.fields[note]}"))
-    return Progress(*columns, *more, console=screen, disable=not screen.is_terminal, transient=True)
+    return Progress(*columns, *more, console=screen, disable=_over_all or not screen.is_terminal, transient=True)
+
+
+@contextmanager
+def bar_over_all() -> Iterator[Progress]:
+    """A bar that is the only one: while it is shown, `bar` and `track` of this process draw nothing."""
+    global _over_all
+    with bar() as progress:
+        _over_all = True
+        try:
+            yield progress
+        finally:
+            _over_all = False
 
 
 def track(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:

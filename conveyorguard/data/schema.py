@@ -33,10 +33,14 @@ FRAME_COLUMNS = (
 
 @dataclass(frozen=True)
 class Channel:
-    """One measured quantity. `scaling` is 'linear' or 'log' (positive and spread over decades, e.g. currents)."""
+    """One measured quantity. `scaling` is 'linear' or 'log' (positive and spread over decades, e.g. currents).
+
+    `column` is what the files of a table call it; empty: as the schema does.
+    """
 
     unit: str
     scaling: str = "linear"
+    column: str = ""
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,10 @@ class State:
 
 @dataclass(frozen=True)
 class Schema:
-    """Channels, camera, states and kinds of a data set. States are ordered from normal to worst."""
+    """Channels, camera, states and kinds of a data set. States are ordered from normal to worst.
+
+    `columns` says what the files of a table call session, device, kind, time and state; other readers have no use for it.
+    """
 
     channels: dict[str, Channel]
     environment: dict[str, Channel]
@@ -83,6 +90,7 @@ class Schema:
     alarm: int
     kinds: tuple[str, ...]
     device_split: dict[str, list[str]] = field(default_factory=dict)
+    columns: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def from_config(cls, node: Mapping[str, Any]) -> Schema:
@@ -99,13 +107,14 @@ class Schema:
             pairs = {k: tuple(thermal[k]) for k in ("shape", "stored", "range", "valid") if k in thermal}
             thermal = Thermal(**{**thermal, **pairs})
         return cls(
-            channels={name: Channel(**c) for name, c in node["channels"].items()},
-            environment={name: Channel(**c) for name, c in (node.get("environment") or {}).items()},
+            channels={name: _channel(c) for name, c in node["channels"].items()},
+            environment={name: _channel(c) for name, c in (node.get("environment") or {}).items()},
             thermal=thermal or None,
             states=tuple(State(**s) for s in node["states"]),
             alarm=len(node["states"]) - 1 if alarm is None else int(alarm),
             kinds=tuple(node.get("kinds") or ()),
             device_split={k: list(v) for k, v in (node.get("device_split") or {}).items()},
+            columns=dict(node.get("columns") or {}),
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -113,6 +122,11 @@ class Schema:
         plain = asdict(self)
         plain["states"] = list(plain["states"])
         plain["kinds"] = list(self.kinds)
+        for channel in [*plain["channels"].values(), *plain["environment"].values()]:
+            if not channel["column"]:
+                del channel["column"]
+        if not self.columns:
+            del plain["columns"]
         if self.thermal:
             plain["thermal"] = {k: list(v) if isinstance(v, tuple) else v for k, v in plain["thermal"].items()}
         return plain
@@ -128,6 +142,12 @@ class Schema:
         return [name for name, there in present.items() if there]
 
 
+def _channel(value: str | Mapping[str, Any]) -> Channel:
+    """`temperature: degC` is short for `temperature: {unit: degC}`."""
+    return Channel(value) if isinstance(value, str) else Channel(**value)
+
+
+COLUMNS = ("session", "device", "kind", "time", "state")
 _BLOCKS: dict[str, tuple[type, str]] = {
     "channels": (dict, "read {name: {unit: ..., scaling: linear|log}, ...}"),
     "environment": (dict, "read {name: {unit: ..., scaling: linear|log}, ...}"),
@@ -135,6 +155,7 @@ _BLOCKS: dict[str, tuple[type, str]] = {
     "states": (list, "be a list of {name: ..., label: ...}, ordered from normal to worst"),
     "kinds": (list, "be a list of names"),
     "device_split": (dict, "read {val: [devices], test: [devices]}"),
+    "columns": (dict, f"name columns of a table: {', '.join(COLUMNS)}"),
 }
 
 
@@ -153,7 +174,9 @@ def _problems(node: Mapping[str, Any]) -> list[str]:
     for name, channel in {**blocks["channels"], **blocks["environment"]}.items():
         if name in FRAME_COLUMNS:
             found.append(f"a channel cannot be called '{name}': the frame store has a column of that name")
-        if not isinstance(channel, Mapping) or "unit" not in channel or not set(channel) <= {"unit", "scaling"}:
+        if isinstance(channel, str):
+            continue
+        if not isinstance(channel, Mapping) or "unit" not in channel or not set(channel) <= {"unit", "scaling", "column"}:
             found.append(f"channel '{name}' must read {{unit: ..., scaling: linear|log}}, found {channel!r}")
         elif channel.get("scaling", "linear") not in ("linear", "log"):
             found.append(f"channel '{name}': scaling is linear or log, not {channel['scaling']!r}")
@@ -162,6 +185,10 @@ def _problems(node: Mapping[str, Any]) -> list[str]:
         for name in blocks["channels"]
         if name in blocks["environment"]
     ]
+    for role, column in blocks["columns"].items():
+        several = role == "time" and isinstance(column, list) and all(isinstance(c, str) for c in column)
+        if role not in COLUMNS or not (column is None or isinstance(column, str) or several):
+            found.append(f"`columns` must {_BLOCKS['columns'][1]}, found {role}: {column!r}")
     for part, devices in blocks["device_split"].items():
         if part not in ("train", "val", "test") or not isinstance(devices, list):
             found.append(f"`device_split` must {_BLOCKS['device_split'][1]}, found {part}: {devices!r}")
@@ -230,6 +257,7 @@ class Session:
         thermal: (n, rows, columns) in degC, an array or anything that gives one when sliced; None without a camera.
         state: (n,) 0..K-1, or None for an unlabelled recording.
         dropped: seconds the reader had to leave out.
+        notes: what was done to all of it, e.g. that it was resampled; told in the summary with the number of sessions.
     """
 
     name: str
@@ -241,6 +269,7 @@ class Session:
     thermal: Any = None
     state: np.ndarray | None = None
     dropped: list[Dropped] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

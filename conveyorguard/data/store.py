@@ -14,7 +14,7 @@ import shutil
 import socket
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -56,6 +56,7 @@ class Part:
     repaired: Counter
     failure: Unreadable | None = None
     first_repair: str | None = None
+    notes: list[str] = field(default_factory=list)
 
 
 def prepare(reader: Any, schema: Schema, root: str | Path | None, cache: str | Path, name: str, strict: bool = False,
@@ -181,7 +182,7 @@ def _first_problem(part: Part) -> str | None:
         return f"{part.dropped[0].where}: {part.dropped[0].message}"
     if part.first_repair:
         return part.first_repair
-    return None if part.labelled else f"{part.name}: expected a label archive beside it, found none"
+    return None if part.labelled else f"{part.name}: expected labels (a label archive beside it, or states in its table), found none"
 
 
 def _reduce(session: Session, schema: Schema) -> Part:
@@ -212,9 +213,10 @@ def _reduce(session: Session, schema: Schema) -> Part:
             pixels_repaired += int(repaired.sum())
             keep[rows] &= usable
             dropped += [Dropped("bad_frame", f"{session.name}: second {t}", "expected pixels within "
-                        f"{schema.thermal.valid} degC, found most of them outside") for t in session.time[rows][~usable]]  # fmt: skip
+                        f"{schema.thermal.valid} degC (data.schema.thermal.valid), found most of them outside") for t in session.time[rows][~usable]]  # fmt: skip
     if not keep.any():
-        raise DataError("no usable frame")
+        first = f" ({dropped[0].where}: {dropped[0].message})" if dropped else ""
+        raise DataError(f"no usable frame{first}")
     time = session.time[keep].astype(np.int32)
     sensors, bad_sensors = repair_series(session.sensors[keep], time)
     environment, bad_environment = repair_series(session.environment[keep], time)
@@ -246,7 +248,7 @@ def _reduce(session: Session, schema: Schema) -> Part:
     }
     kept = None if thermal is None else thermal[keep]
     return Part(session.name, pa.table(columns), kept, labelled, dropped, +Counter(counts),
-                first_repair=_first_repair(session, schema, keep, quality))  # fmt: skip
+                first_repair=_first_repair(session, schema, keep, quality), notes=session.notes)  # fmt: skip
 
 
 def _first_repair(session: Session, schema: Schema, keep: np.ndarray, quality: np.ndarray) -> str | None:
@@ -271,7 +273,7 @@ def _write(folder: Path, lost: list[Part], parts: Iterator[Part], schema: Schema
     digest = hashlib.sha256()
     told: dict[str, list[Dropped]] = {}
     sessions, skipped, unlabelled, names = [], [], [], set()
-    dropped_count, repaired_count = Counter[str](), Counter[str]()
+    dropped_count, repaired_count, notes = Counter[str](), Counter[str](), Counter[str]()
     shape = schema.thermal.stored_shape if schema.thermal else None
     rows, writer, first_problem = 0, None, None
 
@@ -294,6 +296,7 @@ def _write(folder: Path, lost: list[Part], parts: Iterator[Part], schema: Schema
                 told.setdefault(defect.reason, []).append(defect)
                 del told[defect.reason][EXAMPLES:]
             repaired_count.update(part.repaired)
+            notes.update(part.notes)
             if not part.labelled:
                 unlabelled.append(part.name)
             writer = writer or pq.ParquetWriter(folder / "frames.parquet", part.table.schema)
@@ -336,6 +339,7 @@ def _write(folder: Path, lost: list[Part], parts: Iterator[Part], schema: Schema
         "sessions": sessions,
         "skipped_sessions": skipped,
         "unlabelled_sessions": unlabelled,
+        "notes": dict(notes),
         "dropped_examples": {reason: [d._asdict() for d in items] for reason, items in told.items()},
         "first_problem": first_problem,
     }
@@ -408,6 +412,7 @@ class Store:
             )
         if counts["repaired"]:
             lines.append("repaired: " + ", ".join(f"{n} {reason}" for reason, n in counts["repaired"].items()))
+        lines += [f"{note}: {count} sessions" for note, count in self.manifest.get("notes", {}).items()]
         if self.manifest["unlabelled_sessions"]:
             lines.append(f"unlabelled, not trained on: {_some(self.manifest['unlabelled_sessions'])}")
         for skip in self.manifest["skipped_sessions"][:EXAMPLES]:

@@ -64,6 +64,11 @@ def make_windows(store: Store, settings: WindowSettings, labelled: bool = True) 
         [np.arange(a, b - settings.size + 1, settings.stride) for a, b in itertools.pairwise(edges)]
     ).astype(np.int64)
     state = frames["state"].to_numpy()
+    if labelled and (state == UNLABELLED).all():
+        raise ConfigError(
+            "no recording is labelled, so there is nothing to train on: of a table, data.schema.columns.state names the "
+            "column of the states"
+        )
     if labelled:
         rows = rows[state[rows] != UNLABELLED]
     if not len(rows):

@@ -35,7 +35,7 @@ class Interval:
     @property
     def verdict(self) -> str:
         """The fixed rule on a difference in which more is better."""
-        return "helps" if self.low > 0 else "hurts" if self.high < 0 else "not shown"
+        return "better" if self.low > 0 else "worse" if self.high < 0 else "not shown"
 
 
 @dataclass(frozen=True)

@@ -77,7 +77,7 @@ def ensemble(paths: Iterable[str | Path], out: Path) -> Ensemble:
     against = []
     for folder in folders:
         difference = rows[folder.name].arm.difference(best.arm, "macro_f1")
-        verdict = {"helps": "helped", "hurts": "did not help", "not shown": "not shown"}[difference.verdict]
+        verdict = {"better": "helped", "worse": "did not help", "not shown": "not shown"}[difference.verdict]
         against.append((folder.name, difference, verdict))
     return Ensemble(comparison, best.label, against, folders)
 

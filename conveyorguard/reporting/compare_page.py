@@ -30,18 +30,28 @@ def write_comparison(comparison: Comparison, folder: Path, first: str = "", name
         first: html of a section to begin with. name: of the page's file.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / "comparison.csv", comparison.table.to_csv(index=False))
-    write_text(folder / "differences.csv", _all_differences(comparison).to_csv(index=False))
-    write_text(folder / "devices.csv", comparison.by_device().to_csv(index=False))
-    blocks = [
-        first, _conclusion(comparison), _results(comparison), _intervals(comparison), _ablation(comparison), _cost(comparison),
-        _safety(comparison), _confusions(comparison), _devices(comparison), _sources(comparison),
-    ]  # fmt: skip
+    for stem, frame in comparison_tables(comparison).items():
+        write_text(folder / f"{stem}.csv", frame.to_csv(index=False))
+    blocks = [first, *comparison_blocks(comparison)]
     path = folder / f"{name}.html"
     models = len(comparison.models)
     title = f"Comparison of {models} model{'s' if models > 1 else ''}"
     write_text(path, pages.page(title, comparison.protocol, [block for block in blocks if block]))
     return path
+
+
+def comparison_tables(comparison: Comparison) -> dict[str, pd.DataFrame]:
+    """The numbers of the page by name: every arm, the paired differences, the devices."""
+    return {"comparison": comparison.table, "differences": _all_differences(comparison), "devices": comparison.by_device()}
+
+
+def comparison_blocks(comparison: Comparison) -> list[str]:
+    """The sections of the page as html."""
+    blocks = [
+        _conclusion(comparison), _results(comparison), _intervals(comparison), _ablation(comparison), _cost(comparison),
+        _safety(comparison), _confusions(comparison), _devices(comparison), _sources(comparison),
+    ]  # fmt: skip
+    return [block for block in blocks if block]
 
 
 def print_comparison(comparison: Comparison) -> None:
@@ -80,17 +90,25 @@ def print_comparison(comparison: Comparison) -> None:
 
 def write_ensemble(result: Ensemble, folder: Path) -> Path:
     """ensemble.html: each strategy against the best member, then the whole comparison; ensemble.csv."""
-    rows = [[name, result.best, _points({"difference": d.value, "low": d.low, "high": d.high}), verdict]
-            for name, d, verdict in result.against]  # fmt: skip
-    header = ["strategy", "minus the best member", "macro-F1, points [95 % interval]", "verdict"]
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / "ensemble.csv", ensemble_table(result).to_csv(index=False))
+    return write_comparison(result.comparison, folder, ensemble_block(result), "ensemble")
+
+
+def ensemble_table(result: Ensemble) -> pd.DataFrame:
+    """A row a strategy: strategy, best_member, difference of macro-F1, low, high, verdict."""
     facts = [{"strategy": name, "best_member": result.best, "difference": d.value, "low": d.low, "high": d.high, "verdict": verdict}
              for name, d, verdict in result.against]  # fmt: skip
-    folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / "ensemble.csv", pd.DataFrame(facts).to_csv(index=False))
+    return pd.DataFrame(facts)
+
+
+def ensemble_block(result: Ensemble) -> str:
+    """Did combining help? As html."""
+    rows = [[r["strategy"], r["best_member"], _points(r), r["verdict"]] for _, r in ensemble_table(result).iterrows()]
+    header = ["strategy", "minus the best member", "macro-F1, points [95 % interval]", "verdict"]
     note = ("The best member is the one with the highest validation macro-F1. Helped: the interval of the paired difference lies "
             "above zero; not shown: it includes zero.")  # fmt: skip
-    block = pages.section("Did combining help?", pages.table(header, rows), note=note)
-    return write_comparison(result.comparison, folder, block, "ensemble")
+    return pages.section("Did combining help?", pages.table(header, rows), note=note)
 
 
 def print_ensemble(result: Ensemble) -> None:
@@ -201,7 +219,7 @@ def _ablation(comparison: Comparison) -> str:
         told = ("<p class='note'>The seed study ran the full arm for 30 epochs and the others for 10; here every arm has the same "
                 "budget. Its figures are of other data: they are quoted, not compared.</p>")  # fmt: skip
         parts.append(pages.pair(pages.figure(plot, "accuracy of each cell of the ablation"), told + beside))
-    note = ("Paired: both arms in the same replicates, seeds averaged inside each. Helps or hurts: the interval excludes zero; "
+    note = ("Paired: both arms in the same replicates, seeds averaged inside each. Better or worse: the interval excludes zero; "
             "otherwise not shown.")  # fmt: skip
     return pages.section("Differences", *parts, note=note)
 

@@ -102,7 +102,8 @@ def traces(
         figure.update_layout({f"yaxis{axis}": {"domain": domain, "title": {"text": unit}, **scale}})
     for k in np.unique(state[state >= 0]):
         for start, end in _runs(seconds, state == k):
-            figure.add_vrect(start, end, fillcolor=state_colour(int(k), states), opacity=0.10, line_width=0)
+            figure.add_shape(type="rect", x0=start, x1=end, yref="paper", y0=0, y1=1, fillcolor=state_colour(int(k), states),
+                             opacity=0.10, line_width=0, layer="below")  # behind all rows, not the first alone
     _style(figure, "", height=130 + 100 * len(kinds), x="seconds since the recording began")
     figure.update_xaxes(anchor=f"y{len(kinds)}" if len(kinds) > 1 else "y")
     return figure

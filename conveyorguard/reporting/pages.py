@@ -23,7 +23,9 @@ header div { max-width: 1080px; margin: 0 auto; padding: 0 24px }
 header h1 { margin: 0; font-size: 24px } header p { margin: 4px 0 0; color: #cbd2d9 }
 nav { margin: 12px 0 0; font-size: 13.5px; display: flex; flex-wrap: wrap; gap: 4px 16px } nav a { color: #9fc5e8; text-decoration: none }
 nav a:hover { text-decoration: underline } nav a[aria-current] { color: white; font-weight: 600 }
-.small { background: #fff6e0; border: 1px solid #e5c46b; border-radius: 8px; padding: 10px 16px; margin: 0 0 18px }
+.banner { background: #fff6e0; border: 1px solid #e5c46b; border-radius: 8px; padding: 10px 16px; margin: 0 0 18px }
+.csv { margin: 0 0 12px; font-size: 12.5px } a { color: var(--blue) }
+.prose th, .prose td { text-align: left; vertical-align: top }
 section { background: white; border: 1px solid var(--line); border-radius: 8px; padding: 18px 22px; margin: 0 0 18px }
 h2 { font-size: 18px; margin: 0 0 10px } h3 { font-size: 15px; margin: 16px 0 6px }
 p.note { color: var(--soft); margin: 4px 0 12px }

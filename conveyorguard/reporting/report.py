@@ -27,11 +27,11 @@ def write_report(folder: Path) -> Path:
     shown = list(run.metrics)[-1]  # test, or validation where test was not asked for
     names = [f"{s.name} {s.label}".strip() for s in schema.states]
     model = run.config.model.get("name", "model")
-    blocks = [_summary(run, schema, shown), _classes(run.metrics, names)]
+    blocks = [_summary(run, schema, shown), class_block(run.metrics, names)]
     if run.history is not None:
-        blocks.append(_learning(run))
+        blocks.append(learning_block(run))
     if run.importance is not None:
-        blocks.append(_importance(run.importance))
+        blocks.append(importance_block(run.importance))
     blocks += [
         _alarms(run, shown),
         _calibration(run, shown),
@@ -70,7 +70,8 @@ def _summary(run: SavedRun, schema: Schema, shown: str) -> str:
     return pages.section("Result", pages.tiles(values), note=note)
 
 
-def _classes(metrics: dict[str, Any], names: list[str]) -> str:
+def class_block(metrics: dict[str, Any], names: list[str]) -> str:
+    """Confusion matrix and per-class table of each part."""
     parts = []
     for part, m in metrics.items():
         rows = [[name, f"{r['precision']:.3f}", f"{r['recall']:.3f}", f"{r['f1']:.3f}", f"{r['support']:,}"]
@@ -147,7 +148,8 @@ def _calibration(run: SavedRun, shown: str) -> str:
     )
 
 
-def _learning(run: SavedRun) -> str:
+def learning_block(run: SavedRun) -> str:
+    """Curves of the training."""
     history = run.history
     assert history is not None
     objective = run.config.objective
@@ -162,7 +164,7 @@ def _learning(run: SavedRun) -> str:
     return pages.section("Learning", both, note=note)
 
 
-def _importance(table: pd.DataFrame, shown: int = 20) -> str:
+def importance_block(table: pd.DataFrame, shown: int = 20) -> str:
     """What the features are worth to the model: one by one, by sensor and by modality."""
     known = table["shap"].notna().all()
     column = "shap" if known else "gain"

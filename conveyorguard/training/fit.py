@@ -39,8 +39,9 @@ def build_module(cfg: DictConfig, data: Windows, inputs: list[str]) -> WindowCla
     }
     optimizer = partial(build_optimizer, cfg.optimizer)
     return WindowClassifier(
-        model, scaling, loss, optimizer, cfg.trainer.max_epochs, len(schema.states), cfg.seed, saved
-    )
+        model, scaling, loss, optimizer, cfg.trainer.max_epochs, len(schema.states), cfg.seed, saved,
+        augment=build(cfg.augment, schema=schema),
+    )  # fmt: skip
 
 
 def build_optimizer(node: DictConfig, parameters: Any) -> torch.optim.Optimizer:

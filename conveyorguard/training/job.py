@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 # what a tabular model has no use for, whatever its modality
 NETWORK_SETTINGS = (
+    "augment",
     "average",
     "batch_size",
     "loss",
@@ -146,7 +147,7 @@ def used_inputs(cfg: DictConfig, schema: Schema) -> tuple[list[str], list[str]]:
     unused.append("features")
     unused += [f"model.{key}" for key, need in model.NEEDS.items() if need not in inputs and key in cfg.model]
     if "thermal" not in inputs:
-        unused += ["window.thermal_frames", "scaling.thermal"]
+        unused += ["window.thermal_frames", "scaling.thermal", "augment"]
     if not model.PER_SECOND and cfg.loss.get("second_weight"):
         unused.append("loss.second_weight")
     return inputs, sorted(unused)

@@ -27,14 +27,16 @@ class WindowClassifier(pl.LightningModule):
         epochs: of the cosine annealing.
         states: K.
         saved: plain values kept in every checkpoint, from which the run can be rebuilt.
+        augment: raw train batch -> raw train batch.
     """
 
     def __init__(
         self, model: nn.Module, scaling: nn.Module, loss: nn.Module, optimizer: Callable[[Any], torch.optim.Optimizer],
-        epochs: int, states: int, seed: int, saved: dict[str, Any] | None = None,
+        epochs: int, states: int, seed: int, saved: dict[str, Any] | None = None, augment: nn.Module | None = None,
     ):  # fmt: skip
         super().__init__()
         self.model, self.scaling, self.loss = model, scaling, loss
+        self.augment = augment or nn.Identity()
         self.make_optimizer, self.epochs, self.seed, self.saved = optimizer, epochs, seed, saved or {}
         self.train_accuracy = MulticlassAccuracy(states, average="micro")
         self.val_loss = MeanMetric()
@@ -66,7 +68,7 @@ class WindowClassifier(pl.LightningModule):
             torch.manual_seed(int(source.generate_state(1)[0]))
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
-        logits = self(batch)
+        logits = self(self.augment(batch))
         loss = self.loss(logits, batch)
         self.train_accuracy(logits["window"], batch["window"])
         size = len(batch["window"])

@@ -50,7 +50,7 @@ def test_differences_are_to_sensor_only_and_the_chosen_one(make_run):
     table = found.table.set_index("arm")["accuracy"]
     full = against.loc[("Sensor + Image + FiLM (Full)", "accuracy")]
     assert full["difference"] == pytest.approx(table["Sensor + Image + FiLM (Full)"] - table["Sensor Only"])
-    assert full["low"] < full["difference"] < full["high"] and full["verdict"] == "helps"
+    assert full["low"] < full["difference"] < full["high"] and full["verdict"] == "better"
 
 
 def test_folds_are_pooled_into_one_row_a_model(make_run):

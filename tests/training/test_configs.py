@@ -108,7 +108,7 @@ def test_data_configs_share_one_schema():
 
 def test_names_of_the_schema_stand_in_yaml_readers_and_tests_only():
     package = config_dir().parent / "conveyorguard"
-    allowed = {"archive.py", "simulate.py"}
+    allowed = {"archive.py", "simulate.py", "seed_study.py"}  # the last quotes the study
     for path in package.rglob("*.py"):
         if path.name not in allowed:
             text = path.read_text(encoding="utf-8")

@@ -170,13 +170,14 @@ def test_fewer_trials_than_are_done_are_refused(trainer: Trainer) -> None:
     assert "n_trials=1, but 2 have finished: write 2 or more" in output
 
 
+# Minutes
+
+
+@pytest.mark.slow
 def test_ddp_in_workers_of_joblib_is_refused(trainer: Trainer) -> None:
     output = trainer.run("-m", "trainer=ddp_cpu", "seed=0,1", "hydra/launcher=joblib", code=1)
     assert "hydra/launcher=joblib and trainer=ddp_cpu: joblib's workers cannot start the 2 processes of a job" in output
     assert "write hydra/launcher=submitit_local" in output
-
-
-# Minutes
 
 
 @pytest.mark.slow

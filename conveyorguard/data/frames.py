@@ -1,0 +1,106 @@
+"""A camera's frames beside a table: one array, or one grey picture a second."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from conveyorguard.data.schema import Dropped, Session, Thermal
+from conveyorguard.errors import DataError
+
+PICTURES = (".png", ".tif", ".tiff", ".jpg", ".jpeg")
+GREY = ("L", "I", "F", "I;16", "I;16B", "I;16L")  # Pillow's modes whose pixels are one number each
+
+
+class Frames:
+    """Frames in degC, read when they are sliced: a recording of a large camera does not fit into memory."""
+
+    def __init__(self, read: Callable[[int], np.ndarray], index: np.ndarray, scale: float, offset: float):
+        self.read, self.index, self.scale, self.offset = read, index, scale, offset
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, rows: slice) -> np.ndarray:
+        """(n, rows, columns) float32."""
+        with np.errstate(over="ignore", invalid="ignore"):  # what does not fit is repaired as Inf or NaN
+            frames = np.stack([self.read(int(i)) for i in self.index[rows]]).astype(np.float32)
+        return frames * np.float32(self.scale) + np.float32(self.offset)
+
+
+def add_frames(
+    session: Session, path: Path, camera: Thermal, scale: float, offset: float, place: np.ndarray, rows: int
+) -> None:
+    """Give a session its frames; a second without one is left out.
+
+    Args:
+        place: (n,) which row of the recording each second is.
+        rows: of the recording, bad ones included.
+
+    Raises:
+        DataError: the frames are of another shape, or there is not one a row or a second.
+    """
+    if path.is_file():
+        array = open_frames(path, camera.shape)
+        length = int(session.time[-1]) + 1
+        if len(array) not in (rows, length):
+            raise DataError(
+                f"{path.name}: expected a frame for each of {rows} rows, or for each of {length} seconds, found {len(array)}"
+            )
+        session.thermal = Frames(array.__getitem__, place if len(array) == rows else session.time, scale, offset)
+        return
+    pictures = {int(p.stem): p for p in path.iterdir() if p.suffix.lower() in PICTURES and p.stem.isdigit()}
+    problems = {int(t): _picture_problem(pictures.get(int(t)), camera.shape) for t in session.time}
+    keep = np.array([problems[int(t)] is None for t in session.time], bool)
+    reasons = [(f"{path.name}: second {t}", problem) for t, problem in problems.items() if problem]
+    session.dropped += [Dropped("bad_picture", where, problem) for where, problem in reasons]
+    if not keep.any():
+        raise DataError(f"{path.name}: no usable picture ({reasons[0][0]}: {reasons[0][1]})")
+    for name in ("time", "sensors", "environment", "state"):
+        if getattr(session, name) is not None:
+            setattr(session, name, getattr(session, name)[keep])
+    session.thermal = Frames(lambda second: _picture(pictures[second], camera.shape), session.time, scale, offset)
+
+
+def open_frames(path: Path, shape: tuple[int, int] | None = None) -> np.ndarray:
+    """A .npy file of frames, memory-mapped; nothing is unpickled.
+
+    Raises:
+        DataError: it is no array of numbers, frames x rows x columns of the camera's shape.
+    """
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise DataError(f"{path.name}: cannot be read as a .npy array ({error}); write it with numpy.save") from error
+    if array.dtype.kind not in "fiu" or array.ndim != 3 or (shape and array.shape[1:] != tuple(shape)):
+        size = f"{shape[0]} x {shape[1]}" if shape else "rows x columns"
+        raise DataError(f"{path.name}: expected numbers, frames x {size} (data.schema.thermal.shape), found {array.dtype} "
+                        f"of shape {array.shape}")  # fmt: skip
+    return array
+
+
+def _picture_problem(path: Path | None, shape: tuple[int, int]) -> str | None:
+    if path is None:
+        return "expected a picture named by the second, e.g. 0.png, found none"
+    try:
+        with Image.open(path) as picture:
+            size, mode = (picture.height, picture.width), picture.mode
+    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+        return f"{path.name}: expected a picture, found a damaged file ({error})"
+    if mode not in GREY:
+        return f"{path.name}: expected one value a pixel, found colours ({mode}): export temperatures or grey values instead"
+    if size != tuple(shape):
+        return f"{path.name}: expected {shape[0]} x {shape[1]} pixels (data.schema.thermal.shape), found {size[0]} x {size[1]}"
+    return None
+
+
+def _picture(path: Path, shape: tuple[int, int]) -> np.ndarray:
+    """Values of a picture; NaN where it is cut short, which the store counts as a bad frame."""
+    try:
+        with Image.open(path) as picture:
+            return np.asarray(picture, np.float32)
+    except (OSError, SyntaxError):
+        return np.full(shape, np.nan, np.float32)

@@ -1,0 +1,201 @@
+"""Stage 00: what the data are. Every figure is computed from the frame store; the seed study's are quoted beside."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from conveyorguard.data.datamodule import Windows
+from conveyorguard.data.store import Store
+from conveyorguard.evaluation import exploration, seed_study
+from conveyorguard.reporting import figures, pages
+from conveyorguard.reporting.figures import _style
+from conveyorguard.reporting.site import Site
+
+KIND_COLOURS = (figures.BLUE, figures.STATE_COLOURS[2], figures.STATE_COLOURS[0], figures.GREY)
+STATISTICS = ("mean", "sd", *(f"q{100 * q:02.0f}" for q in exploration.QUANTILES))
+FRAMES_A_STATE = 2  # of the filmstrip
+
+
+def write_eda(site: Site, data: Windows) -> Path:
+    """Write 00_eda.html and its tables."""
+    store = data.store
+    found = exploration.implications(data)
+    blocks = [
+        _sizes(site, store), _balance(site, data), _correlations(site, store), _distributions(site, store),
+        _timeline(store), _camera(site, store), _environment(site, store), _quality(site, store), _implications(site, found),
+    ]  # fmt: skip
+    counts = store.manifest["counts"]
+    worst = exploration.worst_sessions(store)
+    said = [
+        f"{counts['sessions']} sessions, {counts['frames']:,} seconds, {store.frames['device'].nunique()} devices.",
+        f"{worst['contain']} sessions contain {store.schema.states[-1].name}, {worst['dominated']} are dominated by it.",
+        f"{len(found)} design implications computed from the data.",
+    ]
+    return site.write("00_eda", "What was recorded, how states show in it, and what that asks of a model", [b for b in blocks if b], said)
+
+
+def names_of(store: Store) -> list[str]:
+    """States as pages show them: name and label."""
+    return [f"{state.name} {state.label}".strip() for state in store.schema.states]
+
+
+def _sizes(site: Site, store: Store) -> str:
+    table = exploration.sizes(store)
+    whole = table.iloc[-1]
+    tiles = [("sessions", f"{whole['sessions']:,}"), ("devices", f"{whole['devices']:,}"), ("seconds, a frame each", f"{whole['seconds']:,}"),
+             ("hours", f"{whole['hours']:.1f}"), ("sessions with a fault", f"{whole['with a fault']:,}"), ("channels", f"{len(store.schema.channels)}")]  # fmt: skip
+    camera = store.schema.thermal
+    note = f"Seed study, on its own data: {seed_study.SESSIONS} sessions, {seed_study.SECONDS:,} seconds, {seed_study.DEVICES} devices. "
+    if camera and store.thermal is not None:
+        megabytes = store.thermal.nbytes / 1e6
+        note += (f"Thermal frames of {camera.shape[0]} x {camera.shape[1]} pixels are kept as {' and '.join(camera.channels)} of "
+                 f"{camera.stored_shape[1]} x {camera.stored_shape[2]} ({megabytes:,.0f} MB).")  # fmt: skip
+    return pages.section("Size", pages.tiles(tiles), site.table("00_sizes", table, {"hours": ".2f", "median length, s": ".0f"}), note=note)
+
+
+def _balance(site: Site, data: Windows) -> str:
+    store = data.store
+    table = exploration.balance(data)
+    names = names_of(store)
+    plot = go.Figure()
+    for column, colour in zip(("share of seconds", "share of windows"), KIND_COLOURS, strict=False):
+        plot.add_bar(x=names, y=table[column], name=column, marker_color=colour, text=[f"{v:.1%}" for v in table[column]], textposition="outside")
+    _style(plot, "States, by second and by window", height=340, y="share").update_yaxes(tickformat=".0%", range=[0, 1.2 * table["share of seconds"].max()])
+    shares = dict.fromkeys([c for c in map(str, table) if c.startswith("share")], ".1%")
+    worst, name = exploration.worst_sessions(store), store.schema.states[-1].name
+    rows: list[list[Any]] = [
+        ["sessions that contain it", f"{worst['contain']} of {worst['sessions']}", f"{seed_study.WORST_SESSIONS['contain']} of {seed_study.SESSIONS}"],
+        ["sessions dominated by it", worst["dominated"], seed_study.WORST_SESSIONS["dominated"]],
+    ]
+    beside = f"<h3>{pages.escape(names[-1])}, session by session</h3>" + pages.table(["", "here", "the seed study's, on its own data"], rows)
+    quoted = " / ".join(f"{100 * share:.1f} %" for share in seed_study.STATE_SHARES)
+    note = (f"A window's label is its {'commonest' if data.settings.label == 'majority' else 'last'} state. Dominated: {name} is the session's "
+            f"commonest state. Seed study, on its own data, shares of the seconds: {quoted}.")  # fmt: skip
+    return pages.section("Balance of the states", pages.pair(pages.figure(plot, "share of each state among seconds and windows"), beside),
+                         site.table("00_balance", table.assign(state=names), shares), note=note)  # fmt: skip
+
+
+def _correlations(site: Site, store: Store) -> str:
+    table = exploration.correlations(store)
+    shown = table.assign(**{"seed study's, on its own data": table["quantity"].map(seed_study.CORRELATIONS)})
+    order = table.reindex(table["pearson"].abs().sort_values(ascending=False).index)
+    plot = go.Figure()
+    for column, colour in zip(("pearson", "rank"), KIND_COLOURS, strict=False):
+        plot.add_bar(y=order["quantity"], x=order[column], name=column, orientation="h", marker_color=colour)
+    _style(plot, "Correlation with the state", height=110 + 26 * len(order), x="correlation").update_yaxes(autorange="reversed", showgrid=False)
+    formats = dict.fromkeys([c for c in map(str, shown) if c not in ("quantity", "unit")], "+.3f")
+    note = ("Over labelled seconds; rank is Spearman's; the kinds apart are Pearson's. time is seconds since the recording began: a shortcut, "
+            "not a measurement. A channel whose level differs between kinds correlates more within a kind than over all.")  # fmt: skip
+    alt = "bars of the correlation of each quantity with the state"
+    return pages.section("What goes with the state", pages.figure(plot, alt), site.table("00_correlations", shown, formats), note=note)
+
+
+def _boxes(table: pd.DataFrame, store: Store, logarithmic: set[str], columns: int = 2) -> go.Figure:
+    """A panel a quantity: 5, 25, 50, 75 and 95 % of each state and kind."""
+    quantities = list(dict.fromkeys(table["quantity"]))
+    units = dict(zip(table["quantity"], table["unit"], strict=True))
+    rows = -(-len(quantities) // columns)
+    plot = make_subplots(rows, columns, subplot_titles=[f"{q}, {units[q]}" for q in quantities], vertical_spacing=0.32 / rows, horizontal_spacing=0.08)
+    kinds = sorted(set(table["kind"]))
+    labels = dict(zip(store.schema.state_names, names_of(store), strict=True))
+    for i, quantity in enumerate(quantities):
+        for kind, colour in zip(kinds, KIND_COLOURS * len(kinds), strict=False):
+            own = table[(table["quantity"] == quantity) & (table["kind"] == kind)]
+            plot.add_trace(
+                go.Box(x=own["state"].map(labels), lowerfence=own["q05"], q1=own["q25"], median=own["q50"], q3=own["q75"], upperfence=own["q95"],
+                       name=kind, legendgroup=kind, showlegend=i == 0, marker_color=colour, offsetgroup=kind),
+                i // columns + 1, i % columns + 1,
+            )  # fmt: skip
+        if quantity in logarithmic:
+            plot.update_yaxes(type="log", dtick=1, row=i // columns + 1, col=i % columns + 1)
+    _style(plot, "", height=90 + 235 * rows)
+    return plot.update_layout(boxmode="group", legend={"y": 1 + 0.12 / rows, "yanchor": "bottom"}, margin={"t": 80})
+
+
+def _distributions(site: Site, store: Store) -> str:
+    table = exploration.distributions(store)
+    channels = table[table["quantity"].isin(store.schema.channels)]
+    logs = {name for name, channel in store.schema.channels.items() if channel.scaling == "log"}
+    plot = _boxes(channels, store, logs)
+    formats = dict.fromkeys(STATISTICS, ".2f")
+    every = f"<details><summary>the numbers</summary>{site.table('00_distributions', table, formats)}</details>"
+    note = "Boxes: quartiles; whiskers: 5 and 95 %. Channels that the schema calls logarithmic have a logarithmic axis."
+    return pages.section("Channels by state and kind", pages.figure(plot, "box plots of each channel by state and kind of device"), every, note=note)
+
+
+def _timeline(store: Store) -> str:
+    name = exploration.shown_session(store)
+    rows = np.flatnonzero((store.frames["session"] == name).to_numpy())
+    own = store.frames.iloc[rows]
+    seconds, state = own["time"].to_numpy(), own["state"].to_numpy()
+    channels = list(store.schema.channels)
+    units = [store.schema.channels[c].unit for c in channels]
+    plot = figures.traces(seconds, store.sensors[rows], channels, units, state, len(store.schema.states))
+    parts = [pages.figure(plot, f"all channels of session {name} over time, the states as colours behind")]
+    if store.thermal is not None:
+        chosen = np.concatenate([spread(np.flatnonzero(state == k)) for k in np.unique(state)])
+        frames = np.asarray(store.thermal[rows[chosen], -1], np.float32)
+        low, high = float(frames.min()), float(frames.max())
+        names = names_of(store)
+        strip = [(figures.thermal_image(frame, low, high), f"{seconds[i]} s, {names[state[i]]}, up to {own['thermal_max'].iloc[i]:.1f} °C")
+                 for frame, i in zip(frames, chosen, strict=True)]  # fmt: skip
+        parts += [f"<h3>Camera, {low:.0f} °C (dark) to {high:.0f} °C (yellow)</h3>", pages.film(strip)]
+    note = (f"{name}, {own['device'].iloc[0]}: of the sessions that go through the most states, the one with the fewest repaired seconds, the first "
+            "by name. Colours behind the traces: states, green is normal, red the worst.")  # fmt: skip
+    return pages.section("One session with a fault", *parts, note=note)
+
+
+def spread(rows: np.ndarray) -> np.ndarray:
+    """The middle and the last of the rows of a state."""
+    return np.unique(rows[np.linspace(0, len(rows) - 1, FRAMES_A_STATE + 1).astype(int)[1:]])
+
+
+def _camera(site: Site, store: Store) -> str:
+    if not store.schema.thermal:
+        return ""
+    table = exploration.distributions(store)
+    own = table[table["quantity"] == "thermal_max"]
+    plot = _boxes(own, store, set(), columns=1)
+    plot.update_layout(height=360)
+    formats = dict.fromkeys(STATISTICS, ".1f")
+    shown = site.table("00_thermal_maxima", own.drop(columns=["quantity", "unit"]), formats)
+    return pages.section("Hottest pixel by state", pages.figure(plot, "box plots of the frame maximum by state and kind"), shown,
+                         note="The maximum of each full-resolution frame, degC, after repair of impossible pixels.")  # fmt: skip
+
+
+def _environment(site: Site, store: Store) -> str:
+    if not store.schema.environment:
+        return ""
+    frames = exploration.labelled(store)
+    known = exploration.correlations(store).set_index("quantity")["pearson"]
+    rows = [
+        {"quantity": name, "unit": channel.unit, "kind": str(kind), "mean": own[name].mean(), "sd": own[name].std(),
+         "sd within sessions": own.groupby("session", observed=True)[name].std().mean(), "correlation with the state, all": known[name]}
+        for name, channel in store.schema.environment.items() for kind, own in frames.groupby("kind", observed=True)
+    ]  # fmt: skip
+    formats = {"mean": ".2f", "sd": ".2f", "sd within sessions": ".2f", "correlation with the state, all": "+.3f"}
+    note = "Of the room, not of the device. What hardly changes within a session can tell where and when it was recorded, not how worn the device is."
+    return pages.section("Environment", site.table("00_environment", pd.DataFrame(rows), formats), note=note)
+
+
+def _quality(site: Site, store: Store) -> str:
+    table = exploration.quality(store)
+    examples = exploration.quality_examples(store)
+    parts = [site.table("00_quality", table, prose=True)]
+    if len(examples):
+        parts.append(f"<details><summary>where</summary>{site.table('00_quality_where', examples, prose=True)}</details>")
+    note = ("Repaired: NaN, Inf or impossible pixels taken from their neighbours, and flagged. Dropped: a second that misses a part or cannot be read. "
+            "Skipped: a session of which nothing can be had.")  # fmt: skip
+    return pages.section("Quality of the data", *parts, note=note)
+
+
+def _implications(site: Site, found: list[exploration.Implication]) -> str:
+    table = pd.DataFrame([{"about": i.about, "found": i.found, "rule": i.rule, "what follows": i.follows} for i in found])
+    shown = site.table("00_implications", table, prose=True)
+    return pages.section("What this asks of a model", shown, note="Computed from these data by the rules told; other data give other lines.")

@@ -1,0 +1,29 @@
+"""Stage 02: the seed study's first network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from conveyorguard.evaluation import seed_study
+from conveyorguard.reporting import pages
+from conveyorguard.reporting.report import class_block, learning_block
+from conveyorguard.reporting.run_blocks import percent, runs_table, scores_beside, state_names
+from conveyorguard.reporting.site import Site
+from conveyorguard.run import SavedRun
+
+
+def write_baseline(site: Site, run: SavedRun) -> Path:
+    """Write 02_baseline_cnn.html and its tables."""
+    config = run.config
+    note = (f"CNN on every thermal frame ({config.model.thermal_frames} a window), Transformers, cross-attention and FiLM, {config.model.embed_dim} wide, "
+            f"with the seed study's scaling; {run.provenance['parameters']:,} parameters; at most {config.trainer.max_epochs} epochs.")  # fmt: skip
+    blocks = [
+        pages.section("Result", scores_beside(site, "02_result", run, seed_study.BASELINE), note=note),
+        class_block(run.metrics, state_names(run)),
+        learning_block(run),
+        pages.section("Held against shortcuts", runs_table(site, "02_runs", {"baseline_cnn": run}),
+                      note="A shortcut knows one obvious fact; a model that is not clearly better has learned that fact. The model's name leads to its own page."),
+    ]  # fmt: skip
+    test = run.metrics[list(run.metrics)[-1]]
+    said = [f"Test accuracy {percent(test['accuracy'])}, macro-F1 {percent(test['macro_f1'])}."]
+    return site.write("02_baseline_cnn", "The seed study's network with all frames, trained by its recipe", blocks, said)

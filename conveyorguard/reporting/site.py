@@ -1,0 +1,119 @@
+"""Pages in one folder: one look, one copy of plotly, links between them, an index, every table also as csv."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from plotly.offline import get_plotlyjs
+
+from conveyorguard.errors import RunError
+from conveyorguard.reporting import pages
+from conveyorguard.run import read_json, write_json, write_text
+
+PLOTLY = "assets/plotly.min.js"
+NAV = re.compile("<nav>.*?</nav>", re.DOTALL)
+
+
+class Site:
+    """A folder of pages.
+
+    Args:
+        titles: the site's pages in their order: {file stem: title}. Those not written yet are left out of the links.
+        banner: a sentence that stands on every page.
+        origin: where every page comes from, as (what, value).
+    """
+
+    def __init__(self, folder: Path, name: str, titles: Mapping[str, str], banner: str, origin: Sequence[tuple[str, str]]):
+        self.folder, self.name, self.titles, self.banner, self.origin = folder, name, titles, banner, origin
+
+    def table(
+        self, name: str, frame: pd.DataFrame, formats: Mapping[str, str] | None = None, links: Mapping[str, str] | None = None, prose: bool = False
+    ) -> str:
+        """Html of a table that sorts; tables/<name>.csv has it with all digits.
+
+        Args:
+            formats: column -> format of its numbers, e.g. `{"share": ".1%"}`; a missing number is a dash.
+            links: text of a first cell -> where it leads, relative to the page. prose: cells are sentences, aligned to the left.
+        """
+        path = self.folder / "tables" / f"{name}.csv"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, frame.to_csv(index=False))
+        known = formats or {}
+        rows = [[_cell(value, known.get(str(column))) for column, value in zip(frame, row, strict=True)] for row in frame.itertuples(index=False)]
+        header = [str(column) for column in frame]
+        drawn = (
+            pages.linked_table(header, rows, [(links or {}).get(row[0]) for row in rows]).replace("<table>", '<table class="sortable">', 1)
+            if links else pages.sortable(header, rows)
+        )  # fmt: skip
+        drawn = drawn.replace('class="wide"', 'class="wide prose"', 1) if prose else drawn
+        return f'{drawn}<p class="csv"><a href="tables/{name}.csv">{name}.csv</a></p>'
+
+    def write(self, stem: str, subtitle: str, blocks: Sequence[str], said: Sequence[str] = ()) -> Path:
+        """Write a page and the index, and link all pages anew.
+
+        Args:
+            said: sentences that the index repeats.
+        """
+        self._keep_plotly()
+        path = self.folder / f"{stem}.html"
+        rows = [[what, value] for what, value in self.origin]
+        origin = pages.section("Where it comes from", pages.table(["", ""], rows))
+        self._write_page(path, f"{stem[:2]} {self.titles[stem]}", subtitle, [*blocks, origin])
+        write_json(self.folder / "assets" / f"{stem}.json", {"subtitle": subtitle, "said": list(said)})
+        self._write_index()
+        for other in self._pages():
+            text = other.read_text(encoding="utf-8")
+            write_text(other, NAV.sub(lambda _, own=other: self._nav(own), text, count=1))  # type: ignore[misc]
+        return path
+
+    def _keep_plotly(self) -> None:
+        path, text = self.folder / PLOTLY, get_plotlyjs()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.is_file() or path.stat().st_size != len(text.encode()):
+            write_text(path, text)
+
+    def _write_page(self, path: Path, title: str, subtitle: str, blocks: Sequence[str]) -> None:
+        banner = f'<p class="banner">{escape(self.banner)}</p>' if self.banner else ""
+        write_text(path, pages.page(title, subtitle, [banner, *blocks], PLOTLY, "<nav></nav>"))
+
+    def _write_index(self) -> None:
+        blocks = []
+        for path in self._pages()[1:]:
+            told = self._facts(path.stem)
+            items = "".join(f"<li>{escape(sentence)}</li>" for sentence in told["said"])
+            link = f'<p><a href="{path.name}">Open the page</a></p>'
+            blocks.append(pages.section(f"{path.stem[:2]} {self.titles[path.stem]}", f"<ul>{items}</ul>{link}", note=told["subtitle"]))
+        missing = [title for stem, title in self.titles.items() if not (self.folder / f"{stem}.html").exists()]
+        rest = [pages.section("Not there yet", note=", ".join(missing))] if missing else []
+        self._write_page(self.folder / "index.html", self.name, "What each stage found, and where to read it", [*blocks, *rest])
+
+    def _facts(self, stem: str) -> dict[str, Any]:
+        try:
+            return read_json(self.folder / "assets" / f"{stem}.json")
+        except RunError:  # the page is there without it: an older one
+            return {"subtitle": "", "said": []}
+
+    def _pages(self) -> list[Path]:
+        stages = [self.folder / f"{stem}.html" for stem in self.titles]
+        return [self.folder / "index.html", *(path for path in stages if path.exists())]
+
+    def _nav(self, current: Path) -> str:
+        links = []
+        for path in self._pages():
+            name = self.titles.get(path.stem, "Overview")
+            here = ' aria-current="page"' if path == current else ""
+            links.append(f'<a href="{path.name}"{here}>{escape(name)}</a>')
+        return f"<nav>{''.join(links)}</nav>"
+
+
+def _cell(value: Any, spec: str | None) -> str:
+    if value is None or (isinstance(value, float) and value != value):
+        return "–"
+    if isinstance(value, str) or spec is None:
+        return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+    return format(value, spec)

@@ -1,0 +1,339 @@
+"""The stages of the study: run a config unless a complete run of it is there, count the work, keep the site.
+
+A stage is a script in `experiments/`. Its trainings are processes of their own, each the command that its run directory names, so
+a stage that is killed goes on where it was: complete runs of the same config and data are reused, others resumed or made anew.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import os
+import re
+import shlex
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import optuna
+from omegaconf import DictConfig, OmegaConf
+from rich.progress import Progress
+
+from conveyorguard.cli import _compose
+from conveyorguard.config import check, is_tabular
+from conveyorguard.data.datamodule import Windows
+from conveyorguard.data.splits import SEED_STUDY_SESSIONS
+from conveyorguard.errors import ConveyorGuardError, RunError
+from conveyorguard.progress import bar_over_all, console
+from conveyorguard.reporting import pages
+from conveyorguard.reporting.site import Site
+from conveyorguard.run import SavedRun, git_state, read_json, write_json
+from conveyorguard.training.job import load_windows
+from conveyorguard.training.processes import guarded, start
+from conveyorguard.training.space import override
+from conveyorguard.training.study import count_finished, last_line
+from conveyorguard.training.sweep import register
+from conveyorguard.training.trial import find_study, storage_place
+
+TITLES = {
+    "00_eda": "Data",
+    "01_preprocess": "Windows and split",
+    "02_baseline_cnn": "First network",
+    "03_ml_baseline": "Trees",
+    "04_dl_tuning": "Tuning and ablation",
+    "06_ensemble": "Ensemble",
+    "07_final_comparison": "Final comparison",
+}
+SMALL = {"data.sessions": 24, "trainer.max_epochs": 3}
+# of a config, what says where things lie or how a run is logged; whether the data are the same is told by their fingerprint
+NOT_THE_RUN = ("paths", "logger", "ckpt_path", "sweep")
+Overrides = list[str]
+
+
+@dataclass
+class Study:
+    """Where the study lies, how large it is, and how far it has come.
+
+    size: 'small', 'full', or '' for what the config says. fresh: make runs anew that are there.
+    overrides: of the user, stronger than the size.
+    """
+
+    out: Path
+    size: str = ""
+    fresh: bool = False
+    overrides: Overrides = field(default_factory=list)
+    command: str = "python -m conveyorguard eda"
+    progress: Progress | None = None
+    done: int = 0
+    known: dict[str, Windows] = field(default_factory=dict)
+    made: set[str] = field(default_factory=set)  # runs that need not be made anew by another stage
+
+    def all_overrides(self, own: Iterable[str], usual: Iterable[str] = ()) -> Overrides:
+        """Of the size, what is usual, of the user, what makes the run this one; the last one of a key holds."""
+        simulated = "sessions" in _compose([line for line in self.overrides if line.startswith("data=")]).data
+        sizes: dict[str, int] = {"small": SMALL, "full": {"data.sessions": SEED_STUDY_SESSIONS}}.get(self.size, {})
+        given = [f"{key}={value}" for key, value in sizes.items() if simulated or key != "data.sessions"]
+        return list({line.partition("=")[0].lstrip("+"): line for line in [*given, *usual, *self.overrides, *own]}.values())
+
+    def config(self, own: Iterable[str] = ()) -> DictConfig:
+        """The config of a run of the study.
+
+        Raises:
+            ConfigError: it cannot work.
+        """
+        cfg = _compose(self.all_overrides(own))
+        check(cfg)
+        return cfg
+
+    def data(self, cfg: DictConfig | None = None) -> Windows:
+        """Store, windows and split of a config, by default the study's; opened once."""
+        cfg = cfg or self.config()
+        key = "".join(OmegaConf.to_yaml(cfg[name], resolve=True) for name in ("data", "window", "split"))
+        if key not in self.known:
+            self.say("preparing the data")
+            self.known[key] = load_windows(cfg)
+        return self.known[key]
+
+    @cached_property
+    def site(self) -> Site:
+        """The study's pages."""
+        data, cfg, git = self.data(), self.config(), git_state()
+        commit = "–" if not git["commit"] else git["commit"][:12] + (" with uncommitted changes" if git["dirty"] else "")
+        told = []
+        if self.size == "small":
+            told.append(f"A small study: {len(data.store.manifest['sessions'])} sessions, networks trained for at most "
+                        f"{cfg.trainer.max_epochs} epochs. It shows how everything works; the figures that count are those of make study-full.")  # fmt: skip
+        if cfg.data.name == "simulated":
+            told.append("Simulated recordings: a result here is not a result on AI Hub.")
+        origin = [
+            ("command", pages.base_names(self.command)),
+            ("data", f"{cfg.data.name}, store {data.store.path.name}, fingerprint {data.store.fingerprint[:12]}"),
+            ("split", f"{cfg.split.name}, {data.split.hash}"),
+            ("commit", commit),
+        ]
+        return Site(self.out, f"Study on {cfg.data.name} data", TITLES, " ".join(told), origin)
+
+    def train(self, name: str, own: Overrides) -> SavedRun:
+        """The complete run runs/<name> of a config: the one that is there, else resumed, else made.
+
+        Raises:
+            RunError: the training failed; its output is in logs/<name>.log.
+        """
+        folder, cfg = self.out / "runs" / name, self.config(own)
+        units = units_of(cfg)
+        fresh = self.fresh and name not in self.made
+        if fresh or not self.is_complete(folder, cfg):
+            last = folder / "checkpoints" / "last.ckpt"
+            resume = not fresh and last.is_file() and _same(folder, cfg)
+            command = ["train", *self.all_overrides(own), override("hydra.run.dir", str(folder))]
+            log = self.out / "logs" / f"{name}.log"
+
+            def epochs() -> int:
+                with suppress(OSError):
+                    return max(0, len((folder / "history.csv").read_text().splitlines()) - 1)
+                return 0
+
+            code = self.execute(name, [*command, f"ckpt_path={last}"], log, epochs, units) if resume else 1
+            if code:
+                shutil.rmtree(folder, ignore_errors=True)  # unfinished, of another config, or not wanted any more
+                code = self.execute(name, command, log, epochs, units)
+            if code:
+                raise RunError(f"{name}: the training failed: {last_line(log)}\n  its output: {log}")
+        self.made.add(name)
+        self.advance(units)
+        return SavedRun(folder)
+
+    def train_all(self, runs: Mapping[str, Overrides]) -> dict[str, SavedRun]:
+        """The complete runs of configs, by name."""
+        return {name: self.train(name, own) for name, own in runs.items()}
+
+    def find(self, name: str) -> SavedRun | None:
+        """A finished run of the study on the data as they are now, if there is one."""
+        return next((SavedRun(folder) for folder in self.finished() if folder.name == name), None)
+
+    def finished(self) -> list[Path]:
+        """Directories of all finished runs of the study on the data as they are now, ensembles included."""
+        data, found = self.data(), []
+        for folder in sorted([*self.out.glob("runs/*"), *self.out.glob("runs/ensemble/*")]):
+            with suppress(RunError):
+                facts = SavedRun(folder).provenance
+                if facts.get("status") == "complete" and facts["split"] == data.split.hash:
+                    found.append(folder)
+        return found
+
+    def search(self, name: str, own: Overrides, usual: Overrides) -> optuna.Study:
+        """The finished Optuna study runs/<name> of a sweep: the one that is there, gone on with, or made.
+
+        Args:
+            usual: overrides that the user's own go before.
+
+        Raises:
+            RunError: the sweep failed; its output is in logs/<name>.log.
+        """
+        folder, units = self.out / "runs" / name, self.units_of_search(own, usual)
+        cfg = self.sweep_config(own, usual)
+        data = self.data(cfg)
+        lines = [line for line in self.all_overrides(["sweep=optuna", *own], usual) if not line.startswith("data.root=")]
+        record = {"overrides": lines, "fingerprint": data.store.fingerprint, "split": data.split.hash}
+        path, log = folder / "sweep.json", self.out / "logs" / f"{name}.log"
+        if self.fresh or not path.is_file() or read_json(path) != record:
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+            write_json(path, record)
+        place = storage_place(str(folder / "journal.log"))
+        study = find_study(place, name)
+        if study is None or count_finished(study.get_trials()) < cfg.sweep.n_trials:
+            program = f"hydra.sweeper.command=[{sys.executable},-m,conveyorguard,train]"
+            command = ["train", "-m", *self.all_overrides(["sweep=optuna", *own], usual), override("sweep.study", name), program,
+                       override("hydra.sweep.dir", str(folder))]  # fmt: skip
+
+            def epochs() -> int:
+                return sum(max(0, len(history.read_text().splitlines()) - 1) for history in folder.glob("*/history.csv"))
+
+            if self.execute(name, command, log, epochs, units):
+                raise RunError(f"{name}: the sweep failed: {last_line(log)}\n  its output: {log}")
+            study = find_study(place, name)
+        assert study is not None
+        self.advance(units)
+        return study
+
+    def sweep_config(self, own: Overrides, usual: Overrides) -> DictConfig:
+        """The config of a sweep; what it takes from Hydra's own is not resolved."""
+        register()
+        return _compose(self.all_overrides(["sweep=optuna", *own], usual))
+
+    def units_of_search(self, own: Overrides, usual: Overrides) -> int:
+        """The epochs of a sweep, if no trial is pruned."""
+        cfg = self.sweep_config(own, usual)
+        return int(cfg.sweep.n_trials * cfg.trainer.max_epochs)
+
+    def is_complete(self, folder: Path, cfg: DictConfig) -> bool:
+        """Whether the folder holds a finished run of this config on the data as they are now."""
+        try:
+            found = SavedRun(folder).provenance
+        except RunError:
+            return False
+        if found.get("status") != "complete" or not _same(folder, cfg):
+            return False
+        data = self.data(cfg)
+        return found["store"]["fingerprint"] == data.store.fingerprint and found["split"] == data.split.hash
+
+    def execute(self, name: str, arguments: list[str], log: Path, done: Callable[[], int], units: int) -> int:
+        """Run a verb as a process that ends with this one, its output in a log; returns its exit code.
+
+        Args:
+            done: how many of the units it has done.
+        """
+        log.parent.mkdir(parents=True, exist_ok=True)
+        began = time.monotonic()
+        with guarded() as guard:
+            process = start([sys.executable, "-m", "conveyorguard", *arguments], {**os.environ, "SWEEP_GUARD": guard}, log)
+            try:
+                while process.poll() is None:
+                    self.say(name, min(done(), units))
+                    time.sleep(0.3)
+            finally:
+                if process.poll() is None:
+                    process.terminate()
+                    with suppress(Exception):
+                        process.wait(15)
+        self.tell(f"{name}: {'done' if process.returncode == 0 else 'failed'} in {time.monotonic() - began:.0f} s")
+        return process.returncode
+
+    def say(self, what: str, ahead: int = 0) -> None:
+        """Show on the bar what is done at the moment; `ahead` units of it are there already."""
+        if self.progress:
+            self.progress.update(self.progress.task_ids[0], description=what, completed=self.done + ahead)
+
+    def tell(self, line: str) -> None:
+        """A line above the bar."""
+        (self.progress.console if self.progress else console()).print(line)
+
+    def advance(self, units: int) -> None:
+        """So many units of the work are done."""
+        self.done += units
+        if self.progress:
+            self.progress.update(self.progress.task_ids[0], completed=self.done)
+
+
+def units_of(cfg: DictConfig) -> int:
+    """How much work a training is: its epochs; a tabular model is as much as one."""
+    return 1 if is_tabular(cfg) else int(cfg.trainer.max_epochs)
+
+
+def _same(folder: Path, cfg: DictConfig) -> bool:
+    """Whether the run directory was made by this config."""
+
+    def plain(config: Any) -> Any:
+        values = OmegaConf.to_container(OmegaConf.create(OmegaConf.to_yaml(config, resolve=True)))
+        assert isinstance(values, dict)
+        values["data"].pop("root", None)
+        return {key: value for key, value in values.items() if key not in NOT_THE_RUN}
+
+    path = folder / "config.yaml"
+    return path.is_file() and plain(OmegaConf.load(path)) == plain(cfg)
+
+
+Stage = tuple[Callable[[Study], Path], Callable[[Study], int]]  # makes the page; how many units of work its trainings are
+
+
+def units_of_runs(runs: Mapping[str, Overrides]) -> Callable[[Study], int]:
+    """The work of trainings, given by name with their overrides."""
+    return lambda study: sum(units_of(study.config(own)) for own in runs.values())
+
+
+def main(doc: str, stages: Mapping[str, Stage]) -> int:
+    """Command line of one stage or several: [overrides] [--fresh] [--small|--full] [out=DIR]; returns the exit status."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("overrides", nargs="*", help="key=value as of train.py, and out=DIR")
+    parser.add_argument("--fresh", action="store_true", help="train anew what is there")
+    sizes = parser.add_mutually_exclusive_group()
+    sizes.add_argument("--small", dest="size", action="store_const", const="small", default="small",
+                       help=f"{SMALL['data.sessions']} sessions, {SMALL['trainer.max_epochs']} epochs (the default)")  # fmt: skip
+    sizes.add_argument("--full", dest="size", action="store_const", const="full", help="all sessions, all epochs")
+    given = parser.parse_intermixed_args()
+    overrides = [line for line in given.overrides if not line.startswith("out=")]
+    out = next((Path(line[4:]) for line in given.overrides if line.startswith("out=")), None)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that trainings are ended too
+    command = shlex.join(["python", re.sub(".*(?=experiments/)", "", sys.argv[0]), *sys.argv[1:]])
+    try:
+        study = Study(out or Path(), given.size, given.fresh, overrides, command)
+        if not out:
+            name = f"study-{study.config().data.name}"
+            study.out = Path("outputs") / (f"{name}-small" if given.size == "small" else name)
+        with _alone(study.out), bar_over_all() as study.progress:
+            total = sum(1 + units(study) for _, units in stages.values())
+            study.progress.add_task("", total=total, note="")
+            for name, (run, _) in stages.items():
+                began = time.monotonic()
+                study.say(name)
+                page = run(study)
+                study.advance(1)
+                study.tell(f"{name}: {time.monotonic() - began:.0f} s")
+    except ConveyorGuardError as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from here", file=sys.stderr)
+        return 130
+    print(page if len(stages) == 1 else study.out / "index.html")
+    return 0
+
+
+@contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    """Two processes must not work on one study."""
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise RunError(f"{out}: another process works on this study; wait for it, or write out=DIR") from error
+        yield

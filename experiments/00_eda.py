@@ -1,0 +1,25 @@
+"""00 Data: what was recorded, how states show in it, and what that asks of a model.
+
+python experiments/00_eda.py [overrides of train.py] [--fresh] [--small|--full] [out=DIR]
+e.g. python experiments/00_eda.py data=aihub data.root=PATH --full
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from a checkout, installed or not
+
+from conveyorguard.reporting.eda_page import write_eda
+from conveyorguard.study import Study, main
+
+
+def run(study: Study) -> Path:
+    return write_eda(study.site, study.data())
+
+
+def units(study: Study) -> int:
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(__doc__, {"00_eda": (run, units)}))

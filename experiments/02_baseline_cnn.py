@@ -1,0 +1,24 @@
+"""02 First network: the seed study's CNN and Transformers on every frame, trained by its recipe.
+
+python experiments/02_baseline_cnn.py [overrides of train.py] [--fresh] [--small|--full] [out=DIR]
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from a checkout, installed or not
+
+from conveyorguard.reporting.network_page import write_baseline
+from conveyorguard.study import Study, main, units_of_runs
+
+RUNS = {"baseline_cnn": ["experiment=baseline_cnn"]}
+
+
+def run(study: Study) -> Path:
+    return write_baseline(study.site, study.train_all(RUNS)["baseline_cnn"])
+
+
+units = units_of_runs(RUNS)
+
+if __name__ == "__main__":
+    sys.exit(main(__doc__, {"02_baseline_cnn": (run, units)}))

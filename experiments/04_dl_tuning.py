@@ -1,0 +1,49 @@
+"""04 Tuning and ablation: the search, the network with its best parameters in six cells, and what makes it fast.
+
+python experiments/04_dl_tuning.py [overrides of train.py] [--fresh] [--small|--full] [out=DIR]
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from a checkout, installed or not
+
+from conveyorguard.evaluation.seed_study import CELLS, FURTHER_CELLS
+from conveyorguard.evaluation.speed import speed_techniques
+from conveyorguard.reporting.tuning_page import Tuning, write_tuning
+from conveyorguard.study import Overrides, Study, main, units_of_runs
+from conveyorguard.training.space import override
+
+PRESET = {"dl_tuned": ["experiment=dl_tuned"]}  # the seed study's own parameters
+SEARCH = ["experiment=dl_tuned"]
+USUAL = {
+    "small": ["sweep.n_trials=3", "trainer.max_epochs=2", "sweep.pruner.n_startup_trials=1", "sweep.pruner.n_warmup_steps=0"],
+    "full": ["sweep.timeout=null"],
+}  # fmt: skip
+
+
+def cells(best: Overrides) -> dict[str, Overrides]:
+    """The six cells with given parameters, by the name of the run."""
+    return {
+        f"tuned_{modality}_{'film' if film else 'plain'}": ["experiment=dl_tuned", f"modality={modality}", f"film={str(film).lower()}", *best]
+        for modality, film in (*CELLS, *FURTHER_CELLS)
+    }
+
+
+def run(study: Study) -> Path:
+    search = study.search("search", SEARCH, USUAL[study.size])
+    best = [override(name, value) for name, value in search.best_params.items()]
+    runs = study.train_all(cells(best))
+    ablation = dict(zip((*CELLS.values(), *FURTHER_CELLS.values()), runs.values(), strict=True))
+    preset = study.train_all(PRESET)["dl_tuned"]
+    speed = speed_techniques(study.config(PRESET["dl_tuned"]), study.data(study.config(PRESET["dl_tuned"])), search)
+    made = Tuning(search, study.out / "runs" / "search", ablation, preset, study.find("baseline_cnn"), study.find("lightgbm"), speed)
+    return write_tuning(study.site, made)
+
+
+def units(study: Study) -> int:
+    return study.units_of_search(SEARCH, USUAL[study.size]) + units_of_runs({**cells([]), **PRESET})(study)
+
+
+if __name__ == "__main__":
+    sys.exit(main(__doc__, {"04_dl_tuning": (run, units)}))

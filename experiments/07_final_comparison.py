@@ -1,0 +1,24 @@
+"""07 Final comparison: every model of the study on the same windows, with intervals, shortcuts and a conclusion by fixed rules.
+
+python experiments/07_final_comparison.py [overrides of train.py] [--fresh] [--small|--full] [out=DIR]
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from a checkout, installed or not
+
+from conveyorguard.reporting.final_page import write_final
+from conveyorguard.study import Study, main
+
+
+def run(study: Study) -> Path:
+    return write_final(study.site, study.finished())
+
+
+def units(study: Study) -> int:
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(__doc__, {"07_final_comparison": (run, units)}))

@@ -1,0 +1,74 @@
+"""Augmentation changes frames as a mirror would, with their statistics, and nothing else."""
+
+import pytest
+import torch
+
+from conveyorguard.data.datamodule import WindowDataset
+from conveyorguard.data.schema import THERMAL_STATISTICS, Schema
+from conveyorguard.training.augment import Augment
+from conveyorguard.training.fit import build_module
+from conveyorguard.training.job import load_windows
+
+X, Y, MAX = (THERMAL_STATISTICS.index(name) for name in ("x_max", "y_max", "max"))
+
+
+@pytest.fixture(scope="module")
+def camera(schema_node):
+    """8 x 10 pixels, stored whole."""
+    return Schema.from_config(schema_node(thermal={"shape": [8, 10], "stored": [8, 10], "range": [30, 50]}))
+
+
+@pytest.fixture
+def batch():
+    """64 windows of 6 s, 3 of them with a frame; the hot pixel of each window at row 1, column 2."""
+    frames = torch.full((64, 3, 1, 8, 10), 35.0)
+    frames[..., 1, 2] = 90.0
+    statistics = torch.zeros(64, 6, len(THERMAL_STATISTICS))
+    statistics[..., X], statistics[..., Y], statistics[..., MAX] = 2.0, 1.0, 90.0
+    return {"thermal": frames, "thermal_stats": statistics, "sensors": torch.randn(64, 6, 8)}
+
+
+def test_frames_are_mirrored_both_ways_and_their_statistics_follow(camera, batch):
+    torch.manual_seed(0)
+    changed = Augment(camera, flip=True)(batch)
+    hot = changed["thermal"][:, :, 0].flatten(2).argmax(-1)  # (64, 3)
+    assert (hot == hot[:, :1]).all()  # all frames of a window alike
+    rows, columns = hot[:, 0] // 10, hot[:, 0] % 10
+    assert {(int(r), int(c)) for r, c in zip(rows, columns, strict=True)} == {(1, 2), (6, 2), (1, 7), (6, 7)}
+    assert (changed["thermal_stats"][:, 0, Y] == rows).all() and (changed["thermal_stats"][:, 0, X] == columns).all()
+    assert (changed["thermal_stats"][..., MAX] == 90).all() and changed["sensors"] is batch["sensors"]
+
+
+def test_a_share_of_the_windows_is_blank(camera, batch):
+    torch.manual_seed(0)
+    changed = Augment(camera, drop_thermal=0.3)(batch)
+    blank = (changed["thermal"] == 40).flatten(1).all(1)
+    assert 10 <= blank.sum() <= 30 and (changed["thermal"][~blank] == batch["thermal"][~blank]).all()
+    assert (changed["thermal_stats"][blank][..., MAX] == 40).all()
+    assert (batch["thermal"] != 40).all()  # the batch it was given is as it was
+
+
+def test_none_changes_nothing_and_a_batch_without_frames_passes(camera, batch):
+    assert torch.equal(Augment(camera)(batch)["thermal"], batch["thermal"])
+    only = {"sensors": batch["sensors"]}
+    assert Augment(camera, flip=True, drop_thermal=0.5)(only) is only
+
+
+def test_an_impossible_share_is_refused(camera):
+    with pytest.raises(ValueError, match="drop_thermal"):
+        Augment(camera, drop_thermal=1.0)
+
+
+def test_it_is_for_training_only(compose, cache):
+    """A validation step of a module whose augmentation blanks nearly all frames sees them all."""
+    cfg = compose("augment=frames", "augment.drop_thermal=0.99", "model=cnn_transformer", "modality=image")
+    data = load_windows(cfg)
+    module = build_module(cfg, data, ["thermal"]).eval()
+    seen = []
+    module.model.register_forward_pre_hook(lambda model, given: seen.append(given[0]["thermal"]))
+    windows = WindowDataset(data.store, data.part("val"), data.settings, ["thermal"]).__getitems__(list(range(8)))
+    module.validation_step(windows, 0)
+    module.log = lambda *_, **__: None
+    module.training_step(windows, 0)
+    spread = [frames.flatten(1).std(1) for frames in seen]
+    assert (spread[0] > 0).all() and (spread[1] == 0).any()
