@@ -33,6 +33,8 @@ verbs
                     prepare data=aihub data.root=PATH
   schema PATH     draft the yaml of your own csv or parquet files, and list what is odd about them
                     schema recordings out=conf/data/plant.yaml
+  eda             describe a data set: states, channels, one session, quality, and what that asks of a model
+                    eda data=aihub data.root=PATH
   train           the same as train.py: prepare, fit, test, report
                     train modality=sensor film=false
                     train -m modality=sensor,image,both film=true,false
@@ -41,6 +43,8 @@ verbs
   ensemble RUN RUN...
                   combine runs by voting, weighted voting and stacking, and say whether it helped
   reproduce RUN   run a saved config anew and say whether it gives the same numbers, and if not what differs
+  predict RUN     states, probabilities and alarms of new recordings, labelled or not
+                    predict RUN data.root=NEW
   report RUN      draw RUN/report.html again from the files of the run directory
 
 `python -m conveyorguard <verb> --help` says more. Overrides are Hydra's: key=value, e.g. window.stride=5 trainer.max_epochs=3.
@@ -161,6 +165,23 @@ def _schema(arguments: list[str]) -> None:
     print(out)
 
 
+def _eda(arguments: list[str]) -> None:
+    """eda [overrides] [out=DIRECTORY]
+
+    Describe the data of a config in a page, 00_eda.html, with its tables as csv: sizes, balance of the states, correlations,
+    distributions, one session with a fault, camera, environment, quality, and what follows from them by fixed rules.
+    """
+    from conveyorguard.reporting.eda_page import write_eda
+    from conveyorguard.study import Study
+
+    out = next((Path(line[4:]) for line in arguments if line.startswith("out=")), None)
+    overrides = [line for line in arguments if not line.startswith("out=")]
+    study = Study(
+        out or _new_folder("eda"), overrides=overrides, command=f"python -m conveyorguard eda {' '.join(arguments)}"
+    )
+    print(write_eda(study.site, study.data()))
+
+
 def _report(arguments: list[str]) -> None:
     """report RUN
 
@@ -241,6 +262,34 @@ def _reproduce(arguments: list[str]) -> None:
         sys.exit(1)
 
 
+def _predict(arguments: list[str]) -> None:
+    """predict RUN data.root=NEW [data=NAME ...] [out=DIRECTORY]
+
+    Apply a trained run to recordings, labelled or not: the state of every second and window with calibrated probabilities,
+    alarms at the run's operating point, and what in the recordings is unlike the training. The data are read as those of the
+    training; data=NAME reads them as another data set with the same channels. Writes predictions.parquet, seconds.parquet,
+    alarms.csv and predictions.html into `out`, by default a new directory in outputs/.
+    """
+    from conveyorguard.config import merge_saved
+    from conveyorguard.prediction import LoadedRun
+    from conveyorguard.reporting.prediction_page import terminal_summary, write_predictions
+    from conveyorguard.training.job import load_store
+
+    folder, overrides = _one_path(arguments, "predict RUN data.root=NEW")
+    out = next((Path(a.partition("=")[2]) for a in overrides if a.startswith("out=")), None)
+    overrides = [a for a in overrides if not a.startswith("out=")]
+    loaded = LoadedRun(folder)
+    if any(a.startswith("data=") for a in overrides):
+        config = _compose(overrides)
+    else:
+        config = merge_saved(loaded.run.config, overrides, loaded.run.provenance)
+    store = load_store(config)
+    print(store.summary())
+    predicted = loaded.predict_store(store)
+    print(terminal_summary(loaded, predicted))
+    print(write_predictions(loaded, store, predicted, out or _new_folder("predict")))
+
+
 def _several_paths(arguments: list[str], verb: str) -> tuple[list[Path], Path | None]:
     given = dict(a.split("=", 1) for a in arguments if "=" in a)
     paths = [Path(a) for a in arguments if "=" not in a]
@@ -268,10 +317,12 @@ def _one_path(arguments: list[str], usage: str) -> tuple[Path, list[str]]:
 VERBS: dict[str, Callable[[list[str]], None]] = {
     "simulate": _simulate,
     "prepare": _prepare,
+    "eda": _eda,
     "schema": _schema,
     "compare": _compare,
     "ensemble": _ensemble,
     "reproduce": _reproduce,
+    "predict": _predict,
     "report": _report,
 }
 

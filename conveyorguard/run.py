@@ -34,6 +34,7 @@ from conveyorguard.errors import RunError
 from conveyorguard.evaluation.alarms import choose_operating_point, summarise, with_scores
 from conveyorguard.evaluation.calibration import calibrate
 from conveyorguard.evaluation.metrics import Predictions, evaluate
+from conveyorguard.evaluation.ranges import training_ranges
 
 PACKAGES = ("conveyorguard", "torch", "pytorch-lightning", "hydra-core", "omegaconf", "numpy", "scipy", "pandas", "scikit-learn",
             "torchmetrics", "lightgbm", "xgboost-cpu", "xgboost", "catboost", "skops", "optuna", "wandb")  # fmt: skip
@@ -94,6 +95,8 @@ class Run:
     def describe(self, data: Windows, unused: list[str], threads: int, device: str) -> None:
         """Record what the run works on, and keep its split."""
         write_json(self.folder / "split.json", data.split.to_dict())
+        train = data.store.frames["session"].isin(data.split.sessions["train"]).to_numpy()
+        write_json(self.folder / "ranges.json", training_ranges(data.store, train))
         counts = {part: int((data.frame["part"] == part).sum()) for part in data.split.sessions}
         self.note(store={"name": data.store.path.name, "fingerprint": data.store.fingerprint}, split=data.split.hash,
                   sessions={part: len(names) for part, names in data.split.sessions.items()}, windows=counts,

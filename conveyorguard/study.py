@@ -51,7 +51,8 @@ TITLES = {
     "06_ensemble": "Ensemble",
     "07_final_comparison": "Final comparison",
 }
-SMALL = {"data.sessions": 24, "trainer.max_epochs": 3}
+# every fourth pixel of a thermal frame where the seed study takes every second: a quarter of the work for its networks
+SMALL = {"data.sessions": 24, "trainer.max_epochs": 3, "data.schema.thermal.stride": 4}
 # of a config, what says where things lie or how a run is logged; whether the data are the same is told by their fingerprint
 NOT_THE_RUN = ("paths", "logger", "ckpt_path", "sweep")
 Overrides = list[str]
@@ -73,14 +74,25 @@ class Study:
     progress: Progress | None = None
     done: int = 0
     known: dict[str, Windows] = field(default_factory=dict)
+    configs: dict[tuple[str, ...], DictConfig] = field(default_factory=dict)
     made: set[str] = field(default_factory=set)  # runs that need not be made anew by another stage
 
     def all_overrides(self, own: Iterable[str], usual: Iterable[str] = ()) -> Overrides:
         """Of the size, what is usual, of the user, what makes the run this one; the last one of a key holds."""
-        simulated = "sessions" in _compose([line for line in self.overrides if line.startswith("data=")]).data
         sizes: dict[str, int] = {"small": SMALL, "full": {"data.sessions": SEED_STUDY_SESSIONS}}.get(self.size, {})
-        given = [f"{key}={value}" for key, value in sizes.items() if simulated or key != "data.sessions"]
-        return list({line.partition("=")[0].lstrip("+"): line for line in [*given, *usual, *self.overrides, *own]}.values())
+        given = [f"{key}={value}" for key, value in sizes.items() if not self.lacks(key)]
+        return list(
+            {line.partition("=")[0].lstrip("+"): line for line in [*given, *usual, *self.overrides, *own]}.values()
+        )
+
+    def lacks(self, key: str) -> bool:
+        """Whether the user's data have no such setting: recordings of one's own have no number, some have no camera."""
+        return OmegaConf.select(self.given, key) is None
+
+    @cached_property
+    def given(self) -> DictConfig:
+        """The config by the user's overrides alone."""
+        return _compose(self.overrides)
 
     def config(self, own: Iterable[str] = ()) -> DictConfig:
         """The config of a run of the study.
@@ -88,9 +100,11 @@ class Study:
         Raises:
             ConfigError: it cannot work.
         """
-        cfg = _compose(self.all_overrides(own))
-        check(cfg)
-        return cfg
+        key = tuple(self.all_overrides(own))
+        if key not in self.configs:
+            self.configs[key] = _compose(list(key))
+            check(self.configs[key])
+        return self.configs[key]
 
     def data(self, cfg: DictConfig | None = None) -> Windows:
         """Store, windows and split of a config, by default the study's; opened once."""
@@ -105,11 +119,15 @@ class Study:
     def site(self) -> Site:
         """The study's pages."""
         data, cfg, git = self.data(), self.config(), git_state()
-        commit = "–" if not git["commit"] else git["commit"][:12] + (" with uncommitted changes" if git["dirty"] else "")
+        commit = (
+            "–" if not git["commit"] else git["commit"][:12] + (" with uncommitted changes" if git["dirty"] else "")
+        )
         told = []
         if self.size == "small":
-            told.append(f"A small study: {len(data.store.manifest['sessions'])} sessions, networks trained for at most "
-                        f"{cfg.trainer.max_epochs} epochs. It shows how everything works; the figures that count are those of make study-full.")  # fmt: skip
+            pixels = "" if self.lacks("data.schema.thermal.stride") else (
+                f", the seed study's networks given every {cfg.data.schema.thermal.stride}th pixel of a frame's rows and columns")  # fmt: skip
+            told.append(f"A small study: {len(data.store.manifest['sessions'])} sessions, networks trained for no more epochs than {cfg.trainer.max_epochs}{pixels}. "
+                        "It shows how everything works; the figures that count are those of make study-full.")  # fmt: skip
         if cfg.data.name == "simulated":
             told.append("Simulated recordings: a result here is not a result on AI Hub.")
         origin = [
@@ -180,7 +198,9 @@ class Study:
         folder, units = self.out / "runs" / name, self.units_of_search(own, usual)
         cfg = self.sweep_config(own, usual)
         data = self.data(cfg)
-        lines = [line for line in self.all_overrides(["sweep=optuna", *own], usual) if not line.startswith("data.root=")]
+        lines = [
+            line for line in self.all_overrides(["sweep=optuna", *own], usual) if not line.startswith("data.root=")
+        ]
         record = {"overrides": lines, "fingerprint": data.store.fingerprint, "split": data.split.hash}
         path, log = folder / "sweep.json", self.out / "logs" / f"{name}.log"
         if self.fresh or not path.is_file() or read_json(path) != record:
@@ -195,7 +215,9 @@ class Study:
                        override("hydra.sweep.dir", str(folder))]  # fmt: skip
 
             def epochs() -> int:
-                return sum(max(0, len(history.read_text().splitlines()) - 1) for history in folder.glob("*/history.csv"))
+                return sum(
+                    max(0, len(history.read_text().splitlines()) - 1) for history in folder.glob("*/history.csv")
+                )
 
             if self.execute(name, command, log, epochs, units):
                 raise RunError(f"{name}: the sweep failed: {last_line(log)}\n  its output: {log}")
@@ -234,7 +256,9 @@ class Study:
         log.parent.mkdir(parents=True, exist_ok=True)
         began = time.monotonic()
         with guarded() as guard:
-            process = start([sys.executable, "-m", "conveyorguard", *arguments], {**os.environ, "SWEEP_GUARD": guard}, log)
+            process = start(
+                [sys.executable, "-m", "conveyorguard", *arguments], {**os.environ, "SWEEP_GUARD": guard}, log
+            )
             try:
                 while process.poll() is None:
                     self.say(name, min(done(), units))
@@ -281,7 +305,9 @@ def _same(folder: Path, cfg: DictConfig) -> bool:
     return path.is_file() and plain(OmegaConf.load(path)) == plain(cfg)
 
 
-Stage = tuple[Callable[[Study], Path], Callable[[Study], int]]  # makes the page; how many units of work its trainings are
+Stage = tuple[
+    Callable[[Study], Path], Callable[[Study], int]
+]  # makes the page; how many units of work its trainings are
 
 
 def units_of_runs(runs: Mapping[str, Overrides]) -> Callable[[Study], int]:

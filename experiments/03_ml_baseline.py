@@ -23,7 +23,11 @@ MODELS = {
 # the plain model itself is the cell of both modalities with film
 OTHER_CELLS = {cell: name for cell, name in {**CELLS, **FURTHER_CELLS}.items() if cell != ("both", True)}
 ABLATION = {
-    f"lightgbm_{modality}_{'film' if film else 'plain'}": ["model=lightgbm", f"modality={modality}", f"film={str(film).lower()}"]
+    f"lightgbm_{modality}_{'film' if film else 'plain'}": [
+        "model=lightgbm",
+        f"modality={modality}",
+        f"film={str(film).lower()}",
+    ]
     for modality, film in OTHER_CELLS
 }
 

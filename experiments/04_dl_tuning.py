@@ -25,7 +25,12 @@ USUAL = {
 def cells(best: Overrides) -> dict[str, Overrides]:
     """The six cells with given parameters, by the name of the run."""
     return {
-        f"tuned_{modality}_{'film' if film else 'plain'}": ["experiment=dl_tuned", f"modality={modality}", f"film={str(film).lower()}", *best]
+        f"tuned_{modality}_{'film' if film else 'plain'}": [
+            "experiment=dl_tuned",
+            f"modality={modality}",
+            f"film={str(film).lower()}",
+            *best,
+        ]
         for modality, film in (*CELLS, *FURTHER_CELLS)
     }
 
@@ -37,7 +42,15 @@ def run(study: Study) -> Path:
     ablation = dict(zip((*CELLS.values(), *FURTHER_CELLS.values()), runs.values(), strict=True))
     preset = study.train_all(PRESET)["dl_tuned"]
     speed = speed_techniques(study.config(PRESET["dl_tuned"]), study.data(study.config(PRESET["dl_tuned"])), search)
-    made = Tuning(search, study.out / "runs" / "search", ablation, preset, study.find("baseline_cnn"), study.find("lightgbm"), speed)
+    made = Tuning(
+        search,
+        study.out / "runs" / "search",
+        ablation,
+        preset,
+        study.find("baseline_cnn"),
+        study.find("lightgbm"),
+        speed,
+    )
     return write_tuning(study.site, made)
 
 

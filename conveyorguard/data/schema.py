@@ -176,7 +176,11 @@ def _problems(node: Mapping[str, Any]) -> list[str]:
             found.append(f"a channel cannot be called '{name}': the frame store has a column of that name")
         if isinstance(channel, str):
             continue
-        if not isinstance(channel, Mapping) or "unit" not in channel or not set(channel) <= {"unit", "scaling", "column"}:
+        if (
+            not isinstance(channel, Mapping)
+            or "unit" not in channel
+            or not set(channel) <= {"unit", "scaling", "column"}
+        ):
             found.append(f"channel '{name}' must read {{unit: ..., scaling: linear|log}}, found {channel!r}")
         elif channel.get("scaling", "linear") not in ("linear", "log"):
             found.append(f"channel '{name}': scaling is linear or log, not {channel['scaling']!r}")

@@ -182,7 +182,11 @@ def _first_problem(part: Part) -> str | None:
         return f"{part.dropped[0].where}: {part.dropped[0].message}"
     if part.first_repair:
         return part.first_repair
-    return None if part.labelled else f"{part.name}: expected labels (a label archive beside it, or states in its table), found none"
+    return (
+        None
+        if part.labelled
+        else f"{part.name}: expected labels (a label archive beside it, or states in its table), found none"
+    )
 
 
 def _reduce(session: Session, schema: Schema) -> Part:

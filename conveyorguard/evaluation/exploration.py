@@ -63,7 +63,9 @@ def balance(data: Windows) -> pd.DataFrame:
 def worst_sessions(store: Store) -> dict[str, int]:
     """How many labelled sessions contain the worst state, and in how many it is the commonest."""
     worst = len(store.schema.states) - 1
-    counts = pd.crosstab(labelled(store)["session"], labelled(store)["state"]).reindex(columns=range(worst + 1), fill_value=0)
+    counts = pd.crosstab(labelled(store)["session"], labelled(store)["state"]).reindex(
+        columns=range(worst + 1), fill_value=0
+    )
     return {
         "sessions": len(counts),
         "contain": int((counts[worst] > 0).sum()),
@@ -114,15 +116,22 @@ def distributions(store: Store) -> pd.DataFrame:
             if len(values):
                 row = {"quantity": name, "unit": unit, "kind": str(kind), "state": store.schema.states[state].name,
                        "n": len(values), "mean": values.mean(), "sd": values.std()}  # fmt: skip
-                rows.append(row | {f"q{100 * q:02.0f}": v for q, v in zip(QUANTILES, np.quantile(values, QUANTILES), strict=True)})
-    return pd.DataFrame(rows).sort_values("quantity", key=lambda c: c.map(list(units).index), kind="stable", ignore_index=True)
+                rows.append(
+                    row
+                    | {f"q{100 * q:02.0f}": v for q, v in zip(QUANTILES, np.quantile(values, QUANTILES), strict=True)}
+                )
+    return pd.DataFrame(rows).sort_values(
+        "quantity", key=lambda c: c.map(list(units).index), kind="stable", ignore_index=True
+    )
 
 
 def shown_session(store: Store) -> str:
     """The session to look at: through every state, of these with the fewest repaired seconds, of these the first by name."""
     frames = labelled(store)
     by_session = frames.groupby("session", observed=True)
-    table = pd.DataFrame({"states": by_session["state"].nunique(), "repaired": by_session["quality"].agg(lambda q: int((q > 0).sum()))})
+    table = pd.DataFrame(
+        {"states": by_session["state"].nunique(), "repaired": by_session["quality"].agg(lambda q: int((q > 0).sum()))}
+    )
     table["name"] = table.index.astype(str)
     return str(table.sort_values(["states", "repaired", "name"], ascending=[False, True, True])["name"].iloc[0])
 
@@ -133,20 +142,29 @@ def quality(store: Store) -> pd.DataFrame:
     counts = manifest["counts"]
     flags = {"sensors": SENSORS_REPAIRED, "thermal frame": THERMAL_REPAIRED, "environment": ENVIRONMENT_REPAIRED}
     total = len(frames) + sum(counts["dropped_frames"].values())
-    rows = [("seconds repaired", name, int((frames["quality"].to_numpy() & flag > 0).sum()), total) for name, flag in flags.items()]
+    rows = [
+        ("seconds repaired", name, int((frames["quality"].to_numpy() & flag > 0).sum()), total)
+        for name, flag in flags.items()
+    ]
     rows += [("seconds dropped", reason, count, total) for reason, count in counts["dropped_frames"].items()]
     sessions = counts["sessions"] + len(manifest["skipped_sessions"])
     reasons = pd.Series([skip["reason"] for skip in manifest["skipped_sessions"]], dtype=object).value_counts()
     rows += [("sessions skipped", str(reason), int(count), sessions) for reason, count in reasons.items()]
-    rows.append(("sessions without labels, not trained on", "no label archive", len(manifest["unlabelled_sessions"]), sessions))
+    rows.append(
+        ("sessions without labels, not trained on", "no label archive", len(manifest["unlabelled_sessions"]), sessions)
+    )
     return pd.DataFrame(rows, columns=["what", "reason", "count", "of"])
 
 
 def quality_examples(store: Store) -> pd.DataFrame:
     """Where, in full, as far as the store keeps it: place, reason, what was found."""
     skipped = [(s["session"], s["reason"], s["message"]) for s in store.manifest["skipped_sessions"]]
-    dropped = [(d["where"], d["reason"], d["message"]) for found in store.manifest["dropped_examples"].values() for d in found]
-    repaired = [(s["session"], "repaired", f"{s['repaired']} seconds") for s in store.manifest["sessions"] if s["repaired"]]
+    dropped = [
+        (d["where"], d["reason"], d["message"]) for found in store.manifest["dropped_examples"].values() for d in found
+    ]
+    repaired = [
+        (s["session"], "repaired", f"{s['repaired']} seconds") for s in store.manifest["sessions"] if s["repaired"]
+    ]
     return pd.DataFrame([*skipped, *dropped, *repaired], columns=["where", "reason", "found"])
 
 
@@ -179,13 +197,20 @@ def _session_labels(data: Windows) -> Implication:
     frames = labelled(data.store)
     length = frames[frames["state"] == len(data.store.schema.states) - 1].groupby("session", observed=True).size()
     short = 2 * count["dominated"] < count["contain"]
-    found = f"{count['contain']} of {count['sessions']} sessions contain {worst}, {count['dominated']} are dominated by it"
+    found = (
+        f"{count['contain']} of {count['sessions']} sessions contain {worst}, {count['dominated']} are dominated by it"
+    )
     if len(length):
         found += f"; it lasts {length.median():.0f} s (median)"
     fits = len(length) and data.settings.size <= length.median()
     follows = (f"label windows, not sessions; windows of {data.settings.size} s {'fit into it' if fits else 'are longer than it: take shorter ones'}"
                if short else "a label of the whole session would do")  # fmt: skip
-    return Implication(f"How long {worst} lasts", found, "windows where it dominates fewer than half of the sessions that contain it", follows)
+    return Implication(
+        f"How long {worst} lasts",
+        found,
+        "windows where it dominates fewer than half of the sessions that contain it",
+        follows,
+    )
 
 
 def _spread(store: Store) -> Implication:
@@ -197,7 +222,11 @@ def _spread(store: Store) -> Implication:
             if low > 0 and high / low > 10 and name not in wide:
                 wide.append(name)
     flagged = [name for name, channel in store.schema.channels.items() if channel.scaling == "log"]
-    follows = f"give models their logarithm; the schema does so for {', '.join(flagged) or 'none'}" if wide else "linear scales do"
+    follows = (
+        f"give models their logarithm; the schema does so for {', '.join(flagged) or 'none'}"
+        if wide
+        else "linear scales do"
+    )
     return Implication("Spread of the channels", f"over decades within a kind: {', '.join(wide) or 'none'}",
                        "99th percentile above 10 times the median", follows)  # fmt: skip
 
@@ -209,7 +238,11 @@ def _clipping(store: Store) -> Implication:
     worst = (frames["state"] == len(store.schema.states) - 1).to_numpy()
     share = above[worst].mean() if worst.any() else 0.0
     name = store.schema.states[-1].name
-    follows = f"do not clip scaled values: it would cut off what {name} looks like" if share > 0.05 else "clipping there costs little"
+    follows = (
+        f"do not clip scaled values: it would cut off what {name} looks like"
+        if share > 0.05
+        else "clipping there costs little"
+    )
     return Implication("What clipping would cut off",
                        f"{share:.0%} of the {name} seconds ({above[~worst].mean():.0%} of the others) lie above the 99th percentile of a channel",
                        "no clipping above 5 %", follows)  # fmt: skip
@@ -226,7 +259,11 @@ def _camera(store: Store) -> Implication | None:
     ranks = rankdata(frames["thermal_max"].to_numpy()[chosen])
     high = state[chosen] == worst
     area = (ranks[high].mean() - (high.sum() + 1) / 2) / (~high).sum()
-    follows = "keep degrees: scaling each frame by its own minimum and maximum throws this away" if area > 0.95 else "absolute degrees are no shortcut here"
+    follows = (
+        "keep degrees: scaling each frame by its own minimum and maximum throws this away"
+        if area > 0.95
+        else "absolute degrees are no shortcut here"
+    )
     names = store.schema.states[0].name, store.schema.states[-1].name
     return Implication("The camera's maximum", f"it alone parts {names[0]} and {names[1]} seconds with an area under the curve of {area:.3f}",
                        "absolute degC above 0.95", follows)  # fmt: skip
@@ -240,7 +277,11 @@ def _kinds(store: Store) -> Implication | None:
     groups = normal.groupby("kind", observed=True)[list(store.schema.channels)]
     apart = (groups.mean().max() - groups.mean().min()) / np.sqrt((groups.var()).mean())
     visible = [f"{name} ({value:.0f})" for name, value in apart.items() if value > 3]
-    follows = "report each kind on its own, and hold models against the shortcut 'kind only'" if visible else "kinds can be taken together"
+    follows = (
+        "report each kind on its own, and hold models against the shortcut 'kind only'"
+        if visible
+        else "kinds can be taken together"
+    )
     return Implication("Kinds of device", f"normal means differ by more than 3 sd between kinds in: {', '.join(visible) or 'no channel'}",
                        "any channel beyond 3 sd", follows)  # fmt: skip
 
@@ -249,10 +290,12 @@ def _environment(store: Store) -> Implication | None:
     if not store.schema.environment:
         return None
     table = correlations(store).set_index("quantity").loc[list(store.schema.environment)]
-    within = table.drop(columns=["unit", "pearson", "rank"]).abs()
-    largest, where = float(np.nanmax(within.to_numpy(float))), str(within.max(axis=1).idxmax())
+    within = table.drop(columns=["unit", "pearson", "rank"]).abs().fillna(0.0)  # what never changes tells nothing
+    largest, where = float(within.to_numpy(float).max()), str(within.max(axis=1).idxmax())
     fewest = int(labelled(store).groupby("kind", observed=True)["session"].nunique().min())
-    bound = max(0.1, 2 / np.sqrt(fewest))  # the environment hardly changes within a session, so sessions are what is counted
+    bound = max(
+        0.1, 2 / np.sqrt(fewest)
+    )  # the environment hardly changes within a session, so sessions are what is counted
     follows = "expect little of the environment by itself: film must show its worth in the ablation" if largest < bound else (
         "it tells something of the state in these recordings: see that a model does not learn the day or the place instead")  # fmt: skip
     return Implication("Environment", f"its largest correlation with the state within a kind is {largest:.2f} ({where})",
@@ -261,33 +304,68 @@ def _environment(store: Store) -> Implication | None:
 
 def _clock(store: Store) -> Implication:
     rank = float(correlations(store).set_index("quantity")["rank"]["time"])
-    follows = "hold every model against the shortcut 'elapsed seconds only'" if rank > 0.5 else "elapsed time is no shortcut here"
-    return Implication("The clock", f"elapsed seconds have a rank correlation of {rank:.2f} with the state", "a shortcut above 0.5", follows)
+    follows = (
+        "hold every model against the shortcut 'elapsed seconds only'"
+        if rank > 0.5
+        else "elapsed time is no shortcut here"
+    )
+    return Implication(
+        "The clock",
+        f"elapsed seconds have a rank correlation of {rank:.2f} with the state",
+        "a shortcut above 0.5",
+        follows,
+    )
 
 
 def _order(store: Store) -> Implication:
-    forward = labelled(store).groupby("session", observed=True)["state"].agg(lambda s: bool((np.diff(s) >= 0).all())).mean()
-    follows = "count how far a mistake is off: ordinal error and weighted kappa beside accuracy" if forward >= 0.95 else "states come back: they are no order in time"
-    return Implication("Order of the states", f"in {forward:.0%} of the sessions the state never goes back", "ordered from 95 %", follows)
+    forward = (
+        labelled(store).groupby("session", observed=True)["state"].agg(lambda s: bool((np.diff(s) >= 0).all())).mean()
+    )
+    follows = (
+        "count how far a mistake is off: ordinal error and weighted kappa beside accuracy"
+        if forward >= 0.95
+        else "states come back: they are no order in time"
+    )
+    return Implication(
+        "Order of the states",
+        f"in {forward:.0%} of the sessions the state never goes back",
+        "ordered from 95 %",
+        follows,
+    )
 
 
 def _mixed(data: Windows) -> Implication:
     mixed = 1 - data.frame["pure"].mean()
-    follows = "no window model can be right all the time; supervise seconds beside windows" if mixed > 0.1 else "window labels are enough"
-    return Implication("Mixed windows", f"{mixed:.1%} of the windows have more than one state", "seconds above 10 %", follows)
+    follows = (
+        "no window model can be right all the time; supervise seconds beside windows"
+        if mixed > 0.1
+        else "window labels are enough"
+    )
+    return Implication(
+        "Mixed windows", f"{mixed:.1%} of the windows have more than one state", "seconds above 10 %", follows
+    )
 
 
 def _repaired(store: Store) -> Implication:
     dropped = sum(store.manifest["counts"]["dropped_frames"].values())
     repaired = int((store.frames["quality"] > 0).sum())
     follows = "tell the model which seconds were measured (the batch's mask)" if repaired else "nothing to mask"
-    return Implication("Quality", f"{repaired:,} seconds repaired, {dropped:,} dropped of {len(store.frames) + dropped:,}", "mask above 0", follows)
+    return Implication(
+        "Quality",
+        f"{repaired:,} seconds repaired, {dropped:,} dropped of {len(store.frames) + dropped:,}",
+        "mask above 0",
+        follows,
+    )
 
 
 def _devices(data: Windows) -> Implication:
     per_device = data.frame.groupby("device")["session"].nunique()
     owners = {part: set(data.part(part)["device"]) for part in ("train", "test")}
     shared = len(owners["train"] & owners["test"])
-    follows = "figures hold for known devices; split=device asks about new ones" if shared else "test devices are new to the model"
+    follows = (
+        "figures hold for known devices; split=device asks about new ones"
+        if shared
+        else "test devices are new to the model"
+    )
     return Implication("Devices", f"sessions a device: {per_device.median():.0f} (median); {shared} of {len(owners['test'])} test devices are trained on",
                        "known where any is shared", follows)  # fmt: skip

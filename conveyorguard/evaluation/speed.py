@@ -17,7 +17,15 @@ from conveyorguard.training.job import used_inputs
 from conveyorguard.training.study import ended
 
 
-def step_seconds(cfg: DictConfig, data: Windows, inputs: list[str], frames: int | str, mixed: bool = False, windows: int = 16, rounds: int = 3) -> float:
+def step_seconds(
+    cfg: DictConfig,
+    data: Windows,
+    inputs: list[str],
+    frames: int | str,
+    mixed: bool = False,
+    windows: int = 16,
+    rounds: int = 3,
+) -> float:
     """Median seconds of a training step (forward, backward) of a config's network with so many thermal frames a window.
 
     Args:
@@ -29,7 +37,9 @@ def step_seconds(cfg: DictConfig, data: Windows, inputs: list[str], frames: int 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     module = build_module(cfg, data, inputs).to(device).train()
     dataset = WindowDataset(data.store, data.part("train"), settings, inputs)
-    batch = {name: value.to(device) for name, value in dataset.__getitems__(list(range(min(windows, len(dataset))))).items()}
+    batch = {
+        name: value.to(device) for name, value in dataset.__getitems__(list(range(min(windows, len(dataset))))).items()
+    }
     times = []
     for _ in range(rounds + 1):
         began = time.perf_counter()
@@ -51,12 +61,18 @@ def speed_techniques(cfg: DictConfig, data: Windows, search: optuna.Study) -> di
     inputs, _ = used_inputs(cfg, data.store.schema)
     few, every = (step_seconds(cfg, data, inputs, frames) for frames in (cfg.window.thermal_frames, "all"))
     count = WindowSettings(**cfg.window).thermal_seconds.size
-    said = {"fewer thermal frames": f"{every / few:.1f} times faster with {count} of {cfg.window.size}: {few:.2f} s instead of {every:.2f} s a step of 16 windows"}
+    said = {
+        "fewer thermal frames": f"{every / few:.1f} times faster with {count} of {cfg.window.size}: {few:.2f} s instead of {every:.2f} s a step of 16 windows"
+    }
     gpus = torch.cuda.device_count()
-    said["several devices"] = f"{gpus} GPUs here; trainer=ddp_2xT4 uses two" if gpus > 1 else "not measured: fewer than two GPUs here"
+    said["several devices"] = (
+        f"{gpus} GPUs here; trainer=ddp_2xT4 uses two" if gpus > 1 else "not measured: fewer than two GPUs here"
+    )
     if gpus:
         mixed = step_seconds(cfg, data, inputs, cfg.window.thermal_frames, mixed=True)
-        said["mixed precision"] = f"{few / mixed:.1f} times faster: {mixed:.3f} s instead of {few:.3f} s a step of 16 windows"
+        said["mixed precision"] = (
+            f"{few / mixed:.1f} times faster: {mixed:.3f} s instead of {few:.3f} s a step of 16 windows"
+        )
         said["cuDNN benchmark"] = "trainer=gpu switches it on; not measured apart"
     else:
         said |= dict.fromkeys(["mixed precision", "cuDNN benchmark"], "not measured: no GPU here")

@@ -37,7 +37,12 @@ def write_eda(site: Site, data: Windows) -> Path:
         f"{worst['contain']} sessions contain {store.schema.states[-1].name}, {worst['dominated']} are dominated by it.",
         f"{len(found)} design implications computed from the data.",
     ]
-    return site.write("00_eda", "What was recorded, how states show in it, and what that asks of a model", [b for b in blocks if b], said)
+    return site.write(
+        "00_eda",
+        "What was recorded, how states show in it, and what that asks of a model",
+        [b for b in blocks if b],
+        said,
+    )
 
 
 def names_of(store: Store) -> list[str]:
@@ -56,7 +61,12 @@ def _sizes(site: Site, store: Store) -> str:
         megabytes = store.thermal.nbytes / 1e6
         note += (f"Thermal frames of {camera.shape[0]} x {camera.shape[1]} pixels are kept as {' and '.join(camera.channels)} of "
                  f"{camera.stored_shape[1]} x {camera.stored_shape[2]} ({megabytes:,.0f} MB).")  # fmt: skip
-    return pages.section("Size", pages.tiles(tiles), site.table("00_sizes", table, {"hours": ".2f", "median length, s": ".0f"}), note=note)
+    return pages.section(
+        "Size",
+        pages.tiles(tiles),
+        site.table("00_sizes", table, {"hours": ".2f", "median length, s": ".0f"}),
+        note=note,
+    )
 
 
 def _balance(site: Site, data: Windows) -> str:
@@ -65,15 +75,30 @@ def _balance(site: Site, data: Windows) -> str:
     names = names_of(store)
     plot = go.Figure()
     for column, colour in zip(("share of seconds", "share of windows"), KIND_COLOURS, strict=False):
-        plot.add_bar(x=names, y=table[column], name=column, marker_color=colour, text=[f"{v:.1%}" for v in table[column]], textposition="outside")
-    _style(plot, "States, by second and by window", height=340, y="share").update_yaxes(tickformat=".0%", range=[0, 1.2 * table["share of seconds"].max()])
+        plot.add_bar(
+            x=names,
+            y=table[column],
+            name=column,
+            marker_color=colour,
+            text=[f"{v:.1%}" for v in table[column]],
+            textposition="outside",
+        )
+    _style(plot, "States, by second and by window", height=340, y="share").update_yaxes(
+        tickformat=".0%", range=[0, 1.2 * table["share of seconds"].max()]
+    )
     shares = dict.fromkeys([c for c in map(str, table) if c.startswith("share")], ".1%")
     worst, name = exploration.worst_sessions(store), store.schema.states[-1].name
     rows: list[list[Any]] = [
-        ["sessions that contain it", f"{worst['contain']} of {worst['sessions']}", f"{seed_study.WORST_SESSIONS['contain']} of {seed_study.SESSIONS}"],
+        [
+            "sessions that contain it",
+            f"{worst['contain']} of {worst['sessions']}",
+            f"{seed_study.WORST_SESSIONS['contain']} of {seed_study.SESSIONS}",
+        ],
         ["sessions dominated by it", worst["dominated"], seed_study.WORST_SESSIONS["dominated"]],
     ]
-    beside = f"<h3>{pages.escape(names[-1])}, session by session</h3>" + pages.table(["", "here", "the seed study's, on its own data"], rows)
+    beside = f"<h3>{pages.escape(names[-1])}, session by session</h3>" + pages.table(
+        ["", "here", "the seed study's, on its own data"], rows
+    )
     quoted = " / ".join(f"{100 * share:.1f} %" for share in seed_study.STATE_SHARES)
     note = (f"A window's label is its {'commonest' if data.settings.label == 'majority' else 'last'} state. Dominated: {name} is the session's "
             f"commonest state. Seed study, on its own data, shares of the seconds: {quoted}.")  # fmt: skip
@@ -88,12 +113,16 @@ def _correlations(site: Site, store: Store) -> str:
     plot = go.Figure()
     for column, colour in zip(("pearson", "rank"), KIND_COLOURS, strict=False):
         plot.add_bar(y=order["quantity"], x=order[column], name=column, orientation="h", marker_color=colour)
-    _style(plot, "Correlation with the state", height=110 + 26 * len(order), x="correlation").update_yaxes(autorange="reversed", showgrid=False)
+    _style(plot, "Correlation with the state", height=110 + 26 * len(order), x="correlation").update_yaxes(
+        autorange="reversed", showgrid=False
+    )
     formats = dict.fromkeys([c for c in map(str, shown) if c not in ("quantity", "unit")], "+.3f")
     note = ("Over labelled seconds; rank is Spearman's; the kinds apart are Pearson's. time is seconds since the recording began: a shortcut, "
             "not a measurement. A channel whose level differs between kinds correlates more within a kind than over all.")  # fmt: skip
     alt = "bars of the correlation of each quantity with the state"
-    return pages.section("What goes with the state", pages.figure(plot, alt), site.table("00_correlations", shown, formats), note=note)
+    return pages.section(
+        "What goes with the state", pages.figure(plot, alt), site.table("00_correlations", shown, formats), note=note
+    )
 
 
 def _boxes(table: pd.DataFrame, store: Store, logarithmic: set[str], columns: int = 2) -> go.Figure:
@@ -101,7 +130,13 @@ def _boxes(table: pd.DataFrame, store: Store, logarithmic: set[str], columns: in
     quantities = list(dict.fromkeys(table["quantity"]))
     units = dict(zip(table["quantity"], table["unit"], strict=True))
     rows = -(-len(quantities) // columns)
-    plot = make_subplots(rows, columns, subplot_titles=[f"{q}, {units[q]}" for q in quantities], vertical_spacing=0.32 / rows, horizontal_spacing=0.08)
+    plot = make_subplots(
+        rows,
+        columns,
+        subplot_titles=[f"{q}, {units[q]}" for q in quantities],
+        vertical_spacing=0.32 / rows,
+        horizontal_spacing=0.08,
+    )
     kinds = sorted(set(table["kind"]))
     labels = dict(zip(store.schema.state_names, names_of(store), strict=True))
     for i, quantity in enumerate(quantities):
@@ -126,7 +161,12 @@ def _distributions(site: Site, store: Store) -> str:
     formats = dict.fromkeys(STATISTICS, ".2f")
     every = f"<details><summary>the numbers</summary>{site.table('00_distributions', table, formats)}</details>"
     note = "Boxes: quartiles; whiskers: 5 and 95 %. Channels that the schema calls logarithmic have a logarithmic axis."
-    return pages.section("Channels by state and kind", pages.figure(plot, "box plots of each channel by state and kind of device"), every, note=note)
+    return pages.section(
+        "Channels by state and kind",
+        pages.figure(plot, "box plots of each channel by state and kind of device"),
+        every,
+        note=note,
+    )
 
 
 def _timeline(store: Store) -> str:
@@ -189,13 +229,21 @@ def _quality(site: Site, store: Store) -> str:
     examples = exploration.quality_examples(store)
     parts = [site.table("00_quality", table, prose=True)]
     if len(examples):
-        parts.append(f"<details><summary>where</summary>{site.table('00_quality_where', examples, prose=True)}</details>")
+        parts.append(
+            f"<details><summary>where</summary>{site.table('00_quality_where', examples, prose=True)}</details>"
+        )
     note = ("Repaired: NaN, Inf or impossible pixels taken from their neighbours, and flagged. Dropped: a second that misses a part or cannot be read. "
             "Skipped: a session of which nothing can be had.")  # fmt: skip
     return pages.section("Quality of the data", *parts, note=note)
 
 
 def _implications(site: Site, found: list[exploration.Implication]) -> str:
-    table = pd.DataFrame([{"about": i.about, "found": i.found, "rule": i.rule, "what follows": i.follows} for i in found])
+    table = pd.DataFrame(
+        [{"about": i.about, "found": i.found, "rule": i.rule, "what follows": i.follows} for i in found]
+    )
     shown = site.table("00_implications", table, prose=True)
-    return pages.section("What this asks of a model", shown, note="Computed from these data by the rules told; other data give other lines.")
+    return pages.section(
+        "What this asks of a model",
+        shown,
+        note="Computed from these data by the rules told; other data give other lines.",
+    )

@@ -114,6 +114,23 @@ def _runs(seconds: np.ndarray, mask: np.ndarray) -> list[tuple[float, float]]:
     return [(seconds[a] - 0.5, seconds[b - 1] + 0.5) for a, b in zip(edges[::2], edges[1::2], strict=True)]
 
 
+def probabilities(seconds: np.ndarray, p: np.ndarray, names: list[str], alarms: list[tuple[int, int]]) -> go.Figure:
+    """Probability of each state over time (n, K), stacked; alarms as bars above.
+
+    Args:
+        seconds: (n,). alarms: (begin, end) in seconds.
+    """
+    figure = go.Figure()
+    for k, name in enumerate(names):
+        figure.add_scatter(x=seconds, y=p[:, k], name=name, stackgroup="one", line={"width": 0}, fillcolor=state_colour(k, len(names)),
+                           hovertemplate=f"{name} %{{y:.2f}} at %{{x}} s<extra></extra>")  # fmt: skip
+    for begin, end in alarms:
+        figure.add_shape(type="rect", x0=begin - 0.5, x1=end + 0.5, y0=1.02, y1=1.08, fillcolor=STATE_COLOURS[-1], line_width=0)
+    _style(figure, "", height=240, x="seconds since the recording began", y="probability")
+    figure.update_yaxes(range=[0, 1.1], tickvals=[0, 0.5, 1])
+    return figure
+
+
 def interval_plot(labels: list[str], intervals: list[Interval], seeds: list[list[float]], title: str) -> go.Figure:
     """A line an arm: interval, mean, and single seeds where there are several; the first label on top."""
     values, low, high = (np.array([getattr(i, name) for i in intervals]) for name in ("value", "low", "high"))

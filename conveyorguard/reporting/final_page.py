@@ -28,7 +28,9 @@ def write_ensemble_stage(site: Site, members: Mapping[str, SavedRun], out: Path)
     tables = _csv(site, "06", result.comparison)
     said = [f"{name} against {result.best}: {verdict}." for name, _, verdict in result.against]
     blocks = [ensemble_block(result), *comparison_blocks(result.comparison), tables]
-    return site.write("06_ensemble", f"{len(members)} models combined in three ways, each against the best of them", blocks, said)
+    return site.write(
+        "06_ensemble", f"{len(members)} models combined in three ways, each against the best of them", blocks, said
+    )
 
 
 def write_final(site: Site, folders: list[Path]) -> Path:
@@ -66,5 +68,3 @@ def _quoted() -> str:
     ]  # fmt: skip
     return pages.section("What the seed study found", pages.table(["its model", "test accuracy", "recall of its worst state", "training"], rows),
                          note="On its own data and split: these figures are quoted, they do not compare with those above.")  # fmt: skip
-
-

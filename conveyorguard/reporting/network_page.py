@@ -16,7 +16,7 @@ def write_baseline(site: Site, run: SavedRun) -> Path:
     """Write 02_baseline_cnn.html and its tables."""
     config = run.config
     note = (f"CNN on every thermal frame ({config.model.thermal_frames} a window), Transformers, cross-attention and FiLM, {config.model.embed_dim} wide, "
-            f"with the seed study's scaling; {run.provenance['parameters']:,} parameters; at most {config.trainer.max_epochs} epochs.")  # fmt: skip
+            f"with the seed study's scaling; {run.provenance['parameters']:,} parameters; epochs: {config.trainer.max_epochs} at most.")  # fmt: skip
     blocks = [
         pages.section("Result", scores_beside(site, "02_result", run, seed_study.BASELINE), note=note),
         class_block(run.metrics, state_names(run)),
@@ -26,4 +26,6 @@ def write_baseline(site: Site, run: SavedRun) -> Path:
     ]  # fmt: skip
     test = run.metrics[list(run.metrics)[-1]]
     said = [f"Test accuracy {percent(test['accuracy'])}, macro-F1 {percent(test['macro_f1'])}."]
-    return site.write("02_baseline_cnn", "The seed study's network with all frames, trained by its recipe", blocks, said)
+    return site.write(
+        "02_baseline_cnn", "The seed study's network with all frames, trained by its recipe", blocks, said
+    )

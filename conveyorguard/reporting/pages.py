@@ -25,6 +25,7 @@ nav { margin: 12px 0 0; font-size: 13.5px; display: flex; flex-wrap: wrap; gap: 
 nav a:hover { text-decoration: underline } nav a[aria-current] { color: white; font-weight: 600 }
 .banner { background: #fff6e0; border: 1px solid #e5c46b; border-radius: 8px; padding: 10px 16px; margin: 0 0 18px }
 .csv { margin: 0 0 12px; font-size: 12.5px } a { color: var(--blue) }
+.sortable td:first-child { white-space: nowrap } .prose td:first-child { white-space: normal }
 .prose th, .prose td { text-align: left; vertical-align: top }
 section { background: white; border: 1px solid var(--line); border-radius: 8px; padding: 18px 22px; margin: 0 0 18px }
 h2 { font-size: 18px; margin: 0 0 10px } h3 { font-size: 15px; margin: 16px 0 6px }

@@ -35,7 +35,9 @@ def write_preprocess(site: Site, data: Windows, fit_on: str) -> Path:
         f"Leakage: {len(bad)} of {len(leaks)} checks failed.",
     ]  # fmt: skip
     blocks = [_windows(site, data), _states(site, data), _purity(site, data), _leakage(site, leaks)]
-    return site.write("01_preprocess", "How recordings become windows, and who trains, validates and tests", blocks, said)
+    return site.write(
+        "01_preprocess", "How recordings become windows, and who trains, validates and tests", blocks, said
+    )
 
 
 def parts_table(data: Windows) -> pd.DataFrame:
@@ -80,10 +82,23 @@ def leakage(data: Windows, fit_on: str) -> pd.DataFrame:
         ("seconds that windows of two parts have in common", both, None),
         ("windows over the border of two sessions, or over a gap", crossing, None),
         ("windows that come twice", int(data.frame.duplicated(["session", "start"]).sum()), None),
-        ("seconds of val or test that the scaling is fitted on", 0 if fit_on == "train" else len(seconds["val"]) + len(seconds["test"]), None),
-        ("test devices that also train", devices, "by design: this split asks about known devices; split=device about new ones"),
+        (
+            "seconds of val or test that the scaling is fitted on",
+            0 if fit_on == "train" else len(seconds["val"]) + len(seconds["test"]),
+            None,
+        ),
+        (
+            "test devices that also train",
+            devices,
+            "by design: this split asks about known devices; split=device about new ones",
+        ),
     ]
-    return pd.DataFrame([{"check": check, "found": found, "verdict": "ok" if not found else design or "LEAK"} for check, found, design in rows])
+    return pd.DataFrame(
+        [
+            {"check": check, "found": found, "verdict": "ok" if not found else design or "LEAK"}
+            for check, found, design in rows
+        ]
+    )
 
 
 def _windows(site: Site, data: Windows) -> str:
@@ -106,19 +121,38 @@ def _states(site: Site, data: Windows) -> str:
         plot.add_bar(x=list(PARTS), y=shares, name=row["state"], marker_color=state_colour(int(str(k)), len(table)),
                      text=[f"{row[part]:,}" for part in PARTS], textposition="inside")  # fmt: skip
     _style(plot, "States in each part", height=360, y="share of the part's windows").update_yaxes(tickformat=".0%")
-    plot.update_layout(barmode="stack", legend={"orientation": "v", "x": 1.02, "y": 1, "yanchor": "top", "traceorder": "reversed"})
-    quoted = [["class weight", *(f"{w:.2f}" for w in seed_study.CLASS_WEIGHTS)], ["test windows", *(f"{n:,}" for n in seed_study.TEST_SUPPORT)]]
-    beside = "<h3>Seed study, on its own data</h3>" + pages.table(["", *(f"state {k}" for k in range(len(seed_study.CLASS_WEIGHTS)))], quoted)
+    plot.update_layout(
+        barmode="stack", legend={"orientation": "v", "x": 1.02, "y": 1, "yanchor": "top", "traceorder": "reversed"}
+    )
+    quoted = [
+        ["class weight", *(f"{w:.2f}" for w in seed_study.CLASS_WEIGHTS)],
+        ["test windows", *(f"{n:,}" for n in seed_study.TEST_SUPPORT)],
+    ]
+    beside = "<h3>Seed study, on its own data</h3>" + pages.table(
+        ["", *(f"state {k}" for k in range(len(seed_study.CLASS_WEIGHTS)))], quoted
+    )
     shown = site.table("01_states", table, {"class weight": ".2f", "share mixed": ".1%"})
     note = "Class weights are 1 / count of the train windows, scaled to sum to the number of states."
-    return pages.section("States", pages.pair(pages.figure(plot, "share of each state in train, val and test"), beside), shown, note=note)
+    return pages.section(
+        "States", pages.pair(pages.figure(plot, "share of each state in train, val and test"), beside), shown, note=note
+    )
 
 
 def _purity(site: Site, data: Windows) -> str:
-    states = data.store.frames["state"].to_numpy()[data.frame["row"].to_numpy()[:, None] + np.arange(data.settings.size)]
+    states = data.store.frames["state"].to_numpy()[
+        data.frame["row"].to_numpy()[:, None] + np.arange(data.settings.size)
+    ]
     own = np.mean(states == data.frame["label"].to_numpy()[:, None], axis=1)[~data.frame["pure"].to_numpy()]
-    plot = go.Figure(go.Histogram(x=own, xbins={"start": 0, "end": 1.0001, "size": 0.05}, marker_color=state_colour(1, 3)))
-    _style(plot, "Mixed windows: how much of one is its label's state", height=300, x="share of the window's seconds", y="windows").update_xaxes(tickformat=".0%")
+    plot = go.Figure(
+        go.Histogram(x=own, xbins={"start": 0, "end": 1.0001, "size": 0.05}, marker_color=state_colour(1, 3))
+    )
+    _style(
+        plot,
+        "Mixed windows: how much of one is its label's state",
+        height=300,
+        x="share of the window's seconds",
+        y="windows",
+    ).update_xaxes(tickformat=".0%")
     table = pd.DataFrame([
         {"windows": "pure, one state throughout", "count": int(data.frame["pure"].sum()), "share": data.frame["pure"].mean()},
         {"windows": "mixed", "count": int((~data.frame["pure"]).sum()), "share": 1 - data.frame["pure"].mean()},
@@ -129,4 +163,8 @@ def _purity(site: Site, data: Windows) -> str:
 
 
 def _leakage(site: Site, leaks: pd.DataFrame) -> str:
-    return pages.section("Leakage", site.table("01_leakage", leaks, prose=True), note="Checked on the windows and the split that every later stage uses.")
+    return pages.section(
+        "Leakage",
+        site.table("01_leakage", leaks, prose=True),
+        note="Checked on the windows and the split that every later stage uses.",
+    )

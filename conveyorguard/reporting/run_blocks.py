@@ -66,7 +66,7 @@ def shortcut_rows(run: SavedRun) -> pd.DataFrame:
 
 
 def runs_table(site: Site, name: str, runs: Mapping[str, SavedRun], shortcuts: bool = True) -> str:
-    """A row a run with its figures, the page it leads to and the command it came from; shortcuts below."""
+    """A row a run with its figures, leading to its own page, and the shortcuts; below, the command of each."""
     rows = []
     for title, run in runs.items():
         test = run.metrics[list(run.metrics)[-1]]
@@ -74,14 +74,21 @@ def runs_table(site: Site, name: str, runs: Mapping[str, SavedRun], shortcuts: b
             "model": title, "test accuracy": test["accuracy"], "macro-F1": test["macro_f1"], "severe recall": test["severe_recall"],
             "validation macro-F1": run.metrics["val"]["macro_f1"], "training, s": run.provenance.get("fit_seconds"),
             "file, MB": (run.provenance.get("model_bytes") or float("nan")) / 1e6,
-            "command": pages.base_names(run.provenance["command"]),
         })  # fmt: skip
     table = pd.DataFrame(rows)
     if shortcuts and runs:
         table = pd.concat([table, shortcut_rows(next(iter(runs.values())))], ignore_index=True)
     links = {title: target for title, run in runs.items() if (target := page_of(site, run))}
     shares = dict.fromkeys(["test accuracy", "macro-F1", "severe recall", "validation macro-F1"], ".1%")
-    return site.table(name, table, {**shares, "training, s": ".1f", "file, MB": ".2f"}, links)
+    drawn = site.table(name, table, {**shares, "training, s": ".1f", "file, MB": ".2f"}, links)
+    sources = pd.DataFrame(
+        [
+            {"model": title, "run directory": run.folder.name, "command": pages.base_names(run.provenance["command"])}
+            for title, run in runs.items()
+        ]
+    )
+    commands = site.table(f"{name}_commands", sources, prose=True)
+    return f"{drawn}<details><summary>run directories and commands</summary>{commands}</details>"
 
 
 def page_of(site: Site, run: SavedRun) -> str | None:

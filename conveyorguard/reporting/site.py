@@ -28,11 +28,18 @@ class Site:
         origin: where every page comes from, as (what, value).
     """
 
-    def __init__(self, folder: Path, name: str, titles: Mapping[str, str], banner: str, origin: Sequence[tuple[str, str]]):
+    def __init__(
+        self, folder: Path, name: str, titles: Mapping[str, str], banner: str, origin: Sequence[tuple[str, str]]
+    ):
         self.folder, self.name, self.titles, self.banner, self.origin = folder, name, titles, banner, origin
 
     def table(
-        self, name: str, frame: pd.DataFrame, formats: Mapping[str, str] | None = None, links: Mapping[str, str] | None = None, prose: bool = False
+        self,
+        name: str,
+        frame: pd.DataFrame,
+        formats: Mapping[str, str] | None = None,
+        links: Mapping[str, str] | None = None,
+        prose: bool = False,
     ) -> str:
         """Html of a table that sorts; tables/<name>.csv has it with all digits.
 
@@ -44,7 +51,10 @@ class Site:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_text(path, frame.to_csv(index=False))
         known = formats or {}
-        rows = [[_cell(value, known.get(str(column))) for column, value in zip(frame, row, strict=True)] for row in frame.itertuples(index=False)]
+        rows = [
+            [_cell(value, known.get(str(column))) for column, value in zip(frame, row, strict=True)]
+            for row in frame.itertuples(index=False)
+        ]
         header = [str(column) for column in frame]
         drawn = (
             pages.linked_table(header, rows, [(links or {}).get(row[0]) for row in rows]).replace("<table>", '<table class="sortable">', 1)
@@ -87,10 +97,16 @@ class Site:
             told = self._facts(path.stem)
             items = "".join(f"<li>{escape(sentence)}</li>" for sentence in told["said"])
             link = f'<p><a href="{path.name}">Open the page</a></p>'
-            blocks.append(pages.section(f"{path.stem[:2]} {self.titles[path.stem]}", f"<ul>{items}</ul>{link}", note=told["subtitle"]))
+            blocks.append(
+                pages.section(
+                    f"{path.stem[:2]} {self.titles[path.stem]}", f"<ul>{items}</ul>{link}", note=told["subtitle"]
+                )
+            )
         missing = [title for stem, title in self.titles.items() if not (self.folder / f"{stem}.html").exists()]
         rest = [pages.section("Not there yet", note=", ".join(missing))] if missing else []
-        self._write_page(self.folder / "index.html", self.name, "What each stage found, and where to read it", [*blocks, *rest])
+        self._write_page(
+            self.folder / "index.html", self.name, "What each stage found, and where to read it", [*blocks, *rest]
+        )
 
     def _facts(self, stem: str) -> dict[str, Any]:
         try:

@@ -49,7 +49,10 @@ def write_trees(site: Site, models: Mapping[str, SavedRun], cells: Mapping[str, 
     ]  # fmt: skip
     if importance is not None:
         site.table("03_importance", importance)
-        site.table("03_importance_by_source", importance.groupby(["modality", "source"], as_index=False)[["gain", "shap"]].sum())
+        site.table(
+            "03_importance_by_source",
+            importance.groupby(["modality", "source"], as_index=False)[["gain", "shap"]].sum(),
+        )
         blocks.append(importance_block(importance))
     best = max(models, key=lambda name: models[name].metrics["val"]["macro_f1"])
     chosen = models[best].metrics[list(models[best].metrics)[-1]]

@@ -64,14 +64,18 @@ def write_tuning(site: Site, made: Tuning) -> Path:
         _search(site, made), _trained(site, made), learning_block(made.tuned), _curve(site, made), _ablation(site, made), _classes(site, made),
         _techniques(site, made), _against(site, made), _files(site, files),
     ]  # fmt: skip
-    return site.write("04_dl_tuning", "Search, the tuned network, what each input is worth, and what makes it fast", blocks, said)
+    return site.write(
+        "04_dl_tuning", "Search, the tuned network, what each input is worth, and what makes it fast", blocks, said
+    )
 
 
 def write_files(site: Site, made: Tuning) -> dict[str, str]:
     """The seed study's files, by name with what they are for."""
     run = made.tuned
     state = torch.load(run.folder / "checkpoints" / "best.ckpt", map_location="cpu", weights_only=True)
-    weights = {key.removeprefix("model."): value for key, value in state["state_dict"].items() if key.startswith("model.")}
+    weights = {
+        key.removeprefix("model."): value for key, value in state["state_dict"].items() if key.startswith("model.")
+    }
     best = best_of(made.search, made.search.get_trials(deepcopy=False))
     config: Any = OmegaConf.to_container(run.config.model, resolve=True)
     torch.save({
@@ -87,7 +91,10 @@ def write_files(site: Site, made: Tuning) -> dict[str, str]:
     plot = figures.confusion(run.metrics["test"]["confusion"], names, "test windows by actual and predicted state")
     block = pages.section("Confusion matrix", pages.figure(plot, "confusion matrix of the tuned network on test"),
                           pages.table(["actual", *names], [[name, *row] for name, row in zip(names, run.metrics["test"]["confusion"], strict=True)]))  # fmt: skip
-    write_text(site.folder / "tuned_confusion_matrix.html", pages.page("Tuned network", site.banner, [block], "assets/plotly.min.js"))
+    write_text(
+        site.folder / "tuned_confusion_matrix.html",
+        pages.page("Tuned network", site.banner, [block], "assets/plotly.min.js"),
+    )
     return {
         "tuned_model.pt": "weights, accuracies, best parameters, ablation; torch.load(..., weights_only=True)",
         "optuna_study.log": "the search: optuna.load_study(storage=JournalStorage(JournalFileBackend(...)))",
@@ -103,10 +110,25 @@ def _search(site: Site, made: Tuning) -> str:
     rows = []
     for name, distribution in space.items():
         choices = getattr(distribution, "choices", None)
-        tried = ", ".join(map(str, choices)) if choices else f"{getattr(distribution, 'low', 0):g} to {getattr(distribution, 'high', 0):g}"
+        tried = (
+            ", ".join(map(str, choices))
+            if choices
+            else f"{getattr(distribution, 'low', 0):g} to {getattr(distribution, 'high', 0):g}"
+        )
         quoted = seed_study.SEARCH.get(name, ("–", "–"))
-        rows.append({"parameter": name, "range": tried, "best here": few_digits(params.get(name, "–")), f"range, {SEED}": quoted[0], f"best, {SEED}": quoted[1]})
-    counts = {state: sum(trial.state == state for trial in trials) for state in (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)}
+        rows.append(
+            {
+                "parameter": name,
+                "range": tried,
+                "best here": few_digits(params.get(name, "–")),
+                f"range, {SEED}": quoted[0],
+                f"best, {SEED}": quoted[1],
+            }
+        )
+    counts = {
+        state: sum(trial.state == state for trial in trials)
+        for state in (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+    }
     settings = pd.DataFrame([
         ("sampler", "TPE", "TPE"), ("pruner", "median", "MedianPruner"),
         ("trials", len(trials), f"{seed_study.TRIALS_PLANNED} planned, {seed_study.TIMEOUT_MINUTES} min at most"),
@@ -117,11 +139,18 @@ def _search(site: Site, made: Tuning) -> str:
     table = pd.DataFrame({"trial": [t.number for t in trials], "validation accuracy": [t.value for t in trials], "state": [t.state.name for t in trials],
                           "epochs": [len(t.intermediate_values) for t in trials], "seconds": seconds})  # fmt: skip
     the_best = max(seed_study.TRIALS.values())
-    told = [[f"{number}{' (best)' if value == the_best else ''}", f"{value:.2f} %"] for number, value in seed_study.TRIALS.items()]
+    told = [
+        [f"{number}{' (best)' if value == the_best else ''}", f"{value:.2f} %"]
+        for number, value in seed_study.TRIALS.items()
+    ]
     theirs = pages.table(["trial", "validation accuracy"], told)
     plot = optimization_history(trials, made.search.direction == StudyDirection.MAXIMIZE, "validation accuracy")
     page = made.folder / "study.html"
-    link = f'<p><a href="{page.relative_to(site.folder).as_posix()}">The page of the search</a></p>' if page.exists() else ""
+    link = (
+        f'<p><a href="{page.relative_to(site.folder).as_posix()}">The page of the search</a></p>'
+        if page.exists()
+        else ""
+    )
     return pages.section(
         "Search", "<h3>Space</h3>", site.table("04_space", pd.DataFrame(rows)), "<h3>Settings</h3>", site.table("04_settings", settings),
         pages.pair(pages.figure(plot, "validation accuracy by trial"), "<h3>Trials</h3>" + site.table("04_trials", table, {"validation accuracy": ".4f", "seconds": ".0f"})),
@@ -146,10 +175,17 @@ def _trained(site: Site, made: Tuning) -> str:
 def _curve(site: Site, made: Tuning) -> str:
     history = made.tuned.history
     assert history is not None
-    own = pd.DataFrame({"epoch": history["epoch"] + 1, "validation accuracy": history["val/accuracy"], "seconds": history["seconds"]})
-    quoted = pages.table(["epoch", "validation accuracy"], [[k, f"{v:.1f} %"] for k, v in seed_study.CURVE.items()] + [[seed_study.LAST_EPOCH, "stopped"]])
+    own = pd.DataFrame(
+        {"epoch": history["epoch"] + 1, "validation accuracy": history["val/accuracy"], "seconds": history["seconds"]}
+    )
+    quoted = pages.table(
+        ["epoch", "validation accuracy"],
+        [[k, f"{v:.1f} %"] for k, v in seed_study.CURVE.items()] + [[seed_study.LAST_EPOCH, "stopped"]],
+    )
     shown = site.table("04_curve", own, {"validation accuracy": ".1%", "seconds": ".1f"})
-    return pages.section("Epoch by epoch", pages.pair("<h3>Here</h3>" + shown, f"<h3>Seed study, on its own data</h3>{quoted}"))
+    return pages.section(
+        "Epoch by epoch", pages.pair("<h3>Here</h3>" + shown, f"<h3>Seed study, on its own data</h3>{quoted}")
+    )
 
 
 def _ablation(site: Site, made: Tuning) -> str:
@@ -192,13 +228,22 @@ def _classes(site: Site, made: Tuning) -> str:
     test, names = made.tuned.metrics["test"], state_names(made.tuned)
     own = pd.DataFrame([[name, *(row[key] for key in ("precision", "recall", "f1", "support"))] for name, row in zip(names, test["per_class"], strict=True)],
                        columns=["state", "precision", "recall", "F1", "windows"])  # fmt: skip
-    quoted = pages.table(["state", "precision", "recall", "F1", "windows"], [[k, f"{p:.2f}", f"{r:.2f}", f"{f:.2f}", n] for k, (p, r, f, n) in enumerate(seed_study.PER_CLASS)])
+    quoted = pages.table(
+        ["state", "precision", "recall", "F1", "windows"],
+        [[k, f"{p:.2f}", f"{r:.2f}", f"{f:.2f}", n] for k, (p, r, f, n) in enumerate(seed_study.PER_CLASS)],
+    )
     plot = figures.confusion(test["confusion"], names, "test windows by actual and predicted state")
     states = list(range(len(seed_study.CONFUSION)))
-    matrix = pages.table(["actual", *(f"predicted {k}" for k in states)], [[k, *seed_study.CONFUSION[k]] for k in states])
+    matrix = pages.table(
+        ["actual", *(f"predicted {k}" for k in states)], [[k, *seed_study.CONFUSION[k]] for k in states]
+    )
     shown = site.table("04_classes", own, dict.fromkeys(["precision", "recall", "F1"], ".3f"))
     beside = "<h3>Seed study, on its own data</h3>"
-    return pages.section("By state", pages.pair(shown, beside + quoted), pages.pair(pages.figure(plot, "confusion matrix on test"), beside + matrix))
+    return pages.section(
+        "By state",
+        pages.pair(shown, beside + quoted),
+        pages.pair(pages.figure(plot, "confusion matrix on test"), beside + matrix),
+    )
 
 
 def _techniques(site: Site, made: Tuning) -> str:
@@ -224,7 +269,12 @@ def _against(site: Site, made: Tuning) -> str:
         before, after = made.baseline.metrics["test"]["accuracy"], made.tuned.metrics["test"]["accuracy"]
         said = (f"Tuned minus baseline: {100 * (after - before):+.1f} points of test accuracy, training {minutes(made.tuned)} instead of "
                 f"{minutes(made.baseline)}. Stage 07 has the intervals.")  # fmt: skip
-    return pages.section("Baseline, tuned, trees", runs_table(site, "04_against", runs, shortcuts=False), f"<h3>Seed study, on its own data</h3>{quoted}", note=said)
+    return pages.section(
+        "Baseline, tuned, trees",
+        runs_table(site, "04_against", runs, shortcuts=False),
+        f"<h3>Seed study, on its own data</h3>{quoted}",
+        note=said,
+    )
 
 
 def _files(site: Site, files: Mapping[str, str]) -> str:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conveyorguard.data.schema import FRAME_COLUMNS, Schema
+from conveyorguard.data.schema import FRAME_COLUMNS, Channel, Schema
 from conveyorguard.errors import ConfigError
 
 
@@ -34,6 +34,15 @@ def test_defaults_of_a_short_schema(plain_schema):
     assert plain_schema.channels["heat"].scaling == "linear" and plain_schema.kinds == ()
 
 
+def test_a_channel_may_be_its_unit_alone_and_have_a_column(schema_node):
+    node = schema_node(
+        channels={"heat": "degC", "amps": {"unit": "A", "column": "I (A)"}}, columns={"time": ["day", "clock"]}
+    )
+    made = Schema.from_config(node)
+    assert made.channels == {"heat": Channel("degC"), "amps": Channel("A", column="I (A)")}
+    assert Schema.from_config(json.loads(json.dumps(made.to_dict()))) == made
+
+
 def broken(node, path, value):
     """A copy of a node with one entry changed, or taken out if the value is ...; the path has dots."""
     node = copy.deepcopy(node)
@@ -53,7 +62,9 @@ ERRORS = [
     ("chanels", {}, "unknown key 'chanels'"),
     ("channels", {}, "`channels` is empty"),
     ("channels", ["NTC"], "`channels`"),
-    ("channels/NTC", "degC", "'NTC' must read"),
+    ("channels/NTC", 5, "'NTC' must read"),
+    ("columns", {"tiem": "t"}, "`columns` must name columns of a table: session, device, kind, time, state"),
+    ("columns", {"state": ["a", "b"]}, "`columns` must name"),
     ("channels/NTC", {"scaling": "log"}, "'NTC' must read"),
     ("channels/NTC/scalling", "log", "'NTC' must read"),
     ("channels/NTC/scaling", "square", "linear or log, not 'square'"),

@@ -1,0 +1,158 @@
+"""Applying a trained run to recordings, labelled or not.
+
+from conveyorguard import load_run
+windows = load_run("outputs/2026-01-31/10-00-00-fusion-both").predict(frame_table)
+"""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from conveyorguard.data.datamodule import WindowDataset
+from conveyorguard.data.schema import Schema, Session
+from conveyorguard.data.store import Store, prepare
+from conveyorguard.data.windows import WindowSettings, make_windows
+from conveyorguard.errors import DataError, RunError
+from conveyorguard.evaluation.alarms import OperatingPoint, episodes, with_scores
+from conveyorguard.evaluation.calibration import scale
+from conveyorguard.evaluation.predict import PREDICTION_COLUMNS, predict
+from conveyorguard.evaluation.ranges import odd_inputs
+from conveyorguard.run import SavedRun
+from conveyorguard.training.fit import load_module
+from conveyorguard.training.fit_tabular import TabularClassifier, load_tabular
+from conveyorguard.training.module import WindowClassifier
+
+
+@dataclass
+class Predicted:
+    """What a run says about recordings.
+
+    windows: one row a window: session, device, kind, start, end, state (name), y_pred, p0.. as trained, c0.. calibrated,
+        score (probability of a state worth an alarm), y_true where it is known, else -1.
+    seconds: one row a second: session, time, y_pred, state, c0..: the mean of the windows over that second.
+    alarms: one row an episode: session, device, begin, end (s), peak, windows; empty where the run has no operating point.
+    odd: sentences on inputs unlike those of the training, by recording.
+    """
+
+    windows: pd.DataFrame
+    seconds: pd.DataFrame
+    alarms: pd.DataFrame
+    odd: dict[str, list[str]]
+
+
+class LoadedRun:
+    """A trained run, ready to be applied.
+
+    Raises:
+        RunError: the directory is not that of a finished run, or has no model.
+    """
+
+    def __init__(self, folder: str | Path):
+        self.run = SavedRun(folder)
+        checkpoints = self.run.folder / "checkpoints"
+        found = sorted(checkpoints.glob("best.*")) if checkpoints.is_dir() else []
+        if not found:
+            raise RunError(
+                f"{self.run.folder}: no checkpoints/best.*; a run without a model, such as an ensemble, cannot predict"
+            )
+        self.model: WindowClassifier | TabularClassifier
+        self.inputs: list[str]
+        if found[0].suffix == ".ckpt":
+            self.model, saved = load_module(found[0])
+            self.inputs = saved["inputs"]
+        else:
+            tabular, _ = load_tabular(found[0])
+            self.model, self.inputs = tabular, tabular.inputs
+        self.schema = self.run.schema
+        self.settings = WindowSettings(**self.run.config.window)
+        self.temperature = float(self.run.facts("calibration").get("temperature", 1.0))
+        point = self.run.facts("alarms").get("operating_point")
+        self.point = OperatingPoint(**point) if point else None
+
+    def predict(self, frames: pd.DataFrame, thermal: np.ndarray | None = None) -> pd.DataFrame:
+        """Windows of recordings given as a table.
+
+        Args:
+            frames: one row a second: session, time (whole seconds), every channel and environment channel of the schema by
+                name and in its unit; optional device and kind.
+            thermal: (len(frames), rows, columns) in degC, where the run uses the camera.
+
+        Returns:
+            `Predicted.windows`.
+
+        Raises:
+            DataError: a column is missing, the frames do not match, or no recording is as long as a window.
+        """
+        needed = [
+            "session",
+            "time",
+            *self.schema.channels,
+            *(self.schema.environment if "environment" in self.inputs else ()),
+        ]
+        if missing := [name for name in needed if name not in frames]:
+            raise DataError(f"the table lacks {', '.join(missing)}; it has {', '.join(map(str, frames.columns))}")
+        if "thermal" in self.inputs and (thermal is None or len(thermal) != len(frames)):
+            raise DataError(f"this run uses the camera: give thermal, ({len(frames)}, rows, columns) in degC")
+        schema = self.schema if "thermal" in self.inputs else replace(self.schema, thermal=None)
+        with tempfile.TemporaryDirectory() as cache:
+            store = prepare(partial(_sessions, frames=frames, thermal=thermal), schema, None, cache, "given", jobs=1)
+            return self.predict_store(store).windows
+
+    def predict_store(self, store: Store) -> Predicted:
+        """Windows, seconds, alarms and odd inputs of all recordings of a store, labelled or not."""
+        if list(store.schema.channels) != list(self.schema.channels):
+            raise DataError(
+                f"the run was trained on the channels {', '.join(self.schema.channels)}; the data have {', '.join(store.schema.channels)}"
+            )
+        windows = make_windows(store, self.settings, labelled=False)
+        p = predict(self.model, WindowDataset(store, windows, self.settings, self.inputs))
+        calibrated = scale(p.astype(np.float64), self.temperature)
+        names = np.array(self.schema.state_names)
+        guess = p.argmax(axis=1)
+        table = windows[list(PREDICTION_COLUMNS)].assign(state=names[guess], y_true=windows["label"], y_pred=guess)
+        for prefix, values in (("p", p), ("c", calibrated)):
+            for k in range(values.shape[1]):
+                table[f"{prefix}{k}"] = values[:, k].astype(np.float32)
+        scored = with_scores(table, calibrated, self.schema.alarm)
+        alarms = episodes(scored, self.point).drop(columns="true") if self.point else pd.DataFrame(
+            columns=["session", "device", "begin", "end", "peak", "windows"])  # fmt: skip
+        seconds = self._seconds(store, windows["row"].to_numpy(), calibrated)
+        return Predicted(
+            scored.drop(columns="y_true_alarm"), seconds, alarms, odd_inputs(store, self.run.facts("ranges"))
+        )
+
+    def _seconds(self, store: Store, rows: np.ndarray, p: np.ndarray) -> pd.DataFrame:
+        """The mean of the windows over each second; seconds that no window covers are left out."""
+        total, count = np.zeros((len(store.frames) + 1, p.shape[1])), np.zeros(len(store.frames) + 1)
+        for values, target in ((p, total), (np.ones(len(p)), count)):
+            np.add.at(target, rows, values)
+            np.add.at(target, rows + self.settings.size, -values)  # a window ends: running sums of these differences
+        total, count = total.cumsum(axis=0)[:-1], np.rint(count.cumsum()[:-1])
+        covered = count > 0
+        mean = total[covered] / count[covered, None]
+        frames = store.frames.loc[covered, ["session", "time"]].reset_index(drop=True)
+        frames["session"] = frames["session"].astype(str)
+        table = frames.assign(y_pred=mean.argmax(axis=1), state=np.array(self.schema.state_names)[mean.argmax(axis=1)])
+        return table.assign(**{f"c{k}": mean[:, k].astype(np.float32) for k in range(mean.shape[1])})
+
+
+def _sessions(root: None, schema: Schema, frames: pd.DataFrame, thermal: np.ndarray | None) -> list[Session]:
+    """A table as recordings, a reader for `prepare`."""
+    found = []
+    place = np.arange(len(frames))
+    for name, index in pd.Series(place).groupby(frames["session"].to_numpy()).groups.items():
+        rows = frames.iloc[index].sort_values("time")
+        order = place[index][np.argsort(frames["time"].to_numpy()[index], kind="stable")]
+        first = rows.iloc[0]
+        environment = rows.reindex(columns=list(schema.environment)).to_numpy(float)
+        found.append(Session(
+            str(name), str(first.get("device", "unknown")), str(first.get("kind", "")), rows["time"].to_numpy().astype(int),
+            rows[list(schema.channels)].to_numpy(float), environment, None if thermal is None else thermal[order],
+        ))  # fmt: skip
+    return found

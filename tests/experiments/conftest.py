@@ -1,0 +1,88 @@
+"""A browser for pages, and studies on a few recordings."""
+
+import html.parser
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+
+from conveyorguard.study import Study
+
+TINY = ["data=simulated", "data.sessions=12", "trainer=cpu", "trainer.max_epochs=1", "threads=1"]
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory):
+    """One folder of frame stores for all test processes."""
+    base = tmp_path_factory.getbasetemp()
+    return (base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base) / "study_stores"
+
+
+@pytest.fixture(scope="session")
+def tiny(cache):
+    """A study on 12 recordings with networks of one epoch, in a folder of the test's own."""
+
+    def make(out, *overrides, **settings):
+        return Study(out, overrides=[*TINY, f"paths.cache={cache}", *overrides], **settings)
+
+    return make
+
+
+class Links(html.parser.HTMLParser):
+    """Everything a page loads or leads to."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def handle_starttag(self, tag, attrs):
+        self.found += [value for name, value in attrs if name in ("src", "href") and value]
+
+
+def missing_of(page: Path) -> list[str]:
+    """Relative links of a page to files that are not there."""
+    links = Links()
+    links.feed(page.read_text(encoding="utf-8"))
+    outside = ("data:", "http:", "https:", "#")
+    return [
+        link for link in links.found if not link.startswith(outside) and not (page.parent / unquote(link)).is_file()
+    ]
+
+
+def console_of(page: Path, profile: Path) -> tuple[str, list[str]]:
+    """The document of a page as Chromium builds it, and what it writes to the console."""
+    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if not browser:
+        pytest.skip("no chromium on this machine: pages are not opened")
+    flags = [
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--enable-logging=stderr",
+        "--virtual-time-budget=5000",
+        f"--user-data-dir={profile}",
+    ]
+    done = subprocess.run(
+        [browser, *flags, "--dump-dom", page.as_uri()], capture_output=True, text=True, timeout=120, check=True
+    )
+    return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+
+
+@pytest.fixture
+def opens(tmp_path):
+    """Open every page of a folder; fails on console errors, missing assets and figures that are not drawn."""
+
+    def check(folder: Path, *names: str) -> None:
+        pages = sorted(folder.glob("*.html"))
+        assert {page.stem for page in pages} >= set(names)
+        for page in pages:
+            assert not missing_of(page), page
+            document, console = console_of(page, tmp_path / "profile")
+            assert not console, (page, console)
+            plots = page.read_text(encoding="utf-8").count("Plotly.newPlot")
+            assert document.count('class="plot-container') >= plots, page
+
+    return check

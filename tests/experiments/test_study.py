@@ -1,0 +1,274 @@
+"""The study: its numbers follow from the store, complete runs are reused and others not, every page opens."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from conveyorguard.cli import main as verb
+from conveyorguard.evaluation import exploration, seed_study
+from conveyorguard.models.cnn_transformer import CNNTransformer
+from conveyorguard.reporting.eda_page import write_eda
+from conveyorguard.reporting.final_page import write_final
+from conveyorguard.reporting.preprocess_page import leakage, write_preprocess
+from conveyorguard.study import TITLES, main
+
+ROOT = Path(__file__).parents[2]
+LINEAR = ["model=logistic_regression", "modality=sensor"]
+
+
+@pytest.fixture(scope="session")
+def explored(tiny, tmp_path_factory):
+    """The study of stages 00 and 01; tests only read it."""
+    study = tiny(tmp_path_factory.mktemp("explored"), size="small")
+    write_eda(study.site, study.data())
+    write_preprocess(study.site, study.data(), study.config().scaling.fit_on)
+    return study
+
+
+def table(study, name):
+    return pd.read_csv(study.out / "tables" / f"{name}.csv")
+
+
+def test_figures_of_the_data_follow_from_the_store(explored):
+    store = explored.data().store
+    frames, states = store.frames, len(store.schema.states)
+    counts = np.bincount(frames["state"], minlength=states)
+    balance = table(explored, "00_balance")
+    assert balance["seconds"].tolist() == counts.tolist()
+    assert balance["windows"].tolist() == np.bincount(explored.data().frame["label"], minlength=states).tolist()
+    page = (explored.out / "00_eda.html").read_text()
+    assert f"{counts[0]:,}" in page and f"{counts[0] / counts.sum():.1%}" in page
+    correlations = table(explored, "00_correlations").set_index("quantity")
+    for name in store.schema.channels:
+        expected = np.corrcoef(frames[name].astype(float), frames["state"])[0, 1]
+        assert correlations["pearson"][name] == pytest.approx(expected)
+        assert f"{expected:+.3f}" in page
+    sizes = table(explored, "00_sizes").set_index("kind")
+    assert sizes["seconds"]["all"] == len(frames) and sizes["sessions"]["all"] == frames["session"].nunique()
+    maxima = table(explored, "00_thermal_maxima")
+    own = frames[(frames["kind"] == "oht") & (frames["state"] == states - 1)]["thermal_max"]
+    row = maxima[(maxima["kind"] == "oht") & (maxima["state"] == store.schema.states[-1].name)].iloc[0]
+    assert row["q50"] == pytest.approx(own.median()) and row["n"] == len(own)
+
+
+def test_the_seed_studys_figures_stand_apart_and_say_whose_they_are(explored):
+    header = list(table(explored, "00_correlations"))
+    assert [name for name in header if "own data" in name] == header[-1:]
+    assert table(explored, "00_correlations")[header[-1]].dropna().tolist() == list(
+        seed_study.CORRELATIONS[q]
+        for q in table(explored, "00_correlations")["quantity"]
+        if q in seed_study.CORRELATIONS
+    )
+    page = (explored.out / "01_preprocess.html").read_text()
+    assert "7,311" in page and "Seed study, on its own data" in page
+    assert "7311" not in (explored.out / "tables" / "01_parts.csv").read_text()
+
+
+def test_windows_and_class_weights_of_the_split(explored):
+    data = explored.data()
+    parts = table(explored, "01_parts").set_index("part")
+    for part in ("train", "val", "test"):
+        assert (
+            parts["windows"][part] == len(data.part(part))
+            and parts["sessions"][part] == data.part(part)["session"].nunique()
+        )
+    states = table(explored, "01_states")
+    counts = data.class_counts()
+    assert states["train"].tolist() == counts.tolist()
+    assert states["class weight"].to_numpy() == pytest.approx((1 / counts) * len(counts) / (1 / counts).sum())
+    assert states["class weight"].sum() == pytest.approx(len(counts))
+    assert (states["pure"].sum(), states["mixed"].sum()) == (data.frame["pure"].sum(), (~data.frame["pure"]).sum())
+
+
+def test_the_seed_studys_class_weights_are_of_its_counts():
+    # 1,608 test windows of which 788 / 371 / 361 / 88: shares of all data, so the weights come out near its own
+    weights = exploration.class_weights(np.array(seed_study.TEST_SUPPORT))
+    assert weights == pytest.approx(seed_study.CLASS_WEIGHTS, abs=0.05)
+
+
+def test_leakage_is_found(explored):
+    assert (table(explored, "01_leakage")["verdict"] != "LEAK").all()
+    assert (leakage(explored.data(), "all")["verdict"] == "LEAK").sum() == 1
+    data = explored.data()
+    mixed = data.frame.copy()
+    mixed.loc[mixed.index[:1], "part"] = "test" if mixed["part"].iloc[0] != "test" else "train"
+    found = leakage(type(data)(data.store, mixed, data.split, data.settings), "train").set_index("check")["verdict"]
+    assert found["sessions in two parts"] == found["seconds that windows of two parts have in common"] == "LEAK"
+
+
+def test_implications_follow_from_other_data_otherwise(store_of, plain_schema, session_of):
+    """Two kinds alike, states balanced and coming back, no camera: another reading of the same rules."""
+    from conveyorguard.data.datamodule import Windows
+    from conveyorguard.data.splits import make_split
+    from conveyorguard.data.windows import WindowSettings, make_windows
+
+    rng = np.random.default_rng(0)
+    sessions = []
+    for i in range(8):
+        sensors = np.stack([rng.normal(20, 1, 240), rng.normal(5, 0.1, 240)], axis=1)
+        sessions.append(
+            session_of(f"s{i}", np.arange(240), np.repeat([3, 0, 1, 2], 60), device=f"d{i}", kind="a", sensors=sensors)
+        )
+    store = store_of(sessions, plain_schema)
+    settings = WindowSettings(10, 10, "majority", "all")
+    frame = make_windows(store, settings)
+    split = make_split(frame, plain_schema, {"name": "session", "seed": 0})
+    data = Windows(store, frame.assign(part=split.part_of(frame["session"])), split, settings)
+    follows = {one.about: one.follows for one in exploration.implications(data)}
+    assert follows["Balance of the states"] == "no class weights are needed"
+    assert follows["Spread of the channels"] == "linear scales do"
+    assert follows["Order of the states"].startswith("states come back")
+    assert follows["Mixed windows"] == "window labels are enough"
+    assert "Kinds of device" not in follows and "The camera's maximum" not in follows
+
+
+def test_plotly_comes_once_and_pages_open(explored, opens):
+    assert (explored.out / "assets" / "plotly.min.js").stat().st_size > 1_000_000
+    for page in explored.out.glob("*.html"):
+        assert page.stat().st_size < 1_000_000
+        assert "A small study" in page.read_text() and "not a result on AI Hub" in page.read_text()
+    assert "01_preprocess.html" in (explored.out / "00_eda.html").read_text()  # written later, linked all the same
+    opens(explored.out, "index", "00_eda", "01_preprocess")
+
+
+def test_the_verb_eda(explored, cache, tmp_path, capsys):
+    assert verb(["eda", *explored.overrides, f"out={tmp_path / 'eda'}"]) == 0
+    assert Path(capsys.readouterr().out.strip()) == tmp_path / "eda" / "00_eda.html"
+    assert verb(["eda", "data=aihub"]) == 2 and "data.root" in capsys.readouterr().err
+
+
+def test_a_complete_run_is_reused_and_no_other(tiny, tmp_path):
+    study = tiny(tmp_path)
+    folder = study.train("linear", LINEAR).folder
+    stamp = (folder / "metrics.json").stat().st_mtime_ns
+
+    def made_anew(study, own=LINEAR):
+        nonlocal stamp
+        study.train("linear", own)
+        old, stamp = stamp, (folder / "metrics.json").stat().st_mtime_ns
+        return old != stamp
+
+    assert not made_anew(tiny(tmp_path))
+    assert not made_anew(tiny(tmp_path, "logger=none", "data.strict=false"))  # neither changes the run
+    assert made_anew(tiny(tmp_path, "seed=3"))
+    (folder / "predictions.parquet").unlink()  # killed while it was writing
+    assert made_anew(tiny(tmp_path, "seed=3"))
+    facts = json.loads((folder / "provenance.json").read_text())
+    (folder / "provenance.json").write_text(
+        json.dumps({**facts, "store": {**facts["store"], "fingerprint": "of other data"}})
+    )
+    assert made_anew(tiny(tmp_path, "seed=3"))
+    fresh = tiny(tmp_path, "seed=3", fresh=True)
+    assert made_anew(fresh) and not made_anew(fresh)  # another stage does not make it once more
+
+
+def test_a_failed_training_names_its_log(tiny, tmp_path):
+    from conveyorguard.errors import RunError
+
+    with pytest.raises(RunError, match=r"bad: the training failed: .*\n.*bad\.log"):
+        tiny(tmp_path).train("bad", ["model=lightgbm", "model.num_leaves=-1"])
+    assert not (tmp_path / "runs" / "bad" / "metrics.json").exists()
+
+
+def test_the_conclusion_follows_the_predictions(tiny, tmp_path):
+    study = tiny(tmp_path)
+    runs = study.train_all(
+        {"linear": LINEAR, "trees": ["model=extra_trees", "modality=sensor", "model.n_estimators=20"]}
+    )
+
+    def written():
+        write_final(study.site, [run.folder for run in runs.values()])
+        return (tmp_path / "07_final_comparison.html").read_text(), table(study, "07_comparison").set_index("arm")
+
+    before, numbers = written()
+    path = runs["linear"].folder / "predictions.parquet"
+    predictions = pd.read_parquet(path)
+    right = (
+        np.eye(4)[predictions["y_true"]]
+        if numbers["macro_f1"].idxmax() != "linear"
+        else np.eye(4)[(predictions["y_true"] + 1) % 4]
+    )
+    for k in range(4):
+        predictions[f"p{k}"] = right[:, k].astype(np.float32)
+    predictions["y_pred"] = right.argmax(axis=1)
+    predictions.to_parquet(path, index=False)
+    after, changed = written()
+    assert changed["accuracy"]["linear"] in (0.0, 1.0) != numbers["accuracy"]["linear"]
+    assert changed["accuracy"]["trees"] == numbers["accuracy"]["trees"]
+    best = "Best: linear" if changed["accuracy"]["linear"] == 1 else "Best: trees"
+    assert best in after and best not in before
+    assert best in (tmp_path / "index.html").read_text()
+
+
+@pytest.mark.slow
+def test_a_killed_network_is_resumed(tiny, tmp_path):
+    study = tiny(tmp_path, "trainer.max_epochs=2", "modality=sensor")
+    folder = study.train("net", ["model=fusion"]).folder
+    (folder / "metrics.json").unlink()
+    facts = json.loads((folder / "provenance.json").read_text())
+    (folder / "provenance.json").write_text(json.dumps({**facts, "status": "running"}))
+    resumed = study.train("net", ["model=fusion"])
+    assert resumed.provenance["resumed_from"] == "last.ckpt" and resumed.provenance["status"] == "complete"
+
+
+@pytest.mark.slow
+def test_the_whole_study(cache, tmp_path, opens):
+    """Every stage as `make study` runs it, on 12 recordings and the least of networks; then again, when nothing is left to do."""
+    small = ["data.sessions=12", "trainer=cpu", "trainer.max_epochs=1", "threads=1", "window.stride=30", "data.schema.thermal.stored=[6,8]",
+             "data.schema.thermal.stride=10", "sweep.n_trials=2"]  # fmt: skip
+    out = tmp_path / "out"
+    plain = [line for line in small if not line.startswith("sweep.")]
+
+    def run(*more, script="study.py"):
+        command = [sys.executable, str(ROOT / "experiments" / script), *more, f"paths.cache={cache}", f"out={out}"]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=1500)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done
+
+    first = run(*plain)
+    assert Path(first.stdout.strip()) == out / "index.html"
+    opens(out, "index", *TITLES, "tuned_confusion_matrix")
+    model = torch.load(out / "tuned_model.pt", weights_only=True)
+    assert set(model) == {
+        "model_state_dict",
+        "best_val_acc",
+        "test_acc",
+        "best_params",
+        "ablation_results",
+        "model_config",
+    }
+    assert set(model["ablation_results"]) == {*seed_study.CELLS.values(), *seed_study.FURTHER_CELLS.values()}
+    assert model["best_val_acc"] == model["ablation_results"]["Sensor + Image + FiLM (Full)"]
+    load_tuned(model, out)
+    comparison = pd.read_csv(out / "tables" / "07_comparison.csv")
+    assert {"baseline_cnn", "lightgbm", "fusion", "ensemble stacking", "tuned_sensor_plain"} <= set(comparison["arm"])
+    stamps = {path: path.stat().st_mtime_ns for path in out.glob("runs/*/metrics.json")}
+    shutil.rmtree(out / "runs" / "lightgbm_image_plain")  # as if it had been killed there
+    again = run(*plain)
+    assert "lightgbm_image_plain: done" in again.stderr and again.stderr.count(": done in") == 1
+    unchanged = [path for path, stamp in stamps.items() if path.stat().st_mtime_ns == stamp]
+    assert {path.parent.name for path in stamps} - {path.parent.name for path in unchanged} == {"lightgbm_image_plain"}
+
+
+def load_tuned(model, out):
+    """The weights fit the network that `model_config` describes."""
+    from conveyorguard.reporting.run_blocks import schema_of
+    from conveyorguard.run import SavedRun
+
+    settings = {key: value for key, value in model["model_config"].items() if key not in ("name", "_target_")}
+    network = CNNTransformer(schema_of(SavedRun(out / "runs" / "tuned_both_film")), **settings)
+    network.load_state_dict(model["model_state_dict"])
+
+
+def test_help_of_a_stage(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["experiments/00_eda.py", "--help"])
+    with pytest.raises(SystemExit) as end:
+        main("what it does", {})
+    assert end.value.code == 0 and "--fresh" in capsys.readouterr().out
