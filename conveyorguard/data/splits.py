@@ -64,7 +64,8 @@ def make_split(windows: pd.DataFrame, schema: Schema, settings: dict[str, Any]) 
     if len(owners) != len(set(owners)):
         raise AssertionError("a session stands in two parts of the split")
     note = ""
-    if settings["name"] == "session" and windows["session"].nunique() != SEED_STUDY_SESSIONS:
+    published = bool(schema.device_split)  # of AI Hub and its twin; a plant's own recordings have no seed study
+    if settings["name"] == "session" and published and windows["session"].nunique() != SEED_STUDY_SESSIONS:
         note = (f"{windows['session'].nunique()} labelled sessions, not {SEED_STUDY_SESSIONS}: this is the seed study's method, "
                 "its split cannot be reproduced")  # fmt: skip
     return Split(dict(settings), sessions, note)

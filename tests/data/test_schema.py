@@ -16,7 +16,7 @@ def test_the_schema_of_aihub_is_what_its_description_says(schema):
     assert schema.thermal.shape == (120, 160) and schema.thermal.stored_shape == (2, 30, 40)
     assert schema.state_names == ["normal", "minor", "moderate", "severe"] and schema.alarm == 2
     assert set(schema.kinds) == {"agv", "oht"} and schema.inputs == ["sensors", "thermal", "environment"]
-    assert schema.thermal.range == (20, 100) and schema.thermal.valid == (-20, 150)
+    assert schema.thermal.range == (30, 50) and schema.thermal.valid == (-20, 150)
 
 
 def test_what_the_manifest_keeps_gives_the_same_schema_back(schema, plain_schema, schema_node):
