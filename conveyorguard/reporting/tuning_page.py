@@ -145,6 +145,7 @@ def _search(site: Site, made: Tuning) -> str:
     ]
     theirs = pages.table(["trial", "validation accuracy"], told)
     plot = optimization_history(trials, made.search.direction == StudyDirection.MAXIMIZE, "validation accuracy")
+    plot.update_xaxes(dtick=max(1, len(trials) // 10))
     page = made.folder / "study.html"
     link = (
         f'<p><a href="{page.relative_to(site.folder).as_posix()}">The page of the search</a></p>'
