@@ -99,8 +99,8 @@ def test_the_default_is_log_currents_robust_and_absolute_degrees(store):
               (np.log(raw[:, 1]) - np.median(amps)) / np.subtract(*np.percentile(amps, [75, 25]))]  # fmt: skip
     np.testing.assert_allclose(scaled["sensors"].reshape(90, 2), np.stack(wanted, axis=1), rtol=1e-4, atol=1e-5)
     frames = np.asarray(made.thermal[:90], np.float32)
-    np.testing.assert_allclose(scaled["thermal"].reshape(frames.shape), (frames - 20) / 80, atol=1e-5)
-    statistics = made.thermal_statistics[:90] / [80, 80, 80, 80, 10, 8] - [0.25, 0.25, 0.25, 0, 0, 0]
+    np.testing.assert_allclose(scaled["thermal"].reshape(frames.shape), (frames - 60) / 40, atol=1e-5)
+    statistics = made.thermal_statistics[:90] / [40, 40, 40, 40, 10, 8] - [1.5, 1.5, 1.5, 0, 0, 0]
     np.testing.assert_allclose(scaled["thermal_stats"].reshape(90, 6), statistics, atol=1e-5)
 
 
