@@ -18,7 +18,16 @@ ABLATION = {"Sensor Only": 89.12, "Image Only": 69.56, "Sensor + Image": 89.64, 
 SESSIONS, SECONDS, DEVICES = 341, 111_870, 36
 STATE_SHARES = (0.491, 0.215, 0.216, 0.078)  # of the seconds
 WORST_SESSIONS = {"contain": 289, "dominated": 0}
-CORRELATIONS = {"NTC": 0.792, "CT2": 0.382, "CT1": 0.336, "CT4": 0.233, "PM10": 0.214, "PM2.5": 0.204, "PM1.0": 0.201, "CT3": 0.179}
+CORRELATIONS = {
+    "NTC": 0.792,
+    "CT2": 0.382,
+    "CT1": 0.336,
+    "CT4": 0.233,
+    "PM10": 0.214,
+    "PM2.5": 0.204,
+    "PM1.0": 0.201,
+    "CT3": 0.179,
+}
 PART_SESSIONS = {"train": 238, "val": 51, "test": 52}
 PART_WINDOWS = {"train": 7311, "val": 1554, "test": 1608}
 CLASS_WEIGHTS = (0.28, 0.60, 0.61, 2.51)  # 1 / count of the train windows, scaled to the number of states
@@ -38,10 +47,20 @@ SEARCH = {  # parameter -> (range, best)
     "optimizer.weight_decay": ("1e-5 to 1e-3", "5.4e-5"),
 }
 TRIALS = {0: 88.74, 1: 89.83, 2: 90.48, 3: 90.09}  # validation accuracy in percent; 4 to 7 were pruned
-TRIALS_PLANNED, TRIALS_COMPLETE, TRIALS_PRUNED, TIMEOUT_MINUTES = 15, 4, 4, 30  # it counts the pruned ones as complete: 8
+TRIALS_PLANNED, TRIALS_COMPLETE, TRIALS_PRUNED, TIMEOUT_MINUTES = (
+    15,
+    4,
+    4,
+    30,
+)  # it counts the pruned ones as complete: 8
 CURVE = {1: 81.0, 2: 84.3, 4: 86.2, 6: 89.1, 8: 89.3, 10: 90.0, 11: 90.3}  # epoch -> validation accuracy in percent
 LAST_EPOCH = 18
-PER_CLASS = ((0.97, 0.85, 0.90, 788), (0.70, 0.91, 0.79, 371), (0.95, 0.90, 0.92, 361), (0.87, 0.97, 0.91, 88))  # precision, recall, F1, n
+PER_CLASS = (
+    (0.97, 0.85, 0.90, 788),
+    (0.70, 0.91, 0.79, 371),
+    (0.95, 0.90, 0.92, 361),
+    (0.87, 0.97, 0.91, 88),
+)  # precision, recall, F1, n
 CONFUSION = ((666, 122, 0, 0), (20, 336, 15, 0), (3, 21, 324, 13), (1, 0, 2, 85))  # rows actual
 TECHNIQUES = {  # technique -> (how, what it bought)
     "several devices": ("DataParallel on two T4", "faster training"),

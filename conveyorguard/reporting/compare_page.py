@@ -42,7 +42,11 @@ def write_comparison(comparison: Comparison, folder: Path, first: str = "", name
 
 def comparison_tables(comparison: Comparison) -> dict[str, pd.DataFrame]:
     """The numbers of the page by name: every arm, the paired differences, the devices."""
-    return {"comparison": comparison.table, "differences": _all_differences(comparison), "devices": comparison.by_device()}
+    return {
+        "comparison": comparison.table,
+        "differences": _all_differences(comparison),
+        "devices": comparison.by_device(),
+    }
 
 
 def comparison_blocks(comparison: Comparison) -> list[str]:

@@ -102,8 +102,18 @@ def traces(
         figure.update_layout({f"yaxis{axis}": {"domain": domain, "title": {"text": unit}, **scale}})
     for k in np.unique(state[state >= 0]):
         for start, end in _runs(seconds, state == k):
-            figure.add_shape(type="rect", x0=start, x1=end, yref="paper", y0=0, y1=1, fillcolor=state_colour(int(k), states),
-                             opacity=0.10, line_width=0, layer="below")  # behind all rows, not the first alone
+            figure.add_shape(
+                type="rect",
+                x0=start,
+                x1=end,
+                yref="paper",
+                y0=0,
+                y1=1,
+                fillcolor=state_colour(int(k), states),
+                opacity=0.10,
+                line_width=0,
+                layer="below",
+            )  # behind all rows, not the first alone
     _style(figure, "", height=130 + 100 * len(kinds), x="seconds since the recording began")
     figure.update_xaxes(anchor=f"y{len(kinds)}" if len(kinds) > 1 else "y")
     return figure
@@ -125,7 +135,9 @@ def probabilities(seconds: np.ndarray, p: np.ndarray, names: list[str], alarms: 
         figure.add_scatter(x=seconds, y=p[:, k], name=name, stackgroup="one", line={"width": 0}, fillcolor=state_colour(k, len(names)),
                            hovertemplate=f"{name} %{{y:.2f}} at %{{x}} s<extra></extra>")  # fmt: skip
     for begin, end in alarms:
-        figure.add_shape(type="rect", x0=begin - 0.5, x1=end + 0.5, y0=1.02, y1=1.08, fillcolor=STATE_COLOURS[-1], line_width=0)
+        figure.add_shape(
+            type="rect", x0=begin - 0.5, x1=end + 0.5, y0=1.02, y1=1.08, fillcolor=STATE_COLOURS[-1], line_width=0
+        )
     _style(figure, "", height=240, x="seconds since the recording began", y="probability")
     figure.update_yaxes(range=[0, 1.1], tickvals=[0, 0.5, 1])
     return figure

@@ -80,7 +80,9 @@ def page(title: str, subtitle: str, sections: Iterable[str], plotly: str | None 
         nav: html of links to other pages, below the title.
     """
     body = "\n".join(sections)
-    library = f'<script src="{escape(plotly, quote=True)}"></script>' if plotly else f"<script>{get_plotlyjs()}</script>"
+    library = (
+        f'<script src="{escape(plotly, quote=True)}"></script>' if plotly else f"<script>{get_plotlyjs()}</script>"
+    )
     script = library if "Plotly.newPlot" in body else ""
     sorting = f"<script>{SORTING}</script>" if 'class="sortable"' in body else ""
     return (

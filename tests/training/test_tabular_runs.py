@@ -55,6 +55,7 @@ def test_the_run_directory_is_complete_and_of_the_same_windows_as_a_networks(tab
 def test_provenance_says_what_it_cost_and_what_was_not_used(tabular_run, finished_run):
     ours, theirs = provenance(tabular_run), provenance(finished_run)
     assert ours["unused"] == [
+        "augment",
         "average",
         "batch_size",
         "loss",
