@@ -114,7 +114,10 @@ class Run:
         calibrated, facts = calibrate(own["val"], parts["val"]["device"].to_numpy(), rest)
         scored = {part: with_scores(rows, calibrated[part], schema.alarm) for part, rows in parts.items()}
         columns = [f"c{k}" for k in range(len(schema.states))]
-        whole = [rows.assign(**dict(zip(columns, calibrated[part].T.astype(np.float32), strict=True))) for part, rows in parts.items()]
+        whole = [
+            rows.assign(**dict(zip(columns, calibrated[part].T.astype(np.float32), strict=True)))
+            for part, rows in parts.items()
+        ]
         write_parquet(self.folder / "predictions.parquet", pd.concat(whole, ignore_index=True))
         point, stride = choose_operating_point(scored["val"]), self.cfg.window.stride
         alarms = {part: summarise(table, point, stride) for part, table in scored.items()} if point else {}

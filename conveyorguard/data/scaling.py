@@ -59,7 +59,9 @@ class Scaling(nn.Module):
         self.frame_center, self.frame_scale = (float(low) + float(high)) / 2, (float(high) - float(low)) / 2
         # max, p99, mean, sd, x and y of the maximum
         self.register_buffer("statistics_center", torch.tensor([self.frame_center] * 3 + [0.0] * 3))
-        self.register_buffer("statistics_scale", torch.tensor([self.frame_scale] * 4 + [columns, rows], dtype=torch.float32))
+        self.register_buffer(
+            "statistics_scale", torch.tensor([self.frame_scale] * 4 + [columns, rows], dtype=torch.float32)
+        )
         if settings.bins:
             for name, width in (
                 ("sensors", len(schema.channels)),

@@ -43,7 +43,9 @@ class Augment(nn.Module):
             chosen = _some(len(frames), self.drop_thermal, frames.device)
             blank = sum(self.camera.range) / 2
             frames = frames.masked_fill(chosen.view(-1, 1, 1, 1, 1), blank)
-            flat = torch.tensor([blank if n in ("max", "p99", "mean") else 0.0 for n in THERMAL_STATISTICS]).to(statistics)
+            flat = torch.tensor([blank if n in ("max", "p99", "mean") else 0.0 for n in THERMAL_STATISTICS]).to(
+                statistics
+            )
             statistics = torch.where(chosen.view(-1, 1, 1), flat, statistics)
         return {**batch, "thermal": frames, "thermal_stats": statistics}
 

@@ -98,7 +98,11 @@ def train(cfg: DictConfig, folder: Path, overrides: list[str]) -> float:
         metrics = run.write_predictions(tables, data.store.schema)
         write_parquet(folder / "shortcuts.parquet", shortcut_predictions(data, list(metrics)))
         choose_examples(data, part, probabilities[part], folder / "examples.npz")
-        run.note(parameters=model.parameter_count, model_bytes=model.size_in_bytes, latency_ms=round(latency_ms(model, dataset), 3))
+        run.note(
+            parameters=model.parameter_count,
+            model_bytes=model.size_in_bytes,
+            latency_ms=round(latency_ms(model, dataset), 3),
+        )
         loggers.log_results(metrics)
     write_report(folder)
     class_table(metrics[part], part, data.store.schema)

@@ -40,10 +40,10 @@ def guarded() -> Iterator[str]:
 
 
 def own_command(overrides: list[str]) -> list[str]:
-    """What started this Hydra application, without its overrides and -m."""
-    flags = [argument for argument in sys.argv[1:] if argument not in ("-m", "--multirun", *overrides)]
-    module = getattr(sys.modules["__main__"], "__spec__", None)
-    program = ["-m", module.name.removesuffix(".__main__")] if module else [sys.argv[0]]
+    """What started this Hydra application, without its overrides and -m: python app.py, python -m app, app verb."""
+    own = len(sys.argv) - 1  # what Hydra was given; before it comes the program, a verb of it included
+    program, given = sys.orig_argv[1 : len(sys.orig_argv) - own], sys.argv[1:]
+    flags = [argument for argument in given if argument not in ("-m", "--multirun", *overrides)]
     return [sys.executable, *program, *flags]
 
 

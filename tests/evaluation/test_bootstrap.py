@@ -72,7 +72,9 @@ def test_differences_are_paired_so_a_constant_lead_has_no_width():
     hard = np.arange(len(y)) < 60
     a, b = (Arm([predictions(y, np.where(hard, (y + 2) % 4, guess), session)], found) for guess in (y, worse))
     difference = a.difference(b, "accuracy")
-    assert difference.excludes_zero and difference.verdict == "better" and b.difference(a, "accuracy").verdict == "worse"
+    assert (
+        difference.excludes_zero and difference.verdict == "better" and b.difference(a, "accuracy").verdict == "worse"
+    )
     alone = a.interval("accuracy")
     assert difference.high - difference.low < (alone.high - alone.low) / 3
 

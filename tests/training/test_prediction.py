@@ -70,7 +70,9 @@ def test_inputs_unlike_the_training_are_told_by_recording(finished_run, compose,
                 for name, values in (("fine", sensors), ("hot", hot), ("dead", dead))]  # fmt: skip
     found = odd_inputs(store_of(sessions, schema), loaded.run.facts("ranges"))
     first, second = list(schema.channels)[:2]
-    assert any(s.startswith(f"{first} is outside the training range") and "100% of the seconds" in s for s in found["hot"])
+    assert any(
+        s.startswith(f"{first} is outside the training range") and "100% of the seconds" in s for s in found["hot"]
+    )
     assert any(s.startswith(f"{second} stands at") for s in found["dead"])
     assert not any(first in s for s in found.get("fine", []))
 

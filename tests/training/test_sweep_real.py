@@ -54,7 +54,7 @@ class Trainer:
     """`python train.py` in a folder, all of whose processes are found again by a mark in their environment."""
 
     def __init__(self, folder: Path, cache: Path):
-        self.folder, self.mark = folder, uuid4().hex
+        self.folder, self.mark, self.program = folder, uuid4().hex, [str(ROOT / "train.py")]
         self.env = {
             **os.environ,
             "CONVEYORGUARD_CACHE": str(cache),
@@ -63,7 +63,7 @@ class Trainer:
         }
 
     def start(self, *overrides: str) -> subprocess.Popen[str]:
-        command = [sys.executable, str(ROOT / "train.py"), *SMALL, *overrides]
+        command = [sys.executable, *self.program, *SMALL, *overrides]
         with open(self.folder / "output.txt", "w") as output:
             return subprocess.Popen(command, cwd=self.folder, env=self.env, text=True, stdout=output, stderr=output,
                                     start_new_session=True)  # fmt: skip
@@ -171,6 +171,15 @@ def test_fewer_trials_than_are_done_are_refused(trainer: Trainer) -> None:
 
 
 # Minutes
+
+
+@pytest.mark.slow
+def test_trials_of_the_verb_are_the_verb(trainer: Trainer) -> None:
+    """`python -m conveyorguard train -m` sweeps as train.py does, and names itself in the command that retrains."""
+    trainer.program = ["-m", "conveyorguard", "train"]
+    output = trainer.run("-m", "sweep=optuna", "sweep.study=s", "model=logistic_regression", "sweep.n_trials=2")
+    assert [trial.state for trial in trainer.trials()] == [TrialState.COMPLETE] * 2
+    assert "retrain it: python -m conveyorguard train model=logistic_regression" in output
 
 
 @pytest.mark.slow
