@@ -179,7 +179,7 @@ def test_trials_of_the_verb_are_the_verb(trainer: Trainer) -> None:
     trainer.program = ["-m", "conveyorguard", "train"]
     output = trainer.run("-m", "sweep=optuna", "sweep.study=s", "model=logistic_regression", "sweep.n_trials=2")
     assert [trial.state for trial in trainer.trials()] == [TrialState.COMPLETE] * 2
-    assert "retrain it: python -m conveyorguard train model=logistic_regression" in output
+    assert "retrain it: python -m conveyorguard train " in output
 
 
 @pytest.mark.slow
