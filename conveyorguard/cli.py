@@ -87,8 +87,12 @@ def _train(cfg: DictConfig) -> float:
     return value
 
 
-def _compose(overrides: list[str]) -> DictConfig:
-    """The config of a verb that is not a Hydra job; --config-dir adds a folder of yaml files, as it does for train."""
+def _compose(overrides: list[str], with_hydra: bool = False) -> DictConfig:
+    """The config of a verb that is not a Hydra job; --config-dir adds a folder of yaml files, as it does for train.
+
+    Args:
+        with_hydra: keep Hydra's own settings, under `hydra`.
+    """
     option = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     option.add_argument("--config-dir", "-cd", type=Path)
     given, overrides = option.parse_known_args(overrides)
@@ -96,7 +100,7 @@ def _compose(overrides: list[str]) -> DictConfig:
         overrides = [*overrides, f"hydra.searchpath=['file://{given.config_dir.resolve()}']"]
     with initialize_config_dir(str(config_dir())):
         try:
-            return compose("train", overrides)
+            return compose("train", overrides, return_hydra_config=with_hydra)
         except (HydraException, OmegaConfBaseException) as error:
             raise ConfigError(str(error)) from error
 
@@ -172,7 +176,7 @@ def _eda(arguments: list[str]) -> None:
     distributions, one session with a fault, camera, environment, quality, and what follows from them by fixed rules.
     """
     from conveyorguard.reporting.eda_page import write_eda
-    from conveyorguard.study import Study
+    from conveyorguard.stages import Study
 
     out = next((Path(line[4:]) for line in arguments if line.startswith("out=")), None)
     overrides = [line for line in arguments if not line.startswith("out=")]

@@ -9,7 +9,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from a checkout, installed or not
 
 from conveyorguard.reporting.preprocess_page import write_preprocess
-from conveyorguard.study import Study, main
+from conveyorguard.stages import Study, main
 
 
 def run(study: Study) -> Path:

@@ -9,7 +9,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from a checkout, installed or not
 
 from conveyorguard.reporting.network_page import write_baseline
-from conveyorguard.study import Study, main, units_of_runs
+from conveyorguard.stages import Study, main, units_of_runs
 
 RUNS = {"baseline_cnn": ["experiment=baseline_cnn"]}
 

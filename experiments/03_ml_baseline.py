@@ -10,7 +10,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from a chec
 
 from conveyorguard.evaluation.seed_study import CELLS, FURTHER_CELLS
 from conveyorguard.reporting.trees_page import write_trees
-from conveyorguard.study import Study, main, units_of_runs
+from conveyorguard.stages import Study, main, units_of_runs
 
 MODELS = {
     **{name: [f"model={name}"] for name in ("lightgbm", "extra_trees", "random_forest", "logistic_regression")},

@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from a chec
 from conveyorguard.evaluation.seed_study import CELLS, FURTHER_CELLS
 from conveyorguard.evaluation.speed import speed_techniques
 from conveyorguard.reporting.tuning_page import Tuning, write_tuning
-from conveyorguard.study import Overrides, Study, main, units_of_runs
+from conveyorguard.stages import Overrides, Study, main, units_of_runs
 from conveyorguard.training.space import override
 
 PRESET = {"dl_tuned": ["experiment=dl_tuned"]}  # the seed study's own parameters
@@ -44,6 +44,7 @@ def run(study: Study) -> Path:
     speed = speed_techniques(study.config(PRESET["dl_tuned"]), study.data(study.config(PRESET["dl_tuned"])), search)
     made = Tuning(
         search,
+        study.sweep_config(SEARCH, USUAL[study.size]),
         study.out / "runs" / "search",
         ablation,
         preset,

@@ -9,7 +9,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from a checkout, installed or not
 
 from conveyorguard.reporting.final_page import write_ensemble_stage
-from conveyorguard.study import Study, main, units_of_runs
+from conveyorguard.stages import Study, main, units_of_runs
 
 RUNS = {
     "fusion": ["model=fusion"],

@@ -67,10 +67,9 @@ class Row:
         return float(np.mean(values)) if values else float("nan")
 
     @property
-    def sources(self) -> list[tuple[str, str]]:
-        """Run directory and command of everything in the row."""
-        return [(run.folder.name if run.folder.name else str(run.folder), run.provenance["command"])
-                for folds in self.runs.values() for run in folds.values()]  # fmt: skip
+    def sources(self) -> list[SavedRun]:
+        """The runs of everything in the row."""
+        return [run for folds in self.runs.values() for run in folds.values()]
 
 
 @dataclass

@@ -68,15 +68,11 @@ def ensemble(paths: Iterable[str | Path], out: Path) -> Ensemble:
     }
     folders = [_write(out / name, name, members, tables, p, weights) for name, p in results.items()]
     comparison = compare([*(run.folder for run in members), *folders])
-    rows = {row.sources[0][0]: row for row in comparison.models}
-    by_folder = {id(run.folder): run for run in members}
-    best_run = max(by_folder.values(), key=lambda run: run.metrics["val"]["macro_f1"])
-    best = next(
-        r for r in comparison.models if any(f.folder == best_run.folder for s in r.runs.values() for f in s.values())
-    )
+    rows = {run.folder: row for row in comparison.models for run in row.sources}
+    best = rows[max(members, key=lambda run: run.metrics["val"]["macro_f1"]).folder]
     against = []
     for folder in folders:
-        difference = rows[folder.name].arm.difference(best.arm, "macro_f1")
+        difference = rows[folder].arm.difference(best.arm, "macro_f1")
         verdict = {"better": "helped", "worse": "did not help", "not shown": "not shown"}[difference.verdict]
         against.append((folder.name, difference, verdict))
     return Ensemble(comparison, best.label, against, folders)

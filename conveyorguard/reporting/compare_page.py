@@ -32,7 +32,7 @@ def write_comparison(comparison: Comparison, folder: Path, first: str = "", name
     folder.mkdir(parents=True, exist_ok=True)
     for stem, frame in comparison_tables(comparison).items():
         write_text(folder / f"{stem}.csv", frame.to_csv(index=False))
-    blocks = [first, *comparison_blocks(comparison)]
+    blocks = [first, *comparison_blocks(comparison, folder)]
     path = folder / f"{name}.html"
     models = len(comparison.models)
     title = f"Comparison of {models} model{'s' if models > 1 else ''}"
@@ -49,11 +49,11 @@ def comparison_tables(comparison: Comparison) -> dict[str, pd.DataFrame]:
     }
 
 
-def comparison_blocks(comparison: Comparison) -> list[str]:
-    """The sections of the page as html."""
+def comparison_blocks(comparison: Comparison, home: Path) -> list[str]:
+    """The sections of the page as html; `home` is the folder it is written to."""
     blocks = [
         _conclusion(comparison), _results(comparison), _intervals(comparison), _ablation(comparison), _cost(comparison),
-        _safety(comparison), _confusions(comparison), _devices(comparison), _sources(comparison),
+        _safety(comparison), _confusions(comparison), _devices(comparison), _sources(comparison, home),
     ]  # fmt: skip
     return [block for block in blocks if block]
 
@@ -276,11 +276,11 @@ def _devices(comparison: Comparison) -> str:
                          note="Accuracy on the windows of each device, seeds averaged.")  # fmt: skip
 
 
-def _sources(comparison: Comparison) -> str:
-    rows = [
-        [row.label, folder, pages.base_names(command)] for row in comparison.models for folder, command in row.sources
-    ]
-    table = pages.sortable(["model", "run directory", "command"], rows)
+def _sources(comparison: Comparison, home: Path) -> str:
+    runs = [(row.label, run) for row in comparison.models for run in row.sources]
+    rows = [[run.folder.resolve().name, label, pages.base_names(run.provenance["command"])] for label, run in runs]
+    targets = [pages.path_between(home, run.folder / "report.html") for _, run in runs]
+    table = pages.linked(["run directory", "model", "command"], rows, targets).replace('"wide"', '"wide prose"', 1)
     return pages.section(
         "Where each number comes from", table, note="Every figure follows from predictions.parquet of these runs."
     )

@@ -27,7 +27,7 @@ def write_ensemble_stage(site: Site, members: Mapping[str, SavedRun], out: Path)
     site.table("06_ensemble", ensemble_table(result))
     tables = _csv(site, "06", result.comparison)
     said = [f"{name} against {result.best}: {verdict}." for name, _, verdict in result.against]
-    blocks = [ensemble_block(result), *comparison_blocks(result.comparison), tables]
+    blocks = [ensemble_block(result), *comparison_blocks(result.comparison, site.folder), tables]
     return site.write(
         "06_ensemble", f"{len(members)} models combined in three ways, each against the best of them", blocks, said
     )
@@ -37,7 +37,7 @@ def write_final(site: Site, folders: list[Path]) -> Path:
     """Compare all runs; write 07_final_comparison.html and its tables."""
     comparison = compare(folders)
     _call_by_run(comparison)
-    blocks = [*comparison_blocks(comparison), _quoted(), _csv(site, "07", comparison)]
+    blocks = [*comparison_blocks(comparison, site.folder), _quoted(), _csv(site, "07", comparison)]
     return site.write("07_final_comparison", comparison.protocol, blocks, comparison.conclusion())
 
 

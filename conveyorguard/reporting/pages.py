@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterable
 from html import escape
+from os.path import relpath
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -118,15 +119,20 @@ def sortable(header: list[str], rows: Iterable[list[Any]]) -> str:
     return '<div class="wide">' + table(header, rows).replace("<table>", '<table class="sortable">', 1) + "</div>"
 
 
-def linked_table(header: list[str], rows: Iterable[list[Any]], targets: Iterable[str | None]) -> str:
-    """A table of plain text whose first cells lead somewhere: a relative path a row, or None."""
+def linked(header: list[str], rows: Iterable[list[Any]], targets: Iterable[str | None]) -> str:
+    """A `sortable` table whose first cells lead somewhere: a relative path a row, or None."""
     lines = []
     for (first, *rest), target in zip(rows, targets, strict=True):
         text = escape(str(first))
         cells = [f'<a href="{escape(quote(target), quote=True)}">{text}</a>' if target else text]
         cells += [escape(str(cell)) for cell in rest]
         lines.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
-    return f'<div class="wide">{table(header, []).replace("<tbody>", "<tbody>" + "".join(lines))}</div>'
+    return sortable(header, []).replace("<tbody>", "<tbody>" + "".join(lines), 1)
+
+
+def path_between(page: Path, target: Path) -> str | None:
+    """What a page in the folder `page` calls a file; None where there is no such file."""
+    return relpath(target, page).replace("\\", "/") if target.exists() else None
 
 
 def figure(plot: go.Figure, alt: str) -> str:

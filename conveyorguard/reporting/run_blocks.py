@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from os.path import relpath
 from typing import Any
 
 import pandas as pd
-from omegaconf import OmegaConf
 
-from conveyorguard.data.schema import Schema
 from conveyorguard.reporting import pages
 from conveyorguard.reporting.site import Site
 from conveyorguard.run import SavedRun
@@ -17,14 +14,9 @@ from conveyorguard.run import SavedRun
 SEED = "the seed study's, on its own data"
 
 
-def schema_of(run: SavedRun) -> Schema:
-    """The schema a run was made with."""
-    return Schema.from_config(OmegaConf.to_container(run.config.data.schema, resolve=True))  # type: ignore[arg-type]
-
-
 def state_names(run: SavedRun) -> list[str]:
     """States as pages show them: name and label."""
-    return [f"{state.name} {state.label}".strip() for state in schema_of(run).states]
+    return [f"{state.name} {state.label}".strip() for state in run.schema.states]
 
 
 def percent(value: float | None) -> str:
@@ -45,7 +37,7 @@ def beside_seed(site: Site, name: str, rows: Sequence[tuple[str, Any, Any]]) -> 
 
 def scores_beside(site: Site, name: str, run: SavedRun, quoted: Mapping[str, float]) -> str:
     """Validation and test accuracy, recall of the worst state and training time, beside the seed study's."""
-    worst = schema_of(run).states[-1].name
+    worst = run.schema.states[-1].name
     part = list(run.metrics)[-1]
     return beside_seed(site, name, [
         ("validation accuracy", percent(run.metrics["val"]["accuracy"]), f"{quoted['val']:.2f} %"),
@@ -93,5 +85,4 @@ def runs_table(site: Site, name: str, runs: Mapping[str, SavedRun], shortcuts: b
 
 def page_of(site: Site, run: SavedRun) -> str | None:
     """Where a run's own page is, relative to the site."""
-    path = run.folder / "report.html"
-    return relpath(path, site.folder).replace("\\", "/") if path.exists() else None
+    return pages.path_between(site.folder, run.folder / "report.html")

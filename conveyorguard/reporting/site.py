@@ -56,10 +56,7 @@ class Site:
             for row in frame.itertuples(index=False)
         ]
         header = [str(column) for column in frame]
-        drawn = (
-            pages.linked_table(header, rows, [(links or {}).get(row[0]) for row in rows]).replace("<table>", '<table class="sortable">', 1)
-            if links else pages.sortable(header, rows)
-        )  # fmt: skip
+        drawn = pages.linked(header, rows, [(links or {}).get(row[0]) for row in rows])
         drawn = drawn.replace('class="wide"', 'class="wide prose"', 1) if prose else drawn
         return f'{drawn}<p class="csv"><a href="tables/{name}.csv">{name}.csv</a></p>'
 

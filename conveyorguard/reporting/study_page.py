@@ -274,7 +274,7 @@ def _table(trials: list[FrozenTrial], folder: Path) -> str:
     if not any(row[-1] for row in rows):
         head, rows = head[:-1], [row[:-1] for row in rows]
     note = "A number leads to the trial's page, or to its output where it has none. The same table: trials.csv."
-    return pages.section("Trials", pages.linked_table(head, rows, targets), note=note)
+    return pages.section("Trials", pages.linked(head, rows, targets), note=note)
 
 
 def _target(trial: FrozenTrial, folder: Path) -> str | None:

@@ -16,7 +16,6 @@ from conveyorguard.reporting.run_blocks import (
     page_of,
     percent,
     runs_table,
-    schema_of,
     state_names,
 )
 from conveyorguard.reporting.site import Site
@@ -32,7 +31,7 @@ def write_trees(site: Site, models: Mapping[str, SavedRun], cells: Mapping[str, 
     """
     run = models[shown]
     test = run.metrics[list(run.metrics)[-1]]
-    worst = schema_of(run).states[-1].name
+    worst = run.schema.states[-1].name
     result = beside_seed(site, "03_result", [
         ("test accuracy", percent(test["accuracy"]), f"{seed_study.LIGHTGBM['test']:.2f} %"),
         (f"{worst} recall", percent(test["severe_recall"]), f"{seed_study.LIGHTGBM['worst_recall']} %"),

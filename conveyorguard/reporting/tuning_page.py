@@ -12,7 +12,7 @@ import numpy as np
 import optuna
 import pandas as pd
 import torch
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
@@ -35,11 +35,12 @@ FULL = seed_study.CELLS[("both", True)]
 class Tuning:
     """What the stage has made.
 
-    cells: runs with the best parameters by the name of the cell, the full one among them. preset: the run with the seed study's own
-    parameters. speed: technique -> what it buys here, measured.
+    settings: config of the search. cells: runs with the best parameters by the name of the cell, the full one among them.
+    preset: the run with the seed study's own parameters. speed: technique -> what it buys here, measured.
     """
 
     search: optuna.Study
+    settings: DictConfig
     folder: Path
     cells: Mapping[str, SavedRun]
     preset: SavedRun
@@ -130,7 +131,7 @@ def _search(site: Site, made: Tuning) -> str:
         for state in (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
     }
     settings = pd.DataFrame([
-        ("sampler", "TPE", "TPE"), ("pruner", "median", "MedianPruner"),
+        ("sampler", class_name(made.settings.hydra.sweeper.sampler), "TPE"), ("pruner", class_name(made.settings.sweep.pruner), "MedianPruner"),
         ("trials", len(trials), f"{seed_study.TRIALS_PLANNED} planned, {seed_study.TIMEOUT_MINUTES} min at most"),
         ("complete", counts[TrialState.COMPLETE], seed_study.TRIALS_COMPLETE), ("pruned", counts[TrialState.PRUNED], seed_study.TRIALS_PRUNED),
         ("failed", counts[TrialState.FAIL], "–"),
@@ -160,10 +161,15 @@ def _search(site: Site, made: Tuning) -> str:
     )  # fmt: skip
 
 
+def class_name(node: Any) -> str:
+    """What a config node builds, e.g. MedianPruner; a dash for none."""
+    return str(node._target_).rsplit(".", 1)[-1] if node else "–"
+
+
 def _trained(site: Site, made: Tuning) -> str:
     config = made.tuned.config
     rows = [
-        ("batch", config.batch_size, "64 (32 a GPU)"), ("optimizer", config.optimizer._target_.rsplit(".", 1)[-1], "AdamW"), ("schedule", "cosine", "CosineAnnealing"),
+        ("batch", config.batch_size, "64 (32 a GPU)"), ("optimizer", class_name(config.optimizer), "AdamW"), ("schedule", "cosine", "CosineAnnealing"),
         ("loss", f"cross-entropy, weights {config.loss.class_weights}", "cross-entropy, weighted"), ("patience, epochs", config.patience, 7),
         ("epochs at most", config.trainer.max_epochs, 30),
     ]  # fmt: skip
@@ -280,4 +286,4 @@ def _against(site: Site, made: Tuning) -> str:
 
 def _files(site: Site, files: Mapping[str, str]) -> str:
     rows = [[name, f"{(site.folder / name).stat().st_size / 1e6:.2f} MB", what] for name, what in files.items()]
-    return pages.section("Files", pages.linked_table(["file", "size", "for"], rows, list(files)))
+    return pages.section("Files", pages.linked(["file", "size", "for"], rows, list(files)))

@@ -9,7 +9,7 @@ from urllib.parse import unquote
 
 import pytest
 
-from conveyorguard.study import Study
+from conveyorguard.stages import Study
 
 TINY = ["data=simulated", "data.sessions=12", "trainer=cpu", "trainer.max_epochs=1", "threads=1"]
 

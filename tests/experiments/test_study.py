@@ -17,7 +17,7 @@ from conveyorguard.models.cnn_transformer import CNNTransformer
 from conveyorguard.reporting.eda_page import write_eda
 from conveyorguard.reporting.final_page import write_final
 from conveyorguard.reporting.preprocess_page import leakage, write_preprocess
-from conveyorguard.study import TITLES, main
+from conveyorguard.stages import TITLES, main
 
 ROOT = Path(__file__).parents[2]
 LINEAR = ["model=logistic_regression", "modality=sensor"]
@@ -260,11 +260,10 @@ def test_the_whole_study(cache, tmp_path, opens):
 
 def load_tuned(model, out):
     """The weights fit the network that `model_config` describes."""
-    from conveyorguard.reporting.run_blocks import schema_of
     from conveyorguard.run import SavedRun
 
     settings = {key: value for key, value in model["model_config"].items() if key not in ("name", "_target_")}
-    network = CNNTransformer(schema_of(SavedRun(out / "runs" / "tuned_both_film")), **settings)
+    network = CNNTransformer(SavedRun(out / "runs" / "tuned_both_film").schema, **settings)
     network.load_state_dict(model["model_state_dict"])
 
 

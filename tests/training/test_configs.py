@@ -56,7 +56,9 @@ def test_every_model_has_a_search_space():
         assert {key.removeprefix("model.") for key in spaces[model]} <= set(_compose([f"model={model}"]).model)
 
 
-@pytest.mark.parametrize("model, modality, film", list(itertools.product(NETWORKS, NAMES["modality"], ["true", "false"])))
+@pytest.mark.parametrize(
+    "model, modality, film", list(itertools.product(NETWORKS, NAMES["modality"], ["true", "false"]))
+)
 def test_every_parameter_of_every_cell_gets_a_gradient(model, modality, film, compose):
     module, loss = one_step(compose(f"model={model}", f"modality={modality}", f"film={film}"))
     assert torch.isfinite(loss)

@@ -227,9 +227,9 @@ class Study:
         return study
 
     def sweep_config(self, own: Overrides, usual: Overrides) -> DictConfig:
-        """The config of a sweep; what it takes from Hydra's own is not resolved."""
+        """The config of a sweep, Hydra's sampler in it; what it takes from the job's directory is not resolved."""
         register()
-        return _compose(self.all_overrides(["sweep=optuna", *own], usual))
+        return _compose(self.all_overrides(["sweep=optuna", *own], usual), with_hydra=True)
 
     def units_of_search(self, own: Overrides, usual: Overrides) -> int:
         """The epochs of a sweep, if no trial is pruned."""
