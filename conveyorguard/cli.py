@@ -61,6 +61,7 @@ def train_main() -> None:
 
 
 def _train(cfg: DictConfig) -> float:
+    from conveyorguard.run import alone, own_directory
     from conveyorguard.training.job import train
     from conveyorguard.training.trial import current_trial
 
@@ -75,7 +76,9 @@ def _train(cfg: DictConfig) -> float:
                 f"hydra/launcher=joblib and trainer={job.runtime.choices['trainer']}: joblib's workers cannot start the "
                 f"{devices} processes of a job. Leave the launcher out, or write hydra/launcher=submitit_local"
             )
-        value = train(cfg, folder, list(job.overrides.task))
+        named = job.mode is RunMode.MULTIRUN or any(line.startswith("hydra.run.dir=") for line in job.overrides.hydra)
+        with alone(folder) if named or cfg.ckpt_path else own_directory(folder) as folder:
+            value = train(cfg, folder, list(job.overrides.task))
     except ConveyorGuardError as error:
         with suppress(OSError):
             folder.rmdir()  # only if nothing was written

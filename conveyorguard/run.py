@@ -5,7 +5,9 @@ Everything after training (reports, comparison, ensembles) reads these files and
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
+import itertools
 import json
 import os
 import platform
@@ -16,6 +18,8 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -38,6 +42,44 @@ from conveyorguard.evaluation.ranges import training_ranges
 
 PACKAGES = ("conveyorguard", "torch", "pytorch-lightning", "hydra-core", "omegaconf", "numpy", "scipy", "pandas", "scikit-learn",
             "torchmetrics", "lightgbm", "xgboost-cpu", "xgboost", "catboost", "skops", "optuna", "wandb")  # fmt: skip
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[Path]:
+    """Work on a directory, made if it is not there, as the only process.
+
+    Raises:
+        RunError: another process works on it.
+    """
+    path = folder / ".lock"
+    folder.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # it ends with the process, however that ends
+            mine = path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat())
+        except OSError:
+            mine = False
+        if not mine:
+            raise RunError(f"{folder}: another process works on it; wait for it, or give another directory")
+        try:
+            yield folder
+        finally:
+            path.unlink(missing_ok=True)
+
+
+@contextmanager
+def own_directory(folder: Path) -> Iterator[Path]:
+    """A directory for a new run: `folder`, or one named after it where another run of the same second has that one."""
+    for number in itertools.count(1):
+        place = folder if number == 1 else folder.with_name(f"{folder.name}-{number}")
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(alone(place))
+            except RunError:
+                continue
+            if not (place / "provenance.json").exists():
+                yield place
+                return
 
 
 class Run:

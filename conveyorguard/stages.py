@@ -7,7 +7,6 @@ a stage that is killed goes on where it was: complete runs of the same config an
 from __future__ import annotations
 
 import argparse
-import fcntl
 import os
 import re
 import shlex
@@ -15,8 +14,8 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -34,7 +33,7 @@ from conveyorguard.errors import ConveyorGuardError, RunError
 from conveyorguard.progress import bar_over_all, console
 from conveyorguard.reporting import pages
 from conveyorguard.reporting.site import Site
-from conveyorguard.run import SavedRun, git_state, read_json, write_json
+from conveyorguard.run import SavedRun, alone, git_state, read_json, write_json
 from conveyorguard.training.job import load_windows
 from conveyorguard.training.processes import guarded, start
 from conveyorguard.training.space import override
@@ -334,7 +333,7 @@ def main(doc: str, stages: Mapping[str, Stage]) -> int:
         if not out:
             name = f"study-{study.config().data.name}"
             study.out = Path("outputs") / (f"{name}-small" if given.size == "small" else name)
-        with _alone(study.out), bar_over_all() as study.progress:
+        with alone(study.out), bar_over_all() as study.progress:
             total = sum(1 + units(study) for _, units in stages.values())
             study.progress.add_task("", total=total, note="")
             for name, (run, _) in stages.items():
@@ -351,15 +350,3 @@ def main(doc: str, stages: Mapping[str, Stage]) -> int:
         return 130
     print(page if len(stages) == 1 else study.out / "index.html")
     return 0
-
-
-@contextmanager
-def _alone(out: Path) -> Iterator[None]:
-    """Two processes must not work on one study."""
-    out.mkdir(parents=True, exist_ok=True)
-    with (out / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise RunError(f"{out}: another process works on this study; wait for it, or write out=DIR") from error
-        yield

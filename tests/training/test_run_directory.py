@@ -8,11 +8,12 @@ import pandas as pd
 import pytest
 import torch
 
+from conveyorguard.cli import train_main
 from conveyorguard.data.datamodule import WindowDataset
 from conveyorguard.errors import RunError
 from conveyorguard.evaluation.metrics import evaluate
 from conveyorguard.evaluation.predict import predict
-from conveyorguard.run import SavedRun, as_predictions
+from conveyorguard.run import SavedRun, alone, as_predictions, own_directory
 from conveyorguard.training.fit import load_module
 from conveyorguard.training.job import load_windows
 
@@ -136,3 +137,26 @@ def test_windows_are_the_same_for_every_modality_and_unused_settings_are_listed(
         "image": ["features"],
         "both": ["features"],
     }
+
+
+def test_runs_begun_in_the_same_second_get_directories_of_their_own(tmp_path):
+    with own_directory(tmp_path / "now") as first, own_directory(tmp_path / "now") as second:
+        assert (first.name, second.name) == ("now", "now-2")
+        (first / "provenance.json").write_text("{}")
+    with own_directory(tmp_path / "now") as third:  # the first has ended, and what it wrote stays
+        assert third.name == "now-2"
+    assert [path.name for path in (tmp_path / "now").iterdir()] == ["provenance.json"]
+
+
+def test_a_directory_another_process_works_on_is_refused_and_a_failure_inside_is_not_hidden(tmp_path):
+    with alone(tmp_path / "named"), pytest.raises(RunError, match="named: another process works on it"):
+        alone(tmp_path / "named").__enter__()
+    with pytest.raises(RunError, match="mine"), own_directory(tmp_path / "named"):
+        raise RunError("mine")
+
+
+def test_a_run_directory_that_is_given_is_not_shared(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["train.py", "debug=fast", f"hydra.run.dir={tmp_path}"])
+    with alone(tmp_path), pytest.raises(SystemExit) as ended:
+        train_main()
+    assert ended.value.code == 2 and "another process works on it" in capsys.readouterr().err
