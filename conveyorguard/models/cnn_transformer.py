@@ -39,12 +39,13 @@ class FrameCNN(nn.Module):
 class SequenceEncoder(nn.Module):
     """An embedding, learned positions and a Transformer encoder; (B, length, ...) to (B, length, embed_dim)."""
 
-    def __init__(self, embed: nn.Module, length: int, embed_dim: int, num_heads: int, num_layers: int, dropout: float):
+    def __init__(self, embed: nn.Module, length: int, embed_dim: int, num_heads: int, num_layers: int, dropout: float,
+                 norm_first: bool):  # fmt: skip
         super().__init__()
         self.embed = embed
         self.positions = nn.Parameter(torch.randn(1, length, embed_dim) * 0.02)
         layer = nn.TransformerEncoderLayer(
-            embed_dim, num_heads, 4 * embed_dim, dropout, activation="gelu", batch_first=True
+            embed_dim, num_heads, 4 * embed_dim, dropout, activation="gelu", batch_first=True, norm_first=norm_first
         )
         self.encoder = nn.TransformerEncoder(layer, num_layers, enable_nested_tensor=False)
 
@@ -81,6 +82,8 @@ class CNNTransformer(nn.Module):
         inputs: 'sensors', 'thermal' or both, with 'environment' for FiLM.
         window_size: T, seconds. thermal_frames: Tf, of them with a frame.
         film_identity: FiLM begins at no effect; false is the seed's gamma x + beta.
+        norm_first: layer norm before attention and feed-forward, which trains without a warm-up (Xiong et al., 2020); false,
+            after them, is the seed's.
     """
 
     NEEDS: ClassVar[dict[str, str]] = {"thermal_frames": "thermal", "film_identity": "environment"}
@@ -89,9 +92,10 @@ class CNNTransformer(nn.Module):
     def __init__(
         self, schema: Schema, inputs: list[str], window_size: int, thermal_frames: int, embed_dim: int = 256,
         num_heads: int = 4, num_layers: int = 2, dropout: float = 0.1, film_identity: bool = True,
+        norm_first: bool = True,
     ):  # fmt: skip
         super().__init__()
-        settings = (embed_dim, num_heads, num_layers, dropout)
+        settings = (embed_dim, num_heads, num_layers, dropout, norm_first)
         encoders: dict[str, nn.Module] = {}
         if "sensors" in inputs:
             mlp = nn.Sequential(
