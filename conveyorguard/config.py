@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -116,6 +117,9 @@ def sweep_problems(space: dict[str, Any], overrides: list[str], cfg: DictConfig)
         cfg: of one trial.
     """
     found = [] if cfg.objective in OBJECTIVES else [f"objective={cfg.objective}: one of {', '.join(OBJECTIVES)}"]
+    if re.search(r"://[^/@]*:[^/@]*@", cfg.sweep.storage or ""):
+        found.append("sweep.storage: every trial saves its config, no password may stand in it: leave it out, and give it "
+                     "as PGPASSWORD or in ~/.pgpass (PostgreSQL), in ~/.my.cnf (MySQL)")  # fmt: skip
     if "num_heads" in cfg.model:
         sizes, heads = (
             getattr(space.get(f"model.{key}"), "choices", [cfg.model[key]]) for key in ("embed_dim", "num_heads")

@@ -143,14 +143,15 @@ def check_ranks(folder: Path, **optimizer: float) -> None:
 def test_all_that_a_study_must_not_vary_is_refused_at_once(trainer: Trainer) -> None:
     output = trainer.run(
         "-m", "sweep=optuna", "data=simulated,aihub", "seed=0,1,2", "split=session,device", "modality=sensor,both", "film=true,false",
-        "objective=val/nonsense", "model.embed_dim=choice(64,100)", "model.num_heads=choice(4,8)", code=1,
+        "objective=val/nonsense", "model.embed_dim=choice(64,100)", "model.num_heads=choice(4,8)", "hydra/launcher=joblib",
+        "sweep.storage='nosuch://me:secret@plant/x'", code=1,
     )  # fmt: skip
     assert output.startswith("Nothing was started:")
     for remedy in ("Write data=simulated,", "Write seed=0,", "Write split=session,", "Write modality=sensor,", "Write film=",
-                   "objective=val/nonsense: one of val/loss",
+                   "objective=val/nonsense: one of val/loss", "Write sweep.workers=N", "no password may stand in it: leave it out",
                    "model.num_heads=8 does not divide model.embed_dim=100: leave one of them out"):  # fmt: skip
         assert remedy in output, remedy
-    assert "model.num_heads=4 does not" not in output
+    assert "model.num_heads=4 does not" not in output and "secret" not in output
     assert not (trainer.folder / "studies").exists()
 
 
@@ -171,6 +172,20 @@ def test_fewer_trials_than_are_done_are_refused(trainer: Trainer) -> None:
 
 
 # Minutes
+
+
+@pytest.mark.slow
+def test_a_sweep_is_continued_on_the_same_data_and_settings_or_not_at_all(trainer: Trainer) -> None:
+    """On another machine paths, threads and loggers may differ."""
+    command = [*SWEEP, "model=logistic_regression", "sweep.n_trials=1"]
+    trainer.run(*command)
+    output = trainer.run(*command, "data.sessions=16", "window.stride=5", "scaling=seed", "split=device", code=1)
+    for part in ("data.sessions=16, but the study was begun with data.sessions=12", "window.stride=5, but",
+                 "scaling=seed, but", "split=device, but the study was begun with split=session"):  # fmt: skip
+        assert part in output, part
+    assert output.count("but the study") == 4 and len(trainer.trials()) == 1
+    trainer.run(*command, "sweep.n_trials=2", "threads=2", "logger=none", f"paths.cache={trainer.folder}/elsewhere")
+    assert [trial.state for trial in trainer.trials()] == [TrialState.COMPLETE] * 2
 
 
 @pytest.mark.slow
@@ -338,7 +353,7 @@ def test_orphans_of_a_dead_sweeper_are_ended_before_its_trial_is_tried_again(tra
     time.sleep(2)
     orphans = trainer.living(SWEEP_TRIAL_DIR=str(trainer.folder / "studies/s/0"))
     assert len(orphans) >= 3  # the trial and its ranks
-    trainer.run(*command, "trainer.max_epochs=1")
+    trainer.run(*command, "trainer.max_epochs=1", "sweep.free=[trainer.max_epochs,patience]")
     assert not any(orphan.is_running() for orphan in orphans)
     first, second = trainer.trials()
     assert (first.state, second.state) == (TrialState.FAIL, TrialState.COMPLETE) and first.params == second.params
