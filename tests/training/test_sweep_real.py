@@ -19,6 +19,7 @@ import pandas as pd
 import psutil
 import pytest
 import yaml
+from omegaconf import OmegaConf
 from optuna.distributions import FloatDistribution
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
@@ -33,6 +34,7 @@ SWEEP = ["-m", "sweep=optuna", "model=fusion", "sweep.study=s", "sweep.timeout=n
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 FAULT = """
+import os
 import torch
 from conveyorguard.training.loss import WindowLoss
 
@@ -41,6 +43,8 @@ class Faulty(WindowLoss):
     def forward(self, *arguments):
         if torch.distributed.is_initialized() and torch.distributed.get_rank() == 1:
             raise ValueError("rank 1 has a fault")
+        if "FAULT" in os.environ:
+            raise ValueError("the loss has a fault")
         return super().forward(*arguments)
 
 
@@ -155,6 +159,14 @@ def test_all_that_a_study_must_not_vary_is_refused_at_once(trainer: Trainer) -> 
     assert not (trainer.folder / "studies").exists()
 
 
+def test_what_no_trial_could_do_is_refused_before_one_starts(trainer: Trainer) -> None:
+    output = trainer.run("-m", "sweep=optuna", "data.root=???", "trainer=ddp_2xT4", "window.size=0", "patience=0",
+                         "batch_size=choice(16,32)", "sweep.n_trials=0", code=1)  # fmt: skip
+    for part in ("data.root is not set: add data.root=PATH", "trainer=ddp_2xT4 needs 2 CUDA devices", "window.size=0",
+                 "patience=0: a whole number, 1 or more", "n_trials=0: write 1 or more"):  # fmt: skip
+        assert part in output, part
+
+
 def test_a_sweep_without_multirun_is_refused(trainer: Trainer) -> None:
     output = trainer.run("sweep=optuna", code=2)
     assert "sweep= needs -m: python train.py -m data=simulated" in output
@@ -195,6 +207,39 @@ def test_trials_of_the_verb_are_the_verb(trainer: Trainer) -> None:
     output = trainer.run("-m", "sweep=optuna", "sweep.study=s", "model=logistic_regression", "sweep.n_trials=2")
     assert [trial.state for trial in trainer.trials()] == [TrialState.COMPLETE] * 2
     assert "retrain it: python -m conveyorguard train " in output
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", sorted(path.stem for path in (ROOT / "conf/model").glob("*.yaml")))
+def test_the_space_of_every_model_gives_trials_that_train(trainer: Trainer, model: str) -> None:
+    if model in ("xgboost", "catboost"):
+        pytest.importorskip(model)
+    trainer.run("-m", "sweep=optuna", f"model={model}", "sweep.study=s", "sweep.n_trials=2", "trainer.max_epochs=1")
+    space = yaml.safe_load((ROOT / "conf/sweep/optuna.yaml").read_text())["sweep"]["spaces"][model]
+    for trial in trainer.trials():
+        assert trial.state == TrialState.COMPLETE and set(trial.params) == set(space)
+        config = OmegaConf.load(trainer.folder / "studies/s" / str(trial.number) / "config.yaml")
+        assert {key: OmegaConf.select(config, key) for key in space} == trial.params
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        ("model.width=choice(3000000)", "can't allocate memory"),
+        ("optimizer.lr=choice(1e30)", "RunError: the network gives no numbers"),
+        ("loss._target_=fault.Faulty", "ValueError: the loss has a fault"),
+    ],
+    ids=["memory", "NaN", "crash"],
+)
+def test_a_fault_is_one_failed_trial_with_its_directory(trainer: Trainer, fault: str, reason: str) -> None:
+    (trainer.folder / "fault.py").write_text(FAULT)
+    trainer.env |= {"CONVEYORGUARD_WHITELIST": "fault.*", "FAULT": "1"}
+    output = trainer.run(*SWEEP, fault, "trainer=cpu", "trainer.max_epochs=1", "sweep.max_failures=0", code=1)
+    (trial,) = trainer.trials()
+    line = next(line for line in output.splitlines() if line.startswith("trial "))
+    assert trial.state == TrialState.FAIL and "FAILED" in line and reason in line
+    assert line.endswith(f"see {trainer.folder}/studies/s/0") and "0 COMPLETE, 0 PRUNED, 1 FAILED" in output
 
 
 @pytest.mark.slow
