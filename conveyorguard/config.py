@@ -120,6 +120,11 @@ def sweep_problems(space: dict[str, Any], overrides: list[str], cfg: DictConfig)
     if re.search(r"://[^/@]*:[^/@]*@", cfg.sweep.storage or ""):
         found.append("sweep.storage: every trial saves its config, no password may stand in it: leave it out, and give it "
                      "as PGPASSWORD or in ~/.pgpass (PostgreSQL), in ~/.my.cnf (MySQL)")  # fmt: skip
+    devices, gpus = cfg.trainer.get("devices"), torch.cuda.device_count()
+    share = max(1, gpus // max(1, cfg.sweep.workers))
+    if isinstance(devices, int) and cfg.trainer.get("accelerator") in ("gpu", "cuda") and share < devices <= gpus:
+        found.append(f"sweep.workers={cfg.sweep.workers} share {gpus} GPUs, a trial needs {devices}: "
+                     f"write sweep.workers={gpus // devices}")  # fmt: skip
     try:
         return found + problems(cfg, space)
     except ConfigError as error:

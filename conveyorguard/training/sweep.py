@@ -167,6 +167,11 @@ class StudySweeper(Sweeper):
                 waiting = True
                 print(others, flush=True)
             time.sleep(0.2)
+        if self.running:
+            print(
+                f"{STOPS[self.stop]}: running trials are ended, in {options.grace:g} s at most; Ctrl-C: at once",
+                flush=True,
+            )
         self.shared.end(self.running, self.stop, lambda: options.grace)
 
     def on_signal(self, number: int, frame: Any) -> None:
