@@ -204,7 +204,9 @@ def test_a_sweep_is_continued_on_the_same_data_and_settings_or_not_at_all(traine
 def test_trials_of_the_verb_are_the_verb(trainer: Trainer) -> None:
     """`python -m conveyorguard train -m` sweeps as train.py does, and names itself in the command that retrains."""
     trainer.program = ["-m", "conveyorguard", "train"]
-    output = trainer.run("-m", "sweep=optuna", "sweep.study=s", "model=logistic_regression", "sweep.n_trials=2")
+    command = ["-m", "sweep=optuna", "sweep.study=s", "model=logistic_regression"]
+    output = trainer.run(*command, "sweep.n_trials=2", "test=true")
+    assert set(json.loads((trainer.folder / "studies/s/0/metrics.json").read_text())) == {"val", "test"}  # as asked
     assert [trial.state for trial in trainer.trials()] == [TrialState.COMPLETE] * 2
     assert "retrain it: python -m conveyorguard train " in output
 
@@ -270,9 +272,13 @@ def test_pruning_saves_epochs_and_the_best_trial_is_trained_again(trainer: Train
     assert "3 COMPLETE, 2 PRUNED, 0 FAILED" in output
     assert trainer.epochs("studies/s") == sum(len(trial.intermediate_values) for trial in found) < epochs
     print(f"epochs: {epochs} without pruner, {trainer.epochs('studies/s')} with it")
-    for trial in found:
+    for trial in found:  # of the test data nothing is there
         folder = trainer.folder / "studies/s" / str(trial.number)
-        assert list(json.loads((folder / "metrics.json").read_text())) == ["val"] if trial.value is None else True
+        if trial.state == TrialState.COMPLETE:
+            assert list(json.loads((folder / "metrics.json").read_text())) == ["val"]
+            assert set(pd.read_parquet(folder / "predictions.parquet")["split"]) == {"val"}
+        else:
+            assert not (folder / "metrics.json").exists() and not (folder / "predictions.parquet").exists()
 
     page = (trainer.folder / "studies/s/study.html").read_text()
     assert str(trainer.folder / "studies/s/study.html") in output and 'href="0/' in page
