@@ -369,10 +369,12 @@ def test_a_rank_that_fails_leaves_no_process(trainer: Trainer, sweep: list[str])
     [
         ([], signal.SIGINT, os.kill),
         ([], signal.SIGINT, os.killpg),
+        ([], signal.SIGTERM, os.kill),
+        ([], signal.SIGKILL, os.kill),
         (SWEEP, signal.SIGINT, os.killpg),
         (SWEEP, signal.SIGKILL, os.kill),
     ],
-    ids=["plain", "plain in a terminal", "sweep", "sweeper killed"],
+    ids=["plain", "plain in a terminal", "plain terminated", "plain killed", "sweep", "sweeper killed"],
 )
 def test_an_interrupted_or_killed_parent_leaves_no_rank(
     trainer: Trainer, sweep: list[str], number: signal.Signals, send: Callable[[int, int], None]
