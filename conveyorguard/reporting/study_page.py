@@ -71,10 +71,15 @@ def _write_table(study: optuna.Study, trials: list[FrozenTrial], path: Path) -> 
 
 def _config(trials: list[FrozenTrial]) -> DictConfig:
     """Of any trial whose run directory is here, else empty."""
-    paths = (Path(trial.user_attrs["dir"], "config.yaml") for trial in trials)
+    paths = (_folder(trial) / "config.yaml" for trial in trials)
     config = next((OmegaConf.load(path) for path in paths if path.is_file()), OmegaConf.create({}))
     assert isinstance(config, DictConfig)
     return config
+
+
+def _folder(trial: FrozenTrial) -> Path:
+    """The run directory; of a trial that Optuna's own tools have added there is none."""
+    return Path(trial.user_attrs.get("folder", os.devnull), str(trial.number))
 
 
 def _objective(trials: list[FrozenTrial]) -> str:
@@ -315,6 +320,6 @@ def _table(trials: list[FrozenTrial], folder: Path) -> str:
 
 def _target(trial: FrozenTrial, folder: Path) -> str | None:
     """What to open for a trial, relative to the page; nothing where the trial ran on another machine."""
-    paths = (Path(trial.user_attrs["dir"], name) for name in ("report.html", "trial.log"))
+    paths = (_folder(trial) / name for name in ("report.html", "trial.log"))
     found = next((path for path in paths if path.is_file()), None)
     return Path(os.path.relpath(found, folder)).as_posix() if found else None

@@ -102,6 +102,17 @@ def test_what_the_sweep_trained_and_what_the_command_does(make, tmp_path, capsys
     assert untouched not in write_study_page(study, tmp_path).read_text()
 
 
+def test_trials_that_were_told_or_added_by_hand_are_on_the_page(make, tmp_path):
+    """As the sweeper says to do when another host is gone: study.tell(number, state=FAIL)."""
+    study = make(2)
+    study.add_trial(create_trial(state=TrialState.RUNNING, params={"optimizer.lr": 1e-4, "model.kind": "plain"}, distributions=SPACE,
+                                 user_attrs={"folder": str(tmp_path)}))  # fmt: skip
+    study.tell(5, state=TrialState.FAIL)
+    study.add_trial(create_trial(params={"optimizer.lr": 2e-4, "model.kind": "plain"}, distributions=SPACE, value=0.7))
+    html = write_study_page(study, tmp_path).read_text()
+    assert "<td>5</td><td>FAILED</td>" in html and "<td>6</td><td>COMPLETE</td>" in html
+
+
 def test_a_study_without_trials_has_a_page(tmp_path):
     html = write_study_page(optuna.create_study(), tmp_path).read_text()
     assert "<b>0</b><span>complete</span>" in html

@@ -471,4 +471,4 @@ def test_grids_run_with_parallel_launchers(trainer: Trainer, launcher: str, kind
         assert (folder / "report.html").exists()
         if kind == "ddp_cpu":
             check_ranks(folder, lr=lr)
-    assert trainer.epochs("grid") == 2
+    assert trainer.epochs("grid") == 2 and (trainer.folder / "grid/comparison.html").exists()
