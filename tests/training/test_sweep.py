@@ -736,23 +736,32 @@ def test_twenty_kills_lose_nothing_and_double_nothing(toy: Path, seed: int) -> N
     """kill -9 of the sweeper or one of its trials, at random moments, until 20 kills; then run to the end."""
     command = ["sweep.n_trials=6", f"sweep.workers={seed}", "seconds=1.5", "steps=15"]
     chance, folder, kills, log = random.Random(seed), toy / "studies/toy", 0, []
-    process = start(toy, *command)
+    process, in_trials = start(toy, *command), 0
     while kills < 20:
-        enough = folder.exists() and len(list(folder.glob("*/trial.json"))) >= 4
-        time.sleep(chance.uniform(0.05, 1.2 if enough else 3.0))
+        results, moment = len(list(folder.glob("*/trial.json"))), chance.random()
+        if moment < 0.5:  # while a trial runs, however slow this machine is
+            wait_for(lambda ended=process.poll: ended() is not None or processes_of(folder))
+            time.sleep(chance.uniform(0, 0.6 if results >= 4 else 2))
+        elif moment < 0.8 and results < 4:  # when a trial has left its result and nobody was told, or hardly
+            wait_for(
+                lambda ended=process.poll, n=results: ended() is not None or len(list(folder.glob("*/trial.json"))) > n
+            )
+            time.sleep(chance.uniform(0, 0.3))
+        else:  # before any trial runs, perhaps
+            time.sleep(chance.uniform(0, 2))
         if process.poll() is not None:
             log.append(f"restart after exit {process.returncode}")
             process = start(toy, *command)
             continue
         living = processes_of(folder)
-        victim = chance.choice(living) if living and chance.random() < 0.5 else psutil.Process(process.pid)
+        victim = chance.choice(living) if living and chance.random() < 0.6 else psutil.Process(process.pid)
         is_sweeper = victim.pid == process.pid
         log.append(f"kill {kills}: {'sweeper' if is_sweeper else 'trial'}, {len(living)} trials alive")
         try:
             victim.kill()
         except psutil.NoSuchProcess:
             continue
-        kills += 1
+        kills, in_trials = kills + 1, in_trials + bool(living)
         if is_sweeper:
             process.communicate()
             process = start(toy, *command)
@@ -764,6 +773,7 @@ def test_twenty_kills_lose_nothing_and_double_nothing(toy: Path, seed: int) -> N
     story = "\n".join([*log, output])
     print(story)
     found = trials(toy)
+    assert in_trials >= 5 and 2 <= sum(": trial" in line for line in log) <= 18, story
     assert len(finished(found)) == 6, story
     assert distinct(finished(found)) == 6, story
     assert not [trial for trial in found if trial.state == TrialState.RUNNING], story

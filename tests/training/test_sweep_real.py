@@ -428,16 +428,22 @@ def test_twenty_kills_of_real_trainings_lose_nothing_and_double_nothing(trainer:
     """kill -9 of the sweeper or a trial at random moments, 20 times, over a study of 6; then run to the end."""
     command = [*SWEEP, "trainer=cpu", "trainer.max_epochs=2", "sweep.n_trials=6", "sweep.workers=2"]
     chance, folder, log = random.Random(0), trainer.folder / "studies/s", []
+
+    def running() -> list[psutil.Process]:
+        return [one for one in trainer.living() if "SWEEP_TRIAL_DIR" in one.environ()]
+
     process = trainer.start(*command)
     while len(log) < 20:
         enough = len(list(folder.glob("*/trial.json"))) >= 4
-        time.sleep(chance.uniform(0.5, 6 if enough else 20))
+        if chance.random() < 0.8:  # while a trial runs, however slow this machine is; else even before one
+            wait_for(lambda ended=process.poll: ended() is not None or running(), 300)
+        time.sleep(chance.uniform(0, 3 if enough else 15))
         if process.poll() is not None:
             process = trainer.start(*command)
             continue
-        living = [one for one in trainer.living() if "SWEEP_TRIAL_DIR" in one.environ()]
+        living = running()
         victim = chance.choice(living) if living and chance.random() < 0.5 else process
-        log.append("sweeper" if victim is process else "trial")
+        log.append(("sweeper" if victim is process else "trial") + (" while trials run" if living else ""))
         victim.kill()
         if victim is process:
             process.wait()
@@ -446,9 +452,10 @@ def test_twenty_kills_of_real_trainings_lose_nothing_and_double_nothing(trainer:
         process = trainer.start(*command)
     found = trainer.trials()
     finished = [trial for trial in found if trial.state in FINISHED]
-    print(
-        f"{log.count('sweeper')} kills of the sweeper, {log.count('trial')} of trials; {len(found)} trials, {len(finished)} finished"
-    )
+    of_trials, in_trials = (sum(word in line for line in log) for word in ("trial ", "while trials run"))
+    print(f"{20 - of_trials} kills of the sweeper, {of_trials} of trials, {in_trials} while trials ran; "
+          f"{len(found)} trials, {len(finished)} finished")  # fmt: skip
+    assert in_trials >= 5 and 2 <= of_trials <= 18
     assert len(finished) == distinct(finished) == 6
     assert not [trial for trial in found if trial.state == TrialState.RUNNING] and not trainer.living()
     ran = sorted(int(path.parent.name) for path in folder.glob("*/trial.json"))
