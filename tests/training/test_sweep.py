@@ -421,8 +421,6 @@ def test_folders_of_any_name(toy: Path) -> None:
     there = toy.rename(toy.with_name("공장 1호기, it's [a] {b} $x=1"))
     sweep(there, "sweep.n_trials=2", "sweep.study='이송 장치'", "seconds=0", "sweep.pruner=null")
     assert [trial.state for trial in trials(there, "이송 장치")] == [TrialState.COMPLETE] * 2
-    sweep(there, "sweep.n_trials=3", "sweep.study='이송 장치'", "seconds=0", "sweep.pruner=null")
-    assert len(trials(there, "이송 장치")) == 3
     sqlite = f"sweep.storage='sqlite:///{there}/x.db'".replace("it's", "it\\'s")
     sweep(there, "sweep.n_trials=1", sqlite, "seconds=0", "sweep.pruner=null")
     assert (there / "x.db").exists()

@@ -148,10 +148,10 @@ def test_all_that_a_study_must_not_vary_is_refused_at_once(trainer: Trainer) -> 
     output = trainer.run(
         "-m", "sweep=optuna", "data=simulated,aihub", "seed=0,1,2", "split=session,device", "modality=sensor,both", "film=true,false",
         "objective=val/nonsense", "model.embed_dim=choice(64,100)", "model.num_heads=choice(4,8)", "hydra/launcher=joblib",
-        "sweep.storage='nosuch://me:secret@plant/x'", code=1,
+        "sweep.storage='nosuch://me:secret@plant/x'", "window.stride=5,10", code=1,
     )  # fmt: skip
     assert output.startswith("Nothing was started:")
-    for remedy in ("Write data=simulated,", "Write seed=0,", "Write split=session,", "Write modality=sensor,", "Write film=",
+    for remedy in ("Write data=simulated,", "Write seed=0,", "Write split=session,", "Write modality=sensor,", "Write film=", "Write window.stride=5,",
                    "objective=val/nonsense: one of val/loss", "Write sweep.workers=N", "no password may stand in it: leave it out",
                    "model.num_heads=8 does not divide model.embed_dim=100: leave one of them out"):  # fmt: skip
         assert remedy in output, remedy
