@@ -309,13 +309,16 @@ def _log_ticks(low: float, high: float) -> list[float]:
 
 def _table(trials: list[FrozenTrial], folder: Path) -> str:
     names = list(dict.fromkeys(name for trial in trials for name in trial.params))
-    rows = [[*trial_cells(trial, names), trial.user_attrs.get("reason", "")] for trial in trials]
-    targets = [_target(trial, folder) for trial in trials]
-    head = ["trial", "state", "value", "s", *names, "why it failed"]
-    if not any(row[-1] for row in rows):
-        head, rows = head[:-1], [row[:-1] for row in rows]
+    targets = {trial.number: _target(trial, folder) for trial in trials}
+    head = ["trial", "state", "value", "s", *names]
+    parts = [pages.linked(head, [trial_cells(trial, names) for trial in trials], targets.values())]
+    failed = [trial for trial in trials if trial.state == TrialState.FAIL]
+    if failed:
+        rows = [[trial.number, trial.user_attrs.get("reason", "told by hand")] for trial in failed]
+        table = pages.linked(["trial", "why it failed"], rows, [targets[trial.number] for trial in failed])
+        parts.append("<h3>Failed trials</h3>" + table.replace('"wide"', '"wide prose"', 1))
     note = "A number leads to the trial's page, or to its output where it has none. The same table: trials.csv."
-    return pages.section("Trials", pages.linked(head, rows, targets), note=note)
+    return pages.section("Trials", *parts, note=note)
 
 
 def _target(trial: FrozenTrial, folder: Path) -> str | None:

@@ -64,6 +64,7 @@ def test_the_page_says_what_came_out(make, tmp_path, capsys):
     assert "fANOVA on 6 complete trials" in html
     assert "<td>0.0002</td><td>0.0001 to 0.001, logarithmic</td>" in html and "<td>plain, &lt;script&gt;" in html
     assert '<a href="1/report.html">1</a>' in html and '<a href="6/trial.log">6</a>' in html
+    assert "<td>7</td><td>exit code 1: &lt;script&gt;" in html
     assert "<td>7</td><td>FAILED</td>" in html and "<td>8</td>" not in html  # one that lost a race never ran
 
 
@@ -111,6 +112,7 @@ def test_trials_that_were_told_or_added_by_hand_are_on_the_page(make, tmp_path):
     study.add_trial(create_trial(params={"optimizer.lr": 2e-4, "model.kind": "plain"}, distributions=SPACE, value=0.7))
     html = write_study_page(study, tmp_path).read_text()
     assert "<td>5</td><td>FAILED</td>" in html and "<td>6</td><td>COMPLETE</td>" in html
+    assert "<td>5</td><td>told by hand</td>" in html
 
 
 def test_a_study_without_trials_has_a_page(tmp_path):
