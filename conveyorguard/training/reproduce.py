@@ -75,7 +75,8 @@ def differing_inputs(old: SavedRun, new: SavedRun, overrides: list[str]) -> list
         }
 
     before, after = facts(old), facts(new)
-    found = [(key, str(before[key]), str(after.get(key))) for key in before if before[key] != after.get(key)]
+    known = [key for key, value in before.items() if value is not None]  # an older run may not have recorded it
+    found = [(key, str(before[key]), str(after.get(key))) for key in known if before[key] != after.get(key)]
     given = [
         (f"override {line.partition('=')[0]}", _selected(old.config, line), _selected(new.config, line))
         for line in overrides

@@ -27,8 +27,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from conveyorguard.training import processes
-from conveyorguard.training.processes import HOST, end_processes, is_alive, this_process
+from conveyorguard.training.processes import HOST, end_processes, is_alive, memory_kills, this_process
 from conveyorguard.training.space import matches
 from conveyorguard.training.trial import find_study, open_storage, read_result
 
@@ -118,7 +117,7 @@ class SharedStudy:
             if self.is_taken(after[: mine.number]) or any(rival.params == mine.params for rival in rivals):
                 self.tell(mine, TrialState.FAIL, reason=WITHDRAWN)
                 return None
-            self.memory_kills[mine.number] = processes.memory_kills()
+            self.memory_kills[mine.number] = memory_kills()
             return mine
 
     def is_taken(self, trials: Sequence[FrozenTrial]) -> bool:
@@ -185,7 +184,7 @@ class SharedStudy:
         end_processes("SWEEP_TRIAL_DIR", str(folder))  # ranks and loaders that outlived it
         if "ended" in known:  # not its fault
             return self.tell(trial, TrialState.FAIL, reason=f"ended: {known['ended']}", retry=attempt)
-        starved = code == -signal.SIGKILL and processes.memory_kills() > self.memory_kills.get(trial.number, math.inf)
+        starved = code == -signal.SIGKILL and memory_kills() > self.memory_kills.get(trial.number, math.inf)
         if starved:
             reason = "out of memory: the kernel ended it"
         elif killed and not (folder / "trial.json").exists():

@@ -621,7 +621,7 @@ def test_memory_that_ran_out_is_a_fault_of_the_trial_and_a_kill_is_not(
     for number, more in enumerate((0, 1)):
         trial = study.claim()
         study.folder_of(trial).mkdir()
-        monkeypatch.setattr(processes, "memory_kills", lambda more=more: count + more)
+        monkeypatch.setattr("conveyorguard.training.study.memory_kills", lambda more=more: count + more)
         study.settle(trial, -signal.SIGKILL)
         reason = study.trials()[number].user_attrs["reason"]
         assert reason == ("killed, is tried again", "out of memory: the kernel ended it")[more]
