@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -115,18 +116,19 @@ def sweep_problems(space: dict[str, Any], overrides: list[str], cfg: DictConfig)
         space: key -> Optuna distribution.
         cfg: of one trial.
     """
-    found = [] if cfg.objective in OBJECTIVES else [f"objective={cfg.objective}: one of {', '.join(OBJECTIVES)}"]
-    if "num_heads" in cfg.model:
-        sizes, heads = (
-            getattr(space.get(f"model.{key}"), "choices", [cfg.model[key]]) for key in ("embed_dim", "num_heads")
-        )
-        found += [
-            f"model.num_heads={h} does not divide model.embed_dim={d}: leave one of them out of the space"
-            for d in sizes
-            for h in heads
-            if d % h
-        ]
-    return found
+    found = []
+    if re.search(r"://[^/@]*:[^/@]*@", cfg.sweep.storage or ""):
+        found.append("sweep.storage: every trial saves its config, no password may stand in it: leave it out, and give it "
+                     "as PGPASSWORD or in ~/.pgpass (PostgreSQL), in ~/.my.cnf (MySQL)")  # fmt: skip
+    devices, gpus = cfg.trainer.get("devices"), torch.cuda.device_count()
+    share = max(1, gpus // max(1, cfg.sweep.workers))
+    if isinstance(devices, int) and cfg.trainer.get("accelerator") in ("gpu", "cuda") and share < devices <= gpus:
+        found.append(f"sweep.workers={cfg.sweep.workers} share {gpus} GPUs, a trial needs {devices}: "
+                     f"write sweep.workers={gpus // devices}")  # fmt: skip
+    try:
+        return found + problems(cfg, space)
+    except ConfigError as error:
+        return [*found, str(error)]
 
 
 def register_resolvers() -> None:
@@ -145,14 +147,27 @@ def check(cfg: DictConfig) -> None:
     Raises:
         ConfigError: with every error found, each with what to write instead.
     """
-    problems = [
+    if found := problems(cfg, {}):
+        raise ConfigError("the config cannot work:\n" + "\n".join(f"  - {problem}" for problem in found))
+
+
+def problems(cfg: DictConfig, space: dict[str, Any]) -> list[str]:
+    """What in a config cannot work, as sentences; `space` is the search space of a sweep whose trial it is, or empty."""
+    return [
         *WindowSettings(**cfg.window).problems(),
         *_choice_problems(cfg),
+        *_head_problems(cfg.model, space),
         *_number_problems(cfg),
         *(_tabular_problems(cfg) if is_tabular(cfg) else _trainer_problems(cfg.trainer)),
     ]
-    if problems:
-        raise ConfigError("the config cannot work:\n" + "\n".join(f"  - {problem}" for problem in problems))
+
+
+def _head_problems(model: DictConfig, space: dict[str, Any]) -> list[str]:
+    if "num_heads" not in model:
+        return []
+    sizes, heads = (getattr(space.get(f"model.{key}"), "choices", [model[key]]) for key in ("embed_dim", "num_heads"))
+    remedy = "leave one of them out of the space" if space else "choose another of one"
+    return [f"model.num_heads={h} does not divide model.embed_dim={d}: {remedy}" for d in sizes for h in heads if d % h]
 
 
 def _choice_problems(cfg: DictConfig) -> list[str]:
@@ -173,9 +188,6 @@ def _choice_problems(cfg: DictConfig) -> list[str]:
         found.append(f"ckpt_path={cfg.ckpt_path}: no such file; give RUN/checkpoints/last.ckpt")
     if cfg.data.schema.thermal and cfg.data.thermal.reduce not in ("mean_max", "stride"):
         found.append(f"data.thermal.reduce={cfg.data.thermal.reduce}: mean_max or stride")
-    model = cfg.model
-    if "num_heads" in model and model.embed_dim % model.num_heads:
-        found.append(f"model.num_heads={model.num_heads} does not divide model.embed_dim={model.embed_dim}")
     return found
 
 

@@ -97,6 +97,7 @@ class Run:
             "python": platform.python_version(),
             "host": socket.gethostname(),
             "platform": platform.platform(),
+            "processor": processor(),
             "seed": cfg.seed,
             "start": datetime.now(UTC).isoformat(timespec="seconds"),
             "status": "running",
@@ -284,6 +285,13 @@ def git_state() -> dict[str, Any]:
     if top is None or Path(top).resolve() != here.parent.resolve():  # a virtual environment inside another project
         return {"commit": None, "dirty": None}
     return {"commit": ask("rev-parse", "HEAD"), "dirty": bool(ask("status", "--porcelain"))}
+
+
+def processor() -> str:
+    """The model of the processor: its kind of vector instructions decides how sums are rounded."""
+    path = Path("/proc/cpuinfo")
+    named = re.search(r"^model name\s*: (.+)$", path.read_text(), re.MULTILINE) if path.exists() else None
+    return named[1] if named else platform.processor()
 
 
 def code_hash() -> str:

@@ -210,7 +210,9 @@ class Study:
         study = find_study(place, name)
         if study is None or count_finished(study.get_trials()) < cfg.sweep.n_trials:
             program = f"hydra.sweeper.command=[{sys.executable},-m,conveyorguard,train]"
-            command = ["train", "-m", *self.all_overrides(["sweep=optuna", *own], usual), override("sweep.study", name), program,
+            # the record has the fingerprint: data may move
+            free = override("sweep.free", [*cfg.sweep.free, "data.root"])
+            command = ["train", "-m", *self.all_overrides(["sweep=optuna", *own], usual), override("sweep.study", name), program, free,
                        override("hydra.sweep.dir", str(folder))]  # fmt: skip
 
             def epochs() -> int:

@@ -25,7 +25,7 @@ from conveyorguard.evaluation.metrics import METRICS, Predictions
 from conveyorguard.run import SavedRun, as_predictions
 
 # config keys that say where, how long or how a run was logged, not what it learns from what
-NOT_THE_MODEL = ("seed", "threads", "test", "ckpt_path", "paths", "logger", "sweep", "hydra", "objective")
+NOT_THE_MODEL = ("seed", "threads", "test", "ckpt_path", "paths", "logger", "sweep", "hydra")
 KEY = ["session", "start"]
 CHEAP_WITHIN = 0.005  # macro-F1: half a point
 

@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 
 from conveyorguard.data.datamodule import WindowDataset
+from conveyorguard.errors import RunError
 from conveyorguard.progress import track
 from conveyorguard.training.module import WindowClassifier
 
@@ -20,12 +21,19 @@ PREDICTION_COLUMNS = ("session", "device", "kind", "start", "end", "seconds_to_e
 
 
 def predict(model: WindowClassifier | TabularClassifier, dataset: WindowDataset, batch_size: int = 256) -> np.ndarray:
-    """Probabilities (n, K) float32 of the dataset's windows, in their order; of a network on the device where it is."""
+    """Probabilities (n, K) float32 of the dataset's windows, in their order; of a network on the device where it is.
+
+    Raises:
+        RunError: they are not numbers.
+    """
     if not isinstance(model, WindowClassifier):
         return model.predict(dataset)
     model.eval()
     batches = [list(range(i, min(i + batch_size, len(dataset)))) for i in range(0, len(dataset), batch_size)]
-    return np.concatenate([_of_network(model, dataset, rows) for rows in track(batches, "predicting")])
+    found = np.concatenate([_of_network(model, dataset, rows) for rows in track(batches, "predicting")])
+    if not np.isfinite(found).all():
+        raise RunError("the network gives no numbers (NaN): its training diverged; write a lower optimizer.lr")
+    return found
 
 
 @torch.inference_mode()

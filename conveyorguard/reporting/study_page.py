@@ -12,7 +12,7 @@ from typing import Any
 import optuna
 import plotly.graph_objects as go
 from omegaconf import DictConfig, OmegaConf
-from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
@@ -71,10 +71,15 @@ def _write_table(study: optuna.Study, trials: list[FrozenTrial], path: Path) -> 
 
 def _config(trials: list[FrozenTrial]) -> DictConfig:
     """Of any trial whose run directory is here, else empty."""
-    paths = (Path(trial.user_attrs["dir"], "config.yaml") for trial in trials)
+    paths = (_folder(trial) / "config.yaml" for trial in trials)
     config = next((OmegaConf.load(path) for path in paths if path.is_file()), OmegaConf.create({}))
     assert isinstance(config, DictConfig)
     return config
+
+
+def _folder(trial: FrozenTrial) -> Path:
+    """The run directory; of a trial that Optuna's own tools have added there is none."""
+    return Path(trial.user_attrs.get("folder", os.devnull), str(trial.number))
 
 
 def _objective(trials: list[FrozenTrial]) -> str:
@@ -92,19 +97,37 @@ def last_value(trial: FrozenTrial) -> float | None:
 def _summary(study: optuna.Study, trials: list[FrozenTrial], best: FrozenTrial | None) -> str:
     counts = [(word, sum(trial.state == state for trial in trials)) for word, state in
               (("complete", TrialState.COMPLETE), ("pruned", TrialState.PRUNED), ("failed", TrialState.FAIL))]  # fmt: skip
-    epochs = sum(len(trial.intermediate_values) for trial in trials)
-    values = [(word, str(count)) for word, count in counts] + ([("epochs trained", str(epochs))] if epochs else [])
+    epochs, limit = sum(len(trial.intermediate_values) for trial in trials), _epochs_of_a_trial(_config(trials))
+    trained = "epochs trained" + (f", of at most {limit * len(trials)}" if limit else "")
+    values = [(word, str(count)) for word, count in counts] + ([(trained, str(epochs))] if epochs else [])
     if best is None:
         return pages.section(
             "Result", pages.tiles(values), note="No trial is complete, so there are no best parameters."
         )
     values = [(f"best {_objective(trials)}, trial {best.number}", f"{best.value:.4f}"), *values]
-    rows = [[name, few_digits(value)] for name, value in best.params.items()]
+    rows = [[name, few_digits(value), searched(best.distributions[name])] for name, value in best.params.items()]
     command = pages.base_names(retraining(study, best))
     told = f"<h3>Train it again</h3><p class='note'>{escape(_told(trials))}</p><pre style='white-space: pre-wrap'>{escape(command)}</pre>"
     return pages.section(
-        "Result", pages.tiles(values), "<h3>Best parameters</h3>", pages.table(["parameter", "value"], rows), told
+        "Result",
+        pages.tiles(values),
+        "<h3>Best parameters</h3>",
+        pages.table(["parameter", "best", "searched"], rows),
+        told,
     )
+
+
+def searched(distribution: BaseDistribution) -> str:
+    """The values a parameter could take."""
+    if isinstance(distribution, CategoricalDistribution):
+        return ", ".join(map(few_digits, distribution.choices))
+    assert isinstance(distribution, FloatDistribution | IntDistribution)
+    scale = ", logarithmic" if distribution.log else f", step {distribution.step:g}" if distribution.step else ""
+    return f"{distribution.low:g} to {distribution.high:g}{scale}"
+
+
+def _epochs_of_a_trial(config: DictConfig) -> int | None:
+    return config.trainer.max_epochs if "trainer" in config else None
 
 
 def _told(trials: list[FrozenTrial]) -> str:
@@ -112,8 +135,9 @@ def _told(trials: list[FrozenTrial]) -> str:
     config = _config(trials)
     same = "The command that retrains the best has the same settings, so it trains the same."
     told = [same]
-    if any(trial.intermediate_values for trial in trials) and "trainer" in config:
-        told = [f"A trial trained at most {config.trainer.max_epochs} epochs and kept the best by {config.objective}.", same,
+    limit = _epochs_of_a_trial(config)
+    if any(trial.intermediate_values for trial in trials) and limit:
+        told = [f"A trial trained at most {limit} epoch{'s' if limit > 1 else ''} and kept the best by {config.objective}.", same,
                 "For longer training change trainer.max_epochs, and expect other figures."]  # fmt: skip
     if config and not config.test:
         told.append("The sweep did not touch the test data; the command evaluates on them at the end.")
@@ -129,12 +153,20 @@ def optimization_history(trials: list[FrozenTrial], maximize: bool, objective: s
         assert trial.value is not None
         best = max(best, trial.value if maximize else -trial.value)
         so_far.append(best if maximize else -best)
-    figure.add_scatter(x=[t.number for t in complete], y=so_far, name="best so far", mode="lines",
+    numbers = [t.number for t in complete]
+    if numbers and trials[-1].number > numbers[-1]:  # to the last trial, which need not be complete
+        numbers, so_far = [*numbers, trials[-1].number], [*so_far, so_far[-1]]
+    figure.add_scatter(x=numbers, y=so_far, name="best so far", mode="lines",
                        line={"color": BEST, "shape": "hv"}, hoverinfo="skip")  # fmt: skip
     for trace in _points(trials, lambda trial: trial.number):
         figure.add_trace(trace)
     figure = _style(figure, f"{objective} by trial", x="trial", y=objective)
-    return figure.update_xaxes(tickformat="d")
+    return figure.update_xaxes(dtick=_whole_step(len(trials)))
+
+
+def _whole_step(count: int) -> int:
+    """Between the ticks of an axis of whole numbers."""
+    return max(1, round(count / 10))
 
 
 def _points(trials: list[FrozenTrial], x: Callable[[FrozenTrial], Any], legend: bool = True) -> list[go.Scatter]:
@@ -190,7 +222,8 @@ def intermediate_values(trials: list[FrozenTrial], best: FrozenTrial | None, obj
         )  # fmt: skip
         seen.add(kind)
     figure = _style(figure, f"{objective} after each epoch", height=380, x="epoch", y=objective)
-    return figure.update_xaxes(tickformat="d")
+    epochs = max((len(trial.intermediate_values) for trial in trials), default=0)
+    return figure.update_xaxes(dtick=_whole_step(epochs))
 
 
 def _importances(study: optuna.Study, trials: list[FrozenTrial]) -> str:
@@ -224,7 +257,7 @@ def _slices(trials: list[FrozenTrial], best: FrozenTrial, objective: str) -> str
 
 
 def slices(trials: list[FrozenTrial], best: FrozenTrial, objective: str) -> go.Figure:
-    """The objective over each parameter, side by side, three in a row."""
+    """The objective over each parameter, over all that was searched of it; three in a row."""
     names = list(best.params)
     columns = min(3, len(names))
     rows = -(-len(names) // columns)
@@ -247,10 +280,18 @@ def slices(trials: list[FrozenTrial], best: FrozenTrial, objective: str) -> go.F
                                     showlegend=i == 0, hoverinfo="skip"), row, column)  # fmt: skip
         figure.update_xaxes(title_text=escape(name), row=row, col=column)
         if choices:
-            figure.update_xaxes(type="category", categoryorder="array", categoryarray=choices, row=row, col=column)
-        elif isinstance(distribution, FloatDistribution | IntDistribution) and distribution.log:
-            ticks = _log_ticks(distribution.low, distribution.high)
-            figure.update_xaxes(type="log", tickvals=ticks, ticktext=[f"{v:g}" for v in ticks], row=row, col=column)
+            ends = [-0.5, len(choices) - 0.5]
+            figure.update_xaxes(
+                type="category", categoryorder="array", categoryarray=choices, range=ends, row=row, col=column
+            )
+        elif isinstance(distribution, FloatDistribution | IntDistribution):
+            low, high = distribution.low, distribution.high
+            if distribution.log:
+                ticks = _log_ticks(low, high)
+                figure.update_xaxes(type="log", tickvals=ticks, ticktext=[f"{v:g}" for v in ticks], row=row, col=column)
+                low, high = math.log10(low), math.log10(high)
+            margin = 0.05 * (high - low) or 0.5
+            figure.update_xaxes(range=[low - margin, high + margin], row=row, col=column)
         if column == 1:
             figure.update_yaxes(title_text=objective, row=row, col=column)
     titles = {axis: figure.layout[axis].title.text for axis in figure.layout if axis.startswith("xaxis")}
@@ -268,17 +309,20 @@ def _log_ticks(low: float, high: float) -> list[float]:
 
 def _table(trials: list[FrozenTrial], folder: Path) -> str:
     names = list(dict.fromkeys(name for trial in trials for name in trial.params))
-    rows = [[*trial_cells(trial, names), trial.user_attrs.get("reason", "")] for trial in trials]
-    targets = [_target(trial, folder) for trial in trials]
-    head = ["trial", "state", "value", "s", *names, "why it failed"]
-    if not any(row[-1] for row in rows):
-        head, rows = head[:-1], [row[:-1] for row in rows]
+    targets = {trial.number: _target(trial, folder) for trial in trials}
+    head = ["trial", "state", "value", "s", *names]
+    parts = [pages.linked(head, [trial_cells(trial, names) for trial in trials], targets.values())]
+    failed = [trial for trial in trials if trial.state == TrialState.FAIL]
+    if failed:
+        rows = [[trial.number, trial.user_attrs.get("reason", "told by hand")] for trial in failed]
+        table = pages.linked(["trial", "why it failed"], rows, [targets[trial.number] for trial in failed])
+        parts.append("<h3>Failed trials</h3>" + table.replace('"wide"', '"wide prose"', 1))
     note = "A number leads to the trial's page, or to its output where it has none. The same table: trials.csv."
-    return pages.section("Trials", pages.linked(head, rows, targets), note=note)
+    return pages.section("Trials", *parts, note=note)
 
 
 def _target(trial: FrozenTrial, folder: Path) -> str | None:
     """What to open for a trial, relative to the page; nothing where the trial ran on another machine."""
-    paths = (Path(trial.user_attrs["dir"], name) for name in ("report.html", "trial.log"))
+    paths = (_folder(trial) / name for name in ("report.html", "trial.log"))
     found = next((path for path in paths if path.is_file()), None)
     return Path(os.path.relpath(found, folder)).as_posix() if found else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -74,6 +75,13 @@ def is_alive(owner: dict[str, Any] | None) -> bool:
         return same and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+
+
+def memory_kills() -> int:
+    """How many processes the kernel has killed for want of memory since it started; 0 where it does not count them."""
+    counts = Path("/proc/vmstat").read_text() if Path("/proc/vmstat").exists() else ""
+    found = re.search(r"^oom_kill (\d+)$", counts, re.MULTILINE)
+    return int(found[1]) if found else 0
 
 
 def end_processes(variable: str, value: str) -> None:

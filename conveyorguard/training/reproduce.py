@@ -18,6 +18,8 @@ from conveyorguard.run import SavedRun, config_hash, read_json, write_json
 # on another stack or device the same steps round differently
 TOLERANCE = 0.01  # of each metric that is a share
 AGREEMENT = 0.99  # of the predicted states
+STACK = ("version of ", "python", "device", "threads", "platform", "processor")
+CODE = ("code", "commit", "uncommitted changes")  # what changed there need not matter
 
 
 def reproduce(folder: Path, overrides: list[str]) -> bool:
@@ -69,10 +71,12 @@ def differing_inputs(old: SavedRun, new: SavedRun, overrides: list[str]) -> list
             "device": p["device"],
             "threads": p["threads"],
             "platform": p["platform"],
+            "processor": p.get("processor"),
         }
 
     before, after = facts(old), facts(new)
-    found = [(key, str(before[key]), str(after.get(key))) for key in before if before[key] != after.get(key)]
+    known = [key for key, value in before.items() if value is not None]  # an older run may not have recorded it
+    found = [(key, str(before[key]), str(after.get(key))) for key in known if before[key] != after.get(key)]
     given = [
         (f"override {line.partition('=')[0]}", _selected(old.config, line), _selected(new.config, line))
         for line in overrides
@@ -123,11 +127,13 @@ def _print(old: SavedRun, new: SavedRun, changed: list[tuple[str, str, str]], ov
         screen.print(f"differs: {what}: {before} -> {after}")
     if changed:
         screen.print(f"The first input that differs: {changed[0][0]}.")
-    stack = [what for what, *_ in changed if not what.startswith(("commit", "uncommitted", "code"))]
+    names = [what for what, *_ in changed]
+    stack = [what for what in names if what.startswith(STACK)]
+    others = [what for what in names if not what.startswith((*STACK, *CODE))]
     if bitwise:
         screen.print("Equal, bit for bit.")
         return True
-    if stack and agreement >= AGREEMENT and largest <= TOLERANCE and not overrides:
+    if stack and not others and agreement >= AGREEMENT and largest <= TOLERANCE:
         screen.print(
             f"Equal within the tolerance for another stack: shares within {TOLERANCE}, {AGREEMENT:.0%} of the states."
         )

@@ -12,6 +12,9 @@ from hydra_plugins.hydra_optuna_sweeper._impl import create_params_from_override
 from omegaconf import DictConfig, OmegaConf
 from optuna.distributions import BaseDistribution
 
+# text that needs no quotes; a list or dict that is a choice comes as text in the grammar already
+PLAIN = r"(?!(?i:null|true|false|nan|inf)$)[A-Za-z_][A-Za-z0-9_./-]*|[\[{].*"
+
 
 def read_space(params: Any, arguments: list[str]) -> tuple[dict[str, BaseDistribution], list[str], list[str]]:
     """The search space, the overrides that every trial gets, and what is wrong.
@@ -39,12 +42,22 @@ def read_space(params: Any, arguments: list[str]) -> tuple[dict[str, BaseDistrib
 
 
 def override(name: str, value: Any) -> str:
-    """A parameter for the command line; text that Hydra might read as something else is quoted."""
+    """A setting for the command line."""
+    return f"{name}={written(value)}"
+
+
+def written(value: Any) -> str:
+    """A value in Hydra's grammar; text that Hydra might read as something else is quoted."""
     if value is None:
-        return f"{name}=null"
-    if isinstance(value, str) and not re.fullmatch(r"[A-Za-z_][\w./-]*|[\[{].*", value):
-        value = "'" + value.replace("'", "\\'") + "'"
-    return f"{name}={value}"
+        return "null"
+    if isinstance(value, list):
+        return f"[{', '.join(map(written, value))}]"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{key}: {written(inner)}' for key, inner in value.items())}}}"
+    if not isinstance(value, str) or re.fullmatch(PLAIN, value):
+        return str(value)
+    # backslashes count as such unless a quote follows
+    return "'" + re.sub(r"(\\*)('|\Z)", lambda found: 2 * found[1] + (found[2] and "\\'"), value) + "'"
 
 
 def difference(old: DictConfig, new: DictConfig) -> list[str]:

@@ -8,6 +8,7 @@ with a dead owner and settles it: with the result it left, or as FAIL, its param
 from __future__ import annotations
 
 import fcntl
+import math
 import os
 import signal
 import time
@@ -26,10 +27,12 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from conveyorguard.training.processes import HOST, end_processes, is_alive, this_process
+from conveyorguard.training.processes import HOST, end_processes, is_alive, memory_kills, this_process
+from conveyorguard.training.space import matches
 from conveyorguard.training.trial import find_study, open_storage, read_result
 
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
+TUNED = "tuned"  # what stands for the value of a key in the search space
 WITHDRAWN = "withdrawn"  # lost a race between two hosts for one place; never ran
 Running = Sequence[tuple[Popen[bytes], FrozenTrial]]
 STATES = {TrialState.COMPLETE: "COMPLETE", TrialState.PRUNED: "PRUNED", TrialState.FAIL: "FAILED"}
@@ -44,6 +47,7 @@ class SharedStudy:
         max_failures: how often parameters are tried again whose trial was killed.
         space: the search space.
         sampler: config of an Optuna sampler with a `seed`.
+        settings: what all trials have in common, kept with a study that is new; see `check_study`.
         told: called with every trial whose end has been told.
     """
 
@@ -57,11 +61,13 @@ class SharedStudy:
         max_failures: int,
         space: dict[str, BaseDistribution],
         sampler: Any,
+        settings: dict[str, str],
         told: Callable[[FrozenTrial], None],
     ) -> None:
         self.folder, self.n_trials, self.max_failures = folder, n_trials, max_failures
         self.space, self.sampler, self.told = space, sampler, told
         self.failures = 0  # of their own doing and in a row
+        self.memory_kills: dict[int, int] = {}  # of the kernel, when a trial of ours was claimed
         self.owner = this_process()
         folder.mkdir(parents=True, exist_ok=True)
         with self.alone():
@@ -72,6 +78,8 @@ class SharedStudy:
                 direction=StudyDirection[direction.upper()],
                 load_if_exists=True,
             )
+            if "settings" not in self.study.user_attrs:
+                self.study.set_user_attr("settings", settings)
         self.storage = self.study._storage
 
     @contextmanager
@@ -109,6 +117,7 @@ class SharedStudy:
             if self.is_taken(after[: mine.number]) or any(rival.params == mine.params for rival in rivals):
                 self.tell(mine, TrialState.FAIL, reason=WITHDRAWN)
                 return None
+            self.memory_kills[mine.number] = memory_kills()
             return mine
 
     def is_taken(self, trials: Sequence[FrozenTrial]) -> bool:
@@ -175,7 +184,10 @@ class SharedStudy:
         end_processes("SWEEP_TRIAL_DIR", str(folder))  # ranks and loaders that outlived it
         if "ended" in known:  # not its fault
             return self.tell(trial, TrialState.FAIL, reason=f"ended: {known['ended']}", retry=attempt)
-        if killed and not (folder / "trial.json").exists():
+        starved = code == -signal.SIGKILL and memory_kills() > self.memory_kills.get(trial.number, math.inf)
+        if starved:
+            reason = "out of memory: the kernel ended it"
+        elif killed and not (folder / "trial.json").exists():
             if attempt < self.max_failures:
                 return self.tell(trial, TrialState.FAIL, reason="killed, is tried again", retry=attempt + 1)
             reason = f"killed {attempt + 1} times, is given up"
@@ -241,10 +253,15 @@ def check_study(
     name: str,
     folder: Path,
     n_trials: int,
-    fixed: dict[str, str],
+    settings: dict[str, str],
+    free: list[str],
     space: dict[str, BaseDistribution],
 ) -> list[str]:
-    """What in a study as it stands forbids going on with these settings; nothing where there is no study."""
+    """What in a study as it stands forbids going on with these settings; nothing where there is no study.
+
+    Args:
+        settings: what all trials have in common. free: keys or patterns of what may differ all the same.
+    """
     numbers = [int(path.name) for path in folder.glob("*") if path.name.isdigit()]  # read before the trials
     study = find_study(place, name)
     trials = study.get_trials() if study else []
@@ -252,20 +269,28 @@ def check_study(
     if numbers and max(numbers) >= len(trials):
         there = f"{folder}/{max(numbers)} exists"
         errors.append(f"{there}, but the storage has {len(trials)} trials: {remedy}")
-    if study is None or not trials:
+    if study is None:
         return errors
     if (done := count_finished(trials)) > n_trials:
         errors.append(f"n_trials={n_trials}, but {done} have finished: write {done} or more")
-    begun = {**study.user_attrs.get("fixed", {}), "direction": study.direction.name.lower()}
-    for key, value in begun.items():
-        if fixed.get(key, value) != value:
-            errors.append(f"{key}={fixed[key]}, but the study was begun with {key}={value}: {remedy}")
-    for key, old in trials[-1].distributions.items():
+    for key, old, now in changed(study.user_attrs.get("settings", {}), settings):
+        if matches(key, free):
+            continue
+        errors.append(f"{key}={now}, but the study was begun with {key}={old}: {remedy}; or, should that not matter, "
+                      f"add {key} to sweep.free")  # fmt: skip
+    for key, begun in (trials[-1].distributions if trials else {}).items():
         try:
-            check_distribution_compatibility(old, space.get(key, old))
+            check_distribution_compatibility(begun, space.get(key, begun))
         except ValueError:
-            errors.append(f"{key} is no longer what the study was begun with, {old}: {remedy}")
+            errors.append(f"{key} is no longer what the study was begun with, {begun}: {remedy}")
     return errors
+
+
+def changed(begun: dict[str, str], now: dict[str, str]) -> list[tuple[str, str, str]]:
+    """(key, old, new) of what differs; of a group that differs, not each of its keys as well."""
+    keys = [key for key in {**begun, **now} if begun and begun.get(key) != now.get(key)]
+    groups = tuple(f"{key}." for key in keys)
+    return [(key, begun.get(key, "nothing"), now.get(key, "nothing")) for key in keys if not key.startswith(groups)]
 
 
 def count_finished(trials: Sequence[FrozenTrial]) -> int:

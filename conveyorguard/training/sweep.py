@@ -29,11 +29,11 @@ from omegaconf import DictConfig, OmegaConf
 from optuna.trial import FrozenTrial
 
 from conveyorguard.training.processes import find_gpus, guarded, own_command, start
-from conveyorguard.training.space import difference, matches, override, read_space
-from conveyorguard.training.study import SharedStudy, check_study, count_finished
+from conveyorguard.training.space import difference, matches, override, read_space, settings
+from conveyorguard.training.study import TUNED, SharedStudy, check_study, count_finished
 from conveyorguard.training.summary import show_summary, trial_line
 from conveyorguard.training.sweep_conf import StudySweeperConf
-from conveyorguard.training.trial import build_pruner, storage_place
+from conveyorguard.training.trial import StorageError, build_pruner, storage_place
 
 STOPS = {
     "timeout": "the time is over",
@@ -45,6 +45,12 @@ STOPS = {
 def register() -> None:
     """Make `hydra/sweeper=study` known where the entry point is not installed; call before `hydra.main`."""
     Plugins.instance().register(StudySweeper)
+
+
+def refuse(errors: list[str]) -> None:
+    """End here, before anything is started, where there are errors."""
+    if errors:
+        raise SystemExit("Nothing was started:\n" + "\n".join(f"  - {error}" for error in errors))
 
 
 class StudySweeper(Sweeper):
@@ -66,13 +72,15 @@ class StudySweeper(Sweeper):
         pruner = OmegaConf.to_container(options.pruner, resolve=True) if options.pruner else None
         self.pruner = json.dumps(pruner)
         self.space, self.task, errors = read_space(options.params, arguments)
-        if errors := errors + self.check():
-            raise SystemExit("Nothing was started:\n" + "\n".join(f"  - {error}" for error in errors))
-        self.shared = SharedStudy(
-            self.place, options.study, options.direction, self.folder, options.n_trials, options.max_failures,
-            self.space, options.sampler, self.print_trial,
-        )  # fmt: skip
-        self.shared.study.set_user_attr("fixed", self.fixed)
+        refuse(errors + self.check())
+        try:
+            self.shared = SharedStudy(
+                self.place, options.study, options.direction, self.folder, options.n_trials, options.max_failures,
+                self.space, options.sampler, self.settings, self.print_trial,
+            )  # fmt: skip
+        except StorageError as error:
+            refuse([f"storage={error}"])
+        refuse(self.check_study())  # once more: another sweep may have begun it meanwhile
         self.shared.study.set_user_attr("retrain", self.retrain)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self.on_signal)
@@ -83,7 +91,7 @@ class StudySweeper(Sweeper):
 
     def check(self) -> list[str]:
         """What is wrong with the settings and the search space."""
-        options, errors, self.fixed = self.options, [], {}
+        options, errors = self.options, []
         if options.direction not in ("minimize", "maximize"):
             errors.append(f"direction={options.direction} is unknown: write minimize or maximize")
         for name in ("n_trials", "workers"):
@@ -111,15 +119,33 @@ class StudySweeper(Sweeper):
             self.retrain = ["python", *self.program()[1:], *self.retraining(config)]
         except HydraException as error:
             return [*errors, f"a trial cannot be started like this: {error}"]
-        for key in options.fixed:
-            value = self.choices.get(key) or OmegaConf.select(config, key)
-            if not OmegaConf.is_config(value):
-                self.fixed[key] = str(value)
+        if (launcher := self.choices.get("hydra/launcher")) != "basic":
+            errors.append(
+                f"hydra/launcher={launcher}: a study starts its trials itself. Write sweep.workers=N for N at a time"
+            )
+        self.settings = self.describe(config)
         if options.validate:
             validate = instantiate({"_target_": options.validate, "_partial_": True})
             errors += validate(self.space, self.task, config)
-        now = {**self.fixed, "direction": options.direction}
-        return errors + check_study(self.place, options.study, self.folder, options.n_trials, now, self.space)
+        return errors + self.check_study()
+
+    def check_study(self) -> list[str]:
+        """What in the study as it stands forbids going on."""
+        options = self.options
+        try:
+            return check_study(
+                self.place, options.study, self.folder, options.n_trials, self.settings, options.free, self.space
+            )
+        except StorageError as error:
+            return [f"storage={error}"]
+
+    def describe(self, trial: DictConfig) -> dict[str, str]:
+        """What all trials of a study have in common: groups, settings, and which of them are tuned."""
+        groups = {name: choice for name, choice in self.choices.items() if not name.startswith("hydra/")}
+        known = {key: str(value) for key, value in {**settings(trial), **groups}.items()}
+        known |= {key.lstrip("+"): TUNED for key in self.space}
+        kept = {key: value for key, value in known.items() if not matches(key, ["hydra", "hydra.*", *self.options.own])}
+        return {**kept, "direction": self.options.direction}
 
     def run(self) -> None:
         """Keep `workers` trials running until the study has its trials, or there is a reason to stop."""
@@ -141,6 +167,11 @@ class StudySweeper(Sweeper):
                 waiting = True
                 print(others, flush=True)
             time.sleep(0.2)
+        if self.running:
+            print(
+                f"{STOPS[self.stop]}: running trials are ended, in {options.grace:g} s at most; Ctrl-C: at once",
+                flush=True,
+            )
         self.shared.end(self.running, self.stop, lambda: options.grace)
 
     def on_signal(self, number: int, frame: Any) -> None:

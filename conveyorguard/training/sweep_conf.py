@@ -29,8 +29,9 @@ class StudySweeperConf:
     max_failures: how often parameters are tried again whose trial was killed; and how many trials may fail
         one after the other before the sweeper gives up.
     grace: s between asking a trial to end (SIGTERM) and killing it.
-    fixed: keys (or patterns, `split.*`) that one study must not vary.
-    own: keys of the sweep, left out of the command that retrains.
+    fixed: keys (or patterns, `split.*`) that no study tunes.
+    free: keys (or patterns) that may change from one call to the next; any other one makes it another study.
+    own: keys of the sweep, which may change too, left out of the command that retrains.
     validate: a function (space, overrides, config of a trial) -> list of errors.
     on_end: a function (study, folder), called after the table.
     command: what starts the application, default: as this process was started.
@@ -51,6 +52,7 @@ class StudySweeperConf:
     max_failures: int = of_app("max_failures", 3)
     grace: float = of_app("grace", 15)
     fixed: Any = "${oc.select:sweep.fixed,[]}"
+    free: Any = "${oc.select:sweep.free,[]}"
     own: Any = "${oc.select:sweep.own,[sweep,'sweep.*']}"
     validate: str | None = of_app("validate", "null")
     on_end: str | None = of_app("on_end", "null")

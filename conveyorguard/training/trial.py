@@ -20,6 +20,7 @@ import fcntl
 import json
 import math
 import os
+import re
 import time
 from functools import cached_property
 from pathlib import Path
@@ -119,27 +120,64 @@ def storage_place(place: str) -> str:
     return place if "://" in place else str(Path(place).absolute())
 
 
-def open_storage(place: str) -> BaseStorage:
-    """The storage at a place made by `storage_place`; made where there is none."""
-    file = Path(place.removeprefix("sqlite:///"))
-    if "://" not in str(file):
-        file.parent.mkdir(parents=True, exist_ok=True)
-    if "://" not in place:
-        return JournalStorage(Journal(place))
-    from sqlalchemy.exc import SQLAlchemyError  # slow to import, and not needed for a journal
+class StorageError(Exception):
+    """A storage that cannot be opened or read: which, why, and what to do."""
 
-    patience = {"connect_args": {"timeout": 60}} if place.startswith("sqlite") else {}  # s, for the lock
-    for wait in (
-        0.5,
-        1,
-        2,
-        4,
-    ):  # s; two that make the tables of a new database at once get in each other's way
+
+def open_storage(place: str) -> BaseStorage:
+    """The storage at a place made by `storage_place`; made where there is none.
+
+    Raises:
+        StorageError: no such server, no driver for it, no permission, or a damaged file.
+    """
+    file = Path(place.removeprefix("sqlite:///"))
+    if "://" in place:
+        return open_database(place, is_file="://" not in str(file))
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        check_journal(file)
+        return JournalStorage(Journal(place))
+    except OSError as error:
+        raise StorageError(f"{place}: {error.strerror}: write another sweep.storage") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise StorageError(
+            f"{place}: not a journal of Optuna, or damaged ({error}): bring back a copy of it, or write another sweep.study"
+        ) from error
+
+
+def check_journal(file: Path) -> None:
+    """Refuse, with a ValueError, a file that is something else: it would be written to."""
+    if file.exists():
+        with open(file, "rb") as stream:
+            first = stream.readline()
+        if first and not first.startswith(b'{"'):
+            raise ValueError(f"it begins with {first[:20]!r}")
+
+
+def open_database(url: str, is_file: bool) -> RDBStorage:
+    """A database as storage. Two sweepers that make the tables of a new one at once get in each other's way: so again."""
+    from sqlalchemy.exc import ArgumentError, SQLAlchemyError  # slow to import, and not needed for a journal
+
+    if is_file:
+        Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+        url = url.replace("{", "{{").replace("}", "}}")  # Optuna takes it for a template
+    patience = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {}  # s, for the lock
+    for wait in (0.5, 1, 2, 4, 0):  # s
         try:
-            return RDBStorage(place, engine_kwargs=patience)
-        except (SQLAlchemyError, optuna.exceptions.StorageInternalError):
+            return RDBStorage(url, engine_kwargs=patience)
+        except (SQLAlchemyError, optuna.exceptions.StorageInternalError, ImportError) as error:
+            known = error
+            if isinstance(error, ArgumentError | ImportError):
+                break
             time.sleep(wait)
-    return RDBStorage(place, engine_kwargs=patience)
+    reason = str(known.__cause__ or known).strip().splitlines()[0]
+    remedy = "see that it is there and its driver is installed, or write sweep.storage=null"
+    raise StorageError(f"{without_password(url)}: cannot be opened ({reason}): {remedy}") from known
+
+
+def without_password(url: str) -> str:
+    """A URL that may be shown."""
+    return re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", url)
 
 
 def find_study(place: str, name: str) -> optuna.Study | None:

@@ -99,6 +99,10 @@ def test_a_mix_of_tested_and_untested_runs_is_refused_and_validation_alone_is_sa
 def test_arms_alike_in_model_and_cell_are_told_apart_by_what_differs(make_run):
     found = compare([make_run("model.dropout=0.1"), make_run("model.dropout=0.3")])
     assert {row.label for row in found.models} == {"fusion model.dropout=0.1", "fusion model.dropout=0.3"}
+    found = compare([make_run(), make_run("objective=val/accuracy"), make_run("logger=none", "threads=1", "seed=1")])
+    assert sorted(len(row.predictions) for row in found.models) == [1, 2]  # the objective chooses the epoch
+    assert not found.notes
+    assert {row.label for row in found.models} == {"fusion objective=val/accuracy", "fusion objective=val/macro_f1"}
 
 
 def test_an_unfinished_run_of_a_multirun_is_named_and_left_out(make_run, tmp_path):

@@ -62,7 +62,9 @@ def test_the_page_says_what_came_out(make, tmp_path, capsys):
     assert "<b>0.9000</b><span>best objective, trial 1</span>" in html
     assert "python train.py model=fusion objective=val/accuracy optimizer.lr=0.0002 model.kind=plain" in html
     assert "fANOVA on 6 complete trials" in html
+    assert "<td>0.0002</td><td>0.0001 to 0.001, logarithmic</td>" in html and "<td>plain, &lt;script&gt;" in html
     assert '<a href="1/report.html">1</a>' in html and '<a href="6/trial.log">6</a>' in html
+    assert "<td>7</td><td>exit code 1: &lt;script&gt;" in html
     assert "<td>7</td><td>FAILED</td>" in html and "<td>8</td>" not in html  # one that lost a race never ran
 
 
@@ -96,8 +98,21 @@ def test_what_the_sweep_trained_and_what_the_command_does(make, tmp_path, capsys
     printed = capsys.readouterr().out
     for text in (told, untouched):
         assert text in html and text in printed
+    assert "<b>7</b><span>epochs trained, of at most 28</span>" in html
     (tmp_path / "1/config.yaml").write_text(config.replace("false", "true"))
     assert untouched not in write_study_page(study, tmp_path).read_text()
+
+
+def test_trials_that_were_told_or_added_by_hand_are_on_the_page(make, tmp_path):
+    """As the sweeper says to do when another host is gone: study.tell(number, state=FAIL)."""
+    study = make(2)
+    study.add_trial(create_trial(state=TrialState.RUNNING, params={"optimizer.lr": 1e-4, "model.kind": "plain"}, distributions=SPACE,
+                                 user_attrs={"folder": str(tmp_path)}))  # fmt: skip
+    study.tell(5, state=TrialState.FAIL)
+    study.add_trial(create_trial(params={"optimizer.lr": 2e-4, "model.kind": "plain"}, distributions=SPACE, value=0.7))
+    html = write_study_page(study, tmp_path).read_text()
+    assert "<td>5</td><td>FAILED</td>" in html and "<td>6</td><td>COMPLETE</td>" in html
+    assert "<td>5</td><td>told by hand</td>" in html
 
 
 def test_a_study_without_trials_has_a_page(tmp_path):
@@ -125,10 +140,10 @@ def test_pruned_trials_are_told_from_complete_ones(make):
     assert [last_value(trial) for trial in trials] == [0.5, 0.9, 0.52, 0.25, None]
 
 
-@pytest.mark.parametrize(("maximize", "line"), [(True, [0.5, 0.9, 0.9]), (False, [0.5, 0.5, 0.5])])
+@pytest.mark.parametrize(("maximize", "line"), [(True, [0.5, 0.9, 0.9, 0.9]), (False, [0.5] * 4)])
 def test_history_keeps_the_best_so_far_in_the_studys_direction(make, maximize, line):
     figure = optimization_history(make(3).trials[:5], maximize, "v")
-    assert list(figure.data[0].y) == line
+    assert list(figure.data[0].y) == line and list(figure.data[0].x) == [0, 1, 2, 4]
     assert list(figure.data[1].x) == [0, 1, 2] and list(figure.data[2].x) == [3]
 
 
@@ -139,6 +154,7 @@ def test_slices_have_the_axis_of_their_parameter(make):
     assert kinds == {"optimizer.lr": "log", "model.kind": "category"}
     assert list(figure.layout.xaxis.tickvals) == pytest.approx([1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3])
     assert figure.layout.yaxis.title.text == "v"
+    assert figure.layout.xaxis.range == pytest.approx((-4.05, -2.95)) and figure.layout.xaxis2.range == (-0.5, 1.5)
     assert "model.kind &lt;script&gt;" in figure.data[0].hovertext[0]  # plotly takes some markup in these
     assert figure.layout.xaxis2.categoryarray[1].startswith("&lt;script")
 

@@ -7,6 +7,7 @@ import math
 import os
 import random
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +19,8 @@ import optuna
 import psutil
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.storages import JournalStorage
@@ -28,7 +31,14 @@ import conveyorguard
 from conveyorguard.training import processes, study
 from conveyorguard.training.space import difference, matches, override, read_space
 from conveyorguard.training.study import SharedStudy
-from conveyorguard.training.trial import Journal, open_storage, read_result, storage_place
+from conveyorguard.training.trial import (
+    Journal,
+    StorageError,
+    find_study,
+    open_storage,
+    read_result,
+    storage_place,
+)
 
 ROOT = Path(conveyorguard.__file__).parents[1]
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
@@ -110,6 +120,7 @@ CONFIG = {
             x: interval(-5.0, 5.0)
             layers: choice(1, 2)
           fixed: [seed, group]
+          free: [steps, seconds, fault]
           validate: null
           on_end: null
         hydra:
@@ -344,11 +355,12 @@ def test_the_entry_point_registers_the_sweeper(toy: Path) -> None:
 def test_all_errors_come_at_once_with_what_to_write(toy: Path) -> None:
     output = sweep(
         toy, "seed=0,1", "group=a,b", "sweep.direction=up", "sweep.workers=0", "hydra/sweeper/sampler=grid",
-        "sweep.pruner={_target_:os.system}", "x=glob(*)", code=1,
+        "sweep.pruner={_target_:os.system}", "x=glob(*)", "hydra/launcher=joblib", code=1,
     )  # fmt: skip
     assert output.startswith("Nothing was started:")
     for part in ("Write seed=0,", "Write group=a,", "direction=up is unknown: write minimize or maximize",
                  "workers=0: write 1 or more", "sampler=grid", "the pruner cannot be built",
+                 "hydra/launcher=joblib: a study starts its trials itself. Write sweep.workers=N",
                  "x=glob(*): not a search space"):  # fmt: skip
         assert part in output, part
     assert not (toy / "studies").exists()
@@ -374,17 +386,69 @@ def test_a_study_is_not_continued_as_another_one(toy: Path) -> None:
     journal = toy / "studies/toy/journal.log"
     before = journal.read_bytes()
     output = sweep(
-        toy, "sweep.n_trials=1", "seed=1", "group=a", "sweep.direction=minimize", "layers=choice(1,3)", code=1
-    )
+        toy, "sweep.n_trials=1", "seed=1", "group=a", "sweep.direction=minimize", "layers=choice(1,3)", "word=choice(a,b)",
+        "+more=1", code=1,
+    )  # fmt: skip
     for part in ("n_trials=1, but 2 have finished: write 2 or more",
-                 "seed=1, but the study was begun with seed=0", "group=a, but",
-                 "direction=minimize, but", "layers is no longer"):  # fmt: skip
+                 "seed=1, but the study was begun with seed=0", "group=a, but the study was begun with group=b",
+                 "direction=minimize, but", "layers is no longer", "word=tuned, but the study was begun with word=plain",
+                 "more=1, but the study was begun with more=nothing"):  # fmt: skip
         assert part in output, part
+    assert "group.one" not in output and "group.two" not in output  # the group says it all
+    assert "layers=2, but the study was begun with layers=tuned" in sweep(toy, "layers=2", code=1)
     assert journal.read_bytes() == before
+    sweep(toy, "sweep.n_trials=3", "seconds=0", "steps=2", "seed=1", "sweep.free=[se*,steps]")
+    assert len(trials(toy)) == 3
     journal.unlink()
     output = sweep(toy, code=1)
-    assert f"{toy}/studies/toy/1 exists, but the storage has 0 trials" in output
+    assert f"{toy}/studies/toy/2 exists, but the storage has 0 trials" in output
     assert not journal.exists()
+
+
+def test_of_two_different_sweeps_begun_at_once_in_one_folder_one_is_refused(toy: Path) -> None:
+    both = [
+        start(toy, "sweep.n_trials=2", "sweep.pruner=null", "seconds=1", f"word={word}") for word in ("left", "right")
+    ]
+    outputs = [process.communicate(timeout=300)[0] for process in both]
+    assert sorted(process.returncode for process in both) == [0, 1], outputs
+    (refused,) = [output for output in outputs if "but the study was begun with word=" in output]
+    assert "Nothing was started:" in refused and "trial  " not in refused
+    words = {OmegaConf.load(path).word for path in toy.glob("studies/toy/*/.hydra/config.yaml")}
+    assert len(words) == 1 and len(finished(trials(toy))) == 2
+
+
+def test_folders_of_any_name(toy: Path) -> None:
+    there = toy.rename(toy.with_name("공장 1호기, it's [a] {b} $x=1"))
+    sweep(there, "sweep.n_trials=2", "sweep.study='이송 장치'", "seconds=0", "sweep.pruner=null")
+    assert [trial.state for trial in trials(there, "이송 장치")] == [TrialState.COMPLETE] * 2
+    sqlite = f"sweep.storage='sqlite:///{there}/x.db'".replace("it's", "it\\'s")
+    sweep(there, "sweep.n_trials=1", sqlite, "seconds=0", "sweep.pruner=null")
+    assert (there / "x.db").exists()
+
+
+def test_a_trial_whose_directory_was_removed_stays_counted(toy: Path) -> None:
+    sweep(toy, "sweep.n_trials=3", "seconds=0", "sweep.pruner=null")
+    for number in (1, 2):
+        shutil.rmtree(toy / "studies/toy" / str(number))
+    output = sweep(toy, "sweep.n_trials=4", "seconds=0", "sweep.pruner=null")
+    assert "4 COMPLETE, 0 PRUNED, 0 FAILED" in output and (toy / "studies/toy/3/trial.json").exists()
+    assert not (toy / "studies/toy/2").exists()
+
+
+def test_a_storage_that_cannot_be_used_is_refused_by_name(toy: Path) -> None:
+    journal = toy / "studies/toy/journal.log"
+    sweep(toy, "sweep.n_trials=2", "seconds=0")
+    lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join([*lines[:3], lines[3][:20] + b"\n", *lines[4:]]))
+    damaged = journal.read_bytes()
+    output = sweep(toy, code=1)
+    assert f"storage={journal}: not a journal of Optuna, or damaged" in output and "Traceback" not in output
+    assert journal.read_bytes() == damaged
+    output = sweep(
+        toy, "sweep.storage='nosuch://me:secret@host/x'", "sweep.folder=studies/b", "sweep.workers=0", code=1
+    )
+    assert "storage=nosuch://me:***@host/x: cannot be opened" in output and "workers=0: write 1" in output
+    assert not (toy / "studies/b").exists()
 
 
 # Claiming and settling, without processes
@@ -395,7 +459,7 @@ SPACE = {"x": FloatDistribution(0, 1), "layers": CategoricalDistribution((1, 2))
 def shared(place: Path | str, folder: Path, n_trials: int = 3, space=SPACE, **settings) -> SharedStudy:
     sampler = OmegaConf.create({"_target_": "optuna.samplers.TPESampler", "seed": 0, "n_startup_trials": 2})
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    options = {"direction": "maximize", "max_failures": 1, "told": lambda trial: None, **settings}
+    options = {"direction": "maximize", "max_failures": 1, "settings": {}, "told": lambda trial: None, **settings}
     return SharedStudy(str(place), "s", folder=folder, n_trials=n_trials, space=space, sampler=sampler, **options)
 
 
@@ -547,7 +611,37 @@ def test_every_set_of_a_small_space_is_tried_once(tmp_path: Path) -> None:
     assert distinct(found[:6]) == 6 and distinct(found) == 6 and len(finished(found)) == 7
 
 
+def test_memory_that_ran_out_is_a_fault_of_the_trial_and_a_kill_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both end with SIGKILL; the kernel counts its own."""
+    count = processes.memory_kills()
+    assert count == int(dict(map(str.split, Path("/proc/vmstat").read_text().splitlines()))["oom_kill"])
+    study = shared(tmp_path / "j", tmp_path, 3)
+    for number, more in enumerate((0, 1)):
+        trial = study.claim()
+        study.folder_of(trial).mkdir()
+        monkeypatch.setattr("conveyorguard.training.study.memory_kills", lambda more=more: count + more)
+        study.settle(trial, -signal.SIGKILL)
+        reason = study.trials()[number].user_attrs["reason"]
+        assert reason == ("killed, is tried again", "out of memory: the kernel ended it")[more]
+    first, second = study.trials()
+    assert second.params == first.params and study.claim().params != first.params
+
+
 # The parts
+
+
+@pytest.mark.parametrize("content", [b"a text\n", b"a text", b'{"half": '])
+def test_a_file_that_is_no_journal_is_not_written_to(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_bytes(content)
+    if content.startswith(b"{"):  # what a kill may leave of a first line
+        assert find_study(str(path), "s") is None
+        return
+    with pytest.raises(StorageError, match=r"notes\.txt: not a journal of Optuna"):
+        open_storage(str(path))
+    assert path.read_bytes() == content
 
 
 def test_half_a_line_in_the_journal_does_not_end_the_study(tmp_path: Path) -> None:
@@ -563,11 +657,27 @@ def test_half_a_line_in_the_journal_does_not_end_the_study(tmp_path: Path) -> No
     assert isinstance(study._storage._backend, Journal)
 
 
-@pytest.mark.parametrize("value", ["plain", "1", "two words", "it's", "a,b", "x=y", "", "$s", "null ", True, 3, 1e-5])
-def test_a_parameter_arrives_as_it_was_drawn(value: object) -> None:
+TEXT = st.text(st.characters(exclude_categories=["Cs", "Cc"])) | st.text("'\\\" a$,=[]{}:x1.가")
+SCALAR = TEXT.filter(lambda text: not text.startswith(("[", "{"))) | st.none() | st.booleans() | st.integers()
+
+
+@settings(deadline=None)
+@given(SCALAR | st.floats(allow_nan=False) | st.lists(SCALAR, max_size=3))
+@example("null")
+@example("True")
+@example("nan")
+@example("it's")
+@example("a\\'")
+@example("C:\\")
+@example("이송")
+@example(1e-5)
+def test_a_value_arrives_as_it_was(value: object) -> None:
+    def plain(found: object) -> object:
+        return [plain(one) for one in found] if isinstance(found, list) else getattr(found, "text", found)
+
     (read,) = OverridesParser.create().parse_overrides([override("key", value)])
-    arrived = read.value()
-    assert (arrived if isinstance(arrived, int | float) else str(getattr(arrived, "text", arrived))) == value
+    arrived = plain(read.value())
+    assert arrived == value and type(arrived) is type(value)
 
 
 def test_later_lines_replace_earlier_ones() -> None:
@@ -624,23 +734,32 @@ def test_twenty_kills_lose_nothing_and_double_nothing(toy: Path, seed: int) -> N
     """kill -9 of the sweeper or one of its trials, at random moments, until 20 kills; then run to the end."""
     command = ["sweep.n_trials=6", f"sweep.workers={seed}", "seconds=1.5", "steps=15"]
     chance, folder, kills, log = random.Random(seed), toy / "studies/toy", 0, []
-    process = start(toy, *command)
+    process, in_trials = start(toy, *command), 0
     while kills < 20:
-        enough = folder.exists() and len(list(folder.glob("*/trial.json"))) >= 4
-        time.sleep(chance.uniform(0.05, 1.2 if enough else 3.0))
+        results, moment = len(list(folder.glob("*/trial.json"))), chance.random()
+        if moment < 0.5:  # while a trial runs, however slow this machine is
+            wait_for(lambda ended=process.poll: ended() is not None or processes_of(folder))
+            time.sleep(chance.uniform(0, 0.6 if results >= 4 else 2))
+        elif moment < 0.8 and results < 4:  # when a trial has left its result and nobody was told, or hardly
+            wait_for(
+                lambda ended=process.poll, n=results: ended() is not None or len(list(folder.glob("*/trial.json"))) > n
+            )
+            time.sleep(chance.uniform(0, 0.3))
+        else:  # before any trial runs, perhaps
+            time.sleep(chance.uniform(0, 2))
         if process.poll() is not None:
             log.append(f"restart after exit {process.returncode}")
             process = start(toy, *command)
             continue
         living = processes_of(folder)
-        victim = chance.choice(living) if living and chance.random() < 0.5 else psutil.Process(process.pid)
+        victim = chance.choice(living) if living and chance.random() < 0.6 else psutil.Process(process.pid)
         is_sweeper = victim.pid == process.pid
         log.append(f"kill {kills}: {'sweeper' if is_sweeper else 'trial'}, {len(living)} trials alive")
         try:
             victim.kill()
         except psutil.NoSuchProcess:
             continue
-        kills += 1
+        kills, in_trials = kills + 1, in_trials + bool(living)
         if is_sweeper:
             process.communicate()
             process = start(toy, *command)
@@ -652,6 +771,7 @@ def test_twenty_kills_lose_nothing_and_double_nothing(toy: Path, seed: int) -> N
     story = "\n".join([*log, output])
     print(story)
     found = trials(toy)
+    assert in_trials >= 5 and 2 <= sum(": trial" in line for line in log) <= 18, story
     assert len(finished(found)) == 6, story
     assert distinct(finished(found)) == 6, story
     assert not [trial for trial in found if trial.state == TrialState.RUNNING], story

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from conveyorguard.cli import _compose
-from conveyorguard.config import build, check, merge_saved
+from conveyorguard.config import build, check, merge_saved, sweep_problems
 from conveyorguard.data.datamodule import BatchSampler
 from conveyorguard.errors import ConfigError
 from conveyorguard.training.loss import WindowLoss, class_weight
@@ -92,6 +92,18 @@ def test_devices_that_are_not_there_are_refused_at_once(compose):
         pytest.skip("this machine has the devices")
     with pytest.raises(ConfigError, match=r"trainer=ddp_2xT4 needs 2 CUDA devices, this machine has \d: use trainer="):
         check(compose("trainer=ddp_2xT4"))
+
+
+@pytest.mark.parametrize(
+    ("trainer", "workers", "fits"), [("ddp_2xT4", 2, True), ("ddp_2xT4", 3, False), ("gpu", 9, True)]
+)
+def test_workers_of_a_sweep_leave_each_trial_its_gpus(trainer, workers, fits, compose, monkeypatch):
+    import conveyorguard.training.sweep  # noqa: F401  its settings
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    cfg = compose("sweep=optuna", "model=fusion", f"trainer={trainer}", f"sweep.workers={workers}")
+    wrong = [] if fits else ["sweep.workers=3 share 4 GPUs, a trial needs 2: write sweep.workers=2"]
+    assert sweep_problems({}, [], cfg) == wrong
 
 
 def test_all_errors_of_a_config_are_told_at_once(compose):
