@@ -50,7 +50,8 @@ verbs
   predict RUN     states, probabilities and alarms of new recordings, labelled or not
                     predict RUN data.root=NEW
                     predict RUN data.root=FOLDER --watch     (while a collector writes into it)
-  report RUN      draw RUN/report.html again from the files of the run directory
+  export RUN      write the model as ONNX, checked against the run's own on real windows
+  report RUN      draw RUN/report.html and RUN/MODEL_CARD.md again from the files of the run directory
 
 `python -m conveyorguard <verb> --help` says more. Overrides are Hydra's: key=value, e.g. window.stride=5 trainer.max_epochs=3.
 """
@@ -197,11 +198,13 @@ def _eda(arguments: list[str]) -> None:
 def _report(arguments: list[str]) -> None:
     """report RUN
 
-    Draw RUN/report.html again. It reads the run directory alone: no data and no model are needed.
+    Draw RUN/report.html and RUN/MODEL_CARD.md again. It reads the run directory alone: no data and no model are needed.
     """
+    from conveyorguard.reporting.model_card import write_card
     from conveyorguard.reporting.report import write_report
 
     folder, _ = _one_path(arguments, "report RUN")
+    write_card(folder)
     print(write_report(folder))
 
 
@@ -309,6 +312,26 @@ def _predict(arguments: list[str]) -> None:
     print(page)
 
 
+def _export(arguments: list[str]) -> None:
+    """export RUN [data.root=PATH] [out=DIRECTORY]
+
+    Write the run's model as ONNX, with scaling and calibration inside the graph: model.onnx and its description model.json
+    (inputs, outputs, units, opset, states, operating point), into `out`, by default RUN/export. The file is checked: ONNX
+    Runtime must give the probabilities of the run's own model within 1e-4 on real windows, which are taken from the run's
+    data. Networks take the raw batch of a window, trees and regression its features by name. The latency of one window is
+    printed. Needs: pip install "conveyorguard[export]".
+    """
+    from conveyorguard.export import export, summary
+    from conveyorguard.prediction import LoadedRun
+
+    folder, overrides = _one_path(arguments, "export RUN [data.root=PATH] [out=DIRECTORY]")
+    out = next((Path(a.partition("=")[2]) for a in overrides if a.startswith("out=")), folder / "export")
+    loaded = LoadedRun(folder)
+    config = _data_of(loaded.run, [a for a in overrides if not a.startswith("out=")])
+    print(summary(export(loaded, config, out)))
+    print(out / "model.onnx")
+
+
 def _data_of(run: SavedRun, overrides: list[str]) -> DictConfig:
     """The config by which new recordings are read: the run's own, or that of data=NAME."""
     simulated = run.config.data.name == "simulated" and any(a.startswith("data.root=") for a in overrides)
@@ -360,6 +383,7 @@ VERBS: dict[str, Callable[[list[str]], None]] = {
     "ensemble": _ensemble,
     "reproduce": _reproduce,
     "predict": _predict,
+    "export": _export,
     "report": _report,
 }
 
