@@ -32,10 +32,20 @@ ROWS = 20_000  # of a parquet row group
 ALARM_COLUMNS = ("session", "device", "begin", "end", "peak", "windows")
 
 
-def schema_of(config: DictConfig, loaded: LoadedRun) -> Schema:
-    """The schema of the data's config; without its camera where the run has no use for one."""
+def schema_for(loaded: LoadedRun, config: DictConfig) -> Schema:
+    """The schema by which a config's data are read for a run; without the camera where the run has no use for one.
+
+    Raises:
+        DataError: the data are not those the run was trained on, as far as it uses them.
+    """
     node: dict[str, Any] = OmegaConf.to_container(config.data.schema, resolve=True)  # type: ignore[assignment]
-    return Schema.from_config(node if "thermal" in loaded.inputs else {**node, "thermal": None})
+    schema = Schema.from_config(node if "thermal" in loaded.inputs else {**node, "thermal": None})
+    loaded.refuse_other(schema)
+    period, known = (OmegaConf.select(c, "data.reader.period", default=1) for c in (config, loaded.run.config))
+    if period != known:
+        raise DataError(f"the run was trained on a row every {known} s, the data are read as one every {period} s: "
+                        f"set data.reader.period={known}")  # fmt: skip
+    return schema
 
 
 def predict_all(loaded: LoadedRun, config: DictConfig, folder: Path, jobs: int | None = None) -> tuple[Totals, Path]:
@@ -51,8 +61,7 @@ def predict_all(loaded: LoadedRun, config: DictConfig, folder: Path, jobs: int |
     Raises:
         DataError: the data are not those the run was trained on, no recording is found, or none can be predicted.
     """
-    schema = schema_of(config, loaded)
-    loaded.refuse_other(schema)
+    schema = schema_for(loaded, config)
     reader = lenient(build(config.data.reader, _partial_=True))
     count, recordings = stream(reader, schema, config.data.root, config.data.strict, jobs)
     totals, page = Totals.of(len(schema.states)), PredictionPage(loaded, config.data.name)

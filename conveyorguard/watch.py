@@ -33,7 +33,7 @@ from conveyorguard.evaluation.alarms import OperatingPoint
 from conveyorguard.evaluation.calibration import scale
 from conveyorguard.evaluation.predict import predict
 from conveyorguard.evaluation.ranges import filled, odd_inputs
-from conveyorguard.inference import schema_of
+from conveyorguard.inference import schema_for
 from conveyorguard.prediction import LoadedRun
 from conveyorguard.progress import no_bars
 from conveyorguard.run import alone, read_json, write_json
@@ -263,8 +263,7 @@ def watch(loaded: LoadedRun, config: DictConfig, folder: Path) -> None:
         ConfigError: the data cannot be followed, or the folder belongs to another watch.
         RunError: another process watches into the folder.
     """
-    schema = schema_of(config, loaded)
-    loaded.refuse_other(schema)
+    schema = schema_for(loaded, config)
     own = {"run": loaded.run.folder.resolve().name, "root": str(Path(config.data.root).resolve())}
     with alone(folder), no_bars():
         path = folder / "watch.json"

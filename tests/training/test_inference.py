@@ -17,6 +17,7 @@ from conveyorguard.data import archive, simulate
 from conveyorguard.data.archive_writer import write
 from conveyorguard.data.stream import lenient, stream
 from conveyorguard.errors import DataError
+from conveyorguard.inference import schema_for
 from conveyorguard.training.job import load_windows
 
 ROOT = Path(__file__).parents[2]
@@ -161,6 +162,14 @@ def test_a_short_recording_is_named_and_nothing_at_all_is_an_error(sensor_run, a
 def test_other_units_are_refused(sensor_run, archives, tmp_path, capsys):
     predicted(sensor_run, archives, tmp_path, "data=aihub", "data.schema.channels.NTC.unit=degF", expect=2)
     assert "NTC in degF, not degC" in capsys.readouterr().err
+
+
+def test_another_period_is_refused(sensor_run, tmp_path):
+    loaded = load_run(sensor_run)
+    config = loaded.run.config.copy()
+    config.data.reader = {"_target_": "conveyorguard.data.table.sessions", "period": 2}
+    with pytest.raises(DataError, match=r"a row every 1 s.*set data.reader.period=1"):
+        schema_for(loaded, config)
 
 
 def test_strict_stops_at_the_first_defect(sensor_run, archives, tmp_path, capsys):

@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from conveyorguard import load_run
 from conveyorguard.cli import main
@@ -215,6 +216,62 @@ def test_loose_frames_are_a_recording_of_each_device(watching, recordings):
     frames_of(watching.folder)[0].unlink()  # old files may be removed: the recording keeps its name and its clock
     renamed = {session.name: session.time.tolist() for session in again.poll()}
     assert set(renamed) == set(found) and sorted(map(len, renamed.values())) == [1, 39, 40]
+
+
+def test_the_environment_comes_with_the_labels_while_these_come(tmp_path, recordings, schema, monkeypatch):
+    """A folder of json files beside the frames is waited for, until one is late."""
+    monkeypatch.setattr(live, "PATIENCE", 0.4)
+    plain = Schema.from_config({**schema.to_dict(), "thermal": None})
+    source = sorted(recordings.iterdir())[0]
+    labels = next(p for p in (recordings.parent / "all").rglob("TL_*") if p.name[3:] == source.name[3:])
+    for folder in (source, labels):
+        (tmp_path / folder.name).mkdir()
+    frames = frames_of(source)
+    follower = follow(archive.sessions, tmp_path, plain, {})
+
+    def arrive(second, *folders):
+        for folder in folders:
+            (path,) = folder.glob(f"{frames[second].stem}.*")
+            shutil.copy(path, tmp_path / folder.name)
+
+    arrive(0, source, labels)
+    (first,) = follower.poll()
+    assert np.isfinite(first.environment).all() and first.environment.shape == (1, 3)
+    arrive(1, source)
+    assert not list(follower.poll())
+    arrive(1, labels)
+    assert [t for s in follower.poll() for t in s.time] == [1]
+    arrive(2, source)
+    assert not list(follower.poll())
+    time.sleep(0.5)
+    (late,) = follower.poll()
+    assert np.isnan(late.environment).all()
+    arrive(3, source)
+    assert [t for s in follower.poll() for t in s.time] == [3], "once late, they are not waited for again"
+
+
+def test_a_picture_that_comes_after_its_row_is_waited_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(live, "PATIENCE", 1.0)
+    camera = {"shape": [4, 6], "stored": [2, 3], "range": [0, 100], "valid": [-50, 500]}
+    follower = follow(table.sessions, tmp_path, table_schema(thermal=camera), {})
+    pictures = tmp_path / "thermal" / "r"
+    pictures.mkdir(parents=True)
+
+    def draw(second):
+        Image.fromarray(np.full((4, 6), 20 + second, np.uint8)).save(pictures / f"{second}.png")
+
+    (tmp_path / "r.csv").write_text("time,heat,amps\n" + "".join(f"{t},20,1\n" for t in range(3)))
+    draw(0)
+    draw(2)
+    assert seconds_of(follower) == [("r", 0)]
+    draw(1)
+    assert seconds_of(follower) == [("r", 1), ("r", 2)]
+    with (tmp_path / "r.csv").open("a") as stream:
+        stream.write("3,20,1\n4,20,1\n")
+    draw(4)
+    assert not seconds_of(follower)
+    time.sleep(1.1)
+    assert seconds_of(follower) == [("r", 4)], "a picture that never comes costs its second alone"
 
 
 def table_schema(**changes):
