@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import hydra
 from hydra import compose, initialize_config_dir
@@ -20,8 +21,11 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from conveyorguard.config import check, config_dir, whitelist
+from conveyorguard.config import check, config_dir, merge_saved, whitelist
 from conveyorguard.errors import ConfigError, ConveyorGuardError, RunError
+
+if TYPE_CHECKING:
+    from conveyorguard.run import SavedRun
 
 USAGE = """\
 usage: python -m conveyorguard <verb> [arguments] [overrides]
@@ -45,7 +49,9 @@ verbs
   reproduce RUN   run a saved config anew and say whether it gives the same numbers, and if not what differs
   predict RUN     states, probabilities and alarms of new recordings, labelled or not
                     predict RUN data.root=NEW
-  report RUN      draw RUN/report.html again from the files of the run directory
+                    predict RUN data.root=FOLDER --watch     (while a collector writes into it)
+  export RUN      write the model as ONNX, checked against the run's own on real windows
+  report RUN      draw RUN/report.html and RUN/MODEL_CARD.md again from the files of the run directory
 
 `python -m conveyorguard <verb> --help` says more. Overrides are Hydra's: key=value, e.g. window.stride=5 trainer.max_epochs=3.
 """
@@ -192,11 +198,13 @@ def _eda(arguments: list[str]) -> None:
 def _report(arguments: list[str]) -> None:
     """report RUN
 
-    Draw RUN/report.html again. It reads the run directory alone: no data and no model are needed.
+    Draw RUN/report.html and RUN/MODEL_CARD.md again. It reads the run directory alone: no data and no model are needed.
     """
+    from conveyorguard.reporting.model_card import write_card
     from conveyorguard.reporting.report import write_report
 
     folder, _ = _one_path(arguments, "report RUN")
+    write_card(folder)
     print(write_report(folder))
 
 
@@ -270,31 +278,76 @@ def _reproduce(arguments: list[str]) -> None:
 
 
 def _predict(arguments: list[str]) -> None:
-    """predict RUN data.root=NEW [data=NAME ...] [out=DIRECTORY]
+    """predict RUN data.root=NEW [data=NAME ...] [out=DIRECTORY] [--watch]
 
     Apply a trained run to recordings, labelled or not: the state of every second and window with calibrated probabilities,
-    alarms at the run's operating point, and what in the recordings is unlike the training. The data are read as those of the
-    training; data=NAME reads them as another data set with the same channels. Writes predictions.parquet, seconds.parquet,
-    alarms.csv and predictions.html into `out`, by default a new directory in outputs/.
-    """
-    from conveyorguard.config import merge_saved
-    from conveyorguard.prediction import LoadedRun
-    from conveyorguard.reporting.prediction_page import terminal_summary, write_predictions
-    from conveyorguard.training.job import load_store
+    alarms at the run's operating point, and what in each recording is unlike the training (values outside its range, missing
+    channels, dead sensors). The data are read as those of the training, those of a simulated training as AI Hub archives;
+    data=NAME reads them as another data set with the same channels. Recordings are taken one after another, so their number
+    is not limited by memory.
 
-    folder, overrides = _one_path(arguments, "predict RUN data.root=NEW")
+    Writes predictions.parquet (a row a window), seconds.parquet, alarms.csv, recordings.csv and predictions.html into `out`,
+    by default a new directory in outputs/.
+
+    --watch follows a folder into which a collector writes, frame by frame (AI Hub files) or line by line (csv): each alarm is
+    printed and appended to alarms.csv when the last second of its window is there. Stop it with Ctrl-C; the same command goes
+    on where it was, however it ended. It writes into `out`, by default outputs/watch/<folder>-<run>.
+    """
+    from conveyorguard.inference import predict_all, terminal_summary
+    from conveyorguard.prediction import LoadedRun
+
+    watching = "--watch" in arguments
+    folder, overrides = _one_path([a for a in arguments if a != "--watch"], "predict RUN data.root=NEW [--watch]")
     out = next((Path(a.partition("=")[2]) for a in overrides if a.startswith("out=")), None)
-    overrides = [a for a in overrides if not a.startswith("out=")]
     loaded = LoadedRun(folder)
+    config = _data_of(loaded.run, [a for a in overrides if not a.startswith("out=")])
+    if watching:
+        from conveyorguard.watch import watch
+
+        watch(loaded, config, out or _watch_folder(config, folder))
+        return
+    out = out or _new_folder("predict")
+    totals, page = predict_all(loaded, config, out)
+    print(terminal_summary(loaded, totals, out))
+    print(page)
+
+
+def _export(arguments: list[str]) -> None:
+    """export RUN [data.root=PATH] [out=DIRECTORY]
+
+    Write the run's model as ONNX, with scaling and calibration inside the graph: model.onnx and its description model.json
+    (inputs, outputs, units, opset, states, operating point), into `out`, by default RUN/export. The file is checked: ONNX
+    Runtime must give the probabilities of the run's own model within 1e-4 on real windows, which are taken from the run's
+    data. Networks take the raw batch of a window, trees and regression its features by name. The latency of one window is
+    printed. Needs: pip install "conveyorguard[export]".
+    """
+    from conveyorguard.export import export, summary
+    from conveyorguard.prediction import LoadedRun
+
+    folder, overrides = _one_path(arguments, "export RUN [data.root=PATH] [out=DIRECTORY]")
+    out = next((Path(a.partition("=")[2]) for a in overrides if a.startswith("out=")), folder / "export")
+    loaded = LoadedRun(folder)
+    config = _data_of(loaded.run, [a for a in overrides if not a.startswith("out=")])
+    print(summary(export(loaded, config, out)))
+    print(out / "model.onnx")
+
+
+def _data_of(run: SavedRun, overrides: list[str]) -> DictConfig:
+    """The config by which new recordings are read: the run's own, or that of data=NAME."""
+    simulated = run.config.data.name == "simulated" and any(a.startswith("data.root=") for a in overrides)
     if any(a.startswith("data=") for a in overrides):
-        config = _compose(overrides)
-    else:
-        config = merge_saved(loaded.run.config, overrides, loaded.run.provenance)
-    store = load_store(config)
-    print(store.summary())
-    predicted = loaded.predict_store(store)
-    print(terminal_summary(loaded, predicted))
-    print(write_predictions(loaded, store, predicted, out or _new_folder("predict")))
+        return _compose(overrides)
+    if simulated:  # the simulator writes the layout of AI Hub
+        print(
+            "the run was trained on simulated recordings: data.root is read as archives of AI Hub (data=NAME for others)"
+        )
+        return _compose(["data=aihub", f"data.thermal.reduce={run.config.data.thermal.reduce}", *overrides])
+    return merge_saved(run.config, overrides, run.provenance)
+
+
+def _watch_folder(config: DictConfig, run: Path) -> Path:
+    """Where a watch writes: the same place each time, so that it goes on where it was."""
+    return Path("outputs") / "watch" / f"{Path(config.data.root).resolve().name}-{run.resolve().name}"
 
 
 def _several_paths(arguments: list[str], verb: str) -> tuple[list[Path], Path | None]:
@@ -330,6 +383,7 @@ VERBS: dict[str, Callable[[list[str]], None]] = {
     "ensemble": _ensemble,
     "reproduce": _reproduce,
     "predict": _predict,
+    "export": _export,
     "report": _report,
 }
 

@@ -22,7 +22,7 @@ from conveyorguard.errors import DataError, RunError
 from conveyorguard.evaluation.alarms import OperatingPoint, episodes, with_scores
 from conveyorguard.evaluation.calibration import scale
 from conveyorguard.evaluation.predict import PREDICTION_COLUMNS, predict
-from conveyorguard.evaluation.ranges import odd_inputs
+from conveyorguard.evaluation.ranges import CAMERA, filled, odd_inputs
 from conveyorguard.run import SavedRun
 from conveyorguard.training.fit import load_module
 from conveyorguard.training.fit_tabular import TabularClassifier, load_tabular
@@ -71,23 +71,39 @@ class LoadedRun:
             self.model, self.inputs = tabular, tabular.inputs
         self.schema = self.run.schema
         self.settings = WindowSettings(**self.run.config.window)
+        of = {"sensors": [*self.schema.channels], "environment": [*self.schema.environment], "thermal": [*CAMERA]}
+        used = [name for group in self.inputs for name in of[group]]
+        self.ranges = {name: known for name, known in self.run.facts("ranges").items() if name in used}
         self.temperature = float(self.run.facts("calibration").get("temperature", 1.0))
         point = self.run.facts("alarms").get("operating_point")
         self.point = OperatingPoint(**point) if point else None
 
     def predict(self, frames: pd.DataFrame, thermal: np.ndarray | None = None) -> pd.DataFrame:
-        """Windows of recordings given as a table.
+        """States of the windows of recordings given as a table, labelled or not.
+
+        A window is `self.settings.size` consecutive seconds; one begins every `self.settings.stride` seconds from the start of
+        each run of seconds without a gap. Rows may be in any order, recordings one after another or mixed. NaN is filled in
+        from its neighbours, and by the middle of the training where a recording has none.
 
         Args:
-            frames: one row a second: session, time (whole seconds), every channel and environment channel of the schema by
-                name and in its unit; optional device and kind.
-            thermal: (len(frames), rows, columns) in degC, where the run uses the camera.
+            frames: n rows, one a second, with the columns session (str), time (s since the recording began, whole numbers),
+                every channel of `self.schema.channels` and, if the run uses the environment, of `self.schema.environment`,
+                each a float in the unit given there; optional device and kind (str).
+            thermal: (n, rows, columns) in degC, the frame of each row of `frames`, of `self.schema.thermal.shape` pixels; only
+                where the run uses the camera ("thermal" in `self.inputs`).
 
         Returns:
-            `Predicted.windows`.
+            One row a window, as `Predicted.windows`: session, device, kind, start and end (s, both within the window),
+            seconds_to_end, seconds_since_onset, state (name), y_true (-1), y_pred (0..K-1), p0.. (as trained) and c0..
+            (calibrated), each summing to 1 over the K states, score (probability of a state worth an alarm, calibrated).
 
         Raises:
             DataError: a column is missing, the frames do not match, or no recording is as long as a window.
+
+        Example:
+            run = load_run("outputs/2026-01-31/10-00-00-fusion-sensor")
+            windows = run.predict(pd.read_parquet("last_hour.parquet"))
+            windows.loc[windows["score"] >= run.point.on, ["session", "end", "state", "score"]]
         """
         needed = [
             "session",
@@ -104,14 +120,44 @@ class LoadedRun:
             store = prepare(partial(_sessions, frames=frames, thermal=thermal), schema, None, cache, "given", jobs=1)
             return self.predict_store(store).windows
 
+    def refuse_other(self, schema: Schema) -> None:
+        """Refuse data that are not those the run was trained on, as far as it uses them.
+
+        Raises:
+            DataError: channels, units, camera or states differ.
+        """
+        for group, known, given in (("sensors", self.schema.channels, schema.channels),
+                                    ("environment", self.schema.environment, schema.environment)):  # fmt: skip
+            if group not in self.inputs:
+                continue
+            if list(known) != list(given):
+                raise DataError(
+                    f"the run was trained on the {group} {', '.join(known)}; the data have {', '.join(given) or 'none'}: name the "
+                    "columns of these as `column` of those in data.schema"
+                )
+            wrong = [f"{name} in {given[name].unit}, not {known[name].unit}" for name in known
+                     if known[name].unit != given[name].unit]  # fmt: skip
+            if wrong:
+                raise DataError(f"the data have other units than the run was trained on: {'; '.join(wrong)}")
+        if "thermal" in self.inputs:
+            stored, found = (s.thermal and (s.thermal.stored_shape, s.thermal.reduce) for s in (self.schema, schema))
+            if stored != found:
+                raise DataError(
+                    f"the run was trained on thermal frames stored as {stored}, the data give {found or 'none'}"
+                )
+        if len(schema.states) != len(self.schema.states):
+            raise DataError(f"the run knows {len(self.schema.states)} states, the data have {len(schema.states)}")
+
     def predict_store(self, store: Store) -> Predicted:
-        """Windows, seconds, alarms and odd inputs of all recordings of a store, labelled or not."""
-        if list(store.schema.channels) != list(self.schema.channels):
-            raise DataError(
-                f"the run was trained on the channels {', '.join(self.schema.channels)}; the data have {', '.join(store.schema.channels)}"
-            )
+        """Windows, seconds, alarms and odd inputs of all recordings of a store, labelled or not.
+
+        Raises:
+            DataError: the data are not those the run was trained on.
+            ConfigError: no recording is as long as a window.
+        """
+        self.refuse_other(store.schema)
         windows = make_windows(store, self.settings, labelled=False)
-        p = predict(self.model, WindowDataset(store, windows, self.settings, self.inputs))
+        p = predict(self.model, WindowDataset(filled(store, self.ranges), windows, self.settings, self.inputs))
         calibrated = scale(p.astype(np.float64), self.temperature)
         names = np.array(self.schema.state_names)
         guess = p.argmax(axis=1)
@@ -123,9 +169,7 @@ class LoadedRun:
         alarms = episodes(scored, self.point).drop(columns="true") if self.point else pd.DataFrame(
             columns=["session", "device", "begin", "end", "peak", "windows"])  # fmt: skip
         seconds = self._seconds(store, windows["row"].to_numpy(), calibrated)
-        return Predicted(
-            scored.drop(columns="y_true_alarm"), seconds, alarms, odd_inputs(store, self.run.facts("ranges"))
-        )
+        return Predicted(scored.drop(columns="y_true_alarm"), seconds, alarms, odd_inputs(store, self.ranges))
 
     def _seconds(self, store: Store, rows: np.ndarray, p: np.ndarray) -> pd.DataFrame:
         """The mean of the windows over each second; seconds that no window covers are left out."""

@@ -37,13 +37,19 @@ def bar() -> Progress:
 @contextmanager
 def bar_over_all() -> Iterator[Progress]:
     """A bar that is the only one: while it is shown, `bar` and `track` of this process draw nothing."""
+    with bar() as progress, no_bars():
+        yield progress
+
+
+@contextmanager
+def no_bars() -> Iterator[None]:
+    """`bar` and `track` of this process draw nothing."""
     global _over_all
-    with bar() as progress:
-        _over_all = True
-        try:
-            yield progress
-        finally:
-            _over_all = False
+    before, _over_all = _over_all, True
+    try:
+        yield
+    finally:
+        _over_all = before
 
 
 def track(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:

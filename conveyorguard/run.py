@@ -143,7 +143,8 @@ class Run:
         counts = {part: int((data.frame["part"] == part).sum()) for part in data.split.sessions}
         self.note(store={"name": data.store.path.name, "fingerprint": data.store.fingerprint}, split=data.split.hash,
                   sessions={part: len(names) for part, names in data.split.sessions.items()}, windows=counts,
-                  unused=unused, threads=threads, device=device)  # fmt: skip
+                  unused=unused, threads=threads, device=device,
+                  data=data_facts(data.store.frames, data.split.sessions, data.store.schema.state_names))  # fmt: skip
 
     def write_predictions(self, tables: list[pd.DataFrame], schema: Schema) -> dict[str, Any]:
         """Predictions and all that follows from them alone.
@@ -176,6 +177,24 @@ def as_predictions(rows: pd.DataFrame, prefix: str = "p") -> Predictions:
     """Rows of `predictions.parquet` as arrays; probabilities in the order of the states. prefix: p, or c for calibrated."""
     columns = sorted((str(c) for c in rows if re.fullmatch(prefix + r"\d+", str(c))), key=lambda c: int(c[1:]))
     return Predictions(rows["y_true"].to_numpy(), rows[columns].to_numpy(np.float64), rows["session"].to_numpy())
+
+
+def data_facts(frames: pd.DataFrame, sessions: dict[str, list[str]], states: list[str]) -> dict[str, Any]:
+    """Devices, and hours of each state, by part: what the card tells of the data, kept in the provenance.
+
+    Args:
+        frames: of the store, a row a second.
+        sessions: of each part, by name.
+    """
+    where = {name: part for part, names in sessions.items() for name in names}
+    part = frames["session"].astype(str).map(where)
+    hours, devices = {}, {}
+    for name in sessions:
+        own = frames[(part == name).to_numpy()]
+        counts = np.bincount(own["state"][own["state"] >= 0], minlength=len(states))
+        hours[name] = {state: round(float(count) / 3600, 4) for state, count in zip(states, counts, strict=True)}
+        devices[name] = sorted(own["device"].astype(str).unique())
+    return {"hours": hours, "devices": devices}
 
 
 class SavedRun:

@@ -7,6 +7,7 @@ and environment). Zips are inflated member by member in memory; nothing is unpac
 
 from __future__ import annotations
 
+import math
 import mmap
 import os
 import re
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 from io import BytesIO, FileIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import orjson
@@ -36,8 +38,11 @@ BOM = b"\xef\xbb\xbf"  # of UTF-8, which some editors put in front
 MEMBER_LIMIT = 64 << 20  # bytes; a frame file is 150 kB, so more is a damaged or hostile archive
 
 
-def sessions(root: str | Path, schema: Schema) -> Iterator[Recording | Unreadable]:
+def sessions(root: str | Path, schema: Schema, incomplete: bool = False) -> Iterator[Recording | Unreadable]:
     """Find the sessions under `root`, at whatever level of the set's folders it points.
+
+    Args:
+        incomplete: accept frames whose csv lacks some of the channels; their values are NaN.
 
     Yields:
         A `Recording` for each source archive, sorted by name, or an `Unreadable` that says why there is none.
@@ -58,7 +63,9 @@ def sessions(root: str | Path, schema: Schema) -> Iterator[Recording | Unreadabl
             found |= {key: path for key, path in _find(parent).items() if key[1] == "L"}
     for part, role, rest in sorted(found):
         if role == "S":
-            yield _recording(f"{part}S_{rest}", found[part, "S", rest], found.get((part, "L", rest)), schema)
+            yield _recording(
+                f"{part}S_{rest}", found[part, "S", rest], found.get((part, "L", rest)), schema, incomplete
+            )
 
 
 def _find(top: Path) -> dict[tuple[str, str, str], Path]:
@@ -103,7 +110,9 @@ def _nothing_found(top: Path, found: dict) -> str:
     )
 
 
-def _recording(name: str, source: Path, labels: Path | None, schema: Schema) -> Recording | Unreadable:
+def _recording(
+    name: str, source: Path, labels: Path | None, schema: Schema, incomplete: bool
+) -> Recording | Unreadable:
     for path in (source, labels):
         # a lone part is the whole zip under the downloader's name; of several, none can be read by itself
         if (
@@ -114,7 +123,7 @@ def _recording(name: str, source: Path, labels: Path | None, schema: Schema) -> 
             message = f"{path.name} is one of several parts; join them into {_stem(path.name)}.zip, in the order of their numbers"
             return Unreadable(name, "incomplete_download", message)
     files = (source,) if labels is None else (source, labels)
-    return Recording(name, files, partial(read_session, name, source, labels, schema))
+    return Recording(name, files, partial(read_session, name, source, labels, schema, incomplete))
 
 
 @dataclass(frozen=True)
@@ -124,8 +133,11 @@ class _Member:
     read: Callable[[], bytes]
 
 
-def read_session(name: str, source: Path, labels: Path | None, schema: Schema) -> Session:
+def read_session(name: str, source: Path, labels: Path | None, schema: Schema, incomplete: bool = False) -> Session:
     """Read one session; a defective frame is left out and told in `Session.dropped`.
+
+    Args:
+        incomplete: a csv need hold no more than half of the channels; the values of the others are NaN.
 
     Raises:
         DataError: the archive itself cannot be read, or not one frame of it is whole.
@@ -139,9 +151,9 @@ def read_session(name: str, source: Path, labels: Path | None, schema: Schema) -
             stems = sorted({member.stem for member in files.values()})
         seconds = {member.stem: member.second for member in files.values()}
         frames, dropped = [], []
-        for stem, time in _in_time_order(stems, seconds):
+        for stem, time in in_time_order(stems, seconds):
             try:
-                frames.append((time, *_frame(stem, files, data, tags, schema)))
+                frames.append((time, *_frame(stem, files, data, tags, schema, incomplete)))
             except _Defect as defect:
                 dropped.append(Dropped(defect.reason, f"{defect.archive}: {defect.member}", defect.message))
     if not frames:
@@ -161,7 +173,7 @@ def read_session(name: str, source: Path, labels: Path | None, schema: Schema) -
     )
 
 
-def _in_time_order(stems: list[str], seconds: dict[str, int]) -> list[tuple[str, int]]:
+def in_time_order(stems: list[str], seconds: dict[str, int]) -> list[tuple[str, int]]:
     """(stem, seconds since the first frame). A recording over midnight starts before its largest silence."""
     if not stems:
         return []
@@ -183,7 +195,7 @@ class _Defect(Exception):
 
 
 def _frame(
-    stem: str, files: dict[str, _Member], data: _Archive, tags: _Archive, schema: Schema
+    stem: str, files: dict[str, _Member], data: _Archive, tags: _Archive, schema: Schema, incomplete: bool
 ) -> tuple[list[float], list[float], np.ndarray | None, int]:
     """Sensors, environment, thermal frame and state of one second."""
 
@@ -203,12 +215,36 @@ def _frame(
         except _Wrong as wrong:
             raise _Defect(f"bad_{suffix}", archive.name, f"{stem}.{suffix}", wrong.expected, wrong.found) from wrong
 
-    sensors = parse("csv", data, _parse_csv, tuple(schema.channels))
+    sensors = parse("csv", data, _parse_csv, tuple(schema.channels), incomplete)
     thermal = parse("bin", data, _parse_bin, schema.thermal.shape) if schema.thermal else None
     if not tags.there:
         return sensors, [np.nan] * len(schema.environment), thermal, 0
     state, environment = parse("json", tags, _parse_json, len(schema.states), tuple(schema.environment))
     return sensors, environment, thermal, state
+
+
+def read_frame(
+    folder: Path, stem: str, schema: Schema, labels: Path | None = None
+) -> tuple[list[float], list[float], np.ndarray | None]:
+    """Sensors, environment and thermal frame of one second that a collector has written; no label is asked for.
+
+    Args:
+        folder: of the csv and the bin; some channels may be missing.
+        labels: folder of the json that holds the environment; None: there is none, and the environment is NaN.
+
+    Raises:
+        DataError: a file is not there yet, or not whole.
+    """
+    try:
+        sensors = _parse_csv(_read_file(str(folder / f"{stem}.csv")), tuple(schema.channels), True)
+        thermal = _parse_bin(_read_file(str(folder / f"{stem}.bin")), schema.thermal.shape) if schema.thermal else None
+        if labels is None:
+            return sensors, [math.nan] * len(schema.environment), thermal
+        label = orjson.loads(_read_file(str(labels / f"{stem}.json")).removeprefix(BOM))
+    except (OSError, ValueError, _Wrong) as error:
+        found = f"expected {error.expected}, found {error.found}" if isinstance(error, _Wrong) else str(error)
+        raise DataError(f"{folder.name}: {stem}: {found}") from error
+    return sensors, _environment(label, tuple(schema.environment)), thermal
 
 
 class _Wrong(Exception):
@@ -220,30 +256,30 @@ class _Wrong(Exception):
 
 
 @lru_cache(maxsize=64)
-def _column_order(header: str, channels: tuple[str, ...]) -> tuple[tuple[int, ...], int]:
+def _column_order(header: str, channels: tuple[str, ...], incomplete: bool) -> tuple[tuple[int | None, ...], int]:
     names = [name.strip().strip('"') for name in header.split(",")]
     missing = [name for name in channels if name not in names]
-    if missing:
+    if len(missing) > (len(channels) // 2 if incomplete else 0):
         raise _Wrong(f"columns {', '.join(channels)}", f"no column {', '.join(missing)}")
-    return tuple(names.index(name) for name in channels), len(names)
+    return tuple(names.index(name) if name in names else None for name in channels), len(names)
 
 
-def _parse_csv(raw: bytes, channels: tuple[str, ...]) -> list[float]:
-    """The values of one row, in the order of the schema."""
+def _parse_csv(raw: bytes, channels: tuple[str, ...], incomplete: bool = False) -> list[float]:
+    """The values of one row, in the order of the schema; NaN of a column that may be missing and is."""
     try:
         lines = [line for line in raw.removeprefix(BOM).decode().splitlines() if line.strip()]
     except UnicodeDecodeError as error:
         raise _Wrong("text in UTF-8", "other bytes") from error
     if len(lines) != 2:
         raise _Wrong("a header and a row", f"{len(lines)} lines")
-    order, width = _column_order(lines[0], channels)
+    order, width = _column_order(lines[0], channels, incomplete)
     fields = lines[1].split(",")
     if len(fields) != width:
         raise _Wrong(f"{width} values as in the header", f"{len(fields)}: {lines[1]}")
     try:
         if "_" in lines[1]:  # float() reads 1_0 as ten
             raise ValueError(f"could not read {lines[1]}")
-        return [float(fields[i]) for i in order]
+        return [math.nan if i is None else float(fields[i]) for i in order]
     except ValueError as error:
         raise _Wrong("numbers", str(error)) from error
 
@@ -286,13 +322,17 @@ def _parse_json(raw: bytes, states: int, environment: tuple[str, ...]) -> tuple[
         raise _Wrong("annotations[0].tagging[0].state", f"none ({type(error).__name__}: {error})") from error
     if not 0 <= state < states:
         raise _Wrong(f"a state of 0..{states - 1}", str(state))
+    return state, _environment(label, environment)
+
+
+def _environment(label: Any, names: tuple[str, ...]) -> list[float]:
     values = []
-    for name in environment:
+    for name in names:
         try:
             values.append(float(label["external_data"][0][name][0]["value"]))
         except (KeyError, IndexError, TypeError, ValueError):
             values.append(float("nan"))
-    return state, values
+    return values
 
 
 class _Archive:

@@ -64,8 +64,11 @@ def header(path: Path, encoding: str = "utf-8", wanted: Iterable[str] = ()) -> l
     return _find_header(path, _decode(path, start, encoding, whole=False), list(wanted))[1]
 
 
-def read(path: Path, encoding: str = "utf-8", wanted: Iterable[str] | None = None) -> Table:
+def read(path: Path, encoding: str = "utf-8", wanted: Iterable[str] | None = None, growing: bool = False) -> Table:
     """Read a file, or the wanted columns of it as far as they are there.
+
+    Args:
+        growing: of a csv that is being written, what follows the last line end is left out: half a number is another one.
 
     Raises:
         DataError: the file is empty, damaged, in another encoding, or has two wanted columns of one name.
@@ -78,7 +81,8 @@ def read(path: Path, encoding: str = "utf-8", wanted: Iterable[str] | None = Non
         except (pa.ArrowException, OSError) as error:
             raise DataError(f"{path.name}: cannot be read as parquet ({error}); write or fetch it again") from error
         return Table(frame, np.arange(1, len(frame) + 1), {})
-    text = _decode(path, path.read_bytes(), encoding)
+    text = _decode(path, path.read_bytes(), encoding, whole=not growing)
+    text = text[: text.rfind("\n") + 1] if growing else text
     first, names, separator = _find_header(path, text, list(wanted or ()))
     refused: dict[int, str] = {}
 

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import yaml
 from PIL import Image
 
 from conveyorguard.data import columns
 from conveyorguard.data.columns import Table
+from conveyorguard.data.draft_yaml import yaml_text
 from conveyorguard.data.frames import GREY, PICTURES, open_frames
 from conveyorguard.data.oddities import LOOKED_AT, look
 from conveyorguard.data.resample import COARSEST
@@ -26,14 +26,12 @@ from conveyorguard.progress import track
 
 STATES = 12  # a column of more values is no state
 STORED = (30, 40)  # pixels; frames are kept at about this size
-ONE_LINE_EACH = 7  # channels; more are written several a line
-WIDTH = 110
 
 WORDS = {  # what columns are called, most telling first
     "time": r"^(date_?time|time_?stamp|time|zeit|시간|일시)|^(t|ts|sec|seconds?|elapsed.*)$|_(ts|time)$",
     "date": r"^(date|datum|날짜)$",
     "state": r"^(state|label|condition|status|target|class|health|fault|zustand|상태)",
-    "session": r"^(session|recording|run|cycle|trial|sequence|episode|file)(_?(id|no|name|nr))?$",
+    "session": r"^(session|recording|run|cycle|trial|sequence|episode|file|세션|실험|시험|회차)(_?(id|no|name|nr)|\s?번호)?$",
     "device": r"^(device|machine|equipment|asset|vehicle|robot|station|press|pump|unit|maschine|설비|장비)(_?(id|no|name|nr))?$",
     "kind": r"^(kind|type|model|device_?type|machine_?type|종류)$",
     "environment": r"ambient|environment|^env_|^ex_|outdoor|outside|room|weather|humidity|illumin|습도|조도",
@@ -112,6 +110,7 @@ def draft(root: str | Path, name: str) -> Draft:
     time, reader = _time(files)
     taken = [*time]
     session = next((n for n in files.like("session") if not files.constant(n) and n not in taken), None)
+    session = session or _restarting(files, time, reader)
     if session:
         files.tables = {
             word: part_of(t, session, word)
@@ -125,6 +124,7 @@ def draft(root: str | Path, name: str) -> Draft:
     state, states = _states(files, taken)
     taken += [state] if state else []
     device = next((n for n in files.like("device") if n not in taken and files.constant(n)), None)
+    device = device or next((n for n in files.names if n not in taken and _tells_apart(files, n)), None)
     kind = next((n for n in files.like("kind") if n not in taken and files.constant(n)), None)
     taken += [n for n in (device, kind) if n]
     if not device and (pattern := _device_pattern([*files.tables])):
@@ -144,7 +144,7 @@ def draft(root: str | Path, name: str) -> Draft:
               "environment": environment, "thermal": thermal, "states": states}  # fmt: skip
     found = look(files.root, Schema.from_config({**schema, "thermal": _plain(thermal)}), reader, files.odd)
     _choose_scaling(found, channels, environment)
-    return Draft(_text(name, Path(root).resolve(), schema, reader), files.odd)
+    return Draft(yaml_text(name, Path(root).resolve(), schema, reader), files.odd)
 
 
 def _look(root: Path) -> _Files:
@@ -216,6 +216,41 @@ def _time(files: _Files) -> tuple[list[str], dict[str, Any]]:
         "no column of times found: a row is taken for a second; if it is another time, set data.reader.period"
     )
     return [], {}
+
+
+def _restarting(files: _Files, time: list[str], reader: dict[str, Any]) -> str | None:
+    """The column, whatever it is called, whose every new value is a recording of its own: there the clock begins anew or
+    jumps."""
+    if not time or len(files.tables) > 1:
+        return None
+    (table,) = files.tables.values()
+    clock = columns.clock(table, time, reader.get("time_unit", "s"), reader.get("time_format"))
+    steps = np.diff(clock)
+    usual = float(np.nanmedian(np.abs(steps)))
+    for name in files.names:
+        words = words_of(table.frame[name])
+        borders = np.flatnonzero(words[1:] != words[:-1])
+        apart = 1 < len(set(words)) == len(borders) + 1 <= len(words) / 10
+        if (
+            name not in time
+            and apart
+            and np.mean((steps < 0) | (steps > 10 * usual), where=_at(borders, len(steps))) > 0.8
+        ):
+            files.odd.append(f"'{name}' is taken for the name of a recording: where it changes, the time begins anew")
+            return name
+    return None
+
+
+def _at(places: np.ndarray, count: int) -> np.ndarray:
+    mask = np.zeros(count, bool)
+    mask[places] = True
+    return mask
+
+
+def _tells_apart(files: _Files, name: str) -> bool:
+    """Whether a column of words says one thing in each recording, and the same in several: so may a device."""
+    values = files.values(name)
+    return not files.is_number(name) and files.constant(name) and 1 < len(values) < len(files.tables)
 
 
 def _unit_of_time(name: str, text: np.ndarray) -> str:
@@ -358,38 +393,3 @@ def _choose_scaling(found: list[Session], *groups: dict[str, dict[str, str]]) ->
             # below 0.05 of its unit a logarithm is mostly noise
             if len(values) and values.min() > 0.05 and np.percentile(values, 99) > 4 * np.median(values):
                 channel["scaling"] = "log"
-
-
-def _flow(value: Any) -> str:
-    return yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10**6, sort_keys=False).strip()
-
-
-def _text(name: str, root: Path, schema: dict[str, Any], reader: dict[str, Any]) -> str:
-    lines = ["# Drafted from the files; look at every line. conf/data/table.yaml explains the keys.",
-             "defaults: [table, _self_]", f"name: {_scalar(name)}", f"root: {_scalar(str(root))}"]  # fmt: skip
-    lines += [f"reader: {_flow(reader)}"] if reader else []
-    lines += ["schema:", f"  columns: {_flow(schema['columns'])}"]
-    lines += _block("channels", schema["channels"])
-    if schema["environment"]:
-        lines += _block("environment", schema["environment"])
-    if schema["thermal"]:
-        lines.append(f"  thermal: {_flow(schema['thermal'])}")
-    lines.append(f"  states: {_flow(schema['states'])}  # from normal to worst")
-    return "\n".join(lines) + "\n"
-
-
-def _block(title: str, channels: dict[str, dict[str, str]]) -> list[str]:
-    """Channels one a line, or many on few lines; of what needs no more, the unit alone."""
-    entries = [_flow({key: c["unit"] if len(c) == 1 else c})[1:-1] for key, c in channels.items()]
-    if len(entries) <= ONE_LINE_EACH:
-        return [f"  {title}:", *(f"    {entry}" for entry in entries)]
-    lines = [f"  {title}: {{"]
-    for entry in entries:
-        if len(lines) == 1 or len(lines[-1]) + len(entry) > WIDTH:
-            lines.append("   ")
-        lines[-1] += f" {entry},"
-    return [*lines, "  }"]
-
-
-def _scalar(text: str) -> str:
-    return _flow([text])[1:-1]

@@ -15,13 +15,14 @@ COARSEST = 60  # periods from sample to sample: beyond it, the unit of time is w
 
 class Grid(NamedTuple):
     """A recording on whole periods: second (m,), values (m, C), source (m,) the sample at or before each, samples given
-    twice, and what was done, if anything."""
+    twice, what was done, if anything, and whether a value is the mean of all samples of its second."""
 
     second: np.ndarray
     values: np.ndarray
     source: np.ndarray
     twice: list[int]
     note: str = ""
+    averaged: bool = False
 
 
 def resample(time: np.ndarray, values: np.ndarray, period: float) -> Grid:
@@ -59,6 +60,7 @@ def resample(time: np.ndarray, values: np.ndarray, period: float) -> Grid:
             np.append(starts[1:], len(second)) - 1,
             [],
             f"resampled from {every} to {period:g} s by the mean",
+            True,
         )
     new = np.diff(nearest if whole else place, prepend=-1) > 0
     twice = np.flatnonzero(~new).tolist()

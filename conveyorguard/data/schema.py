@@ -262,6 +262,7 @@ class Session:
         state: (n,) 0..K-1, or None for an unlabelled recording.
         dropped: seconds the reader had to leave out.
         notes: what was done to all of it, e.g. that it was resampled; told in the summary with the number of sessions.
+        averaged: a value is the mean of several samples, so the last second is whole only when the next has begun.
     """
 
     name: str
@@ -274,6 +275,7 @@ class Session:
     state: np.ndarray | None = None
     dropped: list[Dropped] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    averaged: bool = False
 
 
 @dataclass(frozen=True)

@@ -125,7 +125,7 @@ def _build(target: Path, recordings: list, schema: Schema, key: str, strict: boo
         lost = [Part(i.name, None, None, False, [], Counter(), i) for i in recordings if isinstance(i, Unreadable)]
         if strict and lost and lost[0].failure:
             raise DataError(f"data.strict=true: {lost[0].failure.message}")
-        work = (joblib.delayed(_part)(item, schema, strict) for item in readable)
+        work = (joblib.delayed(read_part)(item, schema, strict) for item in readable)
         parts = joblib.Parallel(n_jobs=min(_processes(jobs), max(len(readable), 1)), return_as="generator")(work)
         _write(aside, lost, track(parts, "preparing", len(readable)), schema, key)
         try:
@@ -160,7 +160,7 @@ def _sweep_leftovers(cache: Path) -> None:
             shutil.rmtree(path, ignore_errors=True)
 
 
-def _part(item: Recording | Session, schema: Schema, strict: bool) -> Part:
+def read_part(item: Recording | Session, schema: Schema, strict: bool) -> Part:
     """Read, repair and reduce one session."""
     try:
         session = item.read() if isinstance(item, Recording) else item
@@ -169,13 +169,14 @@ def _part(item: Recording | Session, schema: Schema, strict: bool) -> Part:
         if strict:
             raise DataError(f"data.strict=true: {item.name}: {error}") from error
         return Part(item.name, None, None, False, [], Counter(), Unreadable(item.name, "unreadable", str(error)))
-    problem = _first_problem(part)
+    problem = first_problem(part)
     if strict and problem:
         raise DataError(f"data.strict=true: {problem}")
     return part
 
 
-def _first_problem(part: Part) -> str | None:
+def first_problem(part: Part, labels: bool = True) -> str | None:
+    """What is wrong with a session, in a sentence; with `labels`, also that it has none."""
     if part.failure:
         return f"{part.name}: {part.failure.message}"
     if part.dropped:
@@ -184,7 +185,7 @@ def _first_problem(part: Part) -> str | None:
         return part.first_repair
     return (
         None
-        if part.labelled
+        if part.labelled or not labels
         else f"{part.name}: expected labels (a label archive beside it, or states in its table), found none"
     )
 
@@ -279,7 +280,7 @@ def _write(folder: Path, lost: list[Part], parts: Iterator[Part], schema: Schema
     sessions, skipped, unlabelled, names = [], [], [], set()
     dropped_count, repaired_count, notes = Counter[str](), Counter[str](), Counter[str]()
     shape = schema.thermal.stored_shape if schema.thermal else None
-    rows, writer, first_problem = 0, None, None
+    rows, writer, told_first = 0, None, None
 
     def everything() -> Iterator[Part]:
         yield from lost
@@ -289,7 +290,7 @@ def _write(folder: Path, lost: list[Part], parts: Iterator[Part], schema: Schema
         for part in everything():
             if part.table is not None and part.name in names:
                 part.failure = Unreadable(part.name, "duplicate_session", "a session of this name is already there")
-            first_problem = first_problem or _first_problem(part)
+            told_first = told_first or first_problem(part)
             if part.failure or part.table is None:
                 failure = part.failure or Unreadable(part.name, "unreadable", "nothing in it")
                 skipped.append({"session": part.name, "reason": failure.reason, "message": failure.message})
@@ -345,7 +346,7 @@ def _write(folder: Path, lost: list[Part], parts: Iterator[Part], schema: Schema
         "unlabelled_sessions": unlabelled,
         "notes": dict(notes),
         "dropped_examples": {reason: [d._asdict() for d in items] for reason, items in told.items()},
-        "first_problem": first_problem,
+        "first_problem": told_first,
     }
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=1, ensure_ascii=False), encoding="utf-8")
 

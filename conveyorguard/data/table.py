@@ -23,6 +23,7 @@ from conveyorguard.data.resample import resample
 from conveyorguard.data.schema import UNLABELLED, Dropped, Recording, Schema, Session, Unreadable
 from conveyorguard.errors import ConfigError, DataError
 
+UNKNOWN = "unknown"  # device or kind of a recording that does not tell it, where it may be incomplete
 ONE = "device"  # what device and kind are called where nothing tells them apart
 
 
@@ -39,6 +40,7 @@ class Layout:
         kind_pattern: likewise for the kind of device.
         thermal_folder: where the frames are, below the root.
         thermal_scale, thermal_offset: degC = scale * value + offset, of every pixel of an array or picture.
+        incomplete: accept a recording that lacks some channels (their values are NaN) or does not tell its device or kind.
     """
 
     period: float = 1.0
@@ -50,6 +52,7 @@ class Layout:
     thermal_folder: str = "thermal"
     thermal_scale: float = 1.0
     thermal_offset: float = 0.0
+    incomplete: bool = False
 
     @classmethod
     def of(cls, options: dict[str, Any]) -> Layout:
@@ -78,11 +81,13 @@ class Layout:
         return layout
 
 
-def sessions(root: str | Path, schema: Schema, **options: Any) -> Iterator[Recording | Unreadable]:
+def sessions(
+    root: str | Path, schema: Schema, incomplete: bool = False, **options: Any
+) -> Iterator[Recording | Unreadable]:
     """Find the recordings of a folder (files at any depth), or of one file.
 
     Args:
-        options: keys of `Layout`.
+        incomplete, options: keys of `Layout`.
 
     Yields:
         A `Recording` for each, sorted by name: the path of its file below the root, or its value in the session column.
@@ -91,10 +96,10 @@ def sessions(root: str | Path, schema: Schema, **options: Any) -> Iterator[Recor
         ConfigError: a key of `Layout` is unknown or impossible.
         DataError: there are no files, or none of them has the schema's columns.
     """
-    layout = Layout.of(options)
+    layout = Layout.of({**options, "incomplete": incomplete})
     found: dict[str, Recording | Unreadable] = {}
     for name, path in find_files(root, layout.thermal_folder).items():
-        for item in _in_file(name, path, Path(root), schema, layout):
+        for item in recordings_in(name, path, Path(root), schema, layout):
             if item.name in found:
                 message = f"this session is in {_file_of(found[item.name])} and in {path.name}; join or rename them"
                 item = Unreadable(item.name, "duplicate_session", message)
@@ -159,8 +164,10 @@ def roles_of(schema: Schema) -> dict[str, list[str]]:
     return {role: columns for role, columns in named.items() if columns}
 
 
-def _in_file(name: str, path: Path, root: Path, schema: Schema, layout: Layout) -> list[Recording | Unreadable]:
-    """The recordings of a file."""
+def recordings_in(
+    name: str, path: Path, root: Path, schema: Schema, layout: Layout, growing: bool = False
+) -> list[Recording | Unreadable]:
+    """The recordings of a file; growing: as for `read_session`."""
     roles = roles_of(schema)
     wanted = [c for role, names in roles.items() if role != "state" for c in names] + column_names(schema)
     names: list[str] = []
@@ -170,25 +177,34 @@ def _in_file(name: str, path: Path, root: Path, schema: Schema, layout: Layout) 
             "correct the names in data.schema (`columns` of time and the like, `column` of a channel), or draft it anew: "
             f"python -m conveyorguard schema {root}"
         )
-        if missing := columns.missing_columns(path, there, wanted, remedy):
+        missing = columns.missing_columns(path, there, needed_columns(there, schema, layout), remedy)
+        if missing:
             return [Unreadable(name, "missing_columns", missing)]
         if "session" not in roles:
-            return [_recording(name, None, path, root, schema, layout)]
-        frame = columns.read(path, layout.encoding, roles["session"]).frame
+            return [_recording(name, None, path, root, schema, layout, growing)]
+        frame = columns.read(path, layout.encoding, roles["session"], growing).frame
         text = frame[roles["session"][0]]
         blank = columns.is_missing(text)
         names = sorted(set(words_of(text[~blank])))
     except DataError as error:
         return [Unreadable(name, "unreadable", str(error))]
-    found = [_recording(session, session, path, root, schema, layout) for session in names]
+    found = [_recording(session, session, path, root, schema, layout, growing) for session in names]
     if blank.any():
         message = f"{path.name}: column '{text.name}': {blank.sum()} rows name no session; they are left out"
         found.append(Unreadable(f"{name} (rows without a session)", "missing_session", message))
     return found
 
 
+def needed_columns(there: list[str], schema: Schema, layout: Layout) -> list[str]:
+    """Columns without which a file is not read; where a recording may be incomplete, the time and half of the channels."""
+    roles, channels = roles_of(schema), column_names(schema)[: len(schema.channels)]
+    if layout.incomplete and 2 * sum(name in there for name in channels) >= len(channels):
+        return [name for role in ("session", "time") for name in roles.get(role, [])]
+    return [c for role, names in roles.items() if role != "state" for c in names] + column_names(schema)
+
+
 def _recording(
-    name: str, picked: str | None, path: Path, root: Path, schema: Schema, layout: Layout
+    name: str, picked: str | None, path: Path, root: Path, schema: Schema, layout: Layout, growing: bool
 ) -> Recording | Unreadable:
     files: tuple[Path, ...] = (path,)
     if schema.thermal:
@@ -201,7 +217,7 @@ def _recording(
             )
             return Unreadable(name, "missing_thermal", message)
         files = (path, camera)
-    return Recording(name, files, partial(read_session, name, picked, files, schema, layout))
+    return Recording(name, files, partial(read_session, name, picked, files, schema, layout, growing))
 
 
 def words_of(column) -> np.ndarray:
@@ -210,28 +226,31 @@ def words_of(column) -> np.ndarray:
 
 
 @lru_cache(maxsize=1)  # a file of many sessions is read once by each process
-def _load(path: Path, changed: int, encoding: str, wanted: tuple[str, ...]) -> Table:
-    return columns.read(path, encoding, wanted)
+def _load(path: Path, changed: int, encoding: str, wanted: tuple[str, ...], growing: bool) -> Table:
+    return columns.read(path, encoding, wanted, growing)
 
 
-def read_session(name: str, picked: str | None, files: tuple[Path, ...], schema: Schema, layout: Layout) -> Session:
+def read_session(
+    name: str, picked: str | None, files: tuple[Path, ...], schema: Schema, layout: Layout, growing: bool = False
+) -> Session:
     """Read one recording; a bad row is left out and told in `Session.dropped`.
 
     Args:
         picked: its value in the session column; None if the file is all its own.
         files: the table, and the frames if there is a camera.
+        growing: somebody is writing the table: what follows its last line end is left for later.
 
     Raises:
         DataError: the file cannot be read, no row of it is sound, or its frames do not fit.
     """
     path, roles = files[0], roles_of(schema)
     wanted = (*(c for names in roles.values() for c in names), *column_names(schema))
-    table = _load(path, os.stat(path).st_mtime_ns, layout.encoding, wanted)
+    table = _load(path, os.stat(path).st_mtime_ns, layout.encoding, wanted, growing)
     if picked is not None:
         table = part_of(table, roles["session"][0], picked)
     rows = _Rows(path, table)
     time = rows.times(roles.get("time"), layout)
-    values = rows.numbers(column_names(schema))
+    values = rows.numbers(column_names(schema))  # NaN where a column is missing
     state = rows.states(roles.get("state"), schema)
     order = rows.sound(time)
     grid = resample(time[order], values[order], layout.period)
@@ -243,7 +262,7 @@ def read_session(name: str, picked: str | None, files: tuple[Path, ...], schema:
     source, channels = order[grid.source], len(schema.channels)
     session = Session(
         name=name,
-        device=_constant(table, roles.get("device"), layout.device_pattern, "device", name),
+        device=_constant(table, roles.get("device"), layout.device_pattern, "device", name, layout.incomplete),
         kind=_kind(table, roles, layout, schema, name),
         time=grid.second,
         sensors=grid.values[:, :channels],
@@ -251,6 +270,7 @@ def read_session(name: str, picked: str | None, files: tuple[Path, ...], schema:
         state=None if state is None else state[source],
         dropped=rows.dropped,
         notes=notes,
+        averaged=grid.averaged,
     )
     if schema.thermal:
         scale, offset = layout.thermal_scale, layout.thermal_offset
@@ -296,7 +316,11 @@ class _Rows:
 
     def numbers(self, names: list[str]) -> np.ndarray:
         """(n, columns) float64."""
-        values, bad = columns.numbers(self.table, names)
+        there = [name for name in names if name in self.table.frame]
+        values = np.full((len(self.table.row), len(names)), np.nan)
+        bad = np.zeros(values.shape, bool)
+        places = [i for i, name in enumerate(names) if name in self.table.frame]
+        values[:, places], bad[:, places] = columns.numbers(self.table, there)
 
         def message(i: int) -> str:
             name = names[bad[i].argmax()]
@@ -352,14 +376,18 @@ def part_of(table: Table, column: str, picked: str) -> Table:
 def _kind(table: Table, roles: dict[str, list[str]], layout: Layout, schema: Schema, name: str) -> str:
     if "kind" not in roles and not layout.kind_pattern and len(schema.kinds) == 1:
         return schema.kinds[0]
-    kind = _constant(table, roles.get("kind"), layout.kind_pattern, "kind", name)
-    if schema.kinds and kind not in schema.kinds:
+    kind = _constant(table, roles.get("kind"), layout.kind_pattern, "kind", name, layout.incomplete)
+    if schema.kinds and kind not in schema.kinds and not layout.incomplete:
         raise DataError(f"kind '{kind}' is not one of data.schema.kinds ({', '.join(schema.kinds)}); add it there")
     return kind
 
 
-def _constant(table: Table, column: list[str] | None, pattern: str | None, what: str, name: str) -> str:
+def _constant(
+    table: Table, column: list[str] | None, pattern: str | None, what: str, name: str, incomplete: bool = False
+) -> str:
     """Device or kind: by its column, else by its pattern in the session's name."""
+    if column and incomplete and column[0] not in table.frame:
+        return UNKNOWN
     if column:
         values = table.frame[column[0]]
         words = list(dict.fromkeys(words_of(values[~columns.is_missing(values)])))
@@ -371,6 +399,8 @@ def _constant(table: Table, column: list[str] | None, pattern: str | None, what:
     if not pattern:
         return ONE
     match = re.search(pattern, name)
+    if incomplete and not (match and match[1]):
+        return UNKNOWN
     if not match or not match[1]:
         raise DataError(f"data.reader.{what}_pattern={pattern} finds nothing in the session's name '{name}'")
     return match[1]

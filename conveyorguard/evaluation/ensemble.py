@@ -133,7 +133,9 @@ def _write(
             found.append(table)
         run.write_predictions(found, members[0].schema)
         first = members[0].provenance
-        facts = {k: first[k] for k in ("store", "split", "sessions", "windows", "threads", "device") if k in first}
+        facts = {
+            k: first[k] for k in ("store", "split", "sessions", "windows", "threads", "device", "data") if k in first
+        }
         seconds = [m.provenance.get("fit_seconds") for m in members]
         run.note(**facts, command=f"python -m conveyorguard ensemble {' '.join(names)}", members=names, unused=[],
                  weights=[float(w) for w in weights] if strategy == "weighted" else None,

@@ -17,6 +17,7 @@ from conveyorguard.evaluation.compare import Comparison, Row
 from conveyorguard.evaluation.ensemble import Ensemble
 from conveyorguard.evaluation.metrics import METRICS
 from conveyorguard.reporting import figures, pages
+from conveyorguard.reporting.model_card import write_card
 from conveyorguard.run import write_text
 
 SHOWN = ("accuracy", "macro_f1", "severe_recall", "severe_sessions_missed", "severe_as_normal", "ordinal_error", "ece")
@@ -96,6 +97,8 @@ def write_ensemble(result: Ensemble, folder: Path) -> Path:
     """ensemble.html: each strategy against the best member, then the whole comparison; ensemble.csv."""
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / "ensemble.csv", ensemble_table(result).to_csv(index=False))
+    for strategy in result.folders:
+        write_card(strategy)
     return write_comparison(result.comparison, folder, ensemble_block(result), "ensemble")
 
 

@@ -8,125 +8,152 @@ import numpy as np
 import pandas as pd
 
 from conveyorguard.data.store import Store
+from conveyorguard.evaluation.recordings import Told, Totals, labelled_sentence
 from conveyorguard.prediction import LoadedRun, Predicted
 from conveyorguard.reporting import figures, pages
-from conveyorguard.run import write_parquet, write_text
+from conveyorguard.run import write_text
 
 SHOWN = 20  # timelines on the page; the tables hold all recordings
-FRAMES = 4  # thermal frames at an alarm
+LINES = 300  # recordings in the page's table
+FILMS = 4  # alarms of a recording whose thermal frames are shown
+FRAMES = 4  # thermal frames at an alarm, 10 s apart
+POINTS = 2000  # of a curve; of a longer recording every n-th second is drawn
+CHANNELS = 12  # curves of a timeline; of more channels those that move most, measured by the training's range
 
 
-def write_predictions(loaded: LoadedRun, store: Store, predicted: Predicted, folder: Path) -> Path:
-    """Write predictions.parquet, seconds.parquet, alarms.csv and predictions.html; returns the page's path."""
-    folder.mkdir(parents=True, exist_ok=True)
-    write_parquet(folder / "predictions.parquet", predicted.windows)
-    write_parquet(folder / "seconds.parquet", predicted.seconds)
-    write_text(folder / "alarms.csv", predicted.alarms.to_csv(index=False))
-    path = folder / "predictions.html"
-    names = list(dict.fromkeys(predicted.windows["session"]))
-    ringing = list(dict.fromkeys(predicted.alarms["session"]))
-    shown = [*ringing, *(name for name in names if name not in ringing)][:SHOWN]
-    blocks = [_summary(loaded, predicted, names), _recordings(loaded, predicted, names)]
-    blocks += [_timeline(loaded, store, predicted, name) for name in shown]
-    if len(shown) < len(names):
-        blocks.append(
-            pages.section(
-                "More",
-                note=f"{len(names) - len(shown)} more recordings are in predictions.parquet and seconds.parquet.",
-            )
+class PredictionPage:
+    """The page while recordings come in: it keeps what it will show and no more, those with an alarm before the others."""
+
+    def __init__(self, loaded: LoadedRun, data: str):
+        self.loaded, self.data = loaded, data
+        self.lines: dict[bool, list[Told]] = {True: [], False: []}
+        self.timelines: dict[bool, list[str]] = {True: [], False: []}
+
+    def add_line(self, told: Told) -> None:
+        """A recording for the table."""
+        lines = self.lines[bool(told.alarms or told.unlike_training or not told.predicted)]
+        if len(lines) < LINES:
+            lines.append(told)
+
+    def add_timeline(self, store: Store, predicted: Predicted) -> None:
+        """A predicted recording."""
+        timelines = self.timelines[bool(len(predicted.alarms))]
+        if len(timelines) < SHOWN:
+            timelines.append(timeline(self.loaded, store, predicted))
+
+    def write(self, folder: Path, totals: Totals) -> Path:
+        """Write predictions.html."""
+        shown = [*self.timelines[True], *self.timelines[False]][:SHOWN]
+        blocks = [self._summary(totals), self._labelled(totals), self._recordings(totals), *shown]
+        predicted = totals.recordings - totals.unpredicted
+        if len(shown) < predicted:
+            rest = f"{predicted - len(shown)} more recordings are in predictions.parquet and seconds.parquet."
+            blocks.append(pages.section("More", note=rest))
+        run = self.loaded.run
+        subtitle = f"run {run.folder.resolve().name} ({run.config.model.get('name', 'model')}), data {self.data}"
+        path = folder / "predictions.html"
+        write_text(path, pages.page("States and alarms", subtitle, blocks))
+        return path
+
+    def _summary(self, totals: Totals) -> str:
+        schema, point = self.loaded.schema, self.loaded.point
+        alarm = schema.states[schema.alarm].name
+        values = [
+            ("recordings", f"{totals.recordings:,}"),
+            ("alarms", f"{totals.alarms:,}"),
+            ("recordings with an alarm", f"{totals.with_alarm:,}"),
+            (
+                f"recordings that reach {alarm}" + " or worse" * (schema.alarm < len(schema.states) - 1),
+                f"{totals.reached:,}",
+            ),
+            ("recordings unlike the training", f"{totals.unlike:,}"),
+            ("recordings not predicted", f"{totals.unpredicted:,}"),
+        ]
+        if point:
+            note = (f"An alarm begins when the calibrated probability of {alarm} or worse reaches {point.on:.3f} and ends below "
+                    f"{point.off:.3f}, the run's operating point; both are stamped at the end of a window.")  # fmt: skip
+        else:
+            note = "The run has no operating point, so there are no alarms: its validation part had no fault recording."
+        seconds = sum(totals.seconds.values())
+        rows = [[f"{s.name} {s.label}".strip(), f"{totals.seconds.get(s.name, 0):,}", f"{totals.seconds.get(s.name, 0) / max(seconds, 1):.1%}"]
+                for s in schema.states]  # fmt: skip
+        return pages.section(
+            "Summary", pages.tiles(values), pages.table(["state", "seconds", "share"], rows), note=note
         )
-    model = loaded.run.config.model.get("name", "model")
-    subtitle = f"run {loaded.run.folder.resolve().name} ({model}), data {store.fingerprint[:12]}"
-    write_text(path, pages.page("States and alarms", subtitle, blocks))
-    return path
 
-
-def terminal_summary(loaded: LoadedRun, predicted: Predicted) -> str:
-    """What was found, in a few lines."""
-    names = predicted.windows["session"].nunique()
-    states = predicted.seconds["state"].value_counts()
-    lines = [f"{names} recordings, {len(predicted.windows):,} windows; seconds by state: "
-             + ", ".join(f"{name} {states.get(name, 0):,}" for name in loaded.schema.state_names)]  # fmt: skip
-    for _, a in predicted.alarms.iterrows():
-        lines.append(
-            f"alarm: {a['session']} ({a['device']}) from second {a['begin']} to {a['end']}, up to {a['peak']:.0%}"
+    def _labelled(self, totals: Totals) -> str:
+        """How the prediction agrees with labels, where the new recordings have them."""
+        if not totals.labelled:
+            return ""
+        names = [f"{s.name} {s.label}".strip() for s in self.loaded.schema.states]
+        plot = figures.confusion(totals.confusion.tolist(), names, "labelled windows by actual and predicted state")
+        note = labelled_sentence(totals, self.loaded.schema) + "."
+        return pages.section(
+            "Against their labels", pages.figure(plot, "confusion matrix of the labelled windows"), note=note
         )
-    if not loaded.point:
-        lines.append("no alarms: the run has no operating point (no fault recording in its validation part)")
-    elif not len(predicted.alarms):
-        lines.append("no alarms")
-    lines += [f"unlike the training: {name}: {'; '.join(said)}" for name, said in predicted.odd.items()]
-    return "\n".join(lines)
+
+    def _recordings(self, totals: Totals) -> str:
+        lines = [*self.lines[True], *self.lines[False]][:LINES]
+        rows = [
+            [t.session, t.device, f"{t.seconds:,}", t.state_at_end or "–", t.worst_state or "–", str(t.alarms) if t.alarms else "–",
+             "–" if t.first_alarm is None else f"{t.first_alarm} s", t.unlike_training or "–", pages.base_names(t.noticed) or "–"]
+            for t in lines
+        ]  # fmt: skip
+        header = ["recording", "device", "seconds", "state at the end", "worst state", "alarms", "first alarm at",
+                  "unlike the training", "noticed when reading"]  # fmt: skip
+        note = (
+            f"{totals.recordings - len(lines):,} more are in recordings.csv." if totals.recordings > len(lines) else ""
+        )
+        return pages.section("Recordings", pages.sortable(header, rows), note=note)
 
 
-def _summary(loaded: LoadedRun, predicted: Predicted, names: list[str]) -> str:
-    alarm = loaded.schema.states[loaded.schema.alarm].name
-    worst = predicted.seconds.groupby("session", observed=True)["y_pred"].max()
-    values = [
-        ("recordings", str(len(names))),
-        ("alarms", str(len(predicted.alarms))),
-        ("recordings with an alarm", str(predicted.alarms["session"].nunique())),
-        (f"recordings that reach {alarm} or worse", str(int((worst >= loaded.schema.alarm).sum()))),
-        ("recordings unlike the training", str(len(predicted.odd))),
-    ]
-    if loaded.point:
-        note = (f"An alarm begins when the calibrated probability of {alarm} or worse reaches {loaded.point.on:.3f} and ends below "
-                f"{loaded.point.off:.3f}, the run's operating point.")  # fmt: skip
-    else:
-        note = "The run has no operating point, so there are no alarms: its validation part had no fault recording."
-    return pages.section("Summary", pages.tiles(values), note=note)
-
-
-def _recordings(loaded: LoadedRun, predicted: Predicted, names: list[str]) -> str:
-    rows = []
-    alarms = (
-        predicted.alarms.groupby("session")["begin"].agg(["count", "min"]) if len(predicted.alarms) else pd.DataFrame()
-    )
-    for name, own in predicted.seconds.groupby("session", sort=False):
-        first = alarms.loc[name] if name in alarms.index else None
-        rows.append([
-            name, f"{len(own):,}", own["state"].iloc[-1], loaded.schema.state_names[int(own["y_pred"].max())],
-            "–" if first is None else f"{first['count']:.0f}", "–" if first is None else f"{first['min']:.0f} s",
-            "; ".join(predicted.odd.get(str(name), [])) or "–",
-        ])  # fmt: skip
-    header = [
-        "recording",
-        "seconds",
-        "state at the end",
-        "worst state",
-        "alarms",
-        "first alarm at",
-        "unlike the training",
-    ]
-    return pages.section("Recordings", pages.sortable(header, rows))
-
-
-def _timeline(loaded: LoadedRun, store: Store, predicted: Predicted, name: str) -> str:
+def timeline(loaded: LoadedRun, store: Store, predicted: Predicted) -> str:
+    """Probabilities with the alarms, sensors on the predicted states, thermal frames at the alarms, of one recording."""
     schema = loaded.schema
-    mask = (store.frames["session"] == name).to_numpy()
-    first = int(np.flatnonzero(mask)[0])
-    time = store.frames["time"].to_numpy()[mask]
-    own = predicted.seconds[predicted.seconds["session"] == name]
+    name = str(store.frames["session"].iloc[0])
+    step = max(len(store.frames) // POINTS, 1)
+    time = store.frames["time"].to_numpy()
+    own = predicted.seconds
     state = pd.Series(own["y_pred"].to_numpy(), index=own["time"]).reindex(time).fillna(-1).to_numpy(int)
-    alarms = predicted.alarms[predicted.alarms["session"] == name]
+    alarms = predicted.alarms
     names = [f"{s.name} {s.label}".strip() for s in schema.states]
     p = own[[f"c{k}" for k in range(len(names))]].to_numpy()
     spans = list(zip(alarms["begin"], alarms["end"], strict=True))
-    parts = [
-        pages.figure(
-            figures.probabilities(own["time"].to_numpy(), p, names, spans), f"probability of each state of {name}"
-        )
-    ]
-    units = [schema.channels[c].unit for c in schema.channels]
-    plot = figures.traces(time, store.sensors[mask], list(schema.channels), units, state, len(names))
+    told = ["; ".join(f"alarm from second {b} to {e}" for b, e in spans) or "no alarm", *predicted.odd.get(name, [])]
+    parts = [pages.figure(figures.probabilities(own["time"].to_numpy()[::step], p[::step], names, spans),
+                          f"probability of each state of {name}")]  # fmt: skip
+    channels = _most_moving(loaded, store)
+    if len(channels) < len(store.schema.channels):
+        told.append(f"drawn are the {len(channels)} channels of {len(store.schema.channels)} that move most")
+    if step > 1:
+        told.append(f"every {step}th second is drawn")
+    columns = [list(store.schema.channels).index(channel) for channel in channels]
+    units = [store.schema.channels[channel].unit for channel in channels]
+    plot = figures.traces(time[::step], store.sensors[::step, columns], channels, units, state[::step], len(names))
     parts.append(pages.figure(plot, f"sensors of {name}, coloured by the predicted state"))
-    if store.thermal is not None and len(alarms):
-        begin = first + int(np.searchsorted(time, alarms["begin"].iloc[0]))
-        places = [max(first, begin - 10 * k) for k in range(FRAMES)][::-1]
-        hot = [np.asarray(store.thermal[i, -1], float) for i in dict.fromkeys(places)]
-        low, high = min(f.min() for f in hot), max(f.max() for f in hot)
-        parts.append(pages.film((figures.thermal_image(f, low, high), f"{store.frames['time'].to_numpy()[i]} s, up to {f.max():.1f} °C")
-                                for f, i in zip(hot, dict.fromkeys(places), strict=True)))  # fmt: skip
-    told = "; ".join(f"alarm from second {b} to {e}" for b, e in spans) or "no alarm"
-    odd = predicted.odd.get(name, [])
-    return pages.section(name, *parts, note=". ".join([told, *odd]) + ".")
+    parts += [_film(store, int(begin)) for begin, _ in spans[:FILMS] if store.thermal is not None]
+    return pages.section(name, *parts, note=". ".join(told) + ".")
+
+
+def _most_moving(loaded: LoadedRun, store: Store) -> list[str]:
+    """The channels to draw, in the schema's order."""
+    names = [name for name in store.schema.channels if store.frames[name].notna().any()]
+    if len(names) <= CHANNELS:
+        return names
+    spans = {name: loaded.ranges.get(name, {"low": 0.0, "high": 1.0}) for name in names}
+    moved = {n: float(np.ptp(store.frames[n].dropna())) / ((spans[n]["high"] - spans[n]["low"]) or 1.0) for n in names}
+    most = sorted(names, key=moved.__getitem__, reverse=True)[:CHANNELS]
+    return [name for name in names if name in most]
+
+
+def _film(store: Store, begin: int) -> str:
+    """The frame at an alarm's beginning and some before it, on one scale of colour."""
+    assert store.thermal is not None
+    time = store.frames["time"].to_numpy()
+    at = int(np.searchsorted(time, begin))
+    places = sorted({max(0, min(at, len(time) - 1) - 10 * k) for k in range(FRAMES)})
+    frames = [np.asarray(store.thermal[i, -1], float) for i in places]
+    low, high = min(f.min() for f in frames), max(f.max() for f in frames)
+    pictures = [(figures.thermal_image(frame, low, high), f"{time[i]} s, up to {frame.max():.1f} °C")
+                for frame, i in zip(frames, places, strict=True)]  # fmt: skip
+    return f"<h3>thermal frames up to the alarm at {begin} s</h3>" + pages.film(pictures)

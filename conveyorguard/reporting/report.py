@@ -42,7 +42,8 @@ def write_report(folder: Path) -> Path:
     title = f"{model} · {run.config.modality} · film {'on' if run.config.film else 'off'}"
     subtitle = f"{run.config.data.name} data, split {run.config.split.name}, run {folder.resolve().name}"
     path = folder / "report.html"
-    write_text(path, pages.page(title, subtitle, blocks))
+    card = '<nav><a href="MODEL_CARD.md">model card</a></nav>' if (folder / "MODEL_CARD.md").exists() else ""
+    write_text(path, pages.page(title, subtitle, blocks, nav=card))
     return path
 
 

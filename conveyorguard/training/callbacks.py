@@ -103,8 +103,13 @@ class Averaging(WeightAveraging):
 
 
 def moving_average(average: Tensor, current: Tensor, count: Tensor, decay: float) -> Tensor:
-    """One step of the average. A function of the module: torch's own, a closure, does not reach spawned processes."""
-    return decay * average + (1 - decay) * current
+    """One step of the average. A function of the module: torch's own, a closure, does not reach spawned processes.
+
+    Of the first steps more is forgotten: with a few recordings an epoch is two steps, and the weights that training began
+    with would weigh most until it stops.
+    """
+    kept = torch.clamp((1 + count) / (10 + count), max=decay)
+    return kept * average + (1 - kept) * current
 
 
 class Ranks(pl.Callback):

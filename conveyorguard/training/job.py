@@ -25,6 +25,7 @@ from conveyorguard.evaluation.examples import choose_examples
 from conveyorguard.evaluation.predict import latency_ms, predict, prediction_table
 from conveyorguard.evaluation.shortcuts import shortcut_predictions
 from conveyorguard.progress import console
+from conveyorguard.reporting.model_card import write_card
 from conveyorguard.reporting.report import write_report
 from conveyorguard.reporting.terminal import class_table
 from conveyorguard.run import Run, read_json, write_parquet
@@ -109,6 +110,7 @@ def train(cfg: DictConfig, folder: Path, overrides: list[str]) -> float:
             latency_ms=round(latency_ms(model, dataset), 3),
         )
         loggers.log_results(metrics)
+    write_card(folder)
     write_report(folder)
     class_table(metrics[part], part, data.store.schema)
     value = objective_value(cfg.objective, metrics, folder)

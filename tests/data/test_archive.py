@@ -398,7 +398,7 @@ def test_seconds_are_in_time_order_across_midnight(start, later):
     """A recording is far shorter than a day, so the largest silence on the clock is that between its end and its begin."""
     times = sorted({0, *later})
     seconds = {f"{(start + t) % 86400:06d}": (start + t) % 86400 for t in times}
-    ordered = archive._in_time_order(sorted(seconds), seconds)
+    ordered = archive.in_time_order(sorted(seconds), seconds)
     assert [time for _, time in ordered] == times
     assert [seconds[stem] for stem, _ in ordered] == [(start + t) % 86400 for t in times]
 

@@ -1,0 +1,93 @@
+"""ONNX files: the probabilities of the run's own model on real windows, and a description that is enough to serve them."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from conveyorguard import export, load_run
+from conveyorguard.cli import main
+from conveyorguard.data.datamodule import WindowDataset
+from conveyorguard.errors import ConfigError, RunError
+from conveyorguard.evaluation.calibration import scale
+from conveyorguard.training.job import load_windows
+
+onnx = pytest.importorskip("onnx")
+onnxruntime = pytest.importorskip("onnxruntime")
+TABULAR = ["lightgbm", "xgboost", "catboost", "extra_trees", "random_forest", "logistic_regression"]
+
+
+def served(folder, feed):
+    return onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"]).run(None, feed)
+
+
+def batch_of(loaded, data, count):
+    dataset = WindowDataset(data.store, data.part("test").iloc[:count], data.settings, loaded.inputs)
+    return dataset, dataset.__getitems__(list(range(count)))
+
+
+def test_a_network_from_the_shell_with_raw_inputs(finished_run, compose, tmp_path, capsys):
+    out = tmp_path / "export"
+    assert main(["export", str(finished_run), f"out={out}"]) == 0
+    said = capsys.readouterr().out
+    assert said.splitlines()[-1] == str(out / "model.onnx") and "one window on one core" in said
+    description = json.loads((out / "model.json").read_text())
+    loaded, data = load_run(finished_run), load_windows(compose())
+    assert [i["name"] for i in description["inputs"]] == ["sensors", "environment", "thermal", "thermal_stats"]
+    assert description["units"]["sensors"]["NTC"] == "degC" and description["alarm"]["on"] == loaded.point.on
+    known = loaded.run.predictions.query("split == 'test'")
+    for count in (1, 7):  # any number of windows at once
+        _, batch = batch_of(loaded, data, count)
+        found = served(out, {i["name"]: batch[i["name"]].float().numpy() for i in description["inputs"]})
+        assert np.allclose(found[0], known[["p0", "p1", "p2", "p3"]].iloc[:count], atol=1e-4)
+        assert np.allclose(found[1], known[["c0", "c1", "c2", "c3"]].iloc[:count], atol=1e-4)
+        assert found[2].shape == (count, 30, 4) and np.allclose(found[2].sum(-1), 1, atol=1e-5)
+    model = onnx.load(out / "model.onnx")
+    inside = json.loads({p.key: p.value for p in model.metadata_props}["conveyorguard"])
+    assert inside["states"] == ["normal", "minor", "moderate", "severe"]
+    assert [o.version for o in model.opset_import if o.domain == ""] == [export.OPSET]
+
+
+@pytest.mark.parametrize("model", TABULAR)
+def test_tabular_models_from_features_by_name(model, train_run, compose, tmp_path):
+    trees = [] if model == "logistic_regression" else ["model.n_estimators=15"]
+    if model in ("xgboost", "catboost"):
+        pytest.importorskip(model)
+    loaded = load_run(train_run(f"model={model}", "modality=sensor", *trees))
+    description = export.export(loaded, compose("modality=sensor"), tmp_path / "export")
+    data = load_windows(compose("modality=sensor"))
+    dataset, _ = batch_of(loaded, data, 9)
+    features = loaded.model.features(dataset)
+    found = served(tmp_path / "export", {"features": features})
+    p = loaded.model.predict(dataset)
+    assert description["inputs"][0]["features"] == loaded.model.names
+    assert np.allclose(found[0], p, atol=1e-4)
+    assert np.allclose(found[1], scale(p.astype(float), loaded.temperature), atol=1e-4)
+
+
+def test_a_file_that_differs_is_not_kept(train_run, compose, tmp_path, monkeypatch):
+    loaded = load_run(train_run("model=lightgbm", "modality=sensor", "model.n_estimators=2"))
+    monkeypatch.setattr(export, "predict", lambda model, dataset: np.full((len(dataset), 4), 0.25))
+    with pytest.raises(RunError, match="the file is not kept"):
+        export.export(loaded, compose("modality=sensor"), tmp_path / "export")
+    assert not (tmp_path / "export" / "model.onnx").exists()
+
+
+def test_a_missing_package_is_named_with_the_command(finished_run, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(export, "find_spec", lambda name: None)
+    assert main(["export", str(finished_run), f"out={tmp_path}"]) == 2
+    assert "pip install 'conveyorguard[export]'" in capsys.readouterr().err
+
+
+def test_a_model_of_another_library_is_refused(train_run, compose, tmp_path, monkeypatch):
+    loaded = load_run(train_run("model=lightgbm", "modality=sensor", "model.n_estimators=2"))
+    monkeypatch.delitem(export.CONVERTERS, "LightGBM")
+    with pytest.raises(ConfigError, match="LightGBM: no converter to ONNX"):
+        export.export(loaded, compose("modality=sensor"), tmp_path)
+
+
+def test_without_its_data_a_run_says_where_to_look(finished_run, tmp_path, capsys):
+    shutil.copytree(finished_run, tmp_path / "run")
+    assert main(["export", str(tmp_path / "run"), "data=table", f"data.root={tmp_path / 'nothing'}"]) == 2
+    assert "Error" in capsys.readouterr().err
