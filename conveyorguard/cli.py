@@ -45,6 +45,8 @@ verbs
   reproduce RUN   run a saved config anew and say whether it gives the same numbers, and if not what differs
   predict RUN     states, probabilities and alarms of new recordings, labelled or not
                     predict RUN data.root=NEW
+  check RUN       whether a run's numbers are what they are taken for: split, scaling, windows, metrics, model, chance
+                    check RUN depth=training
   report RUN      draw RUN/report.html again from the files of the run directory
 
 `python -m conveyorguard <verb> --help` says more. Overrides are Hydra's: key=value, e.g. window.stride=5 trainer.max_epochs=3.
@@ -297,6 +299,32 @@ def _predict(arguments: list[str]) -> None:
     print(write_predictions(loaded, store, predicted, out or _new_folder("predict")))
 
 
+def _check(arguments: list[str]) -> None:
+    """check RUN [depth=files|data|training] [key=value ...]
+
+    Look for what would make the numbers of a run wrong, and say of each what was expected and what was found:
+      files      sessions or devices in two parts of the split; predictions of other sessions; metrics, calibration or alarms
+                 that do not follow from predictions.parquet; an edited config. Reads the run directory alone.
+      data       (default) also: other recordings; windows or labels that are not those of the data; scaling or ranges fitted
+                 outside train; predictions that the checkpoint does not give; a model that knows labels from constant input;
+                 a modality that receives no gradient.
+      training   also trains two small models of the run's kind, minutes: on shuffled labels and on constant input.
+    Overrides say where the recordings are now (data.root=PATH). Exit status 1 when a check fails.
+    """
+    from conveyorguard.evaluation.checks import check_run
+
+    folder, overrides = _one_path(arguments, "check RUN")
+    depth = next((line.partition("=")[2] for line in overrides if line.startswith("depth=")), "data")
+    failed = []
+    for outcome in check_run(folder, depth, [line for line in overrides if not line.startswith("depth=")]):
+        print(f"{outcome.verdict:>11}  {outcome.name}: {outcome.told}", flush=True)
+        failed += [outcome.name] if outcome.verdict == "FAILED" else []
+    if failed:
+        print(f"{len(failed)} checks failed: {'; '.join(failed)}")
+        sys.exit(1)
+    print("no check failed")
+
+
 def _several_paths(arguments: list[str], verb: str) -> tuple[list[Path], Path | None]:
     given = dict(a.split("=", 1) for a in arguments if "=" in a)
     paths = [Path(a) for a in arguments if "=" not in a]
@@ -330,6 +358,7 @@ VERBS: dict[str, Callable[[list[str]], None]] = {
     "ensemble": _ensemble,
     "reproduce": _reproduce,
     "predict": _predict,
+    "check": _check,
     "report": _report,
 }
 

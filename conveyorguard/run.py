@@ -20,6 +20,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -150,25 +151,48 @@ class Run:
         `predictions.parquet` with calibrated probabilities c0, c1, ... beside p0, p1, ...; `metrics.json`;
         `calibration.json`; `alarms.json`, the operating point chosen on validation and what it means on each part.
         """
-        parts = {str(table["split"].iloc[0]): table for table in tables}
-        own = {part: as_predictions(rows) for part, rows in parts.items()}
-        rest = {part: predictions for part, predictions in own.items() if part != "val"}
-        calibrated, facts = calibrate(own["val"], parts["val"]["device"].to_numpy(), rest)
-        scored = {part: with_scores(rows, calibrated[part], schema.alarm) for part, rows in parts.items()}
-        columns = [f"c{k}" for k in range(len(schema.states))]
-        whole = [
-            rows.assign(**dict(zip(columns, calibrated[part].T.astype(np.float32), strict=True)))
-            for part, rows in parts.items()
-        ]
-        write_parquet(self.folder / "predictions.parquet", pd.concat(whole, ignore_index=True))
-        point, stride = choose_operating_point(scored["val"]), self.cfg.window.stride
-        alarms = {part: summarise(table, point, stride) for part, table in scored.items()} if point else {}
-        write_json(self.folder / "calibration.json", facts)
-        write_json(self.folder / "alarms.json", {"state": schema.states[schema.alarm].name,
-                                                 "operating_point": point.to_dict() if point else None, "parts": alarms})  # fmt: skip
-        metrics = {part: evaluate(predictions, schema.state_names) for part, predictions in own.items()}
-        write_json(self.folder / "metrics.json", metrics)
-        return metrics
+        derived = derive(tables, schema, self.cfg.window.stride)
+        write_parquet(self.folder / "predictions.parquet", derived.predictions)
+        write_json(self.folder / "calibration.json", derived.calibration)
+        write_json(self.folder / "alarms.json", derived.alarms)
+        write_json(self.folder / "metrics.json", derived.metrics)
+        return derived.metrics
+
+
+@dataclass(frozen=True)
+class Derived:
+    """What follows from the probabilities of the windows alone: the table with c0, c1, ... and the content of three files."""
+
+    predictions: pd.DataFrame
+    metrics: dict[str, Any]
+    calibration: dict[str, Any]
+    alarms: dict[str, Any]
+
+
+def derive(tables: list[pd.DataFrame], schema: Schema, stride: int) -> Derived:
+    """Calibrate, choose the operating point, evaluate.
+
+    Args:
+        tables: one a part of the split, validation among them: the columns of `predictions.parquet` up to p0, p1, ...
+    """
+    parts = {str(table["split"].iloc[0]): table for table in tables}
+    own = {part: as_predictions(rows) for part, rows in parts.items()}
+    rest = {part: predictions for part, predictions in own.items() if part != "val"}
+    calibrated, facts = calibrate(own["val"], parts["val"]["device"].to_numpy(), rest)
+    scored = {part: with_scores(rows, calibrated[part], schema.alarm) for part, rows in parts.items()}
+    columns = [f"c{k}" for k in range(len(schema.states))]
+    whole = [
+        rows.assign(**dict(zip(columns, calibrated[part].T.astype(np.float32), strict=True)))
+        for part, rows in parts.items()
+    ]
+    point = choose_operating_point(scored["val"])
+    alarms = {
+        "state": schema.states[schema.alarm].name,
+        "operating_point": point.to_dict() if point else None,
+        "parts": {part: summarise(table, point, stride) for part, table in scored.items()} if point else {},
+    }
+    metrics = {part: evaluate(predictions, schema.state_names) for part, predictions in own.items()}
+    return Derived(pd.concat(whole, ignore_index=True), metrics, facts, alarms)
 
 
 def as_predictions(rows: pd.DataFrame, prefix: str = "p") -> Predictions:
