@@ -25,13 +25,15 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
+from pyarrow.lib import ArrowException
 
-from conveyorguard.config import derived_keys
+from conveyorguard.config import derived_keys, load_saved
 from conveyorguard.data.datamodule import Windows
 from conveyorguard.data.schema import Schema
 from conveyorguard.data.splits import Split
@@ -215,10 +217,10 @@ class SavedRun:
                 raise RunError(
                     f"{self.folder}: no {name}; give the directory of a finished run (its last printed line)"
                 )
-        self.config: DictConfig = OmegaConf.load(self.folder / "config.yaml")  # type: ignore[assignment]
+        self.config = load_saved(self.folder / "config.yaml")
         self.provenance = read_json(self.folder / "provenance.json")
         self.metrics = read_json(self.folder / "metrics.json")
-        self.predictions = pd.read_parquet(self.folder / "predictions.parquet")
+        self.predictions = read_parquet(self.folder / "predictions.parquet")
 
     @property
     def history(self) -> pd.DataFrame | None:
@@ -236,7 +238,7 @@ class SavedRun:
     def shortcuts(self) -> pd.DataFrame | None:
         """Predictions of the shortcut baselines on the same windows."""
         path = self.folder / "shortcuts.parquet"
-        return pd.read_parquet(path) if path.exists() else None
+        return read_parquet(path) if path.exists() else None
 
     @property
     def split(self) -> Split:
@@ -258,8 +260,16 @@ class SavedRun:
         path = self.folder / "examples.npz"
         if not path.exists():
             return {}
-        with np.load(path, allow_pickle=False) as arrays:
-            return dict(arrays)
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                return dict(arrays)
+        except (
+            OSError,
+            ValueError,
+            EOFError,
+            BadZipFile,
+        ) as error:  # ValueError: it holds objects, which nobody unpickles
+            raise damaged(path, error) from error
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -289,8 +299,25 @@ def read_json(path: Path) -> Any:
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise RunError(f"{path}: cannot be read ({error}); the run is damaged or unfinished, train it again") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise damaged(path, error) from error
+
+
+def read_parquet(path: Path) -> pd.DataFrame:
+    """Read a table.
+
+    Raises:
+        RunError: the file is missing or damaged.
+    """
+    try:
+        return pd.read_parquet(path)
+    except (OSError, ValueError, ArrowException) as error:
+        raise damaged(path, error) from error
+
+
+def damaged(path: Path, error: BaseException) -> RunError:
+    """What to tell of a file of a run directory that cannot be read."""
+    return RunError(f"{path}: cannot be read ({error}); the run is damaged or unfinished, train it again")
 
 
 def git_state() -> dict[str, Any]:

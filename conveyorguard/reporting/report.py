@@ -253,8 +253,8 @@ def _size(provenance: dict[str, Any]) -> str:
 
 
 def _config(run: SavedRun) -> str:
-    lines = [pages.base_names(line) for line in OmegaConf.to_yaml(run.config).splitlines()]
+    shown = OmegaConf.to_yaml(pages.base_names_within(OmegaConf.to_container(run.config)))
     return pages.section(
         "Config",
-        f"<details><summary>config.yaml</summary><pre>{pages.escape(chr(10).join(lines))}</pre></details>",
+        f"<details><summary>config.yaml</summary><pre>{pages.escape(shown)}</pre></details>",
     )

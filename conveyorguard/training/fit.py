@@ -6,6 +6,7 @@ import logging
 import warnings
 from functools import partial
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -15,10 +16,11 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 from torch import nn
 
-from conveyorguard.config import build
+from conveyorguard.config import build, refuse_interpolations
 from conveyorguard.data.datamodule import WindowDataModule, Windows
 from conveyorguard.data.scaling import Scaling
 from conveyorguard.data.schema import Schema
+from conveyorguard.errors import RunError
 from conveyorguard.evaluation.metrics import OBJECTIVES
 from conveyorguard.training.callbacks import Averaging, History, Progression, Ranks
 from conveyorguard.training.loss import WindowLoss
@@ -113,16 +115,35 @@ def fit(
 
 def load_weights(module: WindowClassifier, path: Path) -> WindowClassifier:
     """Put a checkpoint's weights into the module; nothing in the file is executed."""
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    module.load_state_dict(state["state_dict"])
+    module.load_state_dict(read_checkpoint(path)["state_dict"])
     return module.eval()
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """A checkpoint's tensors and plain values, on the CPU; nothing in the file is executed.
+
+    Raises:
+        RunError: it is missing or damaged, or holds objects that would run code when they are unpickled.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        if {"state_dict", "conveyorguard"} <= set(state):
+            return state
+    except UnpicklingError as error:
+        raise RunError(f"{path}: holds more than tensors and plain values, or is damaged; not loaded. Use a checkpoint that "
+                       f"a run of ConveyorGuard wrote ({str(error).splitlines()[0]})") from error  # fmt: skip
+    except (OSError, ValueError, TypeError, RuntimeError, EOFError, KeyError, AttributeError) as error:
+        raise RunError(
+            f"{path}: cannot be read as a checkpoint ({error}); it is damaged, train the run again"
+        ) from error
+    raise RunError(f"{path}: no checkpoint of ConveyorGuard; give RUN/checkpoints/best.ckpt or last.ckpt")
 
 
 def load_module(path: Path) -> tuple[WindowClassifier, dict[str, Any]]:
     """Rebuild a trained module from its checkpoint alone: weights, scaling, schema and the config it was made from."""
-    state = torch.load(path, map_location="cpu", weights_only=True)
+    state = read_checkpoint(path)
     saved = state["conveyorguard"]
-    cfg = OmegaConf.create(saved["config"])
+    cfg = refuse_interpolations(OmegaConf.create(saved["config"]), path)
     schema = Schema.from_config(saved["schema"])
     scaling = Scaling(schema, build(cfg.scaling))
     loss = build(cfg.loss, class_counts=np.ones(len(schema.states)))
