@@ -27,6 +27,9 @@ fuzz: .venv/ready
 fuzz-long: .venv/ready
 	$(BIN)/python tests/fuzz/reader.py --inputs 1000000
 
+kill: .venv/ready
+	$(BIN)/python tests/crash/kill.py
+
 check: .venv/ready
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import errno
+import os
 import re
 import shlex
 import sys
@@ -53,6 +55,9 @@ verbs
 """
 
 
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
+
+
 def train_main() -> None:
     """Hydra's command line of a training: one job, or with -m many."""
     if any(argument.startswith("sweep=") for argument in sys.argv):
@@ -87,6 +92,15 @@ def _train(cfg: DictConfig) -> float:
         if job.mode is RunMode.MULTIRUN:
             raise
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        if error.errno not in UNWRITABLE:
+            raise
+        told = f"{folder}: cannot be written ({os.strerror(error.errno)}); finished files are whole. Free space or choose another "
+        more = "hydra.run.dir, then start again, or go on with ckpt_path=RUN/checkpoints/last.ckpt where there is one"
+        if job.mode is RunMode.MULTIRUN:
+            raise RunError(told + more) from error
+        print(f"RunError: {told}{more}", file=sys.stderr)
         sys.exit(2)
     print(folder)
     return value

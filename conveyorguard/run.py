@@ -219,6 +219,11 @@ class SavedRun:
                 )
         self.config = load_saved(self.folder / "config.yaml")
         self.provenance = read_json(self.folder / "provenance.json")
+        if (status := self.provenance.get("status", "complete")) != "complete":
+            raise RunError(
+                f"{self.folder}: the run is not finished (status {status} in provenance.json); go on with "
+                "ckpt_path=RUN/checkpoints/last.ckpt, or train it again"
+            )
         self.metrics = read_json(self.folder / "metrics.json")
         self.predictions = read_parquet(self.folder / "predictions.parquet")
 

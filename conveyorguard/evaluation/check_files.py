@@ -69,13 +69,6 @@ class Subject:
         return {str(part): table[table["split"] == part].reset_index(drop=True) for part in table["split"].unique()}
 
 
-def complete(subject: Subject) -> str:
-    status = subject.run.provenance.get("status")
-    if status != "complete":
-        raise Failed("status complete in provenance.json", f"{status}: the run broke off; train it again")
-    return f"started {subject.run.provenance['start']}, {subject.run.provenance['status']}"
-
-
 def config_is_the_runs(subject: Subject) -> str:
     written, now = subject.run.provenance.get("config"), config_hash(subject.run.config)
     if written is None:

@@ -14,7 +14,6 @@ from conveyorguard.evaluation import check_files, check_model
 from conveyorguard.evaluation.check_files import Failed, NotChecked, Subject
 
 FILES: dict[str, Callable[[Subject], str]] = {
-    "the run is complete": check_files.complete,
     "the config is the run's": check_files.config_is_the_runs,
     "no session in two parts": check_files.sessions_are_apart,
     "the split is the recorded one": check_files.split_is_the_recorded_one,

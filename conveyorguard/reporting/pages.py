@@ -40,7 +40,7 @@ th:first-child, td:first-child { text-align: left }
 .tile b { font-size: 24px; display: block; font-variant-numeric: tabular-nums } .tile span { color: var(--soft); font-size: 13px }
 .pair { display: grid; grid-template-columns: minmax(0, 1fr) minmax(0, 1fr); gap: 16px; align-items: start }
 @media (max-width: 860px) { .pair { grid-template-columns: minmax(0, 1fr) } }
-.pair > div { min-width: 0; overflow-x: auto }
+.pair > div { min-width: 0; overflow-x: auto } .pair td:not(:first-child) { white-space: nowrap }
 .film { display: flex; gap: 8px; flex-wrap: wrap } .film figure { margin: 0; text-align: center; font-size: 12px; color: var(--soft) }
 .film img { image-rendering: pixelated; border-radius: 4px; display: block; width: 170px }
 .wrong { color: var(--warn); font-weight: 600 }

@@ -25,7 +25,7 @@ from conveyorguard.reporting.run_blocks import SEED, minutes, page_of, percent, 
 from conveyorguard.reporting.site import Site
 from conveyorguard.reporting.study_page import optimization_history
 from conveyorguard.run import SavedRun, write_text
-from conveyorguard.training.fit import read_checkpoint
+from conveyorguard.training.checkpoints import read_checkpoint
 from conveyorguard.training.study import best_of, ended
 from conveyorguard.training.summary import few_digits
 

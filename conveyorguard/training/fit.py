@@ -6,7 +6,6 @@ import logging
 import warnings
 from functools import partial
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -20,9 +19,9 @@ from conveyorguard.config import build, refuse_interpolations
 from conveyorguard.data.datamodule import WindowDataModule, Windows
 from conveyorguard.data.scaling import Scaling
 from conveyorguard.data.schema import Schema
-from conveyorguard.errors import RunError
 from conveyorguard.evaluation.metrics import OBJECTIVES
 from conveyorguard.training.callbacks import Averaging, History, Progression, Ranks
+from conveyorguard.training.checkpoints import WholeFiles, read_checkpoint
 from conveyorguard.training.loss import WindowLoss
 from conveyorguard.training.module import WindowClassifier
 
@@ -100,7 +99,7 @@ def fit(
         warnings.filterwarnings("ignore", ".*number of training batches.*smaller than the logging interval.*")
         warnings.filterwarnings("ignore", ".*isinstance\\(treespec, LeafSpec\\).*")
         trainer = build(
-            cfg.trainer, logger=loggers or False, callbacks=callbacks, default_root_dir=str(folder), num_sanity_val_steps=0,
+            cfg.trainer, logger=loggers or False, callbacks=callbacks, plugins=[WholeFiles()], default_root_dir=str(folder), num_sanity_val_steps=0,
             enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False,
         )  # fmt: skip
         try:
@@ -117,26 +116,6 @@ def load_weights(module: WindowClassifier, path: Path) -> WindowClassifier:
     """Put a checkpoint's weights into the module; nothing in the file is executed."""
     module.load_state_dict(read_checkpoint(path)["state_dict"])
     return module.eval()
-
-
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """A checkpoint's tensors and plain values, on the CPU; nothing in the file is executed.
-
-    Raises:
-        RunError: it is missing or damaged, or holds objects that would run code when they are unpickled.
-    """
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        if {"state_dict", "conveyorguard"} <= set(state):
-            return state
-    except UnpicklingError as error:
-        raise RunError(f"{path}: holds more than tensors and plain values, or is damaged; not loaded. Use a checkpoint that "
-                       f"a run of ConveyorGuard wrote ({str(error).splitlines()[0]})") from error  # fmt: skip
-    except (OSError, ValueError, TypeError, RuntimeError, EOFError, KeyError, AttributeError) as error:
-        raise RunError(
-            f"{path}: cannot be read as a checkpoint ({error}); it is damaged, train the run again"
-        ) from error
-    raise RunError(f"{path}: no checkpoint of ConveyorGuard; give RUN/checkpoints/best.ckpt or last.ckpt")
 
 
 def load_module(path: Path) -> tuple[WindowClassifier, dict[str, Any]]:

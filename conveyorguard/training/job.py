@@ -27,7 +27,8 @@ from conveyorguard.reporting.report import write_report
 from conveyorguard.reporting.terminal import class_table
 from conveyorguard.run import Run, read_json, write_parquet
 from conveyorguard.training.callbacks import Pruning
-from conveyorguard.training.fit import fit, read_checkpoint
+from conveyorguard.training.checkpoints import read_checkpoint
+from conveyorguard.training.fit import fit
 from conveyorguard.training.loggers import JobLoggers
 from conveyorguard.training.module import WindowClassifier
 from conveyorguard.training.trial import current_trial

@@ -207,11 +207,16 @@ def test_other_recordings_are_told(finished_run):
     assert "other recordings" in told["the data are the run's"] and "windows match data and split" in told
 
 
-def test_a_broken_off_run_and_an_edited_config_are_told(copied):
-    edit_json(copied / "provenance.json", lambda p: p.update(status="failed: KeyboardInterrupt"))
+def test_a_broken_off_run_is_refused(copied, capsys):
+    edit_json(copied / "provenance.json", lambda p: p.update(status="running"))
+    assert main(["check", str(copied)]) == 2
+    assert "the run is not finished (status running" in capsys.readouterr().err
+
+
+def test_an_edited_config_is_told(copied):
     with (copied / "config.yaml").open("a") as stream:
         stream.write("extra: 1\n")
-    assert set(failed(copied, "files")) == {"the run is complete", "the config is the run's"}
+    assert set(failed(copied, "files")) == {"the config is the run's"}
 
 
 @pytest.fixture
