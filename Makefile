@@ -3,7 +3,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 # make study: every stage on a small set, with an index page | make study-full: the real thing. ARGS="data=aihub data.root=PATH"
-.PHONY: train test test-all check study study-full
+# make fuzz, kill, mutation: broken input, kill -9, mistakes put into the code, each for SECONDS; fuzz-long: a million inputs
+.PHONY: train test test-all check study study-full fuzz fuzz-long kill mutation
+SECONDS ?= 60
 train: .venv/ready
 	$(BIN)/python train.py
 
@@ -18,6 +20,15 @@ test: .venv/ready
 
 test-all: .venv/ready
 	$(BIN)/python -m pytest -n 2
+
+fuzz: .venv/ready
+	$(BIN)/python tests/fuzz/reader.py --seconds $(SECONDS)
+
+fuzz-long: .venv/ready
+	$(BIN)/python tests/fuzz/reader.py --inputs 1000000
+
+kill: .venv/ready
+	$(BIN)/python tests/crash/kill.py
 
 check: .venv/ready
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

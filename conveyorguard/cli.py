@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import errno
+import os
 import re
 import shlex
 import sys
@@ -51,10 +53,15 @@ verbs
                     predict RUN data.root=NEW
                     predict RUN data.root=FOLDER --watch     (while a collector writes into it)
   export RUN      write the model as ONNX, checked against the run's own on real windows
+  check RUN       whether a run's numbers are what they are taken for: split, scaling, windows, metrics, model, chance
+                    check RUN depth=training
   report RUN      draw RUN/report.html and RUN/MODEL_CARD.md again from the files of the run directory
 
 `python -m conveyorguard <verb> --help` says more. Overrides are Hydra's: key=value, e.g. window.stride=5 trainer.max_epochs=3.
 """
+
+
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 
 
 def train_main() -> None:
@@ -91,6 +98,15 @@ def _train(cfg: DictConfig) -> float:
         if job.mode is RunMode.MULTIRUN:
             raise
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        if error.errno not in UNWRITABLE:
+            raise
+        told = f"{folder}: cannot be written ({os.strerror(error.errno)}); finished files are whole. Free space or choose another "
+        more = "hydra.run.dir, then start again, or go on with ckpt_path=RUN/checkpoints/last.ckpt where there is one"
+        if job.mode is RunMode.MULTIRUN:
+            raise RunError(told + more) from error
+        print(f"RunError: {told}{more}", file=sys.stderr)
         sys.exit(2)
     print(folder)
     return value
@@ -350,6 +366,32 @@ def _watch_folder(config: DictConfig, run: Path) -> Path:
     return Path("outputs") / "watch" / f"{Path(config.data.root).resolve().name}-{run.resolve().name}"
 
 
+def _check(arguments: list[str]) -> None:
+    """check RUN [depth=files|data|training] [key=value ...]
+
+    Look for what would make the numbers of a run wrong, and say of each what was expected and what was found:
+      files      sessions or devices in two parts of the split; predictions of other sessions; metrics, calibration or alarms
+                 that do not follow from predictions.parquet; an edited config. Reads the run directory alone.
+      data       (default) also: other recordings; windows or labels that are not those of the data; scaling or ranges fitted
+                 outside train; predictions that the checkpoint does not give; a model that knows labels from constant input;
+                 a modality that receives no gradient.
+      training   also trains two small models of the run's kind, minutes: on shuffled labels and on constant input.
+    Overrides say where the recordings are now (data.root=PATH). Exit status 1 when a check fails.
+    """
+    from conveyorguard.evaluation.checks import check_run
+
+    folder, overrides = _one_path(arguments, "check RUN")
+    depth = next((line.partition("=")[2] for line in overrides if line.startswith("depth=")), "data")
+    failed = []
+    for outcome in check_run(folder, depth, [line for line in overrides if not line.startswith("depth=")]):
+        print(f"{outcome.verdict:>11}  {outcome.name}: {outcome.told}", flush=True)
+        failed += [outcome.name] if outcome.verdict == "FAILED" else []
+    if failed:
+        print(f"{len(failed)} checks failed: {'; '.join(failed)}")
+        sys.exit(1)
+    print("no check failed")
+
+
 def _several_paths(arguments: list[str], verb: str) -> tuple[list[Path], Path | None]:
     given = dict(a.split("=", 1) for a in arguments if "=" in a)
     paths = [Path(a) for a in arguments if "=" not in a]
@@ -384,6 +426,7 @@ VERBS: dict[str, Callable[[list[str]], None]] = {
     "reproduce": _reproduce,
     "predict": _predict,
     "export": _export,
+    "check": _check,
     "report": _report,
 }
 

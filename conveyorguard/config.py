@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, InstantiationException
 from hydra.utils import instantiate
@@ -17,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from conveyorguard.data.windows import WindowSettings
-from conveyorguard.errors import ConfigError
+from conveyorguard.errors import ConfigError, RunError
 from conveyorguard.evaluation.metrics import OBJECTIVES
 
 # What a config may build. It is held here, never in a config; another package's classes are admitted by the environment:
@@ -260,6 +261,52 @@ def derived_keys(cfg: DictConfig) -> dict[str, str]:
     return found
 
 
+# functions that may stand in what `derived_keys` found; none of them reads anything from outside the config
+DERIVING = ("frames", "direction_of")
+
+
+def load_saved(path: Path) -> DictConfig:
+    """A config that a run has left. It is whole and resolved, and nothing in it is executed or looked up.
+
+    Raises:
+        RunError: it cannot be read, or holds an interpolation: a saved config has none, and one put in later could fetch
+            environment variables.
+    """
+    try:
+        config = OmegaConf.load(path)
+    except (OSError, ValueError, yaml.YAMLError, OmegaConfBaseException) as error:
+        raise RunError(f"{path}: cannot be read ({_first_line(error)}); the run is damaged, train it again") from error
+    return refuse_interpolations(config, path)
+
+
+def refuse_interpolations(config: Any, path: Path) -> DictConfig:
+    """The config, if it is a mapping of plain values."""
+    if not (isinstance(config, DictConfig) and "data" in config and "model" in config):
+        raise RunError(
+            f"{path}: expected the settings of a run, data and model among them; the run is damaged, train it again"
+        )
+    found = [place for place, text in _texts(OmegaConf.to_container(config), "") if "${" in text]
+    if found:
+        raise RunError(
+            f"{path}: {found[0]} holds an interpolation ('${{...}}'), which no run writes: the file was changed. "
+            "Write the value itself, if you know where the run comes from"
+        )
+    return config
+
+
+def _texts(value: Any, place: str) -> Iterator[tuple[str, str]]:
+    """Every text of a tree of plain values, names of settings included, with its place."""
+    if isinstance(value, dict):
+        for key, below in value.items():
+            yield f"{place}.{key}".lstrip("."), str(key)
+            yield from _texts(below, f"{place}.{key}".lstrip("."))
+    elif isinstance(value, list):
+        for i, below in enumerate(value):
+            yield from _texts(below, f"{place}[{i}]")
+    elif isinstance(value, str):
+        yield place, value
+
+
 def merge_saved(saved: DictConfig, overrides: list[str], provenance: dict[str, Any]) -> DictConfig:
     """A saved config with value overrides, and with what follows from them.
 
@@ -275,6 +322,10 @@ def merge_saved(saved: DictConfig, overrides: list[str], provenance: dict[str, A
     choices = provenance.get("choices", {})
     merged = saved.copy()
     for name, interpolation in provenance.get("derived", {}).items():
+        foreign = set(re.findall(r"\$\{([\w.]+):", str(interpolation))) - set(DERIVING)
+        if foreign:
+            raise RunError(f"provenance.json: derived.{name} asks for {', '.join(sorted(foreign))}, which no run writes: "
+                           "the file was changed")  # fmt: skip
         OmegaConf.update(merged, name, interpolation)
     OmegaConf.set_struct(merged, True)
     for override in overrides:

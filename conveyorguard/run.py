@@ -20,17 +20,20 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
+from pyarrow.lib import ArrowException
 
-from conveyorguard.config import derived_keys
+from conveyorguard.config import derived_keys, load_saved
 from conveyorguard.data.datamodule import Windows
 from conveyorguard.data.schema import Schema
 from conveyorguard.data.splits import Split
@@ -152,25 +155,48 @@ class Run:
         `predictions.parquet` with calibrated probabilities c0, c1, ... beside p0, p1, ...; `metrics.json`;
         `calibration.json`; `alarms.json`, the operating point chosen on validation and what it means on each part.
         """
-        parts = {str(table["split"].iloc[0]): table for table in tables}
-        own = {part: as_predictions(rows) for part, rows in parts.items()}
-        rest = {part: predictions for part, predictions in own.items() if part != "val"}
-        calibrated, facts = calibrate(own["val"], parts["val"]["device"].to_numpy(), rest)
-        scored = {part: with_scores(rows, calibrated[part], schema.alarm) for part, rows in parts.items()}
-        columns = [f"c{k}" for k in range(len(schema.states))]
-        whole = [
-            rows.assign(**dict(zip(columns, calibrated[part].T.astype(np.float32), strict=True)))
-            for part, rows in parts.items()
-        ]
-        write_parquet(self.folder / "predictions.parquet", pd.concat(whole, ignore_index=True))
-        point, stride = choose_operating_point(scored["val"]), self.cfg.window.stride
-        alarms = {part: summarise(table, point, stride) for part, table in scored.items()} if point else {}
-        write_json(self.folder / "calibration.json", facts)
-        write_json(self.folder / "alarms.json", {"state": schema.states[schema.alarm].name,
-                                                 "operating_point": point.to_dict() if point else None, "parts": alarms})  # fmt: skip
-        metrics = {part: evaluate(predictions, schema.state_names) for part, predictions in own.items()}
-        write_json(self.folder / "metrics.json", metrics)
-        return metrics
+        derived = derive(tables, schema, self.cfg.window.stride)
+        write_parquet(self.folder / "predictions.parquet", derived.predictions)
+        write_json(self.folder / "calibration.json", derived.calibration)
+        write_json(self.folder / "alarms.json", derived.alarms)
+        write_json(self.folder / "metrics.json", derived.metrics)
+        return derived.metrics
+
+
+@dataclass(frozen=True)
+class Derived:
+    """What follows from the probabilities of the windows alone: the table with c0, c1, ... and the content of three files."""
+
+    predictions: pd.DataFrame
+    metrics: dict[str, Any]
+    calibration: dict[str, Any]
+    alarms: dict[str, Any]
+
+
+def derive(tables: list[pd.DataFrame], schema: Schema, stride: int) -> Derived:
+    """Calibrate, choose the operating point, evaluate.
+
+    Args:
+        tables: one a part of the split, validation among them: the columns of `predictions.parquet` up to p0, p1, ...
+    """
+    parts = {str(table["split"].iloc[0]): table for table in tables}
+    own = {part: as_predictions(rows) for part, rows in parts.items()}
+    rest = {part: predictions for part, predictions in own.items() if part != "val"}
+    calibrated, facts = calibrate(own["val"], parts["val"]["device"].to_numpy(), rest)
+    scored = {part: with_scores(rows, calibrated[part], schema.alarm) for part, rows in parts.items()}
+    columns = [f"c{k}" for k in range(len(schema.states))]
+    whole = [
+        rows.assign(**dict(zip(columns, calibrated[part].T.astype(np.float32), strict=True)))
+        for part, rows in parts.items()
+    ]
+    point = choose_operating_point(scored["val"])
+    alarms = {
+        "state": schema.states[schema.alarm].name,
+        "operating_point": point.to_dict() if point else None,
+        "parts": {part: summarise(table, point, stride) for part, table in scored.items()} if point else {},
+    }
+    metrics = {part: evaluate(predictions, schema.state_names) for part, predictions in own.items()}
+    return Derived(pd.concat(whole, ignore_index=True), metrics, facts, alarms)
 
 
 def as_predictions(rows: pd.DataFrame, prefix: str = "p") -> Predictions:
@@ -211,10 +237,15 @@ class SavedRun:
                 raise RunError(
                     f"{self.folder}: no {name}; give the directory of a finished run (its last printed line)"
                 )
-        self.config: DictConfig = OmegaConf.load(self.folder / "config.yaml")  # type: ignore[assignment]
+        self.config = load_saved(self.folder / "config.yaml")
         self.provenance = read_json(self.folder / "provenance.json")
+        if (status := self.provenance.get("status", "complete")) != "complete":
+            raise RunError(
+                f"{self.folder}: the run is not finished (status {status} in provenance.json); go on with "
+                "ckpt_path=RUN/checkpoints/last.ckpt, or train it again"
+            )
         self.metrics = read_json(self.folder / "metrics.json")
-        self.predictions = pd.read_parquet(self.folder / "predictions.parquet")
+        self.predictions = read_parquet(self.folder / "predictions.parquet")
 
     @property
     def history(self) -> pd.DataFrame | None:
@@ -232,7 +263,7 @@ class SavedRun:
     def shortcuts(self) -> pd.DataFrame | None:
         """Predictions of the shortcut baselines on the same windows."""
         path = self.folder / "shortcuts.parquet"
-        return pd.read_parquet(path) if path.exists() else None
+        return read_parquet(path) if path.exists() else None
 
     @property
     def split(self) -> Split:
@@ -254,8 +285,16 @@ class SavedRun:
         path = self.folder / "examples.npz"
         if not path.exists():
             return {}
-        with np.load(path, allow_pickle=False) as arrays:
-            return dict(arrays)
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                return dict(arrays)
+        except (
+            OSError,
+            ValueError,
+            EOFError,
+            BadZipFile,
+        ) as error:  # ValueError: it holds objects, which nobody unpickles
+            raise damaged(path, error) from error
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -285,8 +324,25 @@ def read_json(path: Path) -> Any:
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise RunError(f"{path}: cannot be read ({error}); the run is damaged or unfinished, train it again") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise damaged(path, error) from error
+
+
+def read_parquet(path: Path) -> pd.DataFrame:
+    """Read a table.
+
+    Raises:
+        RunError: the file is missing or damaged.
+    """
+    try:
+        return pd.read_parquet(path)
+    except (OSError, ValueError, ArrowException) as error:
+        raise damaged(path, error) from error
+
+
+def damaged(path: Path, error: BaseException) -> RunError:
+    """What to tell of a file of a run directory that cannot be read."""
+    return RunError(f"{path}: cannot be read ({error}); the run is damaged or unfinished, train it again")
 
 
 def git_state() -> dict[str, Any]:

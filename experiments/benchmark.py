@@ -166,7 +166,7 @@ def read_plainly(source: Path, unpacked: Path, schema: Schema) -> tuple[pd.DataF
 def read_frame_plainly(path: Path, labels: Path, schema: Schema) -> tuple[dict[str, Any], np.ndarray]:
     """One second: values of csv and json and statistics of the thermal frame; the frame, reduced."""
     table = pd.read_csv(path)
-    frame = np.load(path.with_suffix(".bin"))
+    frame = np.load(path.with_suffix(".bin"), allow_pickle=False)
     with (labels / f"{path.stem}.json").open(encoding="utf-8") as stream:
         label = json.load(stream)
     digits = int(path.stem[-6:])
@@ -189,7 +189,7 @@ def assert_same(store: Store, plain: Path) -> None:
     text = dict.fromkeys(("session", "device", "kind"), str)
     ours, theirs = store.frames.astype(text), pd.read_parquet(plain / "frames.parquet").astype(text)
     pd.testing.assert_frame_equal(ours, theirs, check_dtype=False, check_like=True, rtol=1e-5)
-    np.testing.assert_allclose(store.thermal, np.load(plain / "thermal.npy"), rtol=2**-10)
+    np.testing.assert_allclose(store.thermal, np.load(plain / "thermal.npy", allow_pickle=False), rtol=2**-10)
 
 
 def model_speed(folder: Path, batches: int, answers: int) -> dict[str, dict[str, float]]:

@@ -7,24 +7,20 @@ and environment). Zips are inflated member by member in memory; nothing is unpac
 
 from __future__ import annotations
 
+import json
 import math
-import mmap
 import os
 import re
-import struct
-import zipfile
+from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import lru_cache, partial
-from io import BytesIO, FileIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import orjson
-from isal import isal_zlib
-from isal.igzip_lib import IsalError
 
+from conveyorguard.data.archive_files import Archive, Unusable, read_file
 from conveyorguard.data.schema import Dropped, Recording, Schema, Session, Unreadable
 from conveyorguard.errors import DataError
 
@@ -34,8 +30,15 @@ FRAME = re.compile(
 )
 INCOMPLETE = re.compile(r"\.zip\.part\d+$")
 DAY = 24 * 3600
+TWO_VALUES = re.compile(rb'\{[^{}]*?"value"[^{}]*"value"')  # in one object
 BOM = b"\xef\xbb\xbf"  # of UTF-8, which some editors put in front
-MEMBER_LIMIT = 64 << 20  # bytes; a frame file is 150 kB, so more is a damaged or hostile archive
+TEXT_LIMIT = {"csv": 64 << 10, "json": 1 << 20}  # bytes; they have 80 and 3,000, so more is damaged or hostile
+HEADER_LIMIT = 4096  # bytes of a .npy header; numpy writes 128
+REMEDY = {
+    "csv": "expected is one header and one row, separated by commas, decimals with a point; export it again",
+    "bin": "write it again with numpy.save, of floating point numbers and without pickle",
+    "json": "export or download the labels again",
+}
 
 
 def sessions(root: str | Path, schema: Schema, incomplete: bool = False) -> Iterator[Recording | Unreadable]:
@@ -53,24 +56,39 @@ def sessions(root: str | Path, schema: Schema, incomplete: bool = False) -> Iter
     top = Path(root)
     if not top.is_dir():
         raise DataError(f"data.root={root}: no such folder. Point it at your copy of the data set.")
-    found = _find(top)
+    found, copies = _find(top)
     if not any(role == "S" for _, role, _ in found):
         raise DataError(_nothing_found(top, found))
     if not any(role == "L" for _, role, _ in found):  # the root may be the source folder, its labels next door
         levels = (top.resolve().parent, top.resolve().parent.parent)
         number = top.resolve().name[:3] == "01."
         for parent in levels[: 1 if number else 2] if number or ARCHIVE.match(top.name) else ():
-            found |= {key: path for key, path in _find(parent).items() if key[1] == "L"}
+            found |= {key: path for key, path in _find(parent)[0].items() if key[1] == "L"}
     for part, role, rest in sorted(found):
         if role == "S":
             yield _recording(
                 f"{part}S_{rest}", found[part, "S", rest], found.get((part, "L", rest)), schema, incomplete
             )
+    for (part, role, rest), path in copies:
+        first, second = (
+            p.relative_to(top) if p.is_relative_to(top) else p.name for p in (found[part, role, rest], path)
+        )
+        message = (
+            f"two archives of one name: {first} was read, {second} was not; remove or rename the one that is wrong"
+        )
+        yield Unreadable(f"{part}{role}_{rest}", "duplicate_session", message)
 
 
-def _find(top: Path) -> dict[tuple[str, str, str], Path]:
-    """(part, role, rest of the stem) -> archive. A whole archive wins over an incomplete download of it."""
-    found: dict[tuple[str, str, str], Path] = {}
+Key = tuple[str, str, str]
+
+
+def _find(top: Path) -> tuple[dict[Key, Path], list[tuple[Key, Path]]]:
+    """(part, role, rest of the stem) -> archive, and further archives of the same.
+
+    A whole archive wins over an incomplete download of it.
+    """
+    found: dict[Key, Path] = {}
+    copies: list[tuple[Key, Path]] = []
     seen = set()
     for folder, folders, files in os.walk(top, followlinks=True):
         real = os.path.realpath(folder)
@@ -88,10 +106,17 @@ def _find(top: Path) -> dict[tuple[str, str, str], Path]:
             match = ARCHIVE.match(stem)
             if match and (path.is_dir() or path.name != stem):
                 key = (match["part"], match["role"], match["rest"])
-                if key not in found or INCOMPLETE.search(found[key].name):
+                if key not in found or (INCOMPLETE.search(found[key].name) and not INCOMPLETE.search(path.name)):
                     found[key] = path
+                elif not INCOMPLETE.search(path.name) and not _within(path, found[key]):
+                    copies.append((key, path))
         folders[:] = [] if here != top and ARCHIVE.match(here.name) else sorted(folders)
-    return found
+    return found, copies
+
+
+def _within(path: Path, other: Path) -> bool:
+    """Whether they are the same, or one was unpacked into a folder of its name twice."""
+    return path.resolve().is_relative_to(other.resolve())
 
 
 def _stem(name: str) -> str:
@@ -126,13 +151,6 @@ def _recording(
     return Recording(name, files, partial(read_session, name, source, labels, schema, incomplete))
 
 
-@dataclass(frozen=True)
-class _Member:
-    stem: str
-    second: int  # of the day
-    read: Callable[[], bytes]
-
-
 def read_session(name: str, source: Path, labels: Path | None, schema: Schema, incomplete: bool = False) -> Session:
     """Read one session; a defective frame is left out and told in `Session.dropped`.
 
@@ -144,16 +162,18 @@ def read_session(name: str, source: Path, labels: Path | None, schema: Schema, i
     """
     match = ARCHIVE.match(name)
     assert match is not None
-    with _Archive(source) as data, _Archive(labels) as tags:
-        files = {**data.members, **tags.members}
-        stems = sorted({member.stem for member in data.members.values()})
+    with _open(source) as data, _open(labels) as tags:
+        seconds, dropped = _clock(data)
         if labels is not None:  # a frame known from its label alone has lost two files: still one defect, not none
-            stems = sorted({member.stem for member in files.values()})
-        seconds = {member.stem: member.second for member in files.values()}
-        frames, dropped = [], []
-        for stem, time in in_time_order(stems, seconds):
+            of_labels, misnamed = _clock(tags)
+            if seconds and of_labels and not seconds.keys() & of_labels.keys():
+                raise DataError(f"{tags.name}: its frames match none of {source.name} (first {min(of_labels)} and {min(seconds)}): "
+                                "labels of another recording; fetch the label archive again")  # fmt: skip
+            seconds, dropped = {**seconds, **of_labels}, dropped + misnamed
+        frames = []
+        for stem, time in in_time_order(sorted(seconds), seconds):
             try:
-                frames.append((time, *_frame(stem, files, data, tags, schema, incomplete)))
+                frames.append((time, *_frame(stem, data, tags, schema, incomplete)))
             except _Defect as defect:
                 dropped.append(Dropped(defect.reason, f"{defect.archive}: {defect.member}", defect.message))
     if not frames:
@@ -173,6 +193,28 @@ def read_session(name: str, source: Path, labels: Path | None, schema: Schema, i
     )
 
 
+def _open(path: Path | None) -> Archive:
+    try:
+        return Archive(path)
+    except Unusable as error:
+        assert path is not None
+        raise DataError(f"{path.name}: cannot be read as an archive ({error}); fetch it again") from error
+
+
+def _clock(archive: Archive) -> tuple[dict[str, int], list[Dropped]]:
+    """Second of the day of each stem, and frames whose name tells none."""
+    seconds, misnamed = {}, []
+    for name in sorted(archive.files):
+        if match := FRAME.match(name):
+            hour, minute, second = (int(match[unit]) for unit in ("hour", "minute", "second"))
+            if hour > 23 or minute > 59 or second > 59:
+                message = f"expected a time of day, HHMMSS, at the end of the name, found {match['stem'][-6:]}; rename the file"
+                misnamed.append(Dropped("bad_name", f"{archive.name}: {name}", message))
+            else:
+                seconds[match["stem"]] = hour * 3600 + minute * 60 + second
+    return seconds, misnamed
+
+
 def in_time_order(stems: list[str], seconds: dict[str, int]) -> list[tuple[str, int]]:
     """(stem, seconds since the first frame). A recording over midnight starts before its largest silence."""
     if not stems:
@@ -188,38 +230,40 @@ def in_time_order(stems: list[str], seconds: dict[str, int]) -> list[tuple[str, 
 class _Defect(Exception):
     """One frame cannot be used."""
 
-    def __init__(self, reason: str, archive: str, member: str, expected: str, found: str):
+    def __init__(self, reason: str, archive: str, member: str, expected: str, found: str, remedy: str):
         super().__init__(reason)
         self.reason, self.archive, self.member = reason, archive, member
-        self.message = f"expected {expected}, found {found}"
+        self.message = f"expected {expected}, found {found}; {remedy}"
 
 
 def _frame(
-    stem: str, files: dict[str, _Member], data: _Archive, tags: _Archive, schema: Schema, incomplete: bool
+    stem: str, data: Archive, tags: Archive, schema: Schema, incomplete: bool
 ) -> tuple[list[float], list[float], np.ndarray | None, int]:
     """Sensors, environment, thermal frame and state of one second."""
 
-    def content(suffix: str, archive: _Archive) -> bytes:
-        member = f"{stem}.{suffix}"
-        if member not in files:
-            raise _Defect(f"missing_{suffix}", archive.name, member, "the file", "none of that name")
+    def parse(suffix: str, archive: Archive, limit: int, parser: Callable, *arguments: Any) -> Any:
+        name = f"{stem}.{suffix}"
+        if name not in archive.files:
+            raise _Defect(f"missing_{suffix}", archive.name, name, "the file", "none of that name",
+                          "fetch or unpack the archive again")  # fmt: skip
         try:
-            return files[member].read()
-        except (OSError, ValueError, struct.error, IsalError) as error:  # type: ignore[misc]
-            raise _Defect(f"bad_{suffix}", archive.name, member, "a whole file", str(error)) from error
-
-    def parse(suffix: str, archive: _Archive, parser: Callable, *arguments):
-        raw = content(suffix, archive)
-        try:
-            return parser(raw, *arguments)
+            return parser(archive.read(name, limit), *arguments)
+        except Unusable as error:
+            raise _Defect(
+                f"bad_{suffix}", archive.name, name, "a whole file", str(error), "fetch the archive again"
+            ) from error
         except _Wrong as wrong:
-            raise _Defect(f"bad_{suffix}", archive.name, f"{stem}.{suffix}", wrong.expected, wrong.found) from wrong
+            raise _Defect(f"bad_{suffix}", archive.name, name, wrong.expected, wrong.found, REMEDY[suffix]) from wrong
 
-    sensors = parse("csv", data, _parse_csv, tuple(schema.channels), incomplete)
-    thermal = parse("bin", data, _parse_bin, schema.thermal.shape) if schema.thermal else None
+    sensors = parse("csv", data, TEXT_LIMIT["csv"], _parse_csv, tuple(schema.channels), incomplete)
+    thermal = None
+    if schema.thermal:
+        thermal = parse("bin", data, _bin_limit(schema.thermal.shape), _parse_bin, schema.thermal.shape)
     if not tags.there:
         return sensors, [np.nan] * len(schema.environment), thermal, 0
-    state, environment = parse("json", tags, _parse_json, len(schema.states), tuple(schema.environment))
+    state, environment = parse(
+        "json", tags, TEXT_LIMIT["json"], _parse_json, len(schema.states), tuple(schema.environment)
+    )
     return sensors, environment, thermal, state
 
 
@@ -236,15 +280,23 @@ def read_frame(
         DataError: a file is not there yet, or not whole.
     """
     try:
-        sensors = _parse_csv(_read_file(str(folder / f"{stem}.csv")), tuple(schema.channels), True)
-        thermal = _parse_bin(_read_file(str(folder / f"{stem}.bin")), schema.thermal.shape) if schema.thermal else None
+        sensors = _parse_csv(read_file(folder / f"{stem}.csv", TEXT_LIMIT["csv"]), tuple(schema.channels), True)
+        thermal = None
+        if schema.thermal:
+            raw = read_file(folder / f"{stem}.bin", _bin_limit(schema.thermal.shape))
+            thermal = _parse_bin(raw, schema.thermal.shape)
         if labels is None:
             return sensors, [math.nan] * len(schema.environment), thermal
-        label = orjson.loads(_read_file(str(labels / f"{stem}.json")).removeprefix(BOM))
-    except (OSError, ValueError, _Wrong) as error:
+        label = orjson.loads(read_file(labels / f"{stem}.json", TEXT_LIMIT["json"]).removeprefix(BOM))
+    except (OSError, ValueError, Unusable, _Wrong) as error:
         found = f"expected {error.expected}, found {error.found}" if isinstance(error, _Wrong) else str(error)
         raise DataError(f"{folder.name}: {stem}: {found}") from error
-    return sensors, _environment(label, tuple(schema.environment)), thermal
+    return sensors, [_number(label, name) for name in schema.environment], thermal
+
+
+def _bin_limit(shape: tuple[int, int]) -> int:
+    """Bytes that a frame may have: of 16-byte pixels, more than any it is read from."""
+    return HEADER_LIMIT + 16 * shape[0] * shape[1]
 
 
 class _Wrong(Exception):
@@ -260,7 +312,10 @@ def _column_order(header: str, channels: tuple[str, ...], incomplete: bool) -> t
     names = [name.strip().strip('"') for name in header.split(",")]
     missing = [name for name in channels if name not in names]
     if len(missing) > (len(channels) // 2 if incomplete else 0):
-        raise _Wrong(f"columns {', '.join(channels)}", f"no column {', '.join(missing)}")
+        raise _Wrong(f"columns {', '.join(channels)}", f"no column {', '.join(missing)} in {header}")
+    twice = [name for name in channels if names.count(name) > 1]
+    if twice:
+        raise _Wrong("each column once", f"{', '.join(twice)} twice")
     return tuple(names.index(name) if name in names else None for name in channels), len(names)
 
 
@@ -284,26 +339,39 @@ def _parse_csv(raw: bytes, channels: tuple[str, ...], incomplete: bool = False) 
         raise _Wrong("numbers", str(error)) from error
 
 
+NPY_VERSIONS = (b"\x01\x00", b"\x02\x00", b"\x03\x00")
+NPY_KEYS = {
+    "descr": rb"""['"]descr['"]\s*:\s*['"]([<>|=]?[a-zA-Z]\d*)['"]""",
+    "fortran_order": rb"""['"]fortran_order['"]\s*:\s*(True|False)""",
+    "shape": rb"""['"]shape['"]\s*:\s*\(\s*(\d{1,9}(?:\s*,\s*\d{1,9})*)?\s*,?\s*\)""",
+}
+NPY_KEY = b"(?:" + b"|".join(NPY_KEYS.values()) + b")"
+NPY_HEADER = re.compile(rb"\{\s*" + rb"\s*,\s*".join([NPY_KEY] * 3) + rb"\s*,?\s*\}\s*")
+
+
 @lru_cache(maxsize=64)
 def _npy_header(header: bytes, shape: tuple[int, int]) -> np.dtype:
-    stream = BytesIO(header)
-    try:
-        version = np.lib.format.read_magic(stream)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        found, fortran, dtype = read(stream)
-    except ValueError as error:
-        raise _Wrong("a .npy stream", str(error)) from error
-    if dtype.kind != "f" or fortran or found != shape:
-        raise _Wrong(f"floating point numbers of shape {shape}", f"{dtype} of shape {found}")
-    return dtype
+    """The type of the numbers, of a header that says what it must. It is matched, never evaluated as numpy does."""
+    found = {name: re.findall(pattern, header) for name, pattern in NPY_KEYS.items()}
+    if not NPY_HEADER.fullmatch(header) or any(len(values) != 1 for values in found.values()):
+        raise _Wrong(f"a .npy header of floating point numbers of shape {shape}", repr(header[:80]))
+    descr, fortran = found["descr"][0].decode(), found["fortran_order"][0] == b"True"
+    size = tuple(int(length) for length in re.findall(rb"\d+", found["shape"][0]))
+    if not re.fullmatch(r"[<>=]?f[248]", descr) or fortran or size != shape:
+        order = " in Fortran order" if fortran else ""
+        raise _Wrong(f"floating point numbers of shape {shape}", f"{descr} of shape {size}{order}")
+    return np.dtype(descr)
 
 
 def _parse_bin(raw: bytes, shape: tuple[int, int]) -> np.ndarray:
     """A frame in degC, (rows, columns) float32. Only the header of the .npy stream is interpreted: nothing is unpickled."""
-    if raw[:6] != b"\x93NUMPY" or len(raw) < 12:
+    if raw[:6] != b"\x93NUMPY" or len(raw) < 12 or raw[6:8] not in NPY_VERSIONS:
         raise _Wrong("a .npy stream", f"{len(raw)} bytes beginning {raw[:8]!r}")
-    start = 10 + int.from_bytes(raw[8:10], "little") if raw[6] == 1 else 12 + int.from_bytes(raw[8:12], "little")
-    dtype = _npy_header(raw[: min(start, 4096)], shape)
+    begin = 10 if raw[6] == 1 else 12
+    start = begin + int.from_bytes(raw[8:begin], "little")
+    if start > HEADER_LIMIT:
+        raise _Wrong(f"a .npy header of at most {HEADER_LIMIT} bytes", f"one of {start:,}")
+    dtype = _npy_header(raw[begin:start], shape)
     if len(raw) - start != dtype.itemsize * shape[0] * shape[1]:
         raise _Wrong(f"{dtype.itemsize * shape[0] * shape[1]} bytes of pixels", f"{len(raw) - start}")
     with np.errstate(over="ignore", invalid="ignore"):  # what does not fit is repaired as Inf or NaN
@@ -312,100 +380,49 @@ def _parse_bin(raw: bytes, shape: tuple[int, int]) -> np.ndarray:
 
 def _parse_json(raw: bytes, states: int, environment: tuple[str, ...]) -> tuple[int, list[float]]:
     """State and environment; an environment value that is not there is NaN, to be repaired like any other."""
+    raw = raw.removeprefix(BOM)
     try:
-        label = orjson.loads(raw.removeprefix(BOM))
+        label = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
         raise _Wrong("json", str(error)) from error
+    if _may_repeat(raw, environment):
+        _refuse_repeated_keys(raw)
     try:
-        state = int(str(label["annotations"][0]["tagging"][0]["state"]))
-    except (KeyError, IndexError, TypeError, ValueError) as error:
+        text = label["annotations"][0]["tagging"][0]["state"]
+    except (KeyError, IndexError, TypeError) as error:
         raise _Wrong("annotations[0].tagging[0].state", f"none ({type(error).__name__}: {error})") from error
-    if not 0 <= state < states:
-        raise _Wrong(f"a state of 0..{states - 1}", str(state))
-    return state, _environment(label, environment)
+    if not re.fullmatch(r"-?[0-9]{1,9}", str(text)):
+        raise _Wrong("a state's number at annotations[0].tagging[0].state", repr(text))
+    if not 0 <= int(text) < states:
+        raise _Wrong(f"a state of 0..{states - 1}", str(text))
+    return int(text), [_number(label, name) for name in environment]
 
 
-def _environment(label: Any, names: tuple[str, ...]) -> list[float]:
-    values = []
-    for name in names:
-        try:
-            values.append(float(label["external_data"][0][name][0]["value"]))
-        except (KeyError, IndexError, TypeError, ValueError):
-            values.append(float("nan"))
-    return values
+def _number(label: Any, name: str) -> float:
+    """An environment value, also where it is written as text; NaN where there is none."""
+    try:
+        value = label["external_data"][0][name][0]["value"]
+        return float("nan") if isinstance(value, bool) or "_" in str(value) else float(value)
+    except (KeyError, IndexError, TypeError, ValueError, OverflowError):
+        return float("nan")
 
 
-class _Archive:
-    """The files of a zip or a folder by base name; of none at all, if the path is None."""
-
-    def __init__(self, path: Path | None):
-        self.there = path is not None
-        self.name = path.name if path else "no label archive"
-        self.members: dict[str, _Member] = {}
-        self._open: list = []
-        if path is None:
-            return
-        try:
-            listing = self._folder(path) if path.is_dir() else self._zip(path)
-            for base, read in listing:
-                match = FRAME.match(base)
-                if match:
-                    second = int(match["hour"]) * 3600 + int(match["minute"]) * 60 + int(match["second"])
-                    self.members[base] = _Member(match["stem"], second, read)
-        except (OSError, ValueError, zipfile.BadZipFile, struct.error) as error:
-            self.close()
-            raise DataError(f"{path.name}: cannot be read as an archive ({error}); fetch it again") from error
-
-    @staticmethod
-    def _folder(path: Path) -> Iterator[tuple[str, Callable[[], bytes]]]:
-        for folder, _, files in os.walk(path):
-            for name in files:
-                yield name, partial(_read_file, os.path.join(folder, name))
-
-    def _zip(self, path: Path) -> Iterator[tuple[str, Callable[[], bytes]]]:
-        with zipfile.ZipFile(path) as archive:
-            entries = archive.infolist()
-        stream = path.open("rb")
-        self._open.append(stream)
-        buffer = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
-        self._open.append(buffer)
-        for entry in entries:
-            if not entry.is_dir():
-                yield entry.filename.rsplit("/", 1)[-1], partial(_inflate, buffer, entry)
-
-    def close(self) -> None:
-        while self._open:
-            self._open.pop().close()
-
-    def __enter__(self) -> _Archive:
-        return self
-
-    def __exit__(self, *exception) -> None:
-        self.close()
+def _may_repeat(raw: bytes, environment: tuple[str, ...]) -> bool:
+    """Whether a key that is read may be there twice: seen without looking closely, since nearly always it is not."""
+    keys = ("annotations", "tagging", "state", "external_data", *environment)
+    return b"\\" in raw or any(raw.count(b'"%s"' % key.encode()) > 1 for key in keys) or bool(TWO_VALUES.search(raw))
 
 
-def _read_file(path: str) -> bytes:
-    with FileIO(path) as stream:
-        if os.fstat(stream.fileno()).st_size > MEMBER_LIMIT:
-            raise ValueError(f"more than {MEMBER_LIMIT >> 20} MiB")
-        return stream.readall()
+def _refuse_repeated_keys(raw: bytes) -> None:
+    """Of a key given twice json takes the last, silently; which one was meant nobody knows."""
 
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        twice = [key for key, count in Counter(key for key, _ in pairs).items() if count > 1]
+        if twice:
+            raise _Wrong("each key once in an object", f"'{twice[0]}' twice")
+        return dict(pairs)
 
-def _inflate(buffer: mmap.mmap, entry: zipfile.ZipInfo) -> bytes:
-    """One member of a zip. The standard library's zipfile does the same with zlib, at about a third of the speed."""
-    if entry.file_size > MEMBER_LIMIT:
-        raise ValueError(f"more than {MEMBER_LIMIT >> 20} MiB when inflated")
-    if entry.flag_bits & 1:
-        raise ValueError("encrypted")
-    name_length, extra_length = struct.unpack_from("<HH", buffer, entry.header_offset + 26)
-    start = entry.header_offset + 30 + name_length + extra_length
-    packed = buffer[start : start + entry.compress_size]
-    if entry.compress_type == zipfile.ZIP_STORED:
-        raw = packed
-    elif entry.compress_type == zipfile.ZIP_DEFLATED:
-        raw = isal_zlib.decompressobj(-15).decompress(packed, entry.file_size + 1)
-    else:
-        raise ValueError(f"compression method {entry.compress_type} is not supported")
-    if len(raw) != entry.file_size or isal_zlib.crc32(raw) != entry.CRC:
-        raise ValueError("damaged: length or checksum differs from the directory of the zip")
-    return raw
+    try:
+        json.loads(raw, object_pairs_hook=once)
+    except (ValueError, RecursionError) as error:
+        raise _Wrong("json", str(error)) from error

@@ -14,6 +14,7 @@ import shutil
 import socket
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +26,7 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from conveyorguard.data.archive_files import without_path
 from conveyorguard.data.reduce import reduce_frames, repair_frames, repair_series
 from conveyorguard.data.schema import (
     THERMAL_STATISTICS,
@@ -101,21 +103,31 @@ def _key(reader: Any, recordings: list, root: str | Path | None, schema: Schema)
 
 
 def _stat(path: Path, base: Path, digest: Any) -> None:
-    """Add names, sizes and times of a file, or of all files below a folder."""
+    """Add names, sizes and times of a file, or of all files below a folder, links to folders not followed."""
     if path.is_dir():
-        below = path.relative_to(base).as_posix()
+        below = os.fsencode(path.relative_to(base).as_posix())
         for entry in sorted(os.scandir(path), key=lambda e: e.name):
-            if entry.is_dir():
+            if entry.is_dir(follow_symlinks=False):
                 _stat(Path(entry.path), base, digest)
             elif entry.is_file():  # what scandir knows already: a set of 335,000 files is looked at at every start
                 status = entry.stat()
-                digest.update(f"{below}/{entry.name} {status.st_size} {status.st_mtime_ns}".encode())
+                digest.update(b"%s/%s %d %d" % (below, os.fsencode(entry.name), status.st_size, status.st_mtime_ns))
     elif path.exists():
         status = path.stat()
-        digest.update(f"{path.relative_to(base)} {status.st_size} {status.st_mtime_ns}".encode())
+        digest.update(b"%s %d %d" % (os.fsencode(path.relative_to(base)), status.st_size, status.st_mtime_ns))
 
 
 def _build(target: Path, recordings: list, schema: Schema, key: str, strict: bool, jobs: int) -> None:
+    try:
+        _build_aside(target, recordings, schema, key, strict, jobs)
+    except OSError as error:
+        raise DataError(
+            f"paths.cache={target.parent}: the frame store cannot be written ({without_path(error)}); what was there before is "
+            "unchanged. Free space or set paths.cache (or CONVEYORGUARD_CACHE) to a folder that can be written to"
+        ) from error
+
+
+def _build_aside(target: Path, recordings: list, schema: Schema, key: str, strict: bool, jobs: int) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     _sweep_leftovers(target.parent)
     aside = target.parent / f".{target.name}.{socket.gethostname()}.{os.getpid()}-{_started(os.getpid())}"
@@ -163,7 +175,10 @@ def _sweep_leftovers(cache: Path) -> None:
 def read_part(item: Recording | Session, schema: Schema, strict: bool) -> Part:
     """Read, repair and reduce one session."""
     try:
-        session = item.read() if isinstance(item, Recording) else item
+        try:
+            session = item.read() if isinstance(item, Recording) else item
+        except OSError as error:  # of this recording's own files; those of the store are written by `_write`
+            raise DataError(f"cannot be read: {without_path(error)}; check the file and the disk it is on") from error
         part = _reduce(session, schema)
     except DataError as error:
         if strict:
@@ -286,7 +301,8 @@ def _write(folder: Path, lost: list[Part], parts: Iterator[Part], schema: Schema
         yield from lost
         yield from parts
 
-    with (folder / "thermal.raw").open("wb") as pixels:
+    with ExitStack() as stack:
+        pixels = stack.enter_context((folder / "thermal.raw").open("wb"))
         for part in everything():
             if part.table is not None and part.name in names:
                 part.failure = Unreadable(part.name, "duplicate_session", "a session of this name is already there")
@@ -304,7 +320,7 @@ def _write(folder: Path, lost: list[Part], parts: Iterator[Part], schema: Schema
             notes.update(part.notes)
             if not part.labelled:
                 unlabelled.append(part.name)
-            writer = writer or pq.ParquetWriter(folder / "frames.parquet", part.table.schema)
+            writer = writer or stack.enter_context(pq.ParquetWriter(folder / "frames.parquet", part.table.schema))
             writer.write_table(part.table)
             for column in part.table.columns:
                 digest.update(
@@ -324,7 +340,6 @@ def _write(folder: Path, lost: list[Part], parts: Iterator[Part], schema: Schema
         raise DataError(
             "no session could be read:\n" + "\n".join(f"  {s['session']}: {s['message']}" for s in skipped[:EXAMPLES])
         )
-    writer.close()
     if shape:
         _as_npy(folder / "thermal.raw", folder / "thermal.npy", (rows, *shape))
     (folder / "thermal.raw").unlink()
@@ -385,7 +400,13 @@ class Store:
     @cached_property
     def frames(self):
         """All rows of `frames.parquet` as a DataFrame; text columns are categories."""
-        return pq.read_table(self.path / "frames.parquet").to_pandas()
+        try:
+            return pq.read_table(self.path / "frames.parquet").to_pandas()
+        except (OSError, pa.ArrowException) as error:
+            raise self._damaged("frames.parquet", error) from error
+
+    def _damaged(self, name: str, error: Exception) -> DataError:
+        return DataError(f"{self.path / name}: cannot be read ({error}); delete the folder and run prepare again")
 
     @cached_property
     def sensors(self) -> np.ndarray:
@@ -405,7 +426,12 @@ class Store:
     @cached_property
     def thermal(self) -> np.ndarray | None:
         """(N, channels, rows, columns) float16, memory-mapped; None without a camera."""
-        return np.load(self.path / "thermal.npy", mmap_mode="r") if self.schema.thermal else None
+        if not self.schema.thermal:
+            return None
+        try:
+            return np.load(self.path / "thermal.npy", mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise self._damaged("thermal.npy", error) from error
 
     def summary(self) -> str:
         """A few lines that tell what the store holds and what was left out, and why."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import binomtest
 
-from conveyorguard.evaluation.metrics import METRICS, Predictions, Totals
+from conveyorguard.evaluation.metrics import METRICS, Predictions, Totals, per_class
 
 REPLICATES = 2000
 LEVEL = 0.95
@@ -56,7 +56,7 @@ class Resampling:
         """What the intervals mean, in a sentence."""
         count = f"{len(self.sessions)} sessions of {self.devices} devices"
         if len(self.sessions) < FEWEST_SESSIONS:
-            return f"No intervals: {count} are too few to resample."
+            return f"{count} are too few to resample: only all and none have an interval, the exact one, each session counting once."
         if self.by_device:
             return f"Intervals are {LEVEL:.0%}: devices, then their sessions, resampled {len(self.weights):,} times ({count})."
         return (f"Intervals are {LEVEL:.0%}, sessions resampled {len(self.weights):,} times ({count}): fewer than "
@@ -107,15 +107,29 @@ class Arm:
             return self._at_the_edge(metric, value)
         return Interval(value, *self._bounds(replicates))
 
+    def class_intervals(self, state: int) -> tuple[Interval, Interval, Interval]:
+        """Precision, recall and F1 of a state, seeds averaged, with their intervals."""
+        one = np.ones(len(self.resampling.sessions))
+        confusion = self.totals[0].confusion
+        called, actual = confusion[..., state].sum(-1), confusion[:, state].sum(-1)
+        found = []
+        for i, concerned in enumerate((called, actual, called + actual)):
+            at, replicates = (np.mean([per_class(totals.weighted(weights).confusion)[i][..., state] for totals in self.totals], axis=0)
+                              for weights in (one, self.resampling.weights))  # fmt: skip
+            edge = float(at) in (0.0, 1.0)
+            found.append(_exact(float(at), concerned) if edge else Interval(float(at), *self._bounds(replicates)))
+        return found[0], found[1], found[2]
+
+    def bin_bounds(self, i: int) -> tuple[float, float]:
+        """Interval of the share that is right among the windows of a calibration bin."""
+        count, _, right = self.totals[0].weighted(self.resampling.weights).calibration[:, i].T
+        return self._bounds(np.divide(right, count, out=np.full(len(count), np.nan), where=count > 0))
+
     def _at_the_edge(self, metric: str, value: float) -> Interval:
-        """All or none: resampling can only repeat that. The exact binomial bound, a session counting once (Clopper-Pearson)."""
+        """All or none: resampling can only repeat that."""
         confusion = self.totals[0].confusion
         concerned = {"severe_recall": confusion[:, -1].sum(-1), "severe_precision": confusion[..., -1].sum(-1)}
-        count = int((concerned.get(metric, confusion.sum((-2, -1))) > 0).sum())
-        if not count:
-            return Interval(value, np.nan, np.nan)
-        bound = binomtest(round(value * count), count).proportion_ci(LEVEL, "exact")
-        return Interval(value, float(bound.low), float(bound.high))
+        return _exact(value, concerned.get(metric, confusion.sum((-2, -1))))
 
     def difference(self, other: Arm, metric: str) -> Interval:
         """This minus the other, paired: both in the same replicates."""
@@ -128,3 +142,12 @@ class Arm:
             return np.nan, np.nan
         low, high = np.quantile(known, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
         return float(low), float(high)
+
+
+def _exact(value: float, windows: np.ndarray) -> Interval:
+    """The exact binomial bound of all (1) or none (0), each session with a window concerned counting once (Clopper-Pearson)."""
+    count = int((windows > 0).sum())
+    if not count:
+        return Interval(value, np.nan, np.nan)
+    bound = binomtest(round(value * count), count).proportion_ci(LEVEL, "exact")
+    return Interval(value, float(bound.low), float(bound.high))

@@ -12,6 +12,7 @@ import pandas as pd
 from scipy.optimize import minimize_scalar
 from sklearn.model_selection import GroupKFold
 
+from conveyorguard.evaluation.bootstrap import Arm, Resampling
 from conveyorguard.evaluation.metrics import CALIBRATION_BINS, METRICS, Predictions, Totals
 
 FOLDS = 5
@@ -65,11 +66,16 @@ def calibrate(
     return parts, {"method": "temperature", "temperature": temperature, "crossed_by": by, "parts": facts}
 
 
-def reliability(predictions: Predictions) -> pd.DataFrame:
-    """Of the windows in each bin of the largest probability: windows, mean probability, share that is right."""
+def reliability(predictions: Predictions, resampling: Resampling | None = None) -> pd.DataFrame:
+    """Of the windows in each bin of the largest probability: windows, mean probability (confidence), share that is right (accuracy),
+    and with a resampling the 95 % interval of the latter (low, high; NaN where there is none)."""
     bins = Totals.over(predictions).calibration
     count, confidence, right = bins.T
     table = pd.DataFrame({"windows": count.astype(int), "confidence": confidence, "accuracy": right})
     table[["confidence", "accuracy"]] = table[["confidence", "accuracy"]].div(np.maximum(count, 1), axis=0)
     assert len(table) == CALIBRATION_BINS
+    if resampling is not None:
+        arm = Arm([predictions], resampling)
+        low, high = np.transpose([arm.bin_bounds(i) for i in range(CALIBRATION_BINS)])
+        table = table.assign(low=low, high=high)
     return table[count > 0].reset_index(drop=True)

@@ -120,7 +120,12 @@ class Comparison:
                     f"{name}_sd": sd,
                 }
             for name in ("accuracy", "macro_f1"):
-                facts[f"merged_{name}"] = float(row.merged.by_seed(name).mean())
+                merged = row.merged.interval(name)
+                facts |= {
+                    f"merged_{name}": merged.value,
+                    f"merged_{name}_low": merged.low,
+                    f"merged_{name}_high": merged.high,
+                }
             facts |= {name: row.mean_fact(name) for name in ("fit_seconds", "parameters", "model_bytes", "latency_ms")}
             facts["validation_macro_f1"] = row.validation
             facts["validation_accuracy"] = float(
@@ -142,14 +147,25 @@ class Comparison:
         return pd.DataFrame(found, columns=["arm", "reference", "metric", "difference", "low", "high", "verdict"])
 
     def by_device(self) -> pd.DataFrame:
-        """Accuracy and macro-F1 of each device, seeds averaged: device, kind, windows, then a column an arm."""
-        device = self.windows["device"].to_numpy()
+        """Accuracy on each device, seeds averaged: device, kind, windows, sessions, then for each arm its label, low and high.
+
+        Intervals are of the device's own sessions, resampled; NaN where these are too few.
+        """
+        device, session = (self.windows[name].to_numpy(str) for name in ("device", "session"))
         found = []
         for name in sorted(set(device)):
             mask = device == name
-            row = {"device": name, "kind": self.windows["kind"].to_numpy()[mask][0], "windows": int(mask.sum())}
+            own = resample(session[mask], device[mask])
+            row: dict[str, Any] = {"device": name, "kind": self.windows["kind"].to_numpy()[mask][0], "windows": int(mask.sum()),
+                                   "sessions": len(own.sessions)}  # fmt: skip
             for arm in self.models:
-                row[arm.label] = float(np.mean([(p.y_pred[mask] == p.y_true[mask]).mean() for p in arm.predictions]))
+                parts = [Predictions(p.y_true[mask], p.p[mask], session[mask]) for p in arm.predictions]
+                accuracy = Arm(parts, own).interval("accuracy")
+                row |= {
+                    arm.label: accuracy.value,
+                    f"{arm.label}, low": accuracy.low,
+                    f"{arm.label}, high": accuracy.high,
+                }
             found.append(row)
         return pd.DataFrame(found)
 
@@ -217,11 +233,15 @@ def find_runs(paths: Iterable[str | Path]) -> tuple[list[SavedRun], list[str]]:
             runs.append(SavedRun(path))
             continue
         inside = [p for p in sorted(path.iterdir(), key=_natural) if (p / "config.yaml").is_file()]
-        finished = [p for p in inside if (p / "metrics.json").is_file() and (p / "predictions.parquet").is_file()]
-        notes += [f"{p.name} of {path.name} is unfinished and left out" for p in inside if p not in finished]
+        finished = []
+        for folder in inside:
+            try:
+                finished.append(SavedRun(folder))
+            except RunError:
+                notes.append(f"{folder.name} of {path.name} is unfinished and left out")
         if not finished:
             raise RunError(f"{path}: holds no finished run; give run directories, or the directory of a multirun")
-        runs += [SavedRun(p) for p in finished]
+        runs += finished
     return runs, notes
 
 

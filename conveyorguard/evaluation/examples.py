@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -49,5 +50,7 @@ def choose_examples(data: Windows, part: str, probabilities: np.ndarray, path: P
         places = np.arange(FRAMES) * (data.settings.size - 1) // (FRAMES - 1)
         arrays["thermal_seconds"] = places
         arrays["thermal"] = data.store.thermal[rows[:, places]][:, :, -1].astype(np.float32)
-    with path.open("wb") as stream:
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    with aside.open("wb") as stream:
         np.savez_compressed(stream, **arrays)
+    os.replace(aside, path)

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from conveyorguard.evaluation import seed_study
+from conveyorguard.evaluation.bootstrap import FEWEST_SESSIONS
 from conveyorguard.evaluation.compare import Comparison, Row
 from conveyorguard.evaluation.ensemble import Ensemble
 from conveyorguard.evaluation.metrics import METRICS
@@ -152,6 +153,14 @@ def _with_interval(row: pd.Series, name: str) -> str:
     return f"{_number(name, value)} [{scale * low:{digits}}, {scale * high:{digits}}]"
 
 
+def _bracketed(row: pd.Series, name: str, ends: tuple[str, str]) -> str:
+    """A share with its interval, if there is one: `94.1 % [91.0, 96.2]`."""
+    value, low, high = 100 * row[name], 100 * row[name + ends[0]], 100 * row[name + ends[1]]
+    if np.isnan(value):
+        return "–"
+    return f"{value:.1f} % [{low:.1f}, {high:.1f}]" if np.isfinite(low) else f"{value:.1f} %"
+
+
 def _sd(row: pd.Series, name: str) -> str:
     sd = row[f"{name}_sd"]
     return f" ± {100 * sd:.1f}" if np.isfinite(sd) and METRICS[name].percent else ""
@@ -176,13 +185,13 @@ def _results(comparison: Comparison) -> str:
     for _, row in comparison.table.iterrows():
         rows.append([
             ("shortcut: " if row["shortcut"] else "") + row["arm"],
-            *(_with_interval(row, name) if name in DRAWN else _number(name, row[name]) for name in SHOWN),
-            "–" if np.isnan(row["merged_macro_f1"]) else f"{100 * row['merged_macro_f1']:.1f} %",
+            *((_with_interval(row, name) if METRICS[name].percent else _number(name, row[name])) + _sd(row, name) for name in SHOWN),
+            _bracketed(row, "merged_macro_f1", ("_low", "_high")),
             row["seeds"],
         ])  # fmt: skip
     inner = [state.name for state in comparison.schema.states[1:-1]]
     header = ["model", *(METRICS[name].title for name in SHOWN), f"macro-F1, {' and '.join(inner)} merged", "seeds"]
-    note = ("Ranked by macro-F1; the shortcuts, which know one obvious fact, below. In brackets 95 % intervals. The middle states "
+    note = ("Ranked by macro-F1; the shortcuts, which know one obvious fact, below. In brackets 95 % intervals; after ± the sd over seeds, where there are several, which is another thing. The middle states "
             "merged, because the border between them is an arbitrary midpoint of the fault.")  # fmt: skip
     return pages.section("Results", pages.sortable(header, rows), note=note)
 
@@ -273,10 +282,11 @@ def _confusions(comparison: Comparison) -> str:
 
 def _devices(comparison: Comparison) -> str:
     table = comparison.by_device()
-    rows = [[r["device"], r["kind"], r["windows"], *(f"{100 * r[row.label]:.1f} %" for row in comparison.models)]
+    rows = [[r["device"], r["kind"], r["windows"], r["sessions"], *(_bracketed(r, row.label, (", low", ", high")) for row in comparison.models)]
             for _, r in table.iterrows()]  # fmt: skip
-    return pages.section("Devices", pages.sortable(["device", "kind", "windows", *(r.label for r in comparison.models)], rows),
-                         note="Accuracy on the windows of each device, seeds averaged.")  # fmt: skip
+    return pages.section("Devices", pages.sortable(["device", "kind", "windows", "sessions", *(r.label for r in comparison.models)], rows),
+                         note="Accuracy on the windows of each device, seeds averaged. In brackets 95 % intervals, sessions of the device resampled; "
+                              f"none where it has fewer than {FEWEST_SESSIONS} sessions here: such a figure says little.")  # fmt: skip
 
 
 def _sources(comparison: Comparison, home: Path) -> str:

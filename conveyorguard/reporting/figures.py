@@ -200,12 +200,16 @@ def radar(labels: list[str], axes: list[str], values: list[list[float]]) -> go.F
 
 
 def reliability_plot(curves: dict[str, pd.DataFrame]) -> go.Figure:
-    """Share that is right over the probability given, a line each; the size of a dot is the number of windows."""
+    """Share that is right over the probability given, a line each; the size of a dot is the number of windows, a bar its interval."""
     figure = go.Figure()
     figure.add_scatter(x=[0, 1], y=[0, 1], mode="lines", line={"dash": "dot", "color": GREY}, name="ideal")
     for (name, table), colour in zip(curves.items(), (STATE_COLOURS[2], BLUE), strict=False):
         size = 5 + 15 * np.sqrt(table["windows"] / max(table["windows"].max(), 1))
-        figure.add_scatter(x=table["confidence"], y=table["accuracy"], mode="lines+markers", name=name, text=table["windows"],
+        bars = None
+        if "low" in table:
+            bars = {"type": "data", "array": table["high"] - table["accuracy"], "arrayminus": table["accuracy"] - table["low"],
+                    "thickness": 1, "width": 2}  # fmt: skip
+        figure.add_scatter(x=table["confidence"], y=table["accuracy"], mode="lines+markers", name=name, text=table["windows"], error_y=bars,
                            marker={"size": size, "color": colour}, line={"color": colour},
                            hovertemplate="%{text} windows: given %{x:.2f}, right %{y:.2f}<extra></extra>")  # fmt: skip
     return _style(figure, "Reliability", x="probability of the predicted state", y="share that is right")

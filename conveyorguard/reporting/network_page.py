@@ -19,7 +19,7 @@ def write_baseline(site: Site, run: SavedRun) -> Path:
             f"with the seed study's scaling; {run.provenance['parameters']:,} parameters; epochs: {config.trainer.max_epochs} at most.")  # fmt: skip
     blocks = [
         pages.section("Result", scores_beside(site, "02_result", run, seed_study.BASELINE), note=note),
-        class_block(run.metrics, state_names(run)),
+        class_block(run, state_names(run)),
         learning_block(run),
         pages.section("Held against shortcuts", runs_table(site, "02_runs", {"baseline_cnn": run}),
                       note="A shortcut knows one obvious fact; a model that is not clearly better has learned that fact. The model's name leads to its own page."),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Iterable
 from html import escape
 from os.path import relpath
@@ -39,7 +40,7 @@ th:first-child, td:first-child { text-align: left }
 .tile b { font-size: 24px; display: block; font-variant-numeric: tabular-nums } .tile span { color: var(--soft); font-size: 13px }
 .pair { display: grid; grid-template-columns: minmax(0, 1fr) minmax(0, 1fr); gap: 16px; align-items: start }
 @media (max-width: 860px) { .pair { grid-template-columns: minmax(0, 1fr) } }
-.pair > div { min-width: 0; overflow-x: auto }
+.pair > div { min-width: 0; overflow-x: auto } .pair td:not(:first-child) { white-space: nowrap }
 .film { display: flex; gap: 8px; flex-wrap: wrap } .film figure { margin: 0; text-align: center; font-size: 12px; color: var(--soft) }
 .film img { image-rendering: pixelated; border-radius: 4px; display: block; width: 170px }
 .wrong { color: var(--warn); font-weight: 600 }
@@ -96,21 +97,21 @@ def page(title: str, subtitle: str, sections: Iterable[str], plotly: str | None 
 
 def section(title: str, *parts: str, note: str = "") -> str:
     """A block with a heading; `note` is plain text."""
-    told = f'<p class="note">{escape(note)}</p>' if note else ""
-    return f"<section><h2>{escape(title)}</h2>{told}{''.join(parts)}</section>"
+    told = f'<p class="note">{shown(note)}</p>' if note else ""
+    return f"<section><h2>{shown(title)}</h2>{told}{''.join(parts)}</section>"
 
 
 def tiles(values: Iterable[tuple[str, str]]) -> str:
     """Large figures with what they are."""
     return '<div class="tiles">' + "".join(
-        f'<div class="tile"><b>{escape(value)}</b><span>{escape(what)}</span></div>' for what, value in values
+        f'<div class="tile"><b>{shown(value)}</b><span>{shown(what)}</span></div>' for what, value in values
     ) + "</div>"  # fmt: skip
 
 
 def table(header: list[str], rows: Iterable[list[Any]]) -> str:
     """A table of plain text."""
-    head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
-    body = "".join("<tr>" + "".join(f"<td>{escape(str(cell))}</td>" for cell in row) + "</tr>" for row in rows)
+    head = "".join(f"<th>{shown(cell)}</th>" for cell in header)
+    body = "".join("<tr>" + "".join(f"<td>{shown(cell)}</td>" for cell in row) + "</tr>" for row in rows)
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
@@ -123,9 +124,9 @@ def linked(header: list[str], rows: Iterable[list[Any]], targets: Iterable[str |
     """A `sortable` table whose first cells lead somewhere: a relative path a row, or None."""
     lines = []
     for (first, *rest), target in zip(rows, targets, strict=True):
-        text = escape(str(first))
+        text = shown(first)
         cells = [f'<a href="{escape(quote(target), quote=True)}">{text}</a>' if target else text]
-        cells += [escape(str(cell)) for cell in rest]
+        cells += [shown(cell) for cell in rest]
         lines.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
     return sortable(header, []).replace("<tbody>", "<tbody>" + "".join(lines), 1)
 
@@ -154,14 +155,35 @@ def film(images: Iterable[tuple[bytes, str]]) -> str:
     ) + "</div>"  # fmt: skip
 
 
+# a path from the root of a disk or a home, quoted with spaces or bare without; not the // of an address on the web
+PATH = re.compile(
+    r"""(?P<quote>['"])(?:[\w.+-]+=)?(?P<quoted>(?:\w+:///?)?(?:~?/|[A-Za-z]:[\\/])[^'"]*)(?P=quote)
+      | (?<![\w/.~:])(?P<bare>(?:sqlite:///|file://)?(?:~?/|[A-Za-z]:[\\/])[^\s'",;)\]}]+)""",
+    re.VERBOSE,
+)
+
+
+def shown(text: object) -> str:
+    """Text as it may stand on a page: no markup of its own, no folders."""
+    return escape(base_names(str(text)))
+
+
 def base_names(text: str) -> str:
     """Absolute paths in a text reduced to their last part: a page shows no folders of the machine it was made on."""
-    words = []
-    for word in text.split(" "):
-        head, mark, tail = word.partition("=")
-        path = tail if mark else head
-        if path.startswith(("/", "~")) or path[1:3] == ":\\":
-            path = Path(path.replace("\\", "/")).name
-            word = f"{head}={path}" if mark else path
-        words.append(word)
-    return " ".join(words)
+
+    def last(match: re.Match[str]) -> str:
+        path = match["quoted"] or match["bare"]
+        return match[0].replace(path, path.replace("\\", "/").rstrip("/").rpartition("/")[2])
+
+    return PATH.sub(last, text)
+
+
+def base_names_within(value: Any) -> Any:
+    """The same of every text in a tree of plain values; one that is a path as a whole may hold spaces."""
+    if isinstance(value, dict):
+        return {key: base_names_within(below) for key, below in value.items()}
+    if isinstance(value, list):
+        return [base_names_within(below) for below in value]
+    if isinstance(value, str) and re.match(r"~?/|[A-Za-z]:[\\/]", value):
+        return value.replace("\\", "/").rstrip("/").rpartition("/")[2]
+    return base_names(value) if isinstance(value, str) else value

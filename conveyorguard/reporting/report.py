@@ -10,6 +10,7 @@ import pandas as pd
 from omegaconf import OmegaConf
 
 from conveyorguard.data.schema import Schema
+from conveyorguard.evaluation.bootstrap import Arm, Interval, Resampling, resample
 from conveyorguard.evaluation.calibration import reliability
 from conveyorguard.evaluation.metrics import METRICS, OBJECTIVES
 from conveyorguard.reporting import figures, pages
@@ -27,14 +28,15 @@ def write_report(folder: Path) -> Path:
     shown = list(run.metrics)[-1]  # test, or validation where test was not asked for
     names = [f"{s.name} {s.label}".strip() for s in schema.states]
     model = run.config.model.get("name", "model")
-    blocks = [_summary(run, schema, shown), class_block(run.metrics, names)]
+    arms = arms_of(run)
+    blocks = [_summary(run, schema, shown, arms[shown]), class_block(run, names, arms)]
     if run.history is not None:
         blocks.append(learning_block(run))
     if run.importance is not None:
         blocks.append(importance_block(run.importance))
     blocks += [
         _alarms(run, shown),
-        _calibration(run, shown),
+        _calibration(run, shown, arms[shown].resampling),
         _examples(run, schema, names, shown),
         _origin(run),
         _config(run),
@@ -51,43 +53,66 @@ def _percent(value: float | None) -> str:
     return "–" if value is None else f"{100 * value:.1f} %"
 
 
-def _summary(run: SavedRun, schema: Schema, shown: str) -> str:
+def with_interval(interval: Interval, percent: bool = True) -> str:
+    """`94.1 % [91.0, 96.2]`; without the brackets where there are too few sessions for them."""
+    scale, digits, unit = (100, ".1f", " %") if percent else (1, ".3g", "")
+    if not np.isfinite(interval.value):
+        return "–"
+    told = f"{scale * interval.value:{digits}}{unit}"
+    return (
+        f"{told} [{scale * interval.low:{digits}}, {scale * interval.high:{digits}}]"
+        if np.isfinite(interval.low)
+        else told
+    )
+
+
+def arms_of(run: SavedRun) -> dict[str, Arm]:
+    """The predictions of each part, ready to be resampled."""
+    found = {}
+    for part in run.metrics:
+        rows = run.predictions[run.predictions["split"] == part]
+        found[part] = Arm([as_predictions(rows)], resample(rows["session"].to_numpy(str), rows["device"].to_numpy(str)))
+    return found
+
+
+def _summary(run: SavedRun, schema: Schema, shown: str, arm: Arm) -> str:
     m = run.metrics[shown]
     worst, first = schema.states[-1].name, schema.states[0].name
     missed = m["severe_sessions_missed"]
-    values = [
-        ("accuracy", _percent(m["accuracy"])),
-        ("macro-F1", _percent(m["macro_f1"])),
-        (f"{worst} recall", _percent(m["severe_recall"])),
+    values = []
+    for name, title in (("accuracy", "accuracy"), ("macro_f1", "macro-F1"), ("severe_recall", f"{worst} recall")):
+        told, _, brackets = with_interval(arm.interval(name)).partition(" [")
+        values.append((f"{title}, 95 % interval {brackets.rstrip(']')} %" if brackets else title, told))
+    values += [
         (f"{worst} windows called {first}", f"{m['severe_as_normal']:.0f}"),
         (f"sessions whose {worst} state was missed entirely", "–" if missed is None else f"{missed:.0f}"),
         ("expected calibration error", _percent(m["ece"])),
     ]
     sessions = run.provenance["sessions"][shown]
     note = (f"On the {shown} part: {m['n']:,} windows of {sessions} sessions, "
-            f"{run.predictions.query('split == @shown')['device'].nunique()} devices. ")  # fmt: skip
+            f"{run.predictions.query('split == @shown')['device'].nunique()} devices. {arm.resampling.note} One seed: how much another would "
+            "differ, only several runs can say (python -m conveyorguard compare). ")  # fmt: skip
     if run.config.data.name == "simulated":
         note += "Simulated recordings: a result here is not a result on AI Hub."
     return pages.section("Result", pages.tiles(values), note=note)
 
 
-def class_block(metrics: dict[str, Any], names: list[str]) -> str:
-    """Confusion matrix and per-class table of each part."""
-    parts = []
-    for part, m in metrics.items():
-        rows = [[name, f"{r['precision']:.3f}", f"{r['recall']:.3f}", f"{r['f1']:.3f}", f"{r['support']:,}"]
-                for name, r in zip(names, m["per_class"], strict=True)]  # fmt: skip
+def class_block(run: SavedRun, names: list[str], arms: dict[str, Arm] | None = None) -> str:
+    """Confusion matrix and per-class table of each part, every figure with its interval; arms: `arms_of` the run, if at hand."""
+    arms, parts = arms or arms_of(run), []
+    for part, m in run.metrics.items():
+        rows = [[name, *map(with_interval, arms[part].class_intervals(k)), f"{m['per_class'][k]['support']:,}"]
+                for k, name in enumerate(names)]  # fmt: skip
         matrix = figures.confusion(m["confusion"], names, f"{part}: windows by actual and predicted state")
         table = pages.table(["state", "precision", "recall", "F1", "windows"], rows)
-        parts.append(
-            pages.pair(pages.figure(matrix, f"confusion matrix of the {part} windows"), f"<h3>{part}</h3>{table}")
-        )
-    rest = [name for name in METRICS if name not in ("accuracy", "macro_f1")]
+        told = f'<h3>{part}</h3>{table}<p class="note">{pages.shown(arms[part].resampling.note)}</p>'
+        parts.append(pages.pair(pages.figure(matrix, f"confusion matrix of the {part} windows"), told))
     rows = [
-        [METRICS[name].title, *("–" if m[name] is None else f"{m[name]:.4g}" for m in metrics.values())]
-        for name in rest
-    ]
-    more = "<details><summary>all metrics</summary>" + pages.table(["metric", *metrics], rows) + "</details>"
+        [metric.title, *("–" if m[name] is None else with_interval(arms[part].interval(name), metric.percent)
+                         for part, m in run.metrics.items())]
+        for name, metric in METRICS.items()
+    ]  # fmt: skip
+    more = "<details><summary>all metrics</summary>" + pages.table(["metric", *run.metrics], rows) + "</details>"
     return pages.section("By state", *parts, more)
 
 
@@ -101,11 +126,14 @@ def _alarms(run: SavedRun, shown: str) -> str:
     point, a = facts["operating_point"], facts["parts"][shown]
     bound = a["false_alarms_per_hour_bound"]
     values = [
-        ("fault recordings missed", f"{a['missed']} of {a['fault_sessions']}"),
+        (f"fault recordings missed{_share(a['missed_share_interval'])}", f"{a['missed']} of {a['fault_sessions']}"),
         ("lead to the recording's end, median", _seconds(a["lead_seconds"])),
         ("after the onset of the fault, median", _seconds(a["delay_seconds"])),
         ("false alarms", f"{a['false_alarms']} in {a['exposure_hours']:.2f} h"),
-        ("false alarms an hour, 95 % bound", "–" if bound is None else f"{bound:.1f}"),
+        (
+            "false alarms an hour that these hours do not exclude, 95 % bound",
+            "–" if bound is None else f"{bound:.1f} ({24 * bound:.0f} a day)",
+        ),
     ]
     rows = [[r["session"], r["device"], "missed" if r["missed"] else f"{r['alarm_at']} s", *(_whole(r[k]) for k in ("lead", "delay"))]
             for r in a["sessions"]]  # fmt: skip
@@ -118,6 +146,10 @@ def _alarms(run: SavedRun, shown: str) -> str:
     return pages.section("Alarms", pages.tiles(values), table, note=note)
 
 
+def _share(interval: list[float] | None) -> str:
+    return f", 95 % interval of the share {100 * interval[0]:.0f} to {100 * interval[1]:.0f} %" if interval else ""
+
+
 def _seconds(spread: dict[str, float] | None) -> str:
     return "–" if spread is None else f"{spread['median']:.0f} s ({spread['least']:.0f} to {spread['most']:.0f})"
 
@@ -126,20 +158,27 @@ def _whole(value: float | None) -> str:
     return "–" if value is None else f"{value:.0f}"
 
 
-def _calibration(run: SavedRun, shown: str) -> str:
+def _calibration(run: SavedRun, shown: str, resampling: Resampling) -> str:
     """Reliability before and after temperature scaling."""
     facts = run.facts("calibration")
     if not facts:
         return ""
     rows = run.predictions[run.predictions["split"] == shown]
     before, after = (as_predictions(rows, prefix) for prefix in ("p", "c"))
-    plot = figures.reliability_plot({"as trained": reliability(before), "calibrated": reliability(after)})
-    figures_of = facts["parts"][shown]
+    plot = figures.reliability_plot(
+        {"as trained": reliability(before, resampling), "calibrated": reliability(after, resampling)}
+    )
     table = pages.table(
         ["", "as trained", "calibrated"],
         [
-            [METRICS[k].title, f"{figures_of['before'][k]:.4f}", f"{figures_of['after'][k]:.4f}"]
-            for k in figures_of["before"]
+            [
+                METRICS[k].title,
+                *(
+                    with_interval(arm.interval(k), False)
+                    for arm in (Arm([before], resampling), Arm([after], resampling))
+                ),
+            ]
+            for k in facts["parts"][shown]["before"]
         ],
     )
     note = (f"Temperature {facts['temperature']:.2f}, fitted on validation (above 1: the model was too sure); validation's own figures "
@@ -254,8 +293,8 @@ def _size(provenance: dict[str, Any]) -> str:
 
 
 def _config(run: SavedRun) -> str:
-    lines = [pages.base_names(line) for line in OmegaConf.to_yaml(run.config).splitlines()]
+    shown = OmegaConf.to_yaml(pages.base_names_within(OmegaConf.to_container(run.config)))
     return pages.section(
         "Config",
-        f"<details><summary>config.yaml</summary><pre>{pages.escape(chr(10).join(lines))}</pre></details>",
+        f"<details><summary>config.yaml</summary><pre>{pages.escape(shown)}</pre></details>",
     )

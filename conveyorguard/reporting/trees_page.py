@@ -44,7 +44,7 @@ def write_trees(site: Site, models: Mapping[str, SavedRun], cells: Mapping[str, 
                       note="extended: logarithms, slopes, lags, hot spot and deviation from the recording's start; without_start leaves the last out, "
                       "since a plant has no recording start. A name leads to the run's own page."),
         pages.section("Which inputs", _cells(site, cells), note="LightGBM with the features of one modality; film adds those of the environment."),
-        class_block(run.metrics, state_names(run)),
+        class_block(run, state_names(run)),
     ]  # fmt: skip
     if importance is not None:
         site.table("03_importance", importance)

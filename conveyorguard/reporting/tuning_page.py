@@ -25,6 +25,7 @@ from conveyorguard.reporting.run_blocks import SEED, minutes, page_of, percent, 
 from conveyorguard.reporting.site import Site
 from conveyorguard.reporting.study_page import optimization_history
 from conveyorguard.run import SavedRun, write_text
+from conveyorguard.training.checkpoints import read_checkpoint
 from conveyorguard.training.study import best_of, ended
 from conveyorguard.training.summary import few_digits
 
@@ -73,7 +74,7 @@ def write_tuning(site: Site, made: Tuning) -> Path:
 def write_files(site: Site, made: Tuning) -> dict[str, str]:
     """The seed study's files, by name with what they are for."""
     run = made.tuned
-    state = torch.load(run.folder / "checkpoints" / "best.ckpt", map_location="cpu", weights_only=True)
+    state = read_checkpoint(run.folder / "checkpoints" / "best.ckpt")
     weights = {
         key.removeprefix("model."): value for key, value in state["state_dict"].items() if key.startswith("model.")
     }

@@ -15,12 +15,13 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 from torch import nn
 
-from conveyorguard.config import build
+from conveyorguard.config import build, refuse_interpolations
 from conveyorguard.data.datamodule import WindowDataModule, Windows
 from conveyorguard.data.scaling import Scaling
 from conveyorguard.data.schema import Schema
 from conveyorguard.evaluation.metrics import OBJECTIVES
 from conveyorguard.training.callbacks import Averaging, History, Progression, Ranks
+from conveyorguard.training.checkpoints import WholeFiles, read_checkpoint
 from conveyorguard.training.loss import WindowLoss
 from conveyorguard.training.module import WindowClassifier
 
@@ -99,7 +100,7 @@ def fit(
         warnings.filterwarnings("ignore", ".*number of training batches.*smaller than the logging interval.*")
         warnings.filterwarnings("ignore", ".*isinstance\\(treespec, LeafSpec\\).*")
         trainer = build(
-            cfg.trainer, logger=loggers or False, callbacks=callbacks, default_root_dir=str(folder), num_sanity_val_steps=0,
+            cfg.trainer, logger=loggers or False, callbacks=callbacks, plugins=[WholeFiles()], default_root_dir=str(folder), num_sanity_val_steps=0,
             enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False,
         )  # fmt: skip
         try:
@@ -114,16 +115,15 @@ def fit(
 
 def load_weights(module: WindowClassifier, path: Path) -> WindowClassifier:
     """Put a checkpoint's weights into the module; nothing in the file is executed."""
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    module.load_state_dict(state["state_dict"])
+    module.load_state_dict(read_checkpoint(path)["state_dict"])
     return module.eval()
 
 
 def load_module(path: Path) -> tuple[WindowClassifier, dict[str, Any]]:
     """Rebuild a trained module from its checkpoint alone: weights, scaling, schema and the config it was made from."""
-    state = torch.load(path, map_location="cpu", weights_only=True)
+    state = read_checkpoint(path)
     saved = state["conveyorguard"]
-    cfg = OmegaConf.create(saved["config"])
+    cfg = refuse_interpolations(OmegaConf.create(saved["config"]), path)
     schema = Schema.from_config(saved["schema"])
     scaling = Scaling(schema, build(cfg.scaling))
     loss = build(cfg.loss, class_counts=np.ones(len(schema.states)))

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from omegaconf import DictConfig, OmegaConf
 
-from conveyorguard.config import build
+from conveyorguard.config import build, load_saved
 from conveyorguard.data.datamodule import WindowDataset, Windows
 from conveyorguard.data.features import FeatureSettings, feature_sources, window_features
 from conveyorguard.data.schema import Schema
@@ -85,11 +85,17 @@ def load_tabular(path: Path) -> tuple[TabularClassifier, DictConfig]:
     config = path.parent.parent / "config.yaml"
     if not config.is_file():
         raise RunError(f"{config}: not there; a tabular model is loaded from within its run directory")
-    cfg = OmegaConf.load(config)
-    assert isinstance(cfg, DictConfig)
+    cfg = load_saved(config)
     schema = Schema.from_config(OmegaConf.to_container(cfg.data.schema, resolve=True))  # type: ignore[arg-type]
     model = build_tabular(cfg, schema, threads=1)
-    model.load(path)
+    try:
+        model.load(path)
+    except RunError:
+        raise
+    except Exception as error:  # each library has errors of its own
+        raise RunError(
+            f"{path}: cannot be read as a {type(model).__name__} ({error}); it is damaged, train the run again"
+        ) from error
     return TabularClassifier(model, build(cfg.features), saved["inputs"], saved["names"], path), cfg
 
 

@@ -14,7 +14,7 @@ import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from conveyorguard.config import build, check, is_tabular, merge_saved, model_class
+from conveyorguard.config import build, check, is_tabular, load_saved, merge_saved, model_class
 from conveyorguard.data.datamodule import WindowDataset, Windows
 from conveyorguard.data.schema import Schema
 from conveyorguard.data.splits import make_split
@@ -30,6 +30,7 @@ from conveyorguard.reporting.report import write_report
 from conveyorguard.reporting.terminal import class_table
 from conveyorguard.run import Run, read_json, write_parquet
 from conveyorguard.training.callbacks import Pruning
+from conveyorguard.training.checkpoints import read_checkpoint
 from conveyorguard.training.fit import fit
 from conveyorguard.training.loggers import JobLoggers
 from conveyorguard.training.module import WindowClassifier
@@ -171,9 +172,8 @@ def resumed(cfg: DictConfig, folder: Path, overrides: list[str]) -> DictConfig:
         raise RunError(
             f"ckpt_path={cfg.ckpt_path}: give RUN/checkpoints/last.ckpt of a run directory with its config.yaml"
         )
-    saved = OmegaConf.load(path)
-    assert isinstance(saved, DictConfig)
-    return merge_saved(saved, overrides, read_json(folder / "provenance.json"))
+    read_checkpoint(Path(cfg.ckpt_path))  # refused here, rather than by Lightning in the middle of things
+    return merge_saved(load_saved(path), overrides, read_json(folder / "provenance.json"))
 
 
 def refuse_other_data(folder: Path, data: Windows) -> None:

@@ -404,7 +404,7 @@ def test_seconds_are_in_time_order_across_midnight(start, later):
 
 
 def test_reading_a_member_of_absurd_size_is_refused(one_session, schema, monkeypatch):
-    monkeypatch.setattr(archive, "MEMBER_LIMIT", 100_000)  # a frame has 153,728 bytes
+    monkeypatch.setitem(archive.TEXT_LIMIT, "json", 300)  # a label has some thousand bytes
     for kind in ("zip", "folder"):
         root, *_ = one_session(kind, root=None)
         with pytest.raises(DataError, match="no usable frame"):

@@ -1,0 +1,279 @@
+"""Checks of a run that need its recordings and its model, and those that train small models of its kind."""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from omegaconf import OmegaConf
+
+from conveyorguard.config import build, is_tabular
+from conveyorguard.data.datamodule import WindowDataset, Windows
+from conveyorguard.data.scaling import Scaling
+from conveyorguard.data.splits import PARTS
+from conveyorguard.data.store import Store
+from conveyorguard.evaluation.bootstrap import resample
+from conveyorguard.evaluation.check_files import (
+    SAME_MODEL,
+    Failed,
+    NotChecked,
+    Subject,
+    devices_apart,
+    difference_of,
+    must_equal,
+    some,
+)
+from conveyorguard.evaluation.metrics import Predictions, Totals, per_class
+from conveyorguard.evaluation.predict import predict
+from conveyorguard.evaluation.ranges import training_ranges
+from conveyorguard.run import read_json
+from conveyorguard.training.fit import fit, fitted_rows
+from conveyorguard.training.fit_tabular import TabularClassifier, fit_tabular
+from conveyorguard.training.job import used_inputs
+from conveyorguard.training.module import WindowClassifier
+
+CHANCE_LEVEL = 0.999  # of the interval that must hold chance: of a thousand sound runs one may be told as unsound
+SMALL = {"train": 12, "val": 6, "test": 6}  # sessions that the checks by training use
+EPOCHS = 3
+# what scaling makes of each input
+TENSORS = {
+    "sensors": ("sensors", "sensors_bins"),
+    "thermal": ("thermal", "thermal_stats", "thermal_stats_bins"),
+    "environment": ("environment",),
+}
+
+
+def data_are_the_runs(subject: Subject) -> str:
+    told, found = subject.run.provenance["store"]["fingerprint"], subject.data.store.fingerprint
+    if told != found:
+        raise Failed(
+            f"data of fingerprint {told[:12]}", f"{found[:12]}: other recordings, or another version of the reader"
+        )
+    return f"fingerprint {found[:12]}"
+
+
+def devices_of_all_parts_are_apart(subject: Subject) -> str:
+    frame = subject.data.frame
+    return devices_apart(subject, {part: set(frame["device"][frame["part"] == part]) for part in PARTS})
+
+
+def windows_match(subject: Subject) -> str:
+    keys = ["session", "start", "end", "device", "y_true"]
+    frame = subject.data.frame.rename(columns={"label": "y_true"})
+    for part, rows in subject.parts.items():
+        wanted, found = (
+            set(table[keys].astype({"session": str, "device": str}).itertuples(index=False, name=None))
+            for table in (frame[frame["part"] == part], rows)
+        )
+        if wanted != found:
+            raise Failed(f"the {len(wanted):,} windows that data and split give for {part}, with their labels",
+                         f"{len(found):,}; {difference_of(wanted, found, 'of the data')}")  # fmt: skip
+    outside = frame["part"].isna().sum()
+    if outside:
+        raise Failed("every labelled session in a part of the split", f"{outside} windows of sessions in none")
+    return "sessions, seconds, devices and labels of every window are those of the data"
+
+
+def scaling_is_of_train(subject: Subject) -> str:
+    model, data, cfg = subject.loaded.model, subject.data, subject.config
+    if isinstance(model, TabularClassifier):
+        return _tabular_scaling(model, data)
+    if cfg.scaling.fit_on != "train":
+        raise Failed(
+            "scaling fitted on train sessions", f"scaling.fit_on={cfg.scaling.fit_on}: it has seen the test sessions"
+        )
+    fitted = Scaling(data.store.schema, build(cfg.scaling)).fit(data.store, fitted_rows(data, "train")).state_dict()
+    for name, value in model.scaling.state_dict().items():
+        if not torch.allclose(value.float(), fitted[name].float(), rtol=1e-4, atol=1e-5):
+            raise Failed(
+                f"{name} of the train sessions, {_numbers(fitted[name])}", f"{_numbers(value)} in the checkpoint"
+            )
+    return f"{len(fitted)} fitted tensors are those of the {len(data.split.sessions['train'])} train sessions"
+
+
+def _tabular_scaling(model: TabularClassifier, data: Windows) -> str:
+    estimator = getattr(model.model, "estimator", None)
+    scaler = getattr(estimator, "named_steps", {}).get("standardscaler")
+    if scaler is None:
+        raise NotChecked("trees compare features as they are: there is no scaling")
+    features = model.features(_dataset(data, "train", model.inputs))
+    with np.errstate(invalid="ignore"):
+        medians = np.nan_to_num(np.nanmedian(features, axis=0))
+    mean = np.where(np.isfinite(features), features, medians).mean(axis=0, dtype=np.float64)
+    if not np.allclose(scaler.mean_, mean, rtol=1e-3, atol=1e-4):
+        worst = int(np.abs(scaler.mean_ - mean).argmax())
+        raise Failed(
+            f"the train windows' mean of {model.names[worst]}, {mean[worst]:.6g}", f"{scaler.mean_[worst]:.6g}"
+        )
+    return f"means of {len(mean)} features are those of the train windows"
+
+
+def ranges_are_of_train(subject: Subject) -> str:
+    data, path = subject.data, subject.run.folder / "ranges.json"
+    if not path.exists():
+        raise NotChecked("there is no ranges.json, as in an ensemble's run directory")
+    must_equal("ranges.json", training_ranges(data.store, fitted_rows(data, "train")), read_json(path))
+    return "least and greatest values are those of the train sessions"
+
+
+def predictions_are_the_models(subject: Subject) -> str:
+    loaded, most = subject.loaded, 0.0
+    for part, rows in subject.parts.items():
+        windows = subject.data.part(part)
+        found = pd.DataFrame(predict(loaded.model, _dataset(subject.data, part, loaded.inputs)))
+        found.index = pd.MultiIndex.from_arrays([windows["session"].astype(str), windows["start"]])
+        saved = rows.set_index(["session", "start"])[[f"p{k}" for k in range(found.shape[1])]]
+        shared = saved.index.intersection(found.index)  # of others `windows_match` tells
+        most = max(most, float(np.abs(found.loc[shared].to_numpy() - saved.loc[shared].to_numpy()).max(initial=0)))
+    if most > SAME_MODEL:
+        raise Failed("the probabilities that checkpoints/best gives today", f"others, by up to {most:.2g}")
+    return f"the checkpoint gives them again, to {most:.1g}"
+
+
+def constant_input(subject: Subject) -> str:
+    """Given the same input for every window, a model can know nothing; one that does sees labels or places of windows."""
+    loaded, data = subject.loaded, subject.data
+    still = replace(data, store=_constant(data.store))
+    parts = list(subject.parts)
+    p = np.concatenate([predict(loaded.model, _dataset(still, part, loaded.inputs)) for part in parts])
+    y = np.concatenate([data.part(part)["label"].to_numpy() for part in parts])
+    session = np.concatenate([data.part(part)["session"].to_numpy(str) for part in parts])
+    return _must_be_chance(y, p, session, "the model given one and the same input for every window")
+
+
+def every_modality_gets_a_gradient(subject: Subject) -> str:
+    loaded, data = subject.loaded, subject.data
+    if isinstance(loaded.model, TabularClassifier):
+        table = subject.run.importance
+        if table is None:
+            raise Failed("importance.csv beside a tabular model", "none")
+        worth = table.groupby("modality")["gain"].sum()
+        deaf = [name for name in loaded.inputs if not worth.get(name, 0) > 0]
+        if deaf:
+            raise Failed(f"a feature of each of {', '.join(loaded.inputs)} in use", f"none of {', '.join(deaf)}")
+        return ", ".join(f"{name} {worth[name]:.0%}" for name in loaded.inputs) + " of the gain"
+    sizes = gradients(loaded.model, _dataset(data, "train", loaded.inputs))
+    deaf = [name for name in loaded.inputs if not sizes[name] > 0]
+    if deaf:
+        raise Failed(
+            f"a gradient to each of {', '.join(loaded.inputs)}", f"none to {', '.join(deaf)}: the model cannot use it"
+        )
+    return "mean |gradient| " + ", ".join(f"{name} {size:.1e}" for name, size in sizes.items())
+
+
+def gradients(model: WindowClassifier, dataset: WindowDataset, count: int = 64) -> dict[str, float]:
+    """Mean size of the loss's gradient with respect to each scaled input, over windows spread over the dataset."""
+    rows = np.unique(np.linspace(0, len(dataset) - 1, min(count, len(dataset))).astype(int)).tolist()
+    batch = {name: value.to(model.device) for name, value in dataset.__getitems__(rows).items()}
+    scaled = model.scaling(batch)
+    leaves = {name: [key for key in TENSORS[name] if key in scaled] for name in dataset.inputs}
+    inputs = {key: scaled[key].detach().float().requires_grad_() for keys in leaves.values() for key in keys}
+    model.eval()
+    loss = model.loss(model.model({**scaled, **inputs}), batch)
+    found = dict(zip(inputs, torch.autograd.grad(loss, list(inputs.values()), allow_unused=True), strict=True))
+    return {
+        name: sum(float(gradient.abs().mean()) for key in keys if (gradient := found[key]) is not None)
+        for name, keys in leaves.items()
+    }
+
+
+# Small trainings
+
+
+def shuffled_labels(subject: Subject) -> str:
+    """Trained on labels dealt at random to all windows, a model can only guess the test windows'."""
+    data, rng = _small(subject.data), np.random.default_rng(subject.config.seed)
+    frame = data.frame.assign(label=rng.permutation(data.frame["label"].to_numpy()))
+    store = copy.copy(data.store)
+    state = store.frames["state"].to_numpy(copy=True)
+    state[state >= 0] = rng.permutation(state[state >= 0])
+    store.frames = store.frames.assign(state=state)
+    shuffled = replace(data, frame=frame, store=store)
+    y, p = _trained(subject, shuffled)
+    # windows have been made independent of each other, so each is drawn by itself
+    return _must_be_chance(y, p, np.arange(len(y)).astype(str), "a model trained on labels dealt at random")
+
+
+def constant_training(subject: Subject) -> str:
+    """Trained without any input to tell windows apart, a model can only guess."""
+    data = _small(subject.data)
+    y, p = _trained(subject, replace(data, store=_constant(data.store)))
+    return _must_be_chance(
+        y, p, data.part("test")["session"].to_numpy(str), "a model trained on one and the same input"
+    )
+
+
+def _trained(subject: Subject, data: Windows) -> tuple[np.ndarray, np.ndarray]:
+    """Labels (n,) and probabilities (n, K) of the test windows of a model of the run's kind, trained on the data."""
+    cfg = subject.config.copy()
+    OmegaConf.set_struct(cfg, False)
+    if "_target_" not in cfg.model:
+        raise NotChecked("an ensemble is not trained")
+    inputs, _ = used_inputs(cfg, data.store.schema)
+    with tempfile.TemporaryDirectory() as place:
+        model: WindowClassifier | TabularClassifier
+        if is_tabular(cfg):
+            model = fit_tabular(cfg, data, inputs, Path(place), torch.get_num_threads())
+        else:
+            cfg.trainer.update(max_epochs=min(EPOCHS, cfg.trainer.max_epochs), accelerator="cpu", devices=1, strategy="auto",
+                               precision="32-true")  # fmt: skip
+            model = fit(cfg, data, inputs, Path(place), [], [])
+        return data.part("test")["label"].to_numpy(), predict(model, _dataset(data, "test", inputs))
+
+
+def _small(data: Windows) -> Windows:
+    """A few sessions of each part, spread over it."""
+    chosen = set()
+    for part, count in SMALL.items():
+        names = data.split.sessions[part]
+        chosen |= {names[i] for i in np.linspace(0, len(names) - 1, min(count, len(names))).astype(int)}
+    return replace(data, frame=data.frame[data.frame["session"].isin(chosen)].reset_index(drop=True))
+
+
+# What they share
+
+
+def _dataset(data: Windows, part: str, inputs: list[str]) -> WindowDataset:
+    return WindowDataset(data.store, data.part(part), data.settings, inputs)
+
+
+def _constant(store: Store) -> Store:
+    """The store with the same measurements in every second."""
+    still = copy.copy(store)
+    still.frames = store.frames.assign(quality=0)
+    for name in ("sensors", "environment", "thermal_statistics", "thermal"):
+        values = getattr(store, name)
+        if values is not None:
+            setattr(still, name, np.broadcast_to(np.nan_to_num(values[len(values) // 2]), values.shape))
+    return still
+
+
+def balanced_accuracy(y: np.ndarray, p: np.ndarray, group: np.ndarray) -> tuple[float, float, float, float]:
+    """Mean recall of the states that occur, the interval of `CHANCE_LEVEL` by resampling groups, and chance."""
+    resampling = resample(group, group)
+    totals = Totals.of(Predictions(y, p), np.searchsorted(resampling.sessions, group), len(resampling.sessions))
+
+    def of(weights: np.ndarray) -> np.ndarray:
+        recall = per_class(totals.weighted(weights).confusion)[1]
+        known = np.isfinite(recall)
+        return np.where(known, recall, 0).sum(-1) / known.sum(-1)
+
+    low, high = np.quantile(of(resampling.weights), [(1 - CHANCE_LEVEL) / 2, (1 + CHANCE_LEVEL) / 2])
+    return float(of(np.ones(len(resampling.sessions)))), float(low), float(high), 1 / len(np.unique(y))
+
+
+def _must_be_chance(y: np.ndarray, p: np.ndarray, group: np.ndarray, who: str) -> str:
+    value, low, high, chance = balanced_accuracy(y, p, group)
+    if not (low <= chance <= high or abs(value - chance) < 1e-9):
+        raise Failed(f"balanced accuracy {chance:.3f} of {who}, within its interval",
+                     f"{value:.3f} [{low:.3f}, {high:.3f}]: something tells it the labels")  # fmt: skip
+    return f"balanced accuracy {value:.3f} [{low:.3f}, {high:.3f}] of {who}; chance is {chance:.3f}"
+
+
+def _numbers(values: torch.Tensor) -> str:
+    return some([f"{float(v):.5g}" for v in values.flatten()[:4]])

@@ -1,0 +1,594 @@
+"""Every way in which archives have been seen or can be made to be broken: a named error with the remedy, nothing lost, nothing else touched."""
+
+import io
+import json
+import os
+import pickle
+import struct
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from conveyorguard.data import archive
+from conveyorguard.data.archive import read_session
+from conveyorguard.data.schema import Schema
+from conveyorguard.data.store import Store, prepare
+from conveyorguard.errors import DataError
+
+ROOT = Path(__file__).parents[2]
+NAME, LABELS = "TS_oht_01_oht01_0827_1011", "TL_oht_01_oht01_0827_1011"
+COLUMNS = ["NTC", "PM1.0", "CT1"]
+SHAPE = (6, 8)
+SPOILED = 2  # the second that is broken
+
+
+@pytest.fixture(scope="module")
+def small():
+    return Schema.from_config({
+        "channels": {name: {"unit": "x"} for name in COLUMNS}, "environment": {"ex_temperature": {"unit": "degC"}},
+        "thermal": {"shape": list(SHAPE), "stored": [3, 4]}, "states": [{"name": name} for name in ("normal", "worn", "broken")],
+    })  # fmt: skip
+
+
+def npy(frame):
+    np.save(stream := io.BytesIO(), frame, allow_pickle=True)
+    return stream.getvalue()
+
+
+def label(state="1", **changes):
+    return {
+        "annotations": [{"tagging": [{"state": state}]}],
+        "external_data": [{"ex_temperature": [{"value": 22.5}]}],
+    } | changes
+
+
+def stem(second):
+    return f"oht01_0827_1011{second:02d}"
+
+
+def frame(second):
+    return {
+        f"{stem(second)}.csv": f"NTC,PM1.0,CT1\n{20 + second}.25,8.00,2.50\n".encode(),
+        f"{stem(second)}.bin": npy(np.full(SHAPE, 40.0 + second)),
+        f"{stem(second)}.json": json.dumps(label()).encode(),
+    }
+
+
+def write_zip(path, files):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as target:
+        for name, raw in files.items():
+            target.writestr(f"/{name}", raw)
+
+
+class Recording:
+    """Five seconds of a session, to be spoiled before it is written."""
+
+    def __init__(self, root):
+        self.root, self.files = root, {}
+        for second in range(5):
+            self.files |= frame(second)
+        self.source, self.labels = root / f"{NAME}.zip", root / f"{LABELS}.zip"
+
+    def write(self):
+        self.root.mkdir(exist_ok=True)
+        write_zip(self.source, {n: raw for n, raw in self.files.items() if not n.endswith("json")})
+        write_zip(self.labels, {n: raw for n, raw in self.files.items() if n.endswith("json")})
+        return self
+
+    def read(self, schema):
+        return read_session(NAME, self.source, self.labels, schema)
+
+
+@pytest.fixture
+def recording(tmp_path):
+    return Recording(tmp_path / "set")
+
+
+class Tripwire:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
+def header(text, version=b"\x01\x00", size="<H"):
+    return b"\x93NUMPY" + version + struct.pack(size, len(text)) + text
+
+
+PIXELS = np.full(SHAPE, 40.0).tobytes()
+HUGE = (
+    header(b"{'descr': '<f8', 'fortran_order': False, 'shape': (6, 8), }" + b" " * 5_000_000 + b"\n", b"\x02\x00", "<I")
+    + PIXELS
+)
+EVALUATED = header(b"{'descr': __import__('os').system('true'), 'fortran_order': False, 'shape': (6, 8), }\n") + PIXELS
+MEMBERS = {
+    # csv
+    "extra column": ("csv", b"NTC,PM1.0,CT1,CT9\n20.25,8.00,2.50,1\n", None),
+    "swapped columns": ("csv", b"CT1,NTC,PM1.0\n2.50,20.25,8.00\n", None),
+    "byte order mark": ("csv", b"\xef\xbb\xbfNTC,PM1.0,CT1\n20.25,8.00,2.50\n", None),
+    "CRLF": ("csv", b"NTC,PM1.0,CT1\r\n20.25,8.00,2.50\r\n", None),
+    "NaN": ("csv", b"NTC,PM1.0,CT1\nNaN,8.00,2.50\n", None),
+    "Inf": ("csv", b"NTC,PM1.0,CT1\n20.25,-inf,2.50\n", None),
+    "column missing": ("csv", b"NTC,CT1\n20.25,2.50\n", "no column PM1.0"),
+    "column twice": ("csv", b"NTC,PM1.0,CT1,CT1\n20.25,8.00,2.50,9.99\n", "CT1 twice"),
+    "decimal commas": ("csv", b"NTC,PM1.0,CT1\n20,25,8,00,2,50\n", "6: 20,25"),
+    "decimal commas and semicolons": ("csv", b"NTC;PM1.0;CT1\n20,25;8,00;2,50\n", "no column NTC, PM1.0, CT1"),
+    "a word": ("csv", b"NTC,PM1.0,CT1\nhot,8.00,2.50\n", "hot"),
+    "an underscore": ("csv", b"NTC,PM1.0,CT1\n2_0,8.00,2.50\n", "2_0"),
+    "empty csv": ("csv", b"", "0 lines"),
+    "only a header": ("csv", b"NTC,PM1.0,CT1\n", "1 lines"),
+    "two rows": ("csv", b"NTC,PM1.0,CT1\n1,2,3\n4,5,6\n", "3 lines"),
+    "no text": ("csv", b"\xff\xfe\x00N\x00T", "other bytes"),
+    "a huge csv": ("csv", b"NTC,PM1.0,CT1\n" + b"1" * (1 << 20), "at most 65,536 are expected"),
+    # bin
+    "big-endian": ("bin", npy(np.full(SHAPE, 42.0, ">f8")), None),
+    "single precision": ("bin", npy(np.full(SHAPE, 42.0, "f4")), None),
+    "whole numbers": ("bin", npy(np.full(SHAPE, 42)), "<i8 of shape (6, 8)"),
+    "complex numbers": ("bin", npy(np.full(SHAPE, 42j)), "<c16"),
+    "another shape": ("bin", npy(np.full((8, 6), 42.0)), "<f8 of shape (8, 6)"),
+    "flat": ("bin", npy(np.full(48, 42.0)), "<f8 of shape (48,)"),
+    "Fortran order": ("bin", npy(np.asfortranarray(np.arange(48.0).reshape(SHAPE))), "in Fortran order"),
+    "objects": ("bin", npy(np.full(SHAPE, Tripwire("unpickled"), object)), "|O of shape"),
+    "a pickle": ("bin", pickle.dumps(Tripwire("unpickled")), "bytes beginning"),
+    "a huge header": ("bin", HUGE, "at most 4,864 are expected"),
+    "a long header": ("bin", header(b"{" + b" " * 4000 + b"}") + b"\0" * 400, "header of floating point"),
+    "a header to be evaluated": ("bin", EVALUATED, "header of floating point"),
+    "a header that ends nowhere": ("bin", b"\x93NUMPY\x02\x00\xff\xff\xff\x7f" + PIXELS, "one of 2,147,483,659"),
+    "cut short": ("bin", npy(np.full(SHAPE, 42.0))[:-3], "381"),
+    "too long": ("bin", npy(np.full(SHAPE, 42.0)) + b"\0", "385"),
+    "empty bin": ("bin", b"", "0 bytes"),
+    # json
+    "state as a number": ("json", json.dumps(label(1)).encode(), None),
+    "environment as text": ("json", json.dumps(label(external_data=[{"ex_temperature": [{"value": "22.5"}]}])).encode(), None),
+    "an environment block of null": ("json", json.dumps(label(external_data=None)).encode(), None),
+    "a null block": ("json", json.dumps(label(annotations=None)).encode(), "NoneType"),
+    "null inside": ("json", json.dumps(label(annotations=[{"tagging": [None]}])).encode(), "NoneType"),
+    "null for a state": ("json", json.dumps(label(None)).encode(), "None"),
+    "true for a state": ("json", json.dumps(label(True)).encode(), "True"),
+    "half a state": ("json", json.dumps(label(1.5)).encode(), "1.5"),
+    "a state of words": ("json", json.dumps(label("severe")).encode(), "severe"),
+    "a state with a blank": ("json", json.dumps(label(" 1")).encode(), "' 1'"),
+    "a state beyond the last": ("json", json.dumps(label("3")).encode(), "3"),
+    "no object": ("json", b"[1, 2]", "TypeError"),
+    "deep nesting": ("json", b'{"a":' * 100_000 + b"1" + b"}" * 100_000, "depth limit"),
+    "deep lists": ("json", b"[" * 900_000, ""),
+    "a key twice": ("json", b'{"annotations": [{"tagging": [{"state": "0", "state": "2"}]}], "external_data": [{}]}', "'state' twice"),
+    "a block twice": ("json", json.dumps(label()).encode()[:-1] + b', "annotations": [{"tagging": [{"state": "2"}]}]}', "'annotations' twice"),
+    "a value twice": ("json", json.dumps(label()).encode().replace(b'"value": 22.5', b'"value": 22.5, "value": 3'), "'value' twice"),
+    "a key twice, one of them in disguise": ("json", json.dumps(label()).encode().replace(b'"state"', b'"st\\u0061te": "2", "state"'), "'state' twice"),
+    "not a number": ("json", b'{"annotations": NaN}', ""),
+    "cut json": ("json", json.dumps(label()).encode()[:30], ""),
+    "empty json": ("json", b"", ""),
+    "a huge json": ("json", b'{"a": "' + b"x" * (2 << 20) + b'"}', "at most 1,048,576 are expected"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", MEMBERS)
+def test_a_broken_file_costs_its_second_and_is_told_with_archive_member_problem_and_remedy(
+    case, recording, small, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    suffix, content, problem = MEMBERS[case]
+    recording.files[f"{stem(SPOILED)}.{suffix}"] = content
+    session = recording.write().read(small)
+    assert not Path("unpickled").exists(), "a pickle was executed"
+    if problem is None:
+        assert session.time.tolist() == [0, 1, 2, 3, 4] and not session.dropped
+        return
+    assert session.time.tolist() == [0, 1, 3, 4], "the other seconds are all there"
+    (told,) = session.dropped
+    assert told.reason == f"bad_{suffix}"
+    assert (
+        told.where
+        == f"{recording.labels.name if suffix == 'json' else recording.source.name}: {stem(SPOILED)}.{suffix}"
+    )
+    assert told.message.startswith("expected ") and ", found " in told.message and problem in told.message
+    assert "; " in told.message and ("again" in told.message or "fetch" in told.message), "there is a remedy"
+    assert len(told.message) < 500
+
+
+def test_values_of_odd_spellings_are_those_written(recording, small):
+    for case, second in (("swapped columns", 1), ("byte order mark", 3), ("CRLF", 4)):
+        recording.files[f"{stem(second)}.csv"] = MEMBERS[case][1]
+    recording.files[f"{stem(2)}.bin"] = MEMBERS["big-endian"][1]
+    session = recording.write().read(small)
+    np.testing.assert_allclose(session.sensors[[1, 3, 4]], [[20.25, 8, 2.5]] * 3)
+    assert (session.thermal[2] == 42).all() and session.thermal.dtype == np.float32
+    assert session.environment.tolist() == [[22.5]] * 5
+
+
+@pytest.mark.parametrize("suffix", ["csv", "bin", "json"])
+def test_a_missing_file_is_told(suffix, recording, small):
+    del recording.files[f"{stem(SPOILED)}.{suffix}"]
+    (told,) = recording.write().read(small).dropped
+    assert (
+        told.reason == f"missing_{suffix}"
+        and told.where.endswith(f": {stem(SPOILED)}.{suffix}")
+        and "fetch or unpack" in told.message
+    )
+
+
+def test_strict_stops_at_the_first_with_the_whole_sentence(recording, small, tmp_path):
+    recording.files[f"{stem(SPOILED)}.bin"] = b"no frame"
+    recording.write()
+    with pytest.raises(DataError) as error:
+        prepare(archive.sessions, small, recording.root, tmp_path / "cache", "x", strict=True, jobs=1)
+    assert f"{NAME}.zip: {stem(SPOILED)}.bin: expected a .npy stream, found 8 bytes" in str(error.value)
+    assert "numpy.save" in str(error.value)
+
+
+def test_a_file_there_twice_with_other_content_is_told(recording, small):
+    recording.write()
+    with zipfile.ZipFile(recording.source, "a") as target:
+        target.writestr(f"copy/{stem(1)}.csv", b"NTC,PM1.0,CT1\n99,8.00,2.50\n")
+        target.writestr(f"copy/{stem(3)}.csv", recording.files[f"{stem(3)}.csv"])
+    (told,) = recording.read(small).dropped
+    assert stem(1) in told.where and "2 files of this name with different contents" in told.message
+
+
+def test_names_that_lead_out_of_the_archive_write_nothing_and_are_read_as_the_files_they_are(
+    recording, small, tmp_path
+):
+    recording.write()
+    names = ["../../../", "/etc/", "..\\..\\", "C:/", "a/../../b/"]
+    with zipfile.ZipFile(recording.source, "w") as target:
+        for second, folder in enumerate(names):
+            for suffix in ("csv", "bin"):
+                target.writestr(f"{folder}{stem(second)}.{suffix}", recording.files[f"{stem(second)}.{suffix}"])
+        target.writestr("../../evil.sh", b"#!/bin/sh")
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    store = prepare(archive.sessions, small, recording.root, tmp_path / "cache", "x", jobs=1)
+    new = {path for path in tmp_path.rglob("*") if path not in before}
+    assert {path.relative_to(tmp_path).parts[0] for path in new} == {"cache"}, "nothing was written outside the store"
+    assert {path: path.stat().st_mtime_ns for path in before if path.is_file()} == {
+        p: t for p, t in before.items() if p.is_file()
+    }
+    assert len(store.frames) == 4, "the backslash is part of a name, and no frame is called so"
+    assert not list(Path("/etc").glob("oht01*"))
+
+
+# Archives
+
+
+def store_of(recording, schema, tmp_path):
+    return prepare(archive.sessions, schema, recording.root, tmp_path / "cache", "x", jobs=1)
+
+
+def skipped(store):
+    return {entry["session"]: f"{entry['reason']}: {entry['message']}" for entry in store.manifest["skipped_sessions"]}
+
+
+@pytest.fixture
+def beside(recording):
+    """A second, sound recording in the same folder, so that there is something to prepare."""
+    other = "oht_02_oht02_0827_1011"
+    recording.root.mkdir()
+    files = {name.replace("oht01", "oht02"): raw for name, raw in recording.files.items()}
+    write_zip(recording.root / f"TS_{other}.zip", {n: raw for n, raw in files.items() if not n.endswith("json")})
+    write_zip(recording.root / f"TL_{other}.zip", {n: raw for n, raw in files.items() if n.endswith("json")})
+    return recording
+
+
+def bomb(path):
+    """A zip of 600 kB whose files claim, and have, 60 GiB: 60 entries that share one compressed GiB of zeros."""
+    import zlib
+
+    packer = zlib.compressobj(9, zlib.DEFLATED, -15)
+    block = b"\0" * (1 << 20)
+    packed = b"".join(packer.compress(block) for _ in range(64)) + packer.flush()
+    crc, size = zlib.crc32(b"\0" * (64 << 20)), 64 << 20
+    local, directory = b"", b""
+    for i in range(300):
+        name = f"{stem(0)[:-4]}{i // 60:02d}{i % 60:02d}.bin".encode()
+        if i == 0:
+            local = (
+                struct.pack("<4s5H3I2H", b"PK\3\4", 20, 0, 8, 0, 0, crc, len(packed), size, len(name), 0)
+                + name
+                + packed
+            )
+        directory += (
+            struct.pack(
+                "<4s6H3I5H2I", b"PK\1\2", 20, 20, 0, 8, 0, 0, crc, len(packed), size, len(name), 0, 0, 0, 0, 0, 0
+            )
+            + name
+        )
+    end = struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, 300, 300, len(directory), len(local), 0)
+    path.write_bytes(local + directory + end)
+
+
+def huge_directory(path):
+    entry = struct.pack("<4s6H3I5H2I", b"PK\1\2", 20, 20, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0) + b"a"
+    directory = entry * 800_000
+    path.write_bytes(directory + struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, 0xFFFF, 0xFFFF, len(directory), 0, 0))
+
+
+def encrypted(path):
+    raw = bytearray(path.read_bytes())
+    at = -1
+    while (at := raw.find(b"PK\1\2", at + 1)) >= 0:
+        raw[at + 8] |= 1
+    path.write_bytes(raw)
+
+
+ARCHIVES = {
+    "truncated": (lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size * 6 // 10]), "its end is missing"),
+    "empty": (lambda path: path.write_bytes(b""), "its end is missing"),
+    "another format": (lambda path: path.write_bytes(b"Rar!\x1a\x07\x00" * 50), "no zip"),
+    "a web page": (lambda path: path.write_text("<html>please log in</html>"), "no zip"),
+    "a bomb": (bomb, "GiB when inflated, 16 GiB are allowed"),
+    "a huge directory": (huge_directory, "its directory has"),
+    "encrypted": (encrypted, "encrypted"),
+    "of a later version": (lambda path: path.write_bytes(path.read_bytes().replace(b"PK\1\2\x14\x03\x14", b"PK\1\2\x14\x03\xff")), "version"),
+    "a pipe": (lambda path: (path.unlink(), os.mkfifo(path)), "neither a folder nor a regular file"),
+    "a link to nothing": (lambda path: (path.unlink(), path.symlink_to("nowhere")), "No such file"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", ARCHIVES)
+def test_a_broken_archive_is_skipped_and_told_and_the_others_are_read(case, beside, small, tmp_path):
+    spoil, problem = ARCHIVES[case]
+    beside.write()
+    spoil(beside.source)
+    began = time.monotonic()
+    store = store_of(beside, small, tmp_path)
+    assert time.monotonic() - began < 30
+    assert set(store.frames["session"]) == {"TS_oht_02_oht02_0827_1011"}
+    told = skipped(store)
+    if case in ("a pipe", "a link to nothing") and NAME not in told:
+        pytest.fail(f"{case} was passed over in silence")
+    assert problem in told[NAME] and beside.source.name in told[NAME] and "again" in told[NAME]
+    assert str(tmp_path) not in json.dumps(store.manifest), "no folder of this machine in what pages show"
+
+
+def test_a_zip_bomb_of_sound_names_is_no_matter_of_memory(beside, small, tmp_path):
+    """Members of 60 MiB, total within the limit: each is refused by what its directory says, none is inflated."""
+    beside.write()
+    with zipfile.ZipFile(beside.source, "w", zipfile.ZIP_DEFLATED) as target:
+        for second in range(3):
+            target.writestr(f"{stem(second)}.bin", b"\0" * (60 << 20))
+            target.writestr(f"{stem(second)}.csv", recording_csv(second))
+    store = store_of(beside, small, tmp_path)
+    assert "62,914,560 bytes when inflated, at most 4,864 are expected" in skipped(store)[NAME]
+
+
+def recording_csv(second):
+    return frame(second)[f"{stem(second)}.csv"]
+
+
+def test_a_download_in_one_part_is_read_and_in_several_told(beside, small, tmp_path):
+    beside.write()
+    beside.source.rename(beside.source.with_name(f"{NAME}.zip.part0"))
+    assert NAME in set(store_of(beside, small, tmp_path).frames["session"])
+    (beside.root / f"{NAME}.zip.part1").write_bytes(b"rest")
+    told = skipped(store_of(beside, small, tmp_path))
+    assert "incomplete_download" in told[NAME] and f"join them into {NAME}.zip" in told[NAME]
+
+
+def test_two_archives_of_one_name_are_told_and_the_first_is_read(beside, small, tmp_path):
+    beside.write()
+    (beside.root / "copy").mkdir()
+    write_zip(beside.root / "copy" / beside.source.name, {})
+    store = store_of(beside, small, tmp_path)
+    assert len(store.frames) == 10
+    assert (
+        "duplicate_session: two archives of one name" in skipped(store)[NAME]
+        and f"copy/{NAME}.zip" in skipped(store)[NAME]
+    )
+    with pytest.raises(DataError, match="two archives of one name"):
+        prepare(archive.sessions, small, beside.root, tmp_path / "strict", "x", strict=True, jobs=1)
+
+
+def test_labels_of_another_recording_are_told(beside, small, tmp_path):
+    beside.files = {
+        name.replace("0827", "0828") if name.endswith("json") else name: raw for name, raw in beside.files.items()
+    }
+    beside.write()
+    told = skipped(store_of(beside, small, tmp_path))[NAME]
+    assert f"{LABELS}.zip: its frames match none of {NAME}.zip" in told and "fetch the label archive again" in told
+
+
+def test_seconds_that_come_twice_are_told(recording, small, tmp_path):
+    """Another device's frame of the same second: which one is right nobody knows, the first is kept."""
+    recording.files |= {name.replace("oht01", "oht09"): raw for name, raw in frame(SPOILED).items()}
+    recording.write()
+    store = store_of(recording, small, tmp_path)
+    assert store.frames["time"].tolist() == [0, 1, 2, 3, 4]
+    assert store.manifest["counts"]["dropped_frames"] == {"duplicate_second": 1}
+    assert "second 2 comes twice" in json.dumps(store.manifest["dropped_examples"])
+
+
+def test_seconds_out_of_order_in_the_archive_are_put_in_order(recording, small):
+    recording.files = dict(reversed(recording.files.items()))
+    session = recording.write().read(small)
+    assert session.time.tolist() == [0, 1, 2, 3, 4] and session.sensors[:, 0].tolist() == [
+        20.25,
+        21.25,
+        22.25,
+        23.25,
+        24.25,
+    ]
+
+
+def test_a_recording_over_midnight_is_in_order(recording, small):
+    names = ["oht01_0827_235958", "oht01_0827_235959", "oht01_0827_000000", "oht01_0827_000001", "oht01_0827_000002"]
+    recording.files = {name.replace(stem(i), names[i]): raw for i in range(5) for name, raw in frame(i).items()}
+    session = recording.write().read(small)
+    assert session.time.tolist() == [0, 1, 2, 3, 4] and session.sensors[:, 0].tolist() == [
+        20.25,
+        21.25,
+        22.25,
+        23.25,
+        24.25,
+    ]
+
+
+def test_a_time_that_is_none_is_told(recording, small):
+    recording.files |= {name.replace(stem(1), "oht01_0827_256190"): raw for name, raw in frame(1).items()}
+    session = recording.write().read(small)
+    assert len(session.time) == 5
+    assert {told.reason for told in session.dropped} == {"bad_name"}
+    assert "256190" in session.dropped[0].message and "rename" in session.dropped[0].message
+
+
+# Folders
+
+
+def unpack(recording):
+    for path in (recording.source, recording.labels):
+        with zipfile.ZipFile(path) as archive_:
+            names = {name: archive_.read(name) for name in archive_.namelist()}
+        path.unlink()
+        folder = path.with_suffix("")
+        folder.mkdir()
+        for name, raw in names.items():
+            (folder / Path(name).name).write_bytes(raw)
+    return recording.source.with_suffix("")
+
+
+def test_loops_of_links_end(beside, small, tmp_path):
+    folder = unpack(beside.write())
+    for name in ("one", "two", "three"):  # three ways down at each of forty levels would never end
+        (folder / name).symlink_to(folder)
+        (beside.root / f"up-{name}").symlink_to(beside.root)
+    began = time.monotonic()
+    store = store_of(beside, small, tmp_path)
+    assert time.monotonic() - began < 20
+    assert sorted(set(store.frames["session"])) == [NAME, "TS_oht_02_oht02_0827_1011"]
+
+
+def test_what_is_no_file_in_a_folder_costs_its_second(beside, small, tmp_path):
+    """A pipe would be waited for, a link to nothing and a folder cannot be read."""
+    folder = unpack(beside.write())
+    for second, make in (
+        (1, os.mkfifo),
+        (2, lambda p: p.symlink_to("nowhere")),
+        (3, lambda p: p.symlink_to("/dev/zero")),
+    ):
+        path = folder / f"{stem(second)}.csv"
+        path.unlink()
+        make(path)
+    began = time.monotonic()
+    store = store_of(beside, small, tmp_path)
+    assert time.monotonic() - began < 20
+    assert (store.frames["session"] == NAME).sum() == 2
+    told = json.dumps(store.manifest["dropped_examples"]["bad_csv"])
+    assert told.count("no regular file") == 2 and "No such file" in told and str(tmp_path) not in told
+
+
+def test_names_that_are_no_text_do_no_harm(beside, small, tmp_path):
+    """Unpacked with the wrong code page: bytes that are no UTF-8."""
+    folder = unpack(beside.write())
+    for place in (folder, beside.root):
+        garbled = os.fsencode(place) + b"/01.\xbf\xf8\xc3\xb5"
+        os.mkdir(garbled)
+        with open(garbled + b"/\xff\xfe.csv", "wb") as stream:
+            stream.write(b"x")
+    store = store_of(beside, small, tmp_path)
+    assert len(store.frames) == 10
+    with pytest.raises(DataError, match="no session of AI Hub"):
+        list(archive.sessions(os.fsdecode(os.fsencode(beside.root) + b"/01.\xbf\xf8\xc3\xb5"), small))
+
+
+# Disks
+
+
+def mounted(place, size):
+    """A file system of that size, or None where this user may not mount."""
+    place.mkdir()
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(place)], capture_output=True)
+    return place if done.returncode == 0 else None
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    if os.geteuid() != 0 or (place := mounted(tmp_path / "disk", "600k")) is None:
+        pytest.skip("a small tmpfs needs the right to mount")
+    yield place
+    subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def fill(place, leave):
+    """Leave so many bytes of the disk."""
+    file = os.open(place / "filling", os.O_WRONLY | os.O_CREAT)
+    size = 0
+    try:
+        while True:
+            size += os.write(file, b"\0" * 4096)
+    except OSError:
+        os.ftruncate(file, max(0, size - leave))
+    os.close(file)
+
+
+@pytest.mark.parametrize("leave", [0, 8 << 10, 40 << 10])
+def test_a_full_disk_is_told_and_what_was_there_is_whole(leave, beside, small, small_disk):
+    beside.write()
+    cache = small_disk / "cache"
+    first = prepare(archive.sessions, small, beside.root, cache, "first", jobs=1)
+    before = {path.name: path.read_bytes() for path in first.path.iterdir()}
+    beside.files |= {
+        name.replace("1011", f"10{minute:02d}"): raw
+        for minute in range(12, 40)
+        for s in range(50)
+        for name, raw in frame(s).items()
+    }
+    beside.write()
+    fill(small_disk, leave)
+    with pytest.raises(DataError) as error:
+        prepare(archive.sessions, small, beside.root, cache, "second", jobs=1)
+    assert "the frame store cannot be written (No space left on device" in str(error.value) and "paths.cache" in str(
+        error.value
+    )
+    assert {path.name: path.read_bytes() for path in first.path.iterdir()} == before
+    assert [path.name for path in cache.iterdir()] == [first.path.name], "nothing half-written is left"
+    (small_disk / "filling").unlink()
+    assert len(Store(first.path).frames) == 10
+
+
+def test_a_cache_that_cannot_be_written_is_told(beside, small, tmp_path):
+    beside.write()
+    (tmp_path / "cache").write_text("a file where the folder should be")
+    with pytest.raises(DataError, match=r"paths\.cache=.*cannot be written.*Free space or set paths\.cache"):
+        store_of(beside, small, tmp_path)
+
+
+def test_a_read_only_disk_is_told(beside, small, tmp_path):
+    place = tmp_path / "disk"
+    if os.geteuid() != 0 or mounted(place, "1m") is None:
+        pytest.skip("a read-only file system needs the right to mount")
+    try:
+        subprocess.run(["mount", "-o", "remount,ro", str(place)], check=True)
+        beside.write()
+        with pytest.raises(DataError, match=r"cannot be written \(Read-only file system\)"):
+            prepare(archive.sessions, small, beside.root, place / "cache", "x", jobs=1)
+    finally:
+        subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def test_a_read_only_root_is_only_read(beside, small, tmp_path):
+    place = tmp_path / "disk"
+    if os.geteuid() != 0 or mounted(place, "1m") is None:
+        pytest.skip("a read-only file system needs the right to mount")
+    try:
+        beside.root = place / "set"
+        beside.source, beside.labels = beside.root / beside.source.name, beside.root / beside.labels.name
+        beside.write()
+        subprocess.run(["mount", "-o", "remount,ro", str(place)], check=True)
+        assert len(store_of(beside, small, tmp_path).frames) == 5
+    finally:
+        subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def test_a_short_fuzz_finds_nothing():
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "tests/fuzz/reader.py"), "--inputs", "4000", "--seed", "7"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "4,000 inputs" in done.stdout

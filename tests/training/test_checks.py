@@ -1,0 +1,281 @@
+"""`check RUN`: a sound run passes, and each way to make numbers wrong is told by name."""
+
+import json
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from conveyorguard.cli import main
+from conveyorguard.errors import RunError
+from conveyorguard.evaluation.check_model import balanced_accuracy
+from conveyorguard.evaluation.checks import DATA, FILES, TRAINING, check_run
+from conveyorguard.models.fusion import Fusion
+from conveyorguard.run import derive, write_json
+
+
+@pytest.fixture
+def copied(finished_run, tmp_path):
+    """A copy of a sound run, to be spoiled."""
+    return shutil.copytree(finished_run, tmp_path / "copy")
+
+
+def verdicts(folder, depth="data", *overrides):
+    return {outcome.name: outcome for outcome in check_run(folder, depth, list(overrides))}
+
+
+def failed(folder, depth="data", *overrides):
+    return {
+        name: outcome.told
+        for name, outcome in verdicts(folder, depth, *overrides).items()
+        if outcome.verdict == "FAILED"
+    }
+
+
+def edit_json(path, change):
+    content = json.loads(path.read_text(encoding="utf-8"))
+    change(content)
+    write_json(path, content)
+
+
+def edit_predictions(folder, change, consistent=False):
+    """Change the table; `consistent`: everything that follows from it too, as one would who wanted to deceive."""
+    path = folder / "predictions.parquet"
+    table = pd.read_parquet(path)
+    table = change(table)
+    if consistent:
+        from conveyorguard.run import SavedRun
+
+        run = SavedRun(folder)
+        plain = table.drop(columns=[c for c in table if c[0] == "c"])
+        derived = derive([plain[plain["split"] == part].reset_index(drop=True) for part in plain["split"].unique()], run.schema,
+                         run.config.window.stride)  # fmt: skip
+        table = derived.predictions
+        for name, content in (
+            ("metrics", derived.metrics),
+            ("calibration", derived.calibration),
+            ("alarms", derived.alarms),
+        ):
+            write_json(folder / f"{name}.json", content)
+    table.to_parquet(path, index=False)
+
+
+def test_a_sound_run_passes_every_check(finished_run):
+    found = verdicts(finished_run)
+    assert list(found) == [*FILES, *DATA]
+    assert {outcome.verdict for outcome in found.values()} == {"ok"}, failed(finished_run)
+
+
+def test_the_verb_says_each_verdict_and_ends_with_status_1_when_one_failed(copied, capsys):
+    assert main(["check", str(copied), "depth=files"]) == 0
+    assert "no check failed" in capsys.readouterr().out
+    edit_json(copied / "metrics.json", lambda m: m["test"].update(accuracy=0.999))
+    with pytest.raises(SystemExit) as end:
+        main(["check", str(copied), "depth=files"])
+    said = capsys.readouterr().out
+    assert end.value.code == 1
+    assert "FAILED  metrics follow from predictions: expected test.accuracy = " in said and "found 0.999" in said
+    assert main(["check", str(copied), "depth=deep"]) == 2
+
+
+def test_an_unknown_depth_is_refused(copied):
+    with pytest.raises(RunError, match="files, data, training"):
+        list(check_run(copied, "deep"))
+
+
+def test_a_session_in_two_parts_is_told(copied):
+    def share(split):
+        split["sessions"]["val"].append(split["sessions"]["train"][0])
+
+    name = json.loads((copied / "split.json").read_text())["sessions"]["train"][0]
+    edit_json(copied / "split.json", share)
+    told = failed(copied, "files")
+    assert f"{name} in train and val" in told["no session in two parts"]
+    assert "the split is the recorded one" in told and "predictions are of the split" in told
+
+
+def test_a_device_in_two_parts_is_told_where_the_split_is_of_devices(copied):
+    def one_device(table):
+        return table.assign(device=table["device"].iloc[0])
+
+    edit_predictions(copied, one_device)
+    assert "no device in two parts" not in failed(copied, "files"), "split=session may share devices"
+    edit_json(copied / "split.json", lambda split: split["settings"].update(name="kfold"))
+    assert "in several parts" in failed(copied, "files")["no device in two parts"]
+
+
+def test_a_device_of_train_in_test_is_told(copied):
+    """The device split of a data set that names one of train's devices for test."""
+
+    def share(split):
+        split["settings"]["name"] = "device"
+        moved = split["sessions"]["train"]
+        device = {name.split("_")[3] for name in split["sessions"]["test"]}.pop()
+        split["sessions"]["train"] = [*moved, f"TS_made_up_{device}"]
+
+    from conveyorguard.evaluation.check_files import Failed, Subject, devices_apart
+
+    edit_json(copied / "split.json", share)
+    with pytest.raises(Failed, match="as split=device means it, found oht01"):
+        devices_apart(Subject(copied), {"train": {"oht01", "agv02"}, "val": {"oht03"}, "test": {"oht01"}})
+
+
+@pytest.mark.parametrize("change", ["another session", "a window twice"])
+def test_predictions_of_other_windows_are_told_from_the_files_alone(change, copied):
+    def other(table):
+        if change == "a window twice":
+            return pd.concat([table, table.iloc[[0]]])
+        return table.replace({"session": {table["session"].iloc[0]: "TS_agv_01_agv01_0101_0000"}})
+
+    edit_predictions(copied, other, consistent=True)
+    assert list(failed(copied, "files")) == ["predictions are of the split"]
+
+
+@pytest.mark.parametrize("change", ["place", "label", "gone"])
+def test_windows_and_labels_that_are_not_those_of_the_data_are_told(change, copied):
+    def other(table):
+        if change == "gone":
+            return table.drop(index=5)
+        column = "start" if change == "place" else "y_true"
+        table.loc[5, column] = table.loc[5, column] + 1 if change == "place" else (table.loc[5, column] + 1) % 4
+        return table
+
+    edit_predictions(copied, other, consistent=True)
+    told = failed(copied)
+    assert "windows match data and split" in told
+    assert set(told) <= {"windows match data and split", "predictions are the model's"}
+
+
+@pytest.mark.parametrize(
+    "file, place",
+    [("metrics", "val.confusion[0][0]"), ("calibration", "temperature"), ("alarms", "operating_point.on")],
+)
+def test_figures_that_do_not_follow_from_the_predictions_are_told(file, place, copied):
+    def spoil(content):
+        if file == "metrics":
+            content["val"]["confusion"][0][0] += 1
+        elif file == "alarms":
+            content["operating_point"]["on"] *= 0.9
+        else:
+            content["temperature"] *= 1.1
+
+    edit_json(copied / f"{file}.json", spoil)
+    (told,) = failed(copied, "files").values()
+    assert f"{place} = " in told and f"in {file}.json" in told
+
+
+def test_probabilities_that_are_none_are_told(copied):
+    edit_predictions(copied, lambda table: table.assign(p1=table["p1"] + 0.1), consistent=True)
+    assert "with sum 1" in failed(copied, "files")["probabilities are probabilities"]
+
+
+def test_a_prediction_that_is_not_the_likeliest_state_is_told(copied):
+    edit_predictions(copied, lambda table: table.assign(y_pred=(table["y_pred"] + 1) % 4))
+    assert "y_pred the state of the largest" in failed(copied, "files")["probabilities are probabilities"]
+
+
+def test_predictions_that_the_checkpoint_does_not_give_are_told(copied):
+    """Better figures, consistent in every file: only the model itself contradicts them."""
+
+    def flatter(table):
+        p = np.eye(4)[table["y_true"]] * 0.96 + 0.01
+        return table.assign(y_pred=table["y_true"], **{f"p{k}": p[:, k].astype(np.float32) for k in range(4)})
+
+    edit_predictions(copied, flatter, consistent=True)
+    assert list(failed(copied)) == ["predictions are the model's"]
+
+
+def test_scaling_fitted_outside_train_is_told(copied, train_run):
+    seeds = train_run("modality=sensor", "scaling=seed", "trainer.max_epochs=1")
+    assert "it has seen the test sessions" in failed(seeds)["scaling is fitted on train"]
+    path = copied / "checkpoints" / "best.ckpt"
+    state = torch.load(path, weights_only=True)
+    state["state_dict"]["scaling.sensors_center"] *= 1.01
+    torch.save(state, path)
+    assert "sensors_center of the train sessions" in failed(copied)["scaling is fitted on train"]
+
+
+def test_ranges_that_are_not_of_train_are_told(copied):
+    edit_json(copied / "ranges.json", lambda ranges: ranges["NTC"].update(high=999.0))
+    assert "NTC.high" in failed(copied)["ranges are of train"]
+
+
+def test_other_recordings_are_told(finished_run):
+    told = failed(finished_run, "data", "data.seed=1")
+    assert "other recordings" in told["the data are the run's"] and "windows match data and split" in told
+
+
+def test_a_broken_off_run_is_refused(copied, capsys):
+    edit_json(copied / "provenance.json", lambda p: p.update(status="running"))
+    assert main(["check", str(copied)]) == 2
+    assert "the run is not finished (status running" in capsys.readouterr().err
+
+
+def test_an_edited_config_is_told(copied):
+    with (copied / "config.yaml").open("a") as stream:
+        stream.write("extra: 1\n")
+    assert set(failed(copied, "files")) == {"the config is the run's"}
+
+
+@pytest.fixture
+def peeking(monkeypatch):
+    """A model that looks at the label which lies in the batch beside its inputs."""
+    honest = Fusion.forward
+
+    def forward(self, batch):
+        logits = honest(self, batch)
+        return {**logits, "window": logits["window"] + 20 * torch.nn.functional.one_hot(batch["window"], 4)}
+
+    monkeypatch.setattr(Fusion, "forward", forward)
+
+
+def test_a_model_that_sees_the_labels_is_told(copied, peeking):
+    told = failed(copied)
+    assert "something tells it the labels" in told["constant input gives chance"]
+
+
+def test_a_modality_without_gradient_is_told(copied, monkeypatch):
+    honest = Fusion.forward
+
+    def forward(self, batch):
+        return honest(self, {k: v.detach() if k.startswith("thermal") else v for k, v in batch.items()})
+
+    monkeypatch.setattr(Fusion, "forward", forward)
+    assert list(failed(copied)) == ["every modality gets a gradient"]
+    assert "none to thermal" in failed(copied)["every modality gets a gradient"]
+
+
+@pytest.mark.parametrize("model", ["lightgbm", "logistic_regression"])
+def test_tabular_runs_are_checked_alike(model, train_run):
+    run = train_run("modality=sensor", f"model={model}")
+    found = verdicts(run)
+    assert {outcome.verdict for outcome in found.values()} <= {"ok", "not checked"}, failed(run)
+    assert found["scaling is fitted on train"].verdict == ("not checked" if model == "lightgbm" else "ok")
+    table = pd.read_csv(run / "importance.csv")
+    table.loc[table["modality"] == "environment", "gain"] = 0.0
+    table.to_csv(run / "importance.csv", index=False)
+    assert "none of environment" in failed(run)["every modality gets a gradient"]
+
+
+def test_balanced_accuracy_is_the_mean_recall_of_the_states_that_occur():
+    y, guess = np.array([0, 0, 0, 0, 2, 2]), np.array([0, 0, 0, 1, 2, 0])
+    value, low, high, chance = balanced_accuracy(y, np.eye(4)[guess], np.arange(6).astype(str))
+    assert value == pytest.approx((3 / 4 + 1 / 2) / 2) and chance == 0.5
+    assert 0 <= low < value < high <= 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["fusion", "lightgbm"])
+def test_small_trainings_without_information_give_chance(model, train_run):
+    run = train_run("modality=sensor", f"model={model}")
+    found = verdicts(run, "training")
+    assert list(found) == [*FILES, *DATA, *TRAINING] and not failed(run, "training")
+
+
+@pytest.mark.slow
+def test_small_trainings_of_a_model_that_sees_the_labels_are_told(copied, peeking):
+    told = failed(copied, "training")
+    assert "something tells it the labels" in told["shuffled labels give chance"]
+    assert "something tells it the labels" in told["training on constant input gives chance"]
