@@ -716,7 +716,7 @@ def test_from_a_folder_of_csv_to_a_page_and_alarms(camera, tmp_path):
     written, _ = shell("schema recordings out=conf/data/plant.yaml", tmp_path)
     assert written.splitlines()[-2] == "Look at it, then: python -m conveyorguard train --config-dir conf data=plant"
     assert len(lines_of((tmp_path / "conf" / "data" / "plant.yaml").read_text(encoding="utf-8"))) <= 20
-    printed, said = shell("train --config-dir conf data=plant", tmp_path)
+    printed, said = shell("train --config-dir conf data=plant threads=1", tmp_path)
     run = tmp_path / printed.splitlines()[-1]
     assert "12 sessions" in said
     predictions = pd.read_parquet(run / "predictions.parquet")
