@@ -333,8 +333,8 @@ class Tables:
         end = len(session.time) - (session.averaged and file.growing)  # the mean of a second that is not over
         wanted = self.next.get(item.name, 0)
         begin = int(np.searchsorted(session.time[:end], wanted))
-        if file.growing and len(item.files) > 1 and wanted:
-            end = self._before_a_gap(session.time[:end], begin, wanted, file)
+        if file.growing and len(item.files) > 1 and begin < end:
+            end = self._before_a_gap(session.time[:end], begin, wanted or int(session.time[begin]), file)
         for defect in session.dropped:
             if not file.growing or defect.reason != "bad_picture":  # the picture may still come
                 self._notice(f"{item.name}: {defect.where}: {defect.message}")

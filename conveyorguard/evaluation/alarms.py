@@ -12,10 +12,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.special import expit, logit
 from scipy.stats import binomtest, chi2
 
 LEVEL = 0.95
 HYSTERESIS = 0.5  # off = this share of on
+SURE = 1e-4  # a probability nearer to 0 or 1 than this is no surer
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,11 @@ class OperatingPoint:
 
 
 def choose_operating_point(table: pd.DataFrame) -> OperatingPoint | None:
-    """The highest threshold that misses no fault recording of the table; None where there is none to choose by.
+    """A threshold that misses no fault recording of the table; None where there is none to choose by.
+
+    The highest such threshold is the score that a fault recording just reached, and the next one may just not reach it. So
+    where other scores leave room, the threshold lies midway, in log-odds, between that one and the highest score of a window
+    that is in no state worth an alarm.
 
     Args:
         table: validation windows: session, y_true_alarm (bool), score.
@@ -38,7 +44,12 @@ def choose_operating_point(table: pd.DataFrame) -> OperatingPoint | None:
     worst = table[table["y_true_alarm"]].groupby("session")["score"].max()
     if not len(worst):
         return None
-    on = float(np.nextafter(worst.min(), 0))
+    highest = float(np.nextafter(worst.min(), 0))
+    quiet = float(table.loc[~table["y_true_alarm"], "score"].max()) if not table["y_true_alarm"].all() else 0.0
+    if quiet >= highest:
+        return OperatingPoint(highest, HYSTERESIS * highest)
+    odds = logit(np.clip([quiet, highest], SURE, 1 - SURE))
+    on = float(np.clip(expit(odds.mean()), np.nextafter(quiet, 1), highest))
     return OperatingPoint(on, HYSTERESIS * on)
 
 

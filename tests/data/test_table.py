@@ -712,11 +712,11 @@ def shell(line, cwd):
 def test_from_a_folder_of_csv_to_a_page_and_alarms(camera, tmp_path):
     """The README's commands in an empty folder, in under ten minutes: five channels, three states."""
     began = time.monotonic()
-    write_plant(tmp_path / "recordings", seconds=150 if camera is None else 100, camera=camera)
+    write_plant(tmp_path / "recordings", camera=camera)
     written, _ = shell("schema recordings out=conf/data/plant.yaml", tmp_path)
     assert written.splitlines()[-2] == "Look at it, then: python -m conveyorguard train --config-dir conf data=plant"
     assert len(lines_of((tmp_path / "conf" / "data" / "plant.yaml").read_text(encoding="utf-8"))) <= 20
-    printed, said = shell("train --config-dir conf data=plant", tmp_path)
+    printed, said = shell("train --config-dir conf data=plant threads=1", tmp_path)
     run = tmp_path / printed.splitlines()[-1]
     assert "12 sessions" in said
     predictions = pd.read_parquet(run / "predictions.parquet")
@@ -728,7 +728,7 @@ def test_from_a_folder_of_csv_to_a_page_and_alarms(camera, tmp_path):
     assert "oil_temp" in (run / "report.html").read_text(encoding="utf-8") and (run / "MODEL_CARD.md").exists()
 
     new = tmp_path / "new"
-    write_plant(new, sessions=6, seconds=100, camera=camera, first=50)
+    write_plant(new, sessions=6, camera=camera, first=50)
     for path in sorted(new.glob("*.csv")):  # as they come from a machine: nobody has labelled them
         table = pd.read_csv(path, sep=";", decimal=",").drop(columns="condition")
         if path.stem.startswith("press1"):
@@ -742,7 +742,7 @@ def test_from_a_folder_of_csv_to_a_page_and_alarms(camera, tmp_path):
     recordings = pd.read_csv(out / "recordings.csv", keep_default_na=False).set_index("session")
     alarms = pd.read_csv(out / "alarms.csv")
     assert len(recordings) == 6 and set(recordings["worst_state"]) == {"failing"}
-    assert len(set(alarms["session"])) >= 5 and (alarms["begin"] >= 29).all()
+    assert len(set(alarms["session"])) >= 4 and (alarms["begin"] >= 29).all()
     for name, told in recordings["unlike_training"].items():
         assert ("flow is missing" in told) == name.startswith("press1"), (name, told)
         assert ("rpm stands at 1450" in told) == name.startswith("press2"), (name, told)

@@ -77,6 +77,17 @@ def test_the_operating_point_misses_no_fault_recording_and_a_higher_one_would(re
     assert summarise(table, OperatingPoint(above, above), 10)["missed"] > 0
 
 
+def test_the_operating_point_leaves_room_on_both_sides():
+    table = pd.concat([recording("a", [0.01, 0.1, 0.99999], [0, 0, 1]), recording("b", [0.05, 0.9999, 0.2], [0, 1, 0])])
+    point = choose_operating_point(table)
+    assert 0.2 < point.on < 0.99, "the next fault recording may reach a little less"
+    assert summarise(table, point, 10)["missed"] == summarise(table, point, 10)["false_alarms"] == 0
+    crossing = pd.concat([recording("a", [0.7, 0.1], [0, 0]), recording("b", [0.1, 0.6], [0, 1])])
+    assert choose_operating_point(crossing).on == pytest.approx(0.6), (
+        "no room: nothing is missed, at the cost of a false alarm"
+    )
+
+
 def test_the_score_is_the_probability_of_the_alarm_state_and_worse():
     p = np.array([[0.1, 0.2, 0.3, 0.4], [0.7, 0.1, 0.1, 0.1]])
     table = with_scores(pd.DataFrame({"y_true": [1, 2]}), p, alarm=2)

@@ -426,7 +426,7 @@ def lags_of(written, alarms, log, source, kind, kills):
     times = dict(line.split() for line in log.read_text().splitlines())
     for row in written[written["session"] == name].itertuples():
         there, told = float(times[str(row.begin)]), pd.Timestamp(row.written).timestamp()
-        if not any(there - 20 < kill < told + 1 for kill in kills):
+        if not any(there - 30 < kill < told + 1 for kill in kills):
             yield told - there
 
 
