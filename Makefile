@@ -30,6 +30,10 @@ fuzz-long: .venv/ready
 kill: .venv/ready
 	$(BIN)/python tests/crash/kill.py
 
+mutation: .venv/ready
+	-timeout $(SECONDS) $(BIN)/python -m mutmut run --max-children 2 > mutation.log
+	$(BIN)/python tests/mutation.py --survivors
+
 check: .venv/ready
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 

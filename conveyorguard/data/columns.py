@@ -113,6 +113,11 @@ def read(path: Path, encoding: str = "utf-8", wanted: Iterable[str] | None = Non
     blank = {i + 1 for i, line in enumerate(body.split(b"\n")) if not line.strip()}
     ragged = {row: why for row, why in refused.items() if row not in blank}
     row = np.setdiff1d(np.arange(first + 2, body.count(b"\n") + 1), [*refused])
+    if len(frame) != len(row):  # rows were joined, and which is which nobody knows
+        odd = next((i + 1 for i, line in enumerate(body.split(b"\n")) if line.count(b'"') % 2), "?")
+        raise DataError(
+            f"{path.name}: row {odd}: expected every quotation mark closed in its row, found one that is not; remove or close it"
+        )
     keep = ~np.isin(row, [*blank])
     return Table(frame[keep].reset_index(drop=True), row[keep], ragged, separator)
 

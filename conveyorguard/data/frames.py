@@ -73,7 +73,7 @@ def open_frames(path: Path, shape: tuple[int, int] | None = None) -> np.ndarray:
     """
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
+    except Exception as error:  # numpy evaluates headers: damaged ones raise whatever Python's own parser does
         raise DataError(f"{path.name}: cannot be read as a .npy array ({error}); write it with numpy.save") from error
     if array.dtype.kind not in "fiu" or array.ndim != 3 or (shape and array.shape[1:] != tuple(shape)):
         size = f"{shape[0]} x {shape[1]}" if shape else "rows x columns"

@@ -74,8 +74,9 @@ class Stage:
 
     def start(self) -> subprocess.Popen:
         with (self.folder / "output.txt").open("a") as output:
-            return subprocess.Popen([sys.executable, *self.command()], cwd=self.folder, env=self.env, stdout=output, stderr=output,
-                                    start_new_session=True)  # fmt: skip
+            return subprocess.Popen(
+                [sys.executable, *self.command()], cwd=self.folder, env=self.env, stdout=output, stderr=output
+            )
 
     def living(self) -> list[psutil.Process]:
         found = []
@@ -293,15 +294,21 @@ class Checkpoint(Training):
         "average=null",
     )
 
+    def command(self) -> list[str]:
+        self.writing, self.writes, self.wanted = False, 0, self.chance.randrange(1, 7)
+        return super().command()
+
     def inside(self) -> bool:
-        """A file aside that no earlier process has left."""
+        """In one of the first writes of this start, by chance: a file aside that no earlier process has left."""
+        writing = False
         for path in (self.target / "checkpoints").glob(".*.ckpt.*"):
             try:
-                if path.stat().st_mtime > self.began:
-                    return True
+                writing |= path.stat().st_mtime > self.began
             except FileNotFoundError:
                 continue
-        return False
+        self.writes += writing and not self.writing
+        self.writing = writing
+        return writing and self.writes >= self.wanted
 
 
 class Sweep(Stage):

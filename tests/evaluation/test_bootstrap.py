@@ -122,3 +122,57 @@ def test_the_same_seed_gives_the_same_interval():
     guess = np.where(np.arange(len(y)) % 7 == 0, (y + 1) % 4, y)
     one, two = (Arm([predictions(y, guess, session)], resample(session, device)).interval("macro_f1") for _ in range(2))
     assert one == two
+
+
+def test_a_precision_at_the_edge_counts_the_sessions_that_were_called_so():
+    """Severe is called in four sessions, rightly; severe occurs in nine. And wrongly in five, of no severe window at all."""
+    session, device = windows()
+    y = np.tile([0, 1, 2, 3, 3, 0, 0, 1, 1, 2], 36)
+    y[90:] = np.minimum(y[90:], 2)
+    guess = y.copy()
+    guess[40:] = np.minimum(y[40:], 2)
+    found = resample(session, device)
+    right = Arm([predictions(y, guess, session)], found)
+    assert right.interval("severe_precision").low == pytest.approx(0.025 ** (1 / 4))
+    guess = np.minimum(y, 2)
+    guess[300:350:10] = 3
+    wrong = Arm([predictions(y, guess, session)], found).interval("severe_precision")
+    assert wrong.value == wrong.low == 0 and wrong.high == pytest.approx(1 - 0.025 ** (1 / 5))
+
+
+def test_accuracy_at_the_edge_counts_every_session_and_a_metric_that_is_no_share_has_no_edge():
+    session, device = windows()
+    y = np.tile([0, 1, 2, 3, 3, 0, 0, 1, 1, 2], 36)
+    arm = Arm([predictions(y, y, session)], resample(session, device))
+    assert arm.interval("accuracy").low == pytest.approx(0.025 ** (1 / 36))
+    missed = arm.interval("severe_sessions_missed")
+    assert (missed.value, missed.low, missed.high) == (0, 0, 0)
+
+
+def test_intervals_of_a_state_are_those_of_its_precision_recall_and_f1():
+    rng = np.random.default_rng(3)
+    session, device = windows()
+    y = rng.integers(3, size=len(session))  # severe does not occur
+    guess = np.where(rng.random(len(y)) < 0.3, (y + 1) % 3, y)
+    found = resample(session, device)
+    arm = Arm([predictions(y, guess, session)], found)
+    precision, recall, f1 = arm.class_intervals(1)
+    right, called, actual = ((y == 1) & (guess == 1)).sum(), (guess == 1).sum(), (y == 1).sum()
+    assert (precision.value, recall.value) == pytest.approx((right / called, right / actual))
+    assert f1.value == pytest.approx(2 * right / (called + actual))
+    for interval in (precision, recall, f1):
+        assert 0 < interval.low < interval.value < interval.high < 1
+    weights = found.weights[:, np.searchsorted(found.sessions, session)]
+    by_hand = np.quantile((weights * ((y == 1) & (guess == 1))).sum(1) / (weights * (y == 1)).sum(1), [0.025, 0.975])
+    assert (recall.low, recall.high) == pytest.approx(tuple(by_hand))
+    assert all(np.isnan(one.value) and np.isnan(one.low) for one in arm.class_intervals(3))
+
+
+def test_the_share_that_is_right_in_a_bin_has_the_interval_of_its_sessions():
+    session, device = windows()
+    y = np.zeros(len(session), int)
+    guess = np.where(np.arange(len(y)) % 5 == 0, 1, 0)
+    arm = Arm([predictions(y, guess, session)], resample(session, device))
+    bounds = [arm.bin_bounds(i) for i in range(15)]
+    filled = [pair for pair in bounds if np.isfinite(pair[0])]
+    assert len(filled) == 1 and filled[0] == pytest.approx((0.8, 0.8))  # every session has the same share

@@ -5,7 +5,7 @@
     python tests/fuzz/reader.py --only 123 --seed 0     one input again
 
 Every input ends in a named error or in the oracle's values. Anything else is a finding: another exception, other values, a sound
-input refused, more than 10 s, more than 1 GiB of memory, a file opened for writing. Inputs are made from (seed, number) alone; the
+input refused, more than 10 s of the processor or 2 minutes on the clock, more than 1 GiB of memory, a file opened for writing. Inputs are made from (seed, number) alone; the
 work is done by a child process, so that a crash or a hang is a finding too. Findings are kept in tests/fuzz/found/.
 """
 
@@ -38,7 +38,7 @@ SHAPE, STATES = (4, 5), 4
 CHANNELS, ENVIRONMENT = ("NTC", "PM1.0", "CT1"), ("ex_temperature", "ex_humidity")
 NAME = "TS_oht_01_oht01_0827_1011"
 KINDS = {"csv": 40, "json": 30, "bin": 20, "zip": 10}  # of a hundred inputs
-HANG, MEMORY = 10, 1 << 30  # s, bytes
+HANG, STUCK, MEMORY = 10, 120, 1 << 30  # s of the processor, s on the clock (waiting for a pipe, say), bytes
 TOKENS = {
     "csv": [b",", b";", b"\n", b"\r\n", b'"', b"\xef\xbb\xbf", b"NaN", b"inf", b"-Infinity", b"1e999", b"1_0", b"0x10", b"1,5", b" ", b"\t",
             b"\x0b", b"\x1c", b"\xc2\x85", b"\0", b"NTC", b"CT1", b",CT1", "１".encode(), b"\xff\xfe", b"9" * 400],
@@ -222,11 +222,13 @@ def work(seed, first, last, until, progress):
             progress.write(f"{number:<20}")
             progress.flush()
             kind, content = made(seed, number)
-            signal.alarm(HANG)  # its default ends the process, also inside a library
+            signal.setitimer(signal.ITIMER_PROF, HANG)  # by default both end the process, also inside a library
+            signal.alarm(STUCK)
             try:
                 verdict, wrong = judged(kind, content, Path(folder), given)
             except Exception as error:
                 verdict, wrong = "finding", f"{type(error).__name__}: {error}"
+            signal.setitimer(signal.ITIMER_PROF, 0)
             signal.alarm(0)
             counts[f"{kind} {verdict}"] += 1
             if wrong:
