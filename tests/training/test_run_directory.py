@@ -36,7 +36,7 @@ HISTORY = [
 def test_every_file_of_the_contract_is_there(finished_run):
     names = {path.relative_to(finished_run).as_posix() for path in finished_run.rglob("*") if path.is_file()}
     assert names == {"config.yaml", "provenance.json", "metrics.json", "predictions.parquet", "examples.npz", "history.csv",
-                     "split.json", "shortcuts.parquet", "calibration.json", "alarms.json", "ranges.json", "checkpoints/best.ckpt", "checkpoints/last.ckpt", "report.html"}  # fmt: skip
+                     "split.json", "shortcuts.parquet", "calibration.json", "alarms.json", "ranges.json", "checkpoints/best.ckpt", "checkpoints/last.ckpt", "report.html", "MODEL_CARD.md"}  # fmt: skip
     assert list(pd.read_parquet(finished_run / "predictions.parquet")) == COLUMNS
     assert list(pd.read_csv(finished_run / "history.csv"))[: len(HISTORY)] == HISTORY
     metrics = json.loads((finished_run / "metrics.json").read_text())
