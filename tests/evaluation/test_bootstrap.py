@@ -176,3 +176,39 @@ def test_the_share_that_is_right_in_a_bin_has_the_interval_of_its_sessions():
     bounds = [arm.bin_bounds(i) for i in range(15)]
     filled = [pair for pair in bounds if np.isfinite(pair[0])]
     assert len(filled) == 1 and filled[0] == pytest.approx((0.8, 0.8))  # every session has the same share
+
+
+def test_a_difference_is_that_of_the_two_values():
+    rng = np.random.default_rng(5)
+    session, device = windows()
+    y = rng.integers(4, size=len(session))
+    guesses = [np.where(rng.random(len(y)) < share, (y + 1) % 4, y) for share in (0.1, 0.4)]
+    found = resample(session, device)
+    good, bad = (Arm([predictions(y, guess, session)], found) for guess in guesses)
+    difference = good.difference(bad, "accuracy")
+    assert difference.value == pytest.approx((guesses[0] == y).mean() - (guesses[1] == y).mean())
+    assert difference.low < difference.value < difference.high and difference.verdict == "better"
+    assert bad.difference(good, "accuracy").verdict == "worse" and bad.difference(bad, "accuracy").verdict == "not shown"
+
+
+def test_a_state_always_or_never_recognised_has_the_exact_bounds_of_its_sessions():
+    """State 1 occurs in 36 sessions and is always right; state 3 in nine, and is never recognised; called 3 is nothing."""
+    session, device = windows()
+    y = np.tile([0, 1, 2, 3, 3, 0, 0, 1, 1, 2], 36)
+    y[90:] = np.minimum(y[90:], 2)
+    arm = Arm([predictions(y, np.minimum(y, 2), session)], resample(session, device))
+    _, recall, _ = arm.class_intervals(1)
+    assert (recall.value, recall.high) == (1, 1) and recall.low == pytest.approx(0.025 ** (1 / 36))
+    precision, recall, f1 = arm.class_intervals(3)
+    assert np.isnan([precision.value, precision.low, precision.high]).all()
+    assert (recall.value, recall.low) == (0, 0) and recall.high == pytest.approx(1 - 0.025 ** (1 / 9))
+    assert (f1.value, f1.low) == (0, 0) and f1.high == pytest.approx(1 - 0.025 ** (1 / 9))
+
+
+def test_a_share_of_windows_that_do_not_occur_has_no_interval():
+    session, device = windows()
+    y = np.zeros(len(session), int)
+    arm = Arm([predictions(y, y, session)], resample(session, device))
+    for metric in ("severe_recall", "severe_precision"):
+        interval = arm.interval(metric)
+        assert np.isnan([interval.value, interval.low, interval.high]).all()
