@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from conveyorguard.evaluation.metrics import METRICS, OBJECTIVES
 from conveyorguard.reporting import figures, pages
 from conveyorguard.run import SavedRun, as_predictions, write_text
 
+Draw = Callable[[str, pd.DataFrame, Mapping[str, str]], str]  # a table, given its name and the formats of its columns
+
 
 def write_report(folder: Path) -> Path:
     """Draw the page of a run; returns its path.
@@ -24,10 +27,10 @@ def write_report(folder: Path) -> Path:
     """
     run = SavedRun(folder)
     schema = run.schema
-    shown = list(run.metrics)[-1]  # test, or validation where test was not asked for
+    shown = list(run.scores)[-1]  # test, or validation where test was not asked for
     names = [f"{s.name} {s.label}".strip() for s in schema.states]
     model = run.config.model.get("name", "model")
-    blocks = [_summary(run, schema, shown), class_block(run.metrics, names)]
+    blocks = [_summary(run, schema, shown), class_block(run.scores, names)]
     if run.history is not None:
         blocks.append(learning_block(run))
     if run.importance is not None:
@@ -42,7 +45,7 @@ def write_report(folder: Path) -> Path:
     title = f"{model} · {run.config.modality} · film {'on' if run.config.film else 'off'}"
     subtitle = f"{run.config.data.name} data, split {run.config.split.name}, run {folder.resolve().name}"
     path = folder / "report.html"
-    write_text(path, pages.page(title, subtitle, blocks))
+    write_text(path, pages.page(title, subtitle, blocks, pages.plotly_around(folder)))
     return path
 
 
@@ -51,7 +54,7 @@ def _percent(value: float | None) -> str:
 
 
 def _summary(run: SavedRun, schema: Schema, shown: str) -> str:
-    m = run.metrics[shown]
+    m = run.scores[shown]
     worst, first = schema.states[-1].name, schema.states[0].name
     missed = m["severe_sessions_missed"]
     values = [
@@ -70,24 +73,26 @@ def _summary(run: SavedRun, schema: Schema, shown: str) -> str:
     return pages.section("Result", pages.tiles(values), note=note)
 
 
-def class_block(metrics: dict[str, Any], names: list[str]) -> str:
+def plain_table(name: str, frame: pd.DataFrame, formats: Mapping[str, str]) -> str:
+    """A table on a page that stands alone; a page of a site keeps it as csv, too."""
+    return pages.framed(frame, formats)
+
+
+def class_block(metrics: dict[str, Any], names: list[str], draw: Draw = plain_table) -> str:
     """Confusion matrix and per-class table of each part."""
     parts = []
     for part, m in metrics.items():
-        rows = [[name, f"{r['precision']:.3f}", f"{r['recall']:.3f}", f"{r['f1']:.3f}", f"{r['support']:,}"]
-                for name, r in zip(names, m["per_class"], strict=True)]  # fmt: skip
+        table = pd.DataFrame(m["per_class"]).rename(columns={"class": "state", "f1": "F1", "support": "windows"})
         matrix = figures.confusion(m["confusion"], names, f"{part}: windows by actual and predicted state")
-        table = pages.table(["state", "precision", "recall", "F1", "windows"], rows)
+        shown = draw(f"classes_{part}", table.assign(state=names), dict.fromkeys(["precision", "recall", "F1"], ".3f"))
         parts.append(
-            pages.pair(pages.figure(matrix, f"confusion matrix of the {part} windows"), f"<h3>{part}</h3>{table}")
+            pages.pair(pages.figure(matrix, f"confusion matrix of the {part} windows"), f"<h3>{part}</h3>{shown}")
         )
     rest = [name for name in METRICS if name not in ("accuracy", "macro_f1")]
-    rows = [
-        [METRICS[name].title, *("–" if m[name] is None else f"{m[name]:.4g}" for m in metrics.values())]
-        for name in rest
-    ]
-    more = "<details><summary>all metrics</summary>" + pages.table(["metric", *metrics], rows) + "</details>"
-    return pages.section("By state", *parts, more)
+    table = pd.DataFrame({"metric": [METRICS[name].title for name in rest],
+                          **{part: [m[name] for name in rest] for part, m in metrics.items()}}, dtype=object)  # fmt: skip
+    more = draw("metrics", table, dict.fromkeys(metrics, ".4g"))
+    return pages.section("By state", *parts, f"<details><summary>all metrics</summary>{more}</details>")
 
 
 def _alarms(run: SavedRun, shown: str) -> str:
@@ -164,30 +169,28 @@ def learning_block(run: SavedRun) -> str:
     return pages.section("Learning", both, note=note)
 
 
-def importance_block(table: pd.DataFrame, shown: int = 20) -> str:
+def importance_block(table: pd.DataFrame, draw: Draw = plain_table, shown: int = 20) -> str:
     """What the features are worth to the model: one by one, by sensor and by modality."""
     known = table["shap"].notna().all()
-    column = "shap" if known else "gain"
-    measure = "mean |SHAP|, log-odds" if known else "share of the gain"
-    best = table.sort_values(column, ascending=False, kind="stable").head(shown)
-    plots = [
-        figures.horizontal_bars(list(best["feature"]), list(best[column]), f"The first {len(best)} features", measure)
-    ]
+    measures = {"gain": "gain", "shap": "mean |SHAP|"} if known else {"gain": "gain"}
+    shares = table[list(measures)].div(table[list(measures)].sum()).join(table[["feature", "source", "modality"]])
+    first = list(measures)[-1]
+    best = shares.sort_values(first, ascending=False, kind="stable").head(shown).set_index("feature")
+    plots = [(best, f"The first {len(best)} features", "importance by feature")]
     for by, title in (("source", "By sensor, camera and environment"), ("modality", "By modality")):
-        sums = table.groupby(by)[column].sum().sort_values(ascending=False)
-        plots.append(figures.horizontal_bars([str(name) for name in sums.index], sums.to_list(), title, measure))
-    alts = ("importance by feature", "importance by sensor", "importance by modality")
-    one, *others = (pages.figure(plot, alt) for plot, alt in zip(plots, alts, strict=True))
-    rows = [
-        [r.feature, r.source, r.modality, f"{r.gain:.4f}", f"{r.shap:.4f}" if known else "–"]
-        for r in table.itertuples()
-    ]
-    header = ["feature", "of", "modality", "gain, share", "mean |SHAP|"]
-    every = "<details><summary>all features</summary>" + pages.sortable(header, rows) + "</details>"
-    note = (f"{len(table)} features. "
-            + ("SHAP values are of the validation windows, their size averaged over windows and states. " if known else "")
+        sums = shares.groupby(by)[list(measures)].sum().sort_values(first, ascending=False)
+        plots.append((sums, title, f"importance by {'sensor' if by == 'source' else by}"))
+    one, *others = (
+        pages.figure(figures.horizontal_bars(list(map(str, sums.index)), {name: list(sums[column]) for column, name in measures.items()}, title, "share"), alt)
+        for sums, title, alt in plots
+    )  # fmt: skip
+    columns = {"source": "of", "gain": "gain, share", "shap": "mean |SHAP|, log-odds"}
+    every = draw("importance", table.rename(columns=columns), dict.fromkeys(list(columns.values())[1:], ".4f"))
+    note = (f"{len(table)} features; shares of what all of them are worth. Gain: by the model's own measure. "
+            + ("SHAP: contributions on the validation windows, their size averaged over windows and states. " if known else "")
             + "Features that say the same share what they are worth between them.")  # fmt: skip
-    return pages.section("What the model looks at", pages.pair(one, "".join(others)), every, note=note)
+    return pages.section("What the model looks at", pages.pair(one, "".join(others)),
+                         f"<details><summary>all features</summary>{every}</details>", note=note)  # fmt: skip
 
 
 def _examples(run: SavedRun, schema: Schema, names: list[str], shown: str) -> str:

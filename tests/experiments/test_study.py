@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import sklearn.metrics
 import torch
 
 from conveyorguard.cli import main as verb
@@ -17,6 +18,8 @@ from conveyorguard.models.cnn_transformer import CNNTransformer
 from conveyorguard.reporting.eda_page import write_eda
 from conveyorguard.reporting.final_page import write_final
 from conveyorguard.reporting.preprocess_page import leakage, write_preprocess
+from conveyorguard.reporting.trees_page import write_trees
+from conveyorguard.run import SavedRun
 from conveyorguard.stages import TITLES, main
 
 ROOT = Path(__file__).parents[2]
@@ -54,7 +57,7 @@ def test_figures_of_the_data_follow_from_the_store(explored):
     assert sizes["seconds"]["all"] == len(frames) and sizes["sessions"]["all"] == frames["session"].nunique()
     maxima = table(explored, "00_thermal_maxima")
     own = frames[(frames["kind"] == "oht") & (frames["state"] == states - 1)]["thermal_max"]
-    row = maxima[(maxima["kind"] == "oht") & (maxima["state"] == store.schema.states[-1].name)].iloc[0]
+    row = maxima[(maxima["kind"] == "oht") & (maxima["state"] == "severe 심각")].iloc[0]
     assert row["q50"] == pytest.approx(own.median()) and row["n"] == len(own)
 
 
@@ -177,35 +180,77 @@ def test_a_failed_training_names_its_log(tiny, tmp_path):
     assert not (tmp_path / "runs" / "bad" / "metrics.json").exists()
 
 
-def test_the_conclusion_follows_the_predictions(tiny, tmp_path):
+def test_every_number_and_the_conclusion_follow_the_predictions(tiny, tmp_path):
+    """One predictions file is changed and nothing else: the figures of its arm follow, those of the other stay."""
     study = tiny(tmp_path)
     runs = study.train_all(
         {"linear": LINEAR, "trees": ["model=extra_trees", "modality=sensor", "model.n_estimators=20"]}
     )
+    folders = [run.folder for run in runs.values()]
 
     def written():
-        write_final(study.site, [run.folder for run in runs.values()])
-        return (tmp_path / "07_final_comparison.html").read_text(), table(study, "07_comparison").set_index("arm")
+        write_final(study.site, folders)
+        names = ("07_comparison", "07_differences", "07_devices")
+        return (tmp_path / "07_final_comparison.html").read_text(), *(table(study, name) for name in names)
 
-    before, numbers = written()
+    page, before, differences, devices = written()
+    before = before.set_index("arm")
     path = runs["linear"].folder / "predictions.parquet"
     predictions = pd.read_parquet(path)
-    right = (
-        np.eye(4)[predictions["y_true"]]
-        if numbers[~numbers["shortcut"]]["macro_f1"].idxmax() != "linear"
-        else np.eye(4)[(predictions["y_true"] + 1) % 4]
-    )
+    was_best = before[~before["shortcut"]]["macro_f1"].idxmax() == "linear"
+    y = predictions["y_true"].to_numpy()
+    rng = np.random.default_rng(0)
+    hit = rng.random(len(y)) < 0.9
+    guess = np.where(hit, (y + 1) % 4 if was_best else y, (y + 2) % 4)  # the better one becomes bad, the worse one good
+    p = np.full((len(y), 4), 0.02) + 0.92 * np.eye(4)[guess]
     for k in range(4):
-        predictions[f"p{k}"] = right[:, k].astype(np.float32)
-    predictions["y_pred"] = right.argmax(axis=1)
+        predictions[f"p{k}"] = p[:, k].astype(np.float32)
+    predictions["y_pred"] = guess
     predictions.to_parquet(path, index=False)
-    after, changed = written()
-    assert changed["accuracy"]["linear"] in (0.0, 1.0)
-    assert changed["accuracy"]["linear"] != numbers["accuracy"]["linear"]
-    assert changed["accuracy"]["trees"] == numbers["accuracy"]["trees"]
-    best = "Best: linear" if changed["accuracy"]["linear"] == 1 else "Best: trees"
-    assert best in after and best not in before
-    assert best in (tmp_path / "index.html").read_text()
+    page_after, after, differences_after, devices_after = written()
+    after = after.set_index("arm")
+
+    for part, prefix in (("test", ""), ("val", "validation_")):
+        own = predictions["split"] == part
+        for name, expected in (
+            ("accuracy", sklearn.metrics.accuracy_score(y[own], guess[own])),
+            ("macro_f1", sklearn.metrics.f1_score(y[own], guess[own], average="macro")),
+        ):
+            assert after[prefix + name]["linear"] == pytest.approx(expected) != before[prefix + name]["linear"]
+    test = predictions["split"] == "test"
+    merged = sklearn.metrics.accuracy_score(np.array([0, 1, 1, 2])[y[test]], np.array([0, 1, 1, 2])[guess[test]])
+    recall = sklearn.metrics.recall_score(y[test], guess[test], labels=[3], average="macro")
+    distance = np.abs(y[test] - guess[test]).mean()
+    called_normal = ((y[test] == 3) & (guess[test] == 0)).sum()
+    for name, expected in (
+        ("merged_accuracy", merged),
+        ("severe_recall", recall),
+        ("ordinal_error", distance),
+        ("severe_as_normal", called_normal),
+    ):
+        assert after[name]["linear"] == pytest.approx(expected), name
+    for name in ("ece", "nll", "brier", "qwk", "ordinal_error", "merged_macro_f1"):
+        assert after[name]["linear"] != before[name]["linear"], name
+    kept = [arm for arm in before.index if arm != "linear"]
+    pd.testing.assert_frame_equal(after.loc[kept].sort_index(), before.loc[kept].sort_index())
+    assert (differences["difference"].abs() != differences_after["difference"].abs()).all()
+    right = pd.Series(y == guess)[test].groupby(predictions["device"][test]).mean()
+    assert devices_after.set_index("device")["linear"].to_dict() == pytest.approx(right.to_dict())
+    assert devices["trees"].equals(devices_after["trees"]) and not devices["linear"].equals(devices_after["linear"])
+    best = "trees" if was_best else "linear"
+    for text in (page_after, (tmp_path / "index.html").read_text()):
+        assert f"Best: {best}" in text
+    assert f"Best: {best}" not in page
+    shown = f"{after['accuracy']['linear']:.1%}"
+    assert shown in page_after and f"{recall:.1%}" in page_after
+
+    write_trees(study.site, {"linear": SavedRun(folders[0])}, {"Sensor Only": SavedRun(folders[0])}, shown="linear")
+    trees = (tmp_path / "03_ml_baseline.html").read_text()
+    assert (
+        shown.replace("%", " %") in trees
+        and table(study, "03_models")["test accuracy"][0] == after["accuracy"]["linear"]
+    )
+    assert table(study, "03_classes_test")["recall"][3] == pytest.approx(recall)
 
 
 @pytest.mark.slow
@@ -260,8 +305,6 @@ def test_the_whole_study(cache, tmp_path, opens):
 
 def load_tuned(model, out):
     """The weights fit the network that `model_config` describes."""
-    from conveyorguard.run import SavedRun
-
     settings = {key: value for key, value in model["model_config"].items() if key not in ("name", "_target_")}
     network = CNNTransformer(SavedRun(out / "runs" / "tuned_both_film").schema, **settings)
     network.load_state_dict(model["model_state_dict"])
