@@ -214,10 +214,13 @@ class Comparison:
                 f"entirely, {value(safe, 'severe_as_normal'):.3g} {worst} windows called {first}, {worst} recall "
                 f"{value(safe, 'severe_recall'):.3f}"
             )
-        for short in (r for r in self.rows if r.shortcut):
-            lead = best.arm.difference(short.arm, "macro_f1")
-            if not lead.low > 0:
-                said.append(f"Warning: {best.label} is not shown to be better than the shortcut '{short.label}'")
+        leads = {r.label: best.arm.difference(r.arm, "macro_f1") for r in self.rows if r.shortcut}
+        if leads and not any(np.isfinite(lead.low) for lead in leads.values()):
+            count = len(self.resampling.sessions)
+            said.append(f"Warning: {count} sessions are too few to show that {best.label} is better than a shortcut")
+        else:
+            said += [f"Warning: {best.label} is not shown to be better than the shortcut '{name}'"
+                     for name, lead in leads.items() if not lead.low > 0]  # fmt: skip
         return [f"{sentence}." for sentence in said]
 
 

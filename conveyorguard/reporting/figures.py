@@ -194,7 +194,7 @@ def heat(rows: list[str], columns: list[str], values: np.ndarray, title: str) ->
     text = [[f"{v:.0%}" for v in row] for row in values]
     figure = go.Figure(
         go.Heatmap(z=values, x=columns, y=rows, text=text, texttemplate="%{text}", colorscale=[[0, STATE_COLOURS[1]], [0.5, "#ffffff"], [1, BLUE]],
-                   colorbar={"title": {"text": title}, "tickformat": ".0%"}, hovertemplate="%{y} on %{x}: %{z:.1%}<extra></extra>")
+                   showscale=False, hovertemplate="%{y} on %{x}: %{z:.1%}<extra></extra>")
     )  # fmt: skip
     figure.update_yaxes(autorange="reversed")
     return _style(figure, title, height=130 + 24 * len(rows), x="device")
@@ -211,12 +211,18 @@ def horizontal_bars(labels: list[str], groups: dict[str, list[float]], title: st
 
 
 def cost_plot(labels: list[str], seconds: list[float], accuracy: list[float]) -> go.Figure:
-    """Accuracy over training time, the time on a logarithmic axis."""
-    figure = go.Figure(go.Scatter(x=seconds, y=accuracy, text=labels, mode="markers+text", textposition="top center",
-                                  marker={"size": 10, "color": BLUE}, cliponaxis=False,
-                                  hovertemplate="%{text}: %{y:.4f} in %{x:.1f} s<extra></extra>"))  # fmt: skip
-    _style(figure, "Accuracy against training time", x="training, s (logarithmic)", y="accuracy")
-    return figure.update_xaxes(type="log")
+    """Accuracy over training time, the time on a logarithmic axis; named are those that nothing cheaper beats, as a line."""
+    order = sorted((i for i in range(len(labels)) if np.isfinite(seconds[i])), key=lambda i: (seconds[i], -accuracy[i]))
+    front = [i for place, i in enumerate(order) if all(accuracy[i] > accuracy[j] for j in order[:place])]
+    figure = go.Figure()
+    figure.add_scatter(x=[seconds[i] for i in order], y=[accuracy[i] for i in order], customdata=[labels[i] for i in order], mode="markers",
+                       marker={"size": 9, "color": GREY}, name="beaten by a cheaper one",
+                       hovertemplate="%{customdata}: %{y:.4f} in %{x:.1f} s<extra></extra>")  # fmt: skip
+    figure.add_scatter(x=[seconds[i] for i in front], y=[accuracy[i] for i in front], text=[labels[i] for i in front], mode="lines+markers+text",
+                       textposition="top center", marker={"size": 10, "color": BLUE}, line={"shape": "hv", "dash": "dot"}, cliponaxis=False,
+                       name="beaten by none that is as cheap", hovertemplate="%{text}: %{y:.4f} in %{x:.1f} s<extra></extra>")  # fmt: skip
+    _style(figure, "Accuracy against training time", height=400, x="training, s (logarithmic)", y="accuracy")
+    return figure.update_xaxes(type="log", dtick=1)
 
 
 def radar(labels: list[str], axes: list[str], values: list[list[float]]) -> go.Figure:

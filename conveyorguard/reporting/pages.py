@@ -23,9 +23,9 @@ STYLE = """
 :root { --ink: #1f2933; --soft: #52606d; --line: #e4e7eb; --blue: #2f6fab; --warn: #b3261e }
 * { box-sizing: border-box }
 body { font: 15px/1.5 FONTS; color: var(--ink); margin: 0; background: #f5f7fa }
-main { max-width: 1200px; margin: 0 auto; padding: 24px }
+main { max-width: 1320px; margin: 0 auto; padding: 24px }
 header { background: #1f2933; color: white; padding: 20px 0 }
-header div { max-width: 1200px; margin: 0 auto; padding: 0 24px }
+header div { max-width: 1320px; margin: 0 auto; padding: 0 24px }
 header h1 { margin: 0; font-size: 24px } header p { margin: 4px 0 0; color: #cbd2d9 }
 nav { margin: 12px 0 0; font-size: 13.5px; display: flex; flex-wrap: wrap; gap: 4px 16px } nav a { color: #9fc5e8; text-decoration: none }
 nav a:hover { text-decoration: underline } nav a[aria-current] { color: white; font-weight: 600 }
@@ -35,12 +35,12 @@ nav a:hover { text-decoration: underline } nav a[aria-current] { color: white; f
 .prose th, .prose td { text-align: left; vertical-align: top }
 section { background: white; border: 1px solid var(--line); border-radius: 8px; padding: 18px 22px; margin: 0 0 18px }
 h2 { font-size: 18px; margin: 0 0 10px } h3 { font-size: 15px; margin: 16px 0 6px }
-p.note { color: var(--soft); margin: 4px 0 12px }
+p.note { color: var(--soft); margin: 4px 0 12px; max-width: 1000px }
 table { border-collapse: collapse; margin: 6px 0; font-variant-numeric: tabular-nums }
-th, td { padding: 5px 12px; border-bottom: 1px solid var(--line); text-align: right } th { color: var(--soft); font-weight: 600 }
+th, td { padding: 5px 12px; border-bottom: 1px solid var(--line); text-align: right } th { color: var(--soft); font-weight: 600; word-break: keep-all }
 th:first-child, td:first-child { text-align: left }
 TEXT_COLUMNS
-.dense { font-size: 13px } .dense th, .dense td { padding: 4px 7px } .dense td i { font-style: normal; color: var(--soft); display: block; white-space: nowrap }
+.dense { font-size: 13px } .dense th, .dense td { padding: 4px 5px } .dense td i { font-style: normal; color: var(--soft); display: block; white-space: nowrap }
 td i { font-style: normal; color: var(--soft); white-space: nowrap }
 .tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); gap: 12px }
 .tile { border: 1px solid var(--line); border-radius: 8px; padding: 10px 14px }

@@ -13,11 +13,13 @@ import sklearn.metrics
 import torch
 
 from conveyorguard.cli import main as verb
+from conveyorguard.errors import RunError
 from conveyorguard.evaluation import exploration, seed_study
 from conveyorguard.models.cnn_transformer import CNNTransformer
 from conveyorguard.reporting.eda_page import write_eda
 from conveyorguard.reporting.final_page import write_final
 from conveyorguard.reporting.preprocess_page import leakage, write_preprocess
+from conveyorguard.reporting.report import write_report
 from conveyorguard.reporting.trees_page import write_trees
 from conveyorguard.run import SavedRun
 from conveyorguard.stages import TITLES, main
@@ -141,6 +143,15 @@ def test_plotly_comes_once_and_pages_open(explored, opens):
     opens(explored.out, "index", "00_eda", "01_preprocess")
 
 
+def test_tables_sort_by_number_when_a_head_is_clicked(explored, sorted_by):
+    page, frame = explored.out / "01_preprocess.html", table(explored, "01_parts").set_index("part")
+    down = frame["windows"].sort_values(ascending=False, kind="stable").index.tolist()
+    assert frame["windows"].is_unique or len(set(frame["windows"])) == 2
+    column = ["part", *frame].index("windows")
+    assert sorted_by(page, column)[0] == down[0] == "train"
+    assert sorted_by(page, column, clicks=2)[-1] == "train"
+
+
 def test_the_verb_eda(explored, cache, tmp_path, capsys):
     assert verb(["eda", *explored.overrides, f"out={tmp_path / 'eda'}"]) == 0
     assert Path(capsys.readouterr().out.strip()) == tmp_path / "eda" / "00_eda.html"
@@ -158,23 +169,30 @@ def test_a_complete_run_is_reused_and_no_other(tiny, tmp_path):
         old, stamp = stamp, (folder / "metrics.json").stat().st_mtime_ns
         return old != stamp
 
+    assert tiny(tmp_path).finished() == ([folder], [])
+    assert tiny(tmp_path, "window.stride=5").finished() == (
+        [],
+        ["linear is left out: it has window.stride=10, the study 5"],
+    )
+    assert tiny(tmp_path, "split.seed=1").finished() == ([], ["linear is left out: it has another split"])
     assert not made_anew(tiny(tmp_path))
     assert not made_anew(tiny(tmp_path, "logger=none", "data.strict=false"))  # neither changes the run
     assert made_anew(tiny(tmp_path, "seed=3"))
     (folder / "predictions.parquet").unlink()  # killed while it was writing
+    found, left_out = tiny(tmp_path).finished()
+    assert not found and left_out[0].startswith("linear is left out: no predictions.parquet")
     assert made_anew(tiny(tmp_path, "seed=3"))
     facts = json.loads((folder / "provenance.json").read_text())
     (folder / "provenance.json").write_text(
         json.dumps({**facts, "store": {**facts["store"], "fingerprint": "of other data"}})
     )
+    assert tiny(tmp_path).finished() == ([], ["linear is left out: it was made on other data"])
     assert made_anew(tiny(tmp_path, "seed=3"))
     fresh = tiny(tmp_path, "seed=3", fresh=True)
     assert made_anew(fresh) and not made_anew(fresh)  # another stage does not make it once more
 
 
 def test_a_failed_training_names_its_log(tiny, tmp_path):
-    from conveyorguard.errors import RunError
-
     with pytest.raises(RunError, match=r"bad: the training failed: .*\n.*bad\.log"):
         tiny(tmp_path).train("bad", ["model=lightgbm", "model.num_leaves=-1"])
     assert not (tmp_path / "runs" / "bad" / "metrics.json").exists()
@@ -246,11 +264,23 @@ def test_every_number_and_the_conclusion_follow_the_predictions(tiny, tmp_path):
 
     write_trees(study.site, {"linear": SavedRun(folders[0])}, {"Sensor Only": SavedRun(folders[0])}, shown="linear")
     trees = (tmp_path / "03_ml_baseline.html").read_text()
-    assert (
-        shown.replace("%", " %") in trees
-        and table(study, "03_models")["test accuracy"][0] == after["accuracy"]["linear"]
-    )
+    assert shown.replace("%", " %") in trees
+    assert table(study, "03_models")["test accuracy"][0] == after["accuracy"]["linear"]
     assert table(study, "03_classes_test")["recall"][3] == pytest.approx(recall)
+
+
+def test_pages_of_runs_take_plotly_from_the_study_and_carry_their_own_elsewhere(tiny, tmp_path):
+    run = tiny(tmp_path / "study").train("linear", LINEAR).folder
+    page = (run / "report.html").read_text()
+    assert '<script src="../../assets/plotly.min.js">' in page and len(page) < 1_000_000
+    shutil.copytree(run, tmp_path / "elsewhere")
+    assert "plotly.js v" in write_report(tmp_path / "elsewhere").read_text()
+
+
+def test_a_comparison_of_nothing_says_what_to_run_first(explored):
+    with pytest.raises(RunError, match="no finished run to compare; run the stages 02 to 06 first"):
+        write_final(explored.site, *explored.finished())
+    assert not (explored.out / "07_final_comparison.html").exists()
 
 
 @pytest.mark.slow
