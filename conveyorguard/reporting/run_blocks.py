@@ -123,7 +123,7 @@ def runs_table(site: Site, name: str, runs: Mapping[str, SavedRun], shortcuts: b
         "dense",
     )
     commands = site.table(f"{name}_commands", commands_of(runs), look="prose")
-    note = pages.escape(f"In brackets 95 % intervals. {resampling.note}")
+    note = pages.escape(resampling.note)
     return (
         f'{drawn}<p class="note">{note}</p><details><summary>run directories and commands</summary>{commands}</details>'
     )

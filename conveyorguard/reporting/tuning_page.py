@@ -108,7 +108,8 @@ def write_files(site: Site, made: Tuning) -> dict[str, str]:
     )
     return {
         "tuned_model.pt": "weights, accuracies, best parameters, ablation; torch.load(..., weights_only=True)",
-        "optuna_study.log": "the search: optuna.load_study(storage=JournalStorage(JournalFileBackend(...)))",
+        "optuna_study.log": f"the search: optuna.load_study(study_name={made.search.study_name!r}, "
+        'storage=JournalStorage(JournalFileBackend("optuna_study.log"))), of optuna.storages and optuna.storages.journal',
         "tuned_confusion_matrix.html": "the confusion matrix",
     }
 
