@@ -22,6 +22,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -247,6 +248,12 @@ class SavedRun:
         self.metrics = read_json(self.folder / "metrics.json")
         self.predictions = read_parquet(self.folder / "predictions.parquet")
 
+    @cached_property
+    def scores(self) -> dict[str, dict[str, Any]]:
+        """What metrics.json says, computed anew from the predictions, by part; pages and comparisons show these figures."""
+        parts = self.predictions.groupby("split", sort=False)
+        return {str(part): evaluate(as_predictions(rows), self.schema.state_names) for part, rows in parts}
+
     @property
     def history(self) -> pd.DataFrame | None:
         """A row an epoch; None for a model that has no epochs."""
@@ -270,7 +277,7 @@ class SavedRun:
         saved = read_json(self.folder / "split.json")
         return Split(saved["settings"], saved["sessions"], saved["note"])
 
-    @property
+    @cached_property
     def schema(self) -> Schema:
         """Of the data the run was made on."""
         return Schema.from_config(OmegaConf.to_container(self.config.data.schema, resolve=True))  # type: ignore[arg-type]

@@ -32,7 +32,7 @@ from conveyorguard.data.splits import SEED_STUDY_SESSIONS
 from conveyorguard.errors import ConveyorGuardError, RunError
 from conveyorguard.progress import bar_over_all, console
 from conveyorguard.reporting import pages
-from conveyorguard.reporting.site import Site
+from conveyorguard.reporting.site import Site, keep_plotly
 from conveyorguard.run import SavedRun, alone, git_state, read_json, write_json
 from conveyorguard.training.job import load_windows
 from conveyorguard.training.processes import guarded, start
@@ -173,17 +173,46 @@ class Study:
 
     def find(self, name: str) -> SavedRun | None:
         """A finished run of the study on the data as they are now, if there is one."""
-        return next((SavedRun(folder) for folder in self.finished() if folder.name == name), None)
+        return next((SavedRun(folder) for folder in self.finished()[0] if folder.name == name), None)
 
-    def finished(self) -> list[Path]:
-        """Directories of all finished runs of the study on the data as they are now, ensembles included."""
-        data, found = self.data(), []
+    def finished(self) -> tuple[list[Path], list[str]]:
+        """Directories of all finished runs of the study on the data as they are now, ensembles included.
+
+        Returns:
+            The directories, and a sentence on each run that was left out.
+        """
+        found, left_out = [], []
         for folder in sorted([*self.out.glob("runs/*"), *self.out.glob("runs/ensemble/*")]):
-            with suppress(RunError):
-                facts = SavedRun(folder).provenance
-                if facts.get("status") == "complete" and facts["split"] == data.split.hash:
-                    found.append(folder)
-        return found
+            if not (folder / "config.yaml").is_file():  # a folder of others: the search, the ensembles
+                continue
+            try:
+                run = SavedRun(folder)
+                if run.provenance.get("status") != "complete":
+                    raise RunError("it is not complete")
+                self.refuse_other_data(run)
+                found.append(folder)
+            except RunError as error:
+                reason = str(error).replace(f"{folder}: ", "")
+                left_out.append(f"{folder.name} is left out: {reason}")
+        return found, left_out
+
+    def refuse_other_data(self, run: SavedRun) -> None:
+        """Raise unless the run is of the study's data, windows and split, as they are now.
+
+        Raises:
+            RunError: it is of others.
+        """
+        reduce = OmegaConf.select(run.config, "data.thermal.reduce")
+        own = [] if reduce is None or self.lacks("data.thermal.reduce") else [f"data.thermal.reduce={reduce}"]
+        data = self.data(self.config(own))
+        facts, window = run.provenance, self.config().window
+        for key in ("size", "stride", "label"):
+            if run.config.window[key] != window[key]:
+                raise RunError(f"it has window.{key}={run.config.window[key]}, the study {window[key]}")
+        if facts["split"] != data.split.hash:
+            raise RunError("it has another split")
+        if facts["store"]["fingerprint"] != data.store.fingerprint:
+            raise RunError("it was made on other data")
 
     def search(self, name: str, own: Overrides, usual: Overrides) -> optuna.Study:
         """The finished Optuna study runs/<name> of a sweep: the one that is there, gone on with, or made.
@@ -255,6 +284,7 @@ class Study:
             done: how many of the units it has done.
         """
         log.parent.mkdir(parents=True, exist_ok=True)
+        keep_plotly(self.out)  # for the pages of runs
         began = time.monotonic()
         with guarded() as guard:
             process = start(

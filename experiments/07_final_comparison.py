@@ -13,7 +13,7 @@ from conveyorguard.stages import Study, main
 
 
 def run(study: Study) -> Path:
-    return write_final(study.site, study.finished())
+    return write_final(study.site, *study.finished())
 
 
 def units(study: Study) -> int:

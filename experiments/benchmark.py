@@ -1,6 +1,7 @@
 """What ConveyorGuard costs: time to prepare, to train and to answer, and memory.
 
     python experiments/benchmark.py [--sessions N] [--quick] [--out outputs/benchmark]
+    python experiments/benchmark.py --features 341      window statistics alone, of so many simulated sessions
 
 Simulated archives go to a temporary folder. Preparing is timed beside the straightforward way: three parsers
 a frame, plain numpy, as many processes; both must give the same store. Networks are timed on the same windows
@@ -37,9 +38,11 @@ from rich.table import Column, Table
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from a checkout, installed or not
 
-from conveyorguard.config import config_dir
+from conveyorguard.cli import _compose
+from conveyorguard.config import build, config_dir
 from conveyorguard.data.archive_writer import write
 from conveyorguard.data.datamodule import WindowDataset
+from conveyorguard.data.features import window_features
 from conveyorguard.data.schema import Schema
 from conveyorguard.data.store import Store
 from conveyorguard.progress import console, track
@@ -61,7 +64,10 @@ def main() -> None:
     parser.add_argument("--sessions", type=int, help="recordings to simulate (default 12; with --quick 4)")
     parser.add_argument("--quick", action="store_true", help="under a minute: less data, fewer rounds")
     parser.add_argument("--out", type=Path, default=Path("outputs/benchmark"), help="of benchmark.json")
+    parser.add_argument("--features", type=int, metavar="N", help="only time the features of N simulated sessions")
     options = parser.parse_args()
+    if options.features:
+        return features(options.features, options.out)
     sessions = options.sessions or (4 if options.quick else 12)
     rounds, batches, answers = (2, 2, 20) if options.quick else (3, 8, 100)
     start = perf_counter()
@@ -81,6 +87,41 @@ def main() -> None:
     (options.out / "benchmark.json").write_text(json.dumps(result, indent=1), encoding="utf-8")
     Console().print(table(result))
     print(options.out / "benchmark.json")
+
+
+def features(sessions: int, out: Path) -> None:
+    """Time the window statistics of the train windows, plain and extended, from an open store; a table and features.json."""
+    rows = []
+    for name in ("window", "extended"):
+        cfg = _compose([f"data.sessions={sessions}", f"features={name}"])
+        data = load_windows(cfg)
+        windows = data.part("train")["row"]
+        times = []
+        for _ in range(3):
+            start = perf_counter()
+            table = window_features(
+                data.store, windows, data.settings.size, build(cfg.features), data.store.schema.inputs
+            )
+            times.append(perf_counter() - start)
+        rows.append(
+            {
+                "features": name,
+                "columns": table.shape[1],
+                "windows": len(windows),
+                "first_seconds": times[0],
+                "median_seconds": median(times),
+            }
+        )
+    made = Table(
+        *(Column(key.replace("_", " "), justify="right") for key in rows[0]),
+        title=f"{sessions} simulated sessions, {PROCESSES} cores",
+    )
+    for row in rows:
+        made.add_row(*(f"{value:.2f}" if isinstance(value, float) else str(value) for value in row.values()))
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "features.json").write_text(json.dumps(rows, indent=1), encoding="utf-8")
+    Console().print(made)
+    print(out / "features.json")
 
 
 def config(root: Path, *overrides: str) -> DictConfig:

@@ -56,7 +56,8 @@ class Resampling:
         """What the intervals mean, in a sentence."""
         count = f"{len(self.sessions)} sessions of {self.devices} devices"
         if len(self.sessions) < FEWEST_SESSIONS:
-            return f"{count} are too few to resample: only all and none have an interval, the exact one, each session counting once."
+            return (f"No intervals: {count} are too few to resample. Where all windows concerned are right, or none, "
+                    "the exact bound stands in brackets, a session counting once.")  # fmt: skip
         if self.by_device:
             return f"Intervals are {LEVEL:.0%}: devices, then their sessions, resampled {len(self.weights):,} times ({count})."
         return (f"Intervals are {LEVEL:.0%}, sessions resampled {len(self.weights):,} times ({count}): fewer than "

@@ -26,6 +26,7 @@ from conveyorguard.run import SavedRun, as_predictions
 
 # config keys that say where, how long or how a run was logged, not what it learns from what
 NOT_THE_MODEL = ("seed", "threads", "test", "ckpt_path", "paths", "logger", "sweep", "hydra")
+CELL_KEYS = ("modality", "film", "inputs")  # what makes a cell of the ablation
 KEY = ["session", "start"]
 CHEAP_WITHIN = 0.005  # macro-F1: half a point
 
@@ -63,13 +64,22 @@ class Row:
     @property
     def validation(self) -> float:
         """Mean validation macro-F1: what choosing uses."""
-        values = [run.metrics["val"]["macro_f1"] for folds in self.runs.values() for run in folds.values()]
+        values = [run.scores["val"]["macro_f1"] for folds in self.runs.values() for run in folds.values()]
         return float(np.mean(values)) if values else float("nan")
 
     @property
     def sources(self) -> list[SavedRun]:
         """The runs of everything in the row."""
         return [run for folds in self.runs.values() for run in folds.values()]
+
+    @property
+    def family(self) -> str:
+        """What the arm has in common with the other cells of its ablation: the config but for modality and film."""
+        config = OmegaConf.to_container(self.sources[0].config)
+        assert isinstance(config, dict)
+        config["split"].pop("fold", None)
+        kept = {key: value for key, value in config.items() if key not in (*NOT_THE_MODEL, *CELL_KEYS)}
+        return json.dumps(kept, sort_keys=True)
 
 
 @dataclass
@@ -103,13 +113,21 @@ class Comparison:
         """The arm the ablation is measured against: of the chosen one's model, sensors alone."""
         return next((r for r in self.models if r.cell == "Sensor Only" and r.model == self.chosen.model), None)
 
+    @property
+    def ablations(self) -> list[dict[str, Row]]:
+        """Arms that differ in modality and film alone, by the name of their cell; those that come in several cells."""
+        families: dict[str, dict[str, Row]] = {}
+        for row in self.models:
+            families.setdefault(row.family, {}).setdefault(row.cell, row)
+        return [cells for cells in families.values() if len(cells) > 1]
+
     @cached_property
     def table(self) -> pd.DataFrame:
         """A row an arm, models ranked first; metric, metric_low, metric_high, metric_sd (over seeds), and the run's facts."""
         found = []
         for row in [*self.models, *(r for r in self.rows if r.shortcut)]:
             facts: dict[str, Any] = {"arm": row.label, "cell": row.cell, "model": row.model, "shortcut": row.shortcut,
-                                     "seeds": len(row.predictions)}  # fmt: skip
+                                     "seeds": len(row.predictions), "runs": " ".join(run.folder.resolve().name for run in row.sources)}  # fmt: skip
             for name in METRICS:
                 seeds, interval = row.arm.by_seed(name), row.arm.interval(name)
                 sd = float(seeds.std(ddof=1)) if len(seeds) > 1 else np.nan
@@ -129,7 +147,7 @@ class Comparison:
             facts |= {name: row.mean_fact(name) for name in ("fit_seconds", "parameters", "model_bytes", "latency_ms")}
             facts["validation_macro_f1"] = row.validation
             facts["validation_accuracy"] = float(
-                np.mean([run.metrics["val"]["accuracy"] for folds in row.runs.values() for run in folds.values()])
+                np.mean([run.scores["val"]["accuracy"] for folds in row.runs.values() for run in folds.values()])
             ) if row.runs else np.nan  # fmt: skip
             found.append(facts)
         return pd.DataFrame(found)
@@ -212,10 +230,13 @@ class Comparison:
                 f"entirely, {value(safe, 'severe_as_normal'):.3g} {worst} windows called {first}, {worst} recall "
                 f"{value(safe, 'severe_recall'):.3f}"
             )
-        for short in (r for r in self.rows if r.shortcut):
-            lead = best.arm.difference(short.arm, "macro_f1")
-            if not lead.low > 0:
-                said.append(f"Warning: {best.label} is not shown to be better than the shortcut '{short.label}'")
+        leads = {r.label: best.arm.difference(r.arm, "macro_f1") for r in self.rows if r.shortcut}
+        if leads and not any(np.isfinite(lead.low) for lead in leads.values()):
+            count = len(self.resampling.sessions)
+            said.append(f"Warning: {count} sessions are too few to show that {best.label} is better than a shortcut")
+        else:
+            said += [f"Warning: {best.label} is not shown to be better than the shortcut '{name}'"
+                     for name, lead in leads.items() if not lead.low > 0]  # fmt: skip
         return [f"{sentence}." for sentence in said]
 
 
@@ -252,7 +273,7 @@ def compare(paths: Iterable[str | Path]) -> Comparison:
         RunError: they are not over the same windows, labels, split or states: such figures do not belong into one table.
     """
     runs, notes = find_runs(paths)
-    tested = ["test" in run.metrics for run in runs]
+    tested = ["test" in run.scores for run in runs]
     if any(tested) and not all(tested):
         without = ", ".join(r.folder.name for r, t in zip(runs, tested, strict=True) if not t)
         raise RunError(f"some runs were not evaluated on test ({without}): leave them out, or run them with test=true")

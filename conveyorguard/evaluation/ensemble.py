@@ -47,7 +47,7 @@ def ensemble(paths: Iterable[str | Path], out: Path) -> Ensemble:
     if len(members) < 2:
         raise RunError("an ensemble needs two runs or more")
     refuse_other_protocols(members)
-    parts = [part for part in ("val", "test") if all(part in run.metrics for run in members)]
+    parts = [part for part in ("val", "test") if all(part in run.scores for run in members)]
     if parts != ["val", "test"]:
         raise RunError("an ensemble needs members evaluated on validation and test: run them with test=true")
     tables = {part: [_part(run, part) for run in members] for part in parts}
@@ -60,7 +60,7 @@ def ensemble(paths: Iterable[str | Path], out: Path) -> Ensemble:
                 )
     stacks = {part: np.stack([as_predictions(table).p for table in own]) for part, own in tables.items()}
     y, session = tables["val"][0]["y_true"].to_numpy(), tables["val"][0]["session"].to_numpy()
-    weights = np.array([run.metrics["val"]["macro_f1"] for run in members])
+    weights = np.array([run.scores["val"]["macro_f1"] for run in members])
     results = {
         "soft": {part: p.mean(axis=0) for part, p in stacks.items()},
         "weighted": {part: np.average(p, axis=0, weights=weights) for part, p in stacks.items()},
@@ -69,7 +69,7 @@ def ensemble(paths: Iterable[str | Path], out: Path) -> Ensemble:
     folders = [_write(out / name, name, members, tables, p, weights) for name, p in results.items()]
     comparison = compare([*(run.folder for run in members), *folders])
     rows = {run.folder: row for row in comparison.models for run in row.sources}
-    best = rows[max(members, key=lambda run: run.metrics["val"]["macro_f1"]).folder]
+    best = rows[max(members, key=lambda run: run.scores["val"]["macro_f1"]).folder]
     against = []
     for folder in folders:
         difference = rows[folder].arm.difference(best.arm, "macro_f1")
@@ -136,10 +136,14 @@ def _write(
         facts = {
             k: first[k] for k in ("store", "split", "sessions", "windows", "threads", "device", "data") if k in first
         }
-        seconds = [m.provenance.get("fit_seconds") for m in members]
+
+        def together(name: str) -> float | None:
+            """What all members cost, where it is known of each: every one is trained, kept and asked."""
+            costs = [member.provenance.get(name) for member in members]
+            return None if None in costs else sum(costs)
+
         run.note(**facts, command=f"python -m conveyorguard ensemble {' '.join(names)}", members=names, unused=[],
                  weights=[float(w) for w in weights] if strategy == "weighted" else None,
-                 fit_seconds=float(sum(s for s in seconds if s)) if all(seconds) else None,
-                 parameters=sum(m.provenance.get("parameters") or 0 for m in members))  # fmt: skip
+                 **{name: together(name) for name in ("fit_seconds", "parameters", "model_bytes", "latency_ms")})  # fmt: skip
     write_json(folder / "split.json", members[0].split.to_dict())
     return folder

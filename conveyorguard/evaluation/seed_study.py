@@ -16,6 +16,7 @@ ABLATION = {"Sensor Only": 89.12, "Image Only": 69.56, "Sensor + Image": 89.64, 
 
 # stages 00 and 01
 SESSIONS, SECONDS, DEVICES = 341, 111_870, 36
+STATES = ("정상(0)", "경미(1)", "중간(2)", "심각(3)")
 STATE_SHARES = (0.491, 0.215, 0.216, 0.078)  # of the seconds
 WORST_SESSIONS = {"contain": 289, "dominated": 0}
 CORRELATIONS = {

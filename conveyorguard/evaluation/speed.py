@@ -22,14 +22,16 @@ def step_seconds(
     data: Windows,
     inputs: list[str],
     frames: int | str,
-    mixed: bool = False,
+    mixed: torch.dtype | None = None,
     windows: int = 16,
     rounds: int = 3,
 ) -> float:
-    """Median seconds of a training step (forward, backward) of a config's network with so many thermal frames a window.
+    """Seconds of a training step (forward, backward) of a config's network with so many thermal frames a window.
+
+    On a GPU seconds that passed; on processors seconds they worked, which others on the machine change little.
 
     Args:
-        mixed: in float16 on a GPU. windows: of a batch.
+        mixed: the shorter floats to compute in where that is safe. windows: of a batch.
     """
     cfg = cfg.copy()
     OmegaConf.update(cfg, "window.thermal_frames", frames)
@@ -40,15 +42,16 @@ def step_seconds(
     batch = {
         name: value.to(device) for name, value in dataset.__getitems__(list(range(min(windows, len(dataset))))).items()
     }
+    clock = time.perf_counter if device == "cuda" else time.process_time
     times = []
     for _ in range(rounds + 1):
-        began = time.perf_counter()
-        with torch.autocast(device, torch.float16, enabled=mixed):
+        began = clock()
+        with torch.autocast(device, mixed, enabled=mixed is not None):
             loss = module.loss(module(batch), batch)
         loss.backward()
         if device == "cuda":
             torch.cuda.synchronize()
-        times.append(time.perf_counter() - began)
+        times.append(clock() - began)
     return median(times[1:])  # the first one also allocates
 
 
@@ -61,24 +64,32 @@ def speed_techniques(cfg: DictConfig, data: Windows, search: optuna.Study) -> di
     inputs, _ = used_inputs(cfg, data.store.schema)
     few, every = (step_seconds(cfg, data, inputs, frames) for frames in (cfg.window.thermal_frames, "all"))
     count = WindowSettings(**cfg.window).thermal_seconds.size
-    said = {
-        "fewer thermal frames": f"{every / few:.1f} times faster with {count} of {cfg.window.size}: {few:.2f} s instead of {every:.2f} s a step of 16 windows"
-    }
+    said = {"fewer thermal frames": _against(every, few, f"{count} of {cfg.window.size}")}
     gpus = torch.cuda.device_count()
     said["several devices"] = (
         f"{gpus} GPUs here; trainer=ddp_2xT4 uses two" if gpus > 1 else "not measured: fewer than two GPUs here"
     )
+    short, name = (torch.float16, "fp16 on the GPU") if gpus else (torch.bfloat16, "bf16 on the processor, no GPU here")
+    said["mixed precision"] = _against(few, step_seconds(cfg, data, inputs, cfg.window.thermal_frames, short), name)
+    said["cuDNN benchmark"] = "not measured: no GPU here"
     if gpus:
-        mixed = step_seconds(cfg, data, inputs, cfg.window.thermal_frames, mixed=True)
-        said["mixed precision"] = (
-            f"{few / mixed:.1f} times faster: {mixed:.3f} s instead of {few:.3f} s a step of 16 windows"
-        )
-        said["cuDNN benchmark"] = "trainer=gpu switches it on; not measured apart"
-    else:
-        said |= dict.fromkeys(["mixed precision", "cuDNN benchmark"], "not measured: no GPU here")
+        before = torch.backends.cudnn.benchmark
+        torch.backends.cudnn.benchmark = not before
+        other = step_seconds(cfg, data, inputs, cfg.window.thermal_frames)
+        torch.backends.cudnn.benchmark = before
+        without, with_it = (few, other) if not before else (other, few)
+        said["cuDNN benchmark"] = _against(without, with_it, "on the GPU")
     trials = ended(search.get_trials(deepcopy=False))
     epochs = [len(trial.intermediate_values) for trial in trials]
     longest = max(epochs, default=0)
     saved = sum(longest - len(t.intermediate_values) for t in trials if t.state == TrialState.PRUNED)
     said["pruning of trials"] = f"{saved} of {longest * len(trials)} epochs were not trained"
     return said
+
+
+def _against(before: float, after: float, where: str) -> str:
+    """What a technique does to a training step, in a sentence."""
+    ratio = before / after
+    verdict = f"{ratio:.1f} times faster" if ratio >= 1 else f"{1 / ratio:.1f} times slower"
+    unit = "s" if torch.cuda.is_available() else "processor s"
+    return f"{verdict} ({where}): {after:.3f} {unit} instead of {before:.3f} a step of 16 windows"

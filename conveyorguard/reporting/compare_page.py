@@ -12,6 +12,7 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
+from conveyorguard.data.schema import Schema
 from conveyorguard.evaluation import seed_study
 from conveyorguard.evaluation.bootstrap import FEWEST_SESSIONS
 from conveyorguard.evaluation.compare import Comparison, Row
@@ -19,10 +20,17 @@ from conveyorguard.evaluation.ensemble import Ensemble
 from conveyorguard.evaluation.metrics import METRICS
 from conveyorguard.reporting import figures, pages
 from conveyorguard.reporting.model_card import write_card
-from conveyorguard.run import write_text
+from conveyorguard.run import SavedRun, write_text
 
 SHOWN = ("accuracy", "macro_f1", "severe_recall", "severe_sessions_missed", "severe_as_normal", "ordinal_error", "ece")
 DRAWN = ("accuracy", "macro_f1", "severe_recall")
+COSTS = {
+    "fit_seconds": "training, s",
+    "parameters": "parameters",
+    "megabytes": "file, MB",
+    "latency_ms": "one window, ms",
+}
+IN_FULL = 6  # arms that are drawn one by one: the best
 
 
 def write_comparison(comparison: Comparison, folder: Path, first: str = "", name: str = "comparison") -> Path:
@@ -44,8 +52,9 @@ def write_comparison(comparison: Comparison, folder: Path, first: str = "", name
 
 def comparison_tables(comparison: Comparison) -> dict[str, pd.DataFrame]:
     """The numbers of the page by name: every arm, the paired differences, the devices."""
+    commands = {row.label: "; ".join(map(command_of, row.sources)) for row in comparison.rows}
     return {
-        "comparison": comparison.table,
+        "comparison": comparison.table.assign(command=comparison.table["arm"].map(commands)),
         "differences": _all_differences(comparison),
         "devices": comparison.by_device(),
     }
@@ -54,8 +63,8 @@ def comparison_tables(comparison: Comparison) -> dict[str, pd.DataFrame]:
 def comparison_blocks(comparison: Comparison, home: Path) -> list[str]:
     """The sections of the page as html; `home` is the folder it is written to."""
     blocks = [
-        _conclusion(comparison), _results(comparison), _intervals(comparison), _ablation(comparison), _cost(comparison),
-        _safety(comparison), _confusions(comparison), _devices(comparison), _sources(comparison, home),
+        _conclusion(comparison), _results(comparison, home), _intervals(comparison), _cost(comparison), _ablation(comparison),
+        _differences(comparison), _safety(comparison), _confusions(comparison), _devices(comparison), _sources(comparison, home),
     ]  # fmt: skip
     return [block for block in blocks if block]
 
@@ -112,11 +121,16 @@ def ensemble_table(result: Ensemble) -> pd.DataFrame:
 
 def ensemble_block(result: Ensemble) -> str:
     """Did combining help? As html."""
-    rows = [[r["strategy"], r["best_member"], _points(r), r["verdict"]] for _, r in ensemble_table(result).iterrows()]
-    header = ["strategy", "minus the best member", "macro-F1, points [95 % interval]", "verdict"]
+    found = ensemble_table(result)
+    frame = pd.DataFrame({
+        "strategy": found["strategy"], "minus the best member": found["best_member"], "macro-F1, points": 100 * found["difference"],
+        "macro-F1, points low": 100 * found["low"], "macro-F1, points high": 100 * found["high"], "verdict": found["verdict"],
+    })  # fmt: skip
     note = ("The best member is the one with the highest validation macro-F1. Helped: the interval of the paired difference lies "
-            "above zero; not shown: it includes zero.")  # fmt: skip
-    return pages.section("Did combining help?", pages.table(header, rows), note=note)
+            "above zero; not shown: it includes zero. In brackets 95 % intervals.")  # fmt: skip
+    how = ("<p class='note'>soft: the mean of the members' probabilities. weighted: each member weighs as much as its validation macro-F1. stacking: a "
+           "logistic regression on the members' log-probabilities, fitted on validation alone; its own validation figures are cross-fitted by session.</p>")  # fmt: skip
+    return pages.section("Did combining help?", pages.framed(frame, {"macro-F1, points": "+.1f"}), how, note=note)
 
 
 def print_ensemble(result: Ensemble) -> None:
@@ -180,20 +194,63 @@ def _conclusion(comparison: Comparison) -> str:
     return pages.section("Conclusion", f"<ul>{items}</ul>", note=note)
 
 
-def _results(comparison: Comparison) -> str:
-    rows = []
-    for _, row in comparison.table.iterrows():
-        rows.append([
-            ("shortcut: " if row["shortcut"] else "") + row["arm"],
-            *((_with_interval(row, name) if METRICS[name].percent else _number(name, row[name])) + _sd(row, name) for name in SHOWN),
-            _bracketed(row, "merged_macro_f1", ("_low", "_high")),
-            row["seeds"],
-        ])  # fmt: skip
-    inner = [state.name for state in comparison.schema.states[1:-1]]
-    header = ["model", *(METRICS[name].title for name in SHOWN), f"macro-F1, {' and '.join(inner)} merged", "seeds"]
-    note = ("Ranked by macro-F1; the shortcuts, which know one obvious fact, below. In brackets 95 % intervals; after ± the sd over seeds, where there are several, which is another thing. The middle states "
-            "merged, because the border between them is an arbitrary midpoint of the fault.")  # fmt: skip
-    return pages.section("Results", pages.sortable(header, rows), note=note)
+def _results(comparison: Comparison, home: Path) -> str:
+    """Every arm in one table: figures with intervals, cost, and what they come from."""
+    schema, table = comparison.schema, comparison.table.copy()
+    table["megabytes"] = table["model_bytes"] / 1e6
+    columns, formats = {"model": table["arm"].where(~table["shortcut"], "shortcut: " + table["arm"])}, {}
+    for name in SHOWN:
+        title = metric_title(name, schema)
+        columns[title], formats[title] = table[name], ".1%" if METRICS[name].percent else ".3g"
+        if METRICS[name].percent:
+            columns |= {f"{title} {side}": table[f"{name}_{side}"] for side in ("low", "high")}
+    if len(schema.states) > 3:
+        inner = " + ".join(state.name for state in schema.states[1:-1])
+        for name in ("accuracy", "macro_f1"):
+            title = f"{METRICS[name].title}, {inner} merged"
+            columns[title], formats[title] = table[f"merged_{name}"], ".1%"
+            columns |= {f"{title} {side}": table[f"merged_{name}_{side}"] for side in ("low", "high")}
+    for name, title in COSTS.items():
+        columns[title], formats[title] = (
+            table[name],
+            ",.0f" if name == "parameters" else ",.1f",
+        )
+    if table["seeds"].max() > 1:
+        columns |= {"macro-F1, sd over seeds": table["macro_f1_sd"], "seeds": table["seeds"]}
+        formats["macro-F1, sd over seeds"] = ".2%"
+    origins = {row.label: origin_of(row) for row in comparison.models}
+    links = {row.label: target for row in comparison.models if (target := _page_of(row, home))}
+    worst = len(schema.states) - 1
+    own = comparison.windows[comparison.windows["y_true"] == worst]
+    note = (f"Ranked by macro-F1; the shortcuts, which know one obvious fact, below. In brackets 95 % intervals. {_state_name(schema, worst)}: {len(own):,} "
+            f"windows in {own['session'].nunique()} sessions. Merged: the states between the first and the last taken as one, because the border between "
+            "them is an arbitrary midpoint of the fault. Times are of the machine a run was made on. A row tells its run directory and command where the "
+            "mouse rests on it; they are listed at the end of the page.")  # fmt: skip
+    return pages.section("Results", pages.framed(pd.DataFrame(columns), formats, links, origins, "dense"), note=note)
+
+
+def metric_title(name: str, schema: Schema) -> str:
+    """What a page calls a metric, with the names of the worst and the first state."""
+    first, worst = _state_name(schema, 0), _state_name(schema, len(schema.states) - 1)
+    return METRICS[name].title.replace("severe", worst).replace("normal", first)
+
+
+def _state_name(schema: Schema, k: int) -> str:
+    return f"{schema.states[k].name} {schema.states[k].label}".strip()
+
+
+def command_of(run: SavedRun) -> str:
+    """The command of a run, without the folders of the machine."""
+    return pages.base_names(run.provenance["command"])
+
+
+def origin_of(row: Row) -> str:
+    """Run directories and commands of an arm."""
+    return "\n".join(f"{run.folder.resolve().name}: {command_of(run)}" for run in row.sources)
+
+
+def _page_of(row: Row, home: Path) -> str | None:
+    return pages.path_between(home, row.sources[0].folder / "report.html") if len(row.sources) == 1 else None
 
 
 def _intervals(comparison: Comparison) -> str:
@@ -213,85 +270,113 @@ def _intervals(comparison: Comparison) -> str:
 
 
 def _ablation(comparison: Comparison) -> str:
-    """Differences; and, where the six cells are there, the seed study's figures beside."""
+    """The cells of each model beside one another; and the seed study's figures beside those of its network, if it is there."""
+    families = comparison.ablations
+    if not families:
+        return ""
+    cells = [*seed_study.CELLS.values(), *seed_study.FURTHER_CELLS.values()]
+    firsts = [next(iter(family.values())) for family in families]
+    models = [row.model for row in firsts]
+    names = [row.model if models.count(row.model) == 1 else row.label for row in firsts]
+    bars = {
+        name: {cell: row.arm.interval("accuracy") for cell, row in family.items()}
+        for name, family in zip(names, families, strict=True)
+    }
+    plot = figures.grouped_bars(cells, bars, f"Accuracy on {comparison.part}")
+    accuracy = comparison.table.set_index("arm")["validation_accuracy"]
+    networks = [family for family in families if next(iter(family.values())).model == "cnn_transformer"]
+    quoted = [
+        [row.label, f"{100 * accuracy[row.label]:.2f} %", f"{seed_study.ABLATION[cell]:.2f} %"]
+        for family in (networks or families)[:1] for cell in cells if cell in seed_study.ABLATION and (row := family.get(cell))
+    ]  # fmt: skip
+    told = ("<p class='note'>The seed study ran the full arm for 30 epochs and the others for 10; here every arm has the same "
+            "budget. Its figures are of other data: they are quoted, not compared.</p>")  # fmt: skip
+    beside = told + pages.table(["arm", "validation accuracy here", "the seed study's, on its own data"], quoted)
+    return pages.section("Ablation", pages.figure(plot, "accuracy of each cell of the ablation"), beside,
+                         note="What each input is worth: one model with the same settings, given other inputs.")  # fmt: skip
+
+
+def _differences(comparison: Comparison) -> str:
     differences = _all_differences(comparison)
     if not len(differences):
         return ""
-    rows = [
-        [r["arm"], r["reference"], METRICS[r["metric"]].title, _points(r), r["verdict"]]
-        for _, r in differences.iterrows()
-    ]
-    table = pages.sortable(["arm", "minus", "metric", "points [95 % interval]", "verdict"], rows)
-    parts = [table]
-    cells = [row for row in comparison.models if row.cell in seed_study.ABLATION]
-    if len({row.cell for row in cells}) > 1:
-        accuracy = comparison.table.set_index("arm")["validation_accuracy"]
-        quoted = [
-            [row.label, f"{100 * accuracy[row.label]:.2f} %", f"{seed_study.ABLATION[row.cell]:.2f} %"] for row in cells
-        ]
-        plot = figures.bars([row.label for row in cells], [row.arm.interval("accuracy") for row in cells],
-                            f"Accuracy on {comparison.part}")  # fmt: skip
-        beside = pages.table(["arm", "validation accuracy here", "the seed study's, on its own data"], quoted)
-        told = ("<p class='note'>The seed study ran the full arm for 30 epochs and the others for 10; here every arm has the same "
-                "budget. Its figures are of other data: they are quoted, not compared.</p>")  # fmt: skip
-        parts.append(pages.pair(pages.figure(plot, "accuracy of each cell of the ablation"), told + beside))
-    note = ("Paired: both arms in the same replicates, seeds averaged inside each. Better or worse: the interval excludes zero; "
-            "otherwise not shown.")  # fmt: skip
-    return pages.section("Differences", *parts, note=note)
+    frame = pd.DataFrame({
+        "arm": differences["arm"], "minus": differences["reference"], "metric": [METRICS[name].title for name in differences["metric"]],
+        "points": 100 * differences["difference"], "points low": 100 * differences["low"], "points high": 100 * differences["high"],
+        "verdict": differences["verdict"],
+    })  # fmt: skip
+    table = pages.framed(frame, {"points": "+.1f"})
+    note = ("Paired: both arms in the same replicates, seeds averaged inside each; in brackets 95 % intervals. Better or worse: the interval excludes "
+            "zero; otherwise not shown. Against sensors alone, and against the arm that is best on validation.")  # fmt: skip
+    if len(frame) > 24:
+        table = f"<details><summary>all {len(frame)} differences</summary>{table}</details>"
+    return pages.section("Differences", table, note=note)
 
 
 def _cost(comparison: Comparison) -> str:
     table = comparison.table[~comparison.table["shortcut"]]
     if not np.isfinite(table["fit_seconds"]).any():
         return ""
-    rows = [[r["arm"], _fact(r["fit_seconds"], ".1f"), _fact(r["parameters"], ",.0f"), _fact(r["model_bytes"] / 1e6, ".2f"),
-             _fact(r["latency_ms"], ".2f")] for _, r in table.iterrows()]  # fmt: skip
     plot = figures.cost_plot(list(table["arm"]), list(table["fit_seconds"]), list(table["accuracy"]))
-    header = ["model", "training, s", "parameters", "file, MB", "one window, ms"]
-    return pages.section("Cost", pages.pair(pages.figure(plot, "accuracy against training time"), pages.sortable(header, rows)),
-                         note="Times are of the machines the runs were made on.")  # fmt: skip
-
-
-def _fact(value: float, spec: str) -> str:
-    return f"{value:{spec}}" if np.isfinite(value) else "–"
+    return pages.section("Accuracy against training time", pages.figure(plot, "accuracy of each model over its training time"),
+                         note="Times are of the machines the runs were made on. The other models' names show where the mouse rests.")  # fmt: skip
 
 
 def _safety(comparison: Comparison) -> str:
-    axes = {"accuracy": "accuracy", "macro_f1": "macro-F1", "severe_recall": "severe recall", "severe_precision": "severe precision",
-            "qwk": "weighted kappa"}  # fmt: skip
-    shown = comparison.models[:6]
+    names = ("accuracy", "macro_f1", "severe_recall", "severe_precision", "qwk")
+    axes = {name: metric_title(name, comparison.schema) for name in names}
+    shown = comparison.models[:IN_FULL]
     values = [[float(row.arm.by_seed(name).mean()) for name in axes] for row in shown]
     plot = figures.radar([row.label for row in shown], list(axes.values()), values)
-    return pages.section("Profile", pages.figure(plot, "radar of five metrics of each model"),
-                         note="" if len(shown) == len(comparison.models) else "The six best by macro-F1.")  # fmt: skip
+    return pages.section("Profile", pages.figure(plot, "radar of five metrics of each model"), note=_which(comparison))
+
+
+def _which(comparison: Comparison) -> str:
+    """Which arms are drawn one by one."""
+    return "" if len(comparison.models) <= IN_FULL else f"The {IN_FULL} best by macro-F1."
 
 
 def _confusions(comparison: Comparison) -> str:
-    names = [f"{s.name} {s.label}".strip() for s in comparison.schema.states]
+    names = [_state_name(comparison.schema, k) for k in range(len(comparison.schema.states))]
     plots = []
-    for row in comparison.models[:6]:
+    for row in comparison.models[:IN_FULL]:
         one = np.ones(len(comparison.resampling.sessions))
         matrix = np.mean([totals.weighted(one).confusion for totals in row.arm.totals], axis=0)
         plot = figures.confusion(np.rint(matrix).astype(int).tolist(), names, row.label)
         plots.append(pages.figure(plot, f"confusion matrix of {row.label}"))
     pairs = [pages.pair(*plots[i : i + 2]) for i in range(0, len(plots), 2)]
     return pages.section(
-        "Confusion matrices", *pairs, note="Windows by actual and predicted state; the mean over seeds."
+        "Confusion matrices",
+        *pairs,
+        note=f"Windows by actual and predicted state; the mean over seeds. {_which(comparison)}",
     )
 
 
 def _devices(comparison: Comparison) -> str:
-    table = comparison.by_device()
-    rows = [[r["device"], r["kind"], r["windows"], r["sessions"], *(_bracketed(r, row.label, (", low", ", high")) for row in comparison.models)]
-            for _, r in table.iterrows()]  # fmt: skip
-    return pages.section("Devices", pages.sortable(["device", "kind", "windows", "sessions", *(r.label for r in comparison.models)], rows),
-                         note="Accuracy on the windows of each device, seeds averaged. In brackets 95 % intervals, sessions of the device resampled; "
-                              f"none where it has fewer than {FEWEST_SESSIONS} sessions here: such a figure says little.")  # fmt: skip
+    table = comparison.by_device().set_index("device")
+    labels = [row.label for row in comparison.models]
+    columns: dict[str, list] = {"model": labels}
+    for device, row in table.iterrows():
+        title = f"{device} ({row['windows']})"
+        columns |= {f"{title}{end}": [row[f"{label}{comma}"] for label in labels]
+                    for end, comma in (("", ""), (" low", ", low"), (" high", ", high"))}  # fmt: skip
+    frame = pd.DataFrame(columns)
+    drawn = pages.framed(
+        frame,
+        dict.fromkeys(frame.columns[1:], ".1%"),
+        origins={row.label: origin_of(row) for row in comparison.models},
+        look="dense",
+    )
+    plot = figures.heat(labels, list(table.index), table[labels].T.to_numpy(), "Accuracy by device")
+    return pages.section("Devices", pages.figure(plot, "accuracy of each model on the windows of each device"),
+                         f"<details><summary>the numbers</summary>{drawn}</details>",
+                         note="Accuracy on the windows of each device, seeds averaged; behind a device its number of windows. In brackets 95 % "
+                              f"intervals, the device's sessions resampled; none where it has fewer than {FEWEST_SESSIONS}: such a figure says little.")  # fmt: skip
 
 
 def _sources(comparison: Comparison, home: Path) -> str:
     runs = [(row.label, run) for row in comparison.models for run in row.sources]
-    rows = [[run.folder.resolve().name, label, pages.base_names(run.provenance["command"])] for label, run in runs]
+    rows = [[run.folder.resolve().name, label, command_of(run)] for label, run in runs]
     targets = [pages.path_between(home, run.folder / "report.html") for _, run in runs]
     table = pages.linked(["run directory", "model", "command"], rows, targets).replace('"wide"', '"wide prose"', 1)
     return pages.section(

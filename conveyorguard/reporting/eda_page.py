@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -125,7 +126,9 @@ def _correlations(site: Site, store: Store) -> str:
     )
 
 
-def _boxes(table: pd.DataFrame, store: Store, logarithmic: set[str], columns: int = 2) -> go.Figure:
+def _boxes(
+    table: pd.DataFrame, store: Store, title: str, logarithmic: Collection[str] = (), columns: int = 2
+) -> go.Figure:
     """A panel a quantity: 5, 25, 50, 75 and 95 % of each state and kind."""
     quantities = list(dict.fromkeys(table["quantity"]))
     units = dict(zip(table["quantity"], table["unit"], strict=True))
@@ -138,26 +141,32 @@ def _boxes(table: pd.DataFrame, store: Store, logarithmic: set[str], columns: in
         horizontal_spacing=0.08,
     )
     kinds = sorted(set(table["kind"]))
-    labels = dict(zip(store.schema.state_names, names_of(store), strict=True))
     for i, quantity in enumerate(quantities):
         for kind, colour in zip(kinds, KIND_COLOURS * len(kinds), strict=False):
             own = table[(table["quantity"] == quantity) & (table["kind"] == kind)]
             plot.add_trace(
-                go.Box(x=own["state"].map(labels), lowerfence=own["q05"], q1=own["q25"], median=own["q50"], q3=own["q75"], upperfence=own["q95"],
+                go.Box(x=own["state"], lowerfence=own["q05"], q1=own["q25"], median=own["q50"], q3=own["q75"], upperfence=own["q95"],
                        name=kind, legendgroup=kind, showlegend=i == 0, marker_color=colour, offsetgroup=kind),
                 i // columns + 1, i % columns + 1,
             )  # fmt: skip
         if quantity in logarithmic:
             plot.update_yaxes(type="log", dtick=1, row=i // columns + 1, col=i % columns + 1)
-    _style(plot, "", height=90 + 235 * rows)
+    _style(plot, title, height=90 + 235 * rows)
     return plot.update_layout(boxmode="group", legend={"y": 1 + 0.12 / rows, "yanchor": "bottom"}, margin={"t": 80})
 
 
-def _distributions(site: Site, store: Store) -> str:
+def _distribution(store: Store) -> pd.DataFrame:
+    """`exploration.distributions` with the states as pages show them."""
+    labels = dict(zip(store.schema.state_names, names_of(store), strict=True))
     table = exploration.distributions(store)
+    return table.assign(state=table["state"].map(labels))
+
+
+def _distributions(site: Site, store: Store) -> str:
+    table = _distribution(store)
     channels = table[table["quantity"].isin(store.schema.channels)]
     logs = {name for name, channel in store.schema.channels.items() if channel.scaling == "log"}
-    plot = _boxes(channels, store, logs)
+    plot = _boxes(channels, store, "Each channel by state", logs)
     formats = dict.fromkeys(STATISTICS, ".2f")
     every = f"<details><summary>the numbers</summary>{site.table('00_distributions', table, formats)}</details>"
     note = "Boxes: quartiles; whiskers: 5 and 95 %. Channels that the schema calls logarithmic have a logarithmic axis."
@@ -177,12 +186,23 @@ def _timeline(store: Store) -> str:
     channels = list(store.schema.channels)
     units = [store.schema.channels[c].unit for c in channels]
     plot = figures.traces(seconds, store.sensors[rows], channels, units, state, len(store.schema.states))
+    names = names_of(store)
+    for k in np.unique(state[state >= 0]):
+        plot.add_annotation(
+            x=float(np.mean(seconds[state == k])),
+            y=0.995,
+            yref="paper",
+            yanchor="top",
+            showarrow=False,
+            bgcolor="rgba(255, 255, 255, 0.75)",
+            text=pages.escape(names[k]),
+        )
+    plot.update_layout(title_text=f"Sensors of {pages.escape(name)}")
     parts = [pages.figure(plot, f"all channels of session {name} over time, the states as colours behind")]
     if store.thermal is not None:
-        chosen = np.concatenate([spread(np.flatnonzero(state == k)) for k in np.unique(state)])
+        chosen = np.concatenate([spread(np.flatnonzero(state == k)) for k in np.unique(state[state >= 0])])
         frames = np.asarray(store.thermal[rows[chosen], -1], np.float32)
         low, high = float(frames.min()), float(frames.max())
-        names = names_of(store)
         strip = [(figures.thermal_image(frame, low, high), f"{seconds[i]} s, {names[state[i]]}, up to {own['thermal_max'].iloc[i]:.1f} °C")
                  for frame, i in zip(frames, chosen, strict=True)]  # fmt: skip
         parts += [f"<h3>Camera, {low:.0f} °C (dark) to {high:.0f} °C (yellow)</h3>", pages.film(strip)]
@@ -199,9 +219,9 @@ def spread(rows: np.ndarray) -> np.ndarray:
 def _camera(site: Site, store: Store) -> str:
     if not store.schema.thermal:
         return ""
-    table = exploration.distributions(store)
+    table = _distribution(store)
     own = table[table["quantity"] == "thermal_max"]
-    plot = _boxes(own, store, set(), columns=1)
+    plot = _boxes(own, store, "Maximum of the thermal frame by state", columns=1)
     plot.update_layout(height=360)
     formats = dict.fromkeys(STATISTICS, ".1f")
     shown = site.table("00_thermal_maxima", own.drop(columns=["quantity", "unit"]), formats)
@@ -227,10 +247,10 @@ def _environment(site: Site, store: Store) -> str:
 def _quality(site: Site, store: Store) -> str:
     table = exploration.quality(store)
     examples = exploration.quality_examples(store)
-    parts = [site.table("00_quality", table, prose=True)]
+    parts = [site.table("00_quality", table, look="prose")]
     if len(examples):
         parts.append(
-            f"<details><summary>where</summary>{site.table('00_quality_where', examples, prose=True)}</details>"
+            f"<details><summary>where</summary>{site.table('00_quality_where', examples, look='prose')}</details>"
         )
     note = ("Repaired: NaN, Inf or impossible pixels taken from their neighbours, and flagged. Dropped: a second that misses a part or cannot be read. "
             "Skipped: a session of which nothing can be had.")  # fmt: skip
@@ -241,7 +261,7 @@ def _implications(site: Site, found: list[exploration.Implication]) -> str:
     table = pd.DataFrame(
         [{"about": i.about, "found": i.found, "rule": i.rule, "what follows": i.follows} for i in found]
     )
-    shown = site.table("00_implications", table, prose=True)
+    shown = site.table("00_implications", table, look="prose")
     return pages.section(
         "What this asks of a model",
         shown,

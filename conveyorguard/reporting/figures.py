@@ -7,6 +7,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from conveyorguard.evaluation.bootstrap import Interval
+from conveyorguard.reporting.pages import FONTS
 
 STATE_COLOURS = ("#2e7d6b", "#d9a514", "#d96c1e", "#b3261e")  # normal to worst; more states take the nearest
 INK, GRID, BLUE, GREY = "#1f2933", "#e4e7eb", "#2f6fab", "#7b8794"
@@ -33,7 +34,7 @@ def _style(figure: go.Figure, title: str, height: int = 320, **axes: str) -> go.
         margin={"l": 55, "r": 20, "t": 60, "b": 45},
         plot_bgcolor="white",
         paper_bgcolor="white",
-        font={"family": "system-ui, sans-serif", "size": 12, "color": INK},
+        font={"family": FONTS, "size": 12, "color": INK},
         legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0, "xanchor": "left"},
     )
     figure.update_xaxes(gridcolor=GRID, zeroline=False, title_text=axes.get("x"), automargin=True)
@@ -59,7 +60,8 @@ def learning_curve(
             annotation_text="kept",
             annotation_position="top left",
         )
-    return _style(figure, title, x="epoch", y=y)
+    figure = _style(figure, title, x="epoch", y=y)
+    return figure.update_xaxes(tickformat="d", dtick=max(1, len(history) // 10))
 
 
 def confusion(matrix: list[list[int]], names: list[str], title: str) -> go.Figure:
@@ -114,7 +116,7 @@ def traces(
                 line_width=0,
                 layer="below",
             )  # behind all rows, not the first alone
-    _style(figure, "", height=130 + 100 * len(kinds), x="seconds since the recording began")
+    _style(figure, "Sensors", height=130 + 100 * len(kinds), x="seconds since the recording began")
     figure.update_xaxes(anchor=f"y{len(kinds)}" if len(kinds) > 1 else "y")
     return figure
 
@@ -138,7 +140,7 @@ def probabilities(seconds: np.ndarray, p: np.ndarray, names: list[str], alarms: 
         figure.add_shape(
             type="rect", x0=begin - 0.5, x1=end + 0.5, y0=1.02, y1=1.08, fillcolor=STATE_COLOURS[-1], line_width=0
         )
-    _style(figure, "", height=240, x="seconds since the recording began", y="probability")
+    _style(figure, "Probability of each state", height=240, x="seconds since the recording began", y="probability")
     figure.update_yaxes(range=[0, 1.1], tickvals=[0, 0.5, 1])
     return figure
 
@@ -171,20 +173,56 @@ def bars(labels: list[str], intervals: list[Interval], title: str) -> go.Figure:
     return _style(figure, title, height=360, y=title)
 
 
-def horizontal_bars(labels: list[str], values: list[float], title: str, x: str) -> go.Figure:
-    """A bar a label, the first on top."""
-    bar = go.Bar(x=values, y=labels, orientation="h", marker_color=BLUE, hovertemplate="%{y}: %{x:.3g}<extra></extra>")
-    figure = _style(go.Figure(bar), title, height=110 + 22 * len(labels), x=x)
-    return figure.update_yaxes(autorange="reversed", showgrid=False)
+def grouped_bars(labels: list[str], groups: dict[str, dict[str, Interval]], title: str) -> go.Figure:
+    """Bars with intervals, one colour a group; a group may lack a label."""
+    figure = go.Figure()
+    for (name, own), colour in zip(groups.items(), (BLUE, *STATE_COLOURS) * len(groups), strict=False):
+        shown = [label for label in labels if label in own]
+        values, low, high = (
+            np.array([getattr(own[label], side) for label in shown]) for side in ("value", "low", "high")
+        )
+        figure.add_bar(
+            x=shown, y=values, name=name, marker_color=colour, text=[f"{v:.2f}" for v in values], textposition="inside", insidetextanchor="start",
+            error_y={"type": "data", "symmetric": False, "array": high - values, "arrayminus": values - low, "color": INK, "thickness": 1.2, "width": 3},
+        )  # fmt: skip
+    _style(figure, title, height=420, y=title)
+    return figure.update_layout(barmode="group").update_xaxes(categoryorder="array", categoryarray=labels)
+
+
+def heat(rows: list[str], columns: list[str], values: np.ndarray, title: str) -> go.Figure:
+    """Shares of 1 as a coloured table, the first row on top."""
+    text = [[f"{v:.0%}" for v in row] for row in values]
+    figure = go.Figure(
+        go.Heatmap(z=values, x=columns, y=rows, text=text, texttemplate="%{text}", colorscale=[[0, STATE_COLOURS[1]], [0.5, "#ffffff"], [1, BLUE]],
+                   showscale=False, hovertemplate="%{y} on %{x}: %{z:.1%}<extra></extra>")
+    )  # fmt: skip
+    figure.update_yaxes(autorange="reversed")
+    return _style(figure, title, height=130 + 24 * len(rows), x="device")
+
+
+def horizontal_bars(labels: list[str], groups: dict[str, list[float]], title: str, x: str) -> go.Figure:
+    """Bars of each label, one colour a group, the first label on top."""
+    figure = go.Figure()
+    for (name, values), colour in zip(groups.items(), (BLUE, STATE_COLOURS[2]), strict=False):
+        figure.add_bar(x=values, y=labels, name=name, orientation="h", marker_color=colour,
+                       hovertemplate=f"%{{y}}: %{{x:.3g}} of the {name}<extra></extra>")  # fmt: skip
+    _style(figure, title, height=120 + (16 + 10 * len(groups)) * len(labels), x=x)
+    return figure.update_yaxes(autorange="reversed", showgrid=False).update_layout(showlegend=True)
 
 
 def cost_plot(labels: list[str], seconds: list[float], accuracy: list[float]) -> go.Figure:
-    """Accuracy over training time, the time on a logarithmic axis."""
-    figure = go.Figure(go.Scatter(x=seconds, y=accuracy, text=labels, mode="markers+text", textposition="top center",
-                                  marker={"size": 10, "color": BLUE}, cliponaxis=False,
-                                  hovertemplate="%{text}: %{y:.4f} in %{x:.1f} s<extra></extra>"))  # fmt: skip
-    _style(figure, "Accuracy against training time", x="training, s (logarithmic)", y="accuracy")
-    return figure.update_xaxes(type="log")
+    """Accuracy over training time, the time on a logarithmic axis; named are those that nothing cheaper beats, as a line."""
+    order = sorted((i for i in range(len(labels)) if np.isfinite(seconds[i])), key=lambda i: (seconds[i], -accuracy[i]))
+    front = [i for place, i in enumerate(order) if all(accuracy[i] > accuracy[j] for j in order[:place])]
+    figure = go.Figure()
+    figure.add_scatter(x=[seconds[i] for i in order], y=[accuracy[i] for i in order], customdata=[labels[i] for i in order], mode="markers",
+                       marker={"size": 9, "color": GREY}, name="beaten by a cheaper one",
+                       hovertemplate="%{customdata}: %{y:.4f} in %{x:.1f} s<extra></extra>")  # fmt: skip
+    figure.add_scatter(x=[seconds[i] for i in front], y=[accuracy[i] for i in front], text=[labels[i] for i in front], mode="lines+markers+text",
+                       textposition="top center", marker={"size": 10, "color": BLUE}, line={"shape": "hv", "dash": "dot"}, cliponaxis=False,
+                       name="beaten by none that is as cheap", hovertemplate="%{text}: %{y:.4f} in %{x:.1f} s<extra></extra>")  # fmt: skip
+    _style(figure, "Accuracy against training time", height=400, x="training, s (logarithmic)", y="accuracy")
+    return figure.update_xaxes(type="log", dtick=1)
 
 
 def radar(labels: list[str], axes: list[str], values: list[list[float]]) -> go.Figure:
@@ -192,7 +230,7 @@ def radar(labels: list[str], axes: list[str], values: list[list[float]]) -> go.F
     figure = go.Figure()
     for label, row in zip(labels, values, strict=True):
         figure.add_scatterpolar(r=[*row, row[0]], theta=[*axes, axes[0]], name=label)
-    _style(figure, "", height=420)
+    _style(figure, "Profile, shares of 1", height=440)
     least = float(np.nanmin(values))
     figure.update_layout(polar={"radialaxis": {"range": [max(0.0, np.floor(10 * least - 0.5) / 10), 1]}},
                          legend={"orientation": "v", "x": 1.05, "y": 1, "xanchor": "left", "yanchor": "top"})  # fmt: skip

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from conveyorguard.errors import RunError
 from conveyorguard.evaluation import seed_study
 from conveyorguard.evaluation.compare import Comparison, Row, compare
 from conveyorguard.evaluation.ensemble import ensemble
 from conveyorguard.reporting import pages
 from conveyorguard.reporting.compare_page import comparison_blocks, comparison_tables, ensemble_block, ensemble_table
+from conveyorguard.reporting.report import write_report
 from conveyorguard.reporting.site import Site
 from conveyorguard.run import SavedRun
 
@@ -21,6 +23,8 @@ def write_ensemble_stage(site: Site, members: Mapping[str, SavedRun], out: Path)
         out: folder of the run directories of the strategies.
     """
     result = ensemble([run.folder for run in members.values()], out)
+    for folder in result.folders:
+        write_report(folder)
     old = {id(row): row.label for row in result.comparison.rows}
     _call_by_run(result.comparison)
     result.best = next(row.label for row in result.comparison.models if old[id(row)] == result.best)
@@ -33,9 +37,22 @@ def write_ensemble_stage(site: Site, members: Mapping[str, SavedRun], out: Path)
     )
 
 
-def write_final(site: Site, folders: list[Path]) -> Path:
-    """Compare all runs; write 07_final_comparison.html and its tables."""
+def write_final(site: Site, folders: Sequence[Path], left_out: Sequence[str] = ()) -> Path:
+    """Compare all runs; write 07_final_comparison.html and its tables.
+
+    Args:
+        left_out: a sentence on each run that is not compared.
+
+    Raises:
+        RunError: there is no run to compare.
+    """
+    if not folders:
+        told = "".join(f"\n  - {sentence}" for sentence in left_out)
+        raise RunError(
+            f"{site.folder / 'runs'}: no finished run to compare; run the stages 02 to 06 first, or the whole study{told}"
+        )
     comparison = compare(folders)
+    comparison.notes += left_out
     _call_by_run(comparison)
     blocks = [*comparison_blocks(comparison, site.folder), _quoted(), _csv(site, "07", comparison)]
     return site.write("07_final_comparison", comparison.protocol, blocks, comparison.conclusion())

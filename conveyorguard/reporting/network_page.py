@@ -7,7 +7,7 @@ from pathlib import Path
 from conveyorguard.evaluation import seed_study
 from conveyorguard.reporting import pages
 from conveyorguard.reporting.report import class_block, learning_block
-from conveyorguard.reporting.run_blocks import percent, runs_table, scores_beside, state_names
+from conveyorguard.reporting.run_blocks import drawn_on, percent, runs_table, scores_beside, state_names
 from conveyorguard.reporting.site import Site
 from conveyorguard.run import SavedRun
 
@@ -19,12 +19,15 @@ def write_baseline(site: Site, run: SavedRun) -> Path:
             f"with the seed study's scaling; {run.provenance['parameters']:,} parameters; epochs: {config.trainer.max_epochs} at most.")  # fmt: skip
     blocks = [
         pages.section("Result", scores_beside(site, "02_result", run, seed_study.BASELINE), note=note),
-        class_block(run, state_names(run)),
+        class_block(run, state_names(run), drawn_on(site, "02")),
         learning_block(run),
         pages.section("Held against shortcuts", runs_table(site, "02_runs", {"baseline_cnn": run}),
                       note="A shortcut knows one obvious fact; a model that is not clearly better has learned that fact. The model's name leads to its own page."),
     ]  # fmt: skip
-    test = run.metrics[list(run.metrics)[-1]]
+    history = run.history
+    assert history is not None
+    site.table("02_history", history)
+    test = run.scores[list(run.scores)[-1]]
     said = [f"Test accuracy {percent(test['accuracy'])}, macro-F1 {percent(test['macro_f1'])}."]
     return site.write(
         "02_baseline_cnn", "The seed study's network with all frames, trained by its recipe", blocks, said

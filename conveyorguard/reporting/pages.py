@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from html import escape
 from os.path import relpath
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import pandas as pd
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
+PLOTLY = "assets/plotly.min.js"  # of a folder of pages that share one
+NUMBER = re.compile(r"[+\-−]?\.?\d[\d,.]*|–?$")  # how the cell of a column of numbers begins
+FONTS = 'StateNames, system-ui, -apple-system, "Segoe UI", "Noto Sans", "Noto Sans CJK KR", "Malgun Gothic", sans-serif'
 STYLE = """
 :root { --ink: #1f2933; --soft: #52606d; --line: #e4e7eb; --blue: #2f6fab; --warn: #b3261e }
 * { box-sizing: border-box }
-body { font: 15px/1.5 system-ui, -apple-system, "Segoe UI", "Noto Sans", "Noto Sans CJK KR", sans-serif; color: var(--ink);
-       margin: 0; background: #f5f7fa }
-main { max-width: 1080px; margin: 0 auto; padding: 24px }
+body { font: 15px/1.5 FONTS; color: var(--ink); margin: 0; background: #f5f7fa }
+main { max-width: 1320px; margin: 0 auto; padding: 24px }
 header { background: #1f2933; color: white; padding: 20px 0 }
-header div { max-width: 1080px; margin: 0 auto; padding: 0 24px }
+header div { max-width: 1320px; margin: 0 auto; padding: 0 24px }
 header h1 { margin: 0; font-size: 24px } header p { margin: 4px 0 0; color: #cbd2d9 }
 nav { margin: 12px 0 0; font-size: 13.5px; display: flex; flex-wrap: wrap; gap: 4px 16px } nav a { color: #9fc5e8; text-decoration: none }
 nav a:hover { text-decoration: underline } nav a[aria-current] { color: white; font-weight: 600 }
@@ -31,25 +35,32 @@ nav a:hover { text-decoration: underline } nav a[aria-current] { color: white; f
 .prose th, .prose td { text-align: left; vertical-align: top }
 section { background: white; border: 1px solid var(--line); border-radius: 8px; padding: 18px 22px; margin: 0 0 18px }
 h2 { font-size: 18px; margin: 0 0 10px } h3 { font-size: 15px; margin: 16px 0 6px }
-p.note { color: var(--soft); margin: 4px 0 12px }
+p.note { color: var(--soft); margin: 4px 0 12px; max-width: 1000px }
 table { border-collapse: collapse; margin: 6px 0; font-variant-numeric: tabular-nums }
-th, td { padding: 5px 12px; border-bottom: 1px solid var(--line); text-align: right } th { color: var(--soft); font-weight: 600 }
+th, td { padding: 5px 12px; border-bottom: 1px solid var(--line); text-align: right } th { color: var(--soft); font-weight: 600; word-break: keep-all }
 th:first-child, td:first-child { text-align: left }
+TEXT_COLUMNS
+.dense { font-size: 13px } .dense th, .dense td { padding: 4px 5px } .dense td i { font-style: normal; color: var(--soft); display: block; white-space: nowrap }
+td i { font-style: normal; color: var(--soft); white-space: nowrap }
 .tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); gap: 12px }
 .tile { border: 1px solid var(--line); border-radius: 8px; padding: 10px 14px }
 .tile b { font-size: 24px; display: block; font-variant-numeric: tabular-nums } .tile span { color: var(--soft); font-size: 13px }
 .pair { display: grid; grid-template-columns: minmax(0, 1fr) minmax(0, 1fr); gap: 16px; align-items: start }
 @media (max-width: 860px) { .pair { grid-template-columns: minmax(0, 1fr) } }
 .pair > div { min-width: 0; overflow-x: auto } .pair td:not(:first-child) { white-space: nowrap }
-.film { display: flex; gap: 8px; flex-wrap: wrap } .film figure { margin: 0; text-align: center; font-size: 12px; color: var(--soft) }
-.film img { image-rendering: pixelated; border-radius: 4px; display: block; width: 170px }
+.film { display: grid; gap: 8px; grid-template-columns: repeat(auto-fill, minmax(128px, 1fr)) }
+.film figure { margin: 0; text-align: center; font-size: 12px; color: var(--soft) }
+.film img { image-rendering: pixelated; border-radius: 4px; display: block; width: 100% }
 .wrong { color: var(--warn); font-weight: 600 }
 details summary { cursor: pointer; color: var(--blue) }
 pre { overflow: auto; background: #f5f7fa; padding: 12px; border-radius: 6px; font-size: 12.5px }
 .wide { overflow-x: auto } .sortable th { cursor: pointer } .sortable th[aria-sort=ascending]::after { content: " ▲" }
 .sortable th[aria-sort=descending]::after { content: " ▼" }
 @media print { section { break-inside: avoid } }
-"""
+""".replace("FONTS", FONTS).replace(
+    "TEXT_COLUMNS",
+    ", ".join(f'[data-text~="{i}"] :is(td, th):nth-child({i})' for i in range(1, 25)) + " { text-align: left }",
+)
 
 # a click on a head sorts by the number a cell begins with, else by its text
 SORTING = """
@@ -86,11 +97,11 @@ def page(title: str, subtitle: str, sections: Iterable[str], plotly: str | None 
         f'<script src="{escape(plotly, quote=True)}"></script>' if plotly else f"<script>{get_plotlyjs()}</script>"
     )
     script = library if "Plotly.newPlot" in body else ""
-    sorting = f"<script>{SORTING}</script>" if 'class="sortable"' in body else ""
+    sorting = f"<script>{SORTING}</script>" if 'class="sortable' in body else ""
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
         f'<meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="data:,">'
-        f"<style>{STYLE}</style>{script}</head>\n<body><header><div><h1>{escape(title)}</h1><p>{escape(subtitle)}</p>{nav}</div></header>\n"
+        f"<style>{STYLE}{_state_names_font()}</style>{script}</head>\n<body><header><div><h1>{escape(title)}</h1><p>{escape(subtitle)}</p>{nav}</div></header>\n"
         f"<main>{body}</main>{sorting}</body></html>\n"
     )
 
@@ -108,27 +119,113 @@ def tiles(values: Iterable[tuple[str, str]]) -> str:
     ) + "</div>"  # fmt: skip
 
 
-def table(header: list[str], rows: Iterable[list[Any]]) -> str:
+def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     """A table of plain text."""
-    head = "".join(f"<th>{shown(cell)}</th>" for cell in header)
-    body = "".join("<tr>" + "".join(f"<td>{shown(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    return _table(header, [[shown(cell) for cell in row] for row in rows])
 
 
-def sortable(header: list[str], rows: Iterable[list[Any]]) -> str:
+def sortable(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     """A table of plain text that sorts by a column when its head is clicked, and scrolls where it is too wide."""
-    return '<div class="wide">' + table(header, rows).replace("<table>", '<table class="sortable">', 1) + "</div>"
+    return _sortable(_table(header, [[shown(cell) for cell in row] for row in rows]))
 
 
-def linked(header: list[str], rows: Iterable[list[Any]], targets: Iterable[str | None]) -> str:
-    """A `sortable` table whose first cells lead somewhere: a relative path a row, or None."""
-    lines = []
+def linked(
+    header: Sequence[str],
+    rows: Iterable[Sequence[Any]],
+    targets: Iterable[str | None],
+    origins: Iterable[str | None] | None = None,
+) -> str:
+    """A `sortable` table whose first cells lead somewhere.
+
+    Args:
+        targets: a relative path a row, or None. origins: what a row's numbers come from, told where the mouse rests.
+    """
+    drawn = []
     for (first, *rest), target in zip(rows, targets, strict=True):
         text = shown(first)
-        cells = [f'<a href="{escape(quote(target), quote=True)}">{text}</a>' if target else text]
-        cells += [shown(cell) for cell in rest]
-        lines.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
-    return sortable(header, []).replace("<tbody>", "<tbody>" + "".join(lines), 1)
+        link = f'<a href="{escape(quote(target), quote=True)}">{text}</a>' if target else text
+        drawn.append([link, *map(shown, rest)])
+    return _sortable(_table(header, drawn, list(origins) if origins else None))
+
+
+def framed(
+    frame: pd.DataFrame,
+    formats: Mapping[str, str] | None = None,
+    links: Mapping[str, str] | None = None,
+    origins: Mapping[str, str] | None = None,
+    look: str = "",
+) -> str:
+    """A `sortable` table of a frame. Columns `x low` and `x high` stand in brackets in the cells of `x`.
+
+    Args:
+        formats: column -> format of its numbers, e.g. `{"share": ".1%"}`; a missing number is a dash.
+        links, origins: text of a first cell -> where it leads, relative to the page, and where the row's numbers come from.
+        look: 'prose' for cells that are sentences, 'dense' for many columns.
+    """
+    known = formats or {}
+    columns = [str(name) for name in frame]
+    visible = [name for name in columns if not _is_bound(name, columns)]
+    rows, keys = [], []
+    for row in frame.to_dict("records"):
+        keys.append(cell(row[visible[0]], known.get(visible[0])))
+        cells = []
+        for name in visible:
+            low, high = (row.get(f"{name} {side}") for side in ("low", "high"))
+            text = shown(cell(row[name], known.get(name)))
+            if low is not None and low == low:
+                bounds = ", ".join(cell(bound, known.get(name)).removesuffix("%") for bound in (low, high))
+                text += f" <i>[{escape(bounds)}]</i>"
+            cells.append(text)
+        target = (links or {}).get(keys[-1])
+        cells[0] = f'<a href="{escape(quote(target), quote=True)}">{cells[0]}</a>' if target else cells[0]
+        rows.append(cells)
+    drawn = _sortable(_table(visible, rows, [(origins or {}).get(key) for key in keys]))
+    return drawn.replace('"wide"', f'"wide {look}"', 1) if look else drawn
+
+
+def cell(value: Any, spec: str | None = None) -> str:
+    """A value as a table shows it."""
+    if value is None or (isinstance(value, float) and value != value):
+        return "–"
+    if isinstance(value, str) or spec is None:
+        return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+    return format(value, spec)
+
+
+def _is_bound(name: str, columns: list[str]) -> bool:
+    return any(name.endswith(side) and name.removesuffix(side) in columns for side in (" low", " high"))
+
+
+def _sortable(drawn: str) -> str:
+    return '<div class="wide">' + drawn.replace("<table", '<table class="sortable"', 1) + "</div>"
+
+
+def _table(header: Sequence[str], rows: list[list[str]], origins: list[str | None] | None = None) -> str:
+    """A table of html cells; columns of text, which `data-text` counts from 1, are aligned to the left."""
+    text = [i for i in range(len(header)) if any(not NUMBER.match(re.sub("<[^>]*>", "", row[i])) for row in rows)]
+    mark = f' data-text="{" ".join(str(i + 1) for i in text)}"' if text else ""
+    head = "".join(f"<th>{shown(name)}</th>" for name in header)
+    body = []
+    for row, origin in zip(rows, origins or [None] * len(rows), strict=True):
+        told = f' title="{shown(origin)}"' if origin else ""
+        body.append(f"<tr{told}>" + "".join(f"<td>{text}</td>" for text in row) + "</tr>")
+    return f"<table{mark}><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>"
+
+
+@cache
+def _state_names_font() -> str:
+    """Syllables of state names, for machines without a Korean font: a subset of Noto Sans KR (SIL Open Font License 1.1)."""
+    font = base64.b64encode(Path(__file__).with_name("hangul.woff2").read_bytes()).decode()
+    return (
+        f"@font-face {{ font-family: StateNames; src: url(data:font/woff2;base64,{font}); unicode-range: U+AC00-D7A3 }}"
+    )
+
+
+def plotly_around(folder: Path) -> str | None:
+    """Relative path of the plotly that a study keeps for all its pages, if the folder lies in one (STUDY/runs/NAME)."""
+    home = folder.resolve()
+    found = next((place / PLOTLY for place in list(home.parents)[:3] if (place / PLOTLY).is_file()), None)
+    return path_between(home, found) if found else None
 
 
 def path_between(page: Path, target: Path) -> str | None:

@@ -128,9 +128,7 @@ def _states(site: Site, data: Windows) -> str:
         ["class weight", *(f"{w:.2f}" for w in seed_study.CLASS_WEIGHTS)],
         ["test windows", *(f"{n:,}" for n in seed_study.TEST_SUPPORT)],
     ]
-    beside = "<h3>Seed study, on its own data</h3>" + pages.table(
-        ["", *(f"state {k}" for k in range(len(seed_study.CLASS_WEIGHTS)))], quoted
-    )
+    beside = "<h3>Seed study, on its own data</h3>" + pages.table(["", *seed_study.STATES], quoted)
     shown = site.table("01_states", table, {"class weight": ".2f", "share mixed": ".1%"})
     note = "Class weights are 1 / count of the train windows, scaled to sum to the number of states."
     return pages.section(
@@ -165,6 +163,6 @@ def _purity(site: Site, data: Windows) -> str:
 def _leakage(site: Site, leaks: pd.DataFrame) -> str:
     return pages.section(
         "Leakage",
-        site.table("01_leakage", leaks, prose=True),
+        site.table("01_leakage", leaks, look="prose"),
         note="Checked on the windows and the split that every later stage uses.",
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from conveyorguard.evaluation.metrics import METRICS, OBJECTIVES
 from conveyorguard.reporting import figures, pages
 from conveyorguard.run import SavedRun, as_predictions, write_text
 
+Draw = Callable[[str, pd.DataFrame, Mapping[str, str]], str]  # a table, given its name and the formats of its columns
+
 
 def write_report(folder: Path) -> Path:
     """Draw the page of a run; returns its path.
@@ -25,11 +28,11 @@ def write_report(folder: Path) -> Path:
     """
     run = SavedRun(folder)
     schema = run.schema
-    shown = list(run.metrics)[-1]  # test, or validation where test was not asked for
+    shown = list(run.scores)[-1]  # test, or validation where test was not asked for
     names = [f"{s.name} {s.label}".strip() for s in schema.states]
     model = run.config.model.get("name", "model")
     arms = arms_of(run)
-    blocks = [_summary(run, schema, shown, arms[shown]), class_block(run, names, arms)]
+    blocks = [_summary(run, schema, shown, arms[shown]), class_block(run, names, arms=arms)]
     if run.history is not None:
         blocks.append(learning_block(run))
     if run.importance is not None:
@@ -45,7 +48,7 @@ def write_report(folder: Path) -> Path:
     subtitle = f"{run.config.data.name} data, split {run.config.split.name}, run {folder.resolve().name}"
     path = folder / "report.html"
     card = '<nav><a href="MODEL_CARD.md">model card</a></nav>' if (folder / "MODEL_CARD.md").exists() else ""
-    write_text(path, pages.page(title, subtitle, blocks, nav=card))
+    write_text(path, pages.page(title, subtitle, blocks, pages.plotly_around(folder), nav=card))
     return path
 
 
@@ -69,14 +72,14 @@ def with_interval(interval: Interval, percent: bool = True) -> str:
 def arms_of(run: SavedRun) -> dict[str, Arm]:
     """The predictions of each part, ready to be resampled."""
     found = {}
-    for part in run.metrics:
+    for part in run.scores:
         rows = run.predictions[run.predictions["split"] == part]
         found[part] = Arm([as_predictions(rows)], resample(rows["session"].to_numpy(str), rows["device"].to_numpy(str)))
     return found
 
 
 def _summary(run: SavedRun, schema: Schema, shown: str, arm: Arm) -> str:
-    m = run.metrics[shown]
+    m = run.scores[shown]
     worst, first = schema.states[-1].name, schema.states[0].name
     missed = m["severe_sessions_missed"]
     values = []
@@ -97,23 +100,37 @@ def _summary(run: SavedRun, schema: Schema, shown: str, arm: Arm) -> str:
     return pages.section("Result", pages.tiles(values), note=note)
 
 
-def class_block(run: SavedRun, names: list[str], arms: dict[str, Arm] | None = None) -> str:
+def plain_table(name: str, frame: pd.DataFrame, formats: Mapping[str, str]) -> str:
+    """A table on a page that stands alone; a page of a site keeps it as csv, too."""
+    return pages.framed(frame, formats)
+
+
+def class_block(run: SavedRun, names: list[str], draw: Draw = plain_table, arms: dict[str, Arm] | None = None) -> str:
     """Confusion matrix and per-class table of each part, every figure with its interval; arms: `arms_of` the run, if at hand."""
-    arms, parts = arms or arms_of(run), []
-    for part, m in run.metrics.items():
-        rows = [[name, *map(with_interval, arms[part].class_intervals(k)), f"{m['per_class'][k]['support']:,}"]
-                for k, name in enumerate(names)]  # fmt: skip
+    arms, parts, all_metrics = arms or arms_of(run), [], {"metric": [METRICS[name].title for name in METRICS]}
+    for part, m in run.scores.items():
+        columns: dict[str, list] = {"state": names}
+        found = [arms[part].class_intervals(k) for k in range(len(names))]
+        for title, intervals in zip(("precision", "recall", "F1"), zip(*found, strict=True), strict=True):
+            columns |= _with_bounds(title, intervals)
+        columns["windows"] = [row["support"] for row in m["per_class"]]
+        shown = draw(f"classes_{part}", pd.DataFrame(columns), dict.fromkeys(["precision", "recall", "F1"], ".1%"))
         matrix = figures.confusion(m["confusion"], names, f"{part}: windows by actual and predicted state")
-        table = pages.table(["state", "precision", "recall", "F1", "windows"], rows)
-        told = f'<h3>{part}</h3>{table}<p class="note">{pages.shown(arms[part].resampling.note)}</p>'
+        told = f'<h3>{part}</h3>{shown}<p class="note">{pages.shown(arms[part].resampling.note)}</p>'
         parts.append(pages.pair(pages.figure(matrix, f"confusion matrix of the {part} windows"), told))
-    rows = [
-        [metric.title, *("–" if m[name] is None else with_interval(arms[part].interval(name), metric.percent)
-                         for part, m in run.metrics.items())]
-        for name, metric in METRICS.items()
-    ]  # fmt: skip
-    more = "<details><summary>all metrics</summary>" + pages.table(["metric", *run.metrics], rows) + "</details>"
-    return pages.section("By state", *parts, more)
+        all_metrics |= _with_bounds(part, [arms[part].interval(name) for name in METRICS])
+    more = draw("metrics", pd.DataFrame(all_metrics), dict.fromkeys(run.scores, ".4g"))
+    return pages.section("By state", *parts, f"<details><summary>all metrics</summary>{more}</details>")
+
+
+def _with_bounds(title: str, intervals: Iterable[Interval]) -> dict[str, list[float]]:
+    """A column with its bounds, as `pages.framed` draws them in brackets."""
+    found = list(intervals)
+    return {
+        title: [i.value for i in found],
+        f"{title} low": [i.low for i in found],
+        f"{title} high": [i.high for i in found],
+    }
 
 
 def _alarms(run: SavedRun, shown: str) -> str:
@@ -204,30 +221,28 @@ def learning_block(run: SavedRun) -> str:
     return pages.section("Learning", both, note=note)
 
 
-def importance_block(table: pd.DataFrame, shown: int = 20) -> str:
+def importance_block(table: pd.DataFrame, draw: Draw = plain_table, shown: int = 20) -> str:
     """What the features are worth to the model: one by one, by sensor and by modality."""
     known = table["shap"].notna().all()
-    column = "shap" if known else "gain"
-    measure = "mean |SHAP|, log-odds" if known else "share of the gain"
-    best = table.sort_values(column, ascending=False, kind="stable").head(shown)
-    plots = [
-        figures.horizontal_bars(list(best["feature"]), list(best[column]), f"The first {len(best)} features", measure)
-    ]
+    measures = {"gain": "gain", "shap": "mean |SHAP|"} if known else {"gain": "gain"}
+    shares = table[list(measures)].div(table[list(measures)].sum()).join(table[["feature", "source", "modality"]])
+    first = list(measures)[-1]
+    best = shares.sort_values(first, ascending=False, kind="stable").head(shown).set_index("feature")
+    plots = [(best, f"The first {len(best)} features", "importance by feature")]
     for by, title in (("source", "By sensor, camera and environment"), ("modality", "By modality")):
-        sums = table.groupby(by)[column].sum().sort_values(ascending=False)
-        plots.append(figures.horizontal_bars([str(name) for name in sums.index], sums.to_list(), title, measure))
-    alts = ("importance by feature", "importance by sensor", "importance by modality")
-    one, *others = (pages.figure(plot, alt) for plot, alt in zip(plots, alts, strict=True))
-    rows = [
-        [r.feature, r.source, r.modality, f"{r.gain:.4f}", f"{r.shap:.4f}" if known else "–"]
-        for r in table.itertuples()
-    ]
-    header = ["feature", "of", "modality", "gain, share", "mean |SHAP|"]
-    every = "<details><summary>all features</summary>" + pages.sortable(header, rows) + "</details>"
-    note = (f"{len(table)} features. "
-            + ("SHAP values are of the validation windows, their size averaged over windows and states. " if known else "")
+        sums = shares.groupby(by)[list(measures)].sum().sort_values(first, ascending=False)
+        plots.append((sums, title, f"importance by {'sensor' if by == 'source' else by}"))
+    one, *others = (
+        pages.figure(figures.horizontal_bars(list(map(str, sums.index)), {name: list(sums[column]) for column, name in measures.items()}, title, "share"), alt)
+        for sums, title, alt in plots
+    )  # fmt: skip
+    columns = {"source": "of", "gain": "gain, share", "shap": "mean |SHAP|, log-odds"}
+    every = draw("importance", table.rename(columns=columns), dict.fromkeys(list(columns.values())[1:], ".4f"))
+    note = (f"{len(table)} features; shares of what all of them are worth. Gain: by the model's own measure. "
+            + ("SHAP: contributions on the validation windows, their size averaged over windows and states. " if known else "")
             + "Features that say the same share what they are worth between them.")  # fmt: skip
-    return pages.section("What the model looks at", pages.pair(one, "".join(others)), every, note=note)
+    return pages.section("What the model looks at", pages.pair(one, "".join(others)),
+                         f"<details><summary>all features</summary>{every}</details>", note=note)  # fmt: skip
 
 
 def _examples(run: SavedRun, schema: Schema, names: list[str], shown: str) -> str:

@@ -7,9 +7,11 @@ from typing import Any
 
 import pandas as pd
 
+from conveyorguard.evaluation.bootstrap import Arm, Interval, Resampling, resample
 from conveyorguard.reporting import pages
+from conveyorguard.reporting.report import Draw
 from conveyorguard.reporting.site import Site
-from conveyorguard.run import SavedRun
+from conveyorguard.run import SavedRun, as_predictions
 
 SEED = "the seed study's, on its own data"
 
@@ -30,57 +32,117 @@ def minutes(run: SavedRun) -> str:
     return f"{seconds:.1f} s" if seconds < 120 else f"{seconds / 60:.1f} min"
 
 
-def beside_seed(site: Site, name: str, rows: Sequence[tuple[str, Any, Any]]) -> str:
-    """Our figures and the seed study's, a column each."""
-    return site.table(name, pd.DataFrame(rows, columns=["", "here", SEED]))
+def drawn_on(site: Site, prefix: str) -> Draw:
+    """How blocks that several pages share draw their tables on a page of a site: the csv is called after its stage."""
+    return lambda name, frame, formats: site.table(f"{prefix}_{name}", frame, formats)
+
+
+def beside_seed(site: Site, name: str, run: SavedRun, rows: Sequence[tuple[str, Any, Any]]) -> str:
+    """Our figures, which are of one run, and the seed study's, a column each."""
+    origin = next(iter(origins_of({"": run}).values()))
+    frame = pd.DataFrame(rows, columns=["", "here", SEED])
+    shown = site.table(name, frame, origins=dict.fromkeys([str(row[0]) for row in rows], origin))
+    return f'{shown}<p class="note">Here: {pages.escape(origin)}</p>'
 
 
 def scores_beside(site: Site, name: str, run: SavedRun, quoted: Mapping[str, float]) -> str:
     """Validation and test accuracy, recall of the worst state and training time, beside the seed study's."""
-    worst = run.schema.states[-1].name
-    part = list(run.metrics)[-1]
-    return beside_seed(site, name, [
-        ("validation accuracy", percent(run.metrics["val"]["accuracy"]), f"{quoted['val']:.2f} %"),
-        ("test accuracy", percent(run.metrics[part]["accuracy"]), f"{quoted['test']:.2f} %"),
-        (f"{worst} recall", percent(run.metrics[part]["severe_recall"]), f"{quoted['worst_recall']} %"),
+    figures = measured(tested(run), resampling_of(run))
+    return beside_seed(site, name, run, [
+        ("validation accuracy", percent(run.scores["val"]["accuracy"]), f"{quoted['val']:.2f} %"),
+        ("test accuracy", with_interval(figures, "test accuracy"), f"{quoted['test']:.2f} %"),
+        (f"{state_names(run)[-1]} recall", with_interval(figures, "severe recall"), f"{quoted['worst_recall']} %"),
         ("training", f"{minutes(run)} on {run.provenance['device']}", f"{quoted['minutes']:.1f} min on two T4"),
     ])  # fmt: skip
 
 
-def shortcut_rows(run: SavedRun) -> pd.DataFrame:
-    """Test accuracy of the shortcuts on the run's windows: model, test accuracy."""
+def with_interval(figures: Mapping[str, float], name: str) -> str:
+    """`94.1 % [91.0, 96.2]` of figures as `measured` gives them."""
+    low, high = (figures[f"{name} {side}"] for side in ("low", "high"))
+    return percent(figures[name]) + (f" [{100 * low:.1f}, {100 * high:.1f}]" if low == low else "")
+
+
+MEASURED = {"test accuracy": "accuracy", "macro-F1": "macro_f1", "severe recall": "severe_recall"}
+
+
+def measured(rows: pd.DataFrame, resampling: Resampling) -> dict[str, float]:
+    """Figures of predictions with their intervals, as columns `x`, `x low` and `x high`."""
+    arm = Arm([as_predictions(rows)], resampling)
+    found: dict[str, float] = {}
+    for title, metric in MEASURED.items():
+        found |= interval_columns(title, arm.interval(metric))
+    return found
+
+
+def interval_columns(title: str, interval: Interval) -> dict[str, float]:
+    """A figure and its bounds as the columns that `pages.framed` takes together."""
+    return {title: interval.value, f"{title} low": interval.low, f"{title} high": interval.high}
+
+
+def tested(run: SavedRun) -> pd.DataFrame:
+    """Predictions of the part that figures are of: test, or validation where test was not asked for."""
+    return run.predictions[run.predictions["split"] == list(run.scores)[-1]]
+
+
+def resampling_of(run: SavedRun) -> Resampling:
+    """How the recordings that a run is tested on are drawn anew for intervals."""
+    rows = tested(run)
+    return resample(rows["session"].to_numpy(), rows["device"].to_numpy())
+
+
+def shortcut_rows(run: SavedRun, resampling: Resampling) -> pd.DataFrame:
+    """The shortcuts on the run's windows, the best first: model and the columns of `measured`."""
     table = run.shortcuts
     if table is None:
-        return pd.DataFrame(columns=["model", "test accuracy"])
-    own = table[table["split"] == list(run.metrics)[-1]]
-    right = (own["y_true"] == own["y_pred"]).groupby(own["shortcut"]).mean().sort_values(ascending=False)
-    return pd.DataFrame({"model": [f"shortcut: {name}" for name in right.index], "test accuracy": right.to_numpy()})
+        return pd.DataFrame()
+    own = table[table["split"] == list(run.scores)[-1]].groupby("shortcut", sort=False)
+    rows = [{"model": f"shortcut: {name}", **measured(rows, resampling)} for name, rows in own]
+    return pd.DataFrame(rows).sort_values("macro-F1", ascending=False)
 
 
 def runs_table(site: Site, name: str, runs: Mapping[str, SavedRun], shortcuts: bool = True) -> str:
-    """A row a run with its figures, leading to its own page, and the shortcuts; below, the command of each."""
-    rows = []
-    for title, run in runs.items():
-        test = run.metrics[list(run.metrics)[-1]]
-        rows.append({
-            "model": title, "test accuracy": test["accuracy"], "macro-F1": test["macro_f1"], "severe recall": test["severe_recall"],
-            "validation macro-F1": run.metrics["val"]["macro_f1"], "training, s": run.provenance.get("fit_seconds"),
-            "file, MB": (run.provenance.get("model_bytes") or float("nan")) / 1e6,
-        })  # fmt: skip
+    """A row a run with figures, intervals and its source, leading to its own page, and the shortcuts; below, all commands."""
+    first = next(iter(runs.values()))
+    resampling = resampling_of(first)
+    rows = [
+        {"model": title, **measured(tested(run), resampling), "validation accuracy": run.scores["val"]["accuracy"],
+         "validation macro-F1": run.scores["val"]["macro_f1"], "training, s": run.provenance.get("fit_seconds"),
+         "file, MB": (run.provenance.get("model_bytes") or float("nan")) / 1e6, "run directory": run.folder.name}
+        for title, run in runs.items()
+    ]  # fmt: skip
     table = pd.DataFrame(rows)
-    if shortcuts and runs:
-        table = pd.concat([table, shortcut_rows(next(iter(runs.values())))], ignore_index=True)
-    links = {title: target for title, run in runs.items() if (target := page_of(site, run))}
-    shares = dict.fromkeys(["test accuracy", "macro-F1", "severe recall", "validation macro-F1"], ".1%")
-    drawn = site.table(name, table, {**shares, "training, s": ".1f", "file, MB": ".2f"}, links)
-    sources = pd.DataFrame(
-        [
-            {"model": title, "run directory": run.folder.name, "command": pages.base_names(run.provenance["command"])}
-            for title, run in runs.items()
-        ]
+    if shortcuts:
+        table = pd.concat([table, shortcut_rows(first, resampling)], ignore_index=True)
+    shares = dict.fromkeys([*MEASURED, "validation accuracy", "validation macro-F1"], ".1%")
+    drawn = site.table(
+        name,
+        table,
+        {**shares, "training, s": ".1f", "file, MB": ".2f"},
+        links_of(site, runs),
+        origins_of(runs),
+        "dense",
     )
-    commands = site.table(f"{name}_commands", sources, prose=True)
-    return f"{drawn}<details><summary>run directories and commands</summary>{commands}</details>"
+    commands = site.table(f"{name}_commands", commands_of(runs), look="prose")
+    note = pages.escape(resampling.note)
+    return (
+        f'{drawn}<p class="note">{note}</p><details><summary>run directories and commands</summary>{commands}</details>'
+    )
+
+
+def commands_of(runs: Mapping[str, SavedRun]) -> pd.DataFrame:
+    """Where the numbers of runs come from: model, run directory, command."""
+    rows = [(title, run.folder.name, pages.base_names(run.provenance["command"])) for title, run in runs.items()]
+    return pd.DataFrame(rows, columns=["model", "run directory", "command"])
+
+
+def links_of(site: Site, runs: Mapping[str, SavedRun]) -> dict[str, str]:
+    """Where the runs' own pages are, by title."""
+    return {title: target for title, run in runs.items() if (target := page_of(site, run))}
+
+
+def origins_of(runs: Mapping[str, SavedRun]) -> dict[str, str]:
+    """Run directory and command of each run, by title."""
+    return {title: f"{run.folder.name}: {pages.base_names(run.provenance['command'])}" for title, run in runs.items()}
 
 
 def page_of(site: Site, run: SavedRun) -> str | None:

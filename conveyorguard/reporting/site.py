@@ -15,7 +15,6 @@ from conveyorguard.errors import RunError
 from conveyorguard.reporting import pages
 from conveyorguard.run import read_json, write_json, write_text
 
-PLOTLY = "assets/plotly.min.js"
 NAV = re.compile("<nav>.*?</nav>", re.DOTALL)
 
 
@@ -39,25 +38,14 @@ class Site:
         frame: pd.DataFrame,
         formats: Mapping[str, str] | None = None,
         links: Mapping[str, str] | None = None,
-        prose: bool = False,
+        origins: Mapping[str, str] | None = None,
+        look: str = "",
     ) -> str:
-        """Html of a table that sorts; tables/<name>.csv has it with all digits.
-
-        Args:
-            formats: column -> format of its numbers, e.g. `{"share": ".1%"}`; a missing number is a dash.
-            links: text of a first cell -> where it leads, relative to the page. prose: cells are sentences, aligned to the left.
-        """
+        """Html of a table that sorts, as `pages.framed` draws it; tables/<name>.csv has it with all digits."""
         path = self.folder / "tables" / f"{name}.csv"
         path.parent.mkdir(parents=True, exist_ok=True)
         write_text(path, frame.to_csv(index=False))
-        known = formats or {}
-        rows = [
-            [_cell(value, known.get(str(column))) for column, value in zip(frame, row, strict=True)]
-            for row in frame.itertuples(index=False)
-        ]
-        header = [str(column) for column in frame]
-        drawn = pages.linked(header, rows, [(links or {}).get(row[0]) for row in rows])
-        drawn = drawn.replace('class="wide"', 'class="wide prose"', 1) if prose else drawn
+        drawn = pages.framed(frame, formats, links, origins, look)
         return f'{drawn}<p class="csv"><a href="tables/{name}.csv">{name}.csv</a></p>'
 
     def write(self, stem: str, subtitle: str, blocks: Sequence[str], said: Sequence[str] = ()) -> Path:
@@ -66,11 +54,9 @@ class Site:
         Args:
             said: sentences that the index repeats.
         """
-        self._keep_plotly()
+        keep_plotly(self.folder)
         path = self.folder / f"{stem}.html"
-        rows = [[what, value] for what, value in self.origin]
-        origin = pages.section("Where it comes from", pages.table(["", ""], rows))
-        self._write_page(path, f"{stem[:2]} {self.titles[stem]}", subtitle, [*blocks, origin])
+        self._write_page(path, f"{stem[:2]} {self.titles[stem]}", subtitle, [*blocks, self._origin()])
         write_json(self.folder / "assets" / f"{stem}.json", {"subtitle": subtitle, "said": list(said)})
         self._write_index()
         for other in self._pages():
@@ -78,18 +64,20 @@ class Site:
             write_text(other, NAV.sub(lambda _, own=other: self._nav(own), text, count=1))  # type: ignore[misc]
         return path
 
-    def _keep_plotly(self) -> None:
-        path, text = self.folder / PLOTLY, get_plotlyjs()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if not path.is_file() or path.stat().st_size != len(text.encode()):
-            write_text(path, text)
-
     def _write_page(self, path: Path, title: str, subtitle: str, blocks: Sequence[str]) -> None:
         banner = f'<p class="banner">{escape(self.banner)}</p>' if self.banner else ""
-        write_text(path, pages.page(title, subtitle, [banner, *blocks], PLOTLY, "<nav></nav>"))
+        write_text(path, pages.page(title, subtitle, [banner, *blocks], pages.PLOTLY, "<nav></nav>"))
+
+    def _origin(self) -> str:
+        return pages.section("Where it comes from", pages.table(["", ""], self.origin))
 
     def _write_index(self) -> None:
         blocks = []
+        last = list(self.titles)[-1]
+        if (self.folder / f"{last}.html").exists():
+            items = "".join(f"<li>{escape(sentence)}</li>" for sentence in self._facts(last)["said"])
+            link = f'<p><a href="{last}.html">How this was found: {escape(self.titles[last])}</a></p>'
+            blocks.append(pages.section("In short", f"<ul>{items}</ul>", link))
         for path in self._pages()[1:]:
             told = self._facts(path.stem)
             items = "".join(f"<li>{escape(sentence)}</li>" for sentence in told["said"])
@@ -102,7 +90,10 @@ class Site:
         missing = [title for stem, title in self.titles.items() if not (self.folder / f"{stem}.html").exists()]
         rest = [pages.section("Not there yet", note=", ".join(missing))] if missing else []
         self._write_page(
-            self.folder / "index.html", self.name, "What each stage found, and where to read it", [*blocks, *rest]
+            self.folder / "index.html",
+            self.name,
+            "What each stage found, and where to read it",
+            [*blocks, *rest, self._origin()],
         )
 
     def _facts(self, stem: str) -> dict[str, Any]:
@@ -124,9 +115,9 @@ class Site:
         return f"<nav>{''.join(links)}</nav>"
 
 
-def _cell(value: Any, spec: str | None) -> str:
-    if value is None or (isinstance(value, float) and value != value):
-        return "–"
-    if isinstance(value, str) or spec is None:
-        return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
-    return format(value, spec)
+def keep_plotly(folder: Path) -> None:
+    """One copy of plotly for all pages of a folder, those of its runs included."""
+    path, text = folder / pages.PLOTLY, get_plotlyjs()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.is_file() or path.stat().st_size != len(text.encode()):
+        write_text(path, text)

@@ -51,7 +51,15 @@ def write_study_page(study: optuna.Study, folder: Path) -> Path:
         blocks += [_importances(study, trials), _slices(trials, best, objective)]
     blocks.append(_table(trials, folder))
     path = folder / "study.html"
-    write_text(path, pages.page(f"Study {study.study_name}", f"{objective}, {study.direction.name.lower()}", blocks))
+    write_text(
+        path,
+        pages.page(
+            f"Study {study.study_name}",
+            f"{objective}, {study.direction.name.lower()}",
+            blocks,
+            pages.plotly_around(folder),
+        ),
+    )
     _write_table(study, trials, folder / "trials.csv")
     if best:
         print(_told(trials))
@@ -243,11 +251,13 @@ def importance_bars(shares: dict[str, float]) -> go.Figure:
     names, values = [escape(name) for name in reversed(shares)], list(reversed(shares.values()))
     bar = go.Bar(x=values, y=names, orientation="h", marker_color=BLUE, text=[f"{v:.0%}" for v in values],
                  textposition="outside", cliponaxis=False, hoverinfo="skip")  # fmt: skip
-    figure = _style(go.Figure(bar), "", height=90 + 34 * len(names), x="share of the variance")
+    figure = _style(
+        go.Figure(bar), "What each parameter explains", height=110 + 34 * len(names), x="share of the variance"
+    )
     return (
         figure.update_xaxes(tickformat=".0%", range=[0, 1.08 * max(values)])
         .update_yaxes(ticklabelstandoff=6)
-        .update_layout(margin_t=20)
+        .update_layout(margin_t=40)
     )
 
 
@@ -295,7 +305,7 @@ def slices(trials: list[FrozenTrial], best: FrozenTrial, objective: str) -> go.F
         if column == 1:
             figure.update_yaxes(title_text=objective, row=row, col=column)
     titles = {axis: figure.layout[axis].title.text for axis in figure.layout if axis.startswith("xaxis")}
-    _style(figure, "", height=110 + 230 * rows)
+    _style(figure, f"{objective} over each parameter", height=110 + 230 * rows)
     figure.update_layout({axis: {"title": {"text": text}} for axis, text in titles.items()})
     return figure
 

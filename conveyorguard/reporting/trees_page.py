@@ -11,12 +11,19 @@ from conveyorguard.evaluation import seed_study
 from conveyorguard.reporting import pages
 from conveyorguard.reporting.report import class_block, importance_block
 from conveyorguard.reporting.run_blocks import (
+    MEASURED,
     beside_seed,
+    drawn_on,
+    links_of,
+    measured,
     minutes,
-    page_of,
+    origins_of,
     percent,
+    resampling_of,
     runs_table,
     state_names,
+    tested,
+    with_interval,
 )
 from conveyorguard.reporting.site import Site
 from conveyorguard.run import SavedRun
@@ -30,11 +37,11 @@ def write_trees(site: Site, models: Mapping[str, SavedRun], cells: Mapping[str, 
         shown: the run of `models` that is shown in full.
     """
     run = models[shown]
-    test = run.metrics[list(run.metrics)[-1]]
-    worst = run.schema.states[-1].name
-    result = beside_seed(site, "03_result", [
-        ("test accuracy", percent(test["accuracy"]), f"{seed_study.LIGHTGBM['test']:.2f} %"),
-        (f"{worst} recall", percent(test["severe_recall"]), f"{seed_study.LIGHTGBM['worst_recall']} %"),
+    test = run.scores[list(run.scores)[-1]]
+    figures = measured(tested(run), resampling_of(run))
+    result = beside_seed(site, "03_result", run, [
+        ("test accuracy", with_interval(figures, "test accuracy"), f"{seed_study.LIGHTGBM['test']:.2f} %"),
+        (f"{state_names(run)[-1]} recall", with_interval(figures, "severe recall"), f"{seed_study.LIGHTGBM['worst_recall']} %"),
         ("training", minutes(run), f"{seed_study.LIGHTGBM['seconds']} s"),
     ])  # fmt: skip
     importance = run.importance
@@ -44,17 +51,14 @@ def write_trees(site: Site, models: Mapping[str, SavedRun], cells: Mapping[str, 
                       note="extended: logarithms, slopes, lags, hot spot and deviation from the recording's start; without_start leaves the last out, "
                       "since a plant has no recording start. A name leads to the run's own page."),
         pages.section("Which inputs", _cells(site, cells), note="LightGBM with the features of one modality; film adds those of the environment."),
-        class_block(run, state_names(run)),
+        class_block(run, state_names(run), drawn_on(site, "03")),
     ]  # fmt: skip
     if importance is not None:
-        site.table("03_importance", importance)
-        site.table(
-            "03_importance_by_source",
-            importance.groupby(["modality", "source"], as_index=False)[["gain", "shap"]].sum(),
-        )
-        blocks.append(importance_block(importance))
-    best = max(models, key=lambda name: models[name].metrics["val"]["macro_f1"])
-    chosen = models[best].metrics[list(models[best].metrics)[-1]]
+        blocks.append(importance_block(importance, drawn_on(site, "03")))
+        for by in ("source", "modality"):
+            site.table(f"03_importance_by_{by}", importance.groupby(by, as_index=False)[["gain", "shap"]].sum())
+    best = max(models, key=lambda name: models[name].scores["val"]["macro_f1"])
+    chosen = models[best].scores[list(models[best].scores)[-1]]
     said = [
         f"LightGBM on plain statistics: test accuracy {percent(test['accuracy'])} after {minutes(run)} of training.",
         f"Best by validation macro-F1: {best}, test accuracy {percent(chosen['accuracy'])}, macro-F1 {percent(chosen['macro_f1'])}.",
@@ -63,11 +67,11 @@ def write_trees(site: Site, models: Mapping[str, SavedRun], cells: Mapping[str, 
 
 
 def _cells(site: Site, cells: Mapping[str, SavedRun]) -> str:
-    rows = []
-    for name, run in cells.items():
-        test = run.metrics[list(run.metrics)[-1]]
-        rows.append({"cell": name, "features": 0 if run.importance is None else len(run.importance), "validation accuracy": run.metrics["val"]["accuracy"],
-                     "test accuracy": test["accuracy"], "macro-F1": test["macro_f1"], "severe recall": test["severe_recall"]})  # fmt: skip
-    links = {name: target for name, run in cells.items() if (target := page_of(site, run))}
-    shares = dict.fromkeys(["validation accuracy", "test accuracy", "macro-F1", "severe recall"], ".1%")
-    return site.table("03_cells", pd.DataFrame(rows), shares, links)
+    resampling = resampling_of(next(iter(cells.values())))
+    rows = [
+        {"cell": name, "features": 0 if run.importance is None else len(run.importance), "validation accuracy": run.scores["val"]["accuracy"],
+         **measured(tested(run), resampling), "run directory": run.folder.name}
+        for name, run in cells.items()
+    ]  # fmt: skip
+    shares = dict.fromkeys(["validation accuracy", *MEASURED], ".1%")
+    return site.table("03_cells", pd.DataFrame(rows), shares, links_of(site, cells), origins_of(cells))

@@ -21,7 +21,17 @@ from conveyorguard.evaluation.bootstrap import Interval
 from conveyorguard.evaluation.compare import compare
 from conveyorguard.reporting import figures, pages
 from conveyorguard.reporting.report import learning_block
-from conveyorguard.reporting.run_blocks import SEED, minutes, page_of, percent, runs_table, scores_beside, state_names
+from conveyorguard.reporting.run_blocks import (
+    SEED,
+    interval_columns,
+    links_of,
+    minutes,
+    origins_of,
+    percent,
+    runs_table,
+    scores_beside,
+    state_names,
+)
 from conveyorguard.reporting.site import Site
 from conveyorguard.reporting.study_page import optimization_history
 from conveyorguard.run import SavedRun, write_text
@@ -57,11 +67,11 @@ class Tuning:
 def write_tuning(site: Site, made: Tuning) -> Path:
     """Write 04_dl_tuning.html, its tables, tuned_model.pt, the study and tuned_confusion_matrix.html."""
     files = write_files(site, made)
-    tuned = made.tuned.metrics
+    tuned = made.tuned.scores
     best = best_of(made.search, made.search.get_trials(deepcopy=False))
     said = [f"Best of {len(ended(made.search.get_trials(deepcopy=False)))} trials: validation accuracy {percent(best.value if best else None)}.",
             f"Tuned network: validation accuracy {percent(tuned['val']['accuracy'])}, test accuracy {percent(tuned['test']['accuracy'])}.",
-            *(f"{name}: {percent(run.metrics['val']['accuracy'])} validation accuracy." for name, run in made.cells.items() if name != FULL)]  # fmt: skip
+            *(f"{name}: {percent(run.scores['val']['accuracy'])} validation accuracy." for name, run in made.cells.items() if name != FULL)]  # fmt: skip
     blocks = [
         _search(site, made), _trained(site, made), learning_block(made.tuned), _curve(site, made), _ablation(site, made), _classes(site, made),
         _techniques(site, made), _against(site, made), _files(site, files),
@@ -82,24 +92,25 @@ def write_files(site: Site, made: Tuning) -> dict[str, str]:
     config: Any = OmegaConf.to_container(run.config.model, resolve=True)
     torch.save({
         "model_state_dict": weights,
-        "best_val_acc": 100 * run.metrics["val"]["accuracy"],
-        "test_acc": 100 * run.metrics["test"]["accuracy"],
+        "best_val_acc": 100 * run.scores["val"]["accuracy"],
+        "test_acc": 100 * run.scores["test"]["accuracy"],
         "best_params": dict(best.params) if best else {},
-        "ablation_results": {name: 100 * cell.metrics["val"]["accuracy"] for name, cell in made.cells.items()},
+        "ablation_results": {name: 100 * cell.scores["val"]["accuracy"] for name, cell in made.cells.items()},
         "model_config": {**config, "inputs": state["conveyorguard"]["inputs"]},
     }, site.folder / "tuned_model.pt")  # fmt: skip
     shutil.copyfile(made.folder / "journal.log", site.folder / "optuna_study.log")
     names = state_names(run)
-    plot = figures.confusion(run.metrics["test"]["confusion"], names, "test windows by actual and predicted state")
+    plot = figures.confusion(run.scores["test"]["confusion"], names, "test windows by actual and predicted state")
     block = pages.section("Confusion matrix", pages.figure(plot, "confusion matrix of the tuned network on test"),
-                          pages.table(["actual", *names], [[name, *row] for name, row in zip(names, run.metrics["test"]["confusion"], strict=True)]))  # fmt: skip
+                          pages.table(["actual", *names], [[name, *row] for name, row in zip(names, run.scores["test"]["confusion"], strict=True)]))  # fmt: skip
     write_text(
         site.folder / "tuned_confusion_matrix.html",
         pages.page("Tuned network", site.banner, [block], "assets/plotly.min.js"),
     )
     return {
         "tuned_model.pt": "weights, accuracies, best parameters, ablation; torch.load(..., weights_only=True)",
-        "optuna_study.log": "the search: optuna.load_study(storage=JournalStorage(JournalFileBackend(...)))",
+        "optuna_study.log": f"the search: optuna.load_study(study_name={made.search.study_name!r}, "
+        'storage=JournalStorage(JournalFileBackend("optuna_study.log"))), of optuna.storages and optuna.storages.journal',
         "tuned_confusion_matrix.html": "the confusion matrix",
     }
 
@@ -208,14 +219,16 @@ def _ablation(site: Site, made: Tuning) -> str:
         quoted = seed_study.ABLATION.get(name)
         rows.append({
             "arm": name, "sensors": _tick(modality != "image"), "camera": _tick(modality != "sensor"), "film": _tick(film),
-            "validation accuracy": run.metrics["val"]["accuracy"], "test accuracy": run.metrics["test"]["accuracy"],
+            "validation accuracy": run.scores["val"]["accuracy"], **interval_columns("test accuracy", by_cell[name].arm.interval("accuracy")),
             "test, points over sensors alone": _points(difference), "verdict": difference.verdict if difference else "–",
             f"validation accuracy, {SEED}": "not run" if quoted is None else f"{quoted:.2f} %",
         })  # fmt: skip
     arms = [by_cell[name].arm.interval("accuracy") for name in made.cells]
     plot = figures.bars(list(made.cells), arms, "Test accuracy")
-    links = {name: target for name, run in made.cells.items() if (target := page_of(site, run))}
-    table = site.table("04_ablation", pd.DataFrame(rows), {"validation accuracy": ".1%", "test accuracy": ".1%"}, links)
+    shares = {"validation accuracy": ".1%", "test accuracy": ".1%"}
+    table = site.table(
+        "04_ablation", pd.DataFrame(rows), shares, links_of(site, made.cells), origins_of(made.cells), "dense"
+    )
     note = ("Every arm has the best parameters and the same budget; the seed study ran the full arm for 30 epochs and the others for 10. "
             f"{comparison.resampling.note}")  # fmt: skip
     return pages.section("Ablation", pages.figure(plot, "test accuracy of each arm of the ablation"), table, note=note)
@@ -233,18 +246,19 @@ def _tick(there: bool) -> str:
 
 
 def _classes(site: Site, made: Tuning) -> str:
-    test, names = made.tuned.metrics["test"], state_names(made.tuned)
+    test, names = made.tuned.scores["test"], state_names(made.tuned)
     own = pd.DataFrame([[name, *(row[key] for key in ("precision", "recall", "f1", "support"))] for name, row in zip(names, test["per_class"], strict=True)],
                        columns=["state", "precision", "recall", "F1", "windows"])  # fmt: skip
     quoted = pages.table(
         ["state", "precision", "recall", "F1", "windows"],
-        [[k, f"{p:.2f}", f"{r:.2f}", f"{f:.2f}", n] for k, (p, r, f, n) in enumerate(seed_study.PER_CLASS)],
+        [
+            [name, f"{p:.2f}", f"{r:.2f}", f"{f:.2f}", n]
+            for name, (p, r, f, n) in zip(seed_study.STATES, seed_study.PER_CLASS, strict=True)
+        ],
     )
     plot = figures.confusion(test["confusion"], names, "test windows by actual and predicted state")
-    states = list(range(len(seed_study.CONFUSION)))
-    matrix = pages.table(
-        ["actual", *(f"predicted {k}" for k in states)], [[k, *seed_study.CONFUSION[k]] for k in states]
-    )
+    rows = [[name, *row] for name, row in zip(seed_study.STATES, seed_study.CONFUSION, strict=True)]
+    matrix = pages.table(["actual", *(f"predicted {name}" for name in seed_study.STATES)], rows)
     shown = site.table("04_classes", own, dict.fromkeys(["precision", "recall", "F1"], ".3f"))
     beside = "<h3>Seed study, on its own data</h3>"
     return pages.section(
@@ -257,7 +271,7 @@ def _classes(site: Site, made: Tuning) -> str:
 def _techniques(site: Site, made: Tuning) -> str:
     rows = [{"technique": name, "here": made.speed.get(name, "–"), f"how, {SEED}": how, f"what it bought, {SEED}": bought}
             for name, (how, bought) in seed_study.TECHNIQUES.items()]  # fmt: skip
-    shown = site.table("04_techniques", pd.DataFrame(rows), prose=True)
+    shown = site.table("04_techniques", pd.DataFrame(rows), look="prose")
     return pages.section("What makes it fast", shown, note="Here: measured by this stage on the machine it ran on.")
 
 
@@ -274,7 +288,7 @@ def _against(site: Site, made: Tuning) -> str:
     ])  # fmt: skip
     said = ""
     if made.baseline:
-        before, after = made.baseline.metrics["test"]["accuracy"], made.tuned.metrics["test"]["accuracy"]
+        before, after = made.baseline.scores["test"]["accuracy"], made.tuned.scores["test"]["accuracy"]
         said = (f"Tuned minus baseline: {100 * (after - before):+.1f} points of test accuracy, training {minutes(made.tuned)} instead of "
                 f"{minutes(made.baseline)}. Stage 07 has the intervals.")  # fmt: skip
     return pages.section(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -264,7 +265,15 @@ def test_a_whole_data_set_takes_two_seconds_at_the_most(twin, twin_config):
     """7,311 train windows of the full simulated size; a tenth of a second here, so a loop over windows would show."""
     windows = make_windows(twin, WindowSettings(**twin_config().window))
     assert len(windows) > 10_000
-    _ = twin.sensors, twin.environment, twin.frames
+    frames = np.random.default_rng(0).normal(40, 5, (len(twin.frames), 6)).astype(np.float32)
+    whole = SimpleNamespace(
+        schema=twin.schema,
+        frames=twin.frames,
+        sensors=twin.sensors,
+        environment=twin.environment,
+        thermal_statistics=frames,
+    )
     began = time.process_time()
-    window_features(twin, windows["row"][:7311], 30, PLAIN, ["sensors", "environment"])
+    found = window_features(whole, windows["row"][:7311], 30, PLAIN, ALL)
     assert time.process_time() - began < 2
+    assert found.shape == (7311, 64)

@@ -2,6 +2,7 @@
 
 import html.parser
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -73,16 +74,37 @@ def console_of(page: Path, profile: Path) -> tuple[str, list[str]]:
 
 @pytest.fixture
 def opens(tmp_path):
-    """Open every page of a folder; fails on console errors, missing assets and figures that are not drawn."""
+    """Open every page of a folder, those of its runs included; fails on console errors, missing or foreign assets, figures
+    that are not drawn, and figures without a title or a text alternative."""
 
     def check(folder: Path, *names: str) -> None:
-        pages = sorted(folder.glob("*.html"))
-        assert {page.stem for page in pages} >= set(names)
-        for page in pages:
+        assert {page.stem for page in folder.glob("*.html")} >= set(names)
+        for page in sorted(folder.rglob("*.html")):
+            source = page.read_text(encoding="utf-8")
             assert not missing_of(page), page
+            assert not re.findall(r'(?:src|href)="(?:https?:)?//[^"]*', source), page
             document, console = console_of(page, tmp_path / "profile")
             assert not console, (page, console)
-            plots = page.read_text(encoding="utf-8").count("Plotly.newPlot")
-            assert document.count('class="plot-container') >= plots, page
+            plots = source.count("Plotly.newPlot(")
+            titles = [title for title in re.findall(r'class="gtitle"[^>]*>([^<]*)', document) if title.strip()]
+            assert document.count('class="plot-container') >= plots and len(titles) >= plots, (page, plots, titles)
+            assert len(re.findall(r'<div role="img" aria-label="[^"]+"', source)) == plots, page
 
     return check
+
+
+@pytest.fixture
+def sorted_by(tmp_path):
+    """First cells of a page's first sortable table after clicks on the head of a column."""
+
+    def click(page: Path, column: int, clicks: int = 1) -> list[str]:
+        copy = page.with_name(f"clicked-{page.name}")
+        press = f"for (let i = 0; i < {clicks}; i++) document.querySelector('table.sortable').tHead.rows[0].cells[{column}].click();"
+        text = page.read_text(encoding="utf-8").replace("</body>", f"<script>{press}</script></body>")
+        copy.write_text(text, encoding="utf-8")
+        document, _ = console_of(copy, tmp_path / "profile")
+        copy.unlink()
+        table = document[document.index('class="sortable"') :].partition("</table>")[0]
+        return [re.sub("<[^>]*>", "", row) for row in re.findall(r"<tr[^>]*><td>(.*?)</td>", table)]
+
+    return click

@@ -9,14 +9,19 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import sklearn.metrics
 import torch
 
 from conveyorguard.cli import main as verb
+from conveyorguard.errors import RunError
 from conveyorguard.evaluation import exploration, seed_study
 from conveyorguard.models.cnn_transformer import CNNTransformer
 from conveyorguard.reporting.eda_page import write_eda
 from conveyorguard.reporting.final_page import write_final
 from conveyorguard.reporting.preprocess_page import leakage, write_preprocess
+from conveyorguard.reporting.report import write_report
+from conveyorguard.reporting.trees_page import write_trees
+from conveyorguard.run import SavedRun
 from conveyorguard.stages import TITLES, main
 
 ROOT = Path(__file__).parents[2]
@@ -54,7 +59,7 @@ def test_figures_of_the_data_follow_from_the_store(explored):
     assert sizes["seconds"]["all"] == len(frames) and sizes["sessions"]["all"] == frames["session"].nunique()
     maxima = table(explored, "00_thermal_maxima")
     own = frames[(frames["kind"] == "oht") & (frames["state"] == states - 1)]["thermal_max"]
-    row = maxima[(maxima["kind"] == "oht") & (maxima["state"] == store.schema.states[-1].name)].iloc[0]
+    row = maxima[(maxima["kind"] == "oht") & (maxima["state"] == "severe 심각")].iloc[0]
     assert row["q50"] == pytest.approx(own.median()) and row["n"] == len(own)
 
 
@@ -138,6 +143,15 @@ def test_plotly_comes_once_and_pages_open(explored, opens):
     opens(explored.out, "index", "00_eda", "01_preprocess")
 
 
+def test_tables_sort_by_number_when_a_head_is_clicked(explored, sorted_by):
+    page, frame = explored.out / "01_preprocess.html", table(explored, "01_parts").set_index("part")
+    down = frame["windows"].sort_values(ascending=False, kind="stable").index.tolist()
+    assert frame["windows"].is_unique or len(set(frame["windows"])) == 2
+    column = ["part", *frame].index("windows")
+    assert sorted_by(page, column)[0] == down[0] == "train"
+    assert sorted_by(page, column, clicks=2)[-1] == "train"
+
+
 def test_the_verb_eda(explored, cache, tmp_path, capsys):
     assert verb(["eda", *explored.overrides, f"out={tmp_path / 'eda'}"]) == 0
     assert Path(capsys.readouterr().out.strip()) == tmp_path / "eda" / "00_eda.html"
@@ -155,57 +169,118 @@ def test_a_complete_run_is_reused_and_no_other(tiny, tmp_path):
         old, stamp = stamp, (folder / "metrics.json").stat().st_mtime_ns
         return old != stamp
 
+    assert tiny(tmp_path).finished() == ([folder], [])
+    assert tiny(tmp_path, "window.stride=5").finished() == (
+        [],
+        ["linear is left out: it has window.stride=10, the study 5"],
+    )
+    assert tiny(tmp_path, "split.seed=1").finished() == ([], ["linear is left out: it has another split"])
     assert not made_anew(tiny(tmp_path))
     assert not made_anew(tiny(tmp_path, "logger=none", "data.strict=false"))  # neither changes the run
     assert made_anew(tiny(tmp_path, "seed=3"))
     (folder / "predictions.parquet").unlink()  # killed while it was writing
+    found, left_out = tiny(tmp_path).finished()
+    assert not found and left_out[0].startswith("linear is left out: no predictions.parquet")
     assert made_anew(tiny(tmp_path, "seed=3"))
     facts = json.loads((folder / "provenance.json").read_text())
     (folder / "provenance.json").write_text(
         json.dumps({**facts, "store": {**facts["store"], "fingerprint": "of other data"}})
     )
+    assert tiny(tmp_path).finished() == ([], ["linear is left out: it was made on other data"])
     assert made_anew(tiny(tmp_path, "seed=3"))
     fresh = tiny(tmp_path, "seed=3", fresh=True)
     assert made_anew(fresh) and not made_anew(fresh)  # another stage does not make it once more
 
 
 def test_a_failed_training_names_its_log(tiny, tmp_path):
-    from conveyorguard.errors import RunError
-
     with pytest.raises(RunError, match=r"bad: the training failed: .*\n.*bad\.log"):
         tiny(tmp_path).train("bad", ["model=lightgbm", "model.num_leaves=-1"])
     assert not (tmp_path / "runs" / "bad" / "metrics.json").exists()
 
 
-def test_the_conclusion_follows_the_predictions(tiny, tmp_path):
+def test_every_number_and_the_conclusion_follow_the_predictions(tiny, tmp_path):
+    """One predictions file is changed and nothing else: the figures of its arm follow, those of the other stay."""
     study = tiny(tmp_path)
     runs = study.train_all(
         {"linear": LINEAR, "trees": ["model=extra_trees", "modality=sensor", "model.n_estimators=20"]}
     )
+    folders = [run.folder for run in runs.values()]
 
     def written():
-        write_final(study.site, [run.folder for run in runs.values()])
-        return (tmp_path / "07_final_comparison.html").read_text(), table(study, "07_comparison").set_index("arm")
+        write_final(study.site, folders)
+        names = ("07_comparison", "07_differences", "07_devices")
+        return (tmp_path / "07_final_comparison.html").read_text(), *(table(study, name) for name in names)
 
-    before, numbers = written()
+    page, before, differences, devices = written()
+    before = before.set_index("arm")
     path = runs["linear"].folder / "predictions.parquet"
     predictions = pd.read_parquet(path)
-    right = (
-        np.eye(4)[predictions["y_true"]]
-        if numbers[~numbers["shortcut"]]["macro_f1"].idxmax() != "linear"
-        else np.eye(4)[(predictions["y_true"] + 1) % 4]
-    )
+    was_best = before[~before["shortcut"]]["macro_f1"].idxmax() == "linear"
+    y = predictions["y_true"].to_numpy()
+    rng = np.random.default_rng(0)
+    hit = rng.random(len(y)) < 0.9
+    guess = np.where(hit, (y + 1) % 4 if was_best else y, (y + 2) % 4)  # the better one becomes bad, the worse one good
+    p = np.full((len(y), 4), 0.02) + 0.92 * np.eye(4)[guess]
     for k in range(4):
-        predictions[f"p{k}"] = right[:, k].astype(np.float32)
-    predictions["y_pred"] = right.argmax(axis=1)
+        predictions[f"p{k}"] = p[:, k].astype(np.float32)
+    predictions["y_pred"] = guess
     predictions.to_parquet(path, index=False)
-    after, changed = written()
-    assert changed["accuracy"]["linear"] in (0.0, 1.0)
-    assert changed["accuracy"]["linear"] != numbers["accuracy"]["linear"]
-    assert changed["accuracy"]["trees"] == numbers["accuracy"]["trees"]
-    best = "Best: linear" if changed["accuracy"]["linear"] == 1 else "Best: trees"
-    assert best in after and best not in before
-    assert best in (tmp_path / "index.html").read_text()
+    page_after, after, differences_after, devices_after = written()
+    after = after.set_index("arm")
+
+    for part, prefix in (("test", ""), ("val", "validation_")):
+        own = predictions["split"] == part
+        for name, expected in (
+            ("accuracy", sklearn.metrics.accuracy_score(y[own], guess[own])),
+            ("macro_f1", sklearn.metrics.f1_score(y[own], guess[own], average="macro")),
+        ):
+            assert after[prefix + name]["linear"] == pytest.approx(expected) != before[prefix + name]["linear"]
+    test = predictions["split"] == "test"
+    merged = sklearn.metrics.accuracy_score(np.array([0, 1, 1, 2])[y[test]], np.array([0, 1, 1, 2])[guess[test]])
+    recall = sklearn.metrics.recall_score(y[test], guess[test], labels=[3], average="macro")
+    distance = np.abs(y[test] - guess[test]).mean()
+    called_normal = ((y[test] == 3) & (guess[test] == 0)).sum()
+    for name, expected in (
+        ("merged_accuracy", merged),
+        ("severe_recall", recall),
+        ("ordinal_error", distance),
+        ("severe_as_normal", called_normal),
+    ):
+        assert after[name]["linear"] == pytest.approx(expected), name
+    for name in ("ece", "nll", "brier", "qwk", "ordinal_error", "merged_macro_f1"):
+        assert after[name]["linear"] != before[name]["linear"], name
+    kept = [arm for arm in before.index if arm != "linear"]
+    pd.testing.assert_frame_equal(after.loc[kept].sort_index(), before.loc[kept].sort_index())
+    assert (differences["difference"].abs() != differences_after["difference"].abs()).all()
+    right = pd.Series(y == guess)[test].groupby(predictions["device"][test]).mean()
+    assert devices_after.set_index("device")["linear"].to_dict() == pytest.approx(right.to_dict())
+    assert devices["trees"].equals(devices_after["trees"]) and not devices["linear"].equals(devices_after["linear"])
+    best = "trees" if was_best else "linear"
+    for text in (page_after, (tmp_path / "index.html").read_text()):
+        assert f"Best: {best}" in text
+    assert f"Best: {best}" not in page
+    shown = f"{after['accuracy']['linear']:.1%}"
+    assert shown in page_after and f"{recall:.1%}" in page_after
+
+    write_trees(study.site, {"linear": SavedRun(folders[0])}, {"Sensor Only": SavedRun(folders[0])}, shown="linear")
+    trees = (tmp_path / "03_ml_baseline.html").read_text()
+    assert shown.replace("%", " %") in trees
+    assert table(study, "03_models")["test accuracy"][0] == after["accuracy"]["linear"]
+    assert table(study, "03_classes_test")["recall"][3] == pytest.approx(recall)
+
+
+def test_pages_of_runs_take_plotly_from_the_study_and_carry_their_own_elsewhere(tiny, tmp_path):
+    run = tiny(tmp_path / "study").train("linear", LINEAR).folder
+    page = (run / "report.html").read_text()
+    assert '<script src="../../assets/plotly.min.js">' in page and len(page) < 1_000_000
+    shutil.copytree(run, tmp_path / "elsewhere")
+    assert "plotly.js v" in write_report(tmp_path / "elsewhere").read_text()
+
+
+def test_a_comparison_of_nothing_says_what_to_run_first(explored):
+    with pytest.raises(RunError, match="no finished run to compare; run the stages 02 to 06 first"):
+        write_final(explored.site, *explored.finished())
+    assert not (explored.out / "07_final_comparison.html").exists()
 
 
 @pytest.mark.slow
@@ -260,8 +335,6 @@ def test_the_whole_study(cache, tmp_path, opens):
 
 def load_tuned(model, out):
     """The weights fit the network that `model_config` describes."""
-    from conveyorguard.run import SavedRun
-
     settings = {key: value for key, value in model["model_config"].items() if key not in ("name", "_target_")}
     network = CNNTransformer(SavedRun(out / "runs" / "tuned_both_film").schema, **settings)
     network.load_state_dict(model["model_state_dict"])
