@@ -26,6 +26,7 @@ from conveyorguard.evaluation.ranges import odd_inputs
 from conveyorguard.run import SavedRun
 from conveyorguard.training.fit import load_module
 from conveyorguard.training.fit_tabular import TabularClassifier, load_tabular
+from conveyorguard.training.job import conditioned
 from conveyorguard.training.module import WindowClassifier
 
 
@@ -111,6 +112,7 @@ class LoadedRun:
                 f"the run was trained on the channels {', '.join(self.schema.channels)}; the data have {', '.join(store.schema.channels)}"
             )
         windows = make_windows(store, self.settings, labelled=False)
+        store = conditioned(store, self.run.config)
         p = predict(self.model, WindowDataset(store, windows, self.settings, self.inputs))
         calibrated = scale(p.astype(np.float64), self.temperature)
         names = np.array(self.schema.state_names)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
@@ -9,6 +11,7 @@ import plotly.graph_objects as go
 from conveyorguard.evaluation.bootstrap import Interval
 
 STATE_COLOURS = ("#2e7d6b", "#d9a514", "#d96c1e", "#b3261e")  # normal to worst; more states take the nearest
+LINE_COLOURS = ("#2f6fab", "#d96c1e", "#2e7d6b", "#7b5ea7", "#7b8794")
 INK, GRID, BLUE, GREY = "#1f2933", "#e4e7eb", "#2f6fab", "#7b8794"
 
 
@@ -169,6 +172,24 @@ def bars(labels: list[str], intervals: list[Interval], title: str) -> go.Figure:
         error_y={"type": "data", "symmetric": False, "array": high - values, "arrayminus": values - low, "color": INK},
     ))  # fmt: skip
     return _style(figure, title, height=360, y=title)
+
+
+def interval_lines(curves: dict[str, pd.DataFrame], title: str, x: str, y: str) -> go.Figure:
+    """A line a curve with its intervals.
+
+    Args:
+        curves: by name, with the columns x, value, low and high.
+    """
+    figure = go.Figure()
+    for (name, table), colour in zip(curves.items(), itertools.cycle(LINE_COLOURS)):
+        value, low, high = (table[column].to_numpy(float) for column in ("value", "low", "high"))
+        figure.add_scatter(
+            x=table["x"], y=value, name=name, mode="lines+markers", line={"color": colour},
+            error_y={"type": "data", "symmetric": False, "array": high - value, "arrayminus": value - low, "color": colour,
+                     "thickness": 1},
+            hovertemplate=f"{name}: %{{y:.3f}} at %{{x}}<extra></extra>",
+        )  # fmt: skip
+    return _style(figure, title, height=360, x=x, y=y)
 
 
 def horizontal_bars(labels: list[str], values: list[float], title: str, x: str) -> go.Figure:
