@@ -148,7 +148,7 @@ def permuted(model: LoadedRun, dataset: WindowDataset, modality: str, order: np.
     """Probabilities (n, K) when the i-th window has the modality of window order[i], everything else its own."""
     if isinstance(model.model, WindowClassifier):
         return predict(model.model, Permuted(dataset, modality, order))
-    features = model.model.features(dataset)
+    features = model.model.features(dataset).copy()
     own = feature_sources(model.model.names, dataset.store.schema)["modality"].to_numpy() == modality
     features[:, own] = features[order][:, own]
     return model.model.model.probabilities(features)
