@@ -274,7 +274,7 @@ class Study:
 
     def say(self, what: str, ahead: int = 0) -> None:
         """Show on the bar what is done at the moment; `ahead` units of it are there already."""
-        if self.progress:
+        if self.progress and self.progress.task_ids:  # the work is being counted
             self.progress.update(self.progress.task_ids[0], description=what, completed=self.done + ahead)
 
     def tell(self, line: str) -> None:
