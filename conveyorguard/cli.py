@@ -307,11 +307,11 @@ def _diagnose(arguments: list[str]) -> None:
     nothing, a recommendation (sensor only, cascade, fuse) with its rule; missing values, dead sensors, a failing camera and
     noise, for all arms alike; results by device, near changes of state, second by second, without the recording's start; delay
     and lead of every fault. The further runs are its arms (the same model with one modality) and a run of trees, or a multirun
-    that holds them; without any, those that lie beside RUN are taken. curve= trains anew on so many devices, reusing what is there.
+    that holds them; without any, those that lie beside RUN are taken. curve= trains RUN and the trees anew on so many devices, reusing what is there.
     Needs the data: data.root=PATH where they have moved. Writes diagnose.html and its tables, diagnose_*.csv, into RUN, or `out`.
     """
     from conveyorguard.config import merge_saved
-    from conveyorguard.evaluation.diagnose import diagnose
+    from conveyorguard.evaluation.diagnose import SINGLE, diagnose
     from conveyorguard.reporting.diagnose_page import terminal_summary, write_diagnosis
     from conveyorguard.run import SavedRun
     from conveyorguard.training.job import load_store
@@ -330,7 +330,8 @@ def _diagnose(arguments: list[str]) -> None:
     store = load_store(merge_saved(run.config, overrides, run.provenance))
     found = diagnose(paths[0], paths[1:], store)
     if counts:
-        found.tables["curve"] = learning_curve(found.arms, counts, folder / "curve", overrides)
+        both = {label: arm for label, arm in found.arms.items() if label not in SINGLE.values()}
+        found.tables["curve"] = learning_curve(both, counts, folder / "curve", overrides)
     page = write_diagnosis(found, folder)
     print(terminal_summary(found))
     print(page)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -139,19 +140,19 @@ def targets(
             d = film.arm.difference(plain.arm, "macro_f1")
             above(f"film=true not more than half a point below film=false, {modality}", d, d.value >= -HALF_A_POINT)
     if robust is not None:
-        least = robust.loc[robust["difference"].idxmin()]
+        least: Any = min(robust.to_dict("records"), key=lambda row: row["difference"])
         d = Interval(least["difference"], least["difference_low"], least["difference_high"])
         above(
             f"never more than a point below its better arm of one modality; worst with {least['corruption']}",
             d,
             d.value >= -TOLERATED,
         )
-    by = speed.set_index("model")
-    ratio = by.loc["fusion", "windows_per_second"] / by.loc["dl_tuned", "windows_per_second"]
+    by: Any = speed.set_index("model").to_dict("index")
+    ratio = by["fusion"]["windows_per_second"] / by["dl_tuned"]["windows_per_second"]
     add(f"trains {FASTER} times as many windows a second as dl_tuned", f"{ratio:.1f} times", "–", ratio >= FASTER)
-    latency = by.loc["fusion", "latency_ms"]
+    latency = by["fusion"]["latency_ms"]
     add(f"a single window in under {LATENCY_MS} ms on one core", f"{latency:.2f} ms", "–", latency < LATENCY_MS)
-    parameters = by.loc["fusion", "parameters"]
+    parameters = by["fusion"]["parameters"]
     add("under a million parameters", f"{parameters:,.0f}", "–", parameters < PARAMETERS)
     add(f"trained to its best epoch in under {FIT_MINUTES} minutes", f"{minutes:.1f} min", "–", minutes < FIT_MINUTES)
     table = pd.DataFrame(found)
