@@ -168,6 +168,10 @@ def diagnose(folder: str | Path, given: Iterable[str | Path], store: Store) -> D
     if missing := [name for role, name in SINGLE.items() if name not in arms and run.config.modality == "both"]:
         notes.append(f"Not given: {' and '.join(missing)}, the same model with one modality. What fusing buys is said by these: "
                      "train them with -m modality=sensor,image,both and name them after the run.")  # fmt: skip
+    for _, row in tables["gap"].iterrows():
+        if row["minus"] not in SINGLE.values() and row["verdict"] == "worse":
+            notes.append(f"{row['minus']} is better than {first} by {-100 * row['difference']:.1f} points of macro-F1: what is recommended here is "
+                         f"about {first}, which is not the best model at hand.")  # fmt: skip
     return Diagnosis(run, arms, part, advise(run, arms, part), tables, trial.resampling.note, notes)
 
 

@@ -71,7 +71,11 @@ def points(row: pd.Series, name: str = "difference") -> str:
 
 
 def _table(diagnosis: Diagnosis, name: str, header: list[str], rows: list[list]) -> str:
-    return f'{pages.sortable(header, rows)}<p class="csv"><a href="{PREFIX}{name}.csv">{PREFIX}{name}.csv</a></p>'
+    kept = [
+        [str(cell).replace(" [", "\u00a0[").replace(", ", ",\u00a0") if "[" in str(cell) else cell for cell in row]
+        for row in rows
+    ]
+    return f'{pages.sortable(header, kept)}<p class="csv"><a href="{PREFIX}{name}.csv">{PREFIX}{name}.csv</a></p>'
 
 
 def _advice(d: Diagnosis) -> str:
@@ -130,7 +134,9 @@ def _corruption(d: Diagnosis) -> str:
     rows = []
     for name in table["corruption"].unique():
         own = table[table["corruption"] == name].set_index("arm")
-        rows.append([name, *(f"{share(own.loc[a], 'macro_f1')}, {-100 * own.loc[a, 'fall']:+.1f}" for a in labels)])
+        rows.append(
+            [name, *(f"{share(own.loc[a], 'macro_f1')}, {0.0 - 100 * own.loc[a, 'fall']:+.1f}" for a in labels)]
+        )
     return pages.section(
         "When something fails: every arm", _table(d, "corruption", ["corruption", *labels], rows),
         note="Macro-F1 with its interval, and the change against the recordings as they are, in points. All arms see the same corrupted seconds, before "
