@@ -55,6 +55,9 @@ verbs
   export RUN      write the model as ONNX, checked against the run's own on real windows
   check RUN       whether a run's numbers are what they are taken for: split, scaling, windows, metrics, model, chance
                     check RUN depth=training
+  diagnose RUN [RUN...]
+                  what a run leans on, how it fares when something fails, where it errs, and whether to fuse at all
+                    diagnose multirun/2026-01-31/10-00-00/4 curve=4,8,16
   report RUN      draw RUN/report.html and RUN/MODEL_CARD.md again from the files of the run directory
 
 `python -m conveyorguard <verb> --help` says more. Overrides are Hydra's: key=value, e.g. window.stride=5 trainer.max_epochs=3.
@@ -392,6 +395,43 @@ def _check(arguments: list[str]) -> None:
     print("no check failed")
 
 
+def _diagnose(arguments: list[str]) -> None:
+    """diagnose RUN [RUN...] [data.root=PATH] [curve=4,8,16,22] [out=DIRECTORY]
+
+    What a run leans on and whether to fuse at all: the gap to its arms of one modality, what is lost when a modality says
+    nothing, a recommendation (sensor only, cascade, fuse) with its rule; missing values, dead sensors, a failing camera and
+    noise, for all arms alike; results by device, near changes of state, second by second, without the recording's start; delay
+    and lead of every fault. The further runs are its arms (the same model with one modality) and a run of trees, or a multirun
+    that holds them; without any, those that lie beside RUN are taken. curve= trains RUN and the trees anew on so many devices, reusing what is there.
+    Needs the data: data.root=PATH where they have moved. Writes diagnose.html and its tables, diagnose_*.csv, into RUN, or `out`.
+    """
+    from conveyorguard.config import merge_saved
+    from conveyorguard.evaluation.diagnose import SINGLE, diagnose
+    from conveyorguard.reporting.diagnose_page import terminal_summary, write_diagnosis
+    from conveyorguard.run import SavedRun
+    from conveyorguard.training.job import load_store
+    from conveyorguard.training.learning_curve import counts_of, learning_curve
+
+    paths, options = [a for a in arguments if "=" not in a], [a for a in arguments if "=" in a]
+    own = dict(a.split("=", 1) for a in options if a.startswith(("out=", "curve=")))
+    overrides = [a for a in options if not a.startswith(("out=", "curve="))]
+    if not paths:
+        raise ConfigError(
+            "usage: python -m conveyorguard diagnose RUN [RUN...] [data.root=PATH] [curve=4,8] [out=DIRECTORY]"
+        )
+    counts = counts_of(own["curve"]) if "curve" in own else []
+    run = SavedRun(paths[0])
+    folder = Path(own.get("out", paths[0]))
+    store = load_store(merge_saved(run.config, overrides, run.provenance))
+    found = diagnose(paths[0], paths[1:], store)
+    if counts:
+        both = {label: arm for label, arm in found.arms.items() if label not in SINGLE.values()}
+        found.tables["curve"] = learning_curve(both, counts, folder / "curve", overrides)
+    page = write_diagnosis(found, folder)
+    print(terminal_summary(found))
+    print(page)
+
+
 def _several_paths(arguments: list[str], verb: str) -> tuple[list[Path], Path | None]:
     given = dict(a.split("=", 1) for a in arguments if "=" in a)
     paths = [Path(a) for a in arguments if "=" not in a]
@@ -427,6 +467,7 @@ VERBS: dict[str, Callable[[list[str]], None]] = {
     "predict": _predict,
     "export": _export,
     "check": _check,
+    "diagnose": _diagnose,
     "report": _report,
 }
 

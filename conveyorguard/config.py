@@ -17,6 +17,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from conveyorguard.data.views import FILM_INPUTS
 from conveyorguard.data.windows import WindowSettings
 from conveyorguard.errors import ConfigError, RunError
 from conveyorguard.evaluation.metrics import OBJECTIVES
@@ -181,6 +182,8 @@ def _choice_problems(cfg: DictConfig) -> list[str]:
         )
     if not isinstance(cfg.film, bool):
         found.append(f"film={cfg.film}: true or false")
+    if cfg.get("film_input", "environment") not in FILM_INPUTS:
+        found.append(f"film_input={cfg.film_input}: {', '.join(FILM_INPUTS)}")
     if not isinstance(cfg.test, bool):
         found.append(f"test={cfg.test}: true or false")
     if cfg.objective not in OBJECTIVES:

@@ -26,6 +26,7 @@ from conveyorguard.evaluation.ranges import CAMERA, filled, odd_inputs
 from conveyorguard.run import SavedRun
 from conveyorguard.training.fit import load_module
 from conveyorguard.training.fit_tabular import TabularClassifier, load_tabular
+from conveyorguard.training.job import conditioned
 from conveyorguard.training.module import WindowClassifier
 
 
@@ -157,6 +158,7 @@ class LoadedRun:
         """
         self.refuse_other(store.schema)
         windows = make_windows(store, self.settings, labelled=False)
+        store = conditioned(store, self.run.config)
         p = predict(self.model, WindowDataset(filled(store, self.ranges), windows, self.settings, self.inputs))
         calibrated = scale(p.astype(np.float64), self.temperature)
         names = np.array(self.schema.state_names)

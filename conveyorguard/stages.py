@@ -62,7 +62,7 @@ class Study:
     """Where the study lies, how large it is, and how far it has come.
 
     size: 'small', 'full', or '' for what the config says. fresh: make runs anew that are there.
-    overrides: of the user, stronger than the size.
+    overrides: of the user, stronger than the size. titles: of the pages.
     """
 
     out: Path
@@ -70,6 +70,7 @@ class Study:
     fresh: bool = False
     overrides: Overrides = field(default_factory=list)
     command: str = "python -m conveyorguard eda"
+    titles: Mapping[str, str] = field(default_factory=lambda: TITLES)
     progress: Progress | None = None
     done: int = 0
     known: dict[str, Windows] = field(default_factory=dict)
@@ -106,8 +107,9 @@ class Study:
         return self.configs[key]
 
     def data(self, cfg: DictConfig | None = None) -> Windows:
-        """Store, windows and split of a config, by default the study's; opened once."""
-        cfg = cfg or self.config()
+        """Store, windows and split of a config, by default the study's; opened once, the environment as it was recorded."""
+        cfg = (cfg or self.config()).copy()
+        cfg.film_input = "environment"
         key = "".join(OmegaConf.to_yaml(cfg[name], resolve=True) for name in ("data", "window", "split"))
         if key not in self.known:
             self.say("preparing the data")
@@ -135,7 +137,7 @@ class Study:
             ("split", f"{cfg.split.name}, {data.split.hash}"),
             ("commit", commit),
         ]
-        return Site(self.out, f"Study on {cfg.data.name} data", TITLES, " ".join(told), origin)
+        return Site(self.out, f"Study on {cfg.data.name} data", self.titles, " ".join(told), origin)
 
     def train(self, name: str, own: Overrides) -> SavedRun:
         """The complete run runs/<name> of a config: the one that is there, else resumed, else made.
@@ -304,7 +306,7 @@ class Study:
 
     def say(self, what: str, ahead: int = 0) -> None:
         """Show on the bar what is done at the moment; `ahead` units of it are there already."""
-        if self.progress:
+        if self.progress and self.progress.task_ids:  # the work is being counted
             self.progress.update(self.progress.task_ids[0], description=what, completed=self.done + ahead)
 
     def tell(self, line: str) -> None:
@@ -346,8 +348,12 @@ def units_of_runs(runs: Mapping[str, Overrides]) -> Callable[[Study], int]:
     return lambda study: sum(units_of(study.config(own)) for own in runs.values())
 
 
-def main(doc: str, stages: Mapping[str, Stage]) -> int:
-    """Command line of one stage or several: [overrides] [--fresh] [--small|--full] [out=DIR]; returns the exit status."""
+def main(doc: str, stages: Mapping[str, Stage], titles: Mapping[str, str] = TITLES, name: str = "study") -> int:
+    """Command line of one stage or several: [overrides] [--fresh] [--small|--full] [out=DIR]; returns the exit status.
+
+    Args:
+        titles: of the pages that go together. name: of the folder in outputs/ that they lie in.
+    """
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("overrides", nargs="*", help="key=value as of train.py, and out=DIR")
     parser.add_argument("--fresh", action="store_true", help="train anew what is there")
@@ -361,19 +367,19 @@ def main(doc: str, stages: Mapping[str, Stage]) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that trainings are ended too
     command = shlex.join(["python", re.sub(".*(?=experiments/)", "", sys.argv[0]), *sys.argv[1:]])
     try:
-        study = Study(out or Path(), given.size, given.fresh, overrides, command)
+        study = Study(out or Path(), given.size, given.fresh, overrides, command, titles)
         if not out:
-            name = f"study-{study.config().data.name}"
-            study.out = Path("outputs") / (f"{name}-small" if given.size == "small" else name)
+            folder = f"{name}-{study.config().data.name}"
+            study.out = Path("outputs") / (f"{folder}-small" if given.size == "small" else folder)
         with alone(study.out), bar_over_all() as study.progress:
             total = sum(1 + units(study) for _, units in stages.values())
             study.progress.add_task("", total=total, note="")
-            for name, (run, _) in stages.items():
+            for stage, (run, _) in stages.items():
                 began = time.monotonic()
-                study.say(name)
+                study.say(stage)
                 page = run(study)
                 study.advance(1)
-                study.tell(f"{name}: {time.monotonic() - began:.0f} s")
+                study.tell(f"{stage}: {time.monotonic() - began:.0f} s")
     except ConveyorGuardError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 2

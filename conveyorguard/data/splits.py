@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from dataclasses import dataclass
 from typing import Any
@@ -45,7 +46,8 @@ def make_split(windows: pd.DataFrame, schema: Schema, settings: dict[str, Any]) 
 
     Args:
         windows: of `make_windows`; one row a window.
-        settings: name (session, device, kfold), seed, and for kfold n_folds and fold.
+        settings: name (session, device, kfold), seed, for kfold n_folds and fold, and train_devices: how many of the train
+            devices to train on; the others are left out, validation and test stay as they are.
 
     Raises:
         ConfigError: the split is unknown, or leaves a part empty.
@@ -54,6 +56,8 @@ def make_split(windows: pd.DataFrame, schema: Schema, settings: dict[str, Any]) 
     if settings["name"] not in makers:
         raise ConfigError(f"split={settings['name']}: {', '.join(makers)}")
     parts = makers[settings["name"]](windows, schema, settings)
+    if settings.get("train_devices") is not None:
+        parts[0] = _some_devices(windows, parts[0], settings)
     sessions = {part: sorted(set(windows["session"].to_numpy()[mask])) for part, mask in zip(PARTS, parts, strict=True)}
     empty = [part for part, names in sessions.items() if not names]
     if empty:
@@ -109,3 +113,16 @@ def _by_fold(windows: pd.DataFrame, schema: Schema, settings: dict[str, Any]) ->
     own = windows["device"].map(dealt).to_numpy()
     val = (fold + 1) % folds
     return [(own != fold) & (own != val), own == val, own == fold]
+
+
+def _some_devices(windows: pd.DataFrame, train: np.ndarray, settings: dict[str, Any]) -> np.ndarray:
+    """The train windows of so many devices, the kinds in turn; fewer devices are a subset of more."""
+    count, devices = settings["train_devices"], windows[train].groupby("device")["kind"].first()
+    if not (isinstance(count, int) and 1 <= count <= len(devices)):
+        raise ConfigError(
+            f"split.train_devices={count}: a whole number from 1 to {len(devices)}, the devices of the train part"
+        )
+    rng = np.random.default_rng(settings["seed"])
+    queues = [list(rng.permutation(sorted(devices.index[devices == kind]))) for kind in sorted(devices.unique())]
+    order = [device for turn in itertools.zip_longest(*queues) for device in turn if device is not None]
+    return train & windows["device"].isin(order[:count]).to_numpy()

@@ -6,12 +6,14 @@ import time
 from statistics import median
 
 import optuna
+import pandas as pd
 import torch
 from omegaconf import DictConfig, OmegaConf
 from optuna.trial import TrialState
 
 from conveyorguard.data.datamodule import WindowDataset, Windows
 from conveyorguard.data.windows import WindowSettings
+from conveyorguard.evaluation.predict import latency_ms
 from conveyorguard.training.fit import build_module
 from conveyorguard.training.job import used_inputs
 from conveyorguard.training.study import ended
@@ -93,3 +95,25 @@ def _against(before: float, after: float, where: str) -> str:
     verdict = f"{ratio:.1f} times faster" if ratio >= 1 else f"{1 / ratio:.1f} times slower"
     unit = "s" if torch.cuda.is_available() else "processor s"
     return f"{verdict} ({where}): {after:.3f} {unit} instead of {before:.3f} a step of 16 windows"
+
+
+def side_by_side(configs: dict[str, tuple[DictConfig, Windows]], rounds: int = 3) -> pd.DataFrame:
+    """Networks on this machine, in turns: model, windows_per_second of training steps with their own batches, latency_ms
+    of a single window from the store to probabilities on one thread, parameters."""
+    steps: dict[str, list[float]] = {name: [] for name in configs}
+    for _ in range(rounds):
+        for name, (cfg, data) in configs.items():
+            inputs, _unused = used_inputs(cfg, data.store.schema)
+            windows = min(cfg.batch_size, len(data.part("train")))
+            seconds = step_seconds(cfg, data, inputs, cfg.window.thermal_frames, windows=windows)
+            steps[name].append(windows / seconds)
+    found, threads = [], torch.get_num_threads()
+    torch.set_num_threads(1)
+    for name, (cfg, data) in configs.items():
+        inputs, _unused = used_inputs(cfg, data.store.schema)
+        module = build_module(cfg, data, inputs).eval()
+        dataset = WindowDataset(data.store, data.part("val"), data.settings, inputs)
+        found.append({"model": name, "windows_per_second": median(steps[name]), "latency_ms": latency_ms(module, dataset),
+                      "parameters": module.parameter_count})  # fmt: skip
+    torch.set_num_threads(threads)
+    return pd.DataFrame(found)

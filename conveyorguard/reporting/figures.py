@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
@@ -10,6 +12,7 @@ from conveyorguard.evaluation.bootstrap import Interval
 from conveyorguard.reporting.pages import FONTS
 
 STATE_COLOURS = ("#2e7d6b", "#d9a514", "#d96c1e", "#b3261e")  # normal to worst; more states take the nearest
+LINE_COLOURS = ("#2f6fab", "#d96c1e", "#2e7d6b", "#7b5ea7", "#7b8794")
 INK, GRID, BLUE, GREY = "#1f2933", "#e4e7eb", "#2f6fab", "#7b8794"
 
 
@@ -208,6 +211,24 @@ def horizontal_bars(labels: list[str], groups: dict[str, list[float]], title: st
                        hovertemplate=f"%{{y}}: %{{x:.3g}} of the {name}<extra></extra>")  # fmt: skip
     _style(figure, title, height=120 + (16 + 10 * len(groups)) * len(labels), x=x)
     return figure.update_yaxes(autorange="reversed", showgrid=False).update_layout(showlegend=True)
+
+
+def interval_lines(curves: dict[str, pd.DataFrame], title: str, x: str, y: str) -> go.Figure:
+    """A line a curve with its intervals.
+
+    Args:
+        curves: by name, with the columns x, value, low and high.
+    """
+    figure = go.Figure()
+    for (name, table), colour in zip(curves.items(), itertools.cycle(LINE_COLOURS)):
+        value, low, high = (table[column].to_numpy(float) for column in ("value", "low", "high"))
+        figure.add_scatter(
+            x=table["x"], y=value, name=name, mode="lines+markers", line={"color": colour},
+            error_y={"type": "data", "symmetric": False, "array": high - value, "arrayminus": value - low, "color": colour,
+                     "thickness": 1},
+            hovertemplate=f"{name}: %{{y:.3f}} at %{{x}}<extra></extra>",
+        )  # fmt: skip
+    return _style(figure, title, height=360, x=x, y=y)
 
 
 def cost_plot(labels: list[str], seconds: list[float], accuracy: list[float]) -> go.Figure:

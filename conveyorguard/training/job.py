@@ -19,6 +19,7 @@ from conveyorguard.data.datamodule import WindowDataset, Windows
 from conveyorguard.data.schema import Schema
 from conveyorguard.data.splits import make_split
 from conveyorguard.data.store import Store, prepare
+from conveyorguard.data.views import film_view
 from conveyorguard.data.windows import WindowSettings, make_windows
 from conveyorguard.errors import ConfigError, RunError
 from conveyorguard.evaluation.examples import choose_examples
@@ -127,9 +128,14 @@ def load_store(cfg: DictConfig) -> Store:
     return prepare(reader, schema, cfg.data.root, cfg.paths.cache, cfg.data.name, cfg.data.strict)
 
 
+def conditioned(store: Store, cfg: DictConfig) -> Store:
+    """The store with the environment that the config's film is given; runs made before there was a choice have their own."""
+    return film_view(store, cfg.get("film_input", "environment"), cfg.seed) if cfg.film else store
+
+
 def load_windows(cfg: DictConfig) -> Windows:
     """Store, windows and split of a config."""
-    store = load_store(cfg)
+    store = conditioned(load_store(cfg), cfg)
     settings = WindowSettings(**cfg.window)
     frame = make_windows(store, settings)
     split = make_split(frame, store.schema, OmegaConf.to_container(cfg.split))  # type: ignore[arg-type]
@@ -153,6 +159,8 @@ def used_inputs(cfg: DictConfig, schema: Schema) -> tuple[list[str], list[str]]:
         inputs.append("environment")
     elif cfg.film:
         unused.append("film: the data have no environment")
+    if "environment" not in inputs and cfg.get("film_input", "environment") != "environment":
+        unused.append("film_input")
     model = model_class(cfg)
     if is_tabular(cfg):
         return inputs, sorted([*unused, *NETWORK_SETTINGS])

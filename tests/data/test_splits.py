@@ -137,3 +137,20 @@ def test_a_part_without_sessions_is_refused(windows, twin):
     schema = dataclasses.replace(twin.schema, device_split={"val": ["oht15"], "test": ["oht99"]})
     with pytest.raises(ConfigError, match="leaves no session for test"):
         make_split(windows, schema, {"name": "device", "seed": 42})
+
+
+def test_fewer_train_devices_are_a_part_of_more_and_leave_the_rest_alone(plain_schema):
+    windows = pd.DataFrame(
+        {"session": [f"s{i}" for i in range(24)], "device": [f"d{i:02d}" for i in range(24)], "kind": ["a", "b"] * 12}
+    )
+    own = {"name": "kfold", "seed": 0, "n_folds": 4, "fold": 1}
+    whole = make_split(windows, plain_schema, {**own, "train_devices": None})
+    few, more = (make_split(windows, plain_schema, {**own, "train_devices": n}) for n in (3, 8))
+    assert (len(few.sessions["train"]), len(more.sessions["train"])) == (3, 8)
+    assert set(few.sessions["train"]) < set(more.sessions["train"]) < set(whole.sessions["train"])
+    assert few.sessions["val"] == whole.sessions["val"] and few.sessions["test"] == whole.sessions["test"]
+    kinds = windows.set_index("session")["kind"][more.sessions["train"]]
+    assert kinds.value_counts().tolist() == [4, 4]
+    for wrong in (0, 13, "4"):
+        with pytest.raises(ConfigError, match="from 1 to 12"):
+            make_split(windows, plain_schema, {**own, "train_devices": wrong})

@@ -8,8 +8,9 @@ import torch
 from omegaconf import OmegaConf
 
 from conveyorguard.cli import _compose
-from conveyorguard.config import build, config_dir, model_class
+from conveyorguard.config import build, check, config_dir, model_class
 from conveyorguard.data.datamodule import WindowDataset
+from conveyorguard.errors import ConfigError
 from conveyorguard.evaluation.predict import predict
 from conveyorguard.training.fit import build_module
 from conveyorguard.training.fit_tabular import fit_tabular
@@ -121,3 +122,22 @@ def test_names_of_the_schema_stand_in_yaml_readers_and_tests_only():
 
 def test_config_directory_is_the_checkouts():
     assert config_dir() == Path(__file__).parents[2] / "conf"
+
+
+def test_films_controls_reach_the_data_and_are_said_where_they_do_nothing(compose):
+    cfg = compose("film_input=kind", "modality=sensor")
+    data = load_windows(cfg)
+    kinds = list(data.store.schema.kinds)
+    expected = data.store.frames["kind"].astype(str).map(kinds.index).to_numpy()
+    assert (data.store.environment == expected[:, None]).all() and len(set(expected)) == len(kinds)
+    without = compose("film_input=kind", "film=false", "modality=sensor")
+    assert (
+        "film_input" in used_inputs(without, data.store.schema)[1]
+        and "film_input" not in used_inputs(cfg, data.store.schema)[1]
+    )
+    recorded = load_windows(without).store.environment
+    assert (recorded != data.store.environment).any()
+    shuffled = load_windows(compose("film_input=shuffled", "modality=sensor")).store.environment
+    assert (shuffled != recorded).any() and set(shuffled[:, 0]) <= set(recorded[:, 0])
+    with pytest.raises(ConfigError, match="film_input=weather: environment, kind, shuffled"):
+        check(compose("film_input=weather"))

@@ -1,0 +1,159 @@
+"""The best model's targets, and what each input buys, by fixed rules from pooled comparisons."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from conveyorguard.data.datamodule import Windows
+from conveyorguard.evaluation.bootstrap import Arm, Interval
+from conveyorguard.evaluation.compare import Row
+from conveyorguard.evaluation.metrics import Predictions
+from conveyorguard.evaluation.robustness import TOLERATED, Trial, resampled, under_corruption
+from conveyorguard.prediction import LoadedRun
+from conveyorguard.run import SavedRun, as_predictions, write_parquet
+
+HALF_A_POINT = 0.005  # macro-F1
+FASTER, LATENCY_MS, PARAMETERS, FIT_MINUTES = 10, 4, 1_000_000, 15
+RULE = "Helps: the interval of the paired difference of macro-F1 lies above zero. Does not: it lies below half a point. Else not shown."
+
+
+def verdict(gain: Interval) -> str:
+    """RULE."""
+    return "helps" if gain.low > 0 else "does not" if gain.high < HALF_A_POINT else "not shown"
+
+
+def findings(rows: Mapping[str, Row], pairs: Mapping[str, tuple[str, str]]) -> pd.DataFrame:
+    """What the first arm of each pair has before the second: question, arm, minus, difference, low, high, verdict.
+
+    Args:
+        pairs: question -> names of two arms; those that are not there are left out.
+    """
+    found = []
+    for question, (arm, reference) in pairs.items():
+        if arm in rows and reference in rows:
+            d = rows[arm].arm.difference(rows[reference].arm, "macro_f1")
+            found.append({"question": question, "arm": arm, "minus": reference, "difference": d.value, "low": d.low, "high": d.high,
+                          "verdict": verdict(d)})  # fmt: skip
+    return pd.DataFrame(found, columns=["question", "arm", "minus", "difference", "low", "high", "verdict"])
+
+
+def corrupted_arm(
+    runs: Mapping[int, Mapping[int, SavedRun]], data: Mapping[int, Windows], folder: Path
+) -> dict[str, Arm]:  # fmt: skip
+    """An arm under each corruption, the test windows of its folds pooled.
+
+    Args:
+        runs: by seed, by fold. data: by fold. folder: keeps the predictions, so that they are made once.
+    """
+    pooled = {
+        seed: pd.concat([_corrupted(run, data[fold], folder) for fold, run in folds.items()])
+        for seed, folds in runs.items()
+    }
+    found = {}
+    first = next(iter(pooled.values()))
+    for name in first["corruption"].unique():
+        tables = [
+            t[t["corruption"] == name].sort_values(["session", "start"], ignore_index=True) for t in pooled.values()
+        ]
+        found[str(name)] = Arm([as_predictions(t) for t in tables], resampled(tables[0]))
+    return found
+
+
+def _corrupted(run: SavedRun, data: Windows, folder: Path) -> pd.DataFrame:
+    """Predictions of a run under every corruption: corruption, session, device, start, y_true, p0, p1, ..."""
+    path, made = folder / f"{run.folder.name}.parquet", run.folder / "predictions.parquet"
+    if path.is_file() and path.stat().st_mtime > made.stat().st_mtime:
+        return pd.read_parquet(path)
+    trial = Trial(data.store, data.split, data.settings, "test")
+    tables = [_table(name, p, trial) for name, p in under_corruption(LoadedRun(run.folder), trial).items()]
+    folder.mkdir(parents=True, exist_ok=True)
+    write_parquet(path, pd.concat(tables, ignore_index=True))
+    return pd.read_parquet(path)
+
+
+def _table(name: str, found: Predictions, trial: Trial) -> pd.DataFrame:
+    table = trial.windows[["session", "device", "start"]].assign(corruption=name, y_true=found.y_true)
+    return table.assign(**{f"p{k}": found.p[:, k] for k in range(found.p.shape[1])})
+
+
+def best_epoch_minutes(runs: list[SavedRun]) -> float:
+    """The longest time to the epoch that was kept, in minutes."""
+    times = []
+    for run in runs:
+        history = run.history
+        assert history is not None
+        values = history[run.config.objective]
+        kept = values.idxmin() if run.config.objective == "val/loss" else values.idxmax()
+        times.append(history["seconds"].iloc[: int(kept) + 1].sum() / 60)
+    return float(max(times))
+
+
+def targets(
+    rows: Mapping[str, Row], robust: pd.DataFrame | None, speed: pd.DataFrame, minutes: float, full: bool
+) -> pd.DataFrame:
+    """The targets, one a row: target, figure, interval, verdict (reached, not reached, or why it cannot be said).
+
+    Args:
+        rows: by name: fusion_both_film, fusion_<modality>_film and _plain, lightgbm, lightgbm_extended_both_film.
+        robust: of `robustness.against_single`. speed: of `speed.side_by_side`. minutes: to the best epoch.
+        full: whether the data have the size that the targets are of.
+    """
+    best, found = rows["fusion_both_film"], []
+
+    def add(target: str, figure: str, interval: str, reached: bool) -> None:
+        found.append(
+            {
+                "target": target,
+                "figure": figure,
+                "interval": interval,
+                "verdict": "reached" if reached else "not reached",
+            }
+        )
+
+    def above(target: str, d: Interval, reached: bool) -> None:
+        add(
+            target,
+            f"{100 * d.value:+.2f} points",
+            f"{100 * d.low:+.2f} to {100 * d.high:+.2f}" if np.isfinite(d.low) else "–",
+            reached,
+        )
+
+    d = best.arm.difference(rows["lightgbm"].arm, "macro_f1")
+    above("macro-F1 above LightGBM on the window's statistics, the interval without zero", d, d.low > 0)
+    d = best.arm.difference(rows["lightgbm_extended_both_film"].arm, "macro_f1")
+    above("macro-F1 not more than half a point below LightGBM extended", d, d.value >= -HALF_A_POINT)
+    for metric, told in (("severe_sessions_missed", "no session's worst state missed entirely, by any seed"),
+                         ("severe_as_normal", "no window of the worst state called normal, by any seed")):  # fmt: skip
+        worst = float(best.arm.by_seed(metric).max())
+        add(told, f"{worst:.0f} by the worst seed", "–", worst == 0)
+    recall = best.arm.interval("severe_recall")
+    found.append({"target": "recall of the worst state, with its lower bound", "figure": f"{100 * recall.value:.1f} %",
+                  "interval": f"from {100 * recall.low:.1f} %" if np.isfinite(recall.low) else "–", "verdict": "told"})  # fmt: skip
+    for modality in ("sensor", "image", "both"):
+        film, plain = (rows.get(f"fusion_{modality}_{name}") for name in ("film", "plain"))
+        if film and plain:
+            d = film.arm.difference(plain.arm, "macro_f1")
+            above(f"film=true not more than half a point below film=false, {modality}", d, d.value >= -HALF_A_POINT)
+    if robust is not None:
+        least: Any = min(robust.to_dict("records"), key=lambda row: row["difference"])
+        d = Interval(least["difference"], least["difference_low"], least["difference_high"])
+        above(
+            f"never more than a point below its better arm of one modality; worst with {least['corruption']}",
+            d,
+            d.value >= -TOLERATED,
+        )
+    by: Any = speed.set_index("model").to_dict("index")
+    ratio = by["fusion"]["windows_per_second"] / by["dl_tuned"]["windows_per_second"]
+    add(f"trains {FASTER} times as many windows a second as dl_tuned", f"{ratio:.1f} times", "–", ratio >= FASTER)
+    latency = by["fusion"]["latency_ms"]
+    add(f"a single window in under {LATENCY_MS} ms on one core", f"{latency:.2f} ms", "–", latency < LATENCY_MS)
+    parameters = by["fusion"]["parameters"]
+    add("under a million parameters", f"{parameters:,.0f}", "–", parameters < PARAMETERS)
+    add(f"trained to its best epoch in under {FIT_MINUTES} minutes", f"{minutes:.1f} min", "–", minutes < FIT_MINUTES)
+    table = pd.DataFrame(found)
+    return table if full else table.assign(verdict=table["verdict"].map(lambda told: f"{told}, but not at full size"))

@@ -1,0 +1,146 @@
+"""What goes wrong in a plant, done to recordings on purpose: missing values, a dead sensor, a camera that fails, noise.
+
+A corruption is a view of a store. Everything downstream reads views as it reads stores, so a network's batches and a tree's
+features are corrupted alike, before any scaling: channels, frames, the frames' own statistics, and the flags of what was
+not measured. What is known to be missing takes the last value held and is flagged; what fails silently is not flagged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, cast
+
+import numpy as np
+
+from conveyorguard.data.schema import Schema
+from conveyorguard.data.store import SENSORS_REPAIRED, THERMAL_REPAIRED, Store
+from conveyorguard.data.views import session_starts, view_of
+
+MISSING = 0.10  # share of the sensor values
+NOISE = (1, 2, 4)  # times a channel's own, added to it
+TYPICAL_FRAMES = 500  # that stand for all in the median frame
+
+
+@dataclass(frozen=True)
+class Corruption:
+    """One way to corrupt a store.
+
+    name: as tables show it. group: missing, dead, camera or noise. level: of noise, how many times the normal.
+    apply: (store, train, rng) to a view, with train (N,) True at the seconds of the training.
+    """
+
+    name: str
+    group: str
+    apply: Callable[[Store, np.ndarray, np.random.Generator], Store]
+    level: float = 0.0
+
+    def view(self, store: Store, train: np.ndarray, seed: int) -> Store:
+        """The corrupted store; the same seed gives the same view to every model."""
+        return self.apply(store, train, np.random.default_rng([seed, *self.name.encode()]))
+
+
+def corruptions(schema: Schema) -> list[Corruption]:
+    """All that can happen to data of this schema. Currents are the channels that it scales logarithmically."""
+    found = [Corruption(f"{MISSING:.0%} of sensor values missing", "missing", _missing)]
+    for i, (name, channel) in enumerate(schema.channels.items()):
+        if channel.scaling == "log":
+            found.append(Corruption(f"{name} dead", "dead", partial(_dead, channel=i)))
+    if schema.thermal:
+        found += [Corruption(f"camera {name}", "camera", make) for name, make in
+                  (("frozen", _frozen), ("black", _black), ("absent", _absent))]  # fmt: skip
+    found += [Corruption(f"sensor noise x{times}", "noise", partial(_noisy, times=times), times) for times in NOISE]
+    return found
+
+
+def hold(values: np.ndarray, missing: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    """Series (N, C) in which what is missing takes the last value held in the recording, at its beginning the next one.
+
+    A channel that is missing throughout a recording stays as it is.
+    """
+    place = np.arange(len(values))[:, None]
+    last = np.maximum.accumulate(np.where(missing, -1, place), axis=0)
+    following = np.minimum.accumulate(np.where(missing, len(values), place)[::-1], axis=0)[::-1]
+    there = np.minimum(following, len(values) - 1)
+    same = (following < len(values)) & (starts[there] == starts[:, None])
+    rows = np.where(last >= starts[:, None], last, np.where(same, there, place))
+    return np.take_along_axis(values, rows, axis=0)
+
+
+def _missing(store: Store, train: np.ndarray, rng: np.random.Generator) -> Store:
+    missing = rng.random(store.sensors.shape) < MISSING
+    flags = np.where(missing.any(axis=1), SENSORS_REPAIRED, 0).astype(np.int8)
+    return view_of(store, flags, sensors=hold(store.sensors, missing, session_starts(store)))
+
+
+def _dead(store: Store, train: np.ndarray, rng: np.random.Generator, channel: int) -> Store:
+    """It reads zero, and nothing says that it is dead."""
+    sensors = store.sensors.copy()
+    sensors[:, channel] = 0
+    return view_of(store, sensors=sensors)
+
+
+def _noisy(store: Store, train: np.ndarray, rng: np.random.Generator, times: float) -> Store:
+    noise = rng.standard_normal(store.sensors.shape) * normal_noise(store, train) * times
+    return view_of(store, sensors=(store.sensors + noise).astype(np.float32))
+
+
+def normal_noise(store: Store, train: np.ndarray) -> np.ndarray:
+    """(C,) sd of a channel from second to second in the first state: of differences, over the root of two, so that
+    what is slow, and what differs between devices, is no noise."""
+    starts, state = session_starts(store), store.frames["state"].to_numpy()
+    time = store.frames["time"].to_numpy()
+    next_to = (np.diff(starts) == 0) & (np.diff(time) == 1)
+    usable = next_to & train[1:] & (state[1:] == 0) & (state[:-1] == 0)
+    differences = np.diff(store.sensors, axis=0)[usable]
+    return np.nan_to_num(np.nanstd(differences, axis=0) / np.sqrt(2)) if usable.any() else np.zeros(
+        store.sensors.shape[1])  # fmt: skip
+
+
+class Frames:
+    """Thermal frames read through an index, or one frame for all; as an array as far as batches and features need it."""
+
+    def __init__(self, frames: np.ndarray, rows: np.ndarray):
+        self.frames, self.rows = frames, rows
+        self.shape = (len(rows), *frames.shape[1:])
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        first, *rest = index if isinstance(index, tuple) else (index,)
+        found = np.asarray(self.frames[self.rows[first]])
+        return found[(*[slice(None)] * np.ndim(self.rows[first]), *rest)] if rest else found
+
+
+def _frozen(store: Store, train: np.ndarray, rng: np.random.Generator) -> Store:
+    """It goes on delivering the recording's first frame."""
+    assert store.thermal is not None
+    starts = session_starts(store)
+    return view_of(store, thermal=Frames(store.thermal, starts), thermal_statistics=store.thermal_statistics[starts])
+
+
+def _black(store: Store, train: np.ndarray, rng: np.random.Generator) -> Store:
+    """Every pixel at 0 degC or, of a camera that cannot say so, the nearest value it can say."""
+    assert store.schema.thermal is not None
+    value = float(np.clip(0.0, *store.schema.thermal.valid))
+    statistics = np.array([value, value, value, 0.0, 0.0, 0.0], np.float32)
+    return _one_frame(store, np.full(store.schema.thermal.stored_shape, value, np.float16), statistics, 0)
+
+
+def _absent(store: Store, train: np.ndarray, rng: np.random.Generator) -> Store:
+    """There is no frame to hold: the median of the training stands for all of them, and all are flagged."""
+    assert store.thermal is not None
+    rows = np.flatnonzero(train)
+    some = rows[np.linspace(0, len(rows) - 1, min(len(rows), TYPICAL_FRAMES)).astype(int)]
+    frame = np.nanmedian(np.asarray(store.thermal[some], np.float32), axis=0).astype(np.float16)
+    statistics = np.nanmedian(store.thermal_statistics[rows], axis=0).astype(np.float32)
+    return _one_frame(store, frame, statistics, THERMAL_REPAIRED)
+
+
+def _one_frame(store: Store, frame: np.ndarray, statistics: np.ndarray, flag: int) -> Store:
+    count = len(store.frames)
+    frames = cast(Any, Frames(frame[None], np.zeros(count, np.int64)))
+    flags = np.full(count, flag, np.int8)
+    return view_of(store, flags, thermal=frames, thermal_statistics=np.tile(statistics, (count, 1)))

@@ -1,0 +1,213 @@
+"""Models under corruption, without a modality, and on recordings that began earlier than they seem to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+
+from conveyorguard.data.datamodule import Batch, WindowDataset
+from conveyorguard.data.features import feature_sources
+from conveyorguard.data.splits import Split
+from conveyorguard.data.store import Store
+from conveyorguard.data.views import LONGEST_CUT, cut_starts
+from conveyorguard.data.windows import WindowSettings, make_windows
+from conveyorguard.evaluation.bootstrap import Arm, Interval, Resampling, resample
+from conveyorguard.evaluation.corruption import corruptions
+from conveyorguard.evaluation.metrics import Predictions
+from conveyorguard.evaluation.predict import predict
+from conveyorguard.prediction import LoadedRun
+from conveyorguard.training.job import conditioned
+from conveyorguard.training.module import WindowClassifier
+
+REPEATS = 3  # permutations of a modality
+TOLERATED = 0.01  # macro-F1: one point below the better arm of one modality
+# what a batch holds of a modality, and its place in the mask
+HELD = {
+    "sensors": (("sensors",), 0),
+    "thermal": (("thermal", "thermal_stats"), 1),
+    "environment": (("environment",), 2),
+}
+
+
+@dataclass
+class Trial:
+    """Recordings that models are tried on.
+
+    part: of the split, test or val. seed: of everything drawn.
+    """
+
+    store: Store
+    split: Split
+    settings: WindowSettings
+    part: str
+    seed: int = 0
+
+    @cached_property
+    def windows(self) -> pd.DataFrame:
+        """Of the part, in the order of the store."""
+        return self.of_part(make_windows(self.store, self.settings))
+
+    @cached_property
+    def train(self) -> np.ndarray:
+        """(N,) True at the seconds of the train sessions."""
+        return self.store.frames["session"].isin(self.split.sessions["train"]).to_numpy()
+
+    @cached_property
+    def resampling(self) -> Resampling:
+        return resampled(self.windows)
+
+    def of_part(self, windows: pd.DataFrame) -> pd.DataFrame:
+        return windows[windows["session"].isin(self.split.sessions[self.part])].reset_index(drop=True)
+
+
+def resampled(windows: pd.DataFrame) -> Resampling:
+    """The replicates of windows, the same for all models."""
+    return resample(windows["session"].to_numpy(), windows["device"].to_numpy())
+
+
+def dataset_of(model: LoadedRun, store: Store, windows: pd.DataFrame) -> WindowDataset:
+    """Windows of a store as this model is given them."""
+    return WindowDataset(conditioned(store, model.run.config), windows, model.settings, model.inputs)
+
+
+def predictions_on(model: LoadedRun, store: Store, windows: pd.DataFrame) -> Predictions:
+    """What a model says about windows of a store or of a view of it."""
+    p = predict(model.model, dataset_of(model, store, windows)).astype(np.float64)
+    return Predictions(windows["label"].to_numpy(), p, windows["session"].to_numpy())
+
+
+def under_corruption(model: LoadedRun, trial: Trial) -> dict[str, Predictions]:
+    """Predictions by the name of the corruption."""
+    found = {}
+    for corruption in corruptions(trial.store.schema):
+        view = corruption.view(trial.store, trial.train, trial.seed)
+        found[corruption.name] = predictions_on(model, view, trial.windows)
+    return found
+
+
+def corruption_table(
+    schema, clean: dict[str, Arm], corrupted: dict[str, dict[str, Arm]]
+) -> pd.DataFrame:  # fmt: skip
+    """A row a corruption and arm: macro_f1, and its fall against the clean recordings, with paired intervals.
+
+    Args:
+        clean: by arm. corrupted: by arm, by corruption.
+    """
+    found = []
+    for corruption in corruptions(schema):
+        for arm, own in corrupted.items():
+            score = own[corruption.name].interval("macro_f1")
+            fall = clean[arm].difference(own[corruption.name], "macro_f1")
+            found.append({"corruption": corruption.name, "group": corruption.group, "level": corruption.level, "arm": arm,
+                          **_columns("macro_f1", score), **_columns("fall", fall)})  # fmt: skip
+    return pd.DataFrame(found)
+
+
+def against_single(
+    fused: dict[str, Arm], single: dict[str, dict[str, Arm]]
+) -> pd.DataFrame:  # fmt: skip
+    """A row a corruption: the fused arm less the better of the arms of one modality under the same corruption.
+
+    Args:
+        fused: by corruption. single: by arm, by corruption.
+    """
+    found = []
+    for name, arm in fused.items():
+        better = max(single, key=lambda other: single[other][name].by_seed("macro_f1").mean())
+        d = arm.difference(single[better][name], "macro_f1")
+        told = "holds" if d.value >= -TOLERATED else "falls below"
+        found.append({"corruption": name, "macro_f1": float(arm.by_seed("macro_f1").mean()), "better arm": better,
+                      "its macro_f1": float(single[better][name].by_seed("macro_f1").mean()),
+                      **_columns("difference", d), "verdict": told})  # fmt: skip
+    return pd.DataFrame(found)
+
+
+def _columns(name: str, interval: Interval) -> dict[str, float]:
+    return {name: interval.value, f"{name}_low": interval.low, f"{name}_high": interval.high}
+
+
+class Permuted(WindowDataset):
+    """A dataset in which each window has one modality of another window."""
+
+    def __init__(self, dataset: WindowDataset, modality: str, order: np.ndarray):
+        super().__init__(dataset.store, dataset.windows, dataset.settings, dataset.inputs)
+        self.modality, self.order = modality, order
+
+    def __getitems__(self, indices: list[int]) -> Batch:
+        batch, other = super().__getitems__(indices), super().__getitems__(self.order[indices].tolist())
+        keys, place = HELD[self.modality]
+        batch |= {key: other[key] for key in keys}
+        batch["mask"][..., place] = other["mask"][..., place]
+        return batch
+
+
+def permuted(model: LoadedRun, dataset: WindowDataset, modality: str, order: np.ndarray) -> np.ndarray:
+    """Probabilities (n, K) when the i-th window has the modality of window order[i], everything else its own."""
+    if isinstance(model.model, WindowClassifier):
+        return predict(model.model, Permuted(dataset, modality, order))
+    features = model.model.features(dataset).copy()
+    own = feature_sources(model.model.names, dataset.store.schema)["modality"].to_numpy() == modality
+    features[:, own] = features[order][:, own]
+    return model.model.model.probabilities(features)
+
+
+def attribution(model: LoadedRun, trial: Trial, clean: Predictions) -> pd.DataFrame:
+    """What a model loses when a modality says nothing: it is permuted between the windows (Breiman, 2001).
+
+    Returns:
+        modality, fall (of macro-F1, the mean of REPEATS permutations) with its interval, share of all falls.
+    """
+    dataset, rng = dataset_of(model, trial.store, trial.windows), np.random.default_rng(trial.seed)
+    orders = [rng.permutation(len(dataset)) for _ in range(REPEATS)]
+    found, before = [], Arm([clean], trial.resampling)
+    for modality in model.inputs:
+        after = [
+            Predictions(clean.y_true, permuted(model, dataset, modality, order).astype(np.float64), clean.session)
+            for order in orders
+        ]
+        fall = before.difference(Arm(after, trial.resampling), "macro_f1")
+        found.append({"modality": modality, **_columns("fall", fall)})
+    table = pd.DataFrame(found)
+    useful = table["fall"].clip(lower=0)
+    return table.assign(share=useful / (useful.sum() or 1.0))
+
+
+def without_start(model: LoadedRun, trial: Trial) -> dict[str, float]:
+    """Macro-F1 on the windows that remain when 0 to 100 s are cut off each recording's start, beside the same windows
+    of the whole recordings: only what is relative to a recording's start can differ.
+
+    Returns:
+        windows, whole, cut, change with its interval.
+    """
+    view, begins = cut_starts(trial.store, trial.seed, LONGEST_CUT)
+    kept = trial.windows[trial.windows["start"] >= begins[trial.windows["row"]]].reset_index(drop=True)
+    resampling = resampled(kept)
+    whole, cut = (Arm([predictions_on(model, store, kept)], resampling) for store in (trial.store, view))
+    return {
+        "windows": len(kept),
+        "whole": float(whole.by_seed("macro_f1").mean()),
+        **_columns("cut", cut.interval("macro_f1")),
+        **_columns("change", cut.difference(whole, "macro_f1")),
+    }
+
+
+def by_label_rule(model: LoadedRun, trial: Trial) -> pd.DataFrame:
+    """A window every second, judged by its commonest state and by the state of its last second, the causal rule: what
+    matters at a plant is the state now.
+
+    Returns:
+        rule, windows, accuracy, macro_f1, severe_recall with intervals.
+    """
+    found, p = [], None
+    for rule in ("majority", "last"):
+        settings = WindowSettings(trial.settings.size, 1, rule, trial.settings.thermal_frames)
+        windows = trial.of_part(make_windows(trial.store, settings))
+        if p is None:
+            p = predict(model.model, dataset_of(model, trial.store, windows)).astype(np.float64)
+        arm = Arm([Predictions(windows["label"].to_numpy(), p, windows["session"].to_numpy())], resampled(windows))
+        scores = [_columns(name, arm.interval(name)) for name in ("accuracy", "macro_f1", "severe_recall")]
+        found.append({"label": rule, "windows": len(windows), **{k: v for score in scores for k, v in score.items()}})
+    return pd.DataFrame(found)

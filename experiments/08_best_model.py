@@ -1,0 +1,136 @@
+"""08 The best model: every arm over folds of devices and seeds, on unseen devices and sessions, against its targets.
+
+python experiments/08_best_model.py [overrides of train.py] [--fresh] [--small|--full] [out=DIR]
+
+Killed at any point, the same command goes on. --full also writes the summary to experiments/best_model/.
+"""
+
+import shutil
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from a checkout, installed or not
+
+from conveyorguard.errors import ConfigError
+from conveyorguard.evaluation import seed_study
+from conveyorguard.evaluation.best_model import best_epoch_minutes, corrupted_arm, findings, targets
+from conveyorguard.evaluation.compare import compare
+from conveyorguard.evaluation.robustness import against_single
+from conveyorguard.evaluation.speed import side_by_side
+from conveyorguard.reporting.best_model_page import STEM, BestModel, write_best_model
+from conveyorguard.stages import Study, main, units_of
+
+CELLS = {f"{m}_{'film' if f else 'plain'}": [f"modality={m}", f"film={str(f).lower()}"]
+         for m, f in (*seed_study.CELLS, *seed_study.FURTHER_CELLS)}  # fmt: skip
+FULL = CELLS["both_film"]
+MAIN = {
+    "fusion_both_film": ["model=fusion", *FULL],
+    "lightgbm": ["model=lightgbm", *FULL],
+    "lightgbm_extended_both_film": ["model=lightgbm", "features=extended", *FULL],
+}
+ARMS = {
+    **{f"fusion_{cell}": ["model=fusion", *own] for cell, own in CELLS.items()},
+    "fusion_kind": ["model=fusion", *FULL, "film_input=kind"],
+    "fusion_shuffled": ["model=fusion", *FULL, "film_input=shuffled"],
+    **{f"lightgbm_extended_{cell}": ["model=lightgbm", "features=extended", *own] for cell, own in CELLS.items()},
+    "lightgbm": MAIN["lightgbm"],
+    "extra_trees_extended": ["model=extra_trees", "features=extended", *FULL],
+    "dl_tuned": ["experiment=dl_tuned", *FULL],
+}
+SIZES = {  # folds that are made, of how many; seeds; arms of the splits beside
+    "small": (range(2), 3, range(1), MAIN),
+    "full": (range(5), 5, range(3), ARMS),
+}
+SINGLE = ("fusion_sensor_film", "fusion_image_film")
+
+
+def pairs() -> dict[str, tuple[str, str]]:
+    """Questions about inputs, each of two arms."""
+    found = {}
+    for model in ("fusion", "lightgbm_extended"):
+        for film in ("plain", "film"):
+            found[f"{model}: the camera beside the sensors, {film}"] = (
+                f"{model}_both_{film}",
+                f"{model}_sensor_{film}",
+            )
+            found[f"{model}: the sensors beside the camera, {film}"] = (f"{model}_both_{film}", f"{model}_image_{film}")
+        for modality in ("sensor", "image", "both"):
+            found[f"{model}: film, {modality}"] = (f"{model}_{modality}_film", f"{model}_{modality}_plain")
+    found["film: the environment beside the kind"] = ("fusion_both_film", "fusion_kind")
+    found["film: the environment beside one shuffled within the kind"] = ("fusion_both_film", "fusion_shuffled")
+    return found
+
+
+def protocols(study: Study) -> tuple[dict[str, dict[int, list[str]]], list[str]]:
+    """Overrides of each split by fold, and notes on those that the data do not allow."""
+    folds, count, _, _ = SIZES[study.size]
+    wanted = {"kfold": {k: ["split=kfold", f"split.n_folds={count}", f"split.fold={k}"] for k in folds}}
+    notes = []
+    for split in ("device", "session"):
+        try:
+            study.data(study.config([f"split={split}"]))
+            wanted[split] = {0: [f"split={split}"]}
+        except ConfigError as error:
+            notes.append(f"split={split} is left out: {error}")
+    return wanted, notes
+
+
+def arms_of(study: Study, split: str) -> dict[str, list[str]]:
+    """By name; without a camera or an environment, those that there is something for."""
+    arms = ARMS if split == "kfold" else SIZES[study.size][3]
+    if study.lacks("data.schema.thermal"):
+        raise ConfigError("08_best_model is about fusing: the data have no camera (data.schema.thermal)")
+    return arms
+
+
+def run(study: Study) -> Path:
+    seeds = SIZES[study.size][2]
+    wanted, notes = protocols(study)
+    comparisons, names, runs = {}, {}, {}
+    for split, folds in wanted.items():
+        runs[split] = {
+            arm: {seed: {k: study.train(f"{arm}-{split}{k}-seed{seed}", [*own, *fold, f"seed={seed}"]) for k, fold in folds.items()} for seed in seeds}
+            for arm, own in arms_of(study, split).items()
+        }  # fmt: skip
+        every = {
+            made.folder: arm
+            for arm, by_seed in runs[split].items()
+            for by_fold in by_seed.values()
+            for made in by_fold.values()
+        }
+        comparisons[split] = compare(every)
+        names[split] = {row.label: every[row.sources[0].folder] for row in comparisons[split].models}
+    rows = {names["kfold"][row.label]: row for row in comparisons["kfold"].models}
+    data = {k: study.data(study.config(fold)) for k, fold in wanted["kfold"].items()}
+    study.say("corrupting the test recordings")
+    fused, *single = (
+        corrupted_arm(runs["kfold"][arm], data, study.out / "corrupted") for arm in ("fusion_both_film", *SINGLE)
+    )
+    robust = against_single(fused, dict(zip(SINGLE, single, strict=True)))
+    study.say("timing")
+    timed = {
+        name: [*ARMS[arm], *wanted["kfold"][0]]
+        for name, arm in (("fusion", "fusion_both_film"), ("dl_tuned", "dl_tuned"))
+    }
+    speed = side_by_side({name: (study.config(own), study.data(study.config(own))) for name, own in timed.items()})
+    minutes = best_epoch_minutes(rows["fusion_both_film"].sources)
+    reached = targets(rows, robust, speed, minutes, study.size == "full")
+    made = BestModel(comparisons, names, reached, findings(rows, pairs()), robust, speed, notes)
+    page = write_best_model(study.site, made, study.size)
+    if study.size == "full":
+        kept = Path(__file__).parent / "best_model"
+        kept.mkdir(exist_ok=True)
+        for path in (study.out / "summary.md", *study.out.glob(f"tables/{STEM}_*.csv")):
+            shutil.copy(path, kept / path.name)
+    return page
+
+
+def units(study: Study) -> int:
+    seeds = len(SIZES[study.size][2])
+    wanted, _ = protocols(study)
+    return sum(seeds * len(folds) * sum(units_of(study.config([*own, *fold])) for own in arms_of(study, split).values())
+               for split, folds in wanted.items() for fold in [next(iter(folds.values()))])  # fmt: skip
+
+
+if __name__ == "__main__":
+    sys.exit(main(__doc__, {STEM: (run, units)}, titles={STEM: "The best model"}, name="best-model"))

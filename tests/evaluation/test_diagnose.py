@@ -1,0 +1,142 @@
+"""A diagnosis follows from the runs and the store; its rule is the one it states; what does not belong together is refused."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from conveyorguard.cli import _compose
+from conveyorguard.cli import main as verb
+from conveyorguard.data.views import session_starts
+from conveyorguard.errors import RunError
+from conveyorguard.evaluation.breakdown import by_distance, change_distance
+from conveyorguard.evaluation.diagnose import advise, cascade, cascade_threshold, companions, diagnose
+from conveyorguard.evaluation.metrics import Predictions
+from conveyorguard.run import SavedRun
+from conveyorguard.training.job import load_store, train
+
+TINY = ["data=simulated", "data.sessions=12", "trainer=cpu", "trainer.max_epochs=1", "threads=1"]
+
+
+@pytest.fixture(scope="session")
+def multirun(tmp_path_factory):
+    """The arms of trees, which take no time, as a multirun would lay them; tests only read it."""
+    folder = tmp_path_factory.mktemp("multirun")
+    tree = ["model=lightgbm", "model.n_estimators=20", "features=extended"]
+    for name, own in {"both": ["modality=both", *tree], "sensor": ["modality=sensor", *tree], "image": ["modality=image", *tree],
+                      "network": ["model=fusion", "modality=sensor"]}.items():  # fmt: skip
+        cfg = _compose([*TINY, f"paths.cache={folder.parent / 'stores'}", *own])
+        train(cfg, folder / name, own)
+    return folder
+
+
+def test_a_run_is_diagnosed_with_what_lies_beside_it(multirun, tmp_path, capsys):
+    assert verb(["diagnose", str(multirun / "both"), f"out={tmp_path}", "curve=2"]) == 0
+    page = (tmp_path / "diagnose.html").read_text()
+    assert "Recommendation" in page and "camera frozen" in page and "Sensor only (or image only)" in page
+    arms = pd.read_csv(tmp_path / "diagnose_arms.csv")
+    assert arms["run"].tolist() == ["both", "sensor", "image", "network"]
+    for name, run in zip(arms["run"], arms["macro_f1"], strict=True):
+        assert run == pytest.approx(SavedRun(multirun / name).metrics["test"]["macro_f1"], abs=1e-6)
+    corruption = pd.read_csv(tmp_path / "diagnose_corruption.csv").set_index(["corruption", "arm"])
+    # an arm that is not given the camera does not notice it fail, and one that is given nothing else notices no sensor
+    assert (corruption.xs("camera black")["fall"].loc[["sensors alone", "fusion"]] == 0).all()
+    assert corruption.loc[("sensor noise x4", "camera alone"), "fall"] == 0
+    assert corruption.loc[("camera black", "camera alone"), "fall"] > 0
+    shares = pd.read_csv(tmp_path / "diagnose_attribution.csv").groupby("arm")["share"].sum()
+    assert (shares.round(6).isin([0, 1])).all() and shares["lightgbm"] == pytest.approx(1)
+    cut = pd.read_csv(tmp_path / "diagnose_start_cut.csv").set_index("arm")
+    assert cut.loc["fusion", "change"] == 0 and cut["windows"].nunique() == 1
+    curve = pd.read_csv(tmp_path / "diagnose_curve.csv")
+    assert set(curve["devices"]) == {2} and curve["arm"].tolist() == ["lightgbm", "fusion"]
+    made = SavedRun(tmp_path / "curve" / curve["run"][0])
+    assert len(set(made.predictions["device"]) & {"x"}) == 0 and made.provenance["sessions"]["train"] < SavedRun(multirun / "both").provenance["sessions"]["train"]  # fmt: skip
+    assert made.split.sessions["test"] == SavedRun(multirun / "both").split.sessions["test"]
+    written = (tmp_path / "curve" / curve["run"][0] / "metrics.json").stat().st_mtime_ns
+    capsys.readouterr()
+    assert verb(["diagnose", str(multirun / "both"), f"out={tmp_path}", "curve=2"]) == 0
+    assert (tmp_path / "curve" / curve["run"][0] / "metrics.json").stat().st_mtime_ns == written  # reused
+    assert "Recommendation:" in capsys.readouterr().out
+
+
+def test_what_does_not_belong_is_refused(multirun, tmp_path, capsys):
+    run = SavedRun(multirun / "both")
+    other = tmp_path / "other"
+    train(
+        _compose(
+            [
+                *TINY,
+                f"paths.cache={multirun.parent / 'stores'}",
+                "model=lightgbm",
+                "model.n_estimators=5",
+                "split.seed=1",
+            ]
+        ),
+        other,
+        [],
+    )
+    with pytest.raises(RunError, match="another split"):
+        companions(run, [other])
+    store = load_store(_compose([*TINY, f"paths.cache={multirun.parent / 'stores'}", "data.seed=5"]))
+    with pytest.raises(RunError, match=r"data\.root"):
+        diagnose(multirun / "both", [], store)
+    assert verb(["diagnose"]) == 2 and "usage" in capsys.readouterr().err
+    assert verb(["diagnose", str(multirun / "both"), "curve=many"]) == 2 and "curve=4,8,16" in capsys.readouterr().err
+    assert (
+        verb(["diagnose", str(multirun / "both"), f"out={tmp_path}", "curve=99"]) == 2
+        and "train_devices" in capsys.readouterr().err
+    )
+
+
+def of_modality(*others):
+    return ["split=kfold", "split.n_folds=3", *others]
+
+
+def test_the_rule(make_run, tmp_path):
+    def choice(both, sensor, image=0.5, draw=None):
+        runs = {name: SavedRun(make_run(*of_modality(f"modality={name}"), right=right, draw=draw))
+                for name, right in (("both", both), ("sensor", sensor), ("image", image))}  # fmt: skip
+        return advise(
+            runs["both"],
+            {"fusion": runs["both"], "sensors alone": runs["sensor"], "camera alone": runs["image"]},
+            "test",
+        ).choice
+
+    assert choice(0.9, 0.9) == "sensor only"
+    assert choice(0.5, 0.5, 0.9) == "image only"
+    assert choice(0.99, 0.7) == "fuse"  # as sure where it is wrong: a cascade cannot know when to ask
+    alone = SavedRun(make_run(*of_modality("modality=both")))
+    assert advise(alone, {"fusion": alone}, "test").choice == ""
+
+
+def test_a_cascade_asks_where_the_first_model_is_unsure():
+    y = np.repeat([0, 1], 50)
+    fused = Predictions(y, np.eye(2)[y])
+    unsure = np.arange(100) % 5 == 0
+    wrong = np.where(unsure, 1 - y, y)
+    single = Predictions(
+        y, np.where(unsure[:, None], 0.4 * np.eye(2)[y] + 0.6 * np.eye(2)[wrong], 0.05 + 0.9 * np.eye(2)[y])
+    )
+    threshold, asked, cost = cascade_threshold(fused, single)
+    assert 0.6 < threshold <= 0.95 and asked == pytest.approx(0.2) and cost <= 0.005
+    assert (cascade(fused, single, threshold).y_pred == y).all()
+
+
+def test_distance_to_the_nearest_change(store_of, plain_schema, session_of):
+    states = [np.repeat([0, 1], 50), np.zeros(100, int)]
+    store = store_of(
+        [session_of(f"s{i}", np.arange(100), s, device=f"d{i}") for i, s in enumerate(states)], plain_schema
+    )
+    rows = np.array([0, 25, 45, 50, 70, 90, 100, 150])
+    assert change_distance(store, rows, 10).tolist() == [41, 16, 0, 1, 21, 41, np.inf, np.inf]
+    assert session_starts(store)[150] == 100
+    windows = pd.DataFrame({"row": rows, "session": "s", "device": "d"})
+    p = Predictions(np.zeros(8, int), np.eye(4)[[0, 0, 1, 1, 0, 0, 0, 0]])
+    table = by_distance(store, windows, 10, {"model": p}).set_index("nearest change of state")
+    assert table["windows"].to_dict() == {
+        "a change within the window": 1,
+        "up to 10 s": 1,
+        "up to 30 s": 2,
+        "up to 60 s": 2,
+        "no change": 2,
+    }
+    assert table["model"].tolist() == [0, 0, 1, 1, 1]
