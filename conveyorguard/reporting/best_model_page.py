@@ -38,7 +38,7 @@ def write_best_model(site: Site, made: BestModel, size: str) -> Path:
     """The page, its tables as csv, and summary.md beside them; returns the page's path."""
     first = next(iter(made.comparisons.values()))
     blocks = [
-        pages.section("Targets", site.table(f"{STEM}_targets", made.targets, prose=True), note=first.resampling.note),
+        pages.section("Targets", site.table(f"{STEM}_targets", made.targets, look="prose"), note=first.resampling.note),
         pages.section(
             "What each input buys", site.table(f"{STEM}_findings", _in_points(made.findings), POINTS), note=RULE
         ),

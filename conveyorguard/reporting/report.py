@@ -107,7 +107,8 @@ def plain_table(name: str, frame: pd.DataFrame, formats: Mapping[str, str]) -> s
 
 def class_block(run: SavedRun, names: list[str], draw: Draw = plain_table, arms: dict[str, Arm] | None = None) -> str:
     """Confusion matrix and per-class table of each part, every figure with its interval; arms: `arms_of` the run, if at hand."""
-    arms, parts, all_metrics = arms or arms_of(run), [], {"metric": [METRICS[name].title for name in METRICS]}
+    arms, parts = arms or arms_of(run), []
+    all_metrics: dict[str, list] = {"metric": [METRICS[name].title for name in METRICS]}
     for part, m in run.scores.items():
         columns: dict[str, list] = {"state": names}
         found = [arms[part].class_intervals(k) for k in range(len(names))]
