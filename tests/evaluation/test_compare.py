@@ -165,3 +165,11 @@ def test_too_few_recordings_are_one_warning(make_run):
     found = compare([make_run(table=few), make_run("seed=1", "model.dropout=0.3", table=few)])
     warnings = [sentence for sentence in found.conclusion() if sentence.startswith("Warning")]
     assert len(warnings) == 1 and "3 sessions are too few" in warnings[0]
+
+
+def test_an_ablation_is_of_runs_that_differ_in_modality_and_film_alone(make_run):
+    six = cells(make_run)
+    found = compare([*six, make_run("model=cnn_transformer"), make_run("model.dropout=0.1", "modality=sensor")])
+    (family,) = found.ablations
+    assert set(family) == {row.cell for row in compare(six).models} and len(family) == 6
+    assert {row.model for row in family.values()} == {"fusion"}
