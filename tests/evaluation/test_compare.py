@@ -143,3 +143,37 @@ def test_errors_name_the_path_and_the_remedy(tmp_path, capsys):
     assert main(["compare", str(tmp_path / "nothing")]) == 2
     assert "no such directory" in capsys.readouterr().err
     assert main(["compare"]) == 2 and "usage" in capsys.readouterr().err
+
+
+def test_the_page_names_run_directory_and_command_in_every_row(make_run, tmp_path):
+    runs = cells(make_run)
+    page = write_comparison(compare(runs), tmp_path / "out").read_text()
+    for run in runs:
+        command = SavedRun(run).provenance["command"]
+        assert f'<tr title="{run.name}: {command}">' in page
+    told = pd.read_csv(tmp_path / "out" / "comparison.csv").set_index("runs")
+    assert told["command"].dropna().to_dict() == {run.name: SavedRun(run).provenance["command"] for run in runs}
+
+
+def test_validation_figures_follow_the_predictions_too(make_run):
+    folder = make_run(right=0.8)
+    table = pd.read_parquet(folder / "predictions.parquet")
+    table[[f"p{k}" for k in range(4)]] = np.eye(4, dtype=np.float32)[table["y_true"]]
+    table.to_parquet(folder / "predictions.parquet", index=False)
+    row = compare([folder]).table.iloc[0]
+    assert row["validation_accuracy"] == row["validation_macro_f1"] == row["accuracy"] == 1
+
+
+def test_too_few_recordings_are_one_warning(make_run):
+    few = windows(devices=1, sessions=3)
+    found = compare([make_run(table=few), make_run("seed=1", "model.dropout=0.3", table=few)])
+    warnings = [sentence for sentence in found.conclusion() if sentence.startswith("Warning")]
+    assert len(warnings) == 1 and "3 sessions are too few" in warnings[0]
+
+
+def test_an_ablation_is_of_runs_that_differ_in_modality_and_film_alone(make_run):
+    six = cells(make_run)
+    found = compare([*six, make_run("model=cnn_transformer"), make_run("model.dropout=0.1", "modality=sensor")])
+    (family,) = found.ablations
+    assert set(family) == {row.cell for row in compare(six).models} and len(family) == 6
+    assert {row.model for row in family.values()} == {"fusion"}

@@ -78,3 +78,14 @@ def test_the_command_writes_run_directories_and_a_page(make_run, tmp_path, capsy
     assert "Did combining help?" in (tmp_path / "out" / "ensemble.html").read_text()
     assert main(["compare", str(members[0]), str(tmp_path / "out" / "stacking"), f"out={tmp_path / 'two'}"]) == 0
     assert SavedRun(tmp_path / "out" / "stacking").metrics["test"]["n"] == len(windows())
+
+
+def test_an_ensemble_costs_what_its_members_cost_together(make_run, tmp_path):
+    members = [make_run("model=fusion"), make_run("model=cnn_transformer")]
+    costs = [SavedRun(run).provenance for run in members]
+    made = SavedRun(ensemble(members, tmp_path / "out").folders[0]).provenance
+    for name in ("fit_seconds", "parameters", "model_bytes", "latency_ms"):
+        assert made[name] == sum(one[name] for one in costs)
+    facts = members[0] / "provenance.json"
+    facts.write_text(facts.read_text().replace('"parameters": 1000', '"parameters": null'))
+    assert SavedRun(ensemble(members, tmp_path / "trees").folders[0]).provenance["parameters"] is None
