@@ -301,7 +301,7 @@ NPY_VERSIONS = (b"\x01\x00", b"\x02\x00", b"\x03\x00")
 NPY_KEYS = {
     "descr": rb"""['"]descr['"]\s*:\s*['"]([<>|=]?[a-zA-Z]\d*)['"]""",
     "fortran_order": rb"""['"]fortran_order['"]\s*:\s*(True|False)""",
-    "shape": rb"""['"]shape['"]\s*:\s*\(\s*(\d{1,9}(?:\s*,\s*\d{1,9})*)?\s*,?\s*\)""",
+    "shape": rb"""['"]shape['"]\s*:\s*\(\s*((?:[1-9]\d{0,8})(?:\s*,\s*[1-9]\d{0,8})*)?\s*,?\s*\)""",
 }
 NPY_KEY = b"(?:" + b"|".join(NPY_KEYS.values()) + b")"
 NPY_HEADER = re.compile(rb"\{\s*" + rb"\s*,\s*".join([NPY_KEY] * 3) + rb"\s*,?\s*\}\s*")

@@ -188,7 +188,9 @@ def test_a_difference_is_that_of_the_two_values():
     difference = good.difference(bad, "accuracy")
     assert difference.value == pytest.approx((guesses[0] == y).mean() - (guesses[1] == y).mean())
     assert difference.low < difference.value < difference.high and difference.verdict == "better"
-    assert bad.difference(good, "accuracy").verdict == "worse" and bad.difference(bad, "accuracy").verdict == "not shown"
+    assert (
+        bad.difference(good, "accuracy").verdict == "worse" and bad.difference(bad, "accuracy").verdict == "not shown"
+    )
 
 
 def test_a_state_always_or_never_recognised_has_the_exact_bounds_of_its_sessions():
