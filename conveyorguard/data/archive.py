@@ -343,10 +343,10 @@ NPY_VERSIONS = (b"\x01\x00", b"\x02\x00", b"\x03\x00")
 NPY_KEYS = {
     "descr": rb"""['"]descr['"]\s*:\s*['"]([<>|=]?[a-zA-Z]\d*)['"]""",
     "fortran_order": rb"""['"]fortran_order['"]\s*:\s*(True|False)""",
-    "shape": rb"""['"]shape['"]\s*:\s*\(\s*(\d{1,9}(?:\s*,\s*\d{1,9})*)?\s*,?\s*\)""",
+    "shape": rb"""['"]shape['"]\s*:\s*\(\s*((?:[1-9]\d{0,8})(?:\s*,\s*[1-9]\d{0,8})*)?\s*,?\s*\)""",
 }
 NPY_KEY = b"(?:" + b"|".join(NPY_KEYS.values()) + b")"
-NPY_HEADER = re.compile(rb"\{\s*" + rb"\s*,\s*".join([NPY_KEY] * 3) + rb"\s*,?\s*\}\s*")
+NPY_HEADER = re.compile(rb"\{\s*" + rb"\s*,\s*".join([NPY_KEY] * 3) + rb"\s*,?\s*\}[ \n]*")
 
 
 @lru_cache(maxsize=64)
@@ -391,7 +391,7 @@ def _parse_json(raw: bytes, states: int, environment: tuple[str, ...]) -> tuple[
         text = label["annotations"][0]["tagging"][0]["state"]
     except (KeyError, IndexError, TypeError) as error:
         raise _Wrong("annotations[0].tagging[0].state", f"none ({type(error).__name__}: {error})") from error
-    if not re.fullmatch(r"-?[0-9]{1,9}", str(text)):
+    if not re.fullmatch(r"[0-9]{1,9}|-[1-9][0-9]{0,8}", str(text)):
         raise _Wrong("a state's number at annotations[0].tagging[0].state", repr(text))
     if not 0 <= int(text) < states:
         raise _Wrong(f"a state of 0..{states - 1}", str(text))

@@ -152,8 +152,8 @@ def _inflate(buffer: mmap.mmap, entry: zipfile.ZipInfo, limit: int) -> bytes:
     """One member of a zip. The standard library's zipfile does the same with zlib, at about a third of the speed."""
     if entry.file_size > limit:
         raise ValueError(f"{entry.file_size:,} bytes when inflated, at most {limit:,} are expected")
-    if entry.flag_bits & 1:
-        raise ValueError("encrypted")
+    if entry.flag_bits & (0x1 | 0x20 | 0x40):
+        raise ValueError("encrypted, or patched data")
     if buffer[entry.header_offset : entry.header_offset + 4] != b"PK\3\4":
         raise ValueError("damaged: there is no file where the directory of the zip says")
     name_length, extra_length = struct.unpack_from("<HH", buffer, entry.header_offset + 26)
