@@ -37,9 +37,10 @@ ARMS = {
     "extra_trees_extended": ["model=extra_trees", "features=extended", *FULL],
     "dl_tuned": ["experiment=dl_tuned", *FULL],
 }
-SIZES = {  # folds that are made, of how many; seeds; arms of the splits beside
-    "small": (range(2), 3, range(1), MAIN),
-    "full": (range(5), 5, range(3), ARMS),
+FEWER = {name: own for name, own in ARMS.items() if not name.startswith("lightgbm_extended") or name in MAIN}
+SIZES = {  # folds that are made, of how many; seeds; arms of the folds, and of the splits beside
+    "small": (range(2), 3, range(1), FEWER, MAIN),
+    "full": (range(5), 5, range(3), ARMS, ARMS),
 }
 SINGLE = ("fusion_sensor_film", "fusion_image_film")
 
@@ -63,7 +64,7 @@ def pairs() -> dict[str, tuple[str, str]]:
 
 def protocols(study: Study) -> tuple[dict[str, dict[int, list[str]]], list[str]]:
     """Overrides of each split by fold, and notes on those that the data do not allow."""
-    folds, count, _, _ = SIZES[study.size]
+    folds, count, *_ = SIZES[study.size]
     wanted = {"kfold": {k: ["split=kfold", f"split.n_folds={count}", f"split.fold={k}"] for k in folds}}
     notes = []
     for split in ("device", "session"):
@@ -76,11 +77,11 @@ def protocols(study: Study) -> tuple[dict[str, dict[int, list[str]]], list[str]]
 
 
 def arms_of(study: Study, split: str) -> dict[str, list[str]]:
-    """By name; without a camera or an environment, those that there is something for."""
-    arms = ARMS if split == "kfold" else SIZES[study.size][3]
+    """Overrides by the name of the arm."""
+    of_folds, beside = SIZES[study.size][3:]
     if study.lacks("data.schema.thermal"):
         raise ConfigError("08_best_model is about fusing: the data have no camera (data.schema.thermal)")
-    return arms
+    return of_folds if split == "kfold" else beside
 
 
 def run(study: Study) -> Path:

@@ -156,4 +156,4 @@ def targets(
     add("under a million parameters", f"{parameters:,.0f}", "–", parameters < PARAMETERS)
     add(f"trained to its best epoch in under {FIT_MINUTES} minutes", f"{minutes:.1f} min", "–", minutes < FIT_MINUTES)
     table = pd.DataFrame(found)
-    return table if full else table.assign(verdict=table["verdict"].map(lambda told: f"{told}, but not at full size"))
+    return table if full else table.assign(verdict=table["verdict"].map(lambda told: f"{told} (not at full size)"))

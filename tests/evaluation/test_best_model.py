@@ -64,7 +64,7 @@ def test_targets_are_told_reached_or_not(compared):
     assert told["recall of the worst state"]["interval"].startswith("from ")
     worse = {**rows, "lightgbm": rows["fusion_both_film"], "fusion_both_film": rows["lightgbm"]}
     assert targets(worse, WORST, SPEED, 1.0, True)["verdict"].tolist()[:2] == ["not reached", "not reached"]
-    assert targets(rows, WORST, SPEED, 20.0, full=False)["verdict"].str.endswith("not at full size").all()
+    assert targets(rows, WORST, SPEED, 20.0, full=False)["verdict"].str.endswith("(not at full size)").all()
 
 
 def test_what_an_input_buys_is_said_by_one_rule(compared):
@@ -87,7 +87,7 @@ def test_page_and_summary_say_what_they_are_of(compared, tmp_path):
     page = write_best_model(site, made, "small")
     text = (tmp_path / "summary.md").read_text()
     assert (
-        "None of these figures counts" in text and "but not at full size" in text and "split=device is left out" in text
+        "None of these figures counts" in text and "(not at full size)" in text and "split=device is left out" in text
     )
     assert "| camera black |" in text and "CT1 dead" in page.read_text()
     assert (
