@@ -6,7 +6,7 @@ bootstrap replicate costs a sum, and thousands of replicates are one matrix prod
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -97,6 +97,7 @@ class Metric:
 
     function: `Totals` with leading dimensions (...) to values (...).
     level: what it is an average or a count of, 'window' or 'session'; validation epochs know windows only.
+    title: what a person reads, with {first} and {worst} for these states' names: see `named`.
     percent: a share of 1, shown in percent.
     """
 
@@ -105,6 +106,10 @@ class Metric:
     level: str = "window"
     title: str = ""
     percent: bool = False
+
+    def named(self, states: Sequence[str]) -> str:
+        """The title with the names of the first and the worst state."""
+        return self.title.format(first=states[0], worst=states[-1])
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
@@ -151,10 +156,10 @@ def _ece(t: Totals) -> np.ndarray:
 METRICS: dict[str, Metric] = {
     "accuracy": Metric(lambda t: _ratio(_diagonal(t.confusion).sum(-1), t.n), True, title="accuracy", percent=True),
     "macro_f1": Metric(_macro_f1, True, title="macro-F1", percent=True),
-    "severe_recall": Metric(lambda t: per_class(t.confusion)[1][..., -1], True, title="severe recall", percent=True),
-    "severe_precision": Metric(lambda t: per_class(t.confusion)[0][..., -1], True, title="severe precision", percent=True),
-    "severe_as_normal": Metric(lambda t: t.confusion[..., -1, 0], False, title="severe windows called normal"),
-    "severe_sessions_missed": Metric(lambda t: t.worst_sessions[..., 1], False, "session", "severe sessions missed entirely"),
+    "severe_recall": Metric(lambda t: per_class(t.confusion)[1][..., -1], True, title="{worst} recall", percent=True),
+    "severe_precision": Metric(lambda t: per_class(t.confusion)[0][..., -1], True, title="{worst} precision", percent=True),
+    "severe_as_normal": Metric(lambda t: t.confusion[..., -1, 0], False, title="{worst} windows called {first}"),
+    "severe_sessions_missed": Metric(lambda t: t.worst_sessions[..., 1], False, "session", "{worst} sessions missed entirely"),
     "qwk": Metric(_qwk, True, title="quadratic weighted kappa"),
     "ordinal_error": Metric(
         lambda t: _ratio((t.confusion * _distance(t.confusion.shape[-1])).sum((-2, -1)), t.n), False,

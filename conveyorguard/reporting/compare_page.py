@@ -78,7 +78,7 @@ def print_comparison(comparison: Comparison) -> None:
     table = Table(title=f"{comparison.part}: mean [95 % interval] ± sd over seeds", title_justify="left")
     table.add_column("arm")
     for name in DRAWN:
-        table.add_column(METRICS[name].title, justify="right")
+        table.add_column(METRICS[name].named(comparison.schema.state_names), justify="right")
     for name in ("sessions missed", "seeds"):
         table.add_column(name, justify="right")
     for _, row in comparison.table.iterrows():
@@ -92,7 +92,13 @@ def print_comparison(comparison: Comparison) -> None:
         for name in ("arm", "minus", "metric", "difference [95 % interval]", "verdict"):
             table.add_column(name)
         for _, row in differences.iterrows():
-            table.add_row(row["arm"], row["reference"], METRICS[row["metric"]].title, _points(row), row["verdict"])
+            table.add_row(
+                row["arm"],
+                row["reference"],
+                METRICS[row["metric"]].named(comparison.schema.state_names),
+                _points(row),
+                row["verdict"],
+            )
         screen.print(table)
     quoted = {row.cell for row in comparison.models} & set(seed_study.ABLATION)
     if len(quoted) > 1:
@@ -231,8 +237,7 @@ def _results(comparison: Comparison, home: Path) -> str:
 
 def metric_title(name: str, schema: Schema) -> str:
     """What a page calls a metric, with the names of the worst and the first state."""
-    first, worst = _state_name(schema, 0), _state_name(schema, len(schema.states) - 1)
-    return METRICS[name].title.replace("severe", worst).replace("normal", first)
+    return METRICS[name].named([_state_name(schema, k) for k in range(len(schema.states))])
 
 
 def _state_name(schema: Schema, k: int) -> str:
@@ -301,7 +306,7 @@ def _differences(comparison: Comparison) -> str:
     if not len(differences):
         return ""
     frame = pd.DataFrame({
-        "arm": differences["arm"], "minus": differences["reference"], "metric": [METRICS[name].title for name in differences["metric"]],
+        "arm": differences["arm"], "minus": differences["reference"], "metric": [metric_title(name, comparison.schema) for name in differences["metric"]],
         "points": 100 * differences["difference"], "points low": 100 * differences["low"], "points high": 100 * differences["high"],
         "verdict": differences["verdict"],
     })  # fmt: skip

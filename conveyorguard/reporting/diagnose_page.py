@@ -91,7 +91,15 @@ def _arms(d: Diagnosis) -> str:
     scores = ("macro_f1", "accuracy", "severe_recall")
     rows = [[r["arm"], r["run"], r["model"], r["modality"], "yes" if r["film"] else "no", *(share(r, s) for s in scores),
              f"{100 * r['validation_macro_f1']:.1f} %"] for _, r in d.tables["arms"].iterrows()]  # fmt: skip
-    header = ["arm", "run", "model", "modality", "film", *(METRICS[s].title for s in scores), "validation macro-F1"]
+    header = [
+        "arm",
+        "run",
+        "model",
+        "modality",
+        "film",
+        *(METRICS[s].named(d.run.schema.state_names) for s in scores),
+        "validation macro-F1",
+    ]
     parts = [_table(d, "arms", header, rows)]
     gap = d.tables["gap"]
     if len(gap):
@@ -203,7 +211,7 @@ def _causal(d: Diagnosis) -> str:
         [r["arm"], r["label"], f"{r['windows']:,}", *(share(r, s) for s in scores)]
         for _, r in d.tables["causal"].iterrows()
     ]
-    return pages.section("Second by second", _table(d, "causal", ["arm", "label", "windows", *(METRICS[s].title for s in scores)], rows),
+    return pages.section("Second by second", _table(d, "causal", ["arm", "label", "windows", *(METRICS[s].named(d.run.schema.state_names) for s in scores)], rows),
                          note="A window ends at every second. last: it is judged by the state of that second, all that is known then; majority: by its "
                          "commonest state, as the seed study does. The model is the same.")  # fmt: skip
 

@@ -81,7 +81,7 @@ def _data(run: SavedRun) -> str:
     for part in PARTS:
         hours = trained.get("hours", {}).get(part, {})
         devices = trained.get("devices", {}).get(part)
-        rows.append([part, p["sessions"][part], len(devices) if devices else "?", f"{p['windows'][part]:,}",
+        rows.append([part, len(run.split.sessions[part]), len(devices) if devices else "?", _count(p.get("windows", {}).get(part)),
                      *(f"{hours[s]:.2f}" if s in hours else "?" for s in schema.state_names)])  # fmt: skip
     header = ["part", "sessions", "devices", "windows", *(f"{name}, hours" for name in schema.state_names)]
     names = [
@@ -136,10 +136,13 @@ def _results(run: SavedRun) -> str:
     return "\n\n".join(blocks)
 
 
+def _count(number: int | None) -> str:
+    return "?" if number is None else f"{number:,}"
+
+
 def _title(run: SavedRun, metric: str) -> str:
     """A metric's title with the states' own names."""
-    names = run.schema.state_names
-    return METRICS[metric].title.replace("severe", names[-1]).replace("normal", names[0])
+    return METRICS[metric].named(run.schema.state_names)
 
 
 def _interval(found: Interval, percent: bool) -> tuple[str, str]:

@@ -108,7 +108,7 @@ def plain_table(name: str, frame: pd.DataFrame, formats: Mapping[str, str]) -> s
 def class_block(run: SavedRun, names: list[str], draw: Draw = plain_table, arms: dict[str, Arm] | None = None) -> str:
     """Confusion matrix and per-class table of each part, every figure with its interval; arms: `arms_of` the run, if at hand."""
     arms, parts = arms or arms_of(run), []
-    all_metrics: dict[str, list] = {"metric": [METRICS[name].title for name in METRICS]}
+    all_metrics: dict[str, list] = {"metric": [metric.named(names) for metric in METRICS.values()]}
     for part, m in run.scores.items():
         columns: dict[str, list] = {"state": names}
         found = [arms[part].class_intervals(k) for k in range(len(names))]
@@ -190,7 +190,7 @@ def _calibration(run: SavedRun, shown: str, resampling: Resampling) -> str:
         ["", "as trained", "calibrated"],
         [
             [
-                METRICS[k].title,
+                METRICS[k].named(run.schema.state_names),
                 *(
                     with_interval(arm.interval(k), False)
                     for arm in (Arm([before], resampling), Arm([after], resampling))
@@ -238,7 +238,8 @@ def importance_block(table: pd.DataFrame, draw: Draw = plain_table, shown: int =
         for sums, title, alt in plots
     )  # fmt: skip
     columns = {"source": "of", "gain": "gain, share", "shap": "mean |SHAP|, log-odds"}
-    every = draw("importance", table.rename(columns=columns), dict.fromkeys(list(columns.values())[1:], ".4f"))
+    listed = table if known else table.drop(columns="shap")
+    every = draw("importance", listed.rename(columns=columns), dict.fromkeys(list(columns.values())[1:], ".4f"))
     note = (f"{len(table)} features; shares of what all of them are worth. Gain: by the model's own measure. "
             + ("SHAP: contributions on the validation windows, their size averaged over windows and states. " if known else "")
             + "Features that say the same share what they are worth between them.")  # fmt: skip

@@ -109,7 +109,7 @@ def _print(old: SavedRun, new: SavedRun, changed: list[tuple[str, str, str]], ov
                 difference, told = after - before, f"{after - before:+.3g}"
             if metric.percent:
                 largest = max(largest, abs(difference))
-            table.add_row(part, metric.title, _told(before), _told(after), told)
+            table.add_row(part, metric.named(old.schema.state_names), _told(before), _told(after), told)
     screen.print(table)
     same_windows = old.predictions.iloc[:, :5].equals(new.predictions.iloc[:, :5])
     bitwise = old.predictions.equals(new.predictions)

@@ -104,5 +104,5 @@ def test_titles_name_the_states_of_the_data(card_of):
     assert (
         "| broken recall |" in card
         and "severe recall" not in card
-        and METRICS["severe_recall"].title == "severe recall"
+        and METRICS["severe_recall"].named(["normal", "severe"]) == "severe recall"
     )

@@ -95,7 +95,8 @@ def test_the_others_leave_shap_empty_and_are_drawn_all_the_same(model, train_run
     run = train_run(f"model={model}", *([] if model == "logistic_regression" else ["model.n_estimators=10"]))
     table = SavedRun(run).importance
     assert table["shap"].isna().all() and table["gain"].sum() == pytest.approx(1, abs=1e-4)
-    assert "share of the gain" in (run / "report.html").read_text(encoding="utf-8")
+    page = (run / "report.html").read_text(encoding="utf-8")
+    assert "The first 20 features" in page and "mean |SHAP|" not in page
 
 
 def test_six_cells(train_run):
