@@ -77,8 +77,8 @@ def read(path: Path, encoding: str = "utf-8", wanted: Iterable[str] | None = Non
         file = _parquet(path)
         names = _chosen(path, list(file.schema_arrow.names), wanted)
         try:
-            frame = file.read(columns=names).to_pandas(ignore_metadata=True)
-        except (pa.ArrowException, OSError) as error:
+            frame = file.read(columns=names).replace_schema_metadata().to_pandas()
+        except (pa.ArrowException, OSError, ValueError) as error:
             raise DataError(f"{path.name}: cannot be read as parquet ({error}); write or fetch it again") from error
         return Table(frame, np.arange(1, len(frame) + 1), {})
     text = _decode(path, path.read_bytes(), encoding, whole=not growing)

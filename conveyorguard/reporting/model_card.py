@@ -81,7 +81,7 @@ def _data(run: SavedRun) -> str:
     for part in PARTS:
         hours = trained.get("hours", {}).get(part, {})
         devices = trained.get("devices", {}).get(part)
-        rows.append([part, len(run.split.sessions[part]), len(devices) if devices else "?", _count(p.get("windows", {}).get(part)),
+        rows.append([part, p["sessions"][part], len(devices) if devices else "?", f"{p['windows'][part]:,}",
                      *(f"{hours[s]:.2f}" if s in hours else "?" for s in schema.state_names)])  # fmt: skip
     header = ["part", "sessions", "devices", "windows", *(f"{name}, hours" for name in schema.state_names)]
     names = [
@@ -134,10 +134,6 @@ def _results(run: SavedRun) -> str:
                    _table(["state", "precision", "recall", "F1", "windows"], per_class)]  # fmt: skip
     blocks += _shortcuts(run, list(run.metrics)[-1])
     return "\n\n".join(blocks)
-
-
-def _count(number: int | None) -> str:
-    return "?" if number is None else f"{number:,}"
 
 
 def _title(run: SavedRun, metric: str) -> str:

@@ -93,11 +93,12 @@ import sys
 import conveyorguard.cli, conveyorguard.evaluation.checks, conveyorguard.reporting.prediction_page, conveyorguard.evaluation.ensemble
 
 def no_unpickling(event, arguments):
-    frame = sys._getframe()
-    while frame and "loky" not in frame.f_code.co_filename:  # joblib's pipe to worker processes of this very command
-        frame = frame.f_back
-    if event == "pickle.find_class" and frame is None:
-        raise RuntimeError(f"unpickled {arguments}")
+    if event == "pickle.find_class":
+        frame = sys._getframe()
+        while frame and "loky" not in frame.f_code.co_filename:  # joblib's pipe to worker processes of this very command
+            frame = frame.f_back
+        if frame is None:
+            raise RuntimeError(f"unpickled {arguments}")
 
 sys.addaudithook(no_unpickling)
 sys.exit(conveyorguard.cli.main(sys.argv[1:]))
