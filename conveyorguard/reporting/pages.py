@@ -47,7 +47,7 @@ td i { font-style: normal; color: var(--soft); white-space: nowrap }
 .tile b { font-size: 24px; display: block; font-variant-numeric: tabular-nums } .tile span { color: var(--soft); font-size: 13px }
 .pair { display: grid; grid-template-columns: minmax(0, 1fr) minmax(0, 1fr); gap: 16px; align-items: start }
 @media (max-width: 860px) { .pair { grid-template-columns: minmax(0, 1fr) } }
-.pair > div { min-width: 0; overflow-x: auto } .pair td:not(:first-child) { white-space: nowrap }
+.pair > div { min-width: 0; overflow-x: auto } .pair table { font-size: 13px } .pair th, .pair td { padding: 5px 7px }
 .film { display: grid; gap: 8px; grid-template-columns: repeat(auto-fill, minmax(128px, 1fr)) }
 .film figure { margin: 0; text-align: center; font-size: 12px; color: var(--soft) }
 .film img { image-rendering: pixelated; border-radius: 4px; display: block; width: 100% }
