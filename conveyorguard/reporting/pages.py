@@ -40,7 +40,7 @@ table { border-collapse: collapse; margin: 6px 0; font-variant-numeric: tabular-
 th, td { padding: 5px 12px; border-bottom: 1px solid var(--line); text-align: right } th { color: var(--soft); font-weight: 600; word-break: keep-all }
 th:first-child, td:first-child { text-align: left }
 TEXT_COLUMNS
-.dense { font-size: 13px } .dense th, .dense td { padding: 4px 5px } .dense td i { font-style: normal; color: var(--soft); display: block; white-space: nowrap }
+.dense { font-size: 12px } .dense th, .dense td { padding: 4px 3px } .dense td i { font-style: normal; color: var(--soft); display: block; white-space: nowrap }
 td i { font-style: normal; color: var(--soft); white-space: nowrap }
 .tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); gap: 12px }
 .tile { border: 1px solid var(--line); border-radius: 8px; padding: 10px 14px }
