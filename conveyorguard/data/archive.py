@@ -7,13 +7,11 @@ and environment). Zips are inflated member by member in memory; nothing is unpac
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import re
-from collections import Counter
 from collections.abc import Callable, Iterator
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +19,16 @@ import numpy as np
 import orjson
 
 from conveyorguard.data.archive_files import Archive, Unusable, read_file
+from conveyorguard.data.frame_files import (
+    BOM,
+    TEXT_LIMIT,
+    Wrong,
+    bin_limit,
+    environment_value,
+    parse_bin,
+    parse_csv,
+    parse_json,
+)
 from conveyorguard.data.schema import Dropped, Recording, Schema, Session, Unreadable
 from conveyorguard.errors import DataError
 
@@ -30,10 +38,6 @@ FRAME = re.compile(
 )
 INCOMPLETE = re.compile(r"\.zip\.part\d+$")
 DAY = 24 * 3600
-TWO_VALUES = re.compile(rb'\{[^{}]*?"value"[^{}]*"value"')  # in one object
-BOM = b"\xef\xbb\xbf"  # of UTF-8, which some editors put in front
-TEXT_LIMIT = {"csv": 64 << 10, "json": 1 << 20}  # bytes; they have 80 and 3,000, so more is damaged or hostile
-HEADER_LIMIT = 4096  # bytes of a .npy header; numpy writes 128
 REMEDY = {
     "csv": "expected is one header and one row, separated by commas, decimals with a point; export it again",
     "bin": "write it again with numpy.save, of floating point numbers and without pickle",
@@ -252,17 +256,17 @@ def _frame(
             raise _Defect(
                 f"bad_{suffix}", archive.name, name, "a whole file", str(error), "fetch the archive again"
             ) from error
-        except _Wrong as wrong:
+        except Wrong as wrong:
             raise _Defect(f"bad_{suffix}", archive.name, name, wrong.expected, wrong.found, REMEDY[suffix]) from wrong
 
-    sensors = parse("csv", data, TEXT_LIMIT["csv"], _parse_csv, tuple(schema.channels), incomplete)
+    sensors = parse("csv", data, TEXT_LIMIT["csv"], parse_csv, tuple(schema.channels), incomplete)
     thermal = None
     if schema.thermal:
-        thermal = parse("bin", data, _bin_limit(schema.thermal.shape), _parse_bin, schema.thermal.shape)
+        thermal = parse("bin", data, bin_limit(schema.thermal.shape), parse_bin, schema.thermal.shape)
     if not tags.there:
         return sensors, [np.nan] * len(schema.environment), thermal, 0
     state, environment = parse(
-        "json", tags, TEXT_LIMIT["json"], _parse_json, len(schema.states), tuple(schema.environment)
+        "json", tags, TEXT_LIMIT["json"], parse_json, len(schema.states), tuple(schema.environment)
     )
     return sensors, environment, thermal, state
 
@@ -280,149 +284,15 @@ def read_frame(
         DataError: a file is not there yet, or not whole.
     """
     try:
-        sensors = _parse_csv(read_file(folder / f"{stem}.csv", TEXT_LIMIT["csv"]), tuple(schema.channels), True)
+        sensors = parse_csv(read_file(folder / f"{stem}.csv", TEXT_LIMIT["csv"]), tuple(schema.channels), True)
         thermal = None
         if schema.thermal:
-            raw = read_file(folder / f"{stem}.bin", _bin_limit(schema.thermal.shape))
-            thermal = _parse_bin(raw, schema.thermal.shape)
+            raw = read_file(folder / f"{stem}.bin", bin_limit(schema.thermal.shape))
+            thermal = parse_bin(raw, schema.thermal.shape)
         if labels is None:
             return sensors, [math.nan] * len(schema.environment), thermal
         label = orjson.loads(read_file(labels / f"{stem}.json", TEXT_LIMIT["json"]).removeprefix(BOM))
-    except (OSError, ValueError, Unusable, _Wrong) as error:
-        found = f"expected {error.expected}, found {error.found}" if isinstance(error, _Wrong) else str(error)
+    except (OSError, ValueError, Unusable, Wrong) as error:
+        found = f"expected {error.expected}, found {error.found}" if isinstance(error, Wrong) else str(error)
         raise DataError(f"{folder.name}: {stem}: {found}") from error
-    return sensors, [_number(label, name) for name in schema.environment], thermal
-
-
-def _bin_limit(shape: tuple[int, int]) -> int:
-    """Bytes that a frame may have: of 16-byte pixels, more than any it is read from."""
-    return HEADER_LIMIT + 16 * shape[0] * shape[1]
-
-
-class _Wrong(Exception):
-    """The content of a file is not what the format says."""
-
-    def __init__(self, expected: str, found: str):
-        super().__init__(expected)
-        self.expected, self.found = expected, found[:120]
-
-
-@lru_cache(maxsize=64)
-def _column_order(header: str, channels: tuple[str, ...], incomplete: bool) -> tuple[tuple[int | None, ...], int]:
-    names = [name.strip().strip('"') for name in header.split(",")]
-    missing = [name for name in channels if name not in names]
-    if len(missing) > (len(channels) // 2 if incomplete else 0):
-        raise _Wrong(f"columns {', '.join(channels)}", f"no column {', '.join(missing)} in {header}")
-    twice = [name for name in channels if names.count(name) > 1]
-    if twice:
-        raise _Wrong("each column once", f"{', '.join(twice)} twice")
-    return tuple(names.index(name) if name in names else None for name in channels), len(names)
-
-
-def _parse_csv(raw: bytes, channels: tuple[str, ...], incomplete: bool = False) -> list[float]:
-    """The values of one row, in the order of the schema; NaN of a column that may be missing and is."""
-    try:
-        lines = [line for line in raw.removeprefix(BOM).decode().splitlines() if line.strip()]
-    except UnicodeDecodeError as error:
-        raise _Wrong("text in UTF-8", "other bytes") from error
-    if len(lines) != 2:
-        raise _Wrong("a header and a row", f"{len(lines)} lines")
-    order, width = _column_order(lines[0], channels, incomplete)
-    fields = lines[1].split(",")
-    if len(fields) != width:
-        raise _Wrong(f"{width} values as in the header", f"{len(fields)}: {lines[1]}")
-    try:
-        if "_" in lines[1]:  # float() reads 1_0 as ten
-            raise ValueError(f"could not read {lines[1]}")
-        return [math.nan if i is None else float(fields[i]) for i in order]
-    except ValueError as error:
-        raise _Wrong("numbers", str(error)) from error
-
-
-NPY_VERSIONS = (b"\x01\x00", b"\x02\x00", b"\x03\x00")
-NPY_KEYS = {
-    "descr": rb"""['"]descr['"]\s*:\s*['"]([<>|=]?[a-zA-Z]\d*)['"]""",
-    "fortran_order": rb"""['"]fortran_order['"]\s*:\s*(True|False)""",
-    "shape": rb"""['"]shape['"]\s*:\s*\(\s*((?:[1-9]\d{0,8})(?:\s*,\s*[1-9]\d{0,8})*)?\s*,?\s*\)""",
-}
-NPY_KEY = b"(?:" + b"|".join(NPY_KEYS.values()) + b")"
-NPY_HEADER = re.compile(rb"\{\s*" + rb"\s*,\s*".join([NPY_KEY] * 3) + rb"\s*,?\s*\}[ \n]*")
-
-
-@lru_cache(maxsize=64)
-def _npy_header(header: bytes, shape: tuple[int, int]) -> np.dtype:
-    """The type of the numbers, of a header that says what it must. It is matched, never evaluated as numpy does."""
-    found = {name: re.findall(pattern, header) for name, pattern in NPY_KEYS.items()}
-    if not NPY_HEADER.fullmatch(header) or any(len(values) != 1 for values in found.values()):
-        raise _Wrong(f"a .npy header of floating point numbers of shape {shape}", repr(header[:80]))
-    descr, fortran = found["descr"][0].decode(), found["fortran_order"][0] == b"True"
-    size = tuple(int(length) for length in re.findall(rb"\d+", found["shape"][0]))
-    if not re.fullmatch(r"[<>=]?f[248]", descr) or fortran or size != shape:
-        order = " in Fortran order" if fortran else ""
-        raise _Wrong(f"floating point numbers of shape {shape}", f"{descr} of shape {size}{order}")
-    return np.dtype(descr)
-
-
-def _parse_bin(raw: bytes, shape: tuple[int, int]) -> np.ndarray:
-    """A frame in degC, (rows, columns) float32. Only the header of the .npy stream is interpreted: nothing is unpickled."""
-    if raw[:6] != b"\x93NUMPY" or len(raw) < 12 or raw[6:8] not in NPY_VERSIONS:
-        raise _Wrong("a .npy stream", f"{len(raw)} bytes beginning {raw[:8]!r}")
-    begin = 10 if raw[6] == 1 else 12
-    start = begin + int.from_bytes(raw[8:begin], "little")
-    if start > HEADER_LIMIT:
-        raise _Wrong(f"a .npy header of at most {HEADER_LIMIT} bytes", f"one of {start:,}")
-    dtype = _npy_header(raw[begin:start], shape)
-    if len(raw) - start != dtype.itemsize * shape[0] * shape[1]:
-        raise _Wrong(f"{dtype.itemsize * shape[0] * shape[1]} bytes of pixels", f"{len(raw) - start}")
-    with np.errstate(over="ignore", invalid="ignore"):  # what does not fit is repaired as Inf or NaN
-        return np.frombuffer(raw, dtype, offset=start).reshape(shape).astype(np.float32)
-
-
-def _parse_json(raw: bytes, states: int, environment: tuple[str, ...]) -> tuple[int, list[float]]:
-    """State and environment; an environment value that is not there is NaN, to be repaired like any other."""
-    raw = raw.removeprefix(BOM)
-    try:
-        label = orjson.loads(raw)
-    except orjson.JSONDecodeError as error:
-        raise _Wrong("json", str(error)) from error
-    if _may_repeat(raw, environment):
-        _refuse_repeated_keys(raw)
-    try:
-        text = label["annotations"][0]["tagging"][0]["state"]
-    except (KeyError, IndexError, TypeError) as error:
-        raise _Wrong("annotations[0].tagging[0].state", f"none ({type(error).__name__}: {error})") from error
-    if not re.fullmatch(r"[0-9]{1,9}|-[1-9][0-9]{0,8}", str(text)):
-        raise _Wrong("a state's number at annotations[0].tagging[0].state", repr(text))
-    if not 0 <= int(text) < states:
-        raise _Wrong(f"a state of 0..{states - 1}", str(text))
-    return int(text), [_number(label, name) for name in environment]
-
-
-def _number(label: Any, name: str) -> float:
-    """An environment value, also where it is written as text; NaN where there is none."""
-    try:
-        value = label["external_data"][0][name][0]["value"]
-        return float("nan") if isinstance(value, bool) or "_" in str(value) else float(value)
-    except (KeyError, IndexError, TypeError, ValueError, OverflowError):
-        return float("nan")
-
-
-def _may_repeat(raw: bytes, environment: tuple[str, ...]) -> bool:
-    """Whether a key that is read may be there twice: seen without looking closely, since nearly always it is not."""
-    keys = ("annotations", "tagging", "state", "external_data", *environment)
-    return b"\\" in raw or any(raw.count(b'"%s"' % key.encode()) > 1 for key in keys) or bool(TWO_VALUES.search(raw))
-
-
-def _refuse_repeated_keys(raw: bytes) -> None:
-    """Of a key given twice json takes the last, silently; which one was meant nobody knows."""
-
-    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        twice = [key for key, count in Counter(key for key, _ in pairs).items() if count > 1]
-        if twice:
-            raise _Wrong("each key once in an object", f"'{twice[0]}' twice")
-        return dict(pairs)
-
-    try:
-        json.loads(raw, object_pairs_hook=once)
-    except (ValueError, RecursionError) as error:
-        raise _Wrong("json", str(error)) from error
+    return sensors, [environment_value(label, name) for name in schema.environment], thermal

@@ -30,7 +30,7 @@ import numpy as np
 sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parent)]
 import oracle  # noqa: E402
 
-from conveyorguard.data import archive  # noqa: E402
+from conveyorguard.data import archive, frame_files  # noqa: E402
 from conveyorguard.data.schema import Schema  # noqa: E402
 from conveyorguard.errors import DataError  # noqa: E402
 
@@ -153,13 +153,13 @@ def judged(kind, content, folder, given):
     if kind == "zip":
         return judged_zip(content, folder, given)
     read, expected, plain = {
-        "csv": (lambda: archive._parse_csv(content, CHANNELS), oracle.csv_row(content, CHANNELS), oracle.csv_is_plain(content)),
-        "json": (lambda: archive._parse_json(content, STATES, ENVIRONMENT), oracle.label(content, STATES, ENVIRONMENT), oracle.label_is_plain(content)),
-        "bin": (lambda: archive._parse_bin(content, SHAPE), oracle.npy_frame(content, SHAPE), oracle.npy_is_plain(content, SHAPE)),
+        "csv": (lambda: frame_files.parse_csv(content, CHANNELS), oracle.csv_row(content, CHANNELS), oracle.csv_is_plain(content)),
+        "json": (lambda: frame_files.parse_json(content, STATES, ENVIRONMENT), oracle.label(content, STATES, ENVIRONMENT), oracle.label_is_plain(content)),
+        "bin": (lambda: frame_files.parse_bin(content, SHAPE), oracle.npy_frame(content, SHAPE), oracle.npy_is_plain(content, SHAPE)),
     }[kind]  # fmt: skip
     try:
         found = read()
-    except archive._Wrong as wrong:
+    except frame_files.Wrong as wrong:
         if plain and expected is not None and expected is not NotImplemented:
             return "finding", f"refused although it is sound: expected {wrong.expected}, found {wrong.found}"
         return "refused", None
