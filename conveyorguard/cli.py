@@ -78,7 +78,6 @@ def train_main() -> None:
 
 def _train(cfg: DictConfig) -> float:
     from conveyorguard.run import alone, own_directory
-    from conveyorguard.training.job import train
     from conveyorguard.training.trial import current_trial
 
     job = HydraConfig.get()
@@ -92,6 +91,8 @@ def _train(cfg: DictConfig) -> float:
                 f"hydra/launcher=joblib and trainer={job.runtime.choices['trainer']}: joblib's workers cannot start the "
                 f"{devices} processes of a job. Leave the launcher out, or write hydra/launcher=submitit_local"
             )
+        from conveyorguard.training.job import train  # with torch and Lightning, seconds that a refusal need not take
+
         named = job.mode is RunMode.MULTIRUN or any(line.startswith("hydra.run.dir=") for line in job.overrides.hydra)
         with alone(folder) if named or cfg.ckpt_path else own_directory(folder) as folder:
             value = train(cfg, folder, list(job.overrides.task))

@@ -9,7 +9,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, InstantiationException
@@ -122,7 +121,7 @@ def sweep_problems(space: dict[str, Any], overrides: list[str], cfg: DictConfig)
     if re.search(r"://[^/@]*:[^/@]*@", cfg.sweep.storage or ""):
         found.append("sweep.storage: every trial saves its config, no password may stand in it: leave it out, and give it "
                      "as PGPASSWORD or in ~/.pgpass (PostgreSQL), in ~/.my.cnf (MySQL)")  # fmt: skip
-    devices, gpus = cfg.trainer.get("devices"), torch.cuda.device_count()
+    devices, gpus = cfg.trainer.get("devices"), gpu_count()
     share = max(1, gpus // max(1, cfg.sweep.workers))
     if isinstance(devices, int) and cfg.trainer.get("accelerator") in ("gpu", "cuda") and share < devices <= gpus:
         found.append(f"sweep.workers={cfg.sweep.workers} share {gpus} GPUs, a trial needs {devices}: "
@@ -131,6 +130,13 @@ def sweep_problems(space: dict[str, Any], overrides: list[str], cfg: DictConfig)
         return found + problems(cfg, space)
     except ConfigError as error:
         return [*found, str(error)]
+
+
+def gpu_count() -> int:
+    """CUDA devices that torch sees. Imported here: verbs that only read run directories start without torch."""
+    import torch
+
+    return torch.cuda.device_count()
 
 
 def register_resolvers() -> None:
@@ -231,7 +237,7 @@ def _tabular_problems(cfg: DictConfig) -> list[str]:
 def _trainer_problems(trainer: DictConfig) -> list[str]:
     """Devices that are not there are refused here, not by a stack trace after the data are prepared."""
     accelerator, devices = trainer.get("accelerator", "auto"), trainer.get("devices", "auto")
-    gpus = torch.cuda.device_count()
+    gpus = gpu_count()
     wanted = devices if isinstance(devices, int) else 1
     if accelerator in ("gpu", "cuda") and gpus < wanted:
         name = "trainer=ddp_2xT4" if wanted > 1 else "trainer=gpu"

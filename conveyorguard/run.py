@@ -35,9 +35,9 @@ from omegaconf import DictConfig, OmegaConf
 from pyarrow.lib import ArrowException
 
 from conveyorguard.config import derived_keys, load_saved
-from conveyorguard.data.datamodule import Windows
 from conveyorguard.data.schema import Schema
 from conveyorguard.data.splits import Split
+from conveyorguard.data.windows import Windows
 from conveyorguard.errors import RunError
 from conveyorguard.evaluation.alarms import choose_operating_point, summarise, with_scores
 from conveyorguard.evaluation.calibration import calibrate

@@ -27,8 +27,8 @@ from rich.progress import Progress
 
 from conveyorguard.cli import _compose
 from conveyorguard.config import check, is_tabular
-from conveyorguard.data.datamodule import Windows
 from conveyorguard.data.splits import SEED_STUDY_SESSIONS
+from conveyorguard.data.windows import Windows
 from conveyorguard.errors import ConveyorGuardError, RunError
 from conveyorguard.progress import bar_over_all, console
 from conveyorguard.reporting import pages

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,9 +12,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from conveyorguard.data.splits import Split
 from conveyorguard.data.store import ENVIRONMENT_REPAIRED, SENSORS_REPAIRED, THERMAL_REPAIRED, Store
-from conveyorguard.data.windows import WindowSettings
+from conveyorguard.data.windows import Windows, WindowSettings
 
 Batch = dict[str, Tensor]
 
@@ -100,24 +98,6 @@ class BatchSampler(Sampler):
 def whole(batch: Any) -> Any:
     """Collate: the dataset has made the batch already."""
     return batch
-
-
-@dataclass
-class Windows:
-    """The windows of a run with their part of the split."""
-
-    store: Store
-    frame: pd.DataFrame
-    split: Split
-    settings: WindowSettings
-
-    def part(self, name: str) -> pd.DataFrame:
-        """Windows of train, val or test, in the order of the store."""
-        return self.frame[self.frame["part"] == name].reset_index(drop=True)
-
-    def class_counts(self) -> np.ndarray:
-        """Train windows per state."""
-        return np.bincount(self.part("train")["label"], minlength=len(self.store.schema.states))
 
 
 class WindowDataModule(pl.LightningDataModule):

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from conveyorguard.data.schema import UNLABELLED
+from conveyorguard.data.splits import Split
 from conveyorguard.data.store import Store
 from conveyorguard.errors import ConfigError
 
@@ -99,3 +100,21 @@ def _labels(states: np.ndarray, rule: str, classes: int) -> np.ndarray:
         return states[:, -1].astype(np.int64)
     counts = np.stack([(states == k).sum(axis=1) for k in range(classes)], axis=1)
     return np.where(states[:, 0] == UNLABELLED, UNLABELLED, counts.argmax(axis=1))
+
+
+@dataclass
+class Windows:
+    """The windows of a run with their part of the split."""
+
+    store: Store
+    frame: pd.DataFrame
+    split: Split
+    settings: WindowSettings
+
+    def part(self, name: str) -> pd.DataFrame:
+        """Windows of train, val or test, in the order of the store."""
+        return self.frame[self.frame["part"] == name].reset_index(drop=True)
+
+    def class_counts(self) -> np.ndarray:
+        """Train windows per state."""
+        return np.bincount(self.part("train")["label"], minlength=len(self.store.schema.states))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from conveyorguard.data.datamodule import Windows
+from conveyorguard.data.windows import Windows
 from conveyorguard.evaluation.bootstrap import Arm, Interval
 from conveyorguard.evaluation.compare import Row
 from conveyorguard.evaluation.metrics import Predictions

@@ -13,8 +13,8 @@ import pandas as pd
 from omegaconf import DictConfig
 
 from conveyorguard.config import merge_saved
-from conveyorguard.data.datamodule import Windows
 from conveyorguard.data.splits import Split
+from conveyorguard.data.windows import Windows
 from conveyorguard.prediction import LoadedRun
 from conveyorguard.run import Derived, SavedRun, config_hash, derive, read_json
 from conveyorguard.training.job import load_windows

@@ -13,10 +13,11 @@ import torch
 from omegaconf import OmegaConf
 
 from conveyorguard.config import build, is_tabular
-from conveyorguard.data.datamodule import WindowDataset, Windows
+from conveyorguard.data.datamodule import WindowDataset
 from conveyorguard.data.scaling import Scaling
 from conveyorguard.data.splits import PARTS
 from conveyorguard.data.store import Store
+from conveyorguard.data.windows import Windows
 from conveyorguard.evaluation.bootstrap import resample
 from conveyorguard.evaluation.check_files import (
     SAME_MODEL,

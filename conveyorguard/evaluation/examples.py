@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from conveyorguard.data.datamodule import Windows
+from conveyorguard.data.windows import Windows
 
 FRAMES = 5  # thermal frames shown of a window
 

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 from scipy.stats import rankdata
 
-from conveyorguard.data.datamodule import Windows
 from conveyorguard.data.schema import THERMAL_STATISTICS, UNLABELLED
 from conveyorguard.data.store import ENVIRONMENT_REPAIRED, SENSORS_REPAIRED, THERMAL_REPAIRED, Store
+from conveyorguard.data.windows import Windows
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 

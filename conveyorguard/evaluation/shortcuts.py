@@ -12,7 +12,7 @@ import pandas as pd
 from sklearn.dummy import DummyClassifier
 from sklearn.tree import DecisionTreeClassifier
 
-from conveyorguard.data.datamodule import Windows
+from conveyorguard.data.windows import Windows
 from conveyorguard.evaluation.predict import prediction_table
 
 LEAVES = 32

@@ -11,8 +11,8 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from optuna.trial import TrialState
 
-from conveyorguard.data.datamodule import WindowDataset, Windows
-from conveyorguard.data.windows import WindowSettings
+from conveyorguard.data.datamodule import WindowDataset
+from conveyorguard.data.windows import Windows, WindowSettings
 from conveyorguard.evaluation.predict import latency_ms
 from conveyorguard.training.fit import build_module
 from conveyorguard.training.job import used_inputs

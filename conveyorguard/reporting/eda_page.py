@@ -11,8 +11,8 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from conveyorguard.data.datamodule import Windows
 from conveyorguard.data.store import Store
+from conveyorguard.data.windows import Windows
 from conveyorguard.evaluation import exploration, seed_study
 from conveyorguard.reporting import figures, pages
 from conveyorguard.reporting.figures import _style

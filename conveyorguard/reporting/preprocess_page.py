@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from conveyorguard.data.datamodule import Windows
 from conveyorguard.data.splits import PARTS
+from conveyorguard.data.windows import Windows
 from conveyorguard.evaluation import seed_study
 from conveyorguard.evaluation.exploration import class_weights
 from conveyorguard.reporting import pages

@@ -15,12 +15,12 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from conveyorguard.config import build, check, is_tabular, load_saved, merge_saved, model_class
-from conveyorguard.data.datamodule import WindowDataset, Windows
+from conveyorguard.data.datamodule import WindowDataset
 from conveyorguard.data.schema import Schema
 from conveyorguard.data.splits import make_split
 from conveyorguard.data.store import Store, prepare
 from conveyorguard.data.views import film_view
-from conveyorguard.data.windows import WindowSettings, make_windows
+from conveyorguard.data.windows import Windows, WindowSettings, make_windows
 from conveyorguard.errors import ConfigError, RunError
 from conveyorguard.evaluation.examples import choose_examples
 from conveyorguard.evaluation.predict import latency_ms, predict, prediction_table

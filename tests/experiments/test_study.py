@@ -110,9 +110,8 @@ def test_leakage_is_found(explored):
 
 def test_implications_follow_from_other_data_otherwise(store_of, plain_schema, session_of):
     """Two kinds alike, states balanced and coming back, no camera: another reading of the same rules."""
-    from conveyorguard.data.datamodule import Windows
     from conveyorguard.data.splits import make_split
-    from conveyorguard.data.windows import WindowSettings, make_windows
+    from conveyorguard.data.windows import Windows, WindowSettings, make_windows
 
     rng = np.random.default_rng(0)
     sessions = []
