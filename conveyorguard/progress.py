@@ -31,7 +31,9 @@ def bar() -> Progress:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     screen = console()
     more = (TimeRemainingColumn(), TextColumn("{task.fields[note]}"))
-    return Progress(*columns, *more, console=screen, disable=_over_all or not screen.is_terminal, transient=True)
+    quiet = _over_all or not screen.is_terminal
+    period = 3600  # s that the time left is reckoned from: a study may not advance for minutes
+    return Progress(*columns, *more, console=screen, disable=quiet, transient=True, speed_estimate_period=period)
 
 
 @contextmanager

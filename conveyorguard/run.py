@@ -86,6 +86,14 @@ def own_directory(folder: Path) -> Iterator[Path]:
                 return
 
 
+def peak_memory_mib() -> int:
+    """The most memory this process has held, in MiB. Not getrusage's on Linux: that begins with what the parent held."""
+    status = Path("/proc/self/status")
+    if own := re.search(r"VmHWM:\s*(\d+) kB", status.read_text() if status.exists() else ""):
+        return int(own[1]) // 1024
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 1024))
+
+
 class Run:
     """A run directory being written, as a context: provenance is there from the start and complete at the end."""
 
@@ -127,8 +135,7 @@ class Run:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
         self.provenance["status"] = "complete" if kind is None else f"failed: {kind.__name__}"
         self.provenance["seconds"] = round(time.perf_counter() - self.began, 1)
-        kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform == "darwin" else 1)
-        self.provenance["peak_memory_mib"] = round(kilobytes / 1024)
+        self.provenance["peak_memory_mib"] = peak_memory_mib()
         self._write_provenance()
 
     def note(self, **facts: Any) -> None:

@@ -286,16 +286,18 @@ def _against(site: Site, made: Tuning) -> str:
         *([name, f"{q['val']:.2f} %", f"{q['test']:.2f} %", f"{q['worst_recall']} %", f"{q['minutes']} min"]
           for name, q in (("baseline", seed_study.BASELINE), ("tuned", seed_study.TUNED))),
     ])  # fmt: skip
-    said = ""
+    told = [f"No row for {name}: experiments/{script}.py has not been run on these data."
+            for name, script, run in (("the baseline", "02_baseline_cnn", made.baseline), ("LightGBM", "03_ml_baseline", made.lightgbm))
+            if run is None]  # fmt: skip
     if made.baseline:
         before, after = made.baseline.scores["test"]["accuracy"], made.tuned.scores["test"]["accuracy"]
-        said = (f"Tuned minus baseline: {100 * (after - before):+.1f} points of test accuracy, training {minutes(made.tuned)} instead of "
-                f"{minutes(made.baseline)}. Stage 07 has the intervals.")  # fmt: skip
+        told.append(f"Tuned minus baseline: {100 * (after - before):+.1f} points of test accuracy, training {minutes(made.tuned)} instead of "
+                    f"{minutes(made.baseline)}. Stage 07 has the intervals.")  # fmt: skip
     return pages.section(
         "Baseline, tuned, trees",
         runs_table(site, "04_against", runs, shortcuts=False),
         f"<h3>Seed study, on its own data</h3>{quoted}",
-        note=said,
+        note=" ".join(told),
     )
 
 

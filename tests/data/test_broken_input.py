@@ -403,29 +403,22 @@ def test_seconds_that_come_twice_are_told(recording, small, tmp_path):
     assert "second 2 comes twice" in json.dumps(store.manifest["dropped_examples"])
 
 
+def assert_in_order(session):
+    assert session.time.tolist() == [0, 1, 2, 3, 4]
+    assert session.sensors[:, 0].tolist() == [20.25, 21.25, 22.25, 23.25, 24.25]
+
+
 def test_seconds_out_of_order_in_the_archive_are_put_in_order(recording, small):
     recording.files = dict(reversed(recording.files.items()))
     session = recording.write().read(small)
-    assert session.time.tolist() == [0, 1, 2, 3, 4] and session.sensors[:, 0].tolist() == [
-        20.25,
-        21.25,
-        22.25,
-        23.25,
-        24.25,
-    ]
+    assert_in_order(session)
 
 
 def test_a_recording_over_midnight_is_in_order(recording, small):
     names = ["oht01_0827_235958", "oht01_0827_235959", "oht01_0827_000000", "oht01_0827_000001", "oht01_0827_000002"]
     recording.files = {name.replace(stem(i), names[i]): raw for i in range(5) for name, raw in frame(i).items()}
     session = recording.write().read(small)
-    assert session.time.tolist() == [0, 1, 2, 3, 4] and session.sensors[:, 0].tolist() == [
-        20.25,
-        21.25,
-        22.25,
-        23.25,
-        24.25,
-    ]
+    assert_in_order(session)
 
 
 def test_a_time_that_is_none_is_told(recording, small):
