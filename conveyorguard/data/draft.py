@@ -34,7 +34,7 @@ WORDS = {  # what columns are called, most telling first
     "session": r"^(session|recording|run|cycle|trial|sequence|episode|file|세션|실험|시험|회차)(_?(id|no|name|nr)|\s?번호)?$",
     "device": r"^(device|machine|equipment|asset|vehicle|robot|station|press|pump|unit|maschine|설비|장비)(_?(id|no|name|nr))?$",
     "kind": r"^(kind|type|model|device_?type|machine_?type|종류)$",
-    "environment": r"ambient|environment|^env_|^ex_|outdoor|outside|room|weather|humidity|illumin|습도|조도",
+    "environment": r"ambient|environment|^env_|^ex_|outdoor|outside|room|weather|humidity|illumin|습도|조도|주위|주변|외기|실내|환경",
 }
 UNITS = {  # by name, where no unit is written in brackets
     "degC": r"temp|ntc|therm|온도", "A": r"current|amp|^ct\d|전류", "V": r"volt|전압", "bar": r"pressure|압력", "%": r"humid|습도",

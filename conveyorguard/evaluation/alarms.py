@@ -18,6 +18,7 @@ from scipy.stats import binomtest, chi2
 LEVEL = 0.95
 HYSTERESIS = 0.5  # off = this share of on
 SURE = 1e-4  # a probability nearer to 0 or 1 than this is no surer
+STEP = 0.25  # log-odds between the thresholds that are tried
 
 
 @dataclass(frozen=True)
@@ -34,23 +35,40 @@ class OperatingPoint:
 def choose_operating_point(table: pd.DataFrame) -> OperatingPoint | None:
     """A threshold that misses no fault recording of the table; None where there is none to choose by.
 
-    The highest such threshold is the score that a fault recording just reached, and the next one may just not reach it. So
-    where other scores leave room, the threshold lies midway, in log-odds, between that one and the highest score of a window
-    that is in no state worth an alarm.
+    Of those thresholds it is one under which the fewest windows ring before there is any fault, and of these, one in the
+    middle, in log-odds: from the highest down to where more would ring. Either end is a score that some recording just
+    reached, and the next one may just not.
 
     Args:
-        table: validation windows: session, y_true_alarm (bool), score.
+        table: validation windows: session, start, seconds_since_onset, y_true_alarm (bool), score.
     """
+    table = table.sort_values(["session", "start"])
     worst = table[table["y_true_alarm"]].groupby("session")["score"].max()
     if not len(worst):
         return None
-    highest = float(np.nextafter(worst.min(), 0))
-    quiet = float(table.loc[~table["y_true_alarm"], "score"].max()) if not table["y_true_alarm"].all() else 0.0
-    if quiet >= highest:
-        return OperatingPoint(highest, HYSTERESIS * highest)
-    odds = logit(np.clip([quiet, highest], SURE, 1 - SURE))
-    on = float(np.clip(expit(odds.mean()), np.nextafter(quiet, 1), highest))
+    highest = float(worst.min())
+    healthy = ~table["y_true_alarm"].to_numpy() & ~(table["seconds_since_onset"].to_numpy() > 0)
+    steps = np.arange(logit(np.clip(highest, SURE, 1 - SURE)), logit(SURE), -STEP)
+    points = [_with_hysteresis(min(highest, float(expit(step)))) for step in steps]
+    false = np.array([np.count_nonzero(ringing(table, point) & healthy) for point in points])
+    first = int(false.argmin())  # the highest of those with the fewest
+    more = np.flatnonzero(false[first:] > false[first])
+    last = first + int(more[0]) - 1 if len(more) else len(steps) - 1
+    return _with_hysteresis(min(highest, float(expit((steps[first] + steps[last]) / 2))))
+
+
+def _with_hysteresis(on: float) -> OperatingPoint:
     return OperatingPoint(on, HYSTERESIS * on)
+
+
+def ringing(table: pd.DataFrame, point: OperatingPoint) -> np.ndarray:
+    """Windows (n,) at which an alarm is on. table: session and score, in the order of time within a session."""
+    score, session = table["score"].to_numpy(), table["session"].to_numpy()
+    begins = np.ones(len(table), bool)
+    begins[1:] = session[1:] != session[:-1]
+    decided = (score >= point.on) | (score < point.off) | begins  # a score between the two begins no alarm
+    last = np.maximum.accumulate(np.where(decided, np.arange(len(score)), 0))
+    return score[last] >= point.on
 
 
 def episodes(table: pd.DataFrame, point: OperatingPoint) -> pd.DataFrame:
@@ -60,20 +78,14 @@ def episodes(table: pd.DataFrame, point: OperatingPoint) -> pd.DataFrame:
         table: session, device, start, end, score and y_true_alarm of windows. true: the device was in a state worth an
             alarm at some window of the episode.
     """
-    found = []
-    for name, rows in table.sort_values(["session", "start"]).groupby("session", sort=True):
-        score, end, actual = rows["score"].to_numpy(), rows["end"].to_numpy(), rows["y_true_alarm"].to_numpy()
-        first = None
-        for i in range(len(rows) + 1):
-            ringing = i < len(rows) and (score[i] >= point.on if first is None else score[i] >= point.off)
-            if ringing and first is None:
-                first = i
-            elif not ringing and first is not None:
-                own = slice(first, i)
-                found.append({"session": name, "device": rows["device"].iloc[0], "begin": int(end[first]), "end": int(end[i - 1]),
-                              "peak": float(score[own].max()), "windows": i - first, "true": bool(actual[own].any())})  # fmt: skip
-                first = None
-    return pd.DataFrame(found, columns=["session", "device", "begin", "end", "peak", "windows", "true"])
+    rows = table.sort_values(["session", "start"], ignore_index=True)
+    on = pd.Series(ringing(rows, point), index=rows.index)
+    number = ((on != on.shift()) | (rows["session"] != rows["session"].shift())).cumsum()
+    found = rows[on].groupby(number[on], sort=False).agg(
+        session=("session", "first"), device=("device", "first"), begin=("end", "first"), end=("end", "last"),
+        peak=("score", "max"), windows=("score", "size"), true=("y_true_alarm", "any"),
+    )  # fmt: skip
+    return found.reset_index(drop=True)
 
 
 def fault_sessions(table: pd.DataFrame, alarms: pd.DataFrame) -> pd.DataFrame:

@@ -18,14 +18,20 @@ from conveyorguard.evaluation.metrics import CALIBRATION_BINS, METRICS, Predicti
 FOLDS = 5
 FIGURES = ("nll", "brier", "ece")
 WIDEST = np.log(20.0)  # of a temperature, either way
+SPREAD = 0.5  # sd of a log-temperature before any window is seen; a few dozen windows outweigh it where they disagree
 
 
 def fit_temperature(p: np.ndarray, y: np.ndarray) -> float:
-    """The temperature that minimises the negative log-likelihood of p (n, K) for states y (n,); above 1 softens."""
+    """The temperature under which p (n, K) is likeliest for states y (n,); above 1 softens.
+
+    The likelihood alone goes to no temperature at all, and every probability to 0 or 1, where the few windows of a small
+    validation are all predicted right. A normal prior on the log-temperature, about 1, keeps it from that.
+    """
 
     def loss(log_temperature: float) -> float:
         scaled = scale(p, float(np.exp(log_temperature)))
-        return float(-np.log(np.clip(scaled[np.arange(len(y)), y], 1e-12, 1)).mean())
+        likelihood = np.log(np.clip(scaled[np.arange(len(y)), y], 1e-12, 1)).sum()
+        return float(log_temperature**2 / (2 * SPREAD**2) - likelihood)
 
     return float(np.exp(minimize_scalar(loss, bounds=(-WIDEST, WIDEST), method="bounded").x))
 

@@ -174,7 +174,7 @@ def _alarms(run: SavedRun) -> str:
         lines.append("None: no validation recording has a state worth an alarm, so there is no operating point.")
     else:
         lines.append(f"An alarm begins when the calibrated probability of {plain(facts['state'])} or worse reaches {point['on']:.4f} and ends "
-                     f"below {point['off']:.4f}: a threshold that missed no fault recording of validation, midway to the scores of its windows without a fault.")  # fmt: skip
+                     f"below {point['off']:.4f}: of the thresholds that missed no fault recording of validation and rang least before any fault, one in the middle.")  # fmt: skip
         rows = [[part, f"{a['missed']} of {a['fault_sessions']}", a["false_alarms"], f"{a['exposure_hours']:.2f}",
                  "–" if a["false_alarms_per_hour_bound"] is None else f"{a['false_alarms_per_hour_bound']:.2g}"]
                 for part, a in facts["parts"].items()]  # fmt: skip

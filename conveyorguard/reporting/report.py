@@ -158,7 +158,7 @@ def _alarms(run: SavedRun, shown: str) -> str:
     header = ["fault recording", "device", "alarm at", "lead to its end, s", "after onset, s"]
     table = f"<details><summary>each fault recording</summary>{pages.sortable(header, rows)}</details>"
     note = (f"An alarm begins when the calibrated probability of {facts['state']} or worse reaches {point['on']:.3f} and ends below "
-            f"{point['off']:.3f}: a threshold that missed no fault recording of validation, midway to the scores of its windows without a fault. Stamped at the end of the window. "
+            f"{point['off']:.3f}: of the thresholds that missed no fault recording of validation and rang least before any fault, one in the middle. Stamped at the end of the window. "
             f"The bound is what {a['exposure_hours']:.2f} hours without a fault can exclude, and no more: it says nothing about a "
             "plant's ordinary days.")  # fmt: skip
     return pages.section("Alarms", pages.tiles(values), table, note=note)

@@ -65,3 +65,10 @@ def test_reliability_adds_up_to_the_ece():
     table = reliability(Predictions(y, p))
     ece = (table["windows"] * (table["confidence"] - table["accuracy"]).abs()).sum() / len(y)
     assert ece == pytest.approx(float(METRICS["ece"].function(Totals.over(Predictions(y, p)))))
+
+
+def test_a_small_validation_without_an_error_does_not_make_every_probability_certain():
+    p = np.tile([[0.9, 0.08, 0.02], [0.1, 0.85, 0.05], [0.02, 0.08, 0.9]], (10, 1))
+    temperature = fit_temperature(p, np.tile([0, 1, 2], 10))
+    assert 0.4 < temperature < 1, "sharper, as all are right, and no more than thirty windows can tell"
+    assert scale(p, temperature).max() < 0.999
