@@ -54,11 +54,16 @@ class SequenceEncoder(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """Queries attend to keys, with residual, LayerNorm and a feed-forward layer of four times the width."""
+    """Queries attend to keys, with residual, LayerNorm and a feed-forward layer of four times the width.
 
-    def __init__(self, embed_dim: int, num_heads: int, dropout: float):
+    identity: what is attended to adds nothing at first, and comes in as far as training finds it useful.
+    """
+
+    def __init__(self, embed_dim: int, num_heads: int, dropout: float, identity: bool):
         super().__init__()
         self.attention = nn.MultiheadAttention(embed_dim, num_heads, dropout, batch_first=True)
+        if identity:
+            nn.init.zeros_(self.attention.out_proj.weight)
         self.norm1, self.norm2 = nn.LayerNorm(embed_dim), nn.LayerNorm(embed_dim)
         self.feed_forward = nn.Sequential(
             nn.Linear(embed_dim, 4 * embed_dim),
@@ -82,17 +87,22 @@ class CNNTransformer(nn.Module):
         inputs: 'sensors', 'thermal' or both, with 'environment' for FiLM.
         window_size: T, seconds. thermal_frames: Tf, of them with a frame.
         film_identity: FiLM begins at no effect; false is the seed's gamma x + beta.
+        attention_identity: so does the sensors' attention to the frames; false, torch's own beginning, is the seed's.
         norm_first: layer norm before attention and feed-forward, which trains without a warm-up (Xiong et al., 2020); false,
             after them, is the seed's.
     """
 
-    NEEDS: ClassVar[dict[str, str]] = {"thermal_frames": "thermal", "film_identity": "environment"}
+    NEEDS: ClassVar[dict[str, str]] = {
+        "thermal_frames": "thermal",
+        "film_identity": "environment",
+        "attention_identity": "thermal",
+    }
     PER_SECOND: ClassVar[bool] = False
 
     def __init__(
         self, schema: Schema, inputs: list[str], window_size: int, thermal_frames: int, embed_dim: int = 256,
         num_heads: int = 4, num_layers: int = 2, dropout: float = 0.1, film_identity: bool = True,
-        norm_first: bool = True,
+        attention_identity: bool = True, norm_first: bool = True,
     ):  # fmt: skip
         super().__init__()
         settings = (embed_dim, num_heads, num_layers, dropout, norm_first)
@@ -107,7 +117,9 @@ class CNNTransformer(nn.Module):
             cnn = FrameCNN(schema.thermal.stored_shape[0], embed_dim)
             encoders["thermal"] = SequenceEncoder(cnn, thermal_frames, *settings)
         self.encoders = nn.ModuleDict(encoders)
-        self.fuse = CrossAttention(embed_dim, num_heads, dropout) if len(encoders) == 2 else nn.Identity()
+        self.fuse = (
+            CrossAttention(embed_dim, num_heads, dropout, attention_identity) if len(encoders) == 2 else nn.Identity()
+        )
         self.film = conditioning(len(schema.environment) if "environment" in inputs else 0, embed_dim, film_identity)
         self.classifier = nn.Sequential(
             nn.Linear(embed_dim, embed_dim),

@@ -90,7 +90,7 @@ class Trainer:
             try:
                 if wanted.items() <= process.environ().items():
                     found.append(process)
-            except psutil.Error:
+            except (psutil.Error, ProcessLookupError):  # it has just ended
                 continue
         return found
 
