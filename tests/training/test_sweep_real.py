@@ -80,7 +80,7 @@ class Trainer:
 
     def run(self, *overrides: str, code: int = 0) -> str:
         output = self.wait(self.start(*overrides), code)
-        wait_for(lambda: not self.living(), 10)
+        wait_for(lambda: not self.living())
         return output
 
     def living(self, **environment: str) -> list[psutil.Process]:
@@ -386,8 +386,8 @@ def test_an_interrupted_or_killed_parent_leaves_no_rank(
     ranks = json.loads((trainer.folder / "studies/s/0/ranks.json").read_text())
     assert {rank["pid"] for rank in ranks} <= {living.pid for living in trainer.living()}
     send(process.pid, number)
-    assert process.wait(timeout=60) != 0
-    wait_for(lambda: not trainer.living(), 5)
+    assert process.wait(timeout=300) != 0  # on a machine full of other work
+    wait_for(lambda: not trainer.living())
     assert not (trainer.folder / "studies/s/1").exists()
 
 
