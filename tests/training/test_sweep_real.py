@@ -85,14 +85,8 @@ class Trainer:
 
     def living(self, **environment: str) -> list[psutil.Process]:
         """Processes of this folder with these variables in their environment."""
-        wanted, found = {"TEST_MARK": self.mark, **environment}, []
-        for process in psutil.process_iter():
-            try:
-                if wanted.items() <= process.environ().items():
-                    found.append(process)
-            except (psutil.Error, ProcessLookupError):  # it has just ended
-                continue
-        return found
+        wanted = {"TEST_MARK": self.mark, **environment}
+        return [one for one in psutil.process_iter() if wanted.items() <= variables(one).items()]
 
     def trials(self) -> list[FrozenTrial]:
         """The trials as Optuna's own tools read them."""
@@ -110,6 +104,14 @@ def trainer(tmp_path: Path, cache: Path):
     yield found
     for process in found.living():
         process.kill()
+
+
+def variables(process: psutil.Process) -> dict[str, str]:
+    """The environment of a process; nothing of one that has just ended or is another user's."""
+    try:
+        return process.environ()
+    except (psutil.Error, ProcessLookupError):
+        return {}
 
 
 def wait_for(condition, seconds: float = 120):
@@ -430,7 +432,7 @@ def test_twenty_kills_of_real_trainings_lose_nothing_and_double_nothing(trainer:
     chance, folder, log = random.Random(0), trainer.folder / "studies/s", []
 
     def running() -> list[psutil.Process]:
-        return [one for one in trainer.living() if "SWEEP_TRIAL_DIR" in one.environ()]
+        return [one for one in trainer.living() if "SWEEP_TRIAL_DIR" in variables(one)]
 
     process = trainer.start(*command)
     while len(log) < 20:
