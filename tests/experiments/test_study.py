@@ -158,15 +158,16 @@ def test_the_verb_eda(explored, cache, tmp_path, capsys):
 
 
 def test_a_complete_run_is_reused_and_no_other(tiny, tmp_path):
-    study = tiny(tmp_path)
-    folder = study.train("linear", LINEAR).folder
+    folder = tiny(tmp_path).train("linear", LINEAR).folder
     stamp = (folder / "metrics.json").stat().st_mtime_ns
 
-    def made_anew(study, own=LINEAR):
-        nonlocal stamp
-        study.train("linear", own)
-        old, stamp = stamp, (folder / "metrics.json").stat().st_mtime_ns
-        return old != stamp
+    def complete(*overrides):
+        study = tiny(tmp_path, *overrides)
+        return study.is_complete(folder, study.config(LINEAR))
+
+    def reused(study):
+        study.train("linear", LINEAR)
+        return (folder / "metrics.json").stat().st_mtime_ns == stamp
 
     assert tiny(tmp_path).finished() == ([folder], [])
     assert tiny(tmp_path, "window.stride=5").finished() == (
@@ -174,21 +175,27 @@ def test_a_complete_run_is_reused_and_no_other(tiny, tmp_path):
         ["linear is left out: it has window.stride=10, the study 5"],
     )
     assert tiny(tmp_path, "split.seed=1").finished() == ([], ["linear is left out: it has another split"])
-    assert not made_anew(tiny(tmp_path))
-    assert not made_anew(tiny(tmp_path, "logger=none", "data.strict=false"))  # neither changes the run
-    assert made_anew(tiny(tmp_path, "seed=3"))
+    assert complete() and reused(tiny(tmp_path))
+    assert complete("logger=none", "data.strict=false")  # neither changes the run
+    assert not complete("seed=3") and not complete("window.stride=5") and not complete("split.seed=1")
+    facts = json.loads((folder / "provenance.json").read_text())
+    for reason, change in (
+        ("it was made on other data", {"store": {**facts["store"], "fingerprint": "of other data"}}),
+        ("the run is not finished", {"status": "running"}),
+    ):
+        (folder / "provenance.json").write_text(json.dumps({**facts, **change}))
+        found, left_out = tiny(tmp_path).finished()
+        assert not complete() and not found and left_out[0].startswith(f"linear is left out: {reason}")
+    (folder / "provenance.json").write_text(json.dumps(facts))
     (folder / "predictions.parquet").unlink()  # killed while it was writing
     found, left_out = tiny(tmp_path).finished()
     assert not found and left_out[0].startswith("linear is left out: no predictions.parquet")
-    assert made_anew(tiny(tmp_path, "seed=3"))
-    facts = json.loads((folder / "provenance.json").read_text())
-    (folder / "provenance.json").write_text(
-        json.dumps({**facts, "store": {**facts["store"], "fingerprint": "of other data"}})
-    )
-    assert tiny(tmp_path).finished() == ([], ["linear is left out: it was made on other data"])
-    assert made_anew(tiny(tmp_path, "seed=3"))
-    fresh = tiny(tmp_path, "seed=3", fresh=True)
-    assert made_anew(fresh) and not made_anew(fresh)  # another stage does not make it once more
+    assert not complete() and not reused(tiny(tmp_path)) and complete()
+    stamp = (folder / "metrics.json").stat().st_mtime_ns
+    fresh = tiny(tmp_path, fresh=True)
+    assert not reused(fresh)
+    stamp = (folder / "metrics.json").stat().st_mtime_ns
+    assert reused(fresh), "another stage does not make it once more"
 
 
 def test_a_failed_training_names_its_log(tiny, tmp_path):
