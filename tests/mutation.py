@@ -169,7 +169,7 @@ def is_message(original: ast.FunctionDef, mutant: ast.FunctionDef) -> bool:
 
 def change(original: ast.FunctionDef, mutant: ast.FunctionDef) -> str:
     """The line that differs, before and after."""
-    before, after = (ast.unparse(node).splitlines()[1:] for node in (original, mutant))
+    before, after = (ast.unparse(node).splitlines()[len(node.decorator_list) + 1 :] for node in (original, mutant))
     lines = next(((a, b) for a, b in zip(before, after, strict=False) if a != b), ("", ""))
     return "\n    - " + "\n    + ".join(line.strip() for line in lines)
 

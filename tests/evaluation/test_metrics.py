@@ -35,6 +35,7 @@ def test_by_hand():
     assert m["accuracy"] == 0.6
     assert m["severe_recall"] == pytest.approx(1 / 3) and m["severe_precision"] == 0.5 and m["severe_as_normal"] == 1
     assert m["confusion"] == [[2, 1, 0, 0], [0, 2, 0, 0], [0, 0, 1, 1], [1, 0, 1, 1]]
+    assert all(isinstance(count, int) for row in m["confusion"] for count in row), "whole numbers in metrics.json"
     f1 = [2 / 3, 0.8, 0.5, 0.4]
     assert [row["f1"] for row in m["per_class"]] == pytest.approx(f1) and m["macro_f1"] == pytest.approx(np.mean(f1))
     assert m["ordinal_error"] == pytest.approx((0 + 0 + 1 + 0 + 0 + 0 + 1 + 0 + 1 + 3) / 10)
@@ -164,22 +165,36 @@ def test_the_least_certain_of_many_states_stand_in_the_lowest_bin():
     assert totals.calibration[0, 1:].sum() == 0
 
 
+def test_a_certainty_rounded_above_one_is_taken_for_one():
+    totals = Totals.of(Predictions(np.array([1]), np.array([[-1e-7, 1 + 1e-7]])))
+    np.testing.assert_allclose(totals.calibration[0, 14], [1, 1, 1], rtol=1e-6)
+    assert totals.calibration[0, :14].sum() == 0 and totals.nll.tolist() == [0]
+
+
+def test_metrics_of_many_replicates_are_those_of_each():
+    rng = np.random.default_rng(0)
+    predictions = Predictions(rng.integers(4, size=60), rng.dirichlet(np.ones(4), 60))
+    totals = Totals.of(predictions, rng.integers(5, size=60), 5)
+    weights = rng.integers(0, 4, (7, 5))
+    for name, metric in METRICS.items():
+        together = metric.function(totals.weighted(weights))
+        each = [metric.function(totals.weighted(row)) for row in weights]
+        np.testing.assert_allclose(together, each, atol=1e-12, err_msg=name)
+
+
+def test_totals_over_windows_of_unknown_sessions_do_not_know_of_missed_ones():
+    totals = Totals.over(certain([3, 0], [0, 0]))
+    assert totals.worst_sessions.shape == (2,) and np.isnan(totals.worst_sessions).all()
+    assert totals.n == 2 and totals.confusion[3, 0] == 1
+
+
 def test_a_share_of_nothing_is_not_a_number_and_one_of_little_is():
     half = Totals.of(Predictions(np.array([1, 1]), np.array([[0.9, 0.1], [0.2, 0.8]])))
     nothing = half.weighted(np.zeros((1, 1)))
     assert METRICS["accuracy"].function(half).tolist() == [0.5]
-    for name in (
-        "accuracy",
-        "macro_f1",
-        "severe_recall",
-        "severe_precision",
-        "qwk",
-        "ordinal_error",
-        "nll",
-        "brier",
-        "ece",
-    ):
-        assert np.isnan(METRICS[name].function(nothing)).tolist() == [True], name
+    for name in METRICS.keys() - {"severe_as_normal", "severe_sessions_missed"}:
+        with np.errstate(all="raise"):
+            assert np.isnan(METRICS[name].function(nothing)).tolist() == [True], name
     precision, recall, f1, support = per_class(np.array([[0, 1], [0, 0]]))
     np.testing.assert_array_equal(precision, [np.nan, 0])
     np.testing.assert_array_equal(recall, [0, np.nan])
