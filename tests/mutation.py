@@ -47,7 +47,7 @@ MODULES = {
     "archive": (
         "conveyorguard/data/archive.py",
         READER,
-        "not (fuzz or disk or root or bomb or a_broken_file or written)",
+        "not (fuzz or disk or read_only or bomb or a_broken or cannot_be_written)",
     ),
     "scaling": ("conveyorguard/data/scaling.py", ["tests/data/test_scaling.py"], "not (a_run_fits or seeds_formula)"),
 }
@@ -67,9 +67,7 @@ def work_folder(module: str) -> Path:
         "only_mutate": [source],
         "also_copy": linked[1:],
         "pytest_add_cli_args_test_selection": tests,
-        "pytest_add_cli_args": [
-            *("--hypothesis-profile=mutation", "-m", "not slow and not twin", "-k", chosen),
-        ],
+        "pytest_add_cli_args": ["--hypothesis-profile=mutation", "-m", "not slow and not twin", "-k", chosen],
         "timeout_constant": 10,  # seconds, times 15: the machine may stand still for a while
     }
     lines = "".join(f"{name} = {json.dumps(value)}\n" for name, value in settings.items())
@@ -85,7 +83,14 @@ def meta_file(module: str) -> Path:
 def verdicts(module: str) -> dict[str, int | None]:
     """Exit code of the tests under each mutant; None where they have not been run."""
     path = meta_file(module)
-    return json.loads(path.read_text())["exit_code_by_key"] if path.exists() else {}
+    try:
+        return json.loads(path.read_text())["exit_code_by_key"]
+    except FileNotFoundError:
+        return {}
+    except json.JSONDecodeError:  # mutmut was stopped while writing it
+        path.unlink()
+        path.with_suffix("").unlink(missing_ok=True)
+        return {}
 
 
 def changed(module: str) -> bool:
@@ -127,14 +132,14 @@ def run(module: str, seconds: float, again: bool) -> None:
         )
         try:
             status = process.wait(seconds)
-        except (subprocess.TimeoutExpired, KeyboardInterrupt) as stop:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            if isinstance(stop, KeyboardInterrupt):
-                raise
-        else:
-            if status:
-                sys.exit(f"{module}: mutmut ended with {status}, see {Path(log.name).relative_to(ROOT)}")
+        except subprocess.TimeoutExpired:
+            status = 0
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+    if status:
+        sys.exit(f"{module}: mutmut ended with {status}, see {Path(log.name).relative_to(ROOT)}")
 
 
 def functions(path: Path) -> dict[str, ast.FunctionDef]:
@@ -209,6 +214,7 @@ def main() -> int:
     modules = arguments.modules or list(MODULES)
     if unknown := set(modules) - set(MODULES):
         parser.error(f"{', '.join(sorted(unknown))}: the modules are {', '.join(MODULES)}")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that nothing is left running
     end, total = time.monotonic() + arguments.seconds, Counter()
     for module in modules:
         if not arguments.report and time.monotonic() < end:

@@ -732,6 +732,12 @@ def test_what_is_wrong_with_a_label_is_told():
     assert wrong(parse_json, b'{"annotations": []}', 3, ()) == (place, "none (IndexError: list index out of range)")
     expected, found = wrong(parse_json, b"{", 3, ())
     assert expected == "json" and "unexpected end" in found
+
+
+@pytest.mark.skipif(
+    sys.version_info >= (3, 12), reason="only until 3.11 does the json of Python end before orjson's does"
+)
+def test_a_label_too_deep_to_look_for_repeated_keys_is_told():
     deep = json.dumps(label()).encode()[:-1] + b', "\\\\": ' + b"[" * 1000 + b"]" * 1000 + b"}"
     expected, found = wrong(parse_json, deep, 3, ())
     assert expected == "json" and "recursion" in found
@@ -791,6 +797,19 @@ def test_recordings_are_found_at_any_depth_in_order_with_labels_of_their_own_par
     assert found(root, small) == [*train, (f"VS_{AGV}", [f"VS_{AGV}.zip", f"VL_{AGV}.zip"])]
     assert found(root / "Training", small) == train
     assert found(root / "Training" / "01.source", small) == train, "the labels are next door"
+
+
+def test_linked_folders_are_looked_into_and_a_link_back_ends_nothing(small, tmp_path):
+    touch(tmp_path, f"elsewhere/{NAME}.zip")
+    root = touch(tmp_path / "set", f"z/{LABELS}.zip")
+    (root / "a").symlink_to(root)
+    (root / "b").symlink_to(tmp_path / "elsewhere")
+    assert found(root, small) == [(NAME, [f"{NAME}.zip", f"{LABELS}.zip"])]
+
+
+def test_of_a_numbered_folder_the_labels_are_next_door_and_no_further(small, tmp_path):
+    touch(tmp_path, f"far/01.source/{NAME}.zip", f"labels/{LABELS}.zip")
+    assert found(tmp_path / "far" / "01.source", small) == [(NAME, [f"{NAME}.zip"])]
 
 
 def test_of_one_unpacked_recording_the_labels_are_looked_for_two_folders_up(small, tmp_path):

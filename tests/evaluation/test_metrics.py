@@ -84,6 +84,10 @@ def test_every_metric_is_an_objective_with_its_direction():
     windows = {f"val/{name}": m.higher_is_better for name, m in METRICS.items() if m.level == "window"}
     assert windows.items() <= OBJECTIVES.items()
     assert OBJECTIVES["val/loss"] is False
+    assert {name for name, m in METRICS.items() if m.higher_is_better} == {
+        "accuracy", "macro_f1", "severe_recall", "severe_precision", "qwk",
+    }  # fmt: skip
+    assert {name for name, m in METRICS.items() if m.level != "window"} == {"severe_sessions_missed"}
 
 
 @st.composite
