@@ -49,7 +49,7 @@ MODULES = {
         READER,
         "not (fuzz or disk or read_only or bomb or a_broken or cannot_be_written)",
     ),
-    "scaling": ("conveyorguard/data/scaling.py", ["tests/data/test_scaling.py"], "not (a_run_fits or seeds_formula)"),
+    "scaling": ("conveyorguard/data/scaling.py", ["tests/data/test_scaling.py"], "not a_run_fits"),
 }
 
 
