@@ -4,6 +4,7 @@ BIN := .venv/bin
 
 # make study: every stage on a small set, with an index page | make study-full: the real thing. ARGS="data=aihub data.root=PATH"
 # make fuzz, kill, mutation: broken input, kill -9, mistakes put into the code, each for SECONDS; fuzz-long: a million inputs
+# make mutation MODULES=splits: of one module (README of tests/ has their names); it goes on where the last one stopped
 .PHONY: train test test-all check study study-full fuzz fuzz-long kill mutation
 SECONDS ?= 60
 train: .venv/ready
@@ -31,8 +32,7 @@ kill: .venv/ready
 	$(BIN)/python tests/crash/kill.py
 
 mutation: .venv/ready
-	-timeout $(SECONDS) $(BIN)/python -m mutmut run --max-children 2 > mutation.log
-	$(BIN)/python tests/mutation.py --survivors
+	$(BIN)/python tests/mutation.py $(MODULES) --seconds $(SECONDS)
 
 check: .venv/ready
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from omegaconf import OmegaConf
 
 from conveyorguard.cli import _compose
@@ -19,6 +19,16 @@ from conveyorguard.training.job import load_store
 # machines are shared: how long an example takes says nothing
 settings.register_profile("shared", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("shared")
+# for `make mutation`, where the same tests run a thousand times: few examples, the same ones, none of them made smaller
+settings.register_profile("mutation", parent=settings.get_profile("shared"), max_examples=15, derandomize=True, database=None,
+                          phases=(Phase.explicit, Phase.generate))  # fmt: skip
+
+
+def pytest_collection_modifyitems(items):
+    """Marks the tests on the simulated set at full size, which takes seconds to make: `-m "not twin"`."""
+    for item in items:
+        if "twin" in item.fixturenames:
+            item.add_marker("twin")
 
 
 @pytest.fixture(scope="session")

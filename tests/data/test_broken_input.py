@@ -1,13 +1,16 @@
 """Every way in which archives have been seen or can be made to be broken: a named error with the remedy, nothing lost, nothing else touched."""
 
+import dataclasses
 import io
 import json
+import math
 import os
 import pickle
 import struct
 import subprocess
 import sys
 import time
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -15,8 +18,9 @@ import numpy as np
 import pytest
 
 from conveyorguard.data import archive
-from conveyorguard.data.archive import read_session
-from conveyorguard.data.schema import Schema
+from conveyorguard.data.archive import read_frame, read_session
+from conveyorguard.data.frame_files import Wrong, bin_limit, environment_value, parse_bin, parse_csv, parse_json
+from conveyorguard.data.schema import Schema, Unreadable
 from conveyorguard.data.store import Store, prepare
 from conveyorguard.errors import DataError
 
@@ -585,3 +589,359 @@ def test_a_short_fuzz_finds_nothing():
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "4,000 inputs" in done.stdout
+
+
+# The files of a frame, one by one: what is expected and what was found
+
+
+CHANNELS = ("NTC", "PM1.0", "CT1", "CT2")
+
+
+def wrong(parse, *arguments):
+    with pytest.raises(Wrong) as error:
+        parse(*arguments)
+    assert str(error.value) == error.value.expected
+    return error.value.expected, error.value.found
+
+
+def test_a_row_is_read_by_the_names_of_its_columns():
+    assert parse_csv(b' CT2 ,"NTC", PM1.0,x,CT1\n\n4,1e0, 2 ,9,-3.5\n \n', CHANNELS) == [1, 2, -3.5, 4]
+    assert math.isnan(parse_csv(b"NTC,PM1.0,CT1,CT2\n1,nan,3,4", CHANNELS)[1])
+
+
+def test_half_of_the_channels_may_be_missing_where_that_is_allowed():
+    half = parse_csv(b"CT2,NTC\n4,1\n", CHANNELS, True)
+    assert half[0] == 1 and half[3] == 4 and math.isnan(half[1]) and math.isnan(half[2])
+    columns = "columns NTC, PM1.0, CT1, CT2"
+    assert wrong(parse_csv, b"CT2\n4\n", CHANNELS, True) == (columns, "no column NTC, PM1.0, CT1 in CT2")
+    assert wrong(parse_csv, b"NTC,CT1,CT2\n1,3,4\n", CHANNELS) == (columns, "no column PM1.0 in NTC,CT1,CT2")
+    assert wrong(parse_csv, b"NTC\n1\n", CHANNELS[:3], True)[1] == "no column PM1.0, CT1 in NTC"
+
+
+def test_what_is_wrong_with_a_row_is_told():
+    start = b"NTC,PM1.0,CT1,CT2"
+    assert wrong(parse_csv, start + b",CT1\n1,2,3,4,5", CHANNELS) == ("each column once", "CT1 twice")
+    assert wrong(parse_csv, start + b",NTC,CT1\n1,2,3,4,5,6", CHANNELS) == ("each column once", "NTC, CT1 twice")
+    assert parse_csv(start + b",x,x\n1,2,3,4,5,6", CHANNELS) == [1, 2, 3, 4], "columns that nobody reads"
+    assert wrong(parse_csv, start + b"\n1,2,3", CHANNELS) == ("4 values as in the header", "3: 1,2,3")
+    assert wrong(parse_csv, start + b"\n1,2,3,x", CHANNELS) == ("numbers", "could not convert string to float: 'x'")
+    assert wrong(parse_csv, start + b"\n1,2,3,1_0", CHANNELS) == ("numbers", "could not read 1,2,3,1_0")
+    assert wrong(parse_csv, start, CHANNELS) == ("a header and a row", "1 lines")
+    assert wrong(parse_csv, b"\xff\xfe", CHANNELS) == ("text in UTF-8", "other bytes")
+    expected, found = wrong(parse_csv, start + b"\n1" + b"0" * 500, CHANNELS)
+    assert found == "1: 1" + "0" * 116, "the first 120 characters of it"
+
+
+COUNTED = np.arange(48.0)
+
+
+def pixels_under(text, version=b"\x01\x00", size="<H", frame=COUNTED):
+    return header(text, version, size) + frame.tobytes()
+
+
+WHOLE = b"{'descr': '<f8', 'fortran_order': False, 'shape': (6, 8), }\n"
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        pixels_under(WHOLE),
+        pixels_under(WHOLE, b"\x02\x00", "<I"),
+        pixels_under(WHOLE, b"\x03\x00", "<I"),
+        pixels_under(b'{"shape":(6,8),"fortran_order":False,"descr":"<f8"}'),
+        pixels_under(WHOLE + b" " * (4096 - 10 - len(WHOLE))),
+        pixels_under(WHOLE.replace(b"<f8", b">f8"), frame=np.arange(48, dtype=">f8")),
+        pixels_under(WHOLE.replace(b"<f8", b"<f2"), frame=np.arange(48, dtype="<f2")),
+    ],
+    ids=["version 1", "version 2", "version 3", "another order", "the longest header", "big-endian", "half precision"],
+)
+def test_a_frame_is_read_under_every_header_that_numpy_writes(raw):
+    frame = parse_bin(raw, SHAPE)
+    assert frame.dtype == np.float32 and frame.shape == SHAPE
+    np.testing.assert_array_equal(frame.ravel(), np.arange(48))
+
+
+def test_what_is_wrong_with_a_frame_is_told():
+    numbers, matched = (
+        "floating point numbers of shape (6, 8)",
+        "a .npy header of floating point numbers of shape (6, 8)",
+    )
+    for change, found in (
+        ((b"<f8", b"<i8"), "<i8 of shape (6, 8)"),
+        ((b"<f8", b"|f8"), "|f8 of shape (6, 8)"),
+        ((b"False", b"True"), "<f8 of shape (6, 8) in Fortran order"),
+        ((b"(6, 8)", b"(6, 8, 1)"), "<f8 of shape (6, 8, 1)"),
+    ):
+        assert wrong(parse_bin, pixels_under(WHOLE.replace(*change)), SHAPE) == (numbers, found)
+    for text in (
+        WHOLE.replace(b"}", b"'descr': '<f8'}"),
+        WHOLE.replace(b"'descr'", b"'shape'"),
+        b"x" + WHOLE,
+        WHOLE + b"x",
+    ):
+        assert wrong(parse_bin, pixels_under(text), SHAPE) == (matched, repr(text[:80]))
+    whole = pixels_under(WHOLE)
+    for raw in (b"\x93NUMPX" + whole[6:], whole[:6] + b"\x04\x00" + whole[8:], whole[:11]):
+        assert wrong(parse_bin, raw, SHAPE) == ("a .npy stream", f"{len(raw)} bytes beginning {raw[:8]!r}")
+    assert wrong(parse_bin, whole[:12], SHAPE) == (matched, repr(WHOLE[:2]))
+    assert wrong(parse_bin, whole + b"\0", SHAPE) == ("384 bytes of pixels", "385")
+    assert wrong(parse_bin, whole[:-1], SHAPE) == ("384 bytes of pixels", "383")
+    long = pixels_under(WHOLE + b" " * (4097 - 10 - len(WHOLE)))
+    assert wrong(parse_bin, long, SHAPE) == ("a .npy header of at most 4096 bytes", "one of 4,097")
+    assert bin_limit(SHAPE) == 4096 + 16 * 48
+
+
+def test_numbers_that_do_not_fit_into_a_frame_are_repaired_later():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        frame = parse_bin(pixels_under(WHOLE, frame=np.full(48, 1e300)), SHAPE)
+        signalling = parse_bin(pixels_under(WHOLE, frame=np.full(48, 0x7FF0000000000001)), SHAPE)
+    assert np.isinf(frame).all() and np.isnan(signalling).all()
+
+
+OUTSIDE = ("ex_temperature", "ex_humidity")
+
+
+def test_a_label_has_a_state_and_what_was_measured_outside():
+    text = json.dumps(
+        label("2", external_data=[{"ex_humidity": [{"value": "40.5"}], "ex_temperature": [{"value": 21}]}])
+    )
+    for raw in (text.encode(), b"\xef\xbb\xbf" + text.encode()):
+        assert parse_json(raw, 3, OUTSIDE) == (2, [21, 40.5])
+    state, (warmth, humidity) = parse_json(json.dumps(label(0)).encode(), 3, OUTSIDE)
+    assert (state, warmth) == (0, 22.5) and math.isnan(humidity)
+
+
+@pytest.mark.parametrize("value", [True, "1_0", "warm", None, [1], 10**400, ""])
+def test_what_was_measured_outside_and_is_no_number_is_left_to_repair(value):
+    assert math.isnan(environment_value({"external_data": [{"ex_humidity": [{"value": value}]}]}, "ex_humidity"))
+    for broken in (None, [], {}, {"external_data": []}, {"external_data": [{"ex_humidity": []}]}):
+        assert math.isnan(environment_value(broken, "ex_humidity"))
+
+
+def test_what_is_wrong_with_a_label_is_told():
+    place = "annotations[0].tagging[0].state"
+    for state in ("1.0", "+1", "-01", "-0", "", "1" * 10, 1.5, True, " 1"):
+        assert wrong(parse_json, json.dumps(label(state)).encode(), 3, ()) == (
+            f"a state's number at {place}",
+            repr(state),
+        )
+    for state in ("3", "-1", 3):
+        assert wrong(parse_json, json.dumps(label(state)).encode(), 3, ()) == ("a state of 0..2", str(state))
+    assert wrong(parse_json, b"{}", 3, ()) == (place, "none (KeyError: 'annotations')")
+    assert wrong(parse_json, b'{"annotations": []}', 3, ()) == (place, "none (IndexError: list index out of range)")
+    expected, found = wrong(parse_json, b"{", 3, ())
+    assert expected == "json" and "unexpected end" in found
+
+
+@pytest.mark.skipif(
+    sys.version_info >= (3, 12), reason="only until 3.11 does the json of Python end before orjson's does"
+)
+def test_a_label_too_deep_to_look_for_repeated_keys_is_told():
+    deep = json.dumps(label()).encode()[:-1] + b', "\\\\": ' + b"[" * 1000 + b"]" * 1000 + b"}"
+    expected, found = wrong(parse_json, deep, 3, ())
+    assert expected == "json" and "recursion" in found
+
+
+def test_a_key_that_is_read_and_stands_twice_is_told():
+    plain = json.dumps(label("1"))
+    for once, twice, key in (
+        ('"annotations"', '"annotations": 0, "annotations"', "annotations"),
+        ('"tagging"', '"tagging": 0, "tagging"', "tagging"),
+        ('"state"', '"state": 0, "state"', "state"),
+        ('"external_data"', '"external_data": 0, "external_data"', "external_data"),
+        ('"ex_temperature"', '"ex_temperature": 0, "ex_temperature"', "ex_temperature"),
+        ('"value"', '"value": 0, "value"', "value"),
+        ('"state"', '"\\u0073tate": 0, "state"', "state"),
+    ):
+        raw = plain.replace(once, twice).encode()
+        assert wrong(parse_json, raw, 3, ("ex_temperature",)) == ("each key once in an object", f"'{key}' twice")
+    assert parse_json(plain.replace('"state"', '"note": 1, "note": 2, "state"').encode(), 3, ()) == (1, [])
+    separate = json.dumps(label("1", other=[{"state": "2"}, {"value": 3}, {"value": 4}])).encode()
+    assert parse_json(separate, 3, ("ex_temperature",)) == (1, [22.5]), "one key in two objects"
+
+
+# Which archives are found
+
+
+def touch(root, *names):
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(b"")
+    return root
+
+
+def found(root, schema):
+    return [
+        (one.name, f"{one.reason}: {one.message}" if isinstance(one, Unreadable) else [path.name for path in one.files])
+        for one in archive.sessions(root, schema)
+    ]
+
+
+AGV = "agv_02_agv02_0828_0900"
+
+
+def test_recordings_are_found_at_any_depth_in_order_with_labels_of_their_own_part(small, tmp_path):
+    root = touch(
+        tmp_path,
+        f"Validation/01.source/VS_{AGV}.zip",
+        f"Validation/02.label/VL_{AGV}.zip",
+        f"Training/01.source/{NAME}.zip",
+        f"Training/01.source/TS_{AGV}.zip",
+        f"Training/02.label/{LABELS}.zip",
+        f"Training/01.source/X{NAME}.zip",
+        f"Training/01.source/{NAME}",  # a file without a suffix is no archive
+        "Training/notes.txt",
+    )
+    train = [(f"TS_{AGV}", [f"TS_{AGV}.zip"]), (NAME, [f"{NAME}.zip", f"{LABELS}.zip"])]
+    assert found(root, small) == [*train, (f"VS_{AGV}", [f"VS_{AGV}.zip", f"VL_{AGV}.zip"])]
+    assert found(root / "Training", small) == train
+    assert found(root / "Training" / "01.source", small) == train, "the labels are next door"
+
+
+def test_linked_folders_are_looked_into_and_a_link_back_ends_nothing(small, tmp_path):
+    touch(tmp_path, f"elsewhere/{NAME}.zip")
+    root = touch(tmp_path / "set", f"z/{LABELS}.zip")
+    (root / "a").symlink_to(root)
+    (root / "b").symlink_to(tmp_path / "elsewhere")
+    assert found(root, small) == [(NAME, [f"{NAME}.zip", f"{LABELS}.zip"])]
+
+
+def test_of_a_numbered_folder_the_labels_are_next_door_and_no_further(small, tmp_path):
+    touch(tmp_path, f"far/01.source/{NAME}.zip", f"labels/{LABELS}.zip")
+    assert found(tmp_path / "far" / "01.source", small) == [(NAME, [f"{NAME}.zip"])]
+
+
+def test_of_one_unpacked_recording_the_labels_are_looked_for_two_folders_up(small, tmp_path):
+    touch(tmp_path, f"01.source/{NAME}/x.csv", f"02.label/{LABELS}/x.json", f"02.label/TL_{AGV}.zip")
+    assert found(tmp_path / "01.source" / NAME, small) == [(NAME, [NAME, LABELS])]
+    plain = touch(tmp_path / "set", f"sensors/{NAME}.zip", f"labels/{LABELS}.zip") / "sensors"
+    assert found(plain, small) == [(NAME, [f"{NAME}.zip"])], "of a folder of any other name nothing is known"
+
+
+def test_a_recording_unpacked_into_a_folder_of_its_name_is_one(small, tmp_path):
+    root = touch(tmp_path / "set" / "sensors", f"{NAME}/{NAME}/x.csv")
+    assert found(root, small) == [(NAME, [NAME])]
+    assert found(root / NAME, small) == [(NAME, [NAME])]
+
+
+def test_a_whole_archive_wins_over_a_part_and_of_two_the_first(small, tmp_path):
+    one = touch(tmp_path / "one", f"a/{NAME}.zip.part0", f"b/{NAME}.zip")
+    other = touch(tmp_path / "other", f"a/{NAME}.zip", f"b/{NAME}.zip.part0")
+    for root in (one, other):
+        assert found(root, small) == [(NAME, [f"{NAME}.zip"])]
+    twice = touch(tmp_path / "twice", f"a/{NAME}.zip", f"b/{NAME}.zip", f"{LABELS}.zip", f"c/{LABELS}.zip")
+    duplicate = (
+        "duplicate_session: two archives of one name: {0} was read, {1} was not; remove or rename the one that is wrong"
+    )
+    assert found(twice, small) == [
+        (NAME, [f"{NAME}.zip", f"{LABELS}.zip"]),
+        (NAME, duplicate.format(f"a/{NAME}.zip", f"b/{NAME}.zip")),
+        (LABELS, duplicate.format(f"{LABELS}.zip", f"c/{LABELS}.zip")),
+    ]
+
+
+def test_parts_are_told_of_source_and_of_labels(small, tmp_path):
+    touch(tmp_path, f"{NAME}.zip", f"{LABELS}.zip.part0")
+    assert found(tmp_path, small) == [(NAME, [f"{NAME}.zip", f"{LABELS}.zip.part0"])]
+    touch(tmp_path, f"{LABELS}.zip.part1")
+    joined = f"one of several parts; join them into {LABELS}.zip, in the order of their numbers"
+    assert found(tmp_path, small) == [(NAME, f"incomplete_download: {LABELS}.zip.part0 is {joined}")]
+
+
+def test_a_root_without_recordings_says_what_was_looked_for(small, tmp_path):
+    with pytest.raises(DataError, match="gone: no such folder"):
+        list(archive.sessions(tmp_path / "gone", small))
+    with pytest.raises(DataError, match=r"no session of AI Hub #71802 found\.\n(.*\n)* .*none, it is empty"):
+        list(archive.sessions(tmp_path, small))
+    touch(tmp_path, *(f"{i}.txt" for i in range(9)), f"{LABELS}.zip")
+    first = r"first entries: 0.txt, 1.txt, 2.txt, 3.txt, 4.txt, 5.txt, 6.txt, 7.txt\)"
+    with pytest.raises(
+        DataError, match=rf"There are 1 label archives, but labels alone are not enough\.\n(.*\n)* .*{first}"
+    ):
+        list(archive.sessions(tmp_path, small))
+
+
+# What a session is
+
+
+def test_a_session_is_its_frames_in_order_of_time(recording, small):
+    session = recording.write().read(small)
+    assert (session.name, session.device, session.kind) == (NAME, "oht01", "oht")
+    assert session.time.tolist() == [0, 1, 2, 3, 4] and session.state.tolist() == [1] * 5 and session.dropped == []
+    assert session.sensors.tolist() == [[20.25 + second, 8, 2.5] for second in range(5)]
+    assert session.thermal[:, 0, 0].tolist() == [40, 41, 42, 43, 44]
+    types = [session.time, session.state, session.sensors, session.environment, session.thermal]
+    assert [array.dtype for array in types] == [np.int64, np.int64, np.float32, np.float32, np.float32]
+    bare = read_session(NAME, recording.source, None, dataclasses.replace(small, thermal=None))
+    assert bare.state is None and bare.thermal is None and np.isnan(bare.environment).all() and bare.dropped == []
+    assert bare.environment.shape == (5, 1)
+
+
+def test_a_second_known_from_one_of_its_files_is_told(recording, small):
+    del recording.files[f"{stem(1)}.csv"], recording.files[f"{stem(1)}.bin"], recording.files[f"{stem(3)}.json"]
+    session = recording.write().read(small)
+    assert session.time.tolist() == [0, 2, 4]
+    assert [(told.reason, told.where) for told in session.dropped] == [
+        ("missing_csv", f"{NAME}.zip: {stem(1)}.csv"),
+        ("missing_json", f"{LABELS}.zip: {stem(3)}.json"),
+    ]
+    again = "expected the file, found none of that name; fetch or unpack the archive again"
+    assert {told.message for told in session.dropped} == {again}
+
+
+def test_without_one_frame_there_is_no_session(recording, small):
+    recording.files = {name: b"" for name in recording.files}
+    with pytest.raises(
+        DataError, match=rf"^{NAME}.zip: no usable frame \(expected a header and a row, found 0 lines; "
+    ):
+        recording.write().read(small)
+    recording.files = {}
+    with pytest.raises(DataError, match=rf"^{NAME}.zip: no usable frame \(it holds no file of a frame\)$"):
+        recording.write().read(small)
+
+
+def test_missing_columns_are_read_as_unknown_only_where_that_is_allowed(recording, small):
+    for second in range(5):
+        recording.files[f"{stem(second)}.csv"] = b"NTC,CT1\n1,3\n"
+    recording.write()
+    (one,) = archive.sessions(recording.root, small, incomplete=True)
+    assert np.isnan(one.read().sensors[:, 1]).all()
+    (one,) = archive.sessions(recording.root, small)
+    with pytest.raises(DataError, match=r"no column PM1\.0"):
+        one.read()
+
+
+@pytest.mark.parametrize("time", ["240000", "126000", "120060"])
+def test_the_first_second_that_is_none_is_told_and_the_last_that_is_one_is_read(time, recording, small):
+    recording.files |= {name.replace(stem(1)[-6:], "235959"): raw for name, raw in frame(1).items()}
+    recording.files |= {name.replace(stem(1)[-6:], time): raw for name, raw in frame(1).items()}
+    session = recording.write().read(small)
+    assert len(session.time) == 6
+    message = f"expected a time of day, HHMMSS, at the end of the name, found {time}; rename the file"
+    assert [(told.reason, told.message) for told in session.dropped] == [("bad_name", message)] * 3
+    assert session.dropped[0].where == f"{NAME}.zip: oht01_0827_{time}.bin"
+
+
+def test_seconds_of_the_day_are_counted_from_the_first():
+    seconds = {"a": 86399, "b": 0, "c": 3}
+    assert archive.in_time_order(["a", "b", "c"], seconds) == [("a", 0), ("b", 1), ("c", 4)]
+    assert archive.in_time_order(["c"], seconds) == [("c", 0)] and archive.in_time_order([], {}) == []
+
+
+def test_one_second_is_read_as_a_collector_writes_it(small, tmp_path):
+    name = stem(1)
+    for written, raw in frame(1).items():
+        (tmp_path / written).write_bytes(raw)
+    sensors, environment, thermal = read_frame(tmp_path, name, small, tmp_path)
+    assert (sensors, environment) == ([21.25, 8, 2.5], [22.5]) and (thermal == 41).all()
+    (tmp_path / f"{name}.json").write_bytes(b"\xef\xbb\xbf" + json.dumps(label()).encode())
+    assert read_frame(tmp_path, name, small, tmp_path)[1] == [22.5]
+    (tmp_path / f"{name}.csv").write_bytes(b"NTC,CT1\n1,3\n")
+    sensors, environment, thermal = read_frame(tmp_path, name, dataclasses.replace(small, thermal=None))
+    assert math.isnan(sensors[1]) and len(environment) == 1 and math.isnan(environment[0]) and thermal is None
+    (tmp_path / f"{name}.csv").write_bytes(b"NTC\n1\n")
+    with pytest.raises(DataError, match=f"^{tmp_path.name}: {name}: expected columns NTC, .*, found no column PM1"):
+        read_frame(tmp_path, name, small)
+    with pytest.raises(DataError, match=f"^{tmp_path.name}: {stem(2)}: .*No such file"):
+        read_frame(tmp_path, stem(2), small)

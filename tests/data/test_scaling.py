@@ -160,6 +160,9 @@ def test_a_channel_that_nobody_measured_is_harmless(spoil, channels, store):
     scaled = fitted(made, ScalingSettings(channels=channels, clip=channels == "percentile"))(batch_of(made))
     ((group, channel),) = spoil.items()
     assert (scaled[group][..., channel] == 0).all()
+    scaling = fitted(made, ScalingSettings(channels=channels))
+    fit = [float(getattr(scaling, f"{group}_{name}")[channel]) for name in ("center", "scale")]
+    assert fit == [0, 1], "scaled as it is, should it be measured one day"
     for name, value in scaled.items():
         assert torch.isfinite(value).all(), name
 
@@ -186,7 +189,9 @@ def test_bins_say_how_far_a_value_reaches(store):
     made = store()
     bins = 8
     scaling = fitted(made, ScalingSettings(bins=bins))
-    encoded = scaling(batch_of(made))["sensors_bins"].reshape(90, 2, bins)
+    encoded = scaling(batch_of(made))["sensors_bins"]
+    assert encoded.shape == (3, 30, 2 * bins)
+    encoded = encoded.reshape(90, 2, bins)
     assert ((encoded >= 0) & (encoded <= 1)).all()
     assert (encoded.diff(dim=-1) <= 0).all(), "never fuller than the interval below"
     assert ((encoded > 0) & (encoded < 1)).sum(-1).max() == 1
@@ -201,3 +206,58 @@ def test_the_named_settings_are_those_of_the_class(twin_config):
     seed = build(twin_config("scaling=seed").scaling)
     wanted = {"channels": "percentile", "log": False, "clip": True, "fit_on": "all", "thermal": "frame"}
     assert {key: dataclasses.asdict(seed)[key] for key in wanted} == wanted
+
+
+def test_each_thermal_frame_and_channel_has_its_own_range(camera_schema):
+    frames = torch.arange(2 * 3 * 2 * 4 * 5, dtype=torch.float32).reshape(2, 3, 2, 4, 5) ** 1.5
+    scaled = Scaling(camera_schema, ScalingSettings(thermal="frame"))({"thermal": frames})["thermal"]
+    for wanted, image in zip(scaled.reshape(-1, 20), frames.reshape(-1, 20), strict=True):
+        torch.testing.assert_close(wanted, (image - image.min()) / (image.max() - image.min()))
+    half = Scaling(camera_schema, ScalingSettings(thermal="frame"))({"thermal": torch.tensor([[[[40.0, 40.5]]]])})
+    assert half["thermal"].flatten().tolist() == [0, 1], "half a degree is a range like any other"
+    hardly = Scaling(camera_schema, ScalingSettings(thermal="frame"))(
+        {"thermal": torch.tensor([[[[1.0, 1.0 + 2e-7]]]])}
+    )
+    assert hardly["thermal"].max() < 0.5, "noise of a millionth of a degree is not blown up"
+
+
+def test_intervals_lie_where_the_states_are_not_where_the_seconds_are(store_of, session_of, plain_schema):
+    """90 s of normal from 0 to 89, ten of severe from 1000 to 1009: half of the intervals for each. Unlabelled ones count for none."""
+    values = np.concatenate([np.arange(90.0), np.arange(1000.0, 1010.0)])
+    both = np.stack([values, np.full(100, 3.0)], axis=1)
+    sessions = [
+        session_of("a", range(100), [0] * 90 + [3] * 10, sensors=both),
+        session_of("b", range(100), sensors=both + 5000),
+    ]
+    made = store_of(sessions, plain_schema)
+    scaling = Scaling(plain_schema, ScalingSettings(bins=4, log=False)).fit(made, np.ones(200, bool))
+    edges = scaling.sensors_edges * scaling.sensors_scale[:, None] + scaling.sensors_center[:, None]
+    np.testing.assert_allclose(edges[0], [0, 44, 89, 1004, 1009], atol=1)
+    steps = scaling.sensors_edges[1].diff()
+    np.testing.assert_allclose(steps, 1e-3, rtol=1e-2, err_msg="of a constant channel no interval is empty")
+    assert edges[1, 0] == pytest.approx(3)
+
+
+def test_what_is_fitted_is_fitted_on_the_given_seconds_of_each_channel(store_of, session_of, plain_schema):
+    sensors = np.stack([np.arange(40.0), np.exp(np.arange(40.0) / 10)], axis=1)
+    sensors[7] = np.nan  # repaired by the store, so that it lies on the line
+    made = store_of([session_of("a", range(40), [0] * 20 + [1] * 20, sensors=sensors)], plain_schema)
+    used = np.arange(40) < 21
+    scaling = Scaling(plain_schema, ScalingSettings()).fit(made, used)
+    np.testing.assert_allclose(scaling.sensors_center, [10, 1], rtol=1e-5)
+    np.testing.assert_allclose(scaling.sensors_scale, [10, 1], rtol=1e-5)
+    assert scaling.sensors_log.tolist() == [False, True] and scaling.environment_log.tolist() == [False]
+    assert scaling.environment_center.tolist() == [22] and scaling.environment_scale.tolist() == [1]
+    raw = Scaling(plain_schema, ScalingSettings(log=False, channels="percentile")).fit(made, used)
+    np.testing.assert_allclose(raw.sensors_center, np.percentile(made.sensors[:21].astype(float), 1, axis=0), rtol=1e-5)
+    np.testing.assert_allclose(raw.sensors_scale[0], 19.6, rtol=1e-5)
+
+
+def test_a_channel_that_hardly_varies_is_scaled_by_its_deviation(store_of, session_of, plain_schema):
+    """More than half of the values alike: the interquartile range is 0."""
+    sensors = np.full((40, 2), 5.0)
+    sensors[0, 0] = 45.0
+    made = store_of([session_of("a", range(40), [0] * 40, sensors=sensors)], plain_schema)
+    scaling = Scaling(plain_schema, ScalingSettings()).fit(made, np.ones(40, bool))
+    assert scaling.sensors_center[0] == 5 and float(scaling.sensors_scale[0]) == pytest.approx(sensors[:, 0].std())
+    assert scaling.sensors_scale[1] == 1

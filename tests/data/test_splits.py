@@ -2,8 +2,10 @@
 
 import dataclasses
 
+import numpy as np
 import pandas as pd
 import pytest
+from sklearn.model_selection import GroupShuffleSplit
 
 from conveyorguard.data.splits import PARTS, Split, make_split
 from conveyorguard.data.windows import WindowSettings, make_windows
@@ -154,3 +156,93 @@ def test_fewer_train_devices_are_a_part_of_more_and_leave_the_rest_alone(plain_s
     for wrong in (0, 13, "4"):
         with pytest.raises(ConfigError, match="from 1 to 12"):
             make_split(windows, plain_schema, {**own, "train_devices": wrong})
+
+
+def table(**kinds):
+    """Two windows each of two sessions of every device; the devices of a kind are numbered."""
+    devices = [(kind, f"{kind}{number}") for kind, count in kinds.items() for number in range(count)]
+    rows = [(f"{device}-{i}", device, kind) for kind, device in devices for i in range(2) for _ in range(2)]
+    return pd.DataFrame(rows, columns=["session", "device", "kind"])
+
+
+def devices_of(split):
+    return {part: sorted({name.partition("-")[0] for name in names}) for part, names in split.sessions.items()}
+
+
+def test_the_sessions_split_holds_out_three_tenths_and_halves_them(plain_schema):
+    """As the seed study's two calls do, on the names of the sessions: how many windows they have is no matter."""
+    windows = table(a=6, b=4)
+    names = np.array(sorted(set(windows["session"])))
+    train, rest = next(GroupShuffleSplit(1, test_size=0.3, random_state=7).split(names, groups=names))
+    val, test = next(GroupShuffleSplit(1, test_size=0.5, random_state=7).split(rest, groups=names[rest]))
+    split = make_split(windows, plain_schema, {"name": "session", "seed": 7})
+    assert split.sessions == {
+        part: sorted(names[chosen]) for part, chosen in zip(PARTS, (train, rest[val], rest[test]), strict=True)
+    }
+    assert {part: len(names) for part, names in split.sessions.items()} == {"train": 14, "val": 3, "test": 3}
+    fewest = make_split(table(a=2), plain_schema, SESSION)
+    assert [len(fewest.sessions[part]) for part in PARTS] == [2, 1, 1]
+
+
+def test_what_is_saved_of_a_split_is_all_of_it(plain_schema):
+    windows, published = table(a=6), dataclasses.replace(plain_schema, device_split={"val": ["a0"], "test": ["a1"]})
+    split = make_split(windows, published, SESSION)
+    assert split.to_dict() == {"settings": SESSION, "hash": split.hash, "note": split.note, "sessions": split.sessions}
+    assert split.note.startswith("12 labelled sessions, not 341")
+    assert split.hash == make_split(windows, plain_schema, SESSION).hash and len(split.hash) == 16
+    assert make_split(windows, plain_schema, SESSION).note == "", "a plant's own recordings have no seed study"
+    assert make_split(windows, published, {"name": "device"}).note == ""
+
+
+def test_the_device_split_is_the_schemas(plain_schema):
+    windows = table(a=3, b=2)
+    schema = dataclasses.replace(plain_schema, device_split={"val": ["a1"], "test": ["b0", "a2"]})
+    split = make_split(windows, schema, {"name": "device"})
+    assert devices_of(split) == {"train": ["a0", "b1"], "val": ["a1"], "test": ["a2", "b0"]}
+    assert split.part_of(pd.Series(["b1-0", "a1-1", "a2-0", "a0-1"])).tolist() == ["train", "val", "test", "train"]
+    for given, missing in (({"test": ["a1"]}, "val"), ({"val": ["a1"]}, "test"), ({"train": ["a1"]}, "val, test")):
+        with pytest.raises(ConfigError, match=rf"leaves no session for {missing} \(10 sessions in all\)"):
+            make_split(windows, dataclasses.replace(plain_schema, device_split=given), {"name": "device"})
+
+
+def test_who_is_in_which_fold_stays_so(plain_schema):
+    """Pinned: runs of one split are compared across versions of this code and of numpy."""
+    windows = table(a=5, b=3)
+    splits = [
+        make_split(windows, plain_schema, {"name": "kfold", "seed": 1, "n_folds": 4, "fold": f}) for f in range(4)
+    ]
+    tests = [devices_of(split)["test"] for split in splits]
+    assert tests == [["a3", "a4"], ["a0", "b1"], ["a1", "b0"], ["a2", "b2"]]
+    for fold, split in enumerate(splits):
+        parts = devices_of(split)
+        assert parts["val"] == tests[(fold + 1) % 4]
+        assert parts["train"] == sorted({*tests[(fold + 2) % 4], *tests[(fold + 3) % 4]})
+
+
+def test_as_many_folds_as_devices_leave_one_device_out(plain_schema):
+    settings = {"name": "kfold", "seed": 0, "n_folds": 3}
+    tests = [devices_of(make_split(table(a=3), plain_schema, {**settings, "fold": fold}))["test"] for fold in range(3)]
+    assert sorted(tests) == [["a0"], ["a1"], ["a2"]]
+    for wrong in ({"fold": -1}, {"fold": 3}, {"fold": 0, "n_folds": 4}, {"fold": 0, "n_folds": 2}):
+        with pytest.raises(ConfigError, match=r"must be 3\.\.3 \(the number of devices\)"):
+            make_split(table(a=3), plain_schema, {**settings, **wrong})
+
+
+def test_train_devices_are_taken_from_the_kinds_in_turn_as_long_as_they_last(plain_schema):
+    windows = table(a=2, b=6)
+    schema = dataclasses.replace(plain_schema, device_split={"val": ["b4"], "test": ["b5"]})
+    taken = [devices_of(make_split(windows, schema, {"name": "device", "seed": 1, "train_devices": n}))["train"]
+             for n in range(1, 7)]  # fmt: skip
+    kinds = ["".join(device[0] for device in devices) for devices in taken]
+    assert kinds == ["a", "ab", "aab", "aabb", "aabbb", "aabbbb"]
+    assert taken[3] == ["a0", "a1", "b0", "b1"], "which ones, is a matter of the seed alone"
+    others = {tuple(devices_of(make_split(windows, schema, {"name": "device", "seed": seed, "train_devices": 4}))["train"])
+              for seed in range(8)}  # fmt: skip
+    assert len(others) > 1
+
+
+def test_a_session_of_two_devices_cannot_be_split_by_device(plain_schema):
+    windows = pd.DataFrame({"session": ["s", "s", "t", "u"], "device": ["a", "b", "a", "c"], "kind": "k"})
+    schema = dataclasses.replace(plain_schema, device_split={"val": ["b"], "test": ["c"]})
+    with pytest.raises(AssertionError, match="two parts"):
+        make_split(windows, schema, {"name": "device"})

@@ -54,6 +54,7 @@ def test_reduction_is_block_mean_and_block_maximum(case):
                            j * columns // stored_columns : (j + 1) * columns // stored_columns].astype(float)  # fmt: skip
             wanted[:, 0, i, j], wanted[:, 1, i, j] = block.mean((1, 2)), block.max((1, 2))
     np.testing.assert_allclose(reduced, wanted, rtol=1e-5)
+    assert reduced.dtype == np.float32
     _check_statistics(frames, statistics)
 
 
@@ -64,6 +65,7 @@ def _check_statistics(frames, statistics):
               "x_max": [x for _, x in hottest], "y_max": [y for y, _ in hottest]}  # fmt: skip
     assert tuple(wanted) == THERMAL_STATISTICS
     np.testing.assert_allclose(statistics, np.stack(list(wanted.values()), axis=1), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(statistics[:, 2], wanted["mean"], rtol=1e-12, err_msg="summed in double precision")
 
 
 @pytest.mark.parametrize("shape", [(120, 160), (48, 64), (7, 5)])
@@ -96,6 +98,17 @@ def test_impossible_pixels_take_the_nearest_possible_one(frames):
             nearest = places[distance == distance.min()]
             assert repaired[i][tuple(place)] in original[i][tuple(nearest.T)]
     assert np.isfinite(repaired).all(), "not even a frame that is left out may hold NaN: it is reduced with the rest"
+
+
+@pytest.mark.parametrize("worst", [20.0, np.nan])
+def test_pixels_at_the_ends_of_the_possible_are_left_as_they_are(worst):
+    frames = np.full((2, 3, 3), 20, np.float32)
+    frames[0, 0, 0], frames[0, 2, 2], frames[1, 1, 1] = -20, 150, worst
+    repaired, count, usable = repair_frames(frames, camera(3, 3))
+    assert (repaired[0, 0, 0], repaired[0, 2, 2], repaired[1, 1, 1]) == (-20, 150, 20)
+    assert count.tolist() == [0, int(np.isnan(worst))] and count.dtype.kind == "i"
+    assert usable.tolist() == [True, True] and usable.dtype == bool
+    assert [len(each) for each in repair_frames(frames[:0], camera(3, 3))] == [0, 0, 0]
 
 
 values = st.one_of(st.floats(-1e4, 1e4, width=32), st.sampled_from([np.nan, np.inf, -np.inf]))

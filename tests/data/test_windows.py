@@ -3,14 +3,16 @@
 from collections import Counter
 
 import numpy as np
+import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from conveyorguard.cli import _compose
 from conveyorguard.data.schema import Session
+from conveyorguard.data.splits import Split
 from conveyorguard.data.store import prepare
-from conveyorguard.data.windows import WindowSettings, make_windows
+from conveyorguard.data.windows import Windows, WindowSettings, make_windows
 from conveyorguard.errors import ConfigError
 from conveyorguard.training.job import load_windows
 
@@ -49,7 +51,6 @@ def expected(sessions, size, stride, label):
     return found
 
 
-@settings(max_examples=80)
 @given(recordings(), st.integers(1, 8), st.integers(1, 5), st.sampled_from(["majority", "last"]))
 def test_windows_are_what_their_definition_says(tmp_path_factory, plain_schema, sessions, size, stride, label):
     store = prepare(lambda root, schema: sessions, plain_schema, None, tmp_path_factory.mktemp("windows"), "x", jobs=1)
@@ -142,16 +143,79 @@ def test_windows_split_and_hash_are_the_same_for_every_modality(quirks, tmp_path
         ({"thermal_frames": "some"}, "all"),
     ],
 )
-def test_wrong_settings_are_told(wrong, words, twin):
+def test_wrong_settings_are_told(wrong, words, store_of, session_of, plain_schema):
     assert any(words in problem for problem in WindowSettings(**wrong).problems())
-    with pytest.raises(ConfigError):
-        make_windows(twin, WindowSettings(**wrong))
+    store = store_of([session_of("a", range(40), [0] * 40)], plain_schema)
+    with pytest.raises(ConfigError, match=words.replace(".", r"\.")):
+        make_windows(store, WindowSettings(**wrong))
+
+
+@pytest.mark.parametrize(
+    "right",
+    [
+        {"size": 1, "stride": 1, "thermal_frames": 1},
+        {"thermal_frames": 30},
+        {"thermal_frames": "all"},
+        {"label": "last"},
+    ],
+)
+def test_settings_at_the_edge_of_the_possible_are_possible(right):
+    assert WindowSettings(**right).problems() == []
 
 
 def test_all_wrong_settings_are_told_at_once():
-    assert len(WindowSettings(size=0, label="first", thermal_frames=99).problems()) == 3
+    settings = WindowSettings(size=0, label="first", thermal_frames=99)
+    assert len(settings.problems()) == 3
+    with pytest.raises(ConfigError, match=r"window\.size=0 .*\nwindow\.label=first.*\nwindow\.thermal_frames=99"):
+        make_windows(None, settings)
 
 
 def test_a_window_longer_than_any_recording_is_refused_with_the_longest(twin):
     with pytest.raises(ConfigError, match=r"window\.size=999 s: .* 361 s"):
         make_windows(twin, WindowSettings(size=999))
+
+
+def test_a_window_is_told_whole(store_of, session_of, plain_schema):
+    sessions = [session_of("a", [3, 4, 5, 6, 9, 10, 11], [0, 0, 1, 2, 3, 3, 3], device="oht07", kind="oht"),
+                session_of("b", range(3), [1, 1, 0], device="agv01", kind="agv")]  # fmt: skip
+    windows = make_windows(store_of(sessions, plain_schema), WindowSettings(size=3, stride=1, thermal_frames=3))
+    expected = pd.DataFrame({
+        "session": ["a", "a", "a", "b"], "device": ["oht07", "oht07", "oht07", "agv01"], "kind": ["oht", "oht", "oht", "agv"],
+        "row": [0, 1, 4, 7], "start": [3, 4, 9, 0], "end": [5, 6, 11, 2], "seconds_to_end": [6, 5, 0, 0],
+        "seconds_since_onset": [0, 1, 6, 2], "label": [0, 0, 3, 1], "pure": [False, False, True, False],
+    })  # fmt: skip
+    pd.testing.assert_frame_equal(windows, expected, check_dtype=False)
+
+
+def test_of_three_states_once_each_the_lowest_counts(store_of, session_of, plain_schema):
+    store = store_of([session_of("a", range(4), [3, 1, 2, 3])], plain_schema)
+    windows = make_windows(store, WindowSettings(size=3, stride=1, thermal_frames=1))
+    assert windows["label"].tolist() == [1, 1]
+    assert windows["label"].dtype == np.int64
+    last = make_windows(store, WindowSettings(size=3, stride=1, thermal_frames=1, label="last"))
+    assert last["label"].tolist() == [2, 3] and last["label"].dtype == np.int64
+
+
+def test_what_is_too_short_for_a_window_is_told_with_its_longest_run(store_of, session_of, plain_schema):
+    labelled = store_of([session_of("a", [0, 1, 2, 5, 6], [0] * 5), session_of("b", range(4), [0] * 4)], plain_schema)
+    with pytest.raises(ConfigError, match=r"no window of window\.size=5 s: .* is 4 s or less"):
+        make_windows(labelled, WindowSettings(size=5, thermal_frames=1))
+    assert len(make_windows(labelled, WindowSettings(size=4, thermal_frames=1))) == 1
+    plain = store_of([session_of("a", range(3))], plain_schema)
+    with pytest.raises(ConfigError, match="no recording is labelled"):
+        make_windows(plain, WindowSettings(size=3, thermal_frames=1))
+    with pytest.raises(ConfigError, match=r"window\.size=4 s: .* 3 s or less"):
+        make_windows(plain, WindowSettings(size=4, thermal_frames=1), labelled=False)
+
+
+def test_the_parts_of_a_run_have_windows_and_states_of_their_own(store_of, session_of, plain_schema):
+    store = store_of([session_of(name, range(4), states) for name, states in
+                      (("a", [0, 0, 1, 1]), ("b", [2, 2, 2, 2]), ("c", [1, 1, 0, 0]))], plain_schema)  # fmt: skip
+    settings = WindowSettings(size=2, stride=2, thermal_frames=1)
+    split = Split({}, {"train": ["a", "c"], "val": ["b"], "test": []})
+    frame = make_windows(store, settings)
+    windows = Windows(store, frame.assign(part=split.part_of(frame["session"])), split, settings)
+    assert windows.part("train")["session"].tolist() == ["a", "a", "c", "c"]
+    assert windows.part("train").columns.tolist() == windows.frame.columns.tolist()
+    assert windows.part("train").index.tolist() == [0, 1, 2, 3] and windows.part("val")["label"].tolist() == [2, 2]
+    assert windows.class_counts().tolist() == [2, 2, 0, 0], "every state, also those that do not occur"

@@ -214,3 +214,25 @@ def test_a_share_of_windows_that_do_not_occur_has_no_interval():
     for metric in ("severe_recall", "severe_precision"):
         interval = arm.interval(metric)
         assert np.isnan([interval.value, interval.low, interval.high]).all()
+
+
+def test_ten_devices_and_five_sessions_are_enough():
+    session, device = windows(devices=10, sessions=1)
+    assert resample(session, device, replicates=10).by_device
+    assert not resample(*windows(devices=9, sessions=1), replicates=10).by_device
+    session, device = windows(devices=1, sessions=5)
+    y = np.tile([0, 1, 2, 3, 0, 1, 2, 3, 0, 1], 5)
+    guess = np.where(np.arange(50) < 15, 0, y)
+    interval = Arm([predictions(y, guess, session)], resample(session, device)).interval("accuracy")
+    assert interval.low < interval.value < interval.high
+
+
+def test_replicates_without_a_window_in_a_bin_say_nothing_of_it():
+    """One session of five has a window in the bin, and that is right: it is so in every replicate that knows."""
+    session, device = windows(devices=1, sessions=5)
+    p = np.tile([0.9, 0.05, 0.05], (50, 1))
+    p[0] = [0.5, 0.3, 0.2]
+    arm = Arm([Predictions(np.zeros(50, int), p, session)], resample(session, device, replicates=200))
+    with np.errstate(all="raise"):
+        assert arm.bin_bounds(7) == (1, 1)
+        assert np.isnan(arm.bin_bounds(3)).all()

@@ -8,7 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torchmetrics.functional.classification import multiclass_calibration_error
 
-from conveyorguard.evaluation.metrics import METRICS, OBJECTIVES, Predictions, Totals, evaluate, metric_values
+from conveyorguard.evaluation.metrics import (
+    METRICS,
+    OBJECTIVES,
+    Predictions,
+    Totals,
+    evaluate,
+    metric_values,
+    per_class,
+)
 
 STATES = ["a", "b", "c", "d"]
 
@@ -27,6 +35,7 @@ def test_by_hand():
     assert m["accuracy"] == 0.6
     assert m["severe_recall"] == pytest.approx(1 / 3) and m["severe_precision"] == 0.5 and m["severe_as_normal"] == 1
     assert m["confusion"] == [[2, 1, 0, 0], [0, 2, 0, 0], [0, 0, 1, 1], [1, 0, 1, 1]]
+    assert all(isinstance(count, int) for row in m["confusion"] for count in row), "whole numbers in metrics.json"
     f1 = [2 / 3, 0.8, 0.5, 0.4]
     assert [row["f1"] for row in m["per_class"]] == pytest.approx(f1) and m["macro_f1"] == pytest.approx(np.mean(f1))
     assert m["ordinal_error"] == pytest.approx((0 + 0 + 1 + 0 + 0 + 0 + 1 + 0 + 1 + 3) / 10)
@@ -38,6 +47,14 @@ def test_by_hand():
     expected = np.mean([(a - b) ** 2 for a in t for b in g])
     assert m["qwk"] == pytest.approx(1 - np.mean((t - g) ** 2) / expected)
     assert m["severe_sessions_missed"] == 0 and m["n"] == 10
+    assert [row["class"] for row in m["per_class"]] == STATES and [row["support"] for row in m["per_class"]] == [
+        3,
+        2,
+        2,
+        3,
+    ]
+    assert [row["precision"] for row in m["per_class"]] == pytest.approx([2 / 3, 2 / 3, 1 / 2, 1 / 2])
+    assert [row["recall"] for row in m["per_class"]] == pytest.approx([2 / 3, 1, 1 / 2, 1 / 3])
 
 
 def test_a_severe_session_is_missed_when_none_of_its_severe_windows_is_called_so():
@@ -48,6 +65,8 @@ def test_a_severe_session_is_missed_when_none_of_its_severe_windows_is_called_so
 def test_metrics_without_a_value_are_none_not_nan():
     m = evaluate(certain([0, 0], [0, 0]), STATES)
     assert m["severe_recall"] is None and m["severe_precision"] is None and m["qwk"] is None and m["accuracy"] == 1
+    assert m["severe_sessions_missed"] is None, "nobody said which windows are of one session"
+    assert m["per_class"][3] == {"class": "d", "precision": 0, "recall": 0, "f1": 0, "support": 0}
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=40), st.randoms())
@@ -65,6 +84,10 @@ def test_every_metric_is_an_objective_with_its_direction():
     windows = {f"val/{name}": m.higher_is_better for name, m in METRICS.items() if m.level == "window"}
     assert windows.items() <= OBJECTIVES.items()
     assert OBJECTIVES["val/loss"] is False
+    assert {name for name, m in METRICS.items() if m.higher_is_better} == {
+        "accuracy", "macro_f1", "severe_recall", "severe_precision", "qwk",
+    }  # fmt: skip
+    assert {name for name, m in METRICS.items() if m.level != "window"} == {"severe_sessions_missed"}
 
 
 @st.composite
@@ -82,8 +105,18 @@ def test_metrics_are_those_of_scikit_learn_and_torchmetrics(predictions):
     m = metric_values(predictions)
     assert m["accuracy"] == pytest.approx(sk.accuracy_score(y, guess))
     assert m["macro_f1"] == pytest.approx(sk.f1_score(y, guess, average="macro"))
-    if (y == states - 1).any():
-        assert m["severe_recall"] == pytest.approx(sk.recall_score(y == states - 1, guess == states - 1))
+    worst, called = y == states - 1, guess == states - 1
+    if worst.any():
+        assert m["severe_recall"] == pytest.approx(sk.recall_score(worst, called))
+    if called.any():
+        assert m["severe_precision"] == pytest.approx(sk.precision_score(worst, called))
+    assert m["severe_as_normal"] == (worst & (guess == 0)).sum()
+    assert m["severe_sessions_missed"] == sum(
+        worst[own].any() and not (worst & called)[own].any()
+        for own in (predictions.session == name for name in set(predictions.session))
+    )
+    assert m["ordinal_error"] == pytest.approx(sk.mean_absolute_error(y, guess))
+    assert m["brier"] == pytest.approx(states * sk.mean_squared_error(np.eye(states)[y], predictions.p))
     if len(set(y) | set(guess)) > 1:
         assert m["qwk"] == pytest.approx(sk.cohen_kappa_score(y, guess, weights="quadratic", labels=labels))
     assert m["nll"] == pytest.approx(sk.log_loss(y, predictions.p.clip(1e-12, 1), labels=labels), rel=1e-4, abs=1e-6)
@@ -105,3 +138,74 @@ def test_weighted_totals_are_those_of_repeated_sessions(predictions, seed):
         totals = Totals.of(predictions, index, len(names)).weighted(weights)
         for name, metric in METRICS.items():
             assert float(metric.function(totals)) == pytest.approx(repeated[name], nan_ok=True), name
+
+
+def test_totals_of_sessions_by_hand():
+    """Five windows of three states in sessions 0 and 1; session 2 has none. A probability of 0 is taken for 1e-12."""
+    p = np.array([[0.6, 0.3, 0.1], [0.2, 0.8, 0.0], [0.5, 0.25, 0.25], [1.0, 0.0, 0.0], [0.05, 0.05, 0.9]])
+    totals = Totals.of(Predictions(np.array([0, 2, 2, 2, 2]), p), np.array([0, 0, 1, 1, 1]), 3)
+    nothing = np.zeros((3, 3))
+    np.testing.assert_array_equal(
+        totals.confusion, [[[1, 0, 0], [0, 0, 0], [0, 1, 0]], [[0, 0, 0], [0, 0, 0], [2, 0, 1]], nothing]
+    )
+    smallest = -np.log(1e-12)
+    np.testing.assert_allclose(totals.nll, [-np.log(0.6) + smallest, -np.log(0.25) + smallest - np.log(0.9), 0])
+    np.testing.assert_allclose(totals.brier, [0.26 + 1.68, 0.875 + 2 + 0.015, 0])
+    np.testing.assert_array_equal(totals.worst_sessions, [[1, 1], [1, 0], [0, 0]])
+    np.testing.assert_array_equal(totals.n, [2, 3, 0])
+    bins = np.zeros((3, 15, 3))
+    bins[0, 8], bins[0, 11] = [1, 0.6, 1], [1, 0.8, 0]  # 0.6 is the upper end of the ninth
+    bins[1, 7], bins[1, 13], bins[1, 14] = [1, 0.5, 0], [1, 0.9, 1], [1, 1, 0]
+    np.testing.assert_allclose(totals.calibration, bins)
+    both = totals.weighted(np.array([[1, 2, 5], [0, 1, 0]]))
+    np.testing.assert_allclose(both.nll, [totals.nll[0] + 2 * totals.nll[1], totals.nll[1]])
+    np.testing.assert_array_equal(both.worst_sessions, [[3, 1], [1, 0]])
+
+
+def test_the_least_certain_of_many_states_stand_in_the_lowest_bin():
+    totals = Totals.of(Predictions(np.zeros(2, int), np.full((2, 20), 0.05)))
+    assert totals.calibration.shape == (1, 15, 3)
+    np.testing.assert_allclose(totals.calibration[0, 0], [2, 0.1, 2])
+    assert totals.calibration[0, 1:].sum() == 0
+
+
+def test_a_certainty_rounded_above_one_is_taken_for_one():
+    totals = Totals.of(Predictions(np.array([1]), np.array([[-1e-7, 1 + 1e-7]])))
+    np.testing.assert_allclose(totals.calibration[0, 14], [1, 1, 1], rtol=1e-6)
+    assert totals.calibration[0, :14].sum() == 0 and totals.nll.tolist() == [0]
+
+
+def test_metrics_of_many_replicates_are_those_of_each():
+    rng = np.random.default_rng(0)
+    predictions = Predictions(rng.integers(4, size=60), rng.dirichlet(np.ones(4), 60))
+    totals = Totals.of(predictions, rng.integers(5, size=60), 5)
+    weights = rng.integers(0, 4, (7, 5))
+    for name, metric in METRICS.items():
+        together = metric.function(totals.weighted(weights))
+        each = [metric.function(totals.weighted(row)) for row in weights]
+        np.testing.assert_allclose(together, each, atol=1e-12, err_msg=name)
+
+
+def test_totals_over_windows_of_unknown_sessions_do_not_know_of_missed_ones():
+    totals = Totals.over(certain([3, 0], [0, 0]))
+    assert totals.worst_sessions.shape == (2,) and np.isnan(totals.worst_sessions).all()
+    assert totals.n == 2 and totals.confusion[3, 0] == 1
+
+
+def test_a_share_of_nothing_is_not_a_number_and_one_of_little_is():
+    half = Totals.of(Predictions(np.array([1, 1]), np.array([[0.9, 0.1], [0.2, 0.8]])))
+    nothing = half.weighted(np.zeros((1, 1)))
+    assert METRICS["accuracy"].function(half).tolist() == [0.5]
+    for name in METRICS.keys() - {"severe_as_normal", "severe_sessions_missed"}:
+        with np.errstate(all="raise"):
+            assert np.isnan(METRICS[name].function(nothing)).tolist() == [True], name
+    precision, recall, f1, support = per_class(np.array([[0, 1], [0, 0]]))
+    np.testing.assert_array_equal(precision, [np.nan, 0])
+    np.testing.assert_array_equal(recall, [0, np.nan])
+    np.testing.assert_array_equal(f1, [0, 0])
+    np.testing.assert_array_equal(support, [1, 0])
+
+
+def test_titles_name_the_first_and_the_worst_state():
+    assert METRICS["severe_as_normal"].named(["good", "so-so", "bad"]) == "bad windows called good"
+    assert METRICS["accuracy"].named(["good", "bad"]) == "accuracy"
