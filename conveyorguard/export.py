@@ -135,7 +135,7 @@ def _network(classifier: WindowClassifier, loaded: LoadedRun, dataset: WindowDat
     with torch.inference_mode():
         classifier.model(noting)
     names = [name for name in raw if name in loaded.inputs or name == "thermal_stats" or name in noting.asked]
-    names = [name for name in names if name in noting.asked or f"{name}_bins" in noting.asked]
+    names = [name for name in names if name in noting.asked or {f"{name}_bins", f"{name}_window"} & noting.asked]
     graph = Graph(classifier, names, loaded.temperature).eval()
     values = tuple(raw[name] for name in names)
     outputs = ["probabilities", "calibrated", "seconds"][: len(graph(*(value[:2] for value in values)))]

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from conveyorguard.data.schema import THERMAL_STATISTICS, Channel, Schema
 from conveyorguard.data.store import Store
+from conveyorguard.data.window_statistics import STATISTICS, levels, rises
 
 SMALLEST = 1e-2  # of a log channel, in its unit
 
@@ -24,7 +25,8 @@ class ScalingSettings:
     fit_on: 'train' sessions, or 'all' (the seed's, which sees the test sessions).
     bins: intervals between quantiles (of seconds weighted so that each state counts alike: the rare worst state is where
         resolution is needed) for the piecewise-linear encoding (Gorishniy et al., 2022) of sensors and thermal
-        statistics, which gives a network the sharp thresholds that trees find; 0 for none.
+        statistics, second by second and as statistics of the window, which gives a network the sharp thresholds that trees
+        find; 0 for none.
     thermal: 'absolute' degC, the schema's fixed range to -1..1 (not clipped), or 'frame' (min-max of each frame, which erases degC).
     """
 
@@ -67,10 +69,13 @@ class Scaling(nn.Module):
                 ("sensors", len(schema.channels)),
                 ("thermal_stats", len(THERMAL_STATISTICS)),
             ):
-                self.register_buffer(f"{name}_edges", torch.linspace(0, 1, settings.bins + 1).repeat(width, 1))
+                edges = torch.linspace(0, 1, settings.bins + 1)
+                self.register_buffer(f"{name}_edges", edges.repeat(width, 1))
+                self.register_buffer(f"{name}_noise", torch.ones(width))
+                self.register_buffer(f"{name}_window_edges", edges.repeat(STATISTICS * width, 1))
 
-    def fit(self, store: Store, rows: np.ndarray) -> Scaling:
-        """Fit on the given rows of the store (True where used)."""
+    def fit(self, store: Store, rows: np.ndarray, size: int = 30) -> Scaling:
+        """Fit on the given rows of the store (True where used), and on windows of `size` seconds of them."""
         for group, channels in self.groups.items():
             values = getattr(store, group)[rows].astype(np.float64)
             for i, channel in enumerate(channels.values()):
@@ -78,23 +83,21 @@ class Scaling(nn.Module):
                 getattr(self, f"{group}_center")[i] = center
                 getattr(self, f"{group}_scale")[i] = scale
         if self.settings.bins:
-            weights = _balanced(store.frames["state"].to_numpy()[rows])
-            self._fit_edges("sensors", store.sensors[rows], weights)
-            self._fit_edges("thermal_stats", store.thermal_statistics[rows], weights)
+            state = store.frames["state"].to_numpy()
+            session = store.frames["session"].cat.codes.to_numpy()
+            weights = _balanced(state[rows])
+            starts = _starts(session, rows, size)
+            windows = starts[:, None] + np.arange(size)
+            own = _balanced(state[windows[:, size // 2]])
+            follows = rows[1:] & (np.diff(session) == 0)
+            for name, values in (("sensors", store.sensors), ("thermal_stats", store.thermal_statistics)):
+                scaled = self({name: torch.from_numpy(values[rows])})[name].numpy()
+                _fit_edges(getattr(self, f"{name}_edges"), scaled, weights)
+                getattr(self, f"{name}_noise").copy_(_noise(values, follows))
+                batches = np.array_split(windows, len(windows) // 1024 + 1)
+                found = [self._statistics(torch.from_numpy(values[batch]), name) for batch in batches]
+                _fit_edges(getattr(self, f"{name}_window_edges"), torch.cat(found).flatten(1).numpy(), own)
         return self
-
-    def _fit_edges(self, name: str, values: np.ndarray, weights: np.ndarray) -> None:
-        """Quantiles of each scaled channel; equal ones are set apart so that no interval is empty."""
-        edges = getattr(self, f"{name}_edges")
-        scaled = self({name: torch.from_numpy(values)})[name].numpy()
-        for i, column in enumerate(scaled.T):
-            good = np.isfinite(column) & (weights > 0)
-            if good.any():
-                order = column[good].argsort()
-                share = np.cumsum(weights[good][order])
-                quantiles = np.interp(np.linspace(0, 1, edges.shape[1]), share / share[-1], column[good][order])
-                gaps = np.maximum(np.diff(quantiles), 1e-3)
-                edges[i] = torch.from_numpy(quantiles[0] + np.concatenate([[0], gaps.cumsum()]))
 
     def _fit_channel(self, values: np.ndarray, channel: Channel) -> tuple[float, float]:
         values = values[np.isfinite(values)]
@@ -117,11 +120,20 @@ class Scaling(nn.Module):
         if "thermal" in batch:
             scaled["thermal"] = self._frames(batch["thermal"].to(self.statistics_center.dtype))
         if "thermal_stats" in batch:
-            scaled["thermal_stats"] = (batch["thermal_stats"] - self.statistics_center) / self.statistics_scale
+            scaled["thermal_stats"] = self._of_frames(batch["thermal_stats"])
         for name in ("sensors", "thermal_stats"):
             if self.settings.bins and name in batch:
                 scaled[f"{name}_bins"] = self._encode(scaled[name], getattr(self, f"{name}_edges"))
+                if batch[name].dim() == 3:
+                    window = self._statistics(batch[name], name).flatten(1)
+                    scaled[f"{name}_window"] = self._encode(window, getattr(self, f"{name}_window_edges"))
         return scaled
+
+    def _statistics(self, values: Tensor, name: str) -> Tensor:
+        """Levels of scaled values and rises of raw ones; (B, T, C) to (B, STATISTICS, C)."""
+        scaled = self._channels(values, name) if name in self.groups else self._of_frames(values)
+        noise = getattr(self, f"{name}_noise")
+        return torch.cat([levels(scaled), rises(torch.nan_to_num(values / noise))], dim=1)
 
     @staticmethod
     def _encode(values: Tensor, edges: Tensor) -> Tensor:
@@ -134,6 +146,9 @@ class Scaling(nn.Module):
         values = torch.where(log, values.clamp_min(SMALLEST).log(), values)
         values = torch.nan_to_num((values - center) / scale, nan=0.0)
         return values.clamp(0, 1) if self.settings.clip else values
+
+    def _of_frames(self, statistics: Tensor) -> Tensor:
+        return (statistics - self.statistics_center) / self.statistics_scale
 
     def _frames(self, frames: Tensor) -> Tensor:
         if self.settings.thermal == "absolute":
@@ -148,3 +163,36 @@ def _balanced(state: np.ndarray) -> np.ndarray:
     for k in np.unique(state[state >= 0]):
         weights[state == k] = 1 / np.count_nonzero(state == k)
     return weights
+
+
+def _fit_edges(edges: Tensor, values: np.ndarray, weights: np.ndarray) -> None:
+    """Quantiles of each column, into `edges` (columns, bins + 1); equal ones are set apart so that no interval is empty."""
+    for i, column in enumerate(values.T):
+        good = np.isfinite(column) & (weights > 0)
+        if good.any():
+            order = column[good].argsort()
+            share = np.cumsum(weights[good][order])
+            quantiles = np.interp(np.linspace(0, 1, edges.shape[1]), share / share[-1], column[good][order])
+            gaps = np.maximum(np.diff(quantiles), 1e-3)
+            edges[i] = torch.from_numpy(quantiles[0] + np.concatenate([[0], gaps.cumsum()]))
+
+
+def _starts(session: np.ndarray, rows: np.ndarray, size: int) -> np.ndarray:
+    """First rows of windows that lie in one session: enough of them that every second is in about three."""
+    first = np.arange(max(len(rows) - size + 1, 0))
+    first = first[rows[first] & (session[first] == session[first + size - 1])]
+    return first[:: max(size // 3, 1)]
+
+
+def _noise(values: np.ndarray, follows: np.ndarray) -> Tensor:
+    """Median step of each channel from one second to the next, and at least a thousandth of the channel's range."""
+    with np.errstate(invalid="ignore"):
+        steps = np.abs(np.diff(values.astype(np.float64), axis=0))[follows]
+    noise = np.ones(values.shape[1])
+    for i, column in enumerate(steps.T):
+        measured = values[1:][follows][:, i]
+        measured, column = measured[np.isfinite(measured)], column[np.isfinite(column)]
+        if len(column):
+            low, high = np.percentile(measured, [1, 99])
+            noise[i] = max(float(np.median(column)), (high - low) / 1000) or 1.0
+    return torch.from_numpy(noise)

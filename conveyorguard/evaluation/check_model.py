@@ -43,8 +43,8 @@ SMALL = {"train": 12, "val": 6, "test": 6}  # sessions that the checks by traini
 EPOCHS = 3
 # what scaling makes of each input
 TENSORS = {
-    "sensors": ("sensors", "sensors_bins"),
-    "thermal": ("thermal", "thermal_stats", "thermal_stats_bins"),
+    "sensors": ("sensors", "sensors_bins", "sensors_window"),
+    "thermal": ("thermal", "thermal_stats", "thermal_stats_bins", "thermal_stats_window"),
     "environment": ("environment",),
 }
 
@@ -88,7 +88,8 @@ def scaling_is_of_train(subject: Subject) -> str:
         raise Failed(
             "scaling fitted on train sessions", f"scaling.fit_on={cfg.scaling.fit_on}: it has seen the test sessions"
         )
-    fitted = Scaling(data.store.schema, build(cfg.scaling)).fit(data.store, fitted_rows(data, "train")).state_dict()
+    scaling = Scaling(data.store.schema, build(cfg.scaling))
+    fitted = scaling.fit(data.store, fitted_rows(data, "train"), data.settings.size).state_dict()
     for name, value in model.scaling.state_dict().items():
         if not torch.allclose(value.float(), fitted[name].float(), rtol=1e-4, atol=1e-5):
             raise Failed(

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from conveyorguard.data.schema import THERMAL_STATISTICS, Schema
+from conveyorguard.data.window_statistics import STATISTICS
 from conveyorguard.models.encoders import FrameEncoder, SeriesEncoder, TemporalBlock
 from conveyorguard.models.film import conditioning
 
@@ -43,24 +44,48 @@ class ThermalBranch(nn.Module):
         return statistics + frames[:, seconds]
 
 
+class WindowStatistics(nn.Module):
+    """The first layer on encoded statistics of the window, a group of weights for each statistic; (B, groups * bins) to (B, width).
+
+    A network that may use hundreds of statistics learns sessions by heart from those that say little. `shrink` is the group lasso
+    (Yuan and Lin, 2006) as a proximal step: a statistic keeps its weights only as far as it earns them.
+    """
+
+    def __init__(self, groups: int, bins: int, width: int, sparsity: float):
+        super().__init__()
+        self.bins, self.sparsity = bins, sparsity
+        self.linear = nn.Linear(groups * bins, width)
+
+    def forward(self, encoded: Tensor) -> Tensor:
+        return self.linear(encoded)
+
+    @torch.no_grad()
+    def shrink(self, lr: float) -> None:
+        """Move the norm of each group towards zero by `sparsity * lr`."""
+        weight = self.linear.weight
+        norm = weight.view(len(weight), -1, self.bins).norm(dim=(0, 2)).clamp_min(1e-12)
+        weight.mul_((1 - self.sparsity * lr / norm).clamp_min(0).repeat_interleave(self.bins))
+
+
 class Fusion(nn.Module):
     """Encode each second, let the frames correct the sensors, condition on the environment, look along time, classify.
 
-    The camera joins through a gate that begins at zero, so that training with both starts from sensors alone.
+    The window is classified by its statistics, as trees would; the sequence joins through a gate that begins at zero, and so does
+    the camera beside the sensors within the sequence.
 
     Args:
         inputs: 'sensors', 'thermal' or both, with 'environment' for FiLM.
-        bins: of the piecewise-linear encoding that scaling gives; its mean, maximum, minimum and last value over the window
-            go to the head beside the sequence's, so that the network can set the thresholds that trees set.
-        width: features of a second.
+        bins: of the piecewise-linear encoding that scaling gives, with which a network can set the thresholds that trees set.
+        width: features of a second; the window has twice as many.
         dilations: of the convolutions over time, seconds.
+        sparsity: of the statistics that are used.
     """
 
     NEEDS: ClassVar[dict[str, str]] = {}
     PER_SECOND: ClassVar[bool] = True
 
     def __init__(self, schema: Schema, inputs: list[str], bins: int, width: int = 64, dropout: float = 0.2,
-                 dilations: tuple[int, ...] = (1, 2, 4, 8)):  # fmt: skip
+                 dilations: tuple[int, ...] = (1, 2, 4, 8), sparsity: float = 3.0):  # fmt: skip
         super().__init__()
         branches = {"sensors": SensorBranch, "thermal": ThermalBranch}
         first, *others = [make(schema, bins, width, dropout) for name, make in branches.items() if name in inputs]
@@ -69,16 +94,17 @@ class Fusion(nn.Module):
         self.film = conditioning(len(schema.environment) if "environment" in inputs else 0, width)
         self.temporal = nn.Sequential(*[TemporalBlock(width, d, dropout) for d in dilations], nn.LayerNorm(width))
         self.second = nn.Linear(width, len(schema.states))
-        widths = {"sensors_bins": len(schema.channels), "thermal_stats_bins": len(THERMAL_STATISTICS)}
-        self.encoded = [
-            name for name, there in zip(widths, ("sensors" in inputs, "thermal" in inputs), strict=True) if there
-        ]
-        self.statistics = nn.Sequential(
-            nn.Linear(4 * bins * sum(widths[name] for name in self.encoded), width), nn.Dropout(dropout)
-        )
+        channels = {"sensors": len(schema.channels), "thermal": len(THERMAL_STATISTICS)}
+        names = {"sensors": "sensors_window", "thermal": "thermal_stats_window"}
+        self.encoded = [key for name, key in names.items() if name in inputs]
+        groups = STATISTICS * sum(count for name, count in channels.items() if name in inputs)
+        self.statistics = WindowStatistics(groups, bins, 2 * width, sparsity)
+        self.sequence = nn.Linear(3 * width, 2 * width)
+        self.sequence_gate = nn.Parameter(torch.zeros(2 * width))
         self.window = nn.Sequential(
-            nn.Linear(4 * width, width), nn.GELU(), nn.Dropout(dropout), nn.Linear(width, len(schema.states))
-        )
+            nn.GELU(), nn.Dropout(dropout), nn.Linear(2 * width, 2 * width), nn.GELU(), nn.Dropout(dropout),
+            nn.Linear(2 * width, 2 * width), nn.GELU(), nn.Dropout(dropout), nn.Linear(2 * width, len(schema.states)),
+        )  # fmt: skip
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Scaled batch to {"window": (B, K), "second": (B, T, K)} logits."""
@@ -86,9 +112,10 @@ class Fusion(nn.Module):
         for gate, branch in zip(self.gates, self.others, strict=True):
             x = x + gate * branch(batch)
         x = self.temporal(self.film(x, batch))
-        encoded = torch.cat([batch[name] for name in self.encoded], dim=-1)
-        statistics = self.statistics(
-            torch.cat([encoded.mean(1), encoded.amax(1), encoded.amin(1), encoded[:, -1]], dim=-1)
-        )
-        pooled = torch.cat([x.mean(1), x.amax(1), x[:, -1], statistics], dim=-1)
-        return {"window": self.window(pooled), "second": self.second(x)}
+        sequence = self.sequence(torch.cat([x.mean(1), x.amax(1), x[:, -1]], dim=-1))
+        statistics = self.statistics(torch.cat([batch[name] for name in self.encoded], dim=-1))
+        return {"window": self.window(statistics + self.sequence_gate * sequence), "second": self.second(x)}
+
+    def shrink(self, lr: float) -> None:
+        """After each step of the optimizer, with its learning rate."""
+        self.statistics.shrink(lr)

@@ -20,6 +20,7 @@ from conveyorguard.data.datamodule import WindowDataModule
 from conveyorguard.data.scaling import Scaling
 from conveyorguard.data.schema import Schema
 from conveyorguard.data.windows import Windows
+from conveyorguard.errors import RunError
 from conveyorguard.evaluation.metrics import OBJECTIVES
 from conveyorguard.training.callbacks import Averaging, History, Progression, Ranks
 from conveyorguard.training.checkpoints import WholeFiles, read_checkpoint
@@ -31,7 +32,9 @@ def build_module(cfg: DictConfig, data: Windows, inputs: list[str]) -> WindowCla
     """The network of a config with its scaling fitted on the data, not yet trained."""
     pl.seed_everything(cfg.seed, verbose=False)
     schema = data.store.schema
-    scaling = Scaling(schema, build(cfg.scaling)).fit(data.store, fitted_rows(data, cfg.scaling.fit_on))
+    scaling = Scaling(schema, build(cfg.scaling)).fit(
+        data.store, fitted_rows(data, cfg.scaling.fit_on), data.settings.size
+    )
     model = build_model(cfg, schema, inputs)
     loss: WindowLoss = build(cfg.loss, class_counts=data.class_counts())
     saved = {
@@ -121,7 +124,11 @@ def load_weights(module: WindowClassifier, path: Path) -> WindowClassifier:
 
 
 def load_module(path: Path) -> tuple[WindowClassifier, dict[str, Any]]:
-    """Rebuild a trained module from its checkpoint alone: weights, scaling, schema and the config it was made from."""
+    """Rebuild a trained module from its checkpoint alone: weights, scaling, schema and the config it was made from.
+
+    Raises:
+        RunError: its weights do not fit the network that its config describes, as of an earlier version.
+    """
     state = read_checkpoint(path)
     saved = state["conveyorguard"]
     cfg = refuse_interpolations(OmegaConf.create(saved["config"]), path)
@@ -132,5 +139,10 @@ def load_module(path: Path) -> tuple[WindowClassifier, dict[str, Any]]:
         build_model(cfg, schema, saved["inputs"]), scaling, loss, torch.optim.AdamW, cfg.trainer.max_epochs,
         len(schema.states), cfg.seed, saved,
     )  # fmt: skip
-    module.load_state_dict(state["state_dict"])
+    try:
+        module.load_state_dict(state["state_dict"])
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise RunError(f"{path}: trained by a version of ConveyorGuard whose {cfg.model.name} or scaling was another; predict with "
+                       f"that version, or train the run again ({reason})") from error  # fmt: skip
     return module.eval(), saved

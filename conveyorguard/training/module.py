@@ -22,7 +22,8 @@ class WindowClassifier(pl.LightningModule):
     """Scale a raw batch, classify its windows.
 
     Args:
-        model: takes a scaled batch, returns logits {"window": (B, K)} and, if it has them, {"second": (B, T, K)}.
+        model: takes a scaled batch, returns logits {"window": (B, K)} and, if it has them, {"second": (B, T, K)}. Its `shrink`, if
+            it has one, is called with the learning rate after each step.
         optimizer: parameters -> optimizer.
         epochs: of the cosine annealing.
         states: K.
@@ -58,6 +59,8 @@ class WindowClassifier(pl.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         optimizer = self.make_optimizer(self.model.parameters())
+        if shrink := getattr(self.model, "shrink", None):
+            optimizer.register_step_post_hook(lambda stepped, *_: shrink(stepped.param_groups[0]["lr"]))
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.epochs)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "epoch"}}
 

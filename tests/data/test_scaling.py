@@ -9,6 +9,7 @@ import torch
 from conveyorguard.config import build
 from conveyorguard.data.scaling import SMALLEST, Scaling, ScalingSettings
 from conveyorguard.data.schema import Schema
+from conveyorguard.data.window_statistics import LEVELS, STATISTICS
 from conveyorguard.training.fit import build_module
 from conveyorguard.training.job import load_windows, used_inputs
 
@@ -68,7 +69,8 @@ def test_other_sessions_than_the_given_ones_change_nothing(store):
     for name, value in one.items():
         np.testing.assert_array_equal(value, other[name], err_msg=name)
     changed = state(fitted(store(change={"s0"}, factor=3.0), ScalingSettings()))
-    for name in ("sensors_center", "sensors_edges", "environment_center", "thermal_stats_edges"):
+    for name in ("sensors_center", "sensors_edges", "sensors_noise", "sensors_window_edges", "environment_center", "thermal_stats_edges",
+                 "thermal_stats_noise", "thermal_stats_window_edges"):  # fmt: skip
         assert not np.array_equal(one[name], changed[name]), f"{name} does depend on the train sessions"
 
 
@@ -145,7 +147,7 @@ def test_it_travels_with_the_state_of_the_model(settings, store):
 def test_what_is_not_given_stays_away(store):
     made = store()
     scaling, batch = fitted(made, ScalingSettings()), batch_of(made)
-    assert set(scaling({"sensors": batch["sensors"]})) == {"sensors", "sensors_bins"}
+    assert set(scaling({"sensors": batch["sensors"]})) == {"sensors", "sensors_bins", "sensors_window"}
     assert set(scaling({"thermal": batch["thermal"], "mask": batch["mask"]})) == {"thermal", "mask"}
     assert torch.equal(scaling(batch)["mask"], batch["mask"])
     before = {name: value.clone() for name, value in batch.items()}
@@ -173,7 +175,7 @@ def test_a_constant_channel_is_harmless(store_of, session_of, plain_schema):
         scaled = Scaling(plain_schema, settings).fit(made, np.ones(40, bool))(
             {"sensors": torch.tensor(made.sensors)[None]}
         )
-        assert torch.isfinite(scaled["sensors"]).all() and torch.isfinite(scaled["sensors_bins"]).all()
+        assert all(torch.isfinite(value).all() for value in scaled.values())
 
 
 def test_currents_of_zero_and_below_are_harmless(store):
@@ -199,6 +201,32 @@ def test_bins_say_how_far_a_value_reaches(store):
     order = made.sensors[:90, 0].argsort()
     assert (encoded[order, 0].sum(-1).diff() >= -1e-4).all()
     assert "sensors_bins" not in fitted(made, ScalingSettings(bins=0))(batch_of(made))
+
+
+def test_noise_is_the_median_step_within_train_sessions(store):
+    made = store()
+    noise = fitted(made, ScalingSettings()).sensors_noise.numpy()
+    session = made.frames["session"].astype(str).to_numpy()
+    steps = [np.abs(np.diff(made.sensors[session == name], axis=0)) for name in sorted(TRAIN)]
+    np.testing.assert_allclose(noise, np.median(np.concatenate(steps), axis=0), rtol=1e-6)
+
+
+def test_statistics_of_a_window_use_all_of_their_range(store):
+    """Edges are those of windows, not of seconds: a window's mean varies less, and is told apart as finely."""
+    made = store()
+    bins = 8
+    scaling = fitted(made, ScalingSettings(bins=bins))
+    encoded = scaling(batch_of(made))["sensors_window"].reshape(3, STATISTICS, 2, bins)
+    assert ((encoded >= 0) & (encoded <= 1)).all() and (encoded.diff(dim=-1) <= 0).all()
+    edges = scaling.sensors_window_edges.reshape(STATISTICS, 2, bins + 1)
+    spread = (edges[..., -1] - edges[..., 0])[LEVELS.index("mean")]
+    assert (spread < 0.5 * (scaling.sensors_edges[:, -1] - scaling.sensors_edges[:, 0])).all()
+
+
+def test_recordings_shorter_than_a_window_are_harmless(store):
+    made = store()
+    scaled = Scaling(made.schema, ScalingSettings()).fit(made, np.ones(320, bool), size=60)(batch_of(made))
+    assert all(torch.isfinite(value).all() for value in scaled.values())
 
 
 def test_the_named_settings_are_those_of_the_class(twin_config):

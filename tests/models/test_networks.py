@@ -6,10 +6,11 @@ from omegaconf import OmegaConf
 
 from conveyorguard.config import config_dir
 from conveyorguard.data.schema import Schema
+from conveyorguard.data.window_statistics import STATISTICS
 from conveyorguard.models.cnn_transformer import CNNTransformer
 from conveyorguard.models.encoders import with_differences
 from conveyorguard.models.film import FiLM
-from conveyorguard.models.fusion import Fusion
+from conveyorguard.models.fusion import Fusion, WindowStatistics
 
 ALL = ["sensors", "thermal", "environment"]
 
@@ -24,7 +25,8 @@ def batch(size=2, frames=10):
     g = torch.Generator().manual_seed(0)
     r = lambda *shape: torch.rand(*shape, generator=g)  # noqa: E731
     return {"sensors": r(size, 30, 8), "environment": r(size, 30, 3), "thermal": r(size, frames, 2, 30, 40), "thermal_stats": r(size, 30, 6),
-            "sensors_bins": r(size, 30, 64), "thermal_stats_bins": r(size, 30, 48)}  # fmt: skip
+            "sensors_bins": r(size, 30, 64), "thermal_stats_bins": r(size, 30, 48),
+            "sensors_window": r(size, STATISTICS * 64), "thermal_stats_window": r(size, STATISTICS * 48)}  # fmt: skip
 
 
 def count(model):
@@ -53,6 +55,38 @@ def test_fusion_of_both_starts_as_sensors_alone():
     with torch.no_grad():
         both.gates[0].fill_(0.5)
     assert not torch.allclose(both(a)["second"], both(b)["second"])
+
+
+def test_the_window_is_told_by_its_statistics_until_the_sequence_has_earned_a_say():
+    torch.manual_seed(0)
+    model = Fusion(schema(), ALL, bins=8).eval()
+    a, b = batch(), batch()
+    b["sensors"], b["thermal"], b["environment"] = b["sensors"] + 1, b["thermal"] + 1, b["environment"] + 1
+    assert torch.equal(model(a)["window"], model(b)["window"])
+    b["sensors_window"] = b["sensors_window"] / 2
+    assert not torch.allclose(model(a)["window"], model(b)["window"])
+    b["sensors_window"] = a["sensors_window"]
+    with torch.no_grad():
+        model.sequence_gate.fill_(0.5)
+    assert not torch.allclose(model(a)["window"], model(b)["window"])
+
+
+def test_fusion_has_under_a_million_parameters():
+    assert count(Fusion(schema(), ALL, bins=24)) < 1e6
+
+
+def test_shrinking_takes_the_same_from_each_statistic_and_never_turns_a_weight_round():
+    torch.manual_seed(0)
+    layer = WindowStatistics(groups=5, bins=4, width=6, sparsity=2.0)
+    with torch.no_grad():
+        layer.linear.weight[:, 4:8] *= 0.01
+    groups = lambda: layer.linear.weight.detach().clone().view(6, 5, 4)  # noqa: E731
+    before = groups()
+    layer.shrink(lr=0.1)
+    norms = before.norm(dim=(0, 2)) - groups().norm(dim=(0, 2))
+    torch.testing.assert_close(norms[[0, 2, 3, 4]], torch.full((4,), 0.2))
+    assert (groups()[:, 1] == 0).all(), "what was smaller than the step is gone"
+    assert (groups() * before >= 0).all()
 
 
 @pytest.mark.parametrize("frames", [1, 7, 30])

@@ -6,18 +6,22 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from torch import nn
 
 from conveyorguard.cli import _compose
 from conveyorguard.config import build, check, merge_saved, sweep_problems
 from conveyorguard.data.datamodule import BatchSampler
 from conveyorguard.errors import ConfigError
+from conveyorguard.models.fusion import Fusion
 from conveyorguard.training.job import train
 from conveyorguard.training.loss import WindowLoss, class_weight
+from conveyorguard.training.module import WindowClassifier
 
 
 def predictions(run):
@@ -150,6 +154,18 @@ def test_a_saved_config_takes_values_and_refuses_groups(compose):
     for wrong in ("model=cnn_transformer", "no.such=1"):
         with pytest.raises(ConfigError):
             merge_saved(saved, [wrong], {})
+
+
+def test_every_step_shrinks_what_the_model_would_have_sparse(schema):
+    """Without a gradient the step of the optimizer itself moves nothing."""
+    model = Fusion(schema, ["sensors"], bins=4, sparsity=2.0)
+    module = WindowClassifier(model, nn.Identity(), nn.Identity(), partial(torch.optim.SGD, lr=0.05), 5, 4, 0)
+    optimizer = module.configure_optimizers()["optimizer"]
+    weight = model.statistics.linear.weight
+    norms = lambda: weight.detach().view(len(weight), -1, 4).norm(dim=(0, 2))  # noqa: E731
+    before = norms()
+    optimizer.step()
+    torch.testing.assert_close(before - norms(), torch.full_like(before, 2.0 * 0.05))
 
 
 def test_class_weights_are_the_seed_studys():

@@ -231,6 +231,16 @@ def test_a_config_of_a_run_directory_builds_only_what_the_whitelist_allows(
         assert not mark.exists()
 
 
+def test_a_checkpoint_of_another_version_is_refused_with_what_to_do(copied):
+    path = copied / "checkpoints" / "best.ckpt"
+    state = torch.load(path, weights_only=True)
+    for name in [name for name in state["state_dict"] if name.endswith(("_noise", "_window_edges"))]:
+        del state["state_dict"][name]
+    torch.save(state, path)
+    with pytest.raises(RunError, match=f"{re.escape(str(path))}.*train the run again"):
+        load_run(copied)
+
+
 @pytest.mark.parametrize("where", ["scaling", "model", "loss"])
 @pytest.mark.parametrize("target", ["os.system", "subprocess.check_output", "builtins.eval"])
 def test_a_config_inside_a_checkpoint_builds_only_what_the_whitelist_allows(where, target, copied, mark):
