@@ -126,8 +126,8 @@ class Study:
         told = []
         if self.size == "small":
             pixels = "" if self.lacks("data.schema.thermal.stride") else (
-                f", the seed study's networks given every {cfg.data.schema.thermal.stride}th pixel of a frame's rows and columns")  # fmt: skip
-            told.append(f"A small study: {len(data.store.manifest['sessions'])} sessions, networks trained for no more epochs than {cfg.trainer.max_epochs}{pixels}. "
+                f" and given every {cfg.data.schema.thermal.stride}th pixel of a frame's rows and columns")  # fmt: skip
+            told.append(f"A small study: {len(data.store.manifest['sessions'])} sessions, the seed study's networks trained for no more epochs than {cfg.trainer.max_epochs}{pixels}. "
                         "It shows how everything works; the figures that count are those of make study-full.")  # fmt: skip
         if cfg.data.name == "simulated":
             told.append("Simulated recordings: a result here is not a result on AI Hub.")

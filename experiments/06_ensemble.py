@@ -9,10 +9,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from a checkout, installed or not
 
 from conveyorguard.reporting.final_page import write_ensemble_stage
-from conveyorguard.stages import Study, main, units_of_runs
+from conveyorguard.stages import Overrides, Study, main, units_of_runs
 
-RUNS = {
-    "fusion": ["model=fusion"],
+EPOCHS = "trainer.max_epochs"
+OTHERS = {
     "lightgbm": ["model=lightgbm"],
     "extra_trees": ["model=extra_trees"],
     "baseline_cnn": ["experiment=baseline_cnn"],
@@ -20,11 +20,19 @@ RUNS = {
 }
 
 
+def runs(study: Study) -> dict[str, Overrides]:
+    """The few epochs of a small study are for the slow networks; the default model takes a second for one and has all of them."""
+    all_of_them = study.size == "small" and not any(line.startswith(f"{EPOCHS}=") for line in study.overrides)
+    return {"fusion": ["model=fusion", *([f"{EPOCHS}=30"] if all_of_them else [])], **OTHERS}
+
+
 def run(study: Study) -> Path:
-    return write_ensemble_stage(study.site, study.train_all(RUNS), study.out / "runs" / "ensemble")
+    return write_ensemble_stage(study.site, study.train_all(runs(study)), study.out / "runs" / "ensemble")
 
 
-units = units_of_runs(RUNS)
+def units(study: Study) -> int:
+    return units_of_runs(runs(study))(study)
+
 
 if __name__ == "__main__":
     sys.exit(main(__doc__, {"06_ensemble": (run, units)}))
