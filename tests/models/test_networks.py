@@ -46,6 +46,18 @@ def test_film_begins_at_no_effect_and_the_seeds_form_does_not():
     assert not torch.allclose(FiLM(3, 16, identity=False)(x, b), x)
 
 
+@pytest.mark.parametrize("identity", [True, False])
+def test_the_seeds_network_begins_with_sensors_alone_unless_in_the_seeds_form(identity):
+    torch.manual_seed(0)
+    model = CNNTransformer(schema(), ALL, 30, 10, embed_dim=32, attention_identity=identity).eval()
+    a, b = batch(), batch()
+    b["thermal"] = 1 - b["thermal"]
+    assert torch.equal(model(a)["window"], model(b)["window"]) == identity
+    loss = model(a)["window"].square().sum()
+    (gradient,) = torch.autograd.grad(loss, [model.fuse.attention.out_proj.weight])
+    assert gradient.abs().max() > 0, "the camera can come in"
+
+
 def test_fusion_of_both_starts_as_sensors_alone():
     torch.manual_seed(0)
     both = Fusion(schema(), ["sensors", "thermal"], bins=8).eval()
