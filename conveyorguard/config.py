@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, InstantiationException
 from hydra.utils import instantiate
@@ -57,6 +59,24 @@ def config_dir() -> Path:
     """The folder of the yaml files: `conf` of the checkout, or its copy in the installed package."""
     checkout = PACKAGE.parent / "conf"
     return checkout if (checkout / "train.yaml").exists() else PACKAGE / "conf"
+
+
+def compose_config(overrides: list[str], with_hydra: bool = False) -> DictConfig:
+    """The config of a verb that is not a Hydra job; --config-dir adds a folder of yaml files, as it does for train.
+
+    Args:
+        with_hydra: keep Hydra's own settings, under `hydra`.
+    """
+    option = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    option.add_argument("--config-dir", "-cd", type=Path)
+    given, overrides = option.parse_known_args(overrides)
+    if given.config_dir:
+        overrides = [*overrides, f"hydra.searchpath=['file://{given.config_dir.resolve()}']"]
+    with initialize_config_dir(str(config_dir())):
+        try:
+            return compose("train", overrides, return_hydra_config=with_hydra)
+        except (HydraException, OmegaConfBaseException) as error:
+            raise ConfigError(str(error)) from error
 
 
 def whitelist() -> list[str]:

@@ -25,8 +25,7 @@ import optuna
 from omegaconf import DictConfig, OmegaConf
 from rich.progress import Progress
 
-from conveyorguard.cli import _compose
-from conveyorguard.config import check, is_tabular
+from conveyorguard.config import check, compose_config, is_tabular
 from conveyorguard.data.splits import SEED_STUDY_SESSIONS
 from conveyorguard.data.windows import Windows
 from conveyorguard.errors import ConveyorGuardError, RunError
@@ -92,7 +91,7 @@ class Study:
     @cached_property
     def given(self) -> DictConfig:
         """The config by the user's overrides alone."""
-        return _compose(self.overrides)
+        return compose_config(self.overrides)
 
     def config(self, own: Iterable[str] = ()) -> DictConfig:
         """The config of a run of the study.
@@ -102,7 +101,7 @@ class Study:
         """
         key = tuple(self.all_overrides(own))
         if key not in self.configs:
-            self.configs[key] = _compose(list(key))
+            self.configs[key] = compose_config(list(key))
             check(self.configs[key])
         return self.configs[key]
 
@@ -261,7 +260,7 @@ class Study:
     def sweep_config(self, own: Overrides, usual: Overrides) -> DictConfig:
         """The config of a sweep, Hydra's sampler in it; what it takes from the job's directory is not resolved."""
         register()
-        return _compose(self.all_overrides(["sweep=optuna", *own], usual), with_hydra=True)
+        return compose_config(self.all_overrides(["sweep=optuna", *own], usual), with_hydra=True)
 
     def units_of_search(self, own: Overrides, usual: Overrides) -> int:
         """The epochs of a sweep, if no trial is pruned."""

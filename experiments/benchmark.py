@@ -38,8 +38,7 @@ from rich.table import Column, Table
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from a checkout, installed or not
 
-from conveyorguard.cli import _compose
-from conveyorguard.config import build, config_dir
+from conveyorguard.config import build, compose_config, config_dir
 from conveyorguard.data.archive_writer import write
 from conveyorguard.data.datamodule import WindowDataset
 from conveyorguard.data.features import window_features
@@ -93,7 +92,7 @@ def features(sessions: int, out: Path) -> None:
     """Time the window statistics of the train windows, plain and extended, from an open store; a table and features.json."""
     rows = []
     for name in ("window", "extended"):
-        cfg = _compose([f"data.sessions={sessions}", f"features={name}"])
+        cfg = compose_config([f"data.sessions={sessions}", f"features={name}"])
         data = load_windows(cfg)
         windows = data.part("train")["row"]
         times = []

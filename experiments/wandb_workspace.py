@@ -18,8 +18,7 @@ from omegaconf import OmegaConf
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from a checkout, installed or not
 
-from conveyorguard.cli import _compose
-from conveyorguard.config import config_dir
+from conveyorguard.config import compose_config, config_dir
 
 DEFAULTS = {"entity": "", "project": "conveyorguard", "model": "cnn_transformer", "data": "simulated"}
 
@@ -42,7 +41,7 @@ def workspace(entity: str, project: str, model: str, data: str) -> ws.Workspace:
     ]
     titles = {"macro_f1": "macro-F1", "severe_recall": "severe recall", "severe_as_normal": "severe called normal"}
     ablation = [cells(f"final/test/{name}", title) for name, title in titles.items()]
-    states = [state.name for state in _compose([f"data={data}"]).data.schema.states]
+    states = [state.name for state in compose_config([f"data={data}"]).data.schema.states]
     recall = [cells(f"final/test/recall/{name}", f"recall of {name}") for name in states]
     recall.append(wr.WeavePanelSummaryTable(table_name="final/test/per_class"))
     sections = {"Ablation": ablation, "Sweep": trials, "Recall of each state": recall}

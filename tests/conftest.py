@@ -10,8 +10,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from omegaconf import OmegaConf
 
-from conveyorguard.cli import _compose
-from conveyorguard.config import config_dir
+from conveyorguard.config import compose_config, config_dir
 from conveyorguard.data.schema import Schema, Session
 from conveyorguard.data.store import prepare
 from conveyorguard.training.job import load_store
@@ -104,7 +103,7 @@ def twin_config(tmp_path_factory):
     cache = tmp_path_factory.mktemp("twin")
 
     def make(*overrides):
-        return _compose(["data=simulated", "data.sessions=341", "data.schema.thermal=null", "modality=sensor", "trainer=cpu",
+        return compose_config(["data=simulated", "data.sessions=341", "data.schema.thermal=null", "modality=sensor", "trainer=cpu",
                          f"paths.cache={cache}", *overrides])  # fmt: skip
 
     return make

@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from conveyorguard.cli import _compose
-from conveyorguard.config import build
+from conveyorguard.config import build, compose_config
 from conveyorguard.data.features import HOT, START, FeatureSettings, feature_sources, window_features
 from conveyorguard.data.scaling import SMALLEST
 from conveyorguard.data.schema import Schema, Session
@@ -208,7 +207,7 @@ def test_sixty_four_names_for_the_aihub_schema(compose_default):
 @pytest.fixture(scope="module")
 def compose_default(tmp_path_factory):
     cache = tmp_path_factory.mktemp("features")
-    return lambda *overrides: _compose(["data=simulated", "data.sessions=6", f"paths.cache={cache}", *overrides])
+    return lambda *overrides: compose_config(["data=simulated", "data.sessions=6", f"paths.cache={cache}", *overrides])
 
 
 def test_extended_adds_and_can_leave_out_the_start(compose_default):

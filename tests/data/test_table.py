@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
-from conveyorguard.cli import _compose, main
+from conveyorguard.cli import main
+from conveyorguard.config import compose_config
 from conveyorguard.data import table
 from conveyorguard.data.draft import draft
 from conveyorguard.data.frames import Frames
@@ -590,7 +591,7 @@ def test_a_draft_says_what_is_there(tmp_path):
     assert len(lines_of(made.text)) <= 20
     (tmp_path / "conf" / "data").mkdir(parents=True)
     (tmp_path / "conf" / "data" / "plant.yaml").write_text(made.text, encoding="utf-8")
-    cfg = _compose([f"--config-dir={tmp_path / 'conf'}", "data=plant"])
+    cfg = compose_config([f"--config-dir={tmp_path / 'conf'}", "data=plant"])
     assert cfg.data.schema.columns == {
         "session": None,
         "device": "machine",
@@ -629,7 +630,7 @@ def test_fifty_channels_and_six_states_fit_into_twenty_lines(tmp_path):
     (tmp_path / "data" / "mill.yaml").write_text(made.text, encoding="utf-8")
     from conveyorguard.training.job import load_store
 
-    store = load_store(_compose([f"--config-dir={tmp_path}", "data=mill", f"paths.cache={tmp_path / 'cache'}"]))
+    store = load_store(compose_config([f"--config-dir={tmp_path}", "data=mill", f"paths.cache={tmp_path / 'cache'}"]))
     assert len(store.schema.channels) == 50 and set(store.frames["state"]) == {*range(6)}
     assert [state.label for state in store.schema.states] == ["1", "2", "3", "4", "5", "6"]
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conveyorguard.cli import _compose
+from conveyorguard.config import compose_config
 from conveyorguard.data.schema import Session
 from conveyorguard.data.splits import Split
 from conveyorguard.data.store import prepare
@@ -119,7 +119,7 @@ def test_windows_split_and_hash_are_the_same_for_every_modality(quirks, tmp_path
 
     def of(*overrides):
         data = load_windows(
-            _compose(["data=aihub", f"data.root={root}", f"paths.cache={tmp_path / 'cache'}", *overrides])
+            compose_config(["data=aihub", f"data.root={root}", f"paths.cache={tmp_path / 'cache'}", *overrides])
         )
         return data.frame, data.split.hash
 

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from omegaconf import OmegaConf
 
-from conveyorguard.cli import _compose
+from conveyorguard.config import compose_config
 from conveyorguard.data.schema import Schema
 from conveyorguard.evaluation.predict import PREDICTION_COLUMNS
 from conveyorguard.run import Run, write_json, write_parquet
@@ -53,7 +53,7 @@ def make_run(tmp_path, schema_node):
     def make(*overrides, right=0.9, table=None, parts=("val", "test"), draw=None, folder=None, shortcut=True):
         number = next(count)
         schema = Schema.from_config(schema_node())
-        cfg = _compose(list(overrides))
+        cfg = compose_config(list(overrides))
         OmegaConf.resolve(cfg)
         folder = folder or tmp_path / f"run{number}"
         table = windows() if table is None else table

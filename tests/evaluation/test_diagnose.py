@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from conveyorguard.cli import _compose
 from conveyorguard.cli import main as verb
+from conveyorguard.config import compose_config
 from conveyorguard.data.views import session_starts
 from conveyorguard.errors import RunError
 from conveyorguard.evaluation.breakdown import by_distance, change_distance
@@ -24,7 +24,7 @@ def multirun(tmp_path_factory):
     tree = ["model=lightgbm", "model.n_estimators=20", "features=extended"]
     for name, own in {"both": ["modality=both", *tree], "sensor": ["modality=sensor", *tree], "image": ["modality=image", *tree],
                       "network": ["model=fusion", "modality=sensor"]}.items():  # fmt: skip
-        cfg = _compose([*TINY, f"paths.cache={folder.parent / 'stores'}", *own])
+        cfg = compose_config([*TINY, f"paths.cache={folder.parent / 'stores'}", *own])
         train(cfg, folder / name, own)
     return folder
 
@@ -62,7 +62,7 @@ def test_what_does_not_belong_is_refused(multirun, tmp_path, capsys):
     run = SavedRun(multirun / "both")
     other = tmp_path / "other"
     train(
-        _compose(
+        compose_config(
             [
                 *TINY,
                 f"paths.cache={multirun.parent / 'stores'}",
@@ -76,7 +76,7 @@ def test_what_does_not_belong_is_refused(multirun, tmp_path, capsys):
     )
     with pytest.raises(RunError, match="another split"):
         companions(run, [other])
-    store = load_store(_compose([*TINY, f"paths.cache={multirun.parent / 'stores'}", "data.seed=5"]))
+    store = load_store(compose_config([*TINY, f"paths.cache={multirun.parent / 'stores'}", "data.seed=5"]))
     with pytest.raises(RunError, match=r"data\.root"):
         diagnose(multirun / "both", [], store)
     assert verb(["diagnose"]) == 2 and "usage" in capsys.readouterr().err

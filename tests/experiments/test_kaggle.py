@@ -8,7 +8,7 @@ import nbformat
 import pandas as pd
 import pytest
 
-from conveyorguard.cli import _compose
+from conveyorguard.config import compose_config
 from conveyorguard.data.archive_writer import write
 from conveyorguard.data.schema import Schema
 
@@ -71,7 +71,7 @@ def state_of(folder):
 @pytest.mark.slow
 def test_two_versions_of_the_notebook(place, tmp_path):
     given, work = place
-    schema = Schema.from_config({**_container(_compose(["data=aihub", "data.root=x"]).data.schema)})
+    schema = Schema.from_config({**_container(compose_config(["data=aihub", "data.root=x"]).data.schema)})
     write(given / "aihub-71802", schema, 12, 0, "zip")
     for folder, _, _ in os.walk(given):
         os.chmod(folder, 0o555)

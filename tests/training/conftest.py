@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from conveyorguard.cli import _compose
+from conveyorguard.config import compose_config
 from conveyorguard.training.job import train
 
 ROOT = Path(__file__).parents[2]
@@ -26,7 +26,7 @@ def compose(cache):
     """Overrides to config, on small data."""
 
     def make(*overrides):
-        return _compose([*SMALL, f"paths.cache={cache}", *overrides])
+        return compose_config([*SMALL, f"paths.cache={cache}", *overrides])
 
     return make
 

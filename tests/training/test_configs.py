@@ -7,8 +7,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from conveyorguard.cli import _compose
-from conveyorguard.config import build, check, config_dir, model_class
+from conveyorguard.config import build, check, compose_config, config_dir, model_class
 from conveyorguard.data.datamodule import WindowDataset
 from conveyorguard.errors import ConfigError
 from conveyorguard.evaluation.predict import predict
@@ -54,7 +53,7 @@ def test_every_model_has_a_search_space():
     spaces = OmegaConf.load(config_dir() / "sweep" / "optuna.yaml").sweep.spaces
     assert set(spaces) == {*NETWORKS, *TABULAR}
     for model in TABULAR:
-        assert {key.removeprefix("model.") for key in spaces[model]} <= set(_compose([f"model={model}"]).model)
+        assert {key.removeprefix("model.") for key in spaces[model]} <= set(compose_config([f"model={model}"]).model)
 
 
 @pytest.mark.parametrize(
@@ -106,7 +105,7 @@ def test_every_debug_config_trains(name, compose, tmp_path):
 
 
 def test_data_configs_share_one_schema():
-    assert _compose(["data=simulated"]).data.schema == _compose(["data=aihub", "data.root=x"]).data.schema
+    assert compose_config(["data=simulated"]).data.schema == compose_config(["data=aihub", "data.root=x"]).data.schema
 
 
 def test_names_of_the_schema_stand_in_yaml_readers_and_tests_only():

@@ -9,7 +9,8 @@ import sys
 import pytest
 from omegaconf import OmegaConf
 
-from conveyorguard.cli import _compose, main
+from conveyorguard.cli import main
+from conveyorguard.config import compose_config
 from conveyorguard.run import SavedRun, read_json, write_json
 from conveyorguard.training.job import train
 
@@ -75,7 +76,7 @@ def test_data_that_changed_on_disk_are_named(cache, reproduce, tmp_path):
     assert main(["simulate", str(plant), "data.sessions=12", "data.archive=folder"]) == 0
     run = tmp_path / "run"
     settings = ["data=aihub", f"data.root={plant}", "modality=sensor", "trainer=cpu", "trainer.max_epochs=1"]
-    train(_compose([*settings, f"paths.cache={cache}"]), run, settings)
+    train(compose_config([*settings, f"paths.cache={cache}"]), run, settings)
     assert reproduce(run)[0] == 0
     for path in sorted(plant.rglob("*.csv"))[:100]:
         head, row = path.read_text().splitlines()

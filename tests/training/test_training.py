@@ -14,8 +14,7 @@ import pytest
 import torch
 from torch import nn
 
-from conveyorguard.cli import _compose
-from conveyorguard.config import build, check, merge_saved, sweep_problems
+from conveyorguard.config import build, check, compose_config, merge_saved, sweep_problems
 from conveyorguard.data.datamodule import BatchSampler
 from conveyorguard.errors import ConfigError
 from conveyorguard.models.fusion import Fusion
@@ -123,7 +122,7 @@ def test_all_errors_of_a_config_are_told_at_once(compose):
 
 def test_a_missing_root_says_what_to_add():
     with pytest.raises(ConfigError, match=r"add data\.root=PATH"):
-        check(_compose(["data=aihub"]))
+        check(compose_config(["data=aihub"]))
 
 
 @pytest.mark.parametrize("target", ["os.system", "subprocess.run", "builtins.eval", "conveyorguard.run.os.system"])
