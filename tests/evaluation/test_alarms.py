@@ -93,6 +93,8 @@ def test_what_rings_after_the_fault_began_sets_no_threshold():
     faulty = recording("a", [0.01, 0.02, 0.999999, 0.99999, 0.99], [0, 0, 0, 1, 1], onset=45)
     point = choose_operating_point(pd.concat([faulty, recording("n", [0.03] * 4, [0] * 4)]))
     assert 0.1 < point.on < 0.99
+    begun, quiet = (recording("a", [0.01, 0.02, score, 0.9999], [0, 0, 0, 1], onset=45) for score in (0.6, 0.01))
+    assert choose_operating_point(begun) == choose_operating_point(quiet)
     before_it = choose_operating_point(pd.concat([faulty, recording("n", [0.03, 0.96] * 2, [0] * 4)]))
     assert before_it.on > point.on, "of a healthy device it would be a false alarm"
 
