@@ -28,7 +28,7 @@ from rich.progress import Progress
 from conveyorguard.config import check, compose_config, is_tabular
 from conveyorguard.data.splits import SEED_STUDY_SESSIONS
 from conveyorguard.data.windows import Windows
-from conveyorguard.errors import ConveyorGuardError, RunError
+from conveyorguard.errors import ConfigError, ConveyorGuardError, RunError
 from conveyorguard.progress import bar_over_all, console
 from conveyorguard.reporting import pages
 from conveyorguard.reporting.site import Site, keep_plotly
@@ -49,6 +49,7 @@ TITLES = {
     "06_ensemble": "Ensemble",
     "07_final_comparison": "Final comparison",
 }
+SEARCH = "04_dl_tuning"  # the stage that `sweep.*` is for
 # every fourth pixel of a thermal frame where the seed study takes every second: a quarter of the work for its networks
 SMALL = {"data.sessions": 24, "trainer.max_epochs": 3, "data.schema.thermal.stride": 4}
 # of a config, what says where things lie or how a run is logged; whether the data are the same is told by their fingerprint
@@ -77,12 +78,16 @@ class Study:
     made: set[str] = field(default_factory=set)  # runs that need not be made anew by another stage
 
     def all_overrides(self, own: Iterable[str], usual: Iterable[str] = ()) -> Overrides:
-        """Of the size, what is usual, of the user, what makes the run this one; the last one of a key holds."""
+        """Of the size, what is usual, of the user, what makes the run this one; the last one of a key holds.
+
+        The user's settings of the search, `sweep.*`, are of a search alone: a training has none.
+        """
+        own = list(own)
+        searches = any(line.startswith("sweep=") for line in own)
+        users = [line for line in self.overrides if searches or not line.startswith("sweep.")]
         sizes: dict[str, int] = {"small": SMALL, "full": {"data.sessions": SEED_STUDY_SESSIONS}}.get(self.size, {})
         given = [f"{key}={value}" for key, value in sizes.items() if not self.lacks(key)]
-        return list(
-            {line.partition("=")[0].lstrip("+"): line for line in [*given, *usual, *self.overrides, *own]}.values()
-        )
+        return list({line.partition("=")[0].lstrip("+"): line for line in [*given, *usual, *users, *own]}.values())
 
     def lacks(self, key: str) -> bool:
         """Whether the user's data have no such setting: recordings of one's own have no number, some have no camera."""
@@ -91,7 +96,7 @@ class Study:
     @cached_property
     def given(self) -> DictConfig:
         """The config by the user's overrides alone."""
-        return compose_config(self.overrides)
+        return compose_config([line for line in self.overrides if not line.startswith("sweep.")])
 
     def config(self, own: Iterable[str] = ()) -> DictConfig:
         """The config of a run of the study.
@@ -366,6 +371,10 @@ def main(doc: str, stages: Mapping[str, Stage], titles: Mapping[str, str] = TITL
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that trainings are ended too
     command = shlex.join(["python", re.sub(".*(?=experiments/)", "", sys.argv[0]), *sys.argv[1:]])
     try:
+        if SEARCH not in stages and (lost := [line for line in overrides if line.startswith("sweep.")]):
+            raise ConfigError(
+                f"{' '.join(lost)}: there is no search in {', '.join(stages)}; give it to {SEARCH} or the whole study"
+            )
         study = Study(out or Path(), given.size, given.fresh, overrides, command, titles)
         if not out:
             folder = f"{name}-{study.config().data.name}"

@@ -13,7 +13,7 @@ import sklearn.metrics
 import torch
 
 from conveyorguard.cli import main as verb
-from conveyorguard.errors import RunError
+from conveyorguard.errors import ConfigError, RunError
 from conveyorguard.evaluation import exploration, seed_study
 from conveyorguard.models.cnn_transformer import CNNTransformer
 from conveyorguard.reporting.eda_page import write_eda
@@ -198,6 +198,14 @@ def test_a_complete_run_is_reused_and_no_other(tiny, tmp_path):
     assert reused(fresh), "another stage does not make it once more"
 
 
+def test_settings_of_the_search_are_the_searchs(tiny, tmp_path):
+    study = tiny(tmp_path, "sweep.n_trials=2", size="small")
+    assert study.sweep_config(["sweep=optuna"], ["sweep.n_trials=3"]).sweep.n_trials == 2
+    assert "sweep" not in study.config(LINEAR)
+    with pytest.raises(ConfigError, match=r"sweep\.n_trial"):
+        tiny(tmp_path, "sweep.n_trial=2").sweep_config(["sweep=optuna"], [])
+
+
 def test_a_failed_training_names_its_log(tiny, tmp_path):
     with pytest.raises(RunError, match=r"bad: the training failed: .*\n.*bad\.log"):
         tiny(tmp_path).train("bad", ["model=lightgbm", "model.num_leaves=-1"])
@@ -306,7 +314,6 @@ def test_the_whole_study(cache, tmp_path, opens):
     small = ["data.sessions=12", "trainer=cpu", "trainer.max_epochs=1", "threads=1", "window.stride=30", "data.schema.thermal.stored=[6,8]",
              "data.schema.thermal.stride=10", "sweep.n_trials=2"]  # fmt: skip
     out = tmp_path / "out"
-    plain = [line for line in small if not line.startswith("sweep.")]
 
     def run(*more, script="study.py"):
         command = [sys.executable, str(ROOT / "experiments" / script), *more, f"paths.cache={cache}", f"out={out}"]
@@ -314,7 +321,7 @@ def test_the_whole_study(cache, tmp_path, opens):
         assert done.returncode == 0, done.stdout + done.stderr
         return done
 
-    first = run(*plain)
+    first = run(*small)
     assert Path(first.stdout.strip()) == out / "index.html"
     opens(out, "index", *TITLES, "tuned_confusion_matrix")
     model = torch.load(out / "tuned_model.pt", weights_only=True)
@@ -333,7 +340,7 @@ def test_the_whole_study(cache, tmp_path, opens):
     assert {"baseline_cnn", "lightgbm", "fusion", "ensemble stacking", "tuned_sensor_plain"} <= set(comparison["arm"])
     stamps = {path: path.stat().st_mtime_ns for path in out.glob("runs/*/metrics.json")}
     shutil.rmtree(out / "runs" / "lightgbm_image_plain")  # as if it had been killed there
-    again = run(*plain)
+    again = run(*small)
     assert "lightgbm_image_plain: done" in again.stderr and again.stderr.count(": done in") == 1
     unchanged = [path for path, stamp in stamps.items() if path.stat().st_mtime_ns == stamp]
     assert {path.parent.name for path in stamps} - {path.parent.name for path in unchanged} == {"lightgbm_image_plain"}
@@ -344,6 +351,12 @@ def load_tuned(model, out):
     settings = {key: value for key, value in model["model_config"].items() if key not in ("name", "_target_")}
     network = CNNTransformer(SavedRun(out / "runs" / "tuned_both_film").schema, **settings)
     network.load_state_dict(model["model_state_dict"])
+
+
+def test_settings_of_a_search_are_refused_where_there_is_none(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["experiments/00_eda.py", "sweep.n_trials=2"])
+    assert main("what it does", {"00_eda": (None, None)}) == 2
+    assert "sweep.n_trials=2: there is no search in 00_eda; give it to 04_dl_tuning" in capsys.readouterr().err
 
 
 def test_help_of_a_stage(capsys, monkeypatch):
