@@ -21,6 +21,7 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from conveyorguard.data.datamodule import WindowDataset
+from conveyorguard.data.recording_start import START
 from conveyorguard.data.store import Store
 from conveyorguard.data.windows import make_windows
 from conveyorguard.errors import ConfigError, RunError
@@ -46,7 +47,7 @@ CONVERTERS = {
     "RandomForest": "skl2onnx",
     "LogisticRegression": "skl2onnx",
 }
-DIMENSIONS = {"sensors": ("seconds", "channels"), "environment": ("seconds", "channels"), "mask": ("seconds", "kinds"),
+DIMENSIONS = {"sensors": ("seconds", "channels"), "sensors_start": ("channels",), "thermal_stats_start": ("statistics",), "environment": ("seconds", "channels"), "mask": ("seconds", "kinds"),
               "thermal_stats": ("seconds", "statistics"), "thermal": ("frames", "channels", "rows", "columns")}  # fmt: skip
 
 
@@ -134,8 +135,10 @@ def _network(classifier: WindowClassifier, loaded: LoadedRun, dataset: WindowDat
     noting = _Noting(classifier.scaling(raw))
     with torch.inference_mode():
         classifier.model(noting)
-    names = [name for name in raw if name in loaded.inputs or name == "thermal_stats" or name in noting.asked]
-    names = [name for name in names if name in noting.asked or {f"{name}_bins", f"{name}_window"} & noting.asked]
+    wanted = {name.removesuffix("_bins").removesuffix("_window").removesuffix("_change") for name in noting.asked}
+    if loaded.from_start:
+        wanted |= {f"{name.rsplit('_', 1)[0]}_start" for name in noting.asked if name.endswith(("_window", "_change"))}
+    names = [name for name in raw if name in wanted]
     graph = Graph(classifier, names, loaded.temperature).eval()
     values = tuple(raw[name] for name in names)
     outputs = ["probabilities", "calibrated", "seconds"][: len(graph(*(value[:2] for value in values)))]
@@ -275,6 +278,8 @@ def _description(loaded: LoadedRun, store: Store, inputs: list[dict[str, Any]], 
                    f"{schema.thermal.reduce if schema.thermal else ''} (conveyorguard.data.reduce.reduce_frames)",
         "thermal_stats": "every second of the window: max, p99, mean and sd in degC, x and y of the maximum in pixels, of the "
                          "frame at full resolution (conveyorguard.data.reduce.reduce_frames)",
+        **{f"{name}_start": f"{name}: the mean of the recording's first {START} seconds that were measured, as far as they had passed; "
+                            "NaN or the window's own mean where they are not known" for name in ("sensors", "thermal_stats")},
         "features": "by name, in this order, of one window (conveyorguard.data.features.window_features)",
     }  # fmt: skip
     states = [state.name for state in schema.states]

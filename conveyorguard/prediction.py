@@ -79,6 +79,13 @@ class LoadedRun:
         point = self.run.facts("alarms").get("operating_point")
         self.point = OperatingPoint(**point) if point else None
 
+    @property
+    def from_start(self) -> bool:
+        """Whether a window is judged by the beginning of its recording too."""
+        if isinstance(self.model, TabularClassifier):
+            return self.model.settings.from_start
+        return bool(self.run.config.scaling.from_start)
+
     def predict(self, frames: pd.DataFrame, thermal: np.ndarray | None = None) -> pd.DataFrame:
         """States of the windows of recordings given as a table, labelled or not.
 

@@ -62,13 +62,14 @@ class Study:
     """Where the study lies, how large it is, and how far it has come.
 
     size: 'small', 'full', or '' for what the config says. fresh: make runs anew that are there.
-    overrides: of the user, stronger than the size. titles: of the pages.
+    overrides: of the user, stronger than the size. options: of the user, of a stage itself. titles: of the pages.
     """
 
     out: Path
     size: str = ""
     fresh: bool = False
     overrides: Overrides = field(default_factory=list)
+    options: dict[str, str] = field(default_factory=dict)
     command: str = "python -m conveyorguard eda"
     titles: Mapping[str, str] = field(default_factory=lambda: TITLES)
     progress: Progress | None = None
@@ -352,11 +353,13 @@ def units_of_runs(runs: Mapping[str, Overrides]) -> Callable[[Study], int]:
     return lambda study: sum(units_of(study.config(own)) for own in runs.values())
 
 
-def main(doc: str, stages: Mapping[str, Stage], titles: Mapping[str, str] = TITLES, name: str = "study") -> int:
+def main(doc: str, stages: Mapping[str, Stage], titles: Mapping[str, str] = TITLES, name: str = "study",
+         options: tuple[str, ...] = ()) -> int:  # fmt: skip
     """Command line of one stage or several: [overrides] [--fresh] [--small|--full] [out=DIR]; returns the exit status.
 
     Args:
         titles: of the pages that go together. name: of the folder in outputs/ that they lie in.
+        options: keys beside `out` that are the stage's own rather than of train.py.
     """
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("overrides", nargs="*", help="key=value as of train.py, and out=DIR")
@@ -366,8 +369,11 @@ def main(doc: str, stages: Mapping[str, Stage], titles: Mapping[str, str] = TITL
                        help=f"{SMALL['data.sessions']} sessions, {SMALL['trainer.max_epochs']} epochs (the default)")  # fmt: skip
     sizes.add_argument("--full", dest="size", action="store_const", const="full", help="all sessions, all epochs")
     given = parser.parse_intermixed_args()
-    overrides = [line for line in given.overrides if not line.startswith("out=")]
-    out = next((Path(line[4:]) for line in given.overrides if line.startswith("out=")), None)
+    own = {
+        key: value for key, _, value in (line.partition("=") for line in given.overrides) if key in ("out", *options)
+    }
+    overrides = [line for line in given.overrides if line.partition("=")[0] not in own]
+    out = own.pop("out", None)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that trainings are ended too
     command = shlex.join(["python", re.sub(".*(?=experiments/)", "", sys.argv[0]), *sys.argv[1:]])
     try:
@@ -375,7 +381,7 @@ def main(doc: str, stages: Mapping[str, Stage], titles: Mapping[str, str] = TITL
             raise ConfigError(
                 f"{' '.join(lost)}: there is no search in {', '.join(stages)}; give it to {SEARCH} or the whole study"
             )
-        study = Study(out or Path(), given.size, given.fresh, overrides, command, titles)
+        study = Study(Path(out or ""), given.size, given.fresh, overrides, own, command, titles)
         if not out:
             folder = f"{name}-{study.config().data.name}"
             study.out = Path("outputs") / (f"{folder}-small" if given.size == "small" else folder)

@@ -23,10 +23,10 @@ from omegaconf import DictConfig
 
 from conveyorguard.config import build
 from conveyorguard.data.datamodule import WindowDataset
-from conveyorguard.data.features import START
 from conveyorguard.data.live import Follower, follow
+from conveyorguard.data.recording_start import START
 from conveyorguard.data.schema import Schema, Session
-from conveyorguard.data.store import Store, read_part
+from conveyorguard.data.store import SENSORS_REPAIRED, THERMAL_REPAIRED, Store, read_part
 from conveyorguard.data.windows import make_windows
 from conveyorguard.errors import ConfigError, RunError
 from conveyorguard.evaluation.alarms import OperatingPoint
@@ -129,7 +129,6 @@ class Watch:
         columns = ("session", "device", "kind", "start", "end", "state", "y_pred", "score", *(f"c{k}" for k in states))
         self.windows = Journal(folder / "windows.csv", columns)
         self.alarms = Journal(folder / "alarms.csv", ALARMS)
-        self.head = START if getattr(loaded.model, "settings", None) and loaded.model.settings.from_start else 0  # type: ignore[union-attr]
         self.tails: dict[str, Tail] = {}
         self.told: set[str] = set()
         self._recover()
@@ -140,7 +139,7 @@ class Watch:
         for row in self.windows.rows():
             tail = self.tails.setdefault(row["session"], Tail(pd.DataFrame(), None, -1))
             tail.last_end = int(row["end"])
-            if not self.head:
+            if not self.loaded.from_start:
                 self.follower.skip(row["session"], int(row["start"]))  # where the next window's place is counted from
             event = self._event(row, tail)
             if event and (event["session"], event["event"], event["begin"]) not in written:
@@ -223,7 +222,13 @@ class Watch:
         self.windows.append(rows)
         tail.last_end = int(new["end"].iloc[-1])
         self.announce([event for row in rows if (event := self._event(row, tail))])
-        keep = (np.arange(len(tail.frames)) < self.head) | (tail.frames["time"] >= new["start"].iloc[-1]).to_numpy()
+        keep = (tail.frames["time"] >= new["start"].iloc[-1]).to_numpy()
+        if self.loaded.from_start:
+            quality = tail.frames["quality"].to_numpy()
+            keep |= (
+                np.min([np.cumsum(quality & flag == 0) for flag in (SENSORS_REPAIRED, THERMAL_REPAIRED)], axis=0)
+                <= START
+            )
         tail.frames = tail.frames[keep].reset_index(drop=True)
         tail.thermal = None if tail.thermal is None else tail.thermal[keep]
         return len(new)

@@ -1,8 +1,9 @@
 """08 The best model: every arm over folds of devices and seeds, on unseen devices and sessions, against its targets.
 
-python experiments/08_best_model.py [overrides of train.py] [--fresh] [--small|--full] [out=DIR]
+python experiments/08_best_model.py [overrides of train.py] [arms=NAME,...] [--fresh] [--small|--full] [out=DIR]
 
-Killed at any point, the same command goes on. --full also writes the summary to experiments/best_model/.
+Killed at any point, the same command goes on. --full also writes the summary to experiments/best_model/. What the targets are of
+always runs; of the other arms those that `arms` names, by default all but dl_tuned, which takes hours a fold on a processor.
 """
 
 import shutil
@@ -37,12 +38,13 @@ ARMS = {
     "extra_trees_extended": ["model=extra_trees", "features=extended", *FULL],
     "dl_tuned": ["experiment=dl_tuned", *FULL],
 }
-FEWER = {name: own for name, own in ARMS.items() if not name.startswith("lightgbm_extended") or name in MAIN}
-SIZES = {  # folds that are made, of how many; seeds; arms of the folds, and of the splits beside
-    "small": (range(2), 3, range(1), FEWER, MAIN),
-    "full": (range(5), 5, range(3), ARMS, ARMS),
-}
 SINGLE = ("fusion_sensor_film", "fusion_image_film")
+USUAL = {
+    "small": [n for n in ARMS if not n.startswith("lightgbm_extended")],
+    "full": [n for n in ARMS if n != "dl_tuned"],
+}
+# folds that are made, of how many; seeds of the main arms, the others have the first of them
+SIZES = {"small": (range(2), 3, range(1)), "full": (range(5), 5, range(3))}
 
 
 def pairs() -> dict[str, tuple[str, str]]:
@@ -76,22 +78,32 @@ def protocols(study: Study) -> tuple[dict[str, dict[int, list[str]]], list[str]]
     return wanted, notes
 
 
-def arms_of(study: Study, split: str) -> dict[str, list[str]]:
-    """Overrides by the name of the arm."""
-    of_folds, beside = SIZES[study.size][3:]
+def arms_of(study: Study, split: str) -> dict[str, tuple[list[str], range]]:
+    """Overrides and seeds by the name of the arm. Splits beside the folds have the main ones alone.
+
+    Raises:
+        ConfigError: there is no such arm, or the data have no camera.
+    """
+    seeds = SIZES[study.size][2]
     if study.lacks("data.schema.thermal"):
         raise ConfigError("08_best_model is about fusing: the data have no camera (data.schema.thermal)")
-    return of_folds if split == "kfold" else beside
+    named = (
+        [name for name in study.options["arms"].split(",") if name] if "arms" in study.options else USUAL[study.size]
+    )
+    if unknown := sorted({*named} - {*ARMS}):
+        raise ConfigError(f"arms={','.join(unknown)}: one or more of {', '.join(ARMS)}")
+    further = [name for name in ARMS if name in (*SINGLE, *named) and name not in MAIN] if split == "kfold" else []
+    return {name: (own, seeds) for name, own in MAIN.items()} | {name: (ARMS[name], seeds[:1]) for name in further}
 
 
 def run(study: Study) -> Path:
-    seeds = SIZES[study.size][2]
     wanted, notes = protocols(study)
     comparisons, names, runs = {}, {}, {}
     for split, folds in wanted.items():
+        arms = arms_of(study, split)
         runs[split] = {
             arm: {seed: {k: study.train(f"{arm}-{split}{k}-seed{seed}", [*own, *fold, f"seed={seed}"]) for k, fold in folds.items()} for seed in seeds}
-            for arm, own in arms_of(study, split).items()
+            for arm, (own, seeds) in arms.items()
         }  # fmt: skip
         every = {
             made.folder: arm
@@ -101,6 +113,12 @@ def run(study: Study) -> Path:
         }
         comparisons[split] = compare(every)
         names[split] = {row.label: every[row.sources[0].folder] for row in comparisons[split].models}
+        if split == "kfold":
+            notes.append(
+                f"Seeds: {len(SIZES[study.size][2])} of {', '.join(MAIN)}; one of the others. No model was tuned for this table."
+            )
+            if left_out := [name for name in ARMS if name not in arms]:
+                notes.append(f"Arms that were not run: {', '.join(left_out)}.")
     rows = {names["kfold"][row.label]: row for row in comparisons["kfold"].models}
     data = {k: study.data(study.config(fold)) for k, fold in wanted["kfold"].items()}
     study.say("corrupting the test recordings")
@@ -127,11 +145,10 @@ def run(study: Study) -> Path:
 
 
 def units(study: Study) -> int:
-    seeds = len(SIZES[study.size][2])
     wanted, _ = protocols(study)
-    return sum(seeds * len(folds) * sum(units_of(study.config([*own, *fold])) for own in arms_of(study, split).values())
-               for split, folds in wanted.items() for fold in [next(iter(folds.values()))])  # fmt: skip
+    return sum(len(seeds) * len(folds) * units_of(study.config([*own, *next(iter(folds.values()))]))
+               for split, folds in wanted.items() for own, seeds in arms_of(study, split).values())  # fmt: skip
 
 
 if __name__ == "__main__":
-    sys.exit(main(__doc__, {STEM: (run, units)}, titles={STEM: "The best model"}, name="best-model"))
+    sys.exit(main(__doc__, {STEM: (run, units)}, titles={STEM: "The best model"}, name="best-model", options=("arms",)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from conveyorguard.data.recording_start import start_means
 from conveyorguard.data.store import ENVIRONMENT_REPAIRED, SENSORS_REPAIRED, THERMAL_REPAIRED, Store
 from conveyorguard.data.windows import Windows, WindowSettings
 
@@ -22,7 +24,8 @@ class WindowDataset(Dataset):
     """Windows of a store as batches.
 
     A batch has, as far as `inputs` asks for them, sensors (B, T, C), thermal (B, Tf, channels, rows, columns),
-    thermal_stats (B, T, 6) and environment (B, T, E), in raw units; mask (B, T, 3) True where sensors, thermal frame and
+    thermal_stats (B, T, 6) and environment (B, T, E), in raw units; sensors_start (B, C) and thermal_stats_start (B, 6), the
+    means of the recording's first valid seconds as far as they had passed (`recording_start`); mask (B, T, 3) True where sensors, thermal frame and
     environment were measured rather than repaired; and index (B,), window (B,) and second (B, T), the targets.
     """
 
@@ -33,6 +36,14 @@ class WindowDataset(Dataset):
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    @cached_property
+    def starts(self) -> dict[str, Tensor]:
+        """Of each window its recording's start, by input."""
+        store, size = self.store, self.settings.size
+        made = {"sensors": lambda: start_means(store, store.sensors, self.rows, size, SENSORS_REPAIRED),
+                "thermal": lambda: start_means(store, store.thermal_statistics, self.rows, size, THERMAL_REPAIRED)}  # fmt: skip
+        return {name: torch.from_numpy(make()) for name, make in made.items() if name in self.inputs}
 
     def __getitem__(self, index: int) -> Batch:
         return {name: value[0] for name, value in self.__getitems__([index]).items()}
@@ -52,6 +63,7 @@ class WindowDataset(Dataset):
         }
         if "sensors" in self.inputs:
             batch["sensors"] = torch.from_numpy(self.store.sensors[seconds])
+            batch["sensors_start"] = self.starts["sensors"][index]
         if "environment" in self.inputs:
             batch["environment"] = torch.from_numpy(self.store.environment[seconds])
         if "thermal" in self.inputs:
@@ -59,6 +71,7 @@ class WindowDataset(Dataset):
             assert self.store.thermal is not None
             batch["thermal"] = torch.from_numpy(self.store.thermal[frames])
             batch["thermal_stats"] = torch.from_numpy(self.store.thermal_statistics[seconds])
+            batch["thermal_stats_start"] = self.starts["thermal"][index]
         return batch
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
+from conveyorguard.data.recording_start import first_seconds
 from conveyorguard.data.scaling import SMALLEST
 from conveyorguard.data.schema import THERMAL_STATISTICS, Schema
 from conveyorguard.data.store import SENSORS_REPAIRED, THERMAL_REPAIRED, Store
@@ -16,7 +17,6 @@ from conveyorguard.errors import ConfigError
 
 Column = tuple[str, np.ndarray]
 CAMERA = "thermal"  # what the camera's features are named and grouped by, as a channel's are by the channel
-START = 30  # valid seconds at the beginning of a recording that `from_start` compares with
 HOT = 10.0  # K above the frame's mean: a board without a fault has only single pixels there
 
 
@@ -97,7 +97,7 @@ def _sensors(store: Store, seconds: np.ndarray, settings: FeatureSettings) -> It
     if settings.log:
         logs = [(name, values) for (name, channel), values in channels if channel.scaling == "log"]
         series += [(f"{name}_log", np.log(np.maximum(values, SMALLEST))) for name, values in logs]
-    first = _first_seconds(store, seconds, SENSORS_REPAIRED) if settings.from_start else None
+    first = first_seconds(store, seconds[:, 0], seconds[:, -1], SENSORS_REPAIRED) if settings.from_start else None
     for name, values in series:
         window = values[seconds].astype(np.float64)
         yield f"{name}_mean", np.nanmean(window, axis=1)
@@ -127,7 +127,7 @@ def _thermal(store: Store, seconds: np.ndarray, settings: FeatureSettings) -> It
     for name in ("max", "p99", "sd"):
         yield from _movement(f"{CAMERA}_{name}", window[name], settings)
     if settings.from_start:
-        first = _first_seconds(store, seconds, THERMAL_REPAIRED)
+        first = first_seconds(store, seconds[:, 0], seconds[:, -1], THERMAL_REPAIRED)
         for name in ("max", "p99", "mean", "sd"):
             yield from _from_start(f"{CAMERA}_{name}", window[name], series[name], first)
     if settings.hot_spot:
@@ -163,23 +163,6 @@ def _from_start(
     start = np.nanmean(np.where(valid, values[rows].astype(np.float64), np.nan), axis=1)
     yield f"{name}_from_start", np.nanmean(window, axis=1) - start
     yield f"{name}_last_from_start", _last(window) - start
-
-
-def _first_seconds(store: Store, seconds: np.ndarray, flag: int) -> tuple[np.ndarray, np.ndarray]:
-    """The first START valid seconds of each window's recording.
-
-    Returns:
-        Their rows (n, START), and (n, START) True where there is such a second and it is not after the window's end.
-    """
-    codes = store.frames["session"].cat.codes.to_numpy()
-    session = np.cumsum(np.diff(codes, prepend=codes[:1]) != 0)  # sessions of a store follow one another
-    good = np.flatnonzero(store.frames["quality"].to_numpy() & flag == 0)
-    begins = np.searchsorted(session[good], np.arange(session[-1] + 2))
-    own = session[seconds[:, 0]]
-    place = begins[own][:, None] + np.arange(START)
-    rows = np.append(good, len(session))[np.minimum(place, len(good))]  # past the store's end: after any window
-    there = (place < begins[own + 1][:, None]) & (rows <= seconds[:, -1:])
-    return np.where(there, rows, seconds[:, -1:]), there
 
 
 def _last(window: np.ndarray) -> np.ndarray:

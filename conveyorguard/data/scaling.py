@@ -8,9 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from conveyorguard.data.recording_start import start_means
 from conveyorguard.data.schema import THERMAL_STATISTICS, Channel, Schema
-from conveyorguard.data.store import Store
-from conveyorguard.data.window_statistics import STATISTICS, levels, rises
+from conveyorguard.data.store import SENSORS_REPAIRED, THERMAL_REPAIRED, Store
+from conveyorguard.data.window_statistics import levels, rises, since_start, statistics
 
 SMALLEST = 1e-2  # of a log channel, in its unit
 
@@ -27,6 +28,8 @@ class ScalingSettings:
         resolution is needed) for the piecewise-linear encoding (Gorishniy et al., 2022) of sensors and thermal
         statistics, second by second and as statistics of the window, which gives a network the sharp thresholds that trees
         find; 0 for none.
+    from_start: tell what has changed since the recording began, second by second and among the statistics of the window;
+        false where a plant's recordings have no beginning.
     thermal: 'absolute' degC, the schema's fixed range to -1..1 (not clipped), or 'frame' (min-max of each frame, which erases degC).
     """
 
@@ -37,6 +40,7 @@ class ScalingSettings:
     fit_on: str = "train"
     thermal: str = "absolute"
     bins: int = 24
+    from_start: bool = True
 
 
 class Scaling(nn.Module):
@@ -72,7 +76,7 @@ class Scaling(nn.Module):
                 edges = torch.linspace(0, 1, settings.bins + 1)
                 self.register_buffer(f"{name}_edges", edges.repeat(width, 1))
                 self.register_buffer(f"{name}_noise", torch.ones(width))
-                self.register_buffer(f"{name}_window_edges", edges.repeat(STATISTICS * width, 1))
+                self.register_buffer(f"{name}_window_edges", edges.repeat(statistics(settings.from_start) * width, 1))
 
     def fit(self, store: Store, rows: np.ndarray, size: int = 30) -> Scaling:
         """Fit on the given rows of the store (True where used), and on windows of `size` seconds of them."""
@@ -90,12 +94,20 @@ class Scaling(nn.Module):
             windows = starts[:, None] + np.arange(size)
             own = _balanced(state[windows[:, size // 2]])
             follows = rows[1:] & (np.diff(session) == 0)
-            for name, values in (("sensors", store.sensors), ("thermal_stats", store.thermal_statistics)):
-                scaled = self({name: torch.from_numpy(values[rows])})[name].numpy()
+            for name, values, flag in (("sensors", store.sensors, SENSORS_REPAIRED),
+                                       ("thermal_stats", store.thermal_statistics, THERMAL_REPAIRED)):  # fmt: skip
+                scaled = self._scaled(torch.from_numpy(values[rows]), name).numpy()
                 _fit_edges(getattr(self, f"{name}_edges"), scaled, weights)
                 getattr(self, f"{name}_noise").copy_(_noise(values, follows))
-                batches = np.array_split(windows, len(windows) // 1024 + 1)
-                found = [self._statistics(torch.from_numpy(values[batch]), name) for batch in batches]
+                start = (
+                    torch.from_numpy(start_means(store, values, starts, size, flag))
+                    if self.settings.from_start
+                    else None
+                )
+                found = [
+                    self._statistics(torch.from_numpy(values[windows[b]]), None if start is None else start[b], name)
+                    for b in np.array_split(np.arange(len(starts)), len(starts) // 1024 + 1)
+                ]
                 _fit_edges(getattr(self, f"{name}_window_edges"), torch.cat(found).flatten(1).numpy(), own)
         return self
 
@@ -122,18 +134,28 @@ class Scaling(nn.Module):
         if "thermal_stats" in batch:
             scaled["thermal_stats"] = self._of_frames(batch["thermal_stats"])
         for name in ("sensors", "thermal_stats"):
-            if self.settings.bins and name in batch:
+            if name not in batch:
+                continue
+            start = batch.get(f"{name}_start") if self.settings.from_start else None
+            if start is not None:
+                scaled[f"{name}_change"] = scaled[name] - self._scaled(_known(start, batch[name]), name)[:, None]
+            if self.settings.bins:
                 scaled[f"{name}_bins"] = self._encode(scaled[name], getattr(self, f"{name}_edges"))
-                if batch[name].dim() == 3:
-                    window = self._statistics(batch[name], name).flatten(1)
+                if start is not None or not self.settings.from_start:
+                    window = self._statistics(batch[name], start, name).flatten(1)
                     scaled[f"{name}_window"] = self._encode(window, getattr(self, f"{name}_window_edges"))
         return scaled
 
-    def _statistics(self, values: Tensor, name: str) -> Tensor:
-        """Levels of scaled values and rises of raw ones; (B, T, C) to (B, STATISTICS, C)."""
-        scaled = self._channels(values, name) if name in self.groups else self._of_frames(values)
-        noise = getattr(self, f"{name}_noise")
-        return torch.cat([levels(scaled), rises(torch.nan_to_num(values / noise))], dim=1)
+    def _statistics(self, values: Tensor, start: Tensor | None, name: str) -> Tensor:
+        """Levels of scaled values, rises of raw ones and, if it is known, since the start; (B, T, C) to (B, statistics, C)."""
+        noise, scaled = getattr(self, f"{name}_noise"), self._scaled(values, name)
+        # differences first: of large values that hardly differ few digits would be left
+        found = [levels(scaled), rises(torch.nan_to_num((values - values[:, :1]) / noise))]
+        if start is not None:
+            start = _known(start, values)
+            rise = torch.nan_to_num((values - start[:, None]) / noise)
+            found.append(since_start(rise, scaled - self._scaled(start, name)[:, None]))
+        return torch.cat(found, dim=1)
 
     @staticmethod
     def _encode(values: Tensor, edges: Tensor) -> Tensor:
@@ -147,6 +169,9 @@ class Scaling(nn.Module):
         values = torch.nan_to_num((values - center) / scale, nan=0.0)
         return values.clamp(0, 1) if self.settings.clip else values
 
+    def _scaled(self, values: Tensor, name: str) -> Tensor:
+        return self._channels(values, name) if name in self.groups else self._of_frames(values)
+
     def _of_frames(self, statistics: Tensor) -> Tensor:
         return (statistics - self.statistics_center) / self.statistics_scale
 
@@ -155,6 +180,11 @@ class Scaling(nn.Module):
             return (frames - self.frame_center) / self.frame_scale
         low, high = frames.amin((-2, -1), keepdim=True), frames.amax((-2, -1), keepdim=True)
         return (frames - low) / (high - low).clamp_min(1e-6)
+
+
+def _known(start: Tensor, values: Tensor) -> Tensor:
+    """The recording's start, (B, C); of a channel that was not measured then, the window's mean: nothing has changed."""
+    return torch.where(start.isfinite(), start, values.mean(1))
 
 
 def _balanced(state: np.ndarray) -> np.ndarray:

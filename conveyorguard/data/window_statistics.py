@@ -1,4 +1,4 @@
-"""Statistics of a window as tensors: its levels, and its rises in units of each channel's own noise."""
+"""Statistics of a window as tensors: its levels, and its rises, within it and since the recording began."""
 
 from __future__ import annotations
 
@@ -9,7 +9,12 @@ from torch import Tensor
 
 LEVELS = ("mean", "max", "min", "last", "last_5", "first_third", "middle_third", "last_third")
 RISES = ("sd", "change", "slope", "dip", "over_thirds", "over_first_thirds")
-STATISTICS = len(LEVELS) + len(RISES)
+SINCE_START = ("mean_since_start", "scaled_mean_since_start")
+
+
+def statistics(from_start: bool) -> int:
+    """How many a channel has."""
+    return len(LEVELS) + len(RISES) + (len(SINCE_START) if from_start else 0)
 
 
 def levels(x: Tensor) -> Tensor:
@@ -34,6 +39,16 @@ def rises(x: Tensor) -> Tensor:
     return torch.asinh(
         torch.stack([sd, x[:, -1] - x[:, 0], slope, x.amin(1) - mean, last - first, middle - first], dim=1)
     )
+
+
+def since_start(rise: Tensor, change: Tensor) -> Tensor:
+    """SINCE_START of each channel: what has changed since the recording's first seconds; (B, T, C) to (B, 2, C).
+
+    Args:
+        rise: values less their mean at the recording's start, in units of the channel's noise.
+        change: scaled values less that mean, scaled: of a logarithm it is the factor that a value has grown by.
+    """
+    return torch.stack([torch.asinh(rise.mean(1)), change.mean(1)], dim=1)
 
 
 def _thirds(x: Tensor) -> list[Tensor]:

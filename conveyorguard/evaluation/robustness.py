@@ -26,8 +26,8 @@ REPEATS = 3  # permutations of a modality
 TOLERATED = 0.01  # macro-F1: one point below the better arm of one modality
 # what a batch holds of a modality, and its place in the mask
 HELD = {
-    "sensors": (("sensors",), 0),
-    "thermal": (("thermal", "thermal_stats"), 1),
+    "sensors": (("sensors", "sensors_start"), 0),
+    "thermal": (("thermal", "thermal_stats", "thermal_stats_start"), 1),
     "environment": (("environment",), 2),
 }
 

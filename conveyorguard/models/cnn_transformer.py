@@ -90,33 +90,36 @@ class CNNTransformer(nn.Module):
         attention_identity: so does the sensors' attention to the frames; false, torch's own beginning, is the seed's.
         norm_first: layer norm before attention and feed-forward, which trains without a warm-up (Xiong et al., 2020); false,
             after them, is the seed's.
+        from_start: sensors are given beside what has changed since the recording began, as scaling tells it; false is the seed's.
     """
 
     NEEDS: ClassVar[dict[str, str]] = {
         "thermal_frames": "thermal",
         "film_identity": "environment",
         "attention_identity": "thermal",
+        "from_start": "sensors",
     }
     PER_SECOND: ClassVar[bool] = False
 
     def __init__(
         self, schema: Schema, inputs: list[str], window_size: int, thermal_frames: int, embed_dim: int = 256,
         num_heads: int = 4, num_layers: int = 2, dropout: float = 0.1, film_identity: bool = True,
-        attention_identity: bool = True, norm_first: bool = True,
+        attention_identity: bool = True, norm_first: bool = True, from_start: bool = False,
     ):  # fmt: skip
         super().__init__()
         settings = (embed_dim, num_heads, num_layers, dropout, norm_first)
         encoders: dict[str, nn.Module] = {}
         if "sensors" in inputs:
+            channels = len(schema.channels) * (1 + from_start)
             mlp = nn.Sequential(
-                nn.Linear(len(schema.channels), 64), nn.LayerNorm(64), nn.GELU(), nn.Dropout(dropout), nn.Linear(64, embed_dim)
-            )  # fmt: skip
+                nn.Linear(channels, 64), nn.LayerNorm(64), nn.GELU(), nn.Dropout(dropout), nn.Linear(64, embed_dim)
+            )
             encoders["sensors"] = SequenceEncoder(mlp, window_size, *settings)
         if "thermal" in inputs:
             assert schema.thermal is not None
             cnn = FrameCNN(schema.thermal.stored_shape[0], embed_dim)
             encoders["thermal"] = SequenceEncoder(cnn, thermal_frames, *settings)
-        self.encoders = nn.ModuleDict(encoders)
+        self.encoders, self.from_start = nn.ModuleDict(encoders), from_start
         self.fuse = (
             CrossAttention(embed_dim, num_heads, dropout, attention_identity) if len(encoders) == 2 else nn.Identity()
         )
@@ -130,6 +133,9 @@ class CNNTransformer(nn.Module):
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Scaled batch to {"window": (B, K)} logits."""
-        sequences = [encode(batch[name]) for name, encode in self.encoders.items()]
+        given = dict(batch)
+        if self.from_start and "sensors" in self.encoders:
+            given["sensors"] = torch.cat([batch["sensors"], batch["sensors_change"]], dim=-1)
+        sequences = [encode(given[name]) for name, encode in self.encoders.items()]
         features = self.film(self.fuse(*sequences).mean(1), batch)
         return {"window": self.classifier(features)}

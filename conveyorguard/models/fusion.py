@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from conveyorguard.data.schema import THERMAL_STATISTICS, Schema
-from conveyorguard.data.window_statistics import STATISTICS
+from conveyorguard.data.window_statistics import statistics
 from conveyorguard.models.encoders import FrameEncoder, SeriesEncoder, TemporalBlock
 from conveyorguard.models.film import conditioning
 
@@ -79,13 +79,16 @@ class Fusion(nn.Module):
         width: features of a second; the window has twice as many.
         dilations: of the convolutions over time, seconds.
         sparsity: of the statistics that are used.
+        from_start: whether what has changed since the recording began is among them, as scaling gives them.
+        sequence_drop: share of the windows that are trained on without their sequence, so that it adds to the statistics
+            rather than takes their place.
     """
 
     NEEDS: ClassVar[dict[str, str]] = {}
     PER_SECOND: ClassVar[bool] = True
 
     def __init__(self, schema: Schema, inputs: list[str], bins: int, width: int = 64, dropout: float = 0.2,
-                 dilations: tuple[int, ...] = (1, 2, 4, 8), sparsity: float = 3.0):  # fmt: skip
+                 dilations: tuple[int, ...] = (1, 2, 4, 8), sparsity: float = 3.0, from_start: bool = True, sequence_drop: float = 0.5):  # fmt: skip
         super().__init__()
         branches = {"sensors": SensorBranch, "thermal": ThermalBranch}
         first, *others = [make(schema, bins, width, dropout) for name, make in branches.items() if name in inputs]
@@ -96,13 +99,14 @@ class Fusion(nn.Module):
         self.second = nn.Linear(width, len(schema.states))
         channels = {"sensors": len(schema.channels), "thermal": len(THERMAL_STATISTICS)}
         names = {"sensors": "sensors_window", "thermal": "thermal_stats_window"}
+        self.sequence_drop = sequence_drop
         self.encoded = [key for name, key in names.items() if name in inputs]
-        groups = STATISTICS * sum(count for name, count in channels.items() if name in inputs)
+        groups = statistics(from_start) * sum(count for name, count in channels.items() if name in inputs)
         self.statistics = WindowStatistics(groups, bins, 2 * width, sparsity)
         self.sequence = nn.Linear(3 * width, 2 * width)
         self.sequence_gate = nn.Parameter(torch.zeros(2 * width))
-        self.window = nn.Sequential(
-            nn.GELU(), nn.Dropout(dropout), nn.Linear(2 * width, 2 * width), nn.GELU(), nn.Dropout(dropout),
+        self.window = nn.Sequential(  # no activation before it: the sparse layer is to stay a linear choice of statistics
+            nn.Linear(2 * width, 2 * width), nn.GELU(), nn.Dropout(dropout),
             nn.Linear(2 * width, 2 * width), nn.GELU(), nn.Dropout(dropout), nn.Linear(2 * width, len(schema.states)),
         )  # fmt: skip
 
@@ -113,6 +117,8 @@ class Fusion(nn.Module):
             x = x + gate * branch(batch)
         x = self.temporal(self.film(x, batch))
         sequence = self.sequence(torch.cat([x.mean(1), x.amax(1), x[:, -1]], dim=-1))
+        if self.training:
+            sequence = sequence * (torch.rand(len(sequence), 1, device=sequence.device) >= self.sequence_drop)
         statistics = self.statistics(torch.cat([batch[name] for name in self.encoded], dim=-1))
         return {"window": self.window(statistics + self.sequence_gate * sequence), "second": self.second(x)}
 

@@ -28,10 +28,12 @@ class Augment(nn.Module):
         self.flip, self.drop_thermal, self.camera = flip, drop_thermal, schema.thermal
 
     def forward(self, batch: Batch) -> Batch:
-        """Raw batch to raw batch; frames (B, Tf, channels, rows, columns), statistics of each second's frame (B, T, 6)."""
+        """Raw batch to raw batch; frames (B, Tf, channels, rows, columns), statistics of each second's frame (B, T, 6)
+        and of the recording's start (B, 6)."""
         if "thermal" not in batch or self.camera is None:
             return batch
-        frames, statistics = batch["thermal"], batch["thermal_stats"].clone()
+        frames = batch["thermal"]
+        statistics = torch.cat([batch["thermal_stats"], batch["thermal_stats_start"][:, None]], dim=1)
         if self.flip:
             for axis, name, length in ((-2, "y_max", self.camera.shape[0]), (-1, "x_max", self.camera.shape[1])):
                 chosen = _some(len(frames), 0.5, frames.device)
@@ -47,7 +49,12 @@ class Augment(nn.Module):
                 statistics
             )
             statistics = torch.where(chosen.view(-1, 1, 1), flat, statistics)
-        return {**batch, "thermal": frames, "thermal_stats": statistics}
+        return {
+            **batch,
+            "thermal": frames,
+            "thermal_stats": statistics[:, :-1],
+            "thermal_stats_start": statistics[:, -1],
+        }
 
 
 def _some(windows: int, share: float, device: torch.device) -> Tensor:

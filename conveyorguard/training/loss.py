@@ -7,13 +7,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+POWERS = {"balanced": 1.0, "sqrt": 0.5, "none": 0.0}
+
 
 class WindowLoss(nn.Module):
     """Cross-entropy of the window, plus `second_weight` times that of its seconds.
 
     Args:
         class_counts: train windows per state.
-        class_weights: 'balanced' weighs a state by 1 / its count, scaled to sum to the number of states (the seed's); 'none'.
+        class_weights: 'balanced' weighs a state by 1 / its count, scaled to sum to the number of states (the seed's); 'sqrt' by the
+            root of that; 'none'.
         worst_weight: further weight of the worst state: missing it costs more than a false alarm.
         label_smoothing: of the window's and the seconds' targets.
     """
@@ -23,8 +26,8 @@ class WindowLoss(nn.Module):
     def __init__(self, class_counts: np.ndarray, class_weights: str = "balanced", second_weight: float = 0.0,
                  worst_weight: float = 1.0, label_smoothing: float = 0.0):  # fmt: skip
         super().__init__()
-        if class_weights not in ("balanced", "none"):
-            raise ValueError(f"loss.class_weights={class_weights}: balanced or none")
+        if class_weights not in POWERS:
+            raise ValueError(f"loss.class_weights={class_weights}: {', '.join(POWERS)}")
         self.second_weight, self.label_smoothing = second_weight, label_smoothing
         weights = class_weight(class_counts, class_weights)
         weights[-1] *= worst_weight
@@ -43,8 +46,6 @@ class WindowLoss(nn.Module):
 
 
 def class_weight(counts: np.ndarray, rule: str = "balanced") -> Tensor:
-    """1 / count scaled to sum to the number of states; a state without a train window gets none of it."""
-    if rule == "none":
-        return torch.ones(len(counts))
-    inverse = np.where(counts > 0, 1 / np.maximum(counts, 1), 0)
+    """1 / count to the rule's power, scaled to sum to the number of states; a state without a train window gets none of it."""
+    inverse = np.where(counts > 0, np.maximum(counts, 1.0) ** -POWERS[rule], 0)
     return torch.tensor(inverse / inverse.sum() * len(counts), dtype=torch.float32)

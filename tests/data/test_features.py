@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conveyorguard.config import build, compose_config
-from conveyorguard.data.features import HOT, START, FeatureSettings, feature_sources, window_features
+from conveyorguard.data.features import HOT, FeatureSettings, feature_sources, window_features
+from conveyorguard.data.recording_start import START
 from conveyorguard.data.scaling import SMALLEST
 from conveyorguard.data.schema import Schema, Session
 from conveyorguard.data.store import THERMAL_REPAIRED, prepare

@@ -65,7 +65,11 @@ def train(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "model", [["model=fusion"], ["model=cnn_transformer", "model.embed_dim=32"]], ids=["fusion", "cnn_transformer"]
+    "model",
+    [
+        pytest.param(["model=fusion"], id="fusion"),
+        pytest.param(["model=cnn_transformer", "model.embed_dim=32"], id="cnn_transformer", marks=pytest.mark.slow),
+    ],
 )
 def test_it_trains(model, train):
     done, run = train(*model)

@@ -9,7 +9,7 @@ import torch
 from conveyorguard.config import build
 from conveyorguard.data.scaling import SMALLEST, Scaling, ScalingSettings
 from conveyorguard.data.schema import Schema
-from conveyorguard.data.window_statistics import LEVELS, STATISTICS
+from conveyorguard.data.window_statistics import LEVELS, statistics
 from conveyorguard.training.fit import build_module
 from conveyorguard.training.job import load_windows, used_inputs
 
@@ -55,6 +55,8 @@ def batch_of(store, rows=slice(0, 90)):
         "thermal": torch.tensor(np.asarray(store.thermal[rows])).reshape(*shape, *store.thermal.shape[1:]),
         "thermal_stats": torch.tensor(store.thermal_statistics[rows]).reshape(*shape, -1),
         "mask": torch.ones(*shape, 3),
+        "sensors_start": torch.tensor(store.sensors[rows]).reshape(*shape, -1).mean(1),
+        "thermal_stats_start": torch.tensor(store.thermal_statistics[rows]).reshape(*shape, -1).mean(1),
     }
 
 
@@ -147,7 +149,11 @@ def test_it_travels_with_the_state_of_the_model(settings, store):
 def test_what_is_not_given_stays_away(store):
     made = store()
     scaling, batch = fitted(made, ScalingSettings()), batch_of(made)
-    assert set(scaling({"sensors": batch["sensors"]})) == {"sensors", "sensors_bins", "sensors_window"}
+    assert set(scaling({"sensors": batch["sensors"]})) == {"sensors", "sensors_bins"}
+    started = {name: batch[name] for name in ("sensors", "sensors_start")}
+    assert set(scaling(started)) == {*started, "sensors_change", "sensors_bins", "sensors_window"}
+    without = fitted(made, ScalingSettings(from_start=False))
+    assert set(without({"sensors": batch["sensors"]})) == {"sensors", "sensors_bins", "sensors_window"}
     assert set(scaling({"thermal": batch["thermal"], "mask": batch["mask"]})) == {"thermal", "mask"}
     assert torch.equal(scaling(batch)["mask"], batch["mask"])
     before = {name: value.clone() for name, value in batch.items()}
@@ -166,14 +172,14 @@ def test_a_channel_that_nobody_measured_is_harmless(spoil, channels, store):
     fit = [float(getattr(scaling, f"{group}_{name}")[channel]) for name in ("center", "scale")]
     assert fit == [0, 1], "scaled as it is, should it be measured one day"
     for name, value in scaled.items():
-        assert torch.isfinite(value).all(), name
+        assert name.endswith("_start") or torch.isfinite(value).all(), name
 
 
 def test_a_constant_channel_is_harmless(store_of, session_of, plain_schema):
     made = store_of([session_of("a", range(40), [0] * 40, sensors=np.full((40, 2), 3.0))], plain_schema)
     for settings in (ScalingSettings(), ScalingSettings(channels="percentile")):
         scaled = Scaling(plain_schema, settings).fit(made, np.ones(40, bool))(
-            {"sensors": torch.tensor(made.sensors)[None]}
+            {"sensors": torch.tensor(made.sensors)[None], "sensors_start": torch.tensor(made.sensors[:1])}
         )
         assert all(torch.isfinite(value).all() for value in scaled.values())
 
@@ -216,11 +222,28 @@ def test_statistics_of_a_window_use_all_of_their_range(store):
     made = store()
     bins = 8
     scaling = fitted(made, ScalingSettings(bins=bins))
-    encoded = scaling(batch_of(made))["sensors_window"].reshape(3, STATISTICS, 2, bins)
+    encoded = scaling(batch_of(made))["sensors_window"].reshape(3, statistics(True), 2, bins)
     assert ((encoded >= 0) & (encoded <= 1)).all() and (encoded.diff(dim=-1) <= 0).all()
-    edges = scaling.sensors_window_edges.reshape(STATISTICS, 2, bins + 1)
+    edges = scaling.sensors_window_edges.reshape(statistics(True), 2, bins + 1)
     spread = (edges[..., -1] - edges[..., 0])[LEVELS.index("mean")]
     assert (spread < 0.5 * (scaling.sensors_edges[:, -1] - scaling.sensors_edges[:, 0])).all()
+
+
+def test_what_has_changed_since_the_start_is_in_noise_and_in_factors(store):
+    """A window twice its recording's start: the mean in the noise of the channel, and log 2 of a current, scaled."""
+    made = store()
+    scaling = fitted(made, ScalingSettings())
+    window = torch.tensor(made.sensors[:30])[None]
+    start = window.mean(1) / 2
+    amps = torch.tensor(made.sensors[:30, 1])
+    found = scaling._statistics(window, start, "sensors")[0, -2:]
+    torch.testing.assert_close(
+        found[0].sinh(), (window.mean(1) - start)[0] / scaling.sensors_noise, rtol=1e-4, atol=1e-4
+    )
+    factor = amps.log().mean() - start[0, 1].log()
+    assert float(found[1, 1]) == pytest.approx(float(factor / scaling.sensors_scale[1]), abs=1e-4)
+    unknown = scaling._statistics(window, torch.full((1, 2), torch.nan), "sensors")[0, -2:]
+    assert (unknown[0].abs() < 1e-3).all(), "where the start is not known nothing has changed"
 
 
 def test_recordings_shorter_than_a_window_are_harmless(store):

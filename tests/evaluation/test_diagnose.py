@@ -23,7 +23,7 @@ def multirun(tmp_path_factory):
     folder = tmp_path_factory.mktemp("multirun")
     tree = ["model=lightgbm", "model.n_estimators=20", "features=extended"]
     for name, own in {"both": ["modality=both", *tree], "sensor": ["modality=sensor", *tree], "image": ["modality=image", *tree],
-                      "network": ["model=fusion", "modality=sensor"]}.items():  # fmt: skip
+                      "network": ["model=fusion", "modality=sensor", "scaling.from_start=false"]}.items():  # fmt: skip
         cfg = compose_config([*TINY, f"paths.cache={folder.parent / 'stores'}", *own])
         train(cfg, folder / name, own)
     return folder

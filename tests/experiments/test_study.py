@@ -22,7 +22,7 @@ from conveyorguard.reporting.preprocess_page import leakage, write_preprocess
 from conveyorguard.reporting.report import write_report
 from conveyorguard.reporting.trees_page import write_trees
 from conveyorguard.run import SavedRun
-from conveyorguard.stages import TITLES, main
+from conveyorguard.stages import TITLES, Study, main
 
 ROOT = Path(__file__).parents[2]
 LINEAR = ["model=logistic_regression", "modality=sensor"]
@@ -157,17 +157,30 @@ def test_the_verb_eda(explored, cache, tmp_path, capsys):
     assert verb(["eda", "data=aihub"]) == 2 and "data.root" in capsys.readouterr().err
 
 
-def test_a_complete_run_is_reused_and_no_other(tiny, tmp_path):
-    folder = tiny(tmp_path).train("linear", LINEAR).folder
-    stamp = (folder / "metrics.json").stat().st_mtime_ns
+@pytest.fixture(scope="session")
+def linear(tiny, tmp_path_factory):
+    """A trained run of a study; tests only read or copy it."""
+    return tiny(tmp_path_factory.mktemp("linear")).train("linear", LINEAR).folder
+
+
+def test_a_complete_run_is_reused_and_no_other(tiny, linear, tmp_path, monkeypatch):
+    folder, made = tmp_path / "runs" / "linear", []
+
+    def execute(self, name, arguments, *_):
+        made.append(name)
+        shutil.copytree(linear, folder)
+        return 0
+
+    monkeypatch.setattr(Study, "execute", execute)
+    shutil.copytree(linear, folder)
 
     def complete(*overrides):
         study = tiny(tmp_path, *overrides)
         return study.is_complete(folder, study.config(LINEAR))
 
     def reused(study):
-        study.train("linear", LINEAR)
-        return (folder / "metrics.json").stat().st_mtime_ns == stamp
+        made.clear()
+        return study.train("linear", LINEAR).folder == folder and not made
 
     assert tiny(tmp_path).finished() == ([folder], [])
     assert tiny(tmp_path, "window.stride=5").finished() == (
@@ -190,11 +203,9 @@ def test_a_complete_run_is_reused_and_no_other(tiny, tmp_path):
     (folder / "predictions.parquet").unlink()  # killed while it was writing
     found, left_out = tiny(tmp_path).finished()
     assert not found and left_out[0].startswith("linear is left out: no predictions.parquet")
-    assert not complete() and not reused(tiny(tmp_path)) and complete()
-    stamp = (folder / "metrics.json").stat().st_mtime_ns
+    assert not complete() and not reused(tiny(tmp_path)) and complete() and reused(tiny(tmp_path))
     fresh = tiny(tmp_path, fresh=True)
     assert not reused(fresh)
-    stamp = (folder / "metrics.json").stat().st_mtime_ns
     assert reused(fresh), "another stage does not make it once more"
 
 
@@ -212,9 +223,10 @@ def test_a_failed_training_names_its_log(tiny, tmp_path):
     assert not (tmp_path / "runs" / "bad" / "metrics.json").exists()
 
 
-def test_every_number_and_the_conclusion_follow_the_predictions(tiny, tmp_path):
+def test_every_number_and_the_conclusion_follow_the_predictions(tiny, linear, tmp_path):
     """One predictions file is changed and nothing else: the figures of its arm follow, those of the other stay."""
     study = tiny(tmp_path)
+    shutil.copytree(linear, tmp_path / "runs" / "linear")
     runs = study.train_all(
         {"linear": LINEAR, "trees": ["model=extra_trees", "modality=sensor", "model.n_estimators=20"]}
     )
@@ -283,11 +295,10 @@ def test_every_number_and_the_conclusion_follow_the_predictions(tiny, tmp_path):
     assert table(study, "03_classes_test")["recall"][3] == pytest.approx(recall)
 
 
-def test_pages_of_runs_take_plotly_from_the_study_and_carry_their_own_elsewhere(tiny, tmp_path):
-    run = tiny(tmp_path / "study").train("linear", LINEAR).folder
-    page = (run / "report.html").read_text()
+def test_pages_of_runs_take_plotly_from_the_study_and_carry_their_own_elsewhere(linear, tmp_path):
+    page = (linear / "report.html").read_text()
     assert '<script src="../../assets/plotly.min.js">' in page and len(page) < 1_000_000
-    shutil.copytree(run, tmp_path / "elsewhere")
+    shutil.copytree(linear, tmp_path / "elsewhere")
     assert "plotly.js v" in write_report(tmp_path / "elsewhere").read_text()
 
 

@@ -6,7 +6,7 @@ from omegaconf import OmegaConf
 
 from conveyorguard.config import config_dir
 from conveyorguard.data.schema import Schema
-from conveyorguard.data.window_statistics import STATISTICS
+from conveyorguard.data.window_statistics import statistics
 from conveyorguard.models.cnn_transformer import CNNTransformer
 from conveyorguard.models.encoders import with_differences
 from conveyorguard.models.film import FiLM
@@ -26,7 +26,7 @@ def batch(size=2, frames=10):
     r = lambda *shape: torch.rand(*shape, generator=g)  # noqa: E731
     return {"sensors": r(size, 30, 8), "environment": r(size, 30, 3), "thermal": r(size, frames, 2, 30, 40), "thermal_stats": r(size, 30, 6),
             "sensors_bins": r(size, 30, 64), "thermal_stats_bins": r(size, 30, 48),
-            "sensors_window": r(size, STATISTICS * 64), "thermal_stats_window": r(size, STATISTICS * 48)}  # fmt: skip
+            "sensors_window": r(size, statistics(True) * 64), "thermal_stats_window": r(size, statistics(True) * 48)}  # fmt: skip
 
 
 def count(model):

@@ -25,7 +25,12 @@ def batch():
     frames[..., 1, 2] = 90.0
     statistics = torch.zeros(64, 6, len(THERMAL_STATISTICS))
     statistics[..., X], statistics[..., Y], statistics[..., MAX] = 2.0, 1.0, 90.0
-    return {"thermal": frames, "thermal_stats": statistics, "sensors": torch.randn(64, 6, 8)}
+    return {
+        "thermal": frames,
+        "thermal_stats": statistics,
+        "thermal_stats_start": statistics[:, 0].clone(),
+        "sensors": torch.randn(64, 6, 8),
+    }
 
 
 def test_frames_are_mirrored_both_ways_and_their_statistics_follow(camera, batch):
@@ -37,6 +42,9 @@ def test_frames_are_mirrored_both_ways_and_their_statistics_follow(camera, batch
     assert {(int(r), int(c)) for r, c in zip(rows, columns, strict=True)} == {(1, 2), (6, 2), (1, 7), (6, 7)}
     assert (changed["thermal_stats"][:, 0, Y] == rows).all() and (changed["thermal_stats"][:, 0, X] == columns).all()
     assert (changed["thermal_stats"][..., MAX] == 90).all() and changed["sensors"] is batch["sensors"]
+    assert (changed["thermal_stats_start"] == changed["thermal_stats"][:, 0]).all(), (
+        "the recording's start is mirrored alike"
+    )
 
 
 def test_a_share_of_the_windows_is_blank(camera, batch):
@@ -45,6 +53,7 @@ def test_a_share_of_the_windows_is_blank(camera, batch):
     blank = (changed["thermal"] == 40).flatten(1).all(1)
     assert 10 <= blank.sum() <= 30 and (changed["thermal"][~blank] == batch["thermal"][~blank]).all()
     assert (changed["thermal_stats"][blank][..., MAX] == 40).all()
+    assert (changed["thermal_stats_start"][blank][..., MAX] == 40).all()
     assert (batch["thermal"] != 40).all()  # the batch it was given is as it was
 
 

@@ -34,7 +34,9 @@ def test_a_network_from_the_shell_with_raw_inputs(finished_run, compose, tmp_pat
     assert said.splitlines()[-1] == str(out / "model.onnx") and "one window on one core" in said
     description = json.loads((out / "model.json").read_text())
     loaded, data = load_run(finished_run), load_windows(compose())
-    assert [i["name"] for i in description["inputs"]] == ["sensors", "environment", "thermal", "thermal_stats"]
+    assert [i["name"] for i in description["inputs"]] == [
+        "sensors", "sensors_start", "environment", "thermal", "thermal_stats", "thermal_stats_start",
+    ]  # fmt: skip
     assert description["units"]["sensors"]["NTC"] == "degC" and description["alarm"]["on"] == loaded.point.on
     known = loaded.run.predictions.query("split == 'test'")
     for count in (1, 7):  # any number of windows at once

@@ -70,6 +70,7 @@ def _train_line(arguments):
     return [str(root / "train.py"), *small, *arguments]
 
 
+@pytest.mark.slow
 def test_two_processes_train_like_one(command, compose, tmp_path):
     """Without dropout the gradients of 32 + 32 windows average to those of 64; metrics count each window once."""
     arguments = [
