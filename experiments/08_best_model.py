@@ -84,7 +84,7 @@ def arms_of(study: Study, split: str) -> dict[str, tuple[list[str], range]]:
     Raises:
         ConfigError: there is no such arm, or the data have no camera.
     """
-    seeds = SIZES[study.size][2]
+    seeds = SIZES[study.size][2][: None if split == "kfold" else 1]
     if study.lacks("data.schema.thermal"):
         raise ConfigError("08_best_model is about fusing: the data have no camera (data.schema.thermal)")
     named = (
@@ -115,7 +115,7 @@ def run(study: Study) -> Path:
         names[split] = {row.label: every[row.sources[0].folder] for row in comparisons[split].models}
         if split == "kfold":
             notes.append(
-                f"Seeds: {len(SIZES[study.size][2])} of {', '.join(MAIN)}; one of the others. No model was tuned for this table."
+                f"Seeds: {len(SIZES[study.size][2])} of {', '.join(MAIN)} over the folds; else one. No model was tuned for this table."
             )
             if left_out := [name for name in ARMS if name not in arms]:
                 notes.append(f"Arms that were not run: {', '.join(left_out)}.")

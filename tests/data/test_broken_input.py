@@ -812,6 +812,23 @@ def test_of_a_numbered_folder_the_labels_are_next_door_and_no_further(small, tmp
     assert found(tmp_path / "far" / "01.source", small) == [(NAME, [f"{NAME}.zip"])]
 
 
+def test_where_some_labels_are_nothing_is_looked_for_next_door(small, tmp_path):
+    root = touch(tmp_path, f"01.source/{NAME}.zip", f"02.label/{LABELS}.zip", f"01.source/TL_{AGV}.zip") / "01.source"
+    assert found(root, small) == [(NAME, [f"{NAME}.zip"])]
+    (root / f"TL_{AGV}.zip").unlink()
+    assert found(root, small) == [(NAME, [f"{NAME}.zip", f"{LABELS}.zip"])]
+
+
+def test_an_unpacked_archive_is_not_searched_for_others(small, tmp_path):
+    root = touch(
+        tmp_path,
+        f"sensors/{NAME}/x.csv",
+        f"sensors/{NAME}/deeper/TS_{AGV}.zip",
+        f"sensors/other/deeper/TS_agv_03_agv03_0828_0900.zip",
+    )
+    assert [name for name, _ in found(root, small)] == ["TS_agv_03_agv03_0828_0900", NAME]
+
+
 def test_of_one_unpacked_recording_the_labels_are_looked_for_two_folders_up(small, tmp_path):
     touch(tmp_path, f"01.source/{NAME}/x.csv", f"02.label/{LABELS}/x.json", f"02.label/TL_{AGV}.zip")
     assert found(tmp_path / "01.source" / NAME, small) == [(NAME, [NAME, LABELS])]
