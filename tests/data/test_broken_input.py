@@ -824,7 +824,7 @@ def test_an_unpacked_archive_is_not_searched_for_others(small, tmp_path):
         tmp_path,
         f"sensors/{NAME}/x.csv",
         f"sensors/{NAME}/deeper/TS_{AGV}.zip",
-        f"sensors/other/deeper/TS_agv_03_agv03_0828_0900.zip",
+        "sensors/other/deeper/TS_agv_03_agv03_0828_0900.zip",
     )
     assert [name for name, _ in found(root, small)] == ["TS_agv_03_agv03_0828_0900", NAME]
 

@@ -1,5 +1,6 @@
 """The study: its numbers follow from the store, complete runs are reused and others not, every page opens."""
 
+import importlib.util
 import json
 import shutil
 import subprocess
@@ -368,6 +369,21 @@ def test_settings_of_a_search_are_refused_where_there_is_none(capsys, monkeypatc
     monkeypatch.setattr(sys, "argv", ["experiments/00_eda.py", "sweep.n_trials=2"])
     assert main("what it does", {"00_eda": (None, None)}) == 2
     assert "sweep.n_trials=2: there is no search in 00_eda; give it to 04_dl_tuning" in capsys.readouterr().err
+
+
+def test_arms_of_the_best_model_are_chosen_by_name_and_the_main_ones_always_run(tiny, tmp_path):
+    spec = importlib.util.spec_from_file_location("best", ROOT / "experiments" / "08_best_model.py")
+    stage = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(stage)
+
+    def arms(split="kfold", **options):
+        return set(stage.arms_of(tiny(tmp_path, size="full", options=options), split))
+
+    least = {*stage.MAIN, *stage.SINGLE}
+    assert arms(arms="") == least and arms(arms="fusion_kind") == {*least, "fusion_kind"}
+    assert arms() == {*stage.ARMS} - {"dl_tuned"} and arms("device") == {*stage.MAIN}
+    with pytest.raises(ConfigError, match="arms=fusion_knd: one or more of fusion_sensor_plain"):
+        arms(arms="fusion_knd")
 
 
 def test_help_of_a_stage(capsys, monkeypatch):

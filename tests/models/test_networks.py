@@ -58,6 +58,29 @@ def test_the_seeds_network_begins_with_sensors_alone_unless_in_the_seeds_form(id
     assert gradient.abs().max() > 0, "the camera can come in"
 
 
+def test_the_seeds_network_looks_at_the_change_since_the_start_only_if_it_is_to():
+    a = batch()
+    a["sensors_change"] = torch.zeros_like(a["sensors"])
+    b = {**a, "sensors_change": a["sensors_change"] + 1}
+    for from_start in (True, False):
+        torch.manual_seed(0)
+        model = CNNTransformer(schema(), ["sensors"], 30, 10, embed_dim=32, from_start=from_start).eval()
+        assert torch.equal(model(a)["window"], model(b)["window"]) != from_start
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_a_share_of_the_training_windows_is_told_without_its_sequence(share):
+    torch.manual_seed(0)
+    model = Fusion(schema(), ALL, bins=8, dropout=0.0, sequence_drop=share)
+    with torch.no_grad():
+        model.sequence_gate.fill_(0.5)
+    told = model.train()(batch(4))["window"]
+    assert torch.allclose(told, model.eval()(batch(4))["window"], atol=1e-5) == (share == 0)
+    with torch.no_grad():
+        model.sequence_gate.fill_(0)
+    assert torch.allclose(told, model(batch(4))["window"], atol=1e-5) == (share == 1)
+
+
 def test_fusion_of_both_starts_as_sensors_alone():
     torch.manual_seed(0)
     both = Fusion(schema(), ["sensors", "thermal"], bins=8).eval()
