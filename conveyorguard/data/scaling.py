@@ -68,14 +68,11 @@ class Scaling(nn.Module):
         self.register_buffer(
             "statistics_scale", torch.tensor([self.frame_scale] * 4 + [columns, rows], dtype=torch.float32)
         )
-        if settings.bins:
-            for name, width in (
-                ("sensors", len(schema.channels)),
-                ("thermal_stats", len(THERMAL_STATISTICS)),
-            ):
+        for name, width in (("sensors", len(schema.channels)), ("thermal_stats", len(THERMAL_STATISTICS))):
+            self.register_buffer(f"{name}_noise", torch.ones(width))
+            if settings.bins:
                 edges = torch.linspace(0, 1, settings.bins + 1)
                 self.register_buffer(f"{name}_edges", edges.repeat(width, 1))
-                self.register_buffer(f"{name}_noise", torch.ones(width))
                 self.register_buffer(f"{name}_window_edges", edges.repeat(statistics(settings.from_start) * width, 1))
 
     def fit(self, store: Store, rows: np.ndarray, size: int = 30) -> Scaling:
@@ -86,30 +83,32 @@ class Scaling(nn.Module):
                 center, scale = self._fit_channel(values[:, i], channel)
                 getattr(self, f"{group}_center")[i] = center
                 getattr(self, f"{group}_scale")[i] = scale
+        session = store.frames["session"].cat.codes.to_numpy()
+        follows = rows[1:] & (np.diff(session) == 0)
+        for name, values in (("sensors", store.sensors), ("thermal_stats", store.thermal_statistics)):
+            getattr(self, f"{name}_noise").copy_(_noise(values, follows))
         if self.settings.bins:
-            state = store.frames["state"].to_numpy()
-            session = store.frames["session"].cat.codes.to_numpy()
-            weights = _balanced(state[rows])
-            starts = _starts(session, rows, size)
-            windows = starts[:, None] + np.arange(size)
-            own = _balanced(state[windows[:, size // 2]])
-            follows = rows[1:] & (np.diff(session) == 0)
-            for name, values, flag in (("sensors", store.sensors, SENSORS_REPAIRED),
-                                       ("thermal_stats", store.thermal_statistics, THERMAL_REPAIRED)):  # fmt: skip
-                scaled = self._scaled(torch.from_numpy(values[rows]), name).numpy()
-                _fit_edges(getattr(self, f"{name}_edges"), scaled, weights)
-                getattr(self, f"{name}_noise").copy_(_noise(values, follows))
-                start = (
-                    torch.from_numpy(start_means(store, values, starts, size, flag))
-                    if self.settings.from_start
-                    else None
-                )
-                found = [
-                    self._statistics(torch.from_numpy(values[windows[b]]), None if start is None else start[b], name)
-                    for b in np.array_split(np.arange(len(starts)), len(starts) // 1024 + 1)
-                ]
-                _fit_edges(getattr(self, f"{name}_window_edges"), torch.cat(found).flatten(1).numpy(), own)
+            self._fit_encoding(store, session, rows, size)
         return self
+
+    def _fit_encoding(self, store: Store, session: np.ndarray, rows: np.ndarray, size: int) -> None:
+        state = store.frames["state"].to_numpy()
+        weights = _balanced(state[rows])
+        first = _starts(session, rows, size)
+        windows = first[:, None] + np.arange(size)
+        own = _balanced(state[windows[:, size // 2]])
+        for name, values, flag in (("sensors", store.sensors, SENSORS_REPAIRED),
+                                   ("thermal_stats", store.thermal_statistics, THERMAL_REPAIRED)):  # fmt: skip
+            scaled = self._scaled(torch.from_numpy(values[rows]), name).numpy()
+            _fit_edges(getattr(self, f"{name}_edges"), scaled, weights)
+            start = None
+            if self.settings.from_start:
+                start = torch.from_numpy(start_means(store, values, first, size, flag))
+            found = [
+                self._statistics(torch.from_numpy(values[windows[b]]), None if start is None else start[b], name)
+                for b in np.array_split(np.arange(len(first)), len(first) // 1024 + 1)
+            ]
+            _fit_edges(getattr(self, f"{name}_window_edges"), torch.cat(found).flatten(1).numpy(), own)
 
     def _fit_channel(self, values: np.ndarray, channel: Channel) -> tuple[float, float]:
         values = values[np.isfinite(values)]
@@ -138,7 +137,7 @@ class Scaling(nn.Module):
                 continue
             start = batch.get(f"{name}_start") if self.settings.from_start else None
             if start is not None:
-                scaled[f"{name}_change"] = scaled[name] - self._scaled(_known(start, batch[name]), name)[:, None]
+                scaled[f"{name}_change"] = self._rise(batch[name], start, name).asinh()
             if self.settings.bins:
                 scaled[f"{name}_bins"] = self._encode(scaled[name], getattr(self, f"{name}_edges"))
                 if start is not None or not self.settings.from_start:
@@ -152,10 +151,13 @@ class Scaling(nn.Module):
         # differences first: of large values that hardly differ few digits would be left
         found = [levels(scaled), rises(torch.nan_to_num((values - values[:, :1]) / noise))]
         if start is not None:
-            start = _known(start, values)
-            rise = torch.nan_to_num((values - start[:, None]) / noise)
-            found.append(since_start(rise, scaled - self._scaled(start, name)[:, None]))
+            change = scaled - self._scaled(_known(start, values), name)[:, None]
+            found.append(since_start(self._rise(values, start, name), change))
         return torch.cat(found, dim=1)
+
+    def _rise(self, values: Tensor, start: Tensor, name: str) -> Tensor:
+        """What each second has more than the recording's start, in units of the channel's noise; (B, T, C)."""
+        return torch.nan_to_num((values - _known(start, values)[:, None]) / getattr(self, f"{name}_noise"))
 
     @staticmethod
     def _encode(values: Tensor, edges: Tensor) -> Tensor:

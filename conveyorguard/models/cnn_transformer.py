@@ -90,7 +90,8 @@ class CNNTransformer(nn.Module):
         attention_identity: so does the sensors' attention to the frames; false, torch's own beginning, is the seed's.
         norm_first: layer norm before attention and feed-forward, which trains without a warm-up (Xiong et al., 2020); false,
             after them, is the seed's.
-        from_start: sensors are given beside what has changed since the recording began, as scaling tells it; false is the seed's.
+        from_start: beside its sensors each second has their rise since the recording began, as scaling tells it in units of their
+            noise; false is the seed's.
     """
 
     NEEDS: ClassVar[dict[str, str]] = {
