@@ -115,7 +115,7 @@ def run(study: Study) -> Path:
         names[split] = {row.label: every[row.sources[0].folder] for row in comparisons[split].models}
         if split == "kfold":
             notes.append(
-                f"Seeds: {len(SIZES[study.size][2])} of {', '.join(MAIN)} over the folds; else one. No model was tuned for this table."
+                f"Seeds: {len(SIZES[study.size][2])} of {', '.join(MAIN)} over the folds; else one. No model was tuned for this table. What was tried: experiments/best_model/log.md."
             )
             if left_out := [name for name in ARMS if name not in arms]:
                 notes.append(f"Arms that were not run: {', '.join(left_out)}.")
