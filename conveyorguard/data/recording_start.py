@@ -47,5 +47,5 @@ def start_means(store: Store, values: np.ndarray, first: np.ndarray, size: int, 
         rows, valid = first_seconds(store, first[part], first[part] + size - 1, flag)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Mean of empty slice", RuntimeWarning)
-            found[part] = np.nanmean(np.where(valid[..., None], values[rows], np.nan), axis=1)
+            found[part] = np.nanmean(np.where(valid[..., None], values[rows].astype(np.float64), np.nan), axis=1)
     return found

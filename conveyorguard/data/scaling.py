@@ -120,7 +120,8 @@ class Scaling(nn.Module):
             low, high = np.percentile(values, [1, 99])
             return low, (high - low) or 1.0
         low, middle, high = np.percentile(values, [25, 50, 75])
-        return middle, (high - low) or float(values.std()) or 1.0
+        scale = (high - low) or float(values.std())
+        return middle, scale if scale > 1e-6 * abs(middle) else 1.0  # of equal values the sd is what rounding leaves
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Raw batch to scaled batch; keys that are not there stay away."""

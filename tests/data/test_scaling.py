@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from conveyorguard.config import build
+from conveyorguard.data.recording_start import start_means
 from conveyorguard.data.scaling import SMALLEST, Scaling, ScalingSettings
 from conveyorguard.data.schema import Schema
 from conveyorguard.data.window_statistics import LEVELS, statistics
@@ -175,13 +176,18 @@ def test_a_channel_that_nobody_measured_is_harmless(spoil, channels, store):
         assert name.endswith("_start") or torch.isfinite(value).all(), name
 
 
-def test_a_constant_channel_is_harmless(store_of, session_of, plain_schema):
-    made = store_of([session_of("a", range(40), [0] * 40, sensors=np.full((40, 2), 3.0))], plain_schema)
+@pytest.mark.parametrize("value", [3.0, 0.1, 23.7])
+def test_a_constant_channel_is_harmless(value, store_of, session_of, plain_schema):
+    """Also where rounding leaves a spread of it, which everything would be divided by."""
+    made = store_of([session_of("a", range(40), [0] * 40, sensors=np.full((40, 2), value))], plain_schema)
+    start = torch.from_numpy(start_means(made, made.sensors, np.array([0]), 30, 1))
+    assert (start == torch.tensor(made.sensors[0])).all()
     for settings in (ScalingSettings(), ScalingSettings(channels="percentile")):
-        scaled = Scaling(plain_schema, settings).fit(made, np.ones(40, bool))(
-            {"sensors": torch.tensor(made.sensors)[None], "sensors_start": torch.tensor(made.sensors[:1])}
-        )
-        assert all(torch.isfinite(value).all() for value in scaled.values())
+        scaling = Scaling(plain_schema, settings).fit(made, np.ones(40, bool))
+        for began in (start, start * (1 + 1e-6)):
+            scaled = scaling({"sensors": torch.tensor(made.sensors)[None], "sensors_start": began})
+            assert all(torch.isfinite(value).all() for value in scaled.values())
+            assert scaled["sensors"].abs().max() < 10
 
 
 def test_currents_of_zero_and_below_are_harmless(store):
