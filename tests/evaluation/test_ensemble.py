@@ -80,6 +80,7 @@ def test_the_command_writes_run_directories_and_a_page(make_run, tmp_path, capsy
     assert SavedRun(tmp_path / "out" / "stacking").metrics["test"]["n"] == len(windows())
 
 
+@pytest.mark.slow
 def test_an_ensemble_costs_what_its_members_cost_together(make_run, tmp_path):
     members = [make_run("model=fusion"), make_run("model=cnn_transformer")]
     costs = [SavedRun(run).provenance for run in members]

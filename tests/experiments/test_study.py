@@ -218,6 +218,7 @@ def test_settings_of_the_search_are_the_searchs(tiny, tmp_path):
         tiny(tmp_path, "sweep.n_trial=2").sweep_config(["sweep=optuna"], [])
 
 
+@pytest.mark.slow
 def test_a_failed_training_names_its_log(tiny, tmp_path):
     with pytest.raises(RunError, match=r"bad: the training failed: .*\n.*bad\.log"):
         tiny(tmp_path).train("bad", ["model=lightgbm", "model.num_leaves=-1"])

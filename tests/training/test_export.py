@@ -27,6 +27,7 @@ def batch_of(loaded, data, count):
     return dataset, dataset.__getitems__(list(range(count)))
 
 
+@pytest.mark.slow
 def test_a_network_from_the_shell_with_raw_inputs(finished_run, compose, tmp_path, capsys):
     out = tmp_path / "export"
     assert main(["export", str(finished_run), f"out={out}"]) == 0

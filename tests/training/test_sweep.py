@@ -231,6 +231,7 @@ def test_a_study_prunes_reports_and_goes_on(toy: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in written} == written
 
 
+@pytest.mark.slow
 def test_workers_run_side_by_side_each_on_its_gpus(toy: Path) -> None:
     sweep(
         toy,
@@ -285,7 +286,7 @@ def test_at_the_time_limit_trials_end_and_are_not_counted(toy: Path) -> None:
     assert found[1].params == trial.params and found[1].user_attrs["attempt"] == 0
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_interrupted_all_trials_end_and_are_tried_again(toy: Path, number: signal.Signals) -> None:
     process = start(toy, "sweep.n_trials=2", "sweep.workers=2", "seconds=60")
     wait_for(lambda: len(list((toy / "studies/toy").glob("*/app.log"))) == 2)
@@ -326,6 +327,7 @@ def test_what_finished_untold_is_told_and_not_run_again(toy: Path) -> None:
     assert "1 COMPLETE, 0 PRUNED, 0 FAILED" in output
 
 
+@pytest.mark.slow
 def test_sqlite_and_the_command_line_space(toy: Path) -> None:
     storage = "sweep.storage=sqlite:///x.db"
     sweep(toy, storage, "sweep.n_trials=3", "+word2=choice('1','a b')", "layers=2", "sweep.pruner=null")
@@ -337,6 +339,7 @@ def test_sqlite_and_the_command_line_space(toy: Path) -> None:
         assert config.word2 == trial.params["+word2"] and config.layers == 2
 
 
+@pytest.mark.slow
 def test_the_entry_point_registers_the_sweeper(toy: Path) -> None:
     app = (toy / "app.py").read_text().replace("from conveyorguard.training import sweep\n", "")
     (toy / "app.py").write_text(app.replace("sweep.register()\n", ""))
@@ -405,6 +408,7 @@ def test_a_study_is_not_continued_as_another_one(toy: Path) -> None:
     assert not journal.exists()
 
 
+@pytest.mark.slow
 def test_of_two_different_sweeps_begun_at_once_in_one_folder_one_is_refused(toy: Path) -> None:
     both = [
         start(toy, "sweep.n_trials=2", "sweep.pruner=null", "seconds=1", f"word={word}") for word in ("left", "right")
@@ -417,6 +421,7 @@ def test_of_two_different_sweeps_begun_at_once_in_one_folder_one_is_refused(toy:
     assert len(words) == 1 and len(finished(trials(toy))) == 2
 
 
+@pytest.mark.slow
 def test_folders_of_any_name(toy: Path) -> None:
     there = toy.rename(toy.with_name("공장 1호기, it's [a] {b} $x=1"))
     sweep(there, "sweep.n_trials=2", "sweep.study='이송 장치'", "seconds=0", "sweep.pruner=null")
@@ -426,6 +431,7 @@ def test_folders_of_any_name(toy: Path) -> None:
     assert (there / "x.db").exists()
 
 
+@pytest.mark.slow
 def test_a_trial_whose_directory_was_removed_stays_counted(toy: Path) -> None:
     sweep(toy, "sweep.n_trials=3", "seconds=0", "sweep.pruner=null")
     for number in (1, 2):

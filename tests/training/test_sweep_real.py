@@ -175,6 +175,7 @@ def test_a_sweep_without_multirun_is_refused(trainer: Trainer) -> None:
     assert not list(trainer.folder.glob("outputs/*/*"))
 
 
+@pytest.mark.slow
 def test_fewer_trials_than_are_done_are_refused(trainer: Trainer) -> None:
     journal = trainer.folder / "studies/s/journal.log"
     study = optuna.create_study(study_name="s", storage=open_storage(str(journal)), direction="maximize")

@@ -107,6 +107,7 @@ for verb in (["check", run], ["report", run], ["compare", run], ["predict", run,
 """
 
 
+@pytest.mark.slow
 def test_no_verb_unpickles_anything_of_a_run(copied, tmp_path):
     """Python tells its audit hooks of every class that an unrestricted unpickler looks up."""
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -116,6 +117,7 @@ def test_no_verb_unpickles_anything_of_a_run(copied, tmp_path):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_the_trace_would_see_an_unpickling(tmp_path, mark):
     done = subprocess.run([sys.executable, "-c", TRACE.replace("run = ", "import pickle; pickle.loads(pickle.dumps(sys.exit)); run = ")],
                           capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})  # fmt: skip
