@@ -135,7 +135,7 @@ def _network(classifier: WindowClassifier, loaded: LoadedRun, dataset: WindowDat
     noting = _Noting(classifier.scaling(raw))
     with torch.inference_mode():
         classifier.model(noting)
-    wanted = {name.removesuffix("_bins").removesuffix("_window").removesuffix("_change") for name in noting.asked}
+    wanted = {name.removesuffix("_window").removesuffix("_change") for name in noting.asked}
     if loaded.from_start:
         wanted |= {f"{name.rsplit('_', 1)[0]}_start" for name in noting.asked if name.endswith(("_window", "_change"))}
     names = [name for name in raw if name in wanted]

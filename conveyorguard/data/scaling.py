@@ -24,10 +24,9 @@ class ScalingSettings:
     log: take the logarithm of channels whose schema says so.
     clip: cut off outside 0..1 (percentile only).
     fit_on: 'train' sessions, or 'all' (the seed's, which sees the test sessions).
-    bins: intervals between quantiles (of seconds weighted so that each state counts alike: the rare worst state is where
-        resolution is needed) for the piecewise-linear encoding (Gorishniy et al., 2022) of sensors and thermal
-        statistics, second by second and as statistics of the window, which gives a network the sharp thresholds that trees
-        find; 0 for none.
+    bins: intervals between quantiles (of windows weighted so that each state counts alike: the rare worst state is where
+        resolution is needed) for the piecewise-linear encoding (Gorishniy et al., 2022) of statistics of the window, which
+        gives a network the sharp thresholds that trees find; 0 for none.
     from_start: tell what has changed since the recording began, second by second and among the statistics of the window;
         false where a plant's recordings have no beginning.
     thermal: 'absolute' degC, the schema's fixed range to -1..1 (not clipped), or 'frame' (min-max of each frame, which erases degC).
@@ -72,7 +71,6 @@ class Scaling(nn.Module):
             self.register_buffer(f"{name}_noise", torch.ones(width))
             if settings.bins:
                 edges = torch.linspace(0, 1, settings.bins + 1)
-                self.register_buffer(f"{name}_edges", edges.repeat(width, 1))
                 self.register_buffer(f"{name}_window_edges", edges.repeat(statistics(settings.from_start) * width, 1))
 
     def fit(self, store: Store, rows: np.ndarray, size: int = 30) -> Scaling:
@@ -93,14 +91,11 @@ class Scaling(nn.Module):
 
     def _fit_encoding(self, store: Store, session: np.ndarray, rows: np.ndarray, size: int) -> None:
         state = store.frames["state"].to_numpy()
-        weights = _balanced(state[rows])
         first = _starts(session, rows, size)
         windows = first[:, None] + np.arange(size)
         own = _balanced(state[windows[:, size // 2]])
         for name, values, flag in (("sensors", store.sensors, SENSORS_REPAIRED),
                                    ("thermal_stats", store.thermal_statistics, THERMAL_REPAIRED)):  # fmt: skip
-            scaled = self._scaled(torch.from_numpy(values[rows]), name).numpy()
-            _fit_edges(getattr(self, f"{name}_edges"), scaled, weights)
             start = None
             if self.settings.from_start:
                 start = torch.from_numpy(start_means(store, values, first, size, flag))
@@ -139,11 +134,9 @@ class Scaling(nn.Module):
             start = batch.get(f"{name}_start") if self.settings.from_start else None
             if start is not None:
                 scaled[f"{name}_change"] = self._rise(batch[name], start, name).asinh()
-            if self.settings.bins:
-                scaled[f"{name}_bins"] = self._encode(scaled[name], getattr(self, f"{name}_edges"))
-                if start is not None or not self.settings.from_start:
-                    window = self._statistics(batch[name], start, name).flatten(1)
-                    scaled[f"{name}_window"] = self._encode(window, getattr(self, f"{name}_window_edges"))
+            if self.settings.bins and (start is not None or not self.settings.from_start):
+                window = self._statistics(batch[name], start, name).flatten(1)
+                scaled[f"{name}_window"] = self._encode(window, getattr(self, f"{name}_window_edges"))
         return scaled
 
     def _statistics(self, values: Tensor, start: Tensor | None, name: str) -> Tensor:
@@ -162,7 +155,7 @@ class Scaling(nn.Module):
 
     @staticmethod
     def _encode(values: Tensor, edges: Tensor) -> Tensor:
-        """How far a value reaches through each interval, 0..1; (B, T, C) to (B, T, C * bins)."""
+        """How far a value reaches through each interval, 0..1; (B, C) to (B, C * bins)."""
         low, high = edges[:, :-1], edges[:, 1:]
         return ((values[..., None] - low) / (high - low)).clamp(0, 1).flatten(-2)
 

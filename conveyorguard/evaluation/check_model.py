@@ -43,8 +43,8 @@ SMALL = {"train": 12, "val": 6, "test": 6}  # sessions that the checks by traini
 EPOCHS = 3
 # what scaling makes of each input
 TENSORS = {
-    "sensors": ("sensors", "sensors_bins", "sensors_window", "sensors_change"),
-    "thermal": ("thermal", "thermal_stats", "thermal_stats_bins", "thermal_stats_window"),
+    "sensors": ("sensors", "sensors_window", "sensors_change"),
+    "thermal": ("thermal", "thermal_stats", "thermal_stats_window", "thermal_stats_change"),
     "environment": ("environment",),
 }
 

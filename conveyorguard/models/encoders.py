@@ -19,22 +19,19 @@ def with_differences(x: Tensor) -> Tensor:
 
 
 class SeriesEncoder(nn.Module):
-    """Values, their differences and their piecewise-linear encoding, second by second.
+    """Values and their differences, second by second; (B, T, channels) to (B, T, width)."""
 
-    Takes (B, T, channels) and (B, T, channels * bins), returns (B, T, width).
-    """
-
-    def __init__(self, channels: int, bins: int, width: int, dropout: float):
+    def __init__(self, channels: int, width: int, dropout: float):
         super().__init__()
         self.layers = nn.Sequential(
-            nn.Linear(channels * (1 + len(LAGS) + bins), width),
+            nn.Linear(channels * (1 + len(LAGS)), width),
             nn.LayerNorm(width),
             nn.GELU(),
             nn.Dropout(dropout),
         )
 
-    def forward(self, x: Tensor, encoded: Tensor) -> Tensor:
-        return self.layers(torch.cat([with_differences(x), encoded], dim=-1))
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(with_differences(x))
 
 
 class FrameEncoder(nn.Module):

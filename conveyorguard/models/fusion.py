@@ -15,31 +15,29 @@ from conveyorguard.models.film import conditioning
 Batch = dict[str, Tensor]
 
 
-class SensorBranch(nn.Module):
-    """Sensor values of each second; (B, T, width)."""
+class Series(nn.Module):
+    """Channels of one kind second by second, and what each has changed since the recording began; (B, T, width)."""
 
-    def __init__(self, schema: Schema, bins: int, width: int, dropout: float):
+    def __init__(self, name: str, channels: int, width: int, dropout: float, from_start: bool):
         super().__init__()
-        self.series = SeriesEncoder(len(schema.channels), bins, width, dropout)
+        self.names = [name, f"{name}_change"] if from_start else [name]
+        self.encoder = SeriesEncoder(len(self.names) * channels, width, dropout)
 
     def forward(self, batch: Batch) -> Tensor:
-        return self.series(batch["sensors"], batch["sensors_bins"])
+        return self.encoder(torch.cat([batch[name] for name in self.names], dim=-1))
 
 
 class ThermalBranch(nn.Module):
     """The frame's own statistics every second, and its pixels where a frame is used, held until the next; (B, T, width)."""
 
-    def __init__(self, schema: Schema, bins: int, width: int, dropout: float):
+    def __init__(self, schema: Schema, width: int, dropout: float, from_start: bool):
         super().__init__()
         assert schema.thermal is not None
-        self.statistics = SeriesEncoder(len(THERMAL_STATISTICS), bins, width, dropout)
+        self.statistics = Series("thermal_stats", len(THERMAL_STATISTICS), width, dropout, from_start)
         self.frames = FrameEncoder(schema.thermal.stored_shape[0], width, dropout)
 
     def forward(self, batch: Batch) -> Tensor:
-        statistics, frames = (
-            self.statistics(batch["thermal_stats"], batch["thermal_stats_bins"]),
-            self.frames(batch["thermal"]),
-        )
+        statistics, frames = self.statistics(batch), self.frames(batch["thermal"])
         seconds = torch.arange(statistics.shape[1], device=frames.device) * frames.shape[1] // statistics.shape[1]
         return statistics + frames[:, seconds]
 
@@ -75,11 +73,12 @@ class Fusion(nn.Module):
 
     Args:
         inputs: 'sensors', 'thermal' or both, with 'environment' for FiLM.
-        bins: of the piecewise-linear encoding that scaling gives, with which a network can set the thresholds that trees set.
+        bins: of the piecewise-linear encoding of statistics that scaling gives, with which a network can set the thresholds
+            that trees set.
         width: features of a second; the window has twice as many.
         dilations: of the convolutions over time, seconds.
         sparsity: of the statistics that are used.
-        from_start: whether what has changed since the recording began is among them, as scaling gives them.
+        from_start: whether what has changed since the recording began is told, second by second and among the statistics.
         sequence_drop: share of the windows that are trained on without their sequence, so that it adds to the statistics
             rather than takes their place.
     """
@@ -90,8 +89,12 @@ class Fusion(nn.Module):
     def __init__(self, schema: Schema, inputs: list[str], bins: int, width: int = 64, dropout: float = 0.2,
                  dilations: tuple[int, ...] = (1, 2, 4, 8), sparsity: float = 3.0, from_start: bool = True, sequence_drop: float = 0.5):  # fmt: skip
         super().__init__()
-        branches = {"sensors": SensorBranch, "thermal": ThermalBranch}
-        first, *others = [make(schema, bins, width, dropout) for name, make in branches.items() if name in inputs]
+        branches: list[nn.Module] = []
+        if "sensors" in inputs:
+            branches.append(Series("sensors", len(schema.channels), width, dropout, from_start))
+        if "thermal" in inputs:
+            branches.append(ThermalBranch(schema, width, dropout, from_start))
+        first, *others = branches
         self.base, self.others = first, nn.ModuleList(others)
         self.gates = nn.ParameterList([torch.zeros(width) for _ in others])
         self.film = conditioning(len(schema.environment) if "environment" in inputs else 0, width)

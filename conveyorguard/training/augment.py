@@ -1,4 +1,4 @@
-"""Augmentation of training batches, in raw units: what does not change how worn a device is."""
+"""Augmentation of training batches: what does not change how worn a device is, and what goes wrong at a plant."""
 
 from __future__ import annotations
 
@@ -11,27 +11,46 @@ Batch = dict[str, Tensor]
 
 
 class Augment(nn.Module):
-    """Random changes to the frames of each window of a batch.
+    """Random changes to each window of a batch in raw units.
 
     Boards differ from device to device and a network learns them by heart. Mirrored they are new ones; and a window whose
-    frames are blank must be told from its sensors, so that the network does not come to lean on frames alone.
+    frames are blank must be told from its sensors, so that the network does not come to lean on frames alone. Nor is it to
+    lean on one sensor, or to take a camera that has stopped for a board that stays cool.
 
     Args:
         flip: mirror a window's frames, each of the two ways in half of the windows, all frames of a window alike.
         drop_thermal: share of the windows whose frames are blanked to the middle of the camera's range.
+        freeze_thermal: share of the windows whose camera has stopped: the frames' statistics stay what they were when the
+            recording began, and the pixels are of another window, for a batch has none of that time.
+        dead_sensor: share of the windows in which a sensor, any of them, has read zero since the recording began.
     """
 
-    def __init__(self, schema: Schema, flip: bool = False, drop_thermal: float = 0.0):
+    def __init__(self, schema: Schema, flip: bool = False, drop_thermal: float = 0.0, freeze_thermal: float = 0.0,
+                 dead_sensor: float = 0.0):  # fmt: skip
         super().__init__()
-        if not 0 <= drop_thermal < 1:
-            raise ValueError(f"augment.drop_thermal={drop_thermal}: 0 or more and below 1")
-        self.flip, self.drop_thermal, self.camera = flip, drop_thermal, schema.thermal
+        for name, share in {"drop_thermal": drop_thermal, "freeze_thermal": freeze_thermal, "dead_sensor": dead_sensor}.items():
+            if not 0 <= share < 1:
+                raise ValueError(f"augment.{name}={share}: 0 or more and below 1")
+        self.flip, self.drop_thermal, self.freeze_thermal, self.dead_sensor = flip, drop_thermal, freeze_thermal, dead_sensor
+        self.camera = schema.thermal
 
     def forward(self, batch: Batch) -> Batch:
-        """Raw batch to raw batch; frames (B, Tf, channels, rows, columns), statistics of each second's frame (B, T, 6)
-        and of the recording's start (B, 6)."""
-        if "thermal" not in batch or self.camera is None:
-            return batch
+        """Raw batch to raw batch; sensors (B, T, C), frames (B, Tf, channels, rows, columns), statistics of each second's
+        frame (B, T, 6), and both at the recording's start (B, C) and (B, 6)."""
+        if "thermal" in batch:
+            batch = self._camera(batch)
+        if "sensors" in batch and self.dead_sensor:
+            values = batch["sensors"]
+            dead = torch.randint(values.shape[-1], (len(values), 1), device=values.device) == torch.arange(
+                values.shape[-1], device=values.device
+            )
+            dead &= _some(len(values), self.dead_sensor, values.device)[:, None]
+            start = batch["sensors_start"].masked_fill(dead, 0)
+            batch = {**batch, "sensors": values.masked_fill(dead[:, None], 0), "sensors_start": start}
+        return batch
+
+    def _camera(self, batch: Batch) -> Batch:
+        assert self.camera is not None
         frames = batch["thermal"]
         statistics = torch.cat([batch["thermal_stats"], batch["thermal_stats_start"][:, None]], dim=1)
         if self.flip:
@@ -41,6 +60,10 @@ class Augment(nn.Module):
                 place = THERMAL_STATISTICS.index(name)
                 mirrored = length - 1 - statistics[..., place]
                 statistics[..., place] = torch.where(chosen.view(-1, 1), mirrored, statistics[..., place])
+        if self.freeze_thermal:
+            chosen = _some(len(frames), self.freeze_thermal, frames.device)
+            frames = torch.where(chosen.view(-1, 1, 1, 1, 1), frames.roll(1, 0), frames)
+            statistics = torch.where(chosen.view(-1, 1, 1), statistics[:, -1:], statistics)
         if self.drop_thermal:
             chosen = _some(len(frames), self.drop_thermal, frames.device)
             blank = sum(self.camera.range) / 2
@@ -55,6 +78,30 @@ class Augment(nn.Module):
             "thermal_stats": statistics[:, :-1],
             "thermal_stats_start": statistics[:, -1],
         }
+
+
+class Mixup:
+    """A batch blended with itself in another order (Zhang et al., 2018): between the windows it has seen a network is to be
+    as unsure as their labels differ.
+
+    Args:
+        alpha: of the Beta distribution that a batch's weight is drawn from.
+    """
+
+    def __init__(self, batch: Batch, alpha: float):
+        some = next(value for value in batch.values() if value.is_floating_point())
+        self.order = torch.randperm(len(some), device=some.device)
+        drawn = float(torch.distributions.Beta(alpha, alpha).sample())
+        self.weight = max(drawn, 1 - drawn)  # of a window's own
+
+    def inputs(self, batch: Batch) -> Batch:
+        """The scaled batch, blended; what is no floating-point number stays."""
+        return {name: torch.lerp(value[self.order], value, self.weight) if value.is_floating_point() else value
+                for name, value in batch.items()}  # fmt: skip
+
+    def others(self, batch: Batch) -> Batch:
+        """The targets that are blended in."""
+        return {name: batch[name][self.order] for name in ("window", "second")}
 
 
 def _some(windows: int, share: float, device: torch.device) -> Tensor:

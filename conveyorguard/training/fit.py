@@ -45,7 +45,7 @@ def build_module(cfg: DictConfig, data: Windows, inputs: list[str]) -> WindowCla
     optimizer = partial(build_optimizer, cfg.optimizer)
     return WindowClassifier(
         model, scaling, loss, optimizer, cfg.trainer.max_epochs, len(schema.states), cfg.seed, saved,
-        augment=build(cfg.augment, schema=schema),
+        augment=build(cfg.augment, schema=schema), mixup=cfg.get("mixup", 0.0),
     )  # fmt: skip
 
 

@@ -48,6 +48,7 @@ NETWORK_SETTINGS = (
     "average",
     "batch_size",
     "loss",
+    "mixup",
     "optimizer",
     "patience",
     "scaling",

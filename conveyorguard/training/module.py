@@ -16,6 +16,7 @@ from torchmetrics.utilities import dim_zero_cat
 
 from conveyorguard.data.datamodule import Batch
 from conveyorguard.evaluation.metrics import OBJECTIVES, Predictions, metric_values
+from conveyorguard.training.augment import Mixup
 
 
 class WindowClassifier(pl.LightningModule):
@@ -29,15 +30,17 @@ class WindowClassifier(pl.LightningModule):
         states: K.
         saved: plain values kept in every checkpoint, from which the run can be rebuilt.
         augment: raw train batch -> raw train batch.
+        mixup: alpha of `Mixup`, 0 for none.
     """
 
     def __init__(
         self, model: nn.Module, scaling: nn.Module, loss: nn.Module, optimizer: Callable[[Any], torch.optim.Optimizer],
         epochs: int, states: int, seed: int, saved: dict[str, Any] | None = None, augment: nn.Module | None = None,
+        mixup: float = 0.0,
     ):  # fmt: skip
         super().__init__()
         self.model, self.scaling, self.loss = model, scaling, loss
-        self.augment = augment or nn.Identity()
+        self.augment, self.mixup = augment or nn.Identity(), mixup
         self.make_optimizer, self.epochs, self.seed, self.saved = optimizer, epochs, seed, saved or {}
         self.train_accuracy = MulticlassAccuracy(states, average="micro")
         self.val_loss = MeanMetric()
@@ -71,8 +74,14 @@ class WindowClassifier(pl.LightningModule):
             torch.manual_seed(int(source.generate_state(1)[0]))
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
-        logits = self(self.augment(batch))
-        loss = self.loss(logits, batch)
+        scaled = self.scaling(self.augment(batch))
+        if self.mixup:
+            mixed = Mixup(scaled, self.mixup)
+            logits = self.model(mixed.inputs(scaled))
+            loss = torch.lerp(self.loss(logits, mixed.others(batch)), self.loss(logits, batch), mixed.weight)
+        else:
+            logits = self.model(scaled)
+            loss = self.loss(logits, batch)
         self.train_accuracy(logits["window"], batch["window"])
         size = len(batch["window"])
         self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=size, sync_dist=True)

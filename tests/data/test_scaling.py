@@ -44,8 +44,8 @@ def store(store_of, session_of, camera_schema):
     return make
 
 
-def fitted(store, settings, names=TRAIN):
-    return Scaling(store.schema, settings).fit(store, store.frames["session"].isin(names).to_numpy())
+def fitted(store, settings, names=TRAIN, size=30):
+    return Scaling(store.schema, settings).fit(store, store.frames["session"].isin(names).to_numpy(), size)
 
 
 def batch_of(store, rows=slice(0, 90)):
@@ -72,7 +72,7 @@ def test_other_sessions_than_the_given_ones_change_nothing(store):
     for name, value in one.items():
         np.testing.assert_array_equal(value, other[name], err_msg=name)
     changed = state(fitted(store(change={"s0"}, factor=3.0), ScalingSettings()))
-    for name in ("sensors_center", "sensors_edges", "sensors_noise", "sensors_window_edges", "environment_center", "thermal_stats_edges",
+    for name in ("sensors_center", "sensors_noise", "sensors_window_edges", "environment_center",
                  "thermal_stats_noise", "thermal_stats_window_edges"):  # fmt: skip
         assert not np.array_equal(one[name], changed[name]), f"{name} does depend on the train sessions"
 
@@ -150,11 +150,11 @@ def test_it_travels_with_the_state_of_the_model(settings, store):
 def test_what_is_not_given_stays_away(store):
     made = store()
     scaling, batch = fitted(made, ScalingSettings()), batch_of(made)
-    assert set(scaling({"sensors": batch["sensors"]})) == {"sensors", "sensors_bins"}
+    assert set(scaling({"sensors": batch["sensors"]})) == {"sensors"}
     started = {name: batch[name] for name in ("sensors", "sensors_start")}
-    assert set(scaling(started)) == {*started, "sensors_change", "sensors_bins", "sensors_window"}
+    assert set(scaling(started)) == {*started, "sensors_change", "sensors_window"}
     without = fitted(made, ScalingSettings(from_start=False))
-    assert set(without({"sensors": batch["sensors"]})) == {"sensors", "sensors_bins", "sensors_window"}
+    assert set(without({"sensors": batch["sensors"]})) == {"sensors", "sensors_window"}
     assert set(scaling({"thermal": batch["thermal"], "mask": batch["mask"]})) == {"thermal", "mask"}
     assert torch.equal(scaling(batch)["mask"], batch["mask"])
     before = {name: value.clone() for name, value in batch.items()}
@@ -202,17 +202,16 @@ def test_bins_say_how_far_a_value_reaches(store):
     """Piecewise-linear encoding: full below the value, empty above it, a part in between."""
     made = store()
     bins = 8
-    scaling = fitted(made, ScalingSettings(bins=bins))
-    encoded = scaling(batch_of(made))["sensors_bins"]
-    assert encoded.shape == (3, 30, 2 * bins)
-    encoded = encoded.reshape(90, 2, bins)
+    scaling = fitted(made, ScalingSettings(bins=bins), size=1)  # whose mean is the second's own value
+    seconds = {"sensors": torch.tensor(made.sensors[:90])[:, None], "sensors_start": torch.zeros(90, 2)}
+    encoded = scaling(seconds)["sensors_window"].reshape(90, statistics(True), 2, bins)[:, LEVELS.index("mean")]
     assert ((encoded >= 0) & (encoded <= 1)).all()
     assert (encoded.diff(dim=-1) <= 0).all(), "never fuller than the interval below"
     assert ((encoded > 0) & (encoded < 1)).sum(-1).max() == 1
     assert encoded.sum(-1).std(0).min() > 1, "the intervals are where the values are"
     order = made.sensors[:90, 0].argsort()
     assert (encoded[order, 0].sum(-1).diff() >= -1e-4).all()
-    assert "sensors_bins" not in fitted(made, ScalingSettings(bins=0))(batch_of(made))
+    assert "sensors_window" not in fitted(made, ScalingSettings(bins=0))(batch_of(made))
 
 
 def test_noise_is_the_median_step_within_train_sessions(store):
@@ -232,7 +231,8 @@ def test_statistics_of_a_window_use_all_of_their_range(store):
     assert ((encoded >= 0) & (encoded <= 1)).all() and (encoded.diff(dim=-1) <= 0).all()
     edges = scaling.sensors_window_edges.reshape(statistics(True), 2, bins + 1)
     spread = (edges[..., -1] - edges[..., 0])[LEVELS.index("mean")]
-    assert (spread < 0.5 * (scaling.sensors_edges[:, -1] - scaling.sensors_edges[:, 0])).all()
+    seconds = scaling._scaled(torch.tensor(made.sensors), "sensors")
+    assert (spread < 0.5 * (seconds.amax(0) - seconds.amin(0))).all()
 
 
 def test_what_has_changed_since_the_start_is_in_noise_and_in_factors(store):
@@ -287,10 +287,11 @@ def test_intervals_lie_where_the_states_are_not_where_the_seconds_are(store_of, 
         session_of("b", range(100), sensors=both + 5000),
     ]
     made = store_of(sessions, plain_schema)
-    scaling = Scaling(plain_schema, ScalingSettings(bins=4, log=False)).fit(made, np.ones(200, bool))
-    edges = scaling.sensors_edges * scaling.sensors_scale[:, None] + scaling.sensors_center[:, None]
+    scaling = Scaling(plain_schema, ScalingSettings(bins=4, log=False)).fit(made, np.ones(200, bool), size=1)
+    scaled = scaling.sensors_window_edges.reshape(statistics(True), 2, 5)[LEVELS.index("mean")]
+    edges = scaled * scaling.sensors_scale[:, None] + scaling.sensors_center[:, None]
     np.testing.assert_allclose(edges[0], [0, 44, 89, 1004, 1009], atol=1)
-    steps = scaling.sensors_edges[1].diff()
+    steps = scaled[1].diff()
     np.testing.assert_allclose(steps, 1e-3, rtol=1e-2, err_msg="of a constant channel no interval is empty")
     assert edges[1, 0] == pytest.approx(3)
 

@@ -25,7 +25,7 @@ def batch(size=2, frames=10):
     g = torch.Generator().manual_seed(0)
     r = lambda *shape: torch.rand(*shape, generator=g)  # noqa: E731
     return {"sensors": r(size, 30, 8), "environment": r(size, 30, 3), "thermal": r(size, frames, 2, 30, 40), "thermal_stats": r(size, 30, 6),
-            "sensors_bins": r(size, 30, 64), "thermal_stats_bins": r(size, 30, 48),
+            "sensors_change": r(size, 30, 8), "thermal_stats_change": r(size, 30, 6),
             "sensors_window": r(size, statistics(True) * 64), "thermal_stats_window": r(size, statistics(True) * 48)}  # fmt: skip
 
 

@@ -5,7 +5,7 @@ import torch
 
 from conveyorguard.data.datamodule import WindowDataset
 from conveyorguard.data.schema import THERMAL_STATISTICS, Schema
-from conveyorguard.training.augment import Augment
+from conveyorguard.training.augment import Augment, Mixup
 from conveyorguard.training.fit import build_module
 from conveyorguard.training.job import load_windows
 
@@ -29,7 +29,8 @@ def batch():
         "thermal": frames,
         "thermal_stats": statistics,
         "thermal_stats_start": statistics[:, 0].clone(),
-        "sensors": torch.randn(64, 6, 8),
+        "sensors": 1 + torch.rand(64, 6, 8),
+        "sensors_start": 1 + torch.rand(64, 8),
     }
 
 
@@ -60,12 +61,54 @@ def test_a_share_of_the_windows_is_blank(camera, batch):
 def test_none_changes_nothing_and_a_batch_without_frames_passes(camera, batch):
     assert torch.equal(Augment(camera)(batch)["thermal"], batch["thermal"])
     only = {"sensors": batch["sensors"]}
-    assert Augment(camera, flip=True, drop_thermal=0.5)(only) is only
+    assert Augment(camera, flip=True, drop_thermal=0.5, freeze_thermal=0.5)(only) is only
 
 
-def test_an_impossible_share_is_refused(camera):
-    with pytest.raises(ValueError, match="drop_thermal"):
-        Augment(camera, drop_thermal=1.0)
+def test_of_a_camera_that_has_stopped_nothing_changes_and_no_pixel_is_the_windows_own(camera, batch):
+    torch.manual_seed(0)
+    batch["thermal_stats_start"] = batch["thermal_stats_start"] - 40
+    batch["thermal"] += torch.arange(64.0).view(-1, 1, 1, 1, 1)
+    changed = Augment(camera, freeze_thermal=0.3)(batch)
+    frozen = (changed["thermal_stats"] == batch["thermal_stats_start"][:, None]).flatten(1).all(1)
+    assert 10 <= frozen.sum() <= 30
+    own = (changed["thermal"] == batch["thermal"]).flatten(1)
+    assert own[~frozen].all() and not own[frozen].any()
+    assert torch.equal(changed["thermal_stats"][~frozen], batch["thermal_stats"][~frozen])
+    assert torch.equal(changed["thermal_stats_start"], batch["thermal_stats_start"])
+
+
+def test_a_dead_sensor_reads_zero_since_the_recording_began(camera, batch):
+    torch.manual_seed(0)
+    changed = Augment(camera, dead_sensor=0.5)(batch)
+    dead = (changed["sensors"] == 0).all(1)  # (64, 8)
+    assert 20 <= dead.any(1).sum() <= 44 and dead.sum(1).max() == 1, "one sensor at the most, in half of the windows"
+    assert dead.any(0).all(), "any of them"
+    assert torch.equal(changed["sensors_start"] == 0, dead)
+    alive = ~dead[:, None].expand(-1, 6, -1)
+    assert torch.equal(changed["sensors"][alive], batch["sensors"][alive]) and (batch["sensors"] != 0).all()
+
+
+@pytest.mark.parametrize("name", ["drop_thermal", "freeze_thermal", "dead_sensor"])
+@pytest.mark.parametrize("share", [-0.1, 1.0])
+def test_an_impossible_share_is_refused(camera, name, share):
+    with pytest.raises(ValueError, match=name):
+        Augment(camera, **{name: share})
+
+
+def test_mixup_blends_inputs_as_the_loss_blends_targets(batch):
+    torch.manual_seed(0)
+    batch |= {"window": torch.arange(64), "second": torch.arange(64)[:, None].expand(-1, 6)}
+    mixed = Mixup(batch, 0.2)
+    assert 0.5 <= mixed.weight <= 1, "a window stays more itself than the other"
+    assert sorted(mixed.order.tolist()) == list(range(64))
+    blended, others = mixed.inputs(batch), mixed.others(batch)
+    for name in ("sensors", "thermal"):
+        wanted = mixed.weight * batch[name] + (1 - mixed.weight) * batch[name][mixed.order]
+        torch.testing.assert_close(blended[name], wanted)
+    assert torch.equal(blended["window"], batch["window"]), "labels are not blended but weighed in the loss"
+    assert torch.equal(others["window"], mixed.order) and torch.equal(others["second"][:, 0], mixed.order)
+    weights = {Mixup(batch, 0.2).weight for _ in range(20)}
+    assert len(weights) == 20 and sum(weight > 0.9 for weight in weights) > 8, "most batches stay nearly what they are"
 
 
 def test_it_is_for_training_only(compose, cache):

@@ -59,6 +59,7 @@ def test_provenance_says_what_it_cost_and_what_was_not_used(tabular_run, finishe
         "average",
         "batch_size",
         "loss",
+        "mixup",
         "optimizer",
         "patience",
         "scaling",
