@@ -210,6 +210,9 @@ def _choice_problems(cfg: DictConfig) -> list[str]:
         found.append(f"film={cfg.film}: true or false")
     if cfg.get("film_input", "environment") not in FILM_INPUTS:
         found.append(f"film_input={cfg.film_input}: {', '.join(FILM_INPUTS)}")
+    mixup = cfg.get("mixup", 0.0)
+    if isinstance(mixup, bool) or not isinstance(mixup, int | float) or not 0 <= mixup < float("inf"):
+        found.append(f"mixup={mixup}: alpha of a Beta distribution, or 0 for none")
     if not isinstance(cfg.test, bool):
         found.append(f"test={cfg.test}: true or false")
     if cfg.objective not in OBJECTIVES:

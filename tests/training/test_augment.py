@@ -124,3 +124,28 @@ def test_it_is_for_training_only(compose, cache):
     module.training_step(windows, 0)
     spread = [frames.flatten(1).std(1) for frames in seen]
     assert (spread[0] > 0).all() and (spread[1] == 0).any()
+
+
+@pytest.mark.parametrize("alpha", [0.0, 5.0])
+def test_training_blends_where_it_is_asked_to(compose, cache, alpha):
+    """The loss of a step is that of the blended windows, weighed between both labels."""
+    cfg = compose("augment=none", f"mixup={alpha}", "modality=sensor", "film=false")
+    data = load_windows(cfg)
+    module = build_module(cfg, data, ["sensors"])
+    module.log = lambda *_, **__: None
+    windows = WindowDataset(data.store, data.part("train"), data.settings, ["sensors"]).__getitems__(list(range(0, 128, 2)))
+    seen = []
+    module.model.register_forward_pre_hook(lambda model, given: seen.append(given[0]["sensors"]))
+    module.eval()  # without dropout
+    torch.manual_seed(3)
+    loss = module.training_step(windows, 0)
+    scaled = module.scaling(windows)
+    torch.manual_seed(3)
+    wanted = module.loss(module.model(scaled), windows)
+    assert torch.equal(seen[0], scaled["sensors"]) == (alpha == 0)
+    if alpha:
+        mixed = Mixup(scaled, alpha)
+        logits = module.model(mixed.inputs(scaled))
+        other = {**windows, "window": windows["window"][mixed.order], "second": windows["second"][mixed.order]}
+        wanted = mixed.weight * module.loss(logits, windows) + (1 - mixed.weight) * module.loss(logits, other)
+    torch.testing.assert_close(loss, wanted)

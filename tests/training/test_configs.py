@@ -140,3 +140,9 @@ def test_films_controls_reach_the_data_and_are_said_where_they_do_nothing(compos
     assert (shuffled != recorded).any() and set(shuffled[:, 0]) <= set(recorded[:, 0])
     with pytest.raises(ConfigError, match="film_input=weather: environment, kind, shuffled"):
         check(compose("film_input=weather"))
+
+
+@pytest.mark.parametrize("value", ["-0.1", "true", "much", "inf"])
+def test_an_impossible_mixup_is_refused(compose, value):
+    with pytest.raises(ConfigError, match="mixup=.*: alpha of a Beta distribution, or 0 for none"):
+        check(compose(f"mixup={value}"))
