@@ -46,13 +46,17 @@ class WindowStatistics(nn.Module):
     """The first layer on encoded statistics of the window, a group of weights for each statistic; (B, groups * bins) to (B, width).
 
     A network that may use hundreds of statistics learns sessions by heart from those that say little. `shrink` is the group lasso
-    (Yuan and Lin, 2006) as a proximal step: a statistic keeps its weights only as far as it earns them.
+    (Yuan and Lin, 2006) as a proximal step: a statistic keeps its weights only as far as it earns them, and `sparsity` says of each
+    how much that is.
     """
 
-    def __init__(self, groups: int, bins: int, width: int, sparsity: float):
+    sparsity: Tensor
+
+    def __init__(self, sparsity: list[float], bins: int, width: int):
         super().__init__()
-        self.bins, self.sparsity = bins, sparsity
-        self.linear = nn.Linear(groups * bins, width)
+        self.bins = bins
+        self.register_buffer("sparsity", torch.tensor(sparsity), persistent=False)
+        self.linear = nn.Linear(len(sparsity) * bins, width)
 
     def forward(self, encoded: Tensor) -> Tensor:
         return self.linear(encoded)
@@ -77,7 +81,7 @@ class Fusion(nn.Module):
             that trees set.
         width: features of a second; the window has twice as many.
         dilations: of the convolutions over time, seconds.
-        sparsity: of the statistics that are used.
+        sparsity: how fast statistics that say little lose their weights. sparsity_beside: of the camera's beside the sensors'.
         from_start: whether what has changed since the recording began is told, second by second and among the statistics.
         sequence_drop: share of the windows that are trained on without their sequence, so that it adds to the statistics
             rather than takes their place.
@@ -87,7 +91,8 @@ class Fusion(nn.Module):
     PER_SECOND: ClassVar[bool] = True
 
     def __init__(self, schema: Schema, inputs: list[str], bins: int, width: int = 64, dropout: float = 0.2,
-                 dilations: tuple[int, ...] = (1, 2, 4, 8), sparsity: float = 3.0, from_start: bool = True, sequence_drop: float = 0.5):  # fmt: skip
+                 dilations: tuple[int, ...] = (1, 2, 4, 8), sparsity: float = 3.0, sparsity_beside: float = 9.0, from_start: bool = True,
+                 sequence_drop: float = 0.5):  # fmt: skip
         super().__init__()
         branches: list[nn.Module] = []
         if "sensors" in inputs:
@@ -104,8 +109,9 @@ class Fusion(nn.Module):
         names = {"sensors": "sensors_window", "thermal": "thermal_stats_window"}
         self.sequence_drop = sequence_drop
         self.encoded = [key for name, key in names.items() if name in inputs]
-        groups = statistics(from_start) * sum(count for name, count in channels.items() if name in inputs)
-        self.statistics = WindowStatistics(groups, bins, 2 * width, sparsity)
+        own = [statistics(from_start) * count for name, count in channels.items() if name in inputs]
+        asked = [sparsity] * own[0] + [sparsity_beside] * sum(own[1:])
+        self.statistics = WindowStatistics(asked, bins, 2 * width)
         self.sequence = nn.Linear(3 * width, 2 * width)
         self.sequence_gate = nn.Parameter(torch.zeros(2 * width))
         self.window = nn.Sequential(  # no activation before it: the sparse layer is to stay a linear choice of statistics

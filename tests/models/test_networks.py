@@ -110,18 +110,24 @@ def test_fusion_has_under_a_million_parameters():
     assert count(Fusion(schema(), ALL, bins=24)) < 1e6
 
 
-def test_shrinking_takes_the_same_from_each_statistic_and_never_turns_a_weight_round():
+def test_shrinking_takes_its_share_from_each_statistic_and_never_turns_a_weight_round():
     torch.manual_seed(0)
-    layer = WindowStatistics(groups=5, bins=4, width=6, sparsity=2.0)
+    layer = WindowStatistics([2.0, 2.0, 2.0, 2.0, 4.0], bins=4, width=6)
     with torch.no_grad():
         layer.linear.weight[:, 4:8] *= 0.01
     groups = lambda: layer.linear.weight.detach().clone().view(6, 5, 4)  # noqa: E731
     before = groups()
     layer.shrink(lr=0.1)
     norms = before.norm(dim=(0, 2)) - groups().norm(dim=(0, 2))
-    torch.testing.assert_close(norms[[0, 2, 3, 4]], torch.full((4,), 0.2))
+    torch.testing.assert_close(norms[[0, 2, 3, 4]], torch.tensor([0.2, 0.2, 0.2, 0.4]))
     assert (groups()[:, 1] == 0).all(), "what was smaller than the step is gone"
     assert (groups() * before >= 0).all()
+
+
+def test_the_camera_beside_sensors_has_to_earn_more_and_alone_does_not():
+    of = lambda *inputs: Fusion(schema(), list(inputs), bins=8, sparsity=3, sparsity_beside=9).statistics.sparsity  # noqa: E731
+    assert of("sensors", "thermal").tolist() == [3] * statistics(True) * 8 + [9] * statistics(True) * 6
+    assert of("thermal").tolist() == [3] * statistics(True) * 6 and of("sensors").tolist() == [3] * statistics(True) * 8
 
 
 @pytest.mark.parametrize("frames", [1, 7, 30])
