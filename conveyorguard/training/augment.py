@@ -28,10 +28,19 @@ class Augment(nn.Module):
     def __init__(self, schema: Schema, flip: bool = False, drop_thermal: float = 0.0, freeze_thermal: float = 0.0,
                  dead_sensor: float = 0.0):  # fmt: skip
         super().__init__()
-        for name, share in {"drop_thermal": drop_thermal, "freeze_thermal": freeze_thermal, "dead_sensor": dead_sensor}.items():
+        for name, share in {
+            "drop_thermal": drop_thermal,
+            "freeze_thermal": freeze_thermal,
+            "dead_sensor": dead_sensor,
+        }.items():
             if not 0 <= share < 1:
                 raise ValueError(f"augment.{name}={share}: 0 or more and below 1")
-        self.flip, self.drop_thermal, self.freeze_thermal, self.dead_sensor = flip, drop_thermal, freeze_thermal, dead_sensor
+        self.flip, self.drop_thermal, self.freeze_thermal, self.dead_sensor = (
+            flip,
+            drop_thermal,
+            freeze_thermal,
+            dead_sensor,
+        )
         self.camera = schema.thermal
 
     def forward(self, batch: Batch) -> Batch:

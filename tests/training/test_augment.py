@@ -133,7 +133,9 @@ def test_training_blends_where_it_is_asked_to(compose, cache, alpha):
     data = load_windows(cfg)
     module = build_module(cfg, data, ["sensors"])
     module.log = lambda *_, **__: None
-    windows = WindowDataset(data.store, data.part("train"), data.settings, ["sensors"]).__getitems__(list(range(0, 128, 2)))
+    windows = WindowDataset(data.store, data.part("train"), data.settings, ["sensors"]).__getitems__(
+        list(range(0, 128, 2))
+    )
     seen = []
     module.model.register_forward_pre_hook(lambda model, given: seen.append(given[0]["sensors"]))
     module.eval()  # without dropout

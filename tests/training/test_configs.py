@@ -144,5 +144,5 @@ def test_films_controls_reach_the_data_and_are_said_where_they_do_nothing(compos
 
 @pytest.mark.parametrize("value", ["-0.1", "true", "much", "inf"])
 def test_an_impossible_mixup_is_refused(compose, value):
-    with pytest.raises(ConfigError, match="mixup=.*: alpha of a Beta distribution, or 0 for none"):
+    with pytest.raises(ConfigError, match=r"mixup=.*: alpha of a Beta distribution, or 0 for none"):
         check(compose(f"mixup={value}"))
