@@ -22,26 +22,19 @@ class Augment(nn.Module):
         drop_thermal: share of the windows whose frames are blanked to the middle of the camera's range.
         freeze_thermal: share of the windows whose camera has stopped: the frames' statistics stay what they were when the
             recording began, and the pixels are of another window, for a batch has none of that time.
-        dead_sensor: share of the windows in which a sensor, any of them, has read zero since the recording began.
+        dead_sensor: share of the windows in which a sensor has read zero since the recording began; of each sensor, one at a
+            time, so that of many each gets less.
     """
 
     def __init__(self, schema: Schema, flip: bool = False, drop_thermal: float = 0.0, freeze_thermal: float = 0.0,
                  dead_sensor: float = 0.0):  # fmt: skip
         super().__init__()
-        for name, share in {
-            "drop_thermal": drop_thermal,
-            "freeze_thermal": freeze_thermal,
-            "dead_sensor": dead_sensor,
-        }.items():
+        shares = {"drop_thermal": drop_thermal, "freeze_thermal": freeze_thermal, "dead_sensor": dead_sensor}
+        for name, share in shares.items():
             if not 0 <= share < 1:
                 raise ValueError(f"augment.{name}={share}: 0 or more and below 1")
-        self.flip, self.drop_thermal, self.freeze_thermal, self.dead_sensor = (
-            flip,
-            drop_thermal,
-            freeze_thermal,
-            dead_sensor,
-        )
-        self.camera = schema.thermal
+        self.flip, self.camera = flip, schema.thermal
+        self.drop_thermal, self.freeze_thermal, self.dead_sensor = shares.values()
 
     def forward(self, batch: Batch) -> Batch:
         """Raw batch to raw batch; sensors (B, T, C), frames (B, Tf, channels, rows, columns), statistics of each second's
@@ -50,10 +43,9 @@ class Augment(nn.Module):
             batch = self._camera(batch)
         if "sensors" in batch and self.dead_sensor:
             values = batch["sensors"]
-            dead = torch.randint(values.shape[-1], (len(values), 1), device=values.device) == torch.arange(
-                values.shape[-1], device=values.device
-            )
-            dead &= _some(len(values), self.dead_sensor, values.device)[:, None]
+            windows, channels, device = len(values), values.shape[-1], values.device
+            dead = torch.randint(channels, (windows, 1), device=device) == torch.arange(channels, device=device)
+            dead &= _some(windows, channels * self.dead_sensor, device)[:, None]
             start = batch["sensors_start"].masked_fill(dead, 0)
             batch = {**batch, "sensors": values.masked_fill(dead[:, None], 0), "sensors_start": start}
         return batch

@@ -79,11 +79,13 @@ def test_of_a_camera_that_has_stopped_nothing_changes_and_no_pixel_is_the_window
 
 def test_a_dead_sensor_reads_zero_since_the_recording_began(camera, batch):
     torch.manual_seed(0)
-    changed = Augment(camera, dead_sensor=0.5)(batch)
+    changed = Augment(camera, dead_sensor=0.5 / 8)(batch)
     dead = (changed["sensors"] == 0).all(1)  # (64, 8)
     assert 20 <= dead.any(1).sum() <= 44 and dead.sum(1).max() == 1, "one sensor at the most, in half of the windows"
     assert dead.any(0).all(), "any of them"
     assert torch.equal(changed["sensors_start"] == 0, dead)
+    only = Augment(camera, dead_sensor=0.1)({"sensors": torch.ones(1000, 6, 1), "sensors_start": torch.ones(1000, 1)})
+    assert 70 <= (only["sensors_start"] == 0).sum() <= 130, "the only sensor dies no more often than one of eight"
     alive = ~dead[:, None].expand(-1, 6, -1)
     assert torch.equal(changed["sensors"][alive], batch["sensors"][alive]) and (batch["sensors"] != 0).all()
 
