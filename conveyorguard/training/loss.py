@@ -18,18 +18,22 @@ class WindowLoss(nn.Module):
         class_weights: 'balanced' weighs a state by 1 / its count, scaled to sum to the number of states (the seed's); 'sqrt' by the
             root of that; 'none'.
         worst_weight: further weight of the worst state: missing it costs more than a false alarm.
+        worst_enough: train windows of the worst state with which its border is known well enough to do without the further
+            weight; with fewer it is in proportion, up to `worst_weight`. 0: always `worst_weight`.
         label_smoothing: of the window's and the seconds' targets.
     """
 
     weights: Tensor
 
     def __init__(self, class_counts: np.ndarray, class_weights: str = "balanced", second_weight: float = 0.0,
-                 worst_weight: float = 1.0, label_smoothing: float = 0.0):  # fmt: skip
+                 worst_weight: float = 1.0, worst_enough: int = 0, label_smoothing: float = 0.0):  # fmt: skip
         super().__init__()
         if class_weights not in POWERS:
             raise ValueError(f"loss.class_weights={class_weights}: {', '.join(POWERS)}")
         self.second_weight, self.label_smoothing = second_weight, label_smoothing
         weights = class_weight(class_counts, class_weights)
+        if worst_enough:
+            worst_weight = min(worst_weight, max(1.0, worst_enough / max(class_counts[-1], 1)))
         weights[-1] *= worst_weight
         self.register_buffer("weights", weights)
 

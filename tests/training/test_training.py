@@ -79,6 +79,7 @@ def test_two_processes_train_like_one(command, compose, tmp_path):
         "modality=sensor",
         "augment=none",
         "mixup=0",
+        "loss.worst_weight=1",
         "average=null",
     ]
     train(compose(*arguments), tmp_path / "one", arguments)
@@ -174,6 +175,15 @@ def test_class_weights_are_the_seed_studys():
     assert weights.sum() == pytest.approx(4)
     assert weights.numpy() == pytest.approx(np.array([0.28, 0.60, 0.61, 2.51]), abs=0.01)
     assert class_weight(np.array([5, 0, 5, 5]))[1] == 0
+
+
+@pytest.mark.parametrize(("severe", "enough", "weight"), [
+    (400, 320, 1), (320, 320, 1), (160, 320, 2), (90, 320, 320 / 90), (20, 320, 4), (0, 320, 0), (400, 0, 4), (20, 0, 4),
+])  # fmt: skip
+def test_the_worst_state_weighs_more_where_there_are_few_windows_of_it(severe, enough, weight):
+    loss = WindowLoss(np.array([1000, 500, 500, severe]), "none", worst_weight=4.0, worst_enough=enough)
+    assert loss.weights[3] / loss.weights[0] == pytest.approx(weight)
+    assert (loss.weights[:3] == loss.weights[0]).all()
 
 
 def test_loss_of_seconds_counts_as_it_is_weighted():
