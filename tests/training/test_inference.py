@@ -240,4 +240,5 @@ def test_memory_does_not_grow_with_the_number_of_recordings(finished_run, tmp_pa
         peaks[count] = json.loads(done.stdout.splitlines()[-1])
     print("peak memory, KiB (command, its readers):", peaks)
     assert len(pd.read_csv(tmp_path / "144" / "recordings.csv")) == 144
-    assert peaks[144][0] < 1.1 * peaks[24][0] and peaks[144][1] < 1.1 * peaks[24][1]
+    # a recording's frames are 23 MB: a few may be on their way at once, 120 more of them would be 2.8 GB
+    assert all(many - few < 75_000 for few, many in zip(peaks[24], peaks[144], strict=True))
