@@ -20,6 +20,7 @@ class Series(nn.Module):
 
     def __init__(self, name: str, channels: int, width: int, dropout: float, from_start: bool):
         super().__init__()
+        self.name, self.channels = name, channels
         self.names = [name, f"{name}_change"] if from_start else [name]
         self.encoder = SeriesEncoder(len(self.names) * channels, width, dropout)
 
@@ -27,17 +28,16 @@ class Series(nn.Module):
         return self.encoder(torch.cat([batch[name] for name in self.names], dim=-1))
 
 
-class ThermalBranch(nn.Module):
+class ThermalSeries(Series):
     """The frame's own statistics every second, and its pixels where a frame is used, held until the next; (B, T, width)."""
 
     def __init__(self, schema: Schema, width: int, dropout: float, from_start: bool):
-        super().__init__()
+        super().__init__("thermal_stats", len(THERMAL_STATISTICS), width, dropout, from_start)
         assert schema.thermal is not None
-        self.statistics = Series("thermal_stats", len(THERMAL_STATISTICS), width, dropout, from_start)
         self.frames = FrameEncoder(schema.thermal.stored_shape[0], width, dropout)
 
     def forward(self, batch: Batch) -> Tensor:
-        statistics, frames = self.statistics(batch), self.frames(batch["thermal"])
+        statistics, frames = super().forward(batch), self.frames(batch["thermal"])
         seconds = torch.arange(statistics.shape[1], device=frames.device) * frames.shape[1] // statistics.shape[1]
         return statistics + frames[:, seconds]
 
@@ -94,23 +94,21 @@ class Fusion(nn.Module):
                  dilations: tuple[int, ...] = (1, 2, 4, 8), sparsity: float = 3.0, sparsity_beside: float = 9.0, from_start: bool = True,
                  sequence_drop: float = 0.5):  # fmt: skip
         super().__init__()
-        branches: list[nn.Module] = []
+        branches: list[Series] = []
         if "sensors" in inputs:
             branches.append(Series("sensors", len(schema.channels), width, dropout, from_start))
         if "thermal" in inputs:
-            branches.append(ThermalBranch(schema, width, dropout, from_start))
+            branches.append(ThermalSeries(schema, width, dropout, from_start))
         first, *others = branches
         self.base, self.others = first, nn.ModuleList(others)
         self.gates = nn.ParameterList([torch.zeros(width) for _ in others])
         self.film = conditioning(len(schema.environment) if "environment" in inputs else 0, width)
         self.temporal = nn.Sequential(*[TemporalBlock(width, d, dropout) for d in dilations], nn.LayerNorm(width))
         self.second = nn.Linear(width, len(schema.states))
-        channels = {"sensors": len(schema.channels), "thermal": len(THERMAL_STATISTICS)}
-        names = {"sensors": "sensors_window", "thermal": "thermal_stats_window"}
         self.sequence_drop = sequence_drop
-        self.encoded = [key for name, key in names.items() if name in inputs]
-        own = [statistics(from_start) * count for name, count in channels.items() if name in inputs]
-        asked = [sparsity] * own[0] + [sparsity_beside] * sum(own[1:])
+        self.encoded = [f"{branch.name}_window" for branch in branches]
+        own, *beside = (statistics(from_start) * branch.channels for branch in branches)
+        asked = [sparsity] * own + [sparsity_beside] * sum(beside)
         self.statistics = WindowStatistics(asked, bins, 2 * width)
         self.sequence = nn.Linear(3 * width, 2 * width)
         self.sequence_gate = nn.Parameter(torch.zeros(2 * width))

@@ -90,8 +90,7 @@ class Mixup:
     """
 
     def __init__(self, batch: Batch, alpha: float):
-        some = next(value for value in batch.values() if value.is_floating_point())
-        self.order = torch.randperm(len(some), device=some.device)
+        self.order = torch.randperm(len(batch["window"]), device=batch["window"].device)
         drawn = float(torch.distributions.Beta(alpha, alpha).sample())
         self.weight = max(drawn, 1 - drawn)  # of a window's own
 

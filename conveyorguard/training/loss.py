@@ -30,6 +30,8 @@ class WindowLoss(nn.Module):
         super().__init__()
         if class_weights not in POWERS:
             raise ValueError(f"loss.class_weights={class_weights}: {', '.join(POWERS)}")
+        if worst_enough < 0:
+            raise ValueError(f"loss.worst_enough={worst_enough}: windows, or 0 for always worst_weight")
         self.second_weight, self.label_smoothing = second_weight, label_smoothing
         weights = class_weight(class_counts, class_weights)
         if worst_enough:

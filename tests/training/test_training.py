@@ -186,6 +186,13 @@ def test_the_worst_state_weighs_more_where_there_are_few_windows_of_it(severe, e
     assert (loss.weights[:3] == loss.weights[0]).all()
 
 
+def test_impossible_settings_of_the_loss_are_refused():
+    with pytest.raises(ValueError, match=r"loss\.worst_enough=-1: windows, or 0"):
+        WindowLoss(np.ones(4), worst_enough=-1)
+    with pytest.raises(ValueError, match=r"loss\.class_weights=heavy: balanced, sqrt, none"):
+        WindowLoss(np.ones(4), "heavy")
+
+
 def test_loss_of_seconds_counts_as_it_is_weighted():
     counts, logits = (
         np.array([1, 1]),
