@@ -15,10 +15,12 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import optuna
@@ -61,13 +63,14 @@ Overrides = list[str]
 class Study:
     """Where the study lies, how large it is, and how far it has come.
 
-    size: 'small', 'full', or '' for what the config says. fresh: make runs anew that are there.
+    size: 'small', 'full', or '' for what the config says. fresh: make runs anew that are there. workers: trainings at a time.
     overrides: of the user, stronger than the size. options: of the user, of a stage itself. titles: of the pages.
     """
 
     out: Path
     size: str = ""
     fresh: bool = False
+    workers: int = 1
     overrides: Overrides = field(default_factory=list)
     options: dict[str, str] = field(default_factory=dict)
     command: str = "python -m conveyorguard eda"
@@ -77,6 +80,8 @@ class Study:
     known: dict[str, Windows] = field(default_factory=dict)
     configs: dict[tuple[str, ...], DictConfig] = field(default_factory=dict)
     made: set[str] = field(default_factory=set)  # runs that need not be made anew by another stage
+    running: dict[str, int] = field(default_factory=dict)  # how many units the trainings of the moment have done
+    ending: Event = field(default_factory=Event)  # trainings are to be ended
 
     def all_overrides(self, own: Iterable[str], usual: Iterable[str] = ()) -> Overrides:
         """Of the size, what is usual, of the user, what makes the run this one; the last one of a key holds.
@@ -145,38 +150,60 @@ class Study:
         return Site(self.out, f"Study on {cfg.data.name} data", self.titles, " ".join(told), origin)
 
     def train(self, name: str, own: Overrides) -> SavedRun:
-        """The complete run runs/<name> of a config: the one that is there, else resumed, else made.
-
-        Raises:
-            RunError: the training failed; its output is in logs/<name>.log.
-        """
-        folder, cfg = self.out / "runs" / name, self.config(own)
-        units = units_of(cfg)
-        fresh = self.fresh and name not in self.made
-        if fresh or not self.is_complete(folder, cfg):
-            last = folder / "checkpoints" / "last.ckpt"
-            resume = not fresh and last.is_file() and _same(folder, cfg)
-            command = ["train", *self.all_overrides(own), override("hydra.run.dir", str(folder))]
-            log = self.out / "logs" / f"{name}.log"
-
-            def epochs() -> int:
-                with suppress(OSError):
-                    return max(0, len((folder / "history.csv").read_text().splitlines()) - 1)
-                return 0
-
-            code = self.execute(name, [*command, f"ckpt_path={last}"], log, epochs, units) if resume else 1
-            if code:
-                shutil.rmtree(folder, ignore_errors=True)  # unfinished, of another config, or not wanted any more
-                code = self.execute(name, command, log, epochs, units)
-            if code:
-                raise RunError(f"{name}: the training failed: {last_line(log)}\n  its output: {log}")
-        self.made.add(name)
-        self.advance(units)
-        return SavedRun(folder)
+        """The complete run runs/<name> of a config; errors as of `train_all`."""
+        return self.train_all({name: own})[name]
 
     def train_all(self, runs: Mapping[str, Overrides]) -> dict[str, SavedRun]:
-        """The complete runs of configs, by name."""
-        return {name: self.train(name, own) for name, own in runs.items()}
+        """The complete runs runs/<name> of configs: those that are there, else resumed, else made, `workers` at a time.
+
+        Raises:
+            RunError: a training failed; its output is in logs/<name>.log. The others are ended, to be resumed the next time.
+        """
+        missing = {}
+        for name, own in runs.items():
+            fresh = self.fresh and name not in self.made
+            if fresh or not self.is_complete(self.out / "runs" / name, self.config(own)):
+                missing[name] = not fresh
+            else:
+                self.made.add(name)
+                self.advance(units_of(self.config(own)))
+        keep_plotly(self.out)  # for the pages of runs
+        waiting, begun = list(missing), set[Future[str]]()
+        with ThreadPoolExecutor(self.workers) as pool:  # each waits for a process
+            try:
+                while waiting or begun:
+                    while waiting and len(begun) < self.workers:
+                        name = waiting.pop(0)
+                        begun.add(pool.submit(self._make, name, runs[name], missing[name]))
+                    finished, begun = wait(begun, return_when=FIRST_COMPLETED)
+                    for name in (future.result() for future in finished):
+                        self.made.add(name)
+                        self.advance(units_of(self.config(runs[name])))
+            except BaseException:  # Ctrl-C is one too
+                self.ending.set()
+                raise
+        return {name: SavedRun(self.out / "runs" / name) for name in runs}
+
+    def _make(self, name: str, own: Overrides, resume: bool) -> str:
+        """Make the run of a known config, by its checkpoint if it may be resumed; returns its name."""
+        folder, cfg = self.out / "runs" / name, self.config(own)
+        last = folder / "checkpoints" / "last.ckpt"
+        command = ["train", *self.all_overrides(own), override("hydra.run.dir", str(folder))]
+        log, units = self.out / "logs" / f"{name}.log", units_of(cfg)
+
+        def epochs() -> int:
+            with suppress(OSError):
+                return max(0, len((folder / "history.csv").read_text().splitlines()) - 1)
+            return 0
+
+        resume = resume and last.is_file() and _same(folder, cfg)
+        code = self.execute(name, [*command, f"ckpt_path={last}"], log, epochs, units) if resume else 1
+        if code and not self.ending.is_set():
+            shutil.rmtree(folder, ignore_errors=True)  # unfinished, of another config, or not wanted any more
+            code = self.execute(name, command, log, epochs, units)
+        if code:
+            raise RunError(f"{name}: the training failed: {last_line(log)}\n  its output: {log}")
+        return name
 
     def find(self, name: str) -> SavedRun | None:
         """A finished run of the study on the data as they are now, if there is one."""
@@ -246,6 +273,7 @@ class Study:
         study = find_study(place, name)
         if study is None or count_finished(study.get_trials()) < cfg.sweep.n_trials:
             program = f"hydra.sweeper.command=[{sys.executable},-m,conveyorguard,train]"
+            keep_plotly(self.out)
             # the record has the fingerprint: data may move
             free = override("sweep.free", [*cfg.sweep.free, "data.root"])
             command = ["train", "-m", *self.all_overrides(["sweep=optuna", *own], usual), override("sweep.study", name), program, free,
@@ -291,17 +319,18 @@ class Study:
             done: how many of the units it has done.
         """
         log.parent.mkdir(parents=True, exist_ok=True)
-        keep_plotly(self.out)  # for the pages of runs
         began = time.monotonic()
         with guarded() as guard:
             process = start(
                 [sys.executable, "-m", "conveyorguard", *arguments], {**os.environ, "SWEEP_GUARD": guard}, log
             )
             try:
-                while process.poll() is None:
-                    self.say(name, min(done(), units))
+                while process.poll() is None and not self.ending.is_set():
+                    self.running[name] = min(done(), units)
+                    self.say(", ".join(list(self.running)), sum(list(self.running.values())))
                     time.sleep(0.3)
             finally:
+                self.running.pop(name, None)
                 if process.poll() is None:
                     process.terminate()
                     with suppress(Exception):
@@ -355,25 +384,28 @@ def units_of_runs(runs: Mapping[str, Overrides]) -> Callable[[Study], int]:
 
 def main(doc: str, stages: Mapping[str, Stage], titles: Mapping[str, str] = TITLES, name: str = "study",
          options: tuple[str, ...] = ()) -> int:  # fmt: skip
-    """Command line of one stage or several: [overrides] [--fresh] [--small|--full] [out=DIR]; returns the exit status.
+    """Command line of one stage or several: [overrides] [--fresh] [--small|--full] [out=DIR] [workers=N]; returns the exit status.
 
     Args:
         titles: of the pages that go together. name: of the folder in outputs/ that they lie in.
-        options: keys beside `out` that are the stage's own rather than of train.py.
+        options: keys beside `out` and `workers` that are the stage's own rather than of train.py.
     """
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("overrides", nargs="*", help="key=value as of train.py, and out=DIR")
+    parser.add_argument(
+        "overrides",
+        nargs="*",
+        help="key=value as of train.py, out=DIR, and workers=N: trainings at a time, each with threads=CORES/N",
+    )
     parser.add_argument("--fresh", action="store_true", help="train anew what is there")
     sizes = parser.add_mutually_exclusive_group()
     sizes.add_argument("--small", dest="size", action="store_const", const="small", default="small",
                        help=f"{SMALL['data.sessions']} sessions, {SMALL['trainer.max_epochs']} epochs (the default)")  # fmt: skip
     sizes.add_argument("--full", dest="size", action="store_const", const="full", help="all sessions, all epochs")
     given = parser.parse_intermixed_args()
-    own = {
-        key: value for key, _, value in (line.partition("=") for line in given.overrides) if key in ("out", *options)
-    }
+    keys = ("out", "workers", *options)
+    own = {key: value for key, _, value in (line.partition("=") for line in given.overrides) if key in keys}
     overrides = [line for line in given.overrides if line.partition("=")[0] not in own]
-    out = own.pop("out", None)
+    out, workers = own.pop("out", None), own.pop("workers", "1")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that trainings are ended too
     command = shlex.join(["python", re.sub(".*(?=experiments/)", "", sys.argv[0]), *sys.argv[1:]])
     try:
@@ -381,7 +413,9 @@ def main(doc: str, stages: Mapping[str, Stage], titles: Mapping[str, str] = TITL
             raise ConfigError(
                 f"{' '.join(lost)}: there is no search in {', '.join(stages)}; give it to {SEARCH} or the whole study"
             )
-        study = Study(Path(out or ""), given.size, given.fresh, overrides, own, command, titles)
+        if not (workers.isdecimal() and int(workers)):
+            raise ConfigError(f"workers={workers}: how many trainings run at a time, 1 or more")
+        study = Study(Path(out or ""), given.size, given.fresh, int(workers), overrides, own, command, titles)
         if not out:
             folder = f"{name}-{study.config().data.name}"
             study.out = Path("outputs") / (f"{folder}-small" if given.size == "small" else folder)

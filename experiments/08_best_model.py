@@ -1,6 +1,6 @@
 """08 The best model: every arm over folds of devices and seeds, on unseen devices and sessions, against its targets.
 
-python experiments/08_best_model.py [overrides of train.py] [arms=NAME,...] [--fresh] [--small|--full] [out=DIR]
+python experiments/08_best_model.py [overrides of train.py] [arms=NAME,...] [--fresh] [--small|--full] [out=DIR] [workers=N]
 
 Killed at any point, the same command goes on. --full also writes the summary to experiments/best_model/. What the targets are of
 always runs; of the other arms those that `arms` names, by default all but dl_tuned, which takes hours a fold on a processor.
@@ -98,20 +98,28 @@ def arms_of(study: Study, split: str) -> dict[str, tuple[list[str], range]]:
     return {name: (own, seeds) for name, own in MAIN.items()} | {name: (ARMS[name], seeds[:1]) for name in further}
 
 
+def run_name(arm: str, split: str, fold: int, seed: int) -> str:
+    return f"{arm}-{split}{fold}-seed{seed}"
+
+
 def run(study: Study) -> Path:
     wanted, notes = protocols(study)
+    arms = {split: arms_of(study, split) for split in wanted}
+    made = study.train_all({
+        run_name(arm, split, k, seed): [*own, *fold, f"seed={seed}"]
+        for split, folds in wanted.items() for arm, (own, seeds) in arms[split].items() for seed in seeds for k, fold in folds.items()
+    })  # fmt: skip
     comparisons, names, runs = {}, {}, {}
     for split, folds in wanted.items():
-        arms = arms_of(study, split)
         runs[split] = {
-            arm: {seed: {k: study.train(f"{arm}-{split}{k}-seed{seed}", [*own, *fold, f"seed={seed}"]) for k, fold in folds.items()} for seed in seeds}
-            for arm, (own, seeds) in arms.items()
-        }  # fmt: skip
+            arm: {seed: {k: made[run_name(arm, split, k, seed)] for k in folds} for seed in seeds}
+            for arm, (_, seeds) in arms[split].items()
+        }
         every = {
-            made.folder: arm
+            run.folder: arm
             for arm, by_seed in runs[split].items()
             for by_fold in by_seed.values()
-            for made in by_fold.values()
+            for run in by_fold.values()
         }
         comparisons[split] = compare(every)
         names[split] = {row.label: every[row.sources[0].folder] for row in comparisons[split].models}
@@ -119,7 +127,7 @@ def run(study: Study) -> Path:
             notes.append(
                 f"Seeds: {len(SIZES[study.size][2])} of {', '.join(MAIN)} over the folds; else one. How models were tuned, all on validation windows: experiments/best_model/log.md."
             )
-            if left_out := [name for name in ARMS if name not in arms]:
+            if left_out := [name for name in ARMS if name not in arms[split]]:
                 notes.append(f"Arms that were not run: {', '.join(left_out)}.")
     rows = {names["kfold"][row.label]: row for row in comparisons["kfold"].models}
     data = {k: study.data(study.config(fold)) for k, fold in wanted["kfold"].items()}
@@ -136,8 +144,8 @@ def run(study: Study) -> Path:
     speed = side_by_side({name: (study.config(own), study.data(study.config(own))) for name, own in timed.items()})
     minutes = best_epoch_minutes(rows["fusion_both_film"].sources)
     reached = targets(rows, robust, speed, minutes, study.size == "full")
-    made = BestModel(comparisons, names, reached, findings(rows, pairs()), robust, speed, notes)
-    page = write_best_model(study.site, made, study.size)
+    found = BestModel(comparisons, names, reached, findings(rows, pairs()), robust, speed, notes)
+    page = write_best_model(study.site, found, study.size)
     if study.size == "full":
         kept = Path(__file__).parent / "best_model"
         kept.mkdir(exist_ok=True)

@@ -6,9 +6,11 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from threading import Barrier
 
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 import sklearn.metrics
 import torch
@@ -310,6 +312,36 @@ def test_a_comparison_of_nothing_says_what_to_run_first(explored):
     assert not (explored.out / "07_final_comparison.html").exists()
 
 
+def test_trainings_run_side_by_side(tiny, linear, tmp_path, monkeypatch):
+    """Both of a pair wait for the other, so one after the other would never end."""
+    pair, made = Barrier(2, timeout=60), []
+
+    def execute(self, name, *_):
+        pair.wait()
+        made.append(name)
+        shutil.copytree(linear, self.out / "runs" / name)
+        return 0
+
+    monkeypatch.setattr(Study, "execute", execute)
+    shutil.copytree(linear, tmp_path / "runs" / "there")
+    names = ("a", "there", "b", "c", "d")
+    runs = tiny(tmp_path, workers=2).train_all(dict.fromkeys(names, LINEAR))
+    assert sorted(made) == ["a", "b", "c", "d"]
+    assert [run.folder.name for run in runs.values()] == list(names)
+
+
+@pytest.mark.slow
+def test_a_training_that_fails_ends_the_one_beside_it(tiny, tmp_path):
+    """The long one is not waited for, nor is a third begun; what it has done stays to be resumed."""
+    study = tiny(tmp_path, workers=2)
+    long = ["model=fusion", "modality=sensor", "trainer.max_epochs=100000", "patience=100000"]
+    with pytest.raises(RunError, match="bad: the training failed"):
+        study.train_all({"long": long, "bad": ["model=lightgbm", "model.num_leaves=-1"], "third": LINEAR})
+    assert not (tmp_path / "runs" / "third").exists()
+    commands = [" ".join(process.info["cmdline"] or []) for process in psutil.process_iter(["cmdline"])]
+    assert not [command for command in commands if str(tmp_path / "runs") in command]
+
+
 @pytest.mark.slow
 def test_a_killed_network_is_resumed(tiny, tmp_path):
     study = tiny(tmp_path, "trainer.max_epochs=2", "modality=sensor")
@@ -366,10 +398,15 @@ def load_tuned(model, out):
     network.load_state_dict(model["model_state_dict"])
 
 
-def test_settings_of_a_search_are_refused_where_there_is_none(capsys, monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["experiments/00_eda.py", "sweep.n_trials=2"])
+@pytest.mark.parametrize(("given", "told"), [
+    ("sweep.n_trials=2", "sweep.n_trials=2: there is no search in 00_eda; give it to 04_dl_tuning"),
+    ("workers=0", "workers=0: how many trainings run at a time, 1 or more"),
+    ("workers=two", "workers=two: how many trainings run at a time, 1 or more"),
+])  # fmt: skip
+def test_settings_that_cannot_work_are_refused(given, told, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["experiments/00_eda.py", given])
     assert main("what it does", {"00_eda": (None, None)}) == 2
-    assert "sweep.n_trials=2: there is no search in 00_eda; give it to 04_dl_tuning" in capsys.readouterr().err
+    assert told in capsys.readouterr().err
 
 
 def test_arms_of_the_best_model_are_chosen_by_name_and_the_main_ones_always_run(tiny, tmp_path):
