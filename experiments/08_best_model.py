@@ -14,9 +14,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from a chec
 
 from conveyorguard.errors import ConfigError
 from conveyorguard.evaluation import seed_study
-from conveyorguard.evaluation.best_model import best_epoch_minutes, corrupted_arm, findings, targets
+from conveyorguard.evaluation.best_model import (
+    best_epoch_minutes,
+    corrupted,
+    findings,
+    pooled_arm,
+    starts_cut_table,
+    targets,
+)
 from conveyorguard.evaluation.compare import compare
-from conveyorguard.evaluation.robustness import against_single
+from conveyorguard.evaluation.robustness import against_single, with_starts_cut
 from conveyorguard.evaluation.speed import side_by_side
 from conveyorguard.reporting.best_model_page import STEM, BestModel, write_best_model
 from conveyorguard.stages import Study, main, units_of
@@ -133,9 +140,12 @@ def run(study: Study) -> Path:
     data = {k: study.data(study.config(fold)) for k, fold in wanted["kfold"].items()}
     study.say("corrupting the test recordings")
     fused, *single = (
-        corrupted_arm(runs["kfold"][arm], data, study.out / "corrupted") for arm in ("fusion_both_film", *SINGLE)
+        pooled_arm(runs["kfold"][arm], data, study.out / "corrupted", corrupted)
+        for arm in ("fusion_both_film", *SINGLE)
     )
     robust = against_single(fused, dict(zip(SINGLE, single, strict=True)))
+    study.say("cutting the recordings' start")
+    starts = {arm: pooled_arm(runs["kfold"][arm], data, study.out / "starts_cut", with_starts_cut) for arm in MAIN}
     study.say("timing")
     timed = {
         name: [*ARMS[arm], *wanted["kfold"][0]]
@@ -144,7 +154,9 @@ def run(study: Study) -> Path:
     speed = side_by_side({name: (study.config(own), study.data(study.config(own))) for name, own in timed.items()})
     minutes = best_epoch_minutes(rows["fusion_both_film"].sources)
     reached = targets(rows, robust, speed, minutes, study.size == "full")
-    found = BestModel(comparisons, names, reached, findings(rows, pairs()), robust, speed, notes)
+    found = BestModel(
+        comparisons, names, reached, findings(rows, pairs()), robust, starts_cut_table(starts, "lightgbm"), speed, notes
+    )
     page = write_best_model(study.site, found, study.size)
     if study.size == "full":
         kept = Path(__file__).parent / "best_model"

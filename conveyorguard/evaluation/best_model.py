@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from conveyorguard.data.windows import Windows
 from conveyorguard.evaluation.bootstrap import Arm, Interval
 from conveyorguard.evaluation.compare import Row
 from conveyorguard.evaluation.metrics import Predictions
-from conveyorguard.evaluation.robustness import TOLERATED, Trial, resampled, under_corruption
+from conveyorguard.evaluation.robustness import TOLERATED, Trial, resampled, starts_cut_scores, under_corruption
 from conveyorguard.prediction import LoadedRun
 from conveyorguard.run import SavedRun, as_predictions, write_parquet
 
@@ -42,16 +42,26 @@ def findings(rows: Mapping[str, Row], pairs: Mapping[str, tuple[str, str]]) -> p
     return pd.DataFrame(found, columns=["question", "arm", "minus", "difference", "low", "high", "verdict"])
 
 
-def corrupted_arm(
-    runs: Mapping[int, Mapping[int, SavedRun]], data: Mapping[int, Windows], folder: Path
+# what a model says about windows of a trial, by the name of what was done to the recordings
+How = Callable[[LoadedRun, Trial], tuple[pd.DataFrame, dict[str, Predictions]]]
+
+
+def corrupted(model: LoadedRun, trial: Trial) -> tuple[pd.DataFrame, dict[str, Predictions]]:
+    """All windows of the trial, and what a model says about them under each corruption."""
+    return trial.windows, under_corruption(model, trial)
+
+
+def pooled_arm(
+    runs: Mapping[int, Mapping[int, SavedRun]], data: Mapping[int, Windows], folder: Path, how: How
 ) -> dict[str, Arm]:  # fmt: skip
-    """An arm under each corruption, the test windows of its folds pooled.
+    """An arm by what was done to the recordings, the test windows of its folds pooled.
 
     Args:
         runs: by seed, by fold. data: by fold. folder: keeps the predictions, so that they are made once.
+        how: `corrupted` or `with_starts_cut`.
     """
     pooled = {
-        seed: pd.concat([_corrupted(run, data[fold], folder) for fold, run in folds.items()])
+        seed: pd.concat([_tried(run, data[fold], folder, how) for fold, run in folds.items()])
         for seed, folds in runs.items()
     }
     found = {}
@@ -64,21 +74,38 @@ def corrupted_arm(
     return found
 
 
-def _corrupted(run: SavedRun, data: Windows, folder: Path) -> pd.DataFrame:
-    """Predictions of a run under every corruption: corruption, session, device, start, y_true, p0, p1, ..."""
+def _tried(run: SavedRun, data: Windows, folder: Path, how: How) -> pd.DataFrame:
+    """Predictions of a run, made once: corruption, session, device, start, y_true, p0, p1, ..."""
     path, made = folder / f"{run.folder.name}.parquet", run.folder / "predictions.parquet"
     if path.is_file() and path.stat().st_mtime > made.stat().st_mtime:
         return pd.read_parquet(path)
-    trial = Trial(data.store, data.split, data.settings, "test")
-    tables = [_table(name, p, trial) for name, p in under_corruption(LoadedRun(run.folder), trial).items()]
+    windows, found = how(LoadedRun(run.folder), Trial(data.store, data.split, data.settings, "test"))
     folder.mkdir(parents=True, exist_ok=True)
-    write_parquet(path, pd.concat(tables, ignore_index=True))
+    write_parquet(path, pd.concat([_table(name, p, windows) for name, p in found.items()], ignore_index=True))
     return pd.read_parquet(path)
 
 
-def _table(name: str, found: Predictions, trial: Trial) -> pd.DataFrame:
-    table = trial.windows[["session", "device", "start"]].assign(corruption=name, y_true=found.y_true)
+def _table(name: str, found: Predictions, windows: pd.DataFrame) -> pd.DataFrame:
+    table = windows[["session", "device", "start"]].assign(corruption=name, y_true=found.y_true)
     return table.assign(**{f"p{k}": found.p[:, k] for k in range(found.p.shape[1])})
+
+
+def starts_cut_table(arms: Mapping[str, dict[str, Arm]], reference: str) -> pd.DataFrame:
+    """What arms lose without the recordings' start, and what they then have before one of them that knows no start.
+
+    Args:
+        arms: by name, of `with_starts_cut`. reference: name of the one that knows no start.
+
+    Returns:
+        arm, whole, cut and change with intervals, beside (the cut arm less the cut reference) with its interval; macro-F1.
+    """
+    rows = []
+    for name, arm in arms.items():
+        d = arm["cut"].difference(arms[reference]["cut"], "macro_f1")
+        rows.append(
+            {"arm": name, **starts_cut_scores(arm), "beside": d.value, "beside_low": d.low, "beside_high": d.high}
+        )
+    return pd.DataFrame(rows)
 
 
 def best_epoch_minutes(runs: list[SavedRun]) -> float:

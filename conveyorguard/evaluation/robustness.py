@@ -175,22 +175,31 @@ def attribution(model: LoadedRun, trial: Trial, clean: Predictions) -> pd.DataFr
     return table.assign(share=useful / (useful.sum() or 1.0))
 
 
-def without_start(model: LoadedRun, trial: Trial) -> dict[str, float]:
-    """Macro-F1 on the windows that remain when 0 to 100 s are cut off each recording's start, beside the same windows
-    of the whole recordings: only what is relative to a recording's start can differ.
-
-    Returns:
-        windows, whole, cut, change with its interval.
+def with_starts_cut(model: LoadedRun, trial: Trial) -> tuple[pd.DataFrame, dict[str, Predictions]]:
+    """The windows that remain when 0 to 100 s are cut off each recording's start, and what a model says about them: in the
+    'whole' recordings and in the 'cut' ones. Only what is relative to a recording's start can differ.
     """
     view, begins = cut_starts(trial.store, trial.seed, LONGEST_CUT)
     kept = trial.windows[trial.windows["start"] >= begins[trial.windows["row"]]].reset_index(drop=True)
+    return kept, {"whole": predictions_on(model, trial.store, kept), "cut": predictions_on(model, view, kept)}
+
+
+def without_start(model: LoadedRun, trial: Trial) -> dict[str, float]:
+    """Macro-F1 of `with_starts_cut`: windows, whole, cut, change with its interval."""
+    kept, found = with_starts_cut(model, trial)
     resampling = resampled(kept)
-    whole, cut = (Arm([predictions_on(model, store, kept)], resampling) for store in (trial.store, view))
     return {
         "windows": len(kept),
-        "whole": float(whole.by_seed("macro_f1").mean()),
-        **_columns("cut", cut.interval("macro_f1")),
-        **_columns("change", cut.difference(whole, "macro_f1")),
+        **starts_cut_scores({name: Arm([predictions], resampling) for name, predictions in found.items()}),
+    }
+
+
+def starts_cut_scores(arm: dict[str, Arm]) -> dict[str, float]:
+    """Macro-F1 of an arm on the 'whole' recordings and on the 'cut' ones: whole, cut, change, the last two with intervals."""
+    return {
+        "whole": float(arm["whole"].by_seed("macro_f1").mean()),
+        **_columns("cut", arm["cut"].interval("macro_f1")),
+        **_columns("change", arm["cut"].difference(arm["whole"], "macro_f1")),
     }
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from conveyorguard.evaluation.best_model import findings, targets, verdict
+from conveyorguard.evaluation.best_model import findings, starts_cut_table, targets, verdict
 from conveyorguard.evaluation.bootstrap import Interval
 from conveyorguard.evaluation.compare import compare
 from conveyorguard.reporting.best_model_page import BestModel, write_best_model
@@ -82,8 +82,10 @@ def test_what_an_input_buys_is_said_by_one_rule(compared):
 def test_page_and_summary_say_what_they_are_of(compared, tmp_path):
     comparison, names, rows = compared
     site = Site(tmp_path, "Best", {"08_best_model": "The best model"}, "", [("data", "simulated")])
+    starts = starts_cut_table({"fusion": {"whole": rows["fusion_both_film"].arm, "cut": rows["fusion_sensor_film"].arm},
+                               "lightgbm": dict.fromkeys(("whole", "cut"), rows["lightgbm"].arm)}, "lightgbm")  # fmt: skip
     made = BestModel({"kfold": comparison}, {"kfold": names}, targets(rows, WORST, SPEED, 1.0, False),
-                     findings(rows, {"camera": ("fusion_both_film", "fusion_sensor_film")}), WORST, SPEED, ["split=device is left out"])  # fmt: skip
+                     findings(rows, {"camera": ("fusion_both_film", "fusion_sensor_film")}), WORST, starts, SPEED, ["split=device is left out"])  # fmt: skip
     page = write_best_model(site, made, "small")
     text = (tmp_path / "summary.md").read_text()
     assert (
@@ -94,5 +96,15 @@ def test_page_and_summary_say_what_they_are_of(compared, tmp_path):
         pd.read_csv(tmp_path / "tables" / "08_best_model_targets.csv")["target"].tolist()
         == made.targets["target"].tolist()
     )
+    shown = pd.read_csv(tmp_path / "tables" / "08_best_model_starts_cut.csv").set_index("arm")
+    change = rows["fusion_sensor_film"].arm.difference(rows["fusion_both_film"].arm, "macro_f1")
+    beside = rows["fusion_sensor_film"].arm.difference(rows["lightgbm"].arm, "macro_f1")
+    assert shown.loc["fusion", ["change", "change, low", "change, high"]].tolist() == pytest.approx(
+        [100 * change.value, 100 * change.low, 100 * change.high]
+    )
+    assert shown.loc["fusion", ["before lightgbm", "before lightgbm, high"]].tolist() == pytest.approx(
+        [100 * beside.value, 100 * beside.high]
+    )
+    assert shown.loc["lightgbm", ["change", "before lightgbm"]].tolist() == [0, 0] and "| fusion | " in text
     write_best_model(site, made, "full")
     assert "None of these figures counts" not in (tmp_path / "summary.md").read_text()

@@ -92,6 +92,21 @@ def test_fusion_of_both_starts_as_sensors_alone():
     assert not torch.allclose(both(a)["second"], both(b)["second"])
 
 
+@pytest.mark.parametrize("name", ["sensors", "sensors_change", "thermal", "thermal_stats", "thermal_stats_change"])
+@pytest.mark.parametrize("from_start", [True, False])
+def test_every_series_tells_of_the_seconds_and_what_has_changed_only_if_it_is_to(name, from_start):
+    torch.manual_seed(0)
+    model = Fusion(schema(), ["sensors", "thermal"], bins=8, from_start=from_start).eval()
+    with torch.no_grad():
+        model.gates[0].fill_(0.5)
+    a = batch()
+    windows = {key: torch.zeros(2, statistics(from_start) * channels * 8)
+               for key, channels in (("sensors_window", 8), ("thermal_stats_window", 6))}  # fmt: skip
+    b = {**a, name: a[name].flip(1)}
+    same = torch.equal(model({**a, **windows})["second"], model({**b, **windows})["second"])
+    assert same == (name.endswith("_change") and not from_start)
+
+
 def test_the_window_is_told_by_its_statistics_until_the_sequence_has_earned_a_say():
     torch.manual_seed(0)
     model = Fusion(schema(), ALL, bins=8).eval()
