@@ -9,11 +9,14 @@ import pytest
 import torch
 
 from conveyorguard.cli import main
+from conveyorguard.data.datamodule import WindowDataset
 from conveyorguard.errors import RunError
-from conveyorguard.evaluation.check_model import balanced_accuracy
+from conveyorguard.evaluation.check_model import TENSORS, balanced_accuracy
 from conveyorguard.evaluation.checks import DATA, FILES, TRAINING, check_run
 from conveyorguard.models.fusion import Fusion
 from conveyorguard.run import derive, write_json
+from conveyorguard.training.fit import build_module
+from conveyorguard.training.job import load_windows, used_inputs
 
 
 @pytest.fixture
@@ -245,6 +248,16 @@ def test_a_modality_without_gradient_is_told(copied, monkeypatch):
     monkeypatch.setattr(Fusion, "forward", forward)
     assert list(failed(copied)) == ["every modality gets a gradient"]
     assert "none to thermal" in failed(copied)["every modality gets a gradient"]
+
+
+def test_every_tensor_that_a_network_may_look_at_belongs_to_a_modality(compose):
+    cfg = compose("model=fusion")
+    data = load_windows(cfg)
+    inputs, _ = used_inputs(cfg, data.store.schema)
+    batch = WindowDataset(data.store, data.part("train"), data.settings, inputs).__getitems__([0, 1])
+    scaled = build_module(cfg, data, inputs).scaling(batch)
+    labels_and_raw = {"index", "window", "second", "mask", "sensors_start", "thermal_stats_start"}
+    assert {name for names in TENSORS.values() for name in names} == {*scaled} - labels_and_raw
 
 
 @pytest.mark.parametrize("model", ["lightgbm", "logistic_regression"])
