@@ -10,22 +10,30 @@ import shutil
 import sys
 from pathlib import Path
 
+from pandas import DataFrame
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from a checkout, installed or not
 
+from conveyorguard.data.splits import SEED_STUDY_SESSIONS
 from conveyorguard.errors import ConfigError
 from conveyorguard.evaluation import seed_study
 from conveyorguard.evaluation.best_model import (
     best_epoch_minutes,
     corrupted,
+    elapsed_arm,
     findings,
+    on_other_recordings,
+    others_table,
     pooled_arm,
     starts_cut_table,
     targets,
 )
 from conveyorguard.evaluation.compare import compare
 from conveyorguard.evaluation.robustness import against_single, with_starts_cut
+from conveyorguard.evaluation.shortcuts import ELAPSED
 from conveyorguard.evaluation.speed import side_by_side
 from conveyorguard.reporting.best_model_page import STEM, BestModel, write_best_model
+from conveyorguard.run import SavedRun
 from conveyorguard.stages import Study, main, units_of
 
 CELLS = {f"{m}_{'film' if f else 'plain'}": [f"modality={m}", f"film={str(f).lower()}"]
@@ -51,6 +59,11 @@ SINGLE = ("fusion_sensor_film", "fusion_image_film")
 USUAL = {
     "small": [n for n in ARMS if not n.startswith("lightgbm_extended")],
     "full": [n for n in ARMS if n != "dl_tuned"],
+}
+# recordings that no other command of the repository draws
+OTHERS = {
+    "small": ["data.seed=2026", "data.sessions=24"],
+    "full": ["data.seed=2026", "data.sessions=120"],
 }
 # folds that are made, of how many; seeds of the main arms, the others have the first of them
 SIZES = {"small": (range(2), 3, range(1)), "full": (range(5), 5, range(3))}
@@ -139,13 +152,13 @@ def run(study: Study) -> Path:
     rows = {names["kfold"][row.label]: row for row in comparisons["kfold"].models}
     data = {k: study.data(study.config(fold)) for k, fold in wanted["kfold"].items()}
     study.say("corrupting the test recordings")
-    fused, *single = (
+    fused, trees, *single = (
         pooled_arm(runs["kfold"][arm], data, study.out / "corrupted", corrupted)
-        for arm in ("fusion_both_film", *SINGLE)
+        for arm in ("fusion_both_film", "lightgbm_extended_both_film", *SINGLE)
     )
-    robust = against_single(fused, dict(zip(SINGLE, single, strict=True)))
     study.say("cutting the recordings' start")
     starts = {arm: pooled_arm(runs["kfold"][arm], data, study.out / "starts_cut", with_starts_cut) for arm in MAIN}
+    starts[f"shortcut: {ELAPSED}"] = elapsed_arm(data)
     study.say("timing")
     timed = {
         name: [*ARMS[arm], *wanted["kfold"][0]]
@@ -153,17 +166,48 @@ def run(study: Study) -> Path:
     }
     speed = side_by_side({name: (study.config(own), study.data(study.config(own))) for name, own in timed.items()})
     minutes = best_epoch_minutes(rows["fusion_both_film"].sources)
-    reached = targets(rows, robust, speed, minutes, study.size == "full")
+    robust, full = against_single(fused, dict(zip(SINGLE, single, strict=True))), at_full_size(study)
     found = BestModel(
-        comparisons, names, reached, findings(rows, pairs()), robust, starts_cut_table(starts, "lightgbm"), speed, notes
+        comparisons,
+        names,
+        targets(rows, robust, speed, minutes, full),
+        findings(rows, pairs()),
+        robust,
+        against_single(fused, {"lightgbm_extended_both_film": trees}),
+        starts_cut_table(starts, "lightgbm"),
+        None if study.lacks("data.sessions") else others(study, runs["kfold"]),
+        speed,
+        notes,
     )
-    page = write_best_model(study.site, found, study.size)
-    if study.size == "full":
+    study.site.origin = [(what, told) for what, told in study.site.origin if what != "split"]  # there are several
+    page = write_best_model(study.site, found, full)
+    if full and not study.lacks("data.sessions"):  # never of recordings that are not everybody's
         kept = Path(__file__).parent / "best_model"
         kept.mkdir(exist_ok=True)
         for path in (study.out / "summary.md", *study.out.glob(f"tables/{STEM}_*.csv")):
             shutil.copy(path, kept / path.name)
     return page
+
+
+def others(study: Study, runs: dict[str, dict[int, dict[int, SavedRun]]]) -> DataFrame:
+    """The arms that have runs of all seeds, and the reference of the trees, on recordings of another draw."""
+    study.say("trying recordings of another draw")
+    data = study.data(study.config(OTHERS[study.size]))
+    arms = [name for name in (*MAIN, "fusion_sensor_film", "extra_trees_extended") if name in runs]
+    tried = {
+        arm: on_other_recordings(
+            (run for by_fold in runs[arm].values() for run in by_fold.values()), data, study.out / "others"
+        )
+        for arm in arms
+    }
+    return others_table(tried, "fusion_both_film")
+
+
+def at_full_size(study: Study) -> bool:
+    """Whether the data have the size that the targets are of: all of one's own, or as many simulated as the seed study had."""
+    return study.size == "full" and (
+        study.lacks("data.sessions") or study.config().data.sessions == SEED_STUDY_SESSIONS
+    )
 
 
 def units(study: Study) -> int:

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from conveyorguard.data.windows import Windows
+from conveyorguard.data.windows import Windows, make_windows
 from conveyorguard.evaluation.bootstrap import Arm, Interval
 from conveyorguard.evaluation.compare import Row
 from conveyorguard.evaluation.metrics import Predictions
-from conveyorguard.evaluation.robustness import TOLERATED, Trial, resampled, starts_cut_scores, under_corruption
+from conveyorguard.evaluation.robustness import (
+    TOLERATED,
+    Trial,
+    predictions_on,
+    resampled,
+    starts_cut_scores,
+    under_corruption,
+)
+from conveyorguard.evaluation.shortcuts import ELAPSED, fit_shortcuts, shortcut_probabilities
 from conveyorguard.prediction import LoadedRun
 from conveyorguard.run import SavedRun, as_predictions, write_parquet
 
@@ -64,13 +72,45 @@ def pooled_arm(
         seed: pd.concat([_tried(run, data[fold], folder, how) for fold, run in folds.items()])
         for seed, folds in runs.items()
     }
+    return _arms(list(pooled.values()))
+
+
+def elapsed_arm(data: Mapping[int, Windows]) -> dict[str, Arm]:
+    """The shortcut that knows the elapsed seconds alone, as `with_starts_cut` tries models; the folds pooled.
+
+    Args:
+        data: by fold.
+    """
+    tables = []
+    for own in data.values():
+        _, kept, begin = Trial(own.store, own.split, own.settings, "test").starts_cut
+        shortcut = fit_shortcuts(own)[ELAPSED]
+        for name, end in (("whole", kept["end"]), ("cut", kept["end"] - begin)):
+            p = shortcut_probabilities(shortcut, end.to_numpy(float)[:, None], len(own.store.schema.states))
+            tables.append(_table(name, Predictions(kept["label"].to_numpy(), p, kept["session"].to_numpy()), kept))
+    return _arms([pd.concat(tables)])
+
+
+def on_other_recordings(runs: Iterable[SavedRun], data: Windows, folder: Path) -> Arm:
+    """An arm on all windows of other recordings than its runs were made on; each run counts as a seed.
+
+    Args:
+        folder: keeps the predictions, so that they are made once.
+    """
+    return _arms([_tried(run, data, folder, _every_window) for run in runs])["whole"]
+
+
+def _every_window(model: LoadedRun, trial: Trial) -> tuple[pd.DataFrame, dict[str, Predictions]]:
+    windows = make_windows(trial.store, trial.settings)
+    return windows, {"whole": predictions_on(model, trial.store, windows)}
+
+
+def _arms(tables: list[pd.DataFrame]) -> dict[str, Arm]:
+    """Arms by what was done to the recordings, of tables as of `_tried`, one a seed."""
     found = {}
-    first = next(iter(pooled.values()))
-    for name in first["corruption"].unique():
-        tables = [
-            t[t["corruption"] == name].sort_values(["session", "start"], ignore_index=True) for t in pooled.values()
-        ]
-        found[str(name)] = Arm([as_predictions(t) for t in tables], resampled(tables[0]))
+    for name in tables[0]["corruption"].unique():
+        own = [t[t["corruption"] == name].sort_values(["session", "start"], ignore_index=True) for t in tables]
+        found[str(name)] = Arm([as_predictions(t) for t in own], resampled(own[0]))
     return found
 
 
@@ -105,6 +145,25 @@ def starts_cut_table(arms: Mapping[str, dict[str, Arm]], reference: str) -> pd.D
         rows.append(
             {"arm": name, **starts_cut_scores(arm), "beside": d.value, "beside_low": d.low, "beside_high": d.high}
         )
+    return pd.DataFrame(rows)
+
+
+def others_table(arms: Mapping[str, Arm], first: str) -> pd.DataFrame:
+    """A row an arm on other recordings: its figures with intervals, the worst of its models, and what the first has before it.
+
+    Returns:
+        arm, models, macro_f1 and severe_recall with intervals, severe_sessions_missed and severe_as_normal of the worst
+        model, difference (the first less it) with its interval.
+    """
+    rows = []
+    for name, arm in arms.items():
+        row: dict[str, Any] = {"arm": name, "models": len(arm.by_seed("macro_f1"))}
+        for metric in ("macro_f1", "severe_recall"):
+            interval = arm.interval(metric)
+            row |= {metric: interval.value, f"{metric}_low": interval.low, f"{metric}_high": interval.high}
+        row |= {metric: float(arm.by_seed(metric).max()) for metric in ("severe_sessions_missed", "severe_as_normal")}
+        d = arms[first].difference(arm, "macro_f1")
+        rows.append({**row, "difference": d.value, "difference_low": d.low, "difference_high": d.high})
     return pd.DataFrame(rows)
 
 
@@ -163,9 +222,12 @@ def targets(
                   "interval": f"from {100 * recall.low:.1f} %" if np.isfinite(recall.low) else "–", "verdict": "told"})  # fmt: skip
     for modality in ("sensor", "image", "both"):
         film, plain = (rows.get(f"fusion_{modality}_{name}") for name in ("film", "plain"))
+        told = f"film=true not more than half a point below film=false, {modality}"
         if film and plain:
             d = film.arm.difference(plain.arm, "macro_f1")
-            above(f"film=true not more than half a point below film=false, {modality}", d, d.value >= -HALF_A_POINT)
+            above(told, d, d.value >= -HALF_A_POINT)
+        else:
+            found.append({"target": told, "figure": "–", "interval": "–", "verdict": "not run"})
     if robust is not None:
         least: Any = min(robust.to_dict("records"), key=lambda row: row["difference"])
         d = Interval(least["difference"], least["difference_low"], least["difference_high"])

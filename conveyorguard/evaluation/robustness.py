@@ -59,6 +59,15 @@ class Trial:
     def resampling(self) -> Resampling:
         return resampled(self.windows)
 
+    @cached_property
+    def starts_cut(self) -> tuple[Store, pd.DataFrame, np.ndarray]:
+        """A view without 0 to 100 s of each recording's start, the windows that remain, and the second (n,) of its recording
+        at which the recording of each now begins."""
+        view, begins = cut_starts(self.store, self.seed, LONGEST_CUT)
+        begin = begins[self.windows["row"]]
+        kept = self.windows["start"].to_numpy() >= begin
+        return view, self.windows[kept].reset_index(drop=True), begin[kept]
+
     def of_part(self, windows: pd.DataFrame) -> pd.DataFrame:
         return windows[windows["session"].isin(self.split.sessions[self.part])].reset_index(drop=True)
 
@@ -179,8 +188,7 @@ def with_starts_cut(model: LoadedRun, trial: Trial) -> tuple[pd.DataFrame, dict[
     """The windows that remain when 0 to 100 s are cut off each recording's start, and what a model says about them: in the
     'whole' recordings and in the 'cut' ones. Only what is relative to a recording's start can differ.
     """
-    view, begins = cut_starts(trial.store, trial.seed, LONGEST_CUT)
-    kept = trial.windows[trial.windows["start"] >= begins[trial.windows["row"]]].reset_index(drop=True)
+    view, kept, _ = trial.starts_cut
     return kept, {"whole": predictions_on(model, trial.store, kept), "cut": predictions_on(model, view, kept)}
 
 

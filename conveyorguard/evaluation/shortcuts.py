@@ -16,6 +16,7 @@ from conveyorguard.data.windows import Windows
 from conveyorguard.evaluation.predict import prediction_table
 
 LEAVES = 32
+ELAPSED = "elapsed seconds only"
 
 
 def shortcut_features(data: Windows, windows: pd.DataFrame) -> dict[str, np.ndarray]:
@@ -26,7 +27,7 @@ def shortcut_features(data: Windows, windows: pd.DataFrame) -> dict[str, np.ndar
     kinds = sorted(data.frame["kind"].unique())
     mean_of_first = np.nan_to_num(np.asarray(sensors[:, 0])[rows[:, None] + np.arange(size)]).mean(axis=1)
     return {
-        "elapsed seconds only": windows[["end"]].to_numpy(float),
+        ELAPSED: windows[["end"]].to_numpy(float),
         f"{first} threshold": mean_of_first[:, None],
         "last second only": np.nan_to_num(np.asarray(sensors[rows + size - 1])),
         "kind only": (windows["kind"].to_numpy()[:, None] == np.array(kinds)).astype(float),
@@ -34,8 +35,8 @@ def shortcut_features(data: Windows, windows: pd.DataFrame) -> dict[str, np.ndar
     }
 
 
-def shortcut_predictions(data: Windows, parts: list[str]) -> pd.DataFrame:
-    """Predictions of all shortcuts, fitted on the train windows: the columns of `predictions.parquet` and `shortcut`."""
+def fit_shortcuts(data: Windows) -> dict[str, Any]:
+    """Each shortcut by its name, fitted on the train windows."""
     train = data.part("train")
     fitted: dict[str, Any] = {}
     for name, features in shortcut_features(data, train).items():
@@ -46,12 +47,22 @@ def shortcut_predictions(data: Windows, parts: list[str]) -> pd.DataFrame:
                                    min_samples_leaf=5, class_weight="balanced", random_state=0)
         )  # fmt: skip
         fitted[name] = model.fit(features, train["label"])
-    tables = []
+    return fitted
+
+
+def shortcut_probabilities(model: Any, features: np.ndarray, states: int) -> np.ndarray:
+    """(n, states) of a fitted shortcut; a state may have no train window."""
+    p = np.zeros((len(features), states), np.float32)
+    p[:, model.classes_] = model.predict_proba(features)
+    return p
+
+
+def shortcut_predictions(data: Windows, parts: list[str]) -> pd.DataFrame:
+    """Predictions of all shortcuts, fitted on the train windows: the columns of `predictions.parquet` and `shortcut`."""
+    fitted, tables = fit_shortcuts(data), []
     for part in parts:
         windows = data.part(part)
         for name, features in shortcut_features(data, windows).items():
-            model = fitted[name]
-            p = np.zeros((len(windows), len(data.store.schema.states)), np.float32)
-            p[:, model.classes_] = model.predict_proba(features)  # a state may have no train window
+            p = shortcut_probabilities(fitted[name], features, len(data.store.schema.states))
             tables.append(prediction_table(windows, part, p).assign(shortcut=name))
     return pd.concat(tables, ignore_index=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
@@ -22,67 +22,96 @@ class BestModel:
     """All that the stage found.
 
     comparisons: by split, the folds pooled; the first is the one that the targets are of. names: of an arm, by the label
-    that the comparison gives it.
+    that the comparison gives it. robustness, against_trees: of `against_single`. others: None where the data cannot be drawn anew.
     """
 
     comparisons: Mapping[str, Comparison]
     names: Mapping[str, Mapping[str, str]]
     targets: pd.DataFrame
     findings: pd.DataFrame
-    robustness: pd.DataFrame | None
-    starts_cut: pd.DataFrame | None
+    robustness: pd.DataFrame
+    against_trees: pd.DataFrame
+    starts_cut: pd.DataFrame
+    others: pd.DataFrame | None
     speed: pd.DataFrame
     notes: list[str]
 
 
-def write_best_model(site: Site, made: BestModel, size: str) -> Path:
-    """The page, its tables as csv, and summary.md beside them; returns the page's path."""
+@dataclass
+class Part:
+    """A table of the page and of the summary; name: of its csv."""
+
+    title: str
+    note: str
+    name: str
+    table: pd.DataFrame
+    formats: Mapping[str, str] = field(default_factory=dict)
+
+
+def parts(made: BestModel) -> list[Part]:
+    first = next(iter(made.comparisons.values()))
+    failing = {**POINTS, **SHARES}
+    found = [
+        Part("Targets", f"{first.resampling.note} {DIFFERENCES}", "targets", made.targets),
+        Part("What each input buys", RULE, "findings", _in_points(made.findings), POINTS),
+        *(Part(f"split={split}", comparison.protocol, split, results(comparison, made.names[split]), SHARES)
+          for split, comparison in made.comparisons.items()),
+        Part("When something fails", f"Fusion, one trained model, against the better of its arms of one modality under the same corruption, in points of macro-F1. {NOISE}",
+             "robustness", _in_points(made.robustness), failing),
+        Part("When something fails: against trees", "Fusion against LightGBM extended under the same corruption, in points of macro-F1.",
+             "against_trees", _in_points(made.against_trees), failing),
+        Part("Without the recordings' start", STARTS_NOTE, "starts_cut", _starts(made.starts_cut), STARTS),
+    ]  # fmt: skip
+    if made.others is not None:
+        found.append(
+            Part("Recordings on which nothing was chosen", OTHERS_NOTE, "others", _in_points(made.others), OTHERS)
+        )
+    return [
+        *found,
+        Part("Speed", "In turns on this machine; a ratio says more than a time.", "speed", made.speed, SPEED),
+    ]
+
+
+def write_best_model(site: Site, made: BestModel, full: bool) -> Path:
+    """The page, its tables as csv, and summary.md beside them; returns the page's path.
+
+    Args:
+        full: whether the data have the size that the targets are of.
+    """
     first = next(iter(made.comparisons.values()))
     blocks = [
-        pages.section("Targets", site.table(f"{STEM}_targets", made.targets, look="prose"), note=first.resampling.note),
         pages.section(
-            "What each input buys", site.table(f"{STEM}_findings", _in_points(made.findings), POINTS), note=RULE
-        ),
+            part.title,
+            site.table(f"{STEM}_{part.name}", part.table, part.formats, look="prose" if part.name == "targets" else ""),
+            note=part.note,
+        )
+        for part in parts(made)
     ]
-    for split, comparison in made.comparisons.items():
-        table = results(comparison, made.names[split])
-        blocks.append(
-            pages.section(f"split={split}", site.table(f"{STEM}_{split}", table, SHARES), note=comparison.protocol)
-        )
-    if made.robustness is not None:
-        blocks.append(pages.section("When something fails", site.table(f"{STEM}_robustness", _in_points(made.robustness), {**POINTS, **SHARES}),
-                                    note="Fusion, one trained model, against the better of its arms of one modality under the same corruption; points of macro-F1."))  # fmt: skip
-    if made.starts_cut is not None:
-        blocks.append(
-            pages.section(
-                STARTS_CUT, site.table(f"{STEM}_starts_cut", _starts(made.starts_cut), STARTS), note=STARTS_NOTE
-            )
-        )
-    blocks.append(
-        pages.section(
-            "Speed",
-            site.table(f"{STEM}_speed", made.speed, SPEED),
-            note="In turns on this machine; a ratio says more than a time.",
-        )
-    )
     if made.notes:
         blocks.append(pages.section("Notes", "".join(f"<p>{pages.escape(note)}</p>" for note in made.notes)))
     said = [
         f"{row['target']}: {row['figure']} ({row['interval']}): {row['verdict']}." for _, row in made.targets.iterrows()
     ]
-    write_text(site.folder / "summary.md", summary(site, made, size))
+    write_text(site.folder / "summary.md", summary(site, made, full))
     return site.write(STEM, f"Targets on {first.protocol}", blocks, said)
 
 
-SHARES = dict.fromkeys(["macro-F1", "low", "high", "accuracy", "severe recall", "macro_f1", "its macro_f1"], ".1%")
-POINTS = dict.fromkeys(["points", "points, low", "points, high"], "+.2f")
-STARTS_CUT = "Without the recordings' start"
+DIFFERENCES = "A target on a difference is reached by its figure, not by the end of its interval, unless it says so."
+NOISE = "Noise is added to a channel's own, so that x1 makes it 1.4 times as large."
 STARTS_NOTE = (
     "0 to 100 s are cut off each recording's start; the windows that remain, in the whole recordings and in the cut ones. Change and what an arm "
     "then has before LightGBM on the 64 features, which knows no start, in points of macro-F1."
 )
+OTHERS_NOTE = (
+    "Recordings and devices drawn by another data.seed for this table alone. Choosing was done on the validation windows of all folds, and these are "
+    "the test windows of other folds; here is what was never looked at. The models of all folds and seeds count as seeds; points of macro-F1 that fusion has before each."
+)
+SHARES = dict.fromkeys(["macro-F1", "low", "high", "accuracy", "severe recall", "macro_f1", "its macro_f1"], ".1%")
+POINTS = dict.fromkeys(["points", "points, low", "points, high"], "+.2f")
 STARTS = {**dict.fromkeys(["whole", "cut", "cut, low", "cut, high"], ".1%"),
           **{f"{name}{end}": "+.2f" for name in ("change", "before lightgbm") for end in ("", ", low", ", high")}}  # fmt: skip
+OTHERS = {**{f"{name}{end}": ".1%" for name in ("macro_f1", "severe_recall") for end in ("", "_low", "_high")}, **POINTS,
+          **dict.fromkeys(["severe_sessions_missed", "severe_as_normal"], ".0f")}  # fmt: skip
 SPEED = {"windows_per_second": ",.1f", "latency_ms": ".2f", "parameters": ",.0f"}
 
 
@@ -121,30 +150,16 @@ def _starts(table: pd.DataFrame) -> pd.DataFrame:
     return found
 
 
-def summary(site: Site, made: BestModel, size: str) -> str:
+def summary(site: Site, made: BestModel, full: bool) -> str:
     """The page's tables as markdown, for the repository."""
     origin = "\n".join(f"- {what}: {value}" for what, value in site.origin)
-    warning = (
-        "" if size == "full" else "**A small run: it shows that everything works. None of these figures counts.**\n\n"
-    )
-    first, comparison = next(iter(made.comparisons.items()))
-    parts = [
-        f"# The best model\n\n{warning}{comparison.protocol}. {comparison.resampling.note}\n\n{origin}",
-        f"## Targets\n\n{markdown(made.targets)}",
-        f"## What each input buys\n\n{RULE}\n\n{markdown(_in_points(made.findings), POINTS)}",
-        *(
-            f"## split={split}\n\n{markdown(results(c, made.names[split]), SHARES)}"
-            for split, c in made.comparisons.items()
-        ),
-    ]
-    if made.robustness is not None:
-        parts.append(f"## When something fails\n\n{markdown(_in_points(made.robustness), {**POINTS, **SHARES})}")
-    if made.starts_cut is not None:
-        parts.append(f"## {STARTS_CUT}\n\n{STARTS_NOTE}\n\n{markdown(_starts(made.starts_cut), STARTS)}")
-    parts.append(f"## Speed\n\n{markdown(made.speed, SPEED)}")
+    warning = "" if full else "**A small run: it shows that everything works. None of these figures counts.**\n\n"
+    comparison = next(iter(made.comparisons.values()))
+    blocks = [f"# The best model\n\n{warning}{comparison.protocol}.\n\n{origin}"]
+    blocks += [f"## {part.title}\n\n{part.note}\n\n{markdown(part.table, part.formats)}" for part in parts(made)]
     if made.notes:
-        parts.append("## Notes\n\n" + "\n".join(f"- {note}" for note in made.notes))
-    return "\n\n".join(parts) + "\n"
+        blocks.append("## Notes\n\n" + "\n".join(f"- {note}" for note in made.notes))
+    return "\n\n".join(blocks) + "\n"
 
 
 def markdown(table: pd.DataFrame, formats: Mapping[str, str] | None = None) -> str:

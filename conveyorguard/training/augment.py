@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
@@ -25,6 +27,13 @@ class Augment(nn.Module):
         dead_sensor: share of the windows in which a sensor has read zero since the recording began; of each sensor, one at a
             time, so that of many each gets less.
     """
+
+    NEEDS: ClassVar[dict[str, str]] = {  # the input that each setting acts on
+        "flip": "thermal",
+        "drop_thermal": "thermal",
+        "freeze_thermal": "thermal",
+        "dead_sensor": "sensors",
+    }
 
     def __init__(self, schema: Schema, flip: bool = False, drop_thermal: float = 0.0, freeze_thermal: float = 0.0,
                  dead_sensor: float = 0.0):  # fmt: skip

@@ -30,6 +30,7 @@ from conveyorguard.reporting.model_card import write_card
 from conveyorguard.reporting.report import write_report
 from conveyorguard.reporting.terminal import class_table
 from conveyorguard.run import Run, read_json, write_parquet
+from conveyorguard.training.augment import Augment
 from conveyorguard.training.callbacks import Pruning
 from conveyorguard.training.checkpoints import read_checkpoint
 from conveyorguard.training.fit import fit
@@ -168,7 +169,8 @@ def used_inputs(cfg: DictConfig, schema: Schema) -> tuple[list[str], list[str]]:
     unused.append("features")
     unused += [f"model.{key}" for key, need in model.NEEDS.items() if need not in inputs and key in cfg.model]
     if "thermal" not in inputs:
-        unused += ["window.thermal_frames", "scaling.thermal", "augment"]
+        unused += ["window.thermal_frames", "scaling.thermal"]
+    unused += [f"augment.{key}" for key, need in Augment.NEEDS.items() if need not in inputs and cfg.augment.get(key)]
     if not model.PER_SECOND and cfg.loss.get("second_weight"):
         unused.append("loss.second_weight")
     return inputs, sorted(unused)

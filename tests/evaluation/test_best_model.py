@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from conveyorguard.evaluation.best_model import findings, starts_cut_table, targets, verdict
+from conveyorguard.evaluation.best_model import findings, others_table, starts_cut_table, targets, verdict
 from conveyorguard.evaluation.bootstrap import Interval
 from conveyorguard.evaluation.compare import compare
 from conveyorguard.reporting.best_model_page import BestModel, write_best_model
@@ -62,6 +62,9 @@ def test_targets_are_told_reached_or_not(compared):
     assert told["trains 10 times as many windows a second as dl_tuned"]["figure"] == "20.0 times"
     assert told["trained to its best epoch in under 15 minutes"]["verdict"] == "not reached"
     assert told["recall of the worst state"]["interval"].startswith("from ")
+    without = {name: row for name, row in rows.items() if name != "fusion_both_plain"}
+    unknown = targets(without, WORST, SPEED, 20.0, full=True).set_index("target")["verdict"]
+    assert unknown["film=true not more than half a point below film=false, both"] == "not run"
     worse = {**rows, "lightgbm": rows["fusion_both_film"], "fusion_both_film": rows["lightgbm"]}
     assert targets(worse, WORST, SPEED, 1.0, True)["verdict"].tolist()[:2] == ["not reached", "not reached"]
     assert targets(rows, WORST, SPEED, 20.0, full=False)["verdict"].str.endswith("(not at full size)").all()
@@ -84,9 +87,10 @@ def test_page_and_summary_say_what_they_are_of(compared, tmp_path):
     site = Site(tmp_path, "Best", {"08_best_model": "The best model"}, "", [("data", "simulated")])
     starts = starts_cut_table({"fusion": {"whole": rows["fusion_both_film"].arm, "cut": rows["fusion_sensor_film"].arm},
                                "lightgbm": dict.fromkeys(("whole", "cut"), rows["lightgbm"].arm)}, "lightgbm")  # fmt: skip
+    seen = others_table({"fusion": rows["fusion_both_film"].arm, "lightgbm": rows["lightgbm"].arm}, "fusion")
     made = BestModel({"kfold": comparison}, {"kfold": names}, targets(rows, WORST, SPEED, 1.0, False),
-                     findings(rows, {"camera": ("fusion_both_film", "fusion_sensor_film")}), WORST, starts, SPEED, ["split=device is left out"])  # fmt: skip
-    page = write_best_model(site, made, "small")
+                     findings(rows, {"camera": ("fusion_both_film", "fusion_sensor_film")}), WORST, WORST, starts, seen, SPEED, ["split=device is left out"])  # fmt: skip
+    page = write_best_model(site, made, full=False)
     text = (tmp_path / "summary.md").read_text()
     assert (
         "None of these figures counts" in text and "(not at full size)" in text and "split=device is left out" in text
@@ -106,5 +110,14 @@ def test_page_and_summary_say_what_they_are_of(compared, tmp_path):
         [100 * beside.value, 100 * beside.high]
     )
     assert shown.loc["lightgbm", ["change", "before lightgbm"]].tolist() == [0, 0] and "| fusion | " in text
-    write_best_model(site, made, "full")
+    other = pd.read_csv(tmp_path / "tables" / "08_best_model_others.csv").set_index("arm")
+    gain = rows["fusion_both_film"].arm.difference(rows["lightgbm"].arm, "macro_f1")
+    assert other.loc["lightgbm", ["points", "points, low"]].tolist() == pytest.approx(
+        [100 * gain.value, 100 * gain.low]
+    )
+    assert (
+        other.loc["lightgbm", "severe_sessions_missed"] == rows["lightgbm"].arm.by_seed("severe_sessions_missed").max()
+    )
+    assert "Recordings on which nothing was chosen" in text
+    write_best_model(site, made, full=True)
     assert "None of these figures counts" not in (tmp_path / "summary.md").read_text()

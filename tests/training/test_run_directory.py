@@ -133,8 +133,13 @@ def test_windows_are_the_same_for_every_modality_and_unused_settings_are_listed(
     assert tables["sensor"].equals(tables["image"]) and tables["sensor"].equals(tables["both"])
     unused = {arm: json.loads((run / "provenance.json").read_text())["unused"] for arm, run in runs.items()}
     assert unused == {
-        "sensor": ["augment", "features", "scaling.thermal", "window.thermal_frames"],
-        "image": ["features"],
+        "sensor": [
+            *(f"augment.{name}" for name in ("drop_thermal", "flip", "freeze_thermal")),
+            "features",
+            "scaling.thermal",
+            "window.thermal_frames",
+        ],
+        "image": ["augment.dead_sensor", "features"],
         "both": ["features"],
     }
 
