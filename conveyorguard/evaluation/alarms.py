@@ -2,7 +2,8 @@
 
 The score of a window is the calibrated probability of a state worth an alarm (`schema.alarm` or worse). An alarm begins
 where the score reaches `on` and ends where it falls below `off` (hysteresis), both stamped at the end of the window: only
-then is it known. A recording is a fault recording when it has a window in such a state.
+then is it known. A recording is a fault recording when it has a window in such a state. Before the onset of any fault
+whatever rings is a false alarm; from the onset on, what ends before there is such a state is merely early.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from scipy.special import expit, logit
-from scipy.stats import binomtest, chi2
+from scipy.stats import chi2
 
-LEVEL = 0.95
+from conveyorguard.evaluation.bootstrap import LEVEL, exact, resample
+
 HYSTERESIS = 0.5  # off = this share of on
 SURE = 1e-4  # a probability nearer to 0 or 1 than this is no surer
 STEP = 0.25  # log-odds between the thresholds that are tried
@@ -47,14 +49,20 @@ def choose_operating_point(table: pd.DataFrame) -> OperatingPoint | None:
     if not len(worst):
         return None
     highest = float(worst.min())
-    healthy = ~table["y_true_alarm"].to_numpy() & ~(table["seconds_since_onset"].to_numpy() > 0)
-    steps = np.arange(logit(np.clip(highest, SURE, 1 - SURE)), logit(SURE), -STEP)
+    healthy = without_fault(table)
+    top = logit(np.clip(highest, SURE, 1 - SURE))
+    steps = top - STEP * np.arange(max(1, int(np.ceil((top - logit(SURE)) / STEP))))
     points = [_with_hysteresis(min(highest, float(expit(step)))) for step in steps]
     false = np.array([np.count_nonzero(ringing(table, point) & healthy) for point in points])
     first = int(false.argmin())  # the highest of those with the fewest
     more = np.flatnonzero(false[first:] > false[first])
     last = first + int(more[0]) - 1 if len(more) else len(steps) - 1
     return _with_hysteresis(min(highest, float(expit((steps[first] + steps[last]) / 2))))
+
+
+def without_fault(table: pd.DataFrame) -> np.ndarray:
+    """Windows (n,) before the onset of any fault, and those of recordings without one."""
+    return ~table["y_true_alarm"].to_numpy() & ~(table["seconds_since_onset"].to_numpy() > 0)
 
 
 def _with_hysteresis(on: float) -> OperatingPoint:
@@ -112,16 +120,20 @@ def fault_sessions(table: pd.DataFrame, alarms: pd.DataFrame) -> pd.DataFrame:
 def summarise(table: pd.DataFrame, point: OperatingPoint, stride: int) -> dict[str, Any]:
     """What the operating point means on these windows.
 
-    False alarms are episodes without a window in a state worth an alarm; their exposure is the time of the other windows.
-    The bound is the exact Poisson one: with few hours even no false alarm leaves many a day possible.
+    False alarms are episodes that begin before any fault, though one may come; their exposure is the time of such windows.
+    The bound is the exact Poisson one: with few hours even no false alarm leaves many a day possible. The share of missed
+    recordings has an interval as other shares have, of devices and their recordings, or the exact one of all and none.
     """
     alarms = episodes(table, point)
     faults = fault_sessions(table, alarms)
-    hours = float((~table["y_true_alarm"]).sum()) * stride / 3600
-    false = int((~alarms["true"]).sum()) if len(alarms) else 0
+    healthy = without_fault(table)
+    hours = float(healthy.sum()) * stride / 3600
+    quiet = table.loc[healthy, ["session", "end"]].rename(columns={"end": "begin"})
+    begun = alarms.merge(quiet.assign(healthy=True), on=["session", "begin"], how="left")
+    false = int(begun["healthy"].notna().sum())
+    early = int((begun["healthy"].isna() & ~begun["true"].astype(bool)).sum())
     highest = float(chi2.ppf(LEVEL, 2 * (false + 1)) / 2 / hours) if hours else None
     missed = int(faults["missed"].sum()) if len(faults) else 0
-    bounds = binomtest(missed, len(faults)).proportion_ci(LEVEL, "exact") if len(faults) else None
     told = faults[~faults["missed"]] if len(faults) else faults
 
     def spread(column: str) -> dict[str, float] | None:
@@ -134,14 +146,28 @@ def summarise(table: pd.DataFrame, point: OperatingPoint, stride: int) -> dict[s
     return {
         "fault_sessions": len(faults),
         "missed": missed,
-        "missed_share_interval": [float(bounds.low), float(bounds.high)] if bounds else None,
+        "missed_share_interval": _share_interval(faults),
         "lead_seconds": spread("lead"),
         "delay_seconds": spread("delay"),
         "false_alarms": false,
+        "early_alarms": early,
         "exposure_hours": hours,
         "false_alarms_per_hour_bound": highest,
         "sessions": faults.replace({np.nan: None}).to_dict("records"),
     }
+
+
+def _share_interval(faults: pd.DataFrame) -> list[float] | None:
+    """Of the share of fault recordings that are missed; None where there are too few."""
+    if not len(faults):
+        return None
+    missed = faults["missed"].to_numpy(float)
+    if 0 < missed.mean() < 1:
+        drawn = resample(faults["session"].to_numpy(str), faults["device"].to_numpy(str))
+        low, high = drawn.bounds(drawn.weights @ missed / drawn.weights.sum(axis=1))  # both in the order of the names
+        return [low, high] if np.isfinite(low) else None
+    found = exact(float(missed[0]), len(missed))
+    return [found.low, found.high]
 
 
 def with_scores(predictions: pd.DataFrame, p: np.ndarray, alarm: int) -> pd.DataFrame:

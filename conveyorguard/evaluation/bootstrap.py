@@ -63,6 +63,14 @@ class Resampling:
         return (f"Intervals are {LEVEL:.0%}, sessions resampled {len(self.weights):,} times ({count}): fewer than "
                 f"{FEWEST_DEVICES} devices cannot say how much devices differ, so they hold for these devices only.")  # fmt: skip
 
+    def bounds(self, replicates: np.ndarray) -> tuple[float, float]:
+        """The interval of the values of replicates; NaN where there are too few sessions for one."""
+        known = replicates[np.isfinite(replicates)]
+        if not len(known) or len(self.sessions) < FEWEST_SESSIONS:
+            return np.nan, np.nan
+        low, high = np.quantile(known, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+        return float(low), float(high)
+
 
 def resample(session: np.ndarray, device: np.ndarray, seed: int = 0, replicates: int = REPLICATES) -> Resampling:
     """Draw the replicates of a set of windows, given the session and the device of each (n,)."""
@@ -103,10 +111,14 @@ class Arm:
 
     def interval(self, metric: str) -> Interval:
         """The metric, seeds averaged, with its interval."""
-        value, replicates = float(self.by_seed(metric).mean()), self.replicates(metric)
+        value, worst = float(self.by_seed(metric).mean()), self.totals[0].confusion[:, -1].sum(-1)
         if METRICS[metric].percent and value in (0.0, 1.0):
             return self._at_the_edge(metric, value)
-        return Interval(value, *self._bounds(replicates))
+        of = {"severe_as_normal": worst.sum(), "severe_sessions_missed": (worst > 0).sum()}.get(metric, 0)
+        if of and value in (0.0, float(of)):
+            share = _exact(value / of, worst)
+            return Interval(value, float(of * share.low), float(of * share.high))
+        return Interval(value, *self._bounds(self.replicates(metric)))
 
     def class_intervals(self, state: int) -> tuple[Interval, Interval, Interval]:
         """Precision, recall and F1 of a state, seeds averaged, with their intervals."""
@@ -138,16 +150,16 @@ class Arm:
         return Interval(value, *self._bounds(self.replicates(metric) - other.replicates(metric)))
 
     def _bounds(self, replicates: np.ndarray) -> tuple[float, float]:
-        known = replicates[np.isfinite(replicates)]
-        if not len(known) or len(self.resampling.sessions) < FEWEST_SESSIONS:
-            return np.nan, np.nan
-        low, high = np.quantile(known, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-        return float(low), float(high)
+        return self.resampling.bounds(replicates)
 
 
 def _exact(value: float, windows: np.ndarray) -> Interval:
     """The exact binomial bound of all (1) or none (0), each session with a window concerned counting once (Clopper-Pearson)."""
-    count = int((windows > 0).sum())
+    return exact(value, int((windows > 0).sum()))
+
+
+def exact(value: float, count: int) -> Interval:
+    """The exact binomial bound of a share of so many (Clopper-Pearson)."""
     if not count:
         return Interval(value, np.nan, np.nan)
     bound = binomtest(round(value * count), count).proportion_ci(LEVEL, "exact")

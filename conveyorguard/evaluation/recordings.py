@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
+from scipy.stats import norm
 
 from conveyorguard.data.schema import Schema
+from conveyorguard.evaluation.bootstrap import FEWEST_SESSIONS, LEVEL, Interval, exact
 
 
 @dataclass
@@ -45,6 +47,10 @@ class Totals:
     reached: int = 0  # recordings with a second in a state worth an alarm
     unlike: int = 0
     confusion: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), int))  # labelled windows: actual, predicted
+    judged: int = 0  # recordings with labelled windows
+    squares: np.ndarray = field(
+        default_factory=lambda: np.zeros(3)
+    )  # sums over them: right^2, right x windows, windows^2
     faults: int = 0  # recordings labelled with a state worth an alarm
     missed: int = 0  # of these, without an alarm
     false: int = 0  # labelled recordings without such a state, with an alarm
@@ -74,6 +80,9 @@ class Totals:
         known = actual >= 0
         np.add.at(self.confusion, (actual[known], guess[known]), 1)
         if known.any():
+            right, of = int((actual[known] == guess[known]).sum()), int(known.sum())
+            self.judged += 1
+            self.squares += (right**2, right * of, of**2)
             faulty = bool((actual >= alarm).any())
             self.faults += faulty
             self.missed += faulty and not told.alarms
@@ -87,11 +96,32 @@ class Totals:
     def right(self) -> float:
         return float(np.trace(self.confusion) / max(self.labelled, 1))
 
+    @property
+    def right_interval(self) -> Interval:
+        """The share of right windows; recordings, not windows, are drawn (ratio estimator: Cochran, 1977, section 6.3)."""
+        n, windows, share = self.judged, self.labelled, self.right
+        if share in (0.0, 1.0):
+            return exact(share, n)
+        if n < FEWEST_SESSIONS:
+            return Interval(share, np.nan, np.nan)
+        squares = self.squares[0] - 2 * share * self.squares[1] + share**2 * self.squares[2]
+        half = float(norm.ppf((1 + LEVEL) / 2) * np.sqrt(max(squares, 0.0) * n / (n - 1)) / windows)
+        return Interval(share, max(0.0, share - half), min(1.0, share + half))
+
 
 def labelled_sentence(totals: Totals, schema: Schema) -> str:
     """How the prediction agrees with the labels, where there are any."""
-    said = f"{totals.right:.1%} of {totals.labelled:,} labelled windows are predicted as they are labelled"
+    said = f"{totals.right:.1%}{_bounds(totals.right_interval)} of {totals.labelled:,} labelled windows are predicted as they are labelled"
     if totals.faults:
         name = schema.states[schema.alarm].name
-        said += f"; {totals.missed} of {totals.faults} recordings that reach {name} have no alarm"
-    return said + f"; {totals.false} recordings that do not reach it have one" * bool(totals.false)
+        share = exact(totals.missed / totals.faults, totals.faults)
+        said += f"; {totals.missed} of {totals.faults}{_bounds(share)} recordings that reach {name} have no alarm"
+    if totals.false:
+        healthy = totals.judged - totals.faults
+        share = exact(totals.false / healthy, healthy)
+        said += f"; {totals.false} of {healthy}{_bounds(share)} recordings that do not reach it have one"
+    return said
+
+
+def _bounds(share: Interval) -> str:
+    return f" (95 %: {share.low:.1%} to {share.high:.1%})" if np.isfinite(share.low) else ""

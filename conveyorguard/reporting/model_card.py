@@ -128,10 +128,10 @@ def _results(run: SavedRun) -> str:
             for name in SHOWN
             if name in METRICS
         ]
-        per_class = [[plain(r["class"]), *(f"{r[k]:.3f}" for k in ("precision", "recall", "f1")), f"{r['support']:,}"]
-                     for r in run.metrics[part]["per_class"]]  # fmt: skip
+        per_class = [[plain(r["class"]), *(_with_interval(found) for found in arm.class_intervals(k)), f"{r['support']:,}"]
+                     for k, r in enumerate(run.metrics[part]["per_class"])]  # fmt: skip
         blocks += [f"### {part}", _table(["metric", "value", "95 % interval"], shown), plain(drawn.note),
-                   _table(["state", "precision", "recall", "F1", "windows"], per_class)]  # fmt: skip
+                   _table(["state", "precision (95 %)", "recall (95 %)", "F1 (95 %)", "windows"], per_class)]  # fmt: skip
     blocks += _shortcuts(run, list(run.metrics)[-1])
     return "\n\n".join(blocks)
 
@@ -148,6 +148,12 @@ def _interval(found: Interval, percent: bool) -> tuple[str, str]:
     return told(found.value), "none" if not np.isfinite(found.low) else f"{told(found.low)} to {told(found.high)}"
 
 
+def _with_interval(found: Interval) -> str:
+    """`94.1 % (91.0 % to 96.2 %)`"""
+    told, interval = _interval(found, True)
+    return told if interval == "none" else f"{told} ({interval})"
+
+
 def _shortcuts(run: SavedRun, part: str) -> list[str]:
     """The shortcut baselines on the same windows, and whether the model is better than each."""
     table = run.shortcuts
@@ -160,10 +166,14 @@ def _shortcuts(run: SavedRun, part: str) -> list[str]:
         arm = Arm([as_predictions(shortcut.sort_values(["session", "start"], ignore_index=True))], drawn)
         value, difference = arm.interval("macro_f1"), model.difference(arm, "macro_f1")
         verdict = difference.verdict if np.isfinite(difference.low) else "not shown: too few sessions"
-        rows.append([name, _interval(value, True)[0], _interval(difference, True)[1], verdict])
+        rows.append([name, _with_interval(value), _interval(difference, True)[1], verdict])
     note = ("What can be had without a model, on the same windows. A model that is not shown to be better has learned the recording's "
             "clock or the kind of device rather than wear.")  # fmt: skip
-    return ["### Shortcuts", note, _table(["shortcut", "macro-F1", "the model minus it, 95 %", "the model is"], rows)]
+    return [
+        "### Shortcuts",
+        note,
+        _table(["shortcut", "macro-F1 (95 %)", "the model minus it, 95 %", "the model is"], rows),
+    ]
 
 
 def _alarms(run: SavedRun) -> str:
@@ -175,14 +185,15 @@ def _alarms(run: SavedRun) -> str:
     else:
         lines.append(f"An alarm begins when the calibrated probability of {plain(facts['state'])} or worse reaches {point['on']:.4f} and ends "
                      f"below {point['off']:.4f}: of the thresholds that missed no fault recording of validation and rang least before any fault, one in the middle.")  # fmt: skip
-        rows = [[part, f"{a['missed']} of {a['fault_sessions']}", a["false_alarms"], f"{a['exposure_hours']:.2f}",
+        rows = [[part, f"{a['missed']} of {a['fault_sessions']}", _range(a["missed_share_interval"]), a["false_alarms"], f"{a['exposure_hours']:.2f}",
                  "–" if a["false_alarms_per_hour_bound"] is None else f"{a['false_alarms_per_hour_bound']:.2g}"]
                 for part, a in facts["parts"].items()]  # fmt: skip
         header = [
             "part",
             "fault recordings missed",
+            "their share, 95 %",
             "false alarms",
-            "hours without a fault",
+            "hours before any fault",
             "false alarms an hour, 95 % bound",
         ]
         lines.append(_table(header, rows))
@@ -191,6 +202,10 @@ def _alarms(run: SavedRun) -> str:
             f"Probabilities are calibrated by a temperature of {calibration['temperature']:.3f}, fitted on validation."
         )
     return "\n\n".join(lines)
+
+
+def _range(interval: list[float] | None) -> str:
+    return "none" if interval is None else f"{100 * interval[0]:.0f} % to {100 * interval[1]:.0f} %"
 
 
 def _limits(run: SavedRun) -> str:

@@ -81,16 +81,15 @@ def arms_of(run: SavedRun) -> dict[str, Arm]:
 def _summary(run: SavedRun, schema: Schema, shown: str, arm: Arm) -> str:
     m = run.scores[shown]
     worst, first = schema.states[-1].name, schema.states[0].name
-    missed = m["severe_sessions_missed"]
     values = []
-    for name, title in (("accuracy", "accuracy"), ("macro_f1", "macro-F1"), ("severe_recall", f"{worst} recall")):
-        told, _, brackets = with_interval(arm.interval(name)).partition(" [")
-        values.append((f"{title}, 95 % interval {brackets.rstrip(']')} %" if brackets else title, told))
-    values += [
-        (f"{worst} windows called {first}", f"{m['severe_as_normal']:.0f}"),
-        (f"sessions whose {worst} state was missed entirely", "–" if missed is None else f"{missed:.0f}"),
-        ("expected calibration error", _percent(m["ece"])),
-    ]
+    for name, title in (("accuracy", "accuracy"), ("macro_f1", "macro-F1"), ("severe_recall", f"{worst} recall"),
+                        ("severe_as_normal", f"{worst} windows called {first}"),
+                        ("severe_sessions_missed", f"sessions whose {worst} state was missed entirely"),
+                        ("ece", "expected calibration error")):  # fmt: skip
+        percent = METRICS[name].percent
+        told, _, brackets = with_interval(arm.interval(name), percent).partition(" [")
+        unit = " %" if percent else ""
+        values.append((f"{title}, 95 % interval {brackets.rstrip(']')}{unit}" if brackets else title, told))
     sessions = run.provenance["sessions"][shown]
     note = (f"On the {shown} part: {m['n']:,} windows of {sessions} sessions, "
             f"{run.predictions.query('split == @shown')['device'].nunique()} devices. {arm.resampling.note} One seed: how much another would "
@@ -142,12 +141,12 @@ def _alarms(run: SavedRun, shown: str) -> str:
             "Alarms", note="No validation recording has a state worth an alarm: nothing to choose a threshold by."
         )
     point, a = facts["operating_point"], facts["parts"][shown]
-    bound = a["false_alarms_per_hour_bound"]
+    bound, early = a["false_alarms_per_hour_bound"], a.get("early_alarms", 0)  # runs of earlier versions do not tell
     values = [
         (f"fault recordings missed{_share(a['missed_share_interval'])}", f"{a['missed']} of {a['fault_sessions']}"),
         ("lead to the recording's end, median", _seconds(a["lead_seconds"])),
         ("after the onset of the fault, median", _seconds(a["delay_seconds"])),
-        ("false alarms", f"{a['false_alarms']} in {a['exposure_hours']:.2f} h"),
+        ("false alarms, begun before any fault", f"{a['false_alarms']} in {a['exposure_hours']:.2f} h"),
         (
             "false alarms an hour that these hours do not exclude, 95 % bound",
             "–" if bound is None else f"{bound:.1f} ({24 * bound:.0f} a day)",
@@ -159,8 +158,9 @@ def _alarms(run: SavedRun, shown: str) -> str:
     table = f"<details><summary>each fault recording</summary>{pages.sortable(header, rows)}</details>"
     note = (f"An alarm begins when the calibrated probability of {facts['state']} or worse reaches {point['on']:.3f} and ends below "
             f"{point['off']:.3f}: of the thresholds that missed no fault recording of validation and rang least before any fault, one in the middle. Stamped at the end of the window. "
-            f"The bound is what {a['exposure_hours']:.2f} hours without a fault can exclude, and no more: it says nothing about a "
-            "plant's ordinary days.")  # fmt: skip
+            f"The bound is what {a['exposure_hours']:.2f} hours before any fault can exclude, and no more: it says nothing about a "
+            "plant's ordinary days."
+            + f" Begun after the onset of a fault and ended before {facts['state']}: {early}." * bool(early))  # fmt: skip
     return pages.section("Alarms", pages.tiles(values), table, note=note)
 
 

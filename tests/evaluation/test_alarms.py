@@ -43,12 +43,47 @@ def test_lead_and_delay_are_stamped_at_the_end_of_the_window():
 
 
 def test_a_false_alarm_does_not_save_a_fault_recording():
-    table = recording("a", [0.9, 0.1, 0.1, 0.1], [0, 0, 1, 1], onset=20)
+    table = recording("a", [0.9, 0.1, 0.1, 0.1], [0, 0, 1, 1], onset=35)
     point = OperatingPoint(0.5, 0.2)
     row = fault_sessions(table, episodes(table, point)).iloc[0]
     assert row["missed"] and np.isnan(row["lead"])
     told = summarise(table, point, stride=10)
     assert told["missed"] == 1 == told["false_alarms"] and told["lead_seconds"] is None
+
+
+def test_what_rings_before_any_fault_is_false_though_one_comes():
+    """A score that always rings misses nothing, and rings falsely in every recording."""
+    always = pd.concat([recording(name, [0.9] * 6, [0, 0, 0, 0, 1, 1], onset=45) for name in "abc"])
+    told = summarise(always, OperatingPoint(0.5, 0.2), stride=10)
+    assert (told["missed"], told["false_alarms"], told["early_alarms"]) == (0, 3, 0)
+    assert told["exposure_hours"] == pytest.approx(3 * 2 * 10 / 3600), "the windows that end before the onset"
+    early = recording("a", [0.1, 0.1, 0.9, 0.1, 0.9, 0.9], [0, 0, 0, 0, 1, 1], onset=45)
+    told = summarise(early, OperatingPoint(0.5, 0.2), stride=10)
+    assert (told["missed"], told["false_alarms"], told["early_alarms"]) == (0, 0, 1)
+    quiet = recording("n", [0.1, 0.9, 0.1], [0, 0, 0])
+    assert summarise(pd.concat([early, quiet]), OperatingPoint(0.5, 0.2), stride=10)["false_alarms"] == 1
+
+
+def test_the_share_of_missed_recordings_has_the_interval_of_devices():
+    def faulty(name, device, missed):
+        return recording(name, [0.1, 0.1 if missed else 0.9], [0, 1], onset=35).assign(device=device)
+
+    point = OperatingPoint(0.5, 0.2)
+    none = pd.concat([faulty(f"s{i}", f"d{i}", False) for i in range(8)])
+    assert summarise(none, point, 10)["missed_share_interval"] == pytest.approx([0, 1 - 0.025 ** (1 / 8)])
+    # of twelve devices with five recordings each half miss all of theirs: it is twelve that are known, not sixty
+    devices = pd.concat([faulty(f"s{i:02}", f"d{i // 5}", (i // 5) % 2) for i in range(60)])
+    low, high = summarise(devices, point, 10)["missed_share_interval"]
+    assert low < 0.3 and high > 0.7
+    assert summarise(devices.iloc[:4], point, 10)["missed_share_interval"] is not None
+    few = pd.concat([faulty(f"s{i}", "d", i == 0) for i in range(4)])
+    assert summarise(few, point, 10)["missed_share_interval"] is None
+
+
+def test_a_fault_that_nothing_points_to_still_has_an_operating_point():
+    hidden = pd.concat([recording("a", [0.2, 0.00002], [0, 1], onset=35), recording("b", [0.1, 0.9], [0, 1], onset=35)])
+    point = choose_operating_point(hidden)
+    assert summarise(hidden, point, 10)["missed"] == 0 and point.on == pytest.approx(0.00002)
 
 
 def test_no_false_alarm_in_little_time_still_allows_many():
@@ -62,9 +97,7 @@ def test_without_a_fault_recording_there_is_no_operating_point():
     assert choose_operating_point(recording("n", [0.1, 0.9], [0, 0])) is None
 
 
-@given(
-    st.lists(st.lists(st.tuples(st.floats(0.001, 1), st.booleans()), min_size=1, max_size=12), min_size=1, max_size=6)
-)
+@given(st.lists(st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=12), min_size=1, max_size=6))
 def test_the_operating_point_misses_no_fault_recording_and_a_higher_one_would(recordings):
     table = pd.concat([recording(f"r{i}", *zip(*r, strict=True)) for i, r in enumerate(recordings)])
     point = choose_operating_point(table)

@@ -140,13 +140,20 @@ def test_a_precision_at_the_edge_counts_the_sessions_that_were_called_so():
     assert wrong.value == wrong.low == 0 and wrong.high == pytest.approx(1 - 0.025 ** (1 / 5))
 
 
-def test_accuracy_at_the_edge_counts_every_session_and_a_metric_that_is_no_share_has_no_edge():
+def test_accuracy_at_the_edge_counts_every_session_and_none_of_a_count_may_be_some():
     session, device = windows()
     y = np.tile([0, 1, 2, 3, 3, 0, 0, 1, 1, 2], 36)
     arm = Arm([predictions(y, y, session)], resample(session, device))
     assert arm.interval("accuracy").low == pytest.approx(0.025 ** (1 / 36))
     missed = arm.interval("severe_sessions_missed")
-    assert (missed.value, missed.low, missed.high) == (0, 0, 0)
+    assert (missed.value, missed.low, missed.high) == (0, 0, pytest.approx(36 * (1 - 0.025 ** (1 / 36))))
+    called = arm.interval("severe_as_normal")
+    assert (called.value, called.low, called.high) == (0, 0, pytest.approx(72 * (1 - 0.025 ** (1 / 36))))
+    never = Arm([predictions(y, np.where(y == 3, 0, y), session)], resample(session, device))
+    assert never.interval("severe_sessions_missed").low == pytest.approx(36 * 0.025 ** (1 / 36))
+    assert never.interval("severe_as_normal").high == 72
+    without = Arm([predictions(y % 3, y % 3, session)], resample(session, device)).interval("severe_sessions_missed")
+    assert without.high == 0, "of nothing nothing can be missed"
 
 
 def test_intervals_of_a_state_are_those_of_its_precision_recall_and_f1():
