@@ -146,4 +146,11 @@ def main(arguments: list[str] | None = None) -> int:
     except ConveyorGuardError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 2
+    except OSError as error:
+        if error.errno not in UNWRITABLE:
+            raise
+        place = f"{error.filename}: " if error.filename else ""
+        print(f"RunError: {place}cannot be written ({os.strerror(error.errno)}); files that were finished are whole. "
+              f"Free space or give another folder, then run {verb} again", file=sys.stderr)  # fmt: skip
+        return 2
     return 0

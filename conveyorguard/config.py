@@ -52,6 +52,8 @@ WHITELIST = (
     "torch.optim.AdamW",
     "torch.optim.SGD",
 )
+SECRET = re.compile("(KEY|TOKEN|SECRET|PASSWORD|PASSWD)$", re.IGNORECASE)  # names of environment variables
+SHORTEST_SECRET = 8  # characters; a shorter value may stand in a config by chance
 PACKAGE = Path(__file__).parent
 
 
@@ -182,11 +184,31 @@ def check(cfg: DictConfig) -> None:
 def problems(cfg: DictConfig, space: dict[str, Any]) -> list[str]:
     """What in a config cannot work, as sentences; `space` is the search space of a sweep whose trial it is, or empty."""
     return [
+        *_secrets_in(cfg),
         *WindowSettings(**cfg.window).problems(),
         *_choice_problems(cfg),
         *_head_problems(cfg.model, space),
         *_number_problems(cfg),
         *(_tabular_problems(cfg) if is_tabular(cfg) else _trainer_problems(cfg.trainer)),
+    ]
+
+
+def _secrets_in(cfg: DictConfig) -> list[str]:
+    """Keys of the environment that have come into the config, which is saved, shown on pages and uploaded."""
+    values: list[Any] = [OmegaConf.to_container(cfg, resolve=True)]
+    text = ""
+    while values:
+        match values.pop():
+            case dict() as block:
+                values += block.values()
+            case list() as items:
+                values += items
+            case value:
+                text += f"{value}\n"
+    return [
+        f"the value of ${name} stands in the config: a config is saved and shown; leave ${{oc.env:{name}}} and the key itself out of it"
+        for name, secret in os.environ.items()
+        if SECRET.search(name) and len(secret) >= SHORTEST_SECRET and secret in text
     ]
 
 

@@ -43,6 +43,7 @@ from conveyorguard.evaluation.alarms import choose_operating_point, summarise, w
 from conveyorguard.evaluation.calibration import calibrate
 from conveyorguard.evaluation.metrics import Predictions, evaluate
 from conveyorguard.evaluation.ranges import training_ranges
+from conveyorguard.files import replacing
 
 PACKAGES = ("conveyorguard", "torch", "pytorch-lightning", "hydra-core", "omegaconf", "numpy", "scipy", "pandas", "scikit-learn",
             "torchmetrics", "lightgbm", "xgboost-cpu", "xgboost", "catboost", "skops", "optuna", "wandb")  # fmt: skip
@@ -317,17 +318,15 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_parquet(path: Path, table: pd.DataFrame) -> None:
-    """Write and rename, so that a reader never sees half a file."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    table.to_parquet(aside, index=False)
-    os.replace(aside, path)
+    """Write a table, whole or not at all."""
+    with replacing(path) as aside:
+        table.to_parquet(aside, index=False)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write and rename, so that a reader never sees half a file."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_text(text, encoding="utf-8")
-    os.replace(aside, path)
+    """Write a text, whole or not at all."""
+    with replacing(path) as aside:
+        aside.write_text(text, encoding="utf-8")
 
 
 def read_json(path: Path) -> Any:

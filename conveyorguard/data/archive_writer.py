@@ -13,6 +13,7 @@ import numpy as np
 from conveyorguard.data.schema import Schema, Session
 from conveyorguard.data.simulate import CHANNELS, ENVIRONMENT, Plan, plan, simulate
 from conveyorguard.errors import ConfigError, DataError
+from conveyorguard.files import replacing
 from conveyorguard.progress import track
 
 
@@ -94,6 +95,9 @@ def _save_folder(stem: Path, contents: dict[str, bytes]) -> None:
 def _save_zip(stem: Path, contents: dict[str, bytes]) -> None:
     """Members carry a leading slash, as the real ones do."""
     stem.parent.mkdir(parents=True, exist_ok=True)
-    with zipfile.ZipFile(stem.with_name(stem.name + ".zip"), "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+    with (
+        replacing(stem.with_name(f"{stem.name}.zip")) as aside,
+        zipfile.ZipFile(aside, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
+    ):
         for name, raw in contents.items():
             archive.writestr(f"/{name}", raw)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
 
 from conveyorguard.data.windows import Windows
+from conveyorguard.files import replacing
 
 FRAMES = 5  # thermal frames shown of a window
 
@@ -50,7 +50,5 @@ def choose_examples(data: Windows, part: str, probabilities: np.ndarray, path: P
         places = np.arange(FRAMES) * (data.settings.size - 1) // (FRAMES - 1)
         arrays["thermal_seconds"] = places
         arrays["thermal"] = data.store.thermal[rows[:, places]][:, :, -1].astype(np.float32)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    with aside.open("wb") as stream:
+    with replacing(path) as aside, aside.open("wb") as stream:
         np.savez_compressed(stream, **arrays)
-    os.replace(aside, path)

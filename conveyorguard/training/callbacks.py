@@ -17,6 +17,7 @@ from rich.progress import Progress, TaskID
 from torch import Tensor, nn
 
 from conveyorguard.errors import RunError
+from conveyorguard.files import replacing
 from conveyorguard.progress import bar, console
 from conveyorguard.run import write_json
 from conveyorguard.training.module import WindowClassifier
@@ -63,12 +64,10 @@ class History(pl.Callback):
         }
         self.rows.append(row)
         names = [*COLUMNS, *sorted({name for row in self.rows for name in row} - set(COLUMNS))]
-        aside = self.path.with_suffix(".tmp")
-        with aside.open("w", encoding="utf-8", newline="") as stream:
+        with replacing(self.path) as aside, aside.open("w", encoding="utf-8", newline="") as stream:
             writer = csv.DictWriter(stream, names)
             writer.writeheader()
             writer.writerows({k: f"{v:.6g}" if k != "epoch" else int(v) for k, v in row.items()} for row in self.rows)
-        os.replace(aside, self.path)
 
 
 class Averaging(WeightAveraging):

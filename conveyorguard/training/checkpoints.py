@@ -12,6 +12,7 @@ import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from conveyorguard.errors import RunError
+from conveyorguard.files import replacing
 
 
 class WholeFiles(TorchCheckpointIO):
@@ -30,12 +31,10 @@ class WholeFiles(TorchCheckpointIO):
             left.unlink(missing_ok=True)
         content = io.BytesIO()  # torch tells of a full disk in words of its own
         torch.save(checkpoint, content)
-        aside = place.with_name(f".{place.name}.{os.getpid()}")
-        with aside.open("wb") as stream:
+        with replacing(place) as aside, aside.open("wb") as stream:
             stream.write(content.getbuffer())
             stream.flush()
             os.fsync(stream.fileno())
-        os.replace(aside, place)
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -71,31 +72,50 @@ def test_text_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
     assert path.read_text() == "old"
 
 
-@pytest.mark.slow
-def test_a_disk_that_fills_up_while_training_is_told_and_old_files_are_whole(finished_run, tmp_path, cache):
-    """The checkpoint of this network needs more than is left."""
+@pytest.fixture
+def small_disk(tmp_path):
+    """A folder that holds 500 kB."""
     disk = tmp_path / "disk"
     disk.mkdir()
-    if (
-        os.geteuid() != 0
-        or subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", "size=500k", "tmpfs", str(disk)], capture_output=True
-        ).returncode
-    ):
+    line = ["mount", "-t", "tmpfs", "-o", "size=500k", "tmpfs", str(disk)]
+    if os.geteuid() != 0 or subprocess.run(line, capture_output=True).returncode:
         pytest.skip("a small tmpfs needs the right to mount")
-    try:
-        old = disk / "old.json"
-        old.write_bytes((finished_run / "metrics.json").read_bytes())
-        line = [sys.executable, str(ROOT / "train.py"), "data=simulated", "data.sessions=12", "modality=sensor", "trainer=cpu", "threads=1",
-                "trainer.max_epochs=2", "model.width=96", f"hydra.run.dir={disk / 'run'}"]  # fmt: skip
-        env = {**os.environ, "CONVEYORGUARD_CACHE": str(cache)}
-        done = subprocess.run(line, cwd=tmp_path, env=env, capture_output=True, text=True)
-        assert done.returncode == 2, done.stdout + done.stderr
-        assert "cannot be written (No space left on device)" in done.stderr and "Free space" in done.stderr
-        assert "Traceback" not in done.stderr
-        assert old.read_bytes() == (finished_run / "metrics.json").read_bytes()
-        with pytest.raises(RunError):
-            SavedRun(disk / "run")
-        assert not list((disk / "run").glob("checkpoints/best.ckpt"))
-    finally:
-        subprocess.run(["umount", "-l", str(disk)], check=True)
+    yield disk
+    subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+def full(cache, folder, *command):
+    """What a command tells that needs more than there is."""
+    env = {**os.environ, "CONVEYORGUARD_CACHE": str(cache)}
+    done = subprocess.run([sys.executable, *map(str, command)], cwd=folder, env=env, capture_output=True, text=True)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "cannot be written (No space left on device)" in done.stderr and "Free space" in done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stderr
+
+
+@pytest.mark.slow
+def test_a_disk_that_fills_up_while_training_is_told_and_old_files_are_whole(finished_run, small_disk, tmp_path, cache):
+    """The checkpoint of this network needs more than is left."""
+    old = small_disk / "old.json"
+    old.write_bytes((finished_run / "metrics.json").read_bytes())
+    full(cache, tmp_path, ROOT / "train.py", "data=simulated", "data.sessions=12", "modality=sensor", "trainer=cpu", "threads=1",
+         "trainer.max_epochs=2", "model.width=96", f"hydra.run.dir={small_disk / 'run'}")  # fmt: skip
+    assert old.read_bytes() == (finished_run / "metrics.json").read_bytes()
+    with pytest.raises(RunError):
+        SavedRun(small_disk / "run")
+    assert not list((small_disk / "run").glob("checkpoints/best.ckpt"))
+
+
+@pytest.mark.slow
+def test_a_disk_that_fills_up_under_any_verb_is_told_and_nothing_half_written_stays(
+    finished_run, small_disk, tmp_path, cache
+):
+    verb = ["-m", "conveyorguard"]
+    full(cache, tmp_path, *verb, "predict", finished_run, f"out={small_disk / 'predicted'}")
+    full(cache, tmp_path, *verb, "eda", "data=simulated", "data.sessions=12", f"out={small_disk / 'eda'}")
+    full(cache, tmp_path, *verb, "simulate", small_disk / "data", "data.sessions=12", "data.archive=zip")
+    for path in small_disk.rglob("*"):
+        assert not path.name.startswith("."), f"{path.name} is half of a file"
+        if path.suffix == ".zip":
+            assert zipfile.ZipFile(path).testzip() is None

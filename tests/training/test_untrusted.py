@@ -20,7 +20,7 @@ from omegaconf import OmegaConf
 
 from conveyorguard import load_run
 from conveyorguard.cli import main
-from conveyorguard.config import build
+from conveyorguard.config import build, check
 from conveyorguard.errors import ConfigError, RunError
 from conveyorguard.models.tabular import ExtraTrees
 from conveyorguard.run import SavedRun, read_json, write_json
@@ -281,6 +281,18 @@ def test_a_run_directory_cannot_ask_for_the_environment(copied, monkeypatch, cap
     write_json(copied / "provenance.json", {**facts, "derived": {"data.name": "${oc.env:SECRET}"}})
     assert main(["reproduce", str(copied)]) == 2
     assert "derived.data.name asks for oc.env" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["+note=${oc.env:PLANT_TOKEN}", "+note={deep: [1, secret-of-the-plant]}", "data.name=a-secret-of-the-plant"],
+)
+def test_a_key_of_the_environment_comes_into_no_config(override, monkeypatch, compose):
+    monkeypatch.setenv("PLANT_TOKEN", "secret-of-the-plant")
+    monkeypatch.setenv("PLANT_KEY", "sim")  # as short as a word that stands there by chance
+    check(compose())
+    with pytest.raises(ConfigError, match=r"the value of \$PLANT_TOKEN stands in the config"):
+        check(compose(override))
 
 
 # Pages
