@@ -3,10 +3,12 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 # make study: every stage on a small set, with an index page | make study-full: the real thing. ARGS="data=aihub data.root=PATH"
-# make fuzz, kill, mutation: broken input, kill -9, mistakes put into the code, each for SECONDS; fuzz-long: a million inputs
+# make fuzz, mutation: broken input, mistakes put into the code, for SECONDS in all
+# make fuzz-long, kill: a million broken inputs, twenty kill -9 inside each of four stages, for no longer than LIMIT (each stage)
 # make mutation MODULES=splits: of one module (README of tests/ has their names); it goes on where the last one stopped
 .PHONY: train test test-all check study study-full fuzz fuzz-long kill mutation
 SECONDS ?= 60
+LIMIT ?= 1800
 train: .venv/ready
 	$(BIN)/python train.py
 
@@ -26,10 +28,10 @@ fuzz: .venv/ready
 	$(BIN)/python tests/fuzz/reader.py --seconds $(SECONDS)
 
 fuzz-long: .venv/ready
-	$(BIN)/python tests/fuzz/reader.py --inputs 1000000
+	$(BIN)/python tests/fuzz/reader.py --inputs 1000000 --seconds $(LIMIT)
 
 kill: .venv/ready
-	$(BIN)/python tests/crash/kill.py
+	$(BIN)/python tests/crash/kill.py --seconds $(LIMIT)
 
 mutation: .venv/ready
 	$(BIN)/python tests/mutation.py $(MODULES) --seconds $(SECONDS)

@@ -1,15 +1,17 @@
 """kill -9 at random moments, then the same command again: nothing half-written is read as whole, nothing finished is lost.
 
-    python tests/crash/kill.py                                    (make kill)
+    python tests/crash/kill.py                                    (make kill, which has a time limit)
     python tests/crash/kill.py --stages prepare,training --kills 20 --seed 1 --seconds 1200
 
 Stages: prepare (the frame store while it is built), checkpoint (inside the writing of a checkpoint file), training (between the
 start and the end of a training), sweep (its parent or one of its trials). Each kill is a line of the log: stage, number, victim,
 seconds since the stage was entered, what was on the disk. A kill counts only when it hit a living process inside its stage. What
-each stage ends with is compared with the same work undisturbed. Exit status 1 when something is lost, doubled or different.
+each stage ends with is compared with the same work undisturbed. Exit status 1 when something is lost, doubled or different, or
+when there were fewer kills than asked for.
 """
 
 import argparse
+import hashlib
 import os
 import random
 import shutil
@@ -34,6 +36,7 @@ from conveyorguard.run import SavedRun  # noqa: E402
 from conveyorguard.training.checkpoints import read_checkpoint  # noqa: E402
 from conveyorguard.training.trial import open_storage  # noqa: E402
 
+LONGEST = 900  # s that a command may take, killed or not
 SMALL = ["data=simulated", "data.sessions=12", "modality=sensor", "trainer=cpu", "threads=1"]
 
 
@@ -93,11 +96,13 @@ class Stage:
 
     def kill_once(self) -> bool:
         """Start, wait for the stage, kill; False when the command came to its end first."""
-        process = self.start()
+        process, patience = self.start(), time.monotonic() + LONGEST
         while not self.inside():
             if process.poll() is not None:
                 self.must_be_fine(process)
                 return False
+            if time.monotonic() > patience:
+                raise Lost(f"{self.name}: the command neither came to the stage nor to its end in {LONGEST} s")
             time.sleep(0.0005)
         entered, wait = time.monotonic(), self.chance.uniform(0, self.longest)
         while time.monotonic() < entered + wait and process.poll() is None:
@@ -126,7 +131,7 @@ class Stage:
 
     def to_the_end(self) -> None:
         process = self.start()
-        process.wait(timeout=900)
+        process.wait(timeout=LONGEST)
         self.must_be_fine(process)
 
     def again(self) -> None:
@@ -142,6 +147,15 @@ class Stage:
             f"{self.name:>10}      the same command came to its end after {len(self.log)} kills: {self.finish()}",
             flush=True,
         )
+
+
+def contents(store: Path) -> dict[str, str]:
+    """Digests of a store's data; the manifest tells when and where it was made."""
+    return {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(store.iterdir())
+        if path.name != "manifest.json"
+    }
 
 
 class Prepare(Stage):
@@ -164,15 +178,15 @@ class Prepare(Stage):
         ]
         subprocess.run(line, env=self.env, check=True, stdout=subprocess.DEVNULL)
         began = time.monotonic()
-        self.reference = self._prepare(folder / "reference")
+        self.reference, self.files = self._prepare(folder / "reference")
         self.longest = max(0.3, 0.6 * (time.monotonic() - began - 4))
 
-    def _prepare(self, cache: Path) -> str:
+    def _prepare(self, cache: Path) -> tuple[str, dict[str, str]]:
         subprocess.run(
             [sys.executable, *self.command(cache)], env=self.env, check=True, stdout=subprocess.DEVNULL, cwd=self.folder
         )
         (path,) = cache.iterdir()
-        return Store(path).fingerprint
+        return Store(path).fingerprint, contents(path)
 
     def command(self, cache: Path | None = None) -> list[str]:
         return [
@@ -193,7 +207,7 @@ class Prepare(Stage):
     def check(self) -> str:
         whole = [path for path in self._stores() if not path.name.startswith(".")]
         for path in whole:
-            if Store(path).fingerprint != self.reference:
+            if Store(path).fingerprint != self.reference or contents(path) != self.files:
                 raise Lost(f"{path} is taken for a store and is not the whole one")
         left = [
             f"{sum(f.stat().st_size for f in path.iterdir()) >> 10} KiB aside"
@@ -205,9 +219,9 @@ class Prepare(Stage):
     def finish(self) -> str:
         (path,) = self._stores()
         store = Store(path)
-        if store.fingerprint != self.reference or len(store.thermal) != len(store.frames):
+        if store.fingerprint != self.reference or contents(path) != self.files:
             raise Lost("the store differs from the one built undisturbed")
-        return f"one store, fingerprint {store.fingerprint[:12]} as undisturbed, nothing left aside"
+        return f"one store, fingerprint {store.fingerprint[:12]} and every byte of the data as undisturbed, nothing left aside"
 
     def again(self) -> None:
         shutil.rmtree(self.cache)
@@ -391,11 +405,14 @@ def main() -> int:
     options.add_argument("--kills", type=int, default=20, help="inside each stage")
     options.add_argument("--seed", type=int, default=0)
     options.add_argument(
-        "--seconds", type=float, default=float("inf"), help="for each stage; fewer kills where it is too short"
+        "--seconds",
+        type=float,
+        default=float("inf"),
+        help="for each stage; exit status 1 where they are too few for the kills",
     )
     given = options.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    failed = []
+    failed, short = [], list[str]()
     with tempfile.TemporaryDirectory(prefix="kill-") as place:
         for name in given.stages.split(","):
             stage = STAGES[name](Path(place) / name, random.Random(f"{given.seed} {name}"))
@@ -408,9 +425,10 @@ def main() -> int:
                 for process in stage.living():
                     process.kill()
             if len(stage.log) < given.kills:
-                print(f"{name:>10}      only {len(stage.log)} of {given.kills} kills in the time given", flush=True)
+                short.append(f"{name}: only {len(stage.log)} of {given.kills} kills in the time given")
     print("lost something: " + ", ".join(failed) if failed else "nothing was lost")
-    return 1 if failed else 0
+    print("\n".join(short), flush=True)
+    return 1 if failed or short else 0
 
 
 if __name__ == "__main__":
