@@ -63,7 +63,7 @@ class Archive:
 
         for folder, _, files in os.walk(path, onerror=refuse):
             for name in files:
-                yield name, partial(read_file, os.path.join(folder, name))
+                yield base_name(name), partial(read_file, os.path.join(folder, name))
 
     def _zip(self, path: Path) -> Iterator[tuple[str, Read]]:
         if not stat.S_ISREG(path.stat().st_mode):
@@ -81,7 +81,7 @@ class Archive:
         buffer = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
         self._open.append(buffer)
         for entry in entries:
-            yield entry.filename.rsplit("/", 1)[-1], partial(_inflate, buffer, entry)
+            yield base_name(entry.filename), partial(_inflate, buffer, entry)
 
     def read(self, name: str, limit: int) -> bytes:
         """The content of a file that is there.
@@ -106,6 +106,11 @@ class Archive:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+
+def base_name(name: str) -> str:
+    """The last component of a name, also where Windows has separated them; in a folder, where such a zip was unpacked elsewhere."""
+    return name.replace("\\", "/").rsplit("/", 1)[-1]
 
 
 def without_path(error: BaseException) -> str:
@@ -139,11 +144,17 @@ def _refuse_huge_directory(stream: BinaryIO) -> None:
     if at < 0 or len(tail) < at + 22:
         raise ValueError("no zip, or its end is missing")
     (length,) = struct.unpack_from("<I", tail, at + 12)
-    if length == 0xFFFFFFFF and at >= 20:  # zip64
-        (place,) = struct.unpack_from("<Q", tail, at - 12)
-        stream.seek(min(place, size))
-        record = stream.read(56)
-        length = struct.unpack_from("<Q", record, 40)[0] if len(record) == 56 else length
+    lengths = [0 if length == 0xFFFFFFFF else length]
+    end = max(0, size - 65_557) + at
+    stream.seek(max(0, end - 20))
+    locator = stream.read(20)
+    if locator[:4] == b"PK\6\7":  # zip64; zipfile believes its record, whatever the other one says
+        for place in (max(0, end - 76), min(struct.unpack_from("<Q", locator, 8)[0], size)):
+            stream.seek(place)
+            record = stream.read(56)
+            if record[:4] == b"PK\6\6" and len(record) == 56:
+                lengths.append(struct.unpack_from("<Q", record, 40)[0])
+    length = max(lengths)
     if length > DIRECTORY_LIMIT:
         raise ValueError(f"its directory has {length / 2**20:,.0f} MiB, at most {DIRECTORY_LIMIT >> 20} are expected")
 
