@@ -16,15 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import orjson
 
 from conveyorguard.data.archive_files import Archive, Unusable, read_file
 from conveyorguard.data.frame_files import (
-    BOM,
     TEXT_LIMIT,
     Wrong,
     bin_limit,
     environment_value,
+    load_json,
     parse_bin,
     parse_csv,
     parse_json,
@@ -291,7 +290,7 @@ def read_frame(
             thermal = parse_bin(raw, schema.thermal.shape)
         if labels is None:
             return sensors, [math.nan] * len(schema.environment), thermal
-        label = orjson.loads(read_file(labels / f"{stem}.json", TEXT_LIMIT["json"]).removeprefix(BOM))
+        label = load_json(read_file(labels / f"{stem}.json", TEXT_LIMIT["json"]), tuple(schema.environment))
     except (OSError, ValueError, Unusable, Wrong) as error:
         found = f"expected {error.expected}, found {error.found}" if isinstance(error, Wrong) else str(error)
         raise DataError(f"{folder.name}: {stem}: {found}") from error

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 import orjson
 
-TWO_VALUES = re.compile(rb'\{[^{}]*?"value"[^{}]*"value"')  # in one object
 BOM = b"\xef\xbb\xbf"  # of UTF-8, which some editors put in front
 TEXT_LIMIT = {"csv": 64 << 10, "json": 1 << 20}  # bytes; they have 80 and 3,000, so more is damaged or hostile
 HEADER_LIMIT = 4096  # bytes of a .npy header; numpy writes 128
+TINY = 1e-20  # degC; nothing that was measured is as small and not 0: numbers read in the wrong byte order are
 
 
 def bin_limit(shape: tuple[int, int]) -> int:
@@ -101,19 +101,30 @@ def parse_bin(raw: bytes, shape: tuple[int, int]) -> np.ndarray:
     dtype = _npy_header(raw[begin:start], shape)
     if len(raw) - start != dtype.itemsize * shape[0] * shape[1]:
         raise Wrong(f"{dtype.itemsize * shape[0] * shape[1]} bytes of pixels", f"{len(raw) - start}")
+    pixels = np.frombuffer(raw, dtype, offset=start).reshape(shape)
     with np.errstate(over="ignore", invalid="ignore"):  # what does not fit is repaired as Inf or NaN
-        return np.frombuffer(raw, dtype, offset=start).reshape(shape).astype(np.float32)
+        if not pixels.min() > TINY:  # nearly always it is, so the frame is looked at once
+            odd = pixels[(np.abs(pixels) < TINY) & (pixels != 0)]
+            if odd.size:
+                raise Wrong(f"degC in the byte order of the header, {dtype.str}", f"{float(odd[0]):.3g}")
+        return pixels.astype(np.float32)
 
 
-def parse_json(raw: bytes, states: int, environment: tuple[str, ...]) -> tuple[int, list[float]]:
-    """State and environment; an environment value that is not there is NaN, to be repaired like any other."""
+def load_json(raw: bytes, environment: tuple[str, ...]) -> Any:
+    """The content of a label file in which no key that is read stands twice."""
     raw = raw.removeprefix(BOM)
     try:
         label = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
         raise Wrong("json", str(error)) from error
-    if _may_repeat(raw, environment):
+    if _may_repeat(raw, label, environment):
         _refuse_repeated_keys(raw)
+    return label
+
+
+def parse_json(raw: bytes, states: int, environment: tuple[str, ...]) -> tuple[int, list[float]]:
+    """State and environment; an environment value that is not there is NaN, to be repaired like any other."""
+    label = load_json(raw, environment)
     try:
         text = label["annotations"][0]["tagging"][0]["state"]
     except (KeyError, IndexError, TypeError) as error:
@@ -134,10 +145,16 @@ def environment_value(label: Any, name: str) -> float:
         return float("nan")
 
 
-def _may_repeat(raw: bytes, environment: tuple[str, ...]) -> bool:
-    """Whether a key that is read may be there twice: seen without looking closely, since nearly always it is not."""
-    keys = ("annotations", "tagging", "state", "external_data", *environment)
-    return b"\\" in raw or any(raw.count(b'"%s"' % key.encode()) > 1 for key in keys) or bool(TWO_VALUES.search(raw))
+def _may_repeat(raw: bytes, label: Any, environment: tuple[str, ...]) -> bool:
+    """Whether a key that is read may be there twice: then it is less often in what was read than in the file."""
+    if b"\\" in raw:
+        return True
+    try:
+        read = orjson.dumps(label)
+    except orjson.JSONEncodeError:  # nested too deep
+        return True
+    keys = ("annotations", "tagging", "state", "external_data", "value", *environment)
+    return any(raw.count(word) != read.count(word) for word in (b'"%s"' % key.encode() for key in keys))
 
 
 def _refuse_repeated_keys(raw: bytes) -> None:

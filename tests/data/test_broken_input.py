@@ -144,6 +144,10 @@ MEMBERS = {
     "a long header": ("bin", header(b"{" + b" " * 4000 + b"}") + b"\0" * 400, "header of floating point"),
     "a header to be evaluated": ("bin", EVALUATED, "header of floating point"),
     "a header that ends nowhere": ("bin", b"\x93NUMPY\x02\x00\xff\xff\xff\x7f" + PIXELS, "one of 2,147,483,659"),
+    "little-endian as big-endian": ("bin", npy(np.full(SHAPE, 30.25)).replace(b"<f8", b">f8"), "byte order of the header, >f8, found 2.08e-317"),
+    "little-endian as big-endian, one of 0": ("bin", npy(np.arange(48.0).reshape(SHAPE)).replace(b"<f8", b">f8"), "byte order of the header"),
+    "single precision in the wrong order": ("bin", npy(np.full(SHAPE, 30.25, "<f4")).replace(b"<f4", b">f4"), "byte order of the header, >f4"),
+    "a frame of 0 and below": ("bin", npy(np.linspace(-9, 0, 48).reshape(SHAPE)), None),
     "cut short": ("bin", npy(np.full(SHAPE, 42.0))[:-3], "381"),
     "too long": ("bin", npy(np.full(SHAPE, 42.0)) + b"\0", "385"),
     "empty bin": ("bin", b"", "0 bytes"),
@@ -165,6 +169,7 @@ MEMBERS = {
     "a key twice": ("json", b'{"annotations": [{"tagging": [{"state": "0", "state": "2"}]}], "external_data": [{}]}', "'state' twice"),
     "a block twice": ("json", json.dumps(label()).encode()[:-1] + b', "annotations": [{"tagging": [{"state": "2"}]}]}', "'annotations' twice"),
     "a value twice": ("json", json.dumps(label()).encode().replace(b'"value": 22.5', b'"value": 22.5, "value": 3'), "'value' twice"),
+    "a value twice, an object between": ("json", json.dumps(label()).encode().replace(b'"value": 22.5', b'"value": 22.5, "x": {}, "value": 99'), "'value' twice"),
     "a key twice, one of them in disguise": ("json", json.dumps(label()).encode().replace(b'"state"', b'"st\\u0061te": "2", "state"'), "'state' twice"),
     "not a number": ("json", b'{"annotations": NaN}', ""),
     "cut json": ("json", json.dumps(label()).encode()[:30], ""),
@@ -253,7 +258,7 @@ def test_names_that_lead_out_of_the_archive_write_nothing_and_are_read_as_the_fi
     assert {path: path.stat().st_mtime_ns for path in before if path.is_file()} == {
         p: t for p, t in before.items() if p.is_file()
     }
-    assert len(store.frames) == 4, "the backslash is part of a name, and no frame is called so"
+    assert len(store.frames) == 5, "a backslash separates as well: zips made on Windows have them"
     assert not list(Path("/etc").glob("oht01*"))
 
 
@@ -312,6 +317,16 @@ def huge_directory(path):
     path.write_bytes(directory + struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, 0xFFFF, 0xFFFF, len(directory), 0, 0))
 
 
+def huge_directory_in_the_zip64_record(path):
+    """The plain end record tells of one entry; zipfile believes the other."""
+    entry = struct.pack("<4s6H3I5H2I", b"PK\1\2", 20, 20, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0) + b"a"
+    directory = entry * 800_000
+    size = len(directory)
+    record = struct.pack("<4sQ2H2L4Q", b"PK\6\6", 44, 45, 45, 0, 0, 800_000, 800_000, size, 0)
+    locator = struct.pack("<4sLQL", b"PK\6\7", 0, 7, 1)
+    path.write_bytes(directory + record + locator + struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, 1, 1, 46, 0, 0))
+
+
 def encrypted(path):
     raw = bytearray(path.read_bytes())
     at = -1
@@ -327,6 +342,7 @@ ARCHIVES = {
     "a web page": (lambda path: path.write_text("<html>please log in</html>"), "no zip"),
     "a bomb": (bomb, "GiB when inflated, 16 GiB are allowed"),
     "a huge directory": (huge_directory, "its directory has"),
+    "a huge directory in the zip64 record": (huge_directory_in_the_zip64_record, "its directory has"),
     "encrypted": (encrypted, "encrypted"),
     "of a later version": (lambda path: path.write_bytes(path.read_bytes().replace(b"PK\1\2\x14\x03\x14", b"PK\1\2\x14\x03\xff")), "version"),
     "a pipe": (lambda path: (path.unlink(), os.mkfifo(path)), "neither a folder nor a regular file"),
@@ -954,6 +970,9 @@ def test_one_second_is_read_as_a_collector_writes_it(small, tmp_path):
     assert (sensors, environment) == ([21.25, 8, 2.5], [22.5]) and (thermal == 41).all()
     (tmp_path / f"{name}.json").write_bytes(b"\xef\xbb\xbf" + json.dumps(label()).encode())
     assert read_frame(tmp_path, name, small, tmp_path)[1] == [22.5]
+    (tmp_path / f"{name}.json").write_bytes(MEMBERS["a value twice, an object between"][1])
+    with pytest.raises(DataError, match=rf"{name}: expected each key once in an object, found 'value' twice"):
+        read_frame(tmp_path, name, small, tmp_path)
     (tmp_path / f"{name}.csv").write_bytes(b"NTC,CT1\n1,3\n")
     sensors, environment, thermal = read_frame(tmp_path, name, dataclasses.replace(small, thermal=None))
     assert math.isnan(sensors[1]) and len(environment) == 1 and math.isnan(environment[0]) and thermal is None

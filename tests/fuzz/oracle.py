@@ -47,6 +47,10 @@ def npy_frame(raw, shape):
     if not isinstance(frame, np.ndarray) or frame.dtype.kind != "f" or frame.shape != shape:
         return None
     with np.errstate(all="ignore"):
+        if (
+            (frame != 0) & (np.abs(frame) < 1e-20)
+        ).any():  # no temperature: the header lies about the order of the bytes
+            return None
         return frame.astype(np.float32)
 
 
@@ -160,15 +164,19 @@ def archives(source, labels, channels, shape, states, environment):
     return found
 
 
+def _base(name):
+    return re.split(r"[/\\]", name)[-1]
+
+
 def _names(raw):
     with zipfile.ZipFile(io.BytesIO(raw)) as archive:
-        return [entry.filename.rsplit("/", 1)[-1] for entry in archive.infolist() if not entry.is_dir()]
+        return [_base(entry.filename) for entry in archive.infolist() if not entry.is_dir()]
 
 
 def _contents(raw, name):
     with zipfile.ZipFile(io.BytesIO(raw)) as archive:
         for entry in archive.infolist():
-            if not entry.is_dir() and entry.filename.rsplit("/", 1)[-1] == name:
+            if not entry.is_dir() and _base(entry.filename) == name:
                 try:
                     yield archive.read(entry)
                 except Exception:  # whatever zipfile finds wrong with a member
