@@ -11,13 +11,15 @@ import math
 import os
 import re
 from collections.abc import Callable, Iterator
-from functools import partial
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from conveyorguard.data.archive_files import Archive, Unusable, read_file
+from conveyorguard.data.archive_files import Archive, Unusable, printable, read_file, without_path
 from conveyorguard.data.frame_files import (
     TEXT_LIMIT,
     Wrong,
@@ -31,11 +33,16 @@ from conveyorguard.data.frame_files import (
 from conveyorguard.data.schema import Dropped, Recording, Schema, Session, Unreadable
 from conveyorguard.errors import DataError
 
-ARCHIVE = re.compile(r"^(?P<part>[TV])(?P<role>[SL])_(?P<rest>[a-z]+_\d+_(?P<device>[a-z]+\d+)_\d{4}_\d{4})$")
-FRAME = re.compile(
-    r"(?P<stem>[a-z]+\d+_\d{4}_(?P<hour>\d\d)(?P<minute>\d\d)(?P<second>\d\d))\.(?P<suffix>csv|bin|json)$"
+ARCHIVE = re.compile(
+    r"^(?P<part>[TV])(?P<role>[SL])_(?P<rest>[a-z]+_\d+_(?P<device>[a-z]+\d+)_(?P<day>\d{4})_(?P<start>\d{4}))$"
 )
+NEARLY = re.compile(r"(?P<part>[TV])(?P<role>[SL])_(?P<rest>[a-z]+_\d+_[a-z]+\d+_\d{4}_\d{4})(?!\d)", re.IGNORECASE)
+FRAME = re.compile(
+    r"(?P<stem>[a-z]+\d+_\d{4}_(?P<hour>\d\d)(?P<minute>\d\d)(?P<second>\d\d))\.(?P<suffix>csv|bin|json)\Z"
+)
+FRAME_SUFFIXES = (".csv", ".bin", ".npy", ".json")
 INCOMPLETE = re.compile(r"\.zip\.part\d+$")
+ZIP = re.compile(r"\.zip$", re.IGNORECASE)
 DAY = 24 * 3600
 REMEDY = {
     "csv": "expected is one header and one row, separated by commas, decimals with a point; export it again",
@@ -59,41 +66,58 @@ def sessions(root: str | Path, schema: Schema, incomplete: bool = False) -> Iter
     top = Path(root)
     if not top.is_dir():
         raise DataError(f"data.root={root}: no such folder. Point it at your copy of the data set.")
-    found, copies = _find(top)
-    if not any(role == "S" for _, role, _ in found):
+    found = _find(top)
+    archives, own = found.archives, set(found.archives)
+    if not any(role == "S" for _, role, _ in own):
         raise DataError(_nothing_found(top, found))
-    if not any(role == "L" for _, role, _ in found):  # the root may be the source folder, its labels next door
+    if not any(role == "L" for _, role, _ in own):  # the root may be the source folder, its labels next door
         levels = (top.resolve().parent, top.resolve().parent.parent)
         number = top.resolve().name[:3] == "01."
         for parent in levels[: 1 if number else 2] if number or ARCHIVE.match(top.name) else ():
-            found |= {key: path for key, path in _find(parent)[0].items() if key[1] == "L"}
-    for part, role, rest in sorted(found):
+            archives |= {key: path for key, path in _find(parent).archives.items() if key[1] == "L"}
+    for part, role, rest in sorted(archives):
         if role == "S":
-            yield _recording(
-                f"{part}S_{rest}", found[part, "S", rest], found.get((part, "L", rest)), schema, incomplete
-            )
-    for (part, role, rest), path in copies:
-        first, second = (
-            p.relative_to(top) if p.is_relative_to(top) else p.name for p in (found[part, role, rest], path)
-        )
+            labels = archives.get((part, "L", rest))
+            yield _recording(f"{part}S_{rest}", archives[part, "S", rest], labels, schema, incomplete)
+    for key, path in found.copies:
         message = (
-            f"two archives of one name: {first} was read, {second} was not; remove or rename the one that is wrong"
+            f"two archives of one name: {_below(top, archives[key])} was read, {_below(top, path)} was not; "
+            "remove or rename the one that is wrong"
         )
-        yield Unreadable(f"{part}{role}_{rest}", "duplicate_session", message)
+        yield Unreadable(_name(key), "duplicate_session", message)
+    yield from _unread(top, found)
+    for part, role, rest in sorted(own):
+        if role == "L" and (part, "S", rest) not in own.union(found.nearly):
+            name, path = _name((part, role, rest)), archives[part, role, rest]
+            message = f"{_below(top, path)}: expected the source archive {part}S_{rest} as well, found its labels alone; fetch it, or remove them"
+            yield Unreadable(name, "missing_source", message)
 
 
 Key = tuple[str, str, str]
 
 
-def _find(top: Path) -> tuple[dict[Key, Path], list[tuple[Key, Path]]]:
-    """(part, role, rest of the stem) -> archive, and further archives of the same.
+@dataclass
+class _Found:
+    """What lies below a root.
 
-    A whole archive wins over an incomplete download of it.
+    Attributes:
+        archives: (part, role, rest of the stem) -> archive.
+        copies: further archives of the same.
+        nearly: what is called almost like an archive, and is not read.
+        locked: folders that cannot be looked into.
     """
-    found: dict[Key, Path] = {}
-    copies: list[tuple[Key, Path]] = []
-    seen = set()
-    for folder, folders, files in os.walk(top, followlinks=True):
+
+    archives: dict[Key, Path] = field(default_factory=dict)
+    copies: list[tuple[Key, Path]] = field(default_factory=list)
+    nearly: dict[Key, list[Path]] = field(default_factory=dict)
+    locked: list[OSError] = field(default_factory=list)
+
+
+def _find(top: Path) -> _Found:
+    """The archives. A whole one wins over an incomplete download of it."""
+    found, seen = _Found(), set()
+    archives = found.archives
+    for folder, folders, files in os.walk(top, followlinks=True, onerror=found.locked.append):
         real = os.path.realpath(folder)
         if real in seen:  # a loop of symbolic links
             folders.clear()
@@ -101,20 +125,55 @@ def _find(top: Path) -> tuple[dict[Key, Path], list[tuple[Key, Path]]]:
         seen.add(real)
         here = Path(folder)
         names = [*sorted(folders), *sorted(files)]  # thousands, in an unpacked archive
-        candidates = [here / name for name in names if ARCHIVE.match(_stem(name))]
+        candidates = [here / name for name in names if NEARLY.match(name)]
         if here == top:
             candidates.insert(0, top.resolve())
         for path in candidates:
             stem = _stem(path.name)
             match = ARCHIVE.match(stem)
-            if match and (path.is_dir() or path.name != stem):
+            if match and (os.path.isdir(path) or path.name != stem):
                 key = (match["part"], match["role"], match["rest"])
-                if key not in found or (INCOMPLETE.search(found[key].name) and not INCOMPLETE.search(path.name)):
-                    found[key] = path
-                elif not INCOMPLETE.search(path.name) and not _within(path, found[key]):
-                    copies.append((key, path))
+                if key not in archives or (INCOMPLETE.search(archives[key].name) and not INCOMPLETE.search(path.name)):
+                    archives[key] = path
+                elif not INCOMPLETE.search(path.name) and not _within(path, archives[key]):
+                    found.copies.append((key, path))
+            elif match := NEARLY.match(path.name):
+                key = (match["part"].upper(), match["role"].upper(), match["rest"].lower())
+                found.nearly.setdefault(key, []).append(path)
         folders[:] = [] if here != top and ARCHIVE.match(here.name) else sorted(folders)
-    return found, copies
+    return found
+
+
+def _name(key: Key) -> str:
+    part, role, rest = key
+    return f"{part}{role}_{rest}"
+
+
+def _below(top: Path, path: Path) -> str:
+    return printable(str(path.relative_to(top) if path.is_relative_to(top) else path.name))
+
+
+def _unread(top: Path, found: _Found) -> Iterator[Unreadable]:
+    """What is no archive by its name, but may be one of a recording that there is no other of; and locked folders."""
+    for key, paths in sorted(found.nearly.items()):
+        name = _name(key)
+        if key in found.archives:  # checksums and the like may lie beside it
+            paths = [path for path in paths if ZIP.search(path.name)]
+        if paths:
+            more = f" and {len(paths) - 1} more like it" if len(paths) > 1 else ""
+            message = (
+                f"{_below(top, paths[0])}{more}: expected {name}.zip or a folder {name}, found another name, not read; "
+                "join parts in the order of their numbers, fetch again what is incomplete, rename or remove what is a copy"
+            )
+            yield Unreadable(name, "bad_archive_name", message)
+    for error in found.locked:
+        folder = Path(os.fsdecode(error.filename))
+        if folder == top or not ARCHIVE.match(folder.name):  # an archive is told when it is read
+            message = (
+                f"{_below(top, folder)}: this folder cannot be looked into ({without_path(error)}), and what is in it was not read; "
+                "give yourself the right to read it, or move it elsewhere"
+            )
+            yield Unreadable(_below(top, folder), "unreadable_folder", message)
 
 
 def _within(path: Path, other: Path) -> bool:
@@ -123,17 +182,19 @@ def _within(path: Path, other: Path) -> bool:
 
 
 def _stem(name: str) -> str:
-    return INCOMPLETE.sub("", name).removesuffix(".zip")
+    return ZIP.sub("", INCOMPLETE.sub("", name))
 
 
-def _nothing_found(top: Path, found: dict) -> str:
-    inside = sorted(path.name for path in top.iterdir())[:8]
-    labels = f" There are {len(found)} label archives, but labels alone are not enough." if found else ""
+def _nothing_found(top: Path, found: _Found) -> str:
+    told = "".join(f"\n  not read:   {item.message}" for item in list(_unread(top, found))[:8])
+    inside = [] if told and found.locked else sorted(path.name for path in top.iterdir())[:8]
+    labels = len(found.archives)
+    alone = f" There are {labels} label archives, but labels alone are not enough." if labels else ""
     return (
-        f"data.root={top}: no session of AI Hub #71802 found.{labels}\n"
+        f"data.root={top}: no session of AI Hub #71802 found.{alone}{told}\n"
         "  looked for: TS_<kind>_<nn>_<device>_<MMDD>_<HHMM>.zip (or VS_..., or folders of that name) at any depth,\n"
         "              with TL_... / VL_... of the same stem for the labels\n"
-        f"  looked in:  {top} (first entries: {', '.join(inside) or 'none, it is empty'})\n"
+        f"  looked in:  {top} (first entries: {', '.join(inside) or ('unknown' if found.locked else 'none, it is empty')})\n"
         "  remedy:     point data.root at the folder that holds Training and Validation, or at one inside it"
     )
 
@@ -167,12 +228,24 @@ def read_session(name: str, source: Path, labels: Path | None, schema: Schema, i
     assert match is not None
     with _open(source) as data, _open(labels) as tags:
         seconds, dropped = _clock(data)
+        if seconds and not any(belongs(stem, seconds[stem], match) for stem in seconds):
+            of = ", ".join(sorted({stem.rsplit("_", 1)[0] for stem in seconds})[:3])
+            raise DataError(f"{source.name}: expected frames of {match['device']}_{match['day']}, found those of {of} alone, as "
+                            f"{_member(min(seconds), data)}; rename it and its labels to the recording they are of, or fetch it again")  # fmt: skip
         if labels is not None:  # a frame known from its label alone has lost two files: still one defect, not none
             of_labels, misnamed = _clock(tags)
             if seconds and of_labels and not seconds.keys() & of_labels.keys():
                 raise DataError(f"{tags.name}: its frames match none of {source.name} (first {min(of_labels)} and {min(seconds)}): "
                                 "labels of another recording; fetch the label archive again")  # fmt: skip
             seconds, dropped = {**seconds, **of_labels}, dropped + misnamed
+        for stem in [stem for stem in seconds if not belongs(stem, seconds[stem], match)]:
+            del seconds[stem]
+            archive = data if any(f"{stem}.{suffix}" in data.files for suffix in ("csv", "bin")) else tags
+            message = (
+                f"expected frames of {match['device']}_{match['day']} as the archive's name says, found another recording's; "
+                "remove it, or move it to the archive of its recording"
+            )
+            dropped.append(Dropped("other_recording", f"{archive.name}: {_member(stem, archive)}", message))
         frames = []
         for stem, time in in_time_order(sorted(seconds), seconds):
             try:
@@ -180,7 +253,9 @@ def read_session(name: str, source: Path, labels: Path | None, schema: Schema, i
             except _Defect as defect:
                 dropped.append(Dropped(defect.reason, f"{defect.archive}: {defect.member}", defect.message))
     if not frames:
-        why = dropped[0].message if dropped else "it holds no file of a frame"
+        why = f"{dropped[0].where}: {dropped[0].message}" if dropped else "it holds no file of a frame"
+        if dropped and not seconds:
+            why = f"not one of its files is named as a frame is, the first of {len(dropped)} being {why}"
         raise DataError(f"{source.name}: no usable frame ({why})")
     times, sensors, environment, thermal, state = zip(*frames, strict=True)
     return Session(
@@ -205,17 +280,49 @@ def _open(path: Path | None) -> Archive:
 
 
 def _clock(archive: Archive) -> tuple[dict[str, int], list[Dropped]]:
-    """Second of the day of each stem, and frames whose name tells none."""
+    """Second of the day of each stem, and files of frames whose name tells none."""
     seconds, misnamed = {}, []
     for name in sorted(archive.files):
+        message = ""
         if match := FRAME.match(name):
             hour, minute, second = (int(match[unit]) for unit in ("hour", "minute", "second"))
             if hour > 23 or minute > 59 or second > 59:
                 message = f"expected a time of day, HHMMSS, at the end of the name, found {match['stem'][-6:]}; rename the file"
-                misnamed.append(Dropped("bad_name", f"{archive.name}: {name}", message))
             else:
                 seconds[match["stem"]] = hour * 3600 + minute * 60 + second
+        elif name.lower().endswith(FRAME_SUFFIXES) and not name.startswith("."):  # hidden: a Mac leaves them
+            message = (
+                "expected a name as oht01_0827_101105.csv, .bin or .json, found another; rename the file, or remove it"
+            )
+        if message:
+            misnamed.append(Dropped("bad_name", f"{archive.name}: {printable(name)}", message))
     return seconds, misnamed
+
+
+def _member(stem: str, archive: Archive) -> str:
+    return next(name for suffix in ("csv", "bin", "json") if (name := f"{stem}.{suffix}") in archive.files)
+
+
+def belongs(stem: str, second: int, archive: re.Match[str]) -> bool:
+    """Whether a frame is of the device and the day in its archive's name; over midnight, of the day after it or before it."""
+    device, day, _ = stem.split("_")
+    if device != archive["device"] or day == archive["day"]:
+        return device == archive["device"]
+    start = int(archive["start"][:2]) * 3600 + int(archive["start"][2:]) * 60
+    later = second < start
+    return (later or second > start + DAY / 2) and day in _neighbours(archive["day"], 1 if later else -1)
+
+
+@lru_cache
+def _neighbours(day: str, step: int) -> set[str]:
+    """The day before or after, MMDD; two where it depends on the year, of which the names say nothing."""
+    found = set()
+    for year in (2023, 2024):
+        try:
+            found.add(f"{date(year, int(day[:2]), int(day[2:])) + timedelta(step):%m%d}")
+        except ValueError:  # no day of that year
+            continue
+    return found
 
 
 def in_time_order(stems: list[str], seconds: dict[str, int]) -> list[tuple[str, int]]:

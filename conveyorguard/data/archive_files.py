@@ -113,6 +113,11 @@ def base_name(name: str) -> str:
     return name.replace("\\", "/").rsplit("/", 1)[-1]
 
 
+def printable(name: str) -> str:
+    """A name as it may be shown and written as UTF-8: what is no character of a text is written by its number."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
+
+
 def without_path(error: BaseException) -> str:
     """The error in words; those of the system name the whole path, and messages end up on pages."""
     return (

@@ -7,6 +7,7 @@ is not whole, or is missing while later ones are there, is waited for, and after
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -98,6 +99,7 @@ class FrameFiles:
         self.labels: dict[str, Path] = {}  # rest of the stem, or a folder -> where its json files are
         self.folders: dict[Path, tuple[int, float, list[Path]]] = {}  # time of change, when that was seen first, below
         self.skipped: dict[str, int] = {}
+        self.foreign: set[tuple[Path, str]] = set()  # frames of other recordings, told already
 
     def skip(self, name: str, second: int) -> None:
         self.skipped[name] = second
@@ -134,12 +136,19 @@ class FrameFiles:
             self.labels[named["rest"] if named else str(folder)] = folder
         stems = {match["stem"]: match for match in matches if match["suffix"] != "json"}
         if named and named["role"] == "S":
-            self._archive(folder, named["device"], stems)
+            self._archive(folder, named, stems)
         elif not named and stems:
             self._loose(folder, stems)
 
-    def _archive(self, folder: Path, device: str, stems: dict[str, Any]) -> None:
+    def _archive(self, folder: Path, named: re.Match[str], stems: dict[str, Any]) -> None:
         clock = {stem: int(m["hour"]) * 3600 + int(m["minute"]) * 60 + int(m["second"]) for stem, m in stems.items()}
+        for stem in [stem for stem in clock if not archive.belongs(stem, clock[stem], named)]:
+            del clock[stem]
+            if (folder, stem) not in self.foreign:
+                self.foreign.add((folder, stem))
+                self.notices.append(
+                    f"{folder.name}: {stem} is left out: of another recording than the folder's name says"
+                )
         key = folder.relative_to(self.root).as_posix()
         if not clock:
             return
@@ -147,7 +156,7 @@ class FrameFiles:
             first, _ = archive.in_time_order([*clock], clock)[0]
             self.known[key] = [clock[first]]
         origin = self.known[key][0]
-        live = self._recording(folder.name, device, folder, origin)
+        live = self._recording(folder.name, named["device"], folder, origin)
         for stem, second in clock.items():
             self._add(live, (second - origin) % DAY, stem)
 

@@ -103,7 +103,17 @@ def _key(reader: Any, recordings: list, root: str | Path | None, schema: Schema)
 
 
 def _stat(path: Path, base: Path, digest: Any) -> None:
-    """Add names, sizes and times of a file, or of all files below a folder, links to folders not followed."""
+    """Add names, sizes and times of a file, or of all files below a folder, links to folders not followed.
+
+    What cannot be looked at adds nothing: it is told when the recording is read.
+    """
+    try:
+        _stat_below(path, base, digest)
+    except PermissionError:
+        digest.update(b"locked")
+
+
+def _stat_below(path: Path, base: Path, digest: Any) -> None:
     if path.is_dir():
         below = os.fsencode(path.relative_to(base).as_posix())
         for entry in sorted(os.scandir(path), key=lambda e: e.name):

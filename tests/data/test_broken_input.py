@@ -413,14 +413,55 @@ def test_labels_of_another_recording_are_told(beside, small, tmp_path):
     assert f"{LABELS}.zip: its frames match none of {NAME}.zip" in told and "fetch the label archive again" in told
 
 
+OTHERS = {
+    "another device": lambda name: name.replace("oht01", "oht09"),
+    "another kind": lambda name: name.replace("oht01", "agv01"),
+    "another day": lambda name: name.replace("0827", "0901"),
+    "the next day, but not after midnight": lambda name: name.replace("0827", "0828"),
+    "the day before, but not before midnight": lambda name: name.replace("0827", "0826"),
+    "a day that is none": lambda name: name.replace("0827", "9999"),
+}
+
+
+@pytest.mark.parametrize("case", OTHERS)
+def test_a_frame_of_another_recording_is_none_of_this_one_and_told(case, recording, small):
+    recording.files |= {OTHERS[case](name): raw for name, raw in frame(7).items()}
+    recording.files |= {OTHERS[case](name): raw for name, raw in frame(SPOILED).items() if name.endswith("json")}
+    session = recording.write().read(small)
+    assert session.time.tolist() == [0, 1, 2, 3, 4]
+    assert [(told.reason, told.where) for told in session.dropped] == [
+        ("other_recording", f"{NAME}.zip: {OTHERS[case](stem(7))}.csv"),
+        ("other_recording", f"{LABELS}.zip: {OTHERS[case](stem(SPOILED))}.json"),
+    ]
+    message = (
+        "expected frames of oht01_0827 as the archive's name says, found another recording's; remove it, or move it"
+    )
+    assert all(told.message.startswith(message) for told in session.dropped)
+
+
+def test_an_archive_under_the_name_of_another_recording_is_told(beside, small, tmp_path):
+    beside.files = {name.replace("oht01", "oht09"): raw for name, raw in beside.files.items()}
+    beside.write()
+    told = skipped(store_of(beside, small, tmp_path))[NAME]
+    found = f"{NAME}.zip: expected frames of oht01_0827, found those of oht09_0827 alone, as oht09_0827_101100.csv; rename it"
+    assert found in told
+
+
 def test_seconds_that_come_twice_are_told(recording, small, tmp_path):
-    """Another device's frame of the same second: which one is right nobody knows, the first is kept."""
-    recording.files |= {name.replace("oht01", "oht09"): raw for name, raw in frame(SPOILED).items()}
-    recording.write()
-    store = store_of(recording, small, tmp_path)
-    assert store.frames["time"].tolist() == [0, 1, 2, 3, 4]
+    """Over midnight some go on under the old day and some under the new one: which is right nobody knows, the first is kept."""
+    recording.files = {
+        name.replace("_1011", "_0000").replace("0827", day): raw
+        for day in ("0827", "0828")
+        for second in (range(5) if day == "0827" else [SPOILED])
+        for name, raw in frame(second).items()
+    } | {name.replace("101104", "235959"): raw for name, raw in frame(4).items()}
+    recording.source, recording.labels = (
+        path.with_name(path.name.replace("1011", "2359")) for path in (recording.source, recording.labels)
+    )
+    store = store_of(recording.write(), small, tmp_path)
+    assert store.frames["time"].tolist() == [0, 1, 2, 3, 4, 5]
     assert store.manifest["counts"]["dropped_frames"] == {"duplicate_second": 1}
-    assert "second 2 comes twice" in json.dumps(store.manifest["dropped_examples"])
+    assert "second 3 comes twice" in json.dumps(store.manifest["dropped_examples"])
 
 
 def assert_in_order(session):
@@ -434,11 +475,63 @@ def test_seconds_out_of_order_in_the_archive_are_put_in_order(recording, small):
     assert_in_order(session)
 
 
-def test_a_recording_over_midnight_is_in_order(recording, small):
-    names = ["oht01_0827_235958", "oht01_0827_235959", "oht01_0827_000000", "oht01_0827_000001", "oht01_0827_000002"]
-    recording.files = {name.replace(stem(i), names[i]): raw for i in range(5) for name, raw in frame(i).items()}
-    session = recording.write().read(small)
+@pytest.mark.parametrize(
+    ("before", "after", "named"),
+    [
+        ("0827", "0827", "0827_2359"),
+        ("0827", "0828", "0827_2359"),
+        ("0827", "0828", "0828_0000"),
+        ("1231", "0101", "1231_2359"),
+        ("0228", "0229", "0228_2359"),
+        ("0228", "0301", "0228_2359"),
+    ],
+)
+def test_a_recording_over_midnight_is_in_order(before, after, named, recording, small):
+    times = [f"{before}_235958", f"{before}_235959", f"{after}_000000", f"{after}_000001", f"{after}_000002"]
+    recording.files = {
+        name.replace(stem(i), f"oht01_{times[i]}"): raw for i in range(5) for name, raw in frame(i).items()
+    }
+    recording.write()
+    name = NAME.replace("0827_1011", named)
+    session = read_session(name, recording.source, recording.labels, small)
     assert_in_order(session)
+    assert session.dropped == []
+
+
+ODD_NAMES = {
+    "upper case": (str.upper, "OHT01_0827_101102.CSV"),
+    "a prefix": (lambda name: f"copy of {name}", "copy of oht01_0827_101102.csv"),
+    "numpy's suffix": (lambda name: name.replace(".csv", ".npy"), "oht01_0827_101102.npy"),
+    "no text": (lambda name: name.replace("oht", "\x1b[2K\n"), "\\x1b[2K\\n01_0827_101102.csv"),
+}
+
+
+@pytest.mark.parametrize("case", ODD_NAMES)
+def test_a_file_whose_name_is_none_of_a_frame_is_told(case, recording, small, tmp_path):
+    change, shown = ODD_NAMES[case]
+    recording.files = {change(name) if stem(SPOILED) in name else name: raw for name, raw in recording.files.items()}
+    recording.files |= {"._" + stem(1) + ".csv": b"of a Mac", "readme.txt": b"no data"}
+    session = recording.write().read(small)
+    assert session.time.tolist() == [0, 1, 3, 4]
+    told = [told for told in session.dropped if told.where == f"{NAME}.zip: {shown}"]
+    assert [one.reason for one in told] == ["bad_name"] and "rename the file, or remove it" in told[0].message
+    assert {one.reason for one in session.dropped} <= {"bad_name", "missing_csv"}
+    with pytest.raises(DataError, match=r"strict=true.*: expected "):
+        prepare(archive.sessions, small, recording.root, tmp_path / "cache", "x", strict=True, jobs=1)
+
+
+def test_where_no_file_is_named_as_a_frame_an_example_is_given(recording, small):
+    recording.files = {name.upper(): raw for name, raw in recording.files.items()}
+    example = rf"the first of 15 being {NAME}\.zip: OHT01_0827_101100\.BIN: expected a name as .*; rename the file"
+    with pytest.raises(DataError, match=rf"no usable frame \(not one of its files is named as a frame is, {example}"):
+        recording.write().read(small)
+
+
+def test_names_with_backslashes_are_those_of_zips_made_on_windows(recording, small):
+    recording.files = {f"set\\sub\\{name}": raw for name, raw in recording.files.items()}
+    assert_in_order(recording.write().read(small))
+    unpack(recording)
+    assert_in_order(read_session(NAME, recording.source.with_suffix(""), recording.labels.with_suffix(""), small))
 
 
 def test_a_time_that_is_none_is_told(recording, small):
@@ -830,7 +923,10 @@ def test_of_a_numbered_folder_the_labels_are_next_door_and_no_further(small, tmp
 
 def test_where_some_labels_are_nothing_is_looked_for_next_door(small, tmp_path):
     root = touch(tmp_path, f"01.source/{NAME}.zip", f"02.label/{LABELS}.zip", f"01.source/TL_{AGV}.zip") / "01.source"
-    assert found(root, small) == [(NAME, [f"{NAME}.zip"])]
+    alone = (
+        f"TL_{AGV}.zip: expected the source archive TS_{AGV} as well, found its labels alone; fetch it, or remove them"
+    )
+    assert found(root, small) == [(NAME, [f"{NAME}.zip"]), (f"TL_{AGV}", f"missing_source: {alone}")]
     (root / f"TL_{AGV}.zip").unlink()
     assert found(root, small) == [(NAME, [f"{NAME}.zip", f"{LABELS}.zip"])]
 
@@ -872,6 +968,82 @@ def test_a_whole_archive_wins_over_a_part_and_of_two_the_first(small, tmp_path):
         (NAME, duplicate.format(f"a/{NAME}.zip", f"b/{NAME}.zip")),
         (LABELS, duplicate.format(f"{LABELS}.zip", f"c/{LABELS}.zip")),
     ]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        f"{NAME} (1).zip",
+        f"{NAME}.zip.part",
+        f"{NAME}.zip.crdownload",
+        f"{NAME}.7z",
+        f"{NAME}.ZIP.part0",
+        NAME,
+        f"{NAME.lower()}.zip",
+        f"{NAME} - copy/x.csv",
+    ],
+)
+def test_what_is_called_almost_like_an_archive_is_told(name, small, tmp_path):
+    root = touch(tmp_path, f"sensors/{name}", f"labels/{LABELS}.zip", f"TS_{AGV}.zip")
+    (one, (told, message)) = found(root, small)
+    assert one == (f"TS_{AGV}", [f"TS_{AGV}.zip"]) and told == NAME
+    assert message.startswith(
+        f"bad_archive_name: sensors/{name.split('/')[0]}: expected {NAME}.zip or a folder {NAME}, found"
+    )
+    assert "rename" in message
+    with pytest.raises(DataError, match=r"data\.strict=true: sensors/"):
+        prepare(archive.sessions, small, root, tmp_path / "cache", "x", strict=True, jobs=1)
+    (root / f"TS_{AGV}.zip").unlink()
+    with pytest.raises(DataError, match=r"no session of AI Hub[^\0]*not read:   sensors/[^\0]*rename"):
+        list(archive.sessions(root, small))
+
+
+def test_parts_of_an_archive_are_told_together_and_what_lies_beside_a_whole_one_only_where_it_is_a_zip(small, tmp_path):
+    touch(
+        tmp_path,
+        f"{NAME}.zip.001",
+        f"{NAME}.zip.002",
+        f"{LABELS}.zip",
+        f"{LABELS} (1).zip",
+        f"{LABELS}.zip.md5",
+        f"TS_{AGV}.zip",
+    )
+    told = dict(found(tmp_path, small))
+    assert list(told) == [f"TS_{AGV}", LABELS, NAME]
+    assert f"{NAME}.zip.001 and 1 more like it: expected {NAME}.zip" in told[NAME] and "join parts" in told[NAME]
+    assert f"{LABELS} (1).zip: expected" in told[LABELS]
+
+
+def test_a_zip_may_have_its_suffix_in_capitals(recording, small):
+    recording.write()
+    for path in (recording.source, recording.labels):
+        path.rename(path.with_suffix(".ZIP"))
+    (one,) = archive.sessions(recording.root, small)
+    assert_in_order(one.read())
+
+
+def test_a_folder_that_cannot_be_looked_into_is_told(beside, small, tmp_path, monkeypatch):
+    """Rights do not stop the user who runs the tests in a container, so that the system's answer is put in their place."""
+    unpack(beside.write())
+    touch(beside.root, f"locked/{NAME}/x.csv", "locked/x.txt")
+    scandir, closed = os.scandir, ["locked"]
+
+    def refuse(path="."):
+        if Path(os.fsdecode(path)).name in closed:
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    store = store_of(beside, small, tmp_path)
+    assert len(store.frames) == 10
+    locked = "unreadable_folder: locked: this folder cannot be looked into (Permission denied), and what is in it was not read; give"
+    assert skipped(store)["locked"].startswith(locked)
+    closed.append(NAME)
+    told = skipped(store_of(beside, small, tmp_path))
+    assert list(told) == ["locked", NAME] and "cannot be read as an archive (Permission denied)" in told[NAME]
+    closed.append(beside.root.name)
+    with pytest.raises(DataError, match=r"(?s)no session.*\.: this folder cannot be looked into"):
+        list(archive.sessions(beside.root, small))
 
 
 def test_parts_are_told_of_source_and_of_labels(small, tmp_path):
@@ -926,7 +1098,8 @@ def test_a_second_known_from_one_of_its_files_is_told(recording, small):
 def test_without_one_frame_there_is_no_session(recording, small):
     recording.files = {name: b"" for name in recording.files}
     with pytest.raises(
-        DataError, match=rf"^{NAME}.zip: no usable frame \(expected a header and a row, found 0 lines; "
+        DataError,
+        match=rf"^{NAME}.zip: no usable frame \({NAME}.zip: {stem(0)}.csv: expected a header and a row, found 0 lines; ",
     ):
         recording.write().read(small)
     recording.files = {}
