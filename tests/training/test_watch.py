@@ -218,6 +218,20 @@ def test_loose_frames_are_a_recording_of_each_device(watching, recordings):
     assert set(renamed) == set(found) and sorted(map(len, renamed.values())) == [1, 39, 40]
 
 
+def test_a_frame_of_another_device_in_a_recordings_folder_is_left_out_and_told_once(tmp_path, recordings, schema):
+    plain = Schema.from_config({**schema.to_dict(), "thermal": None})
+    source = sorted(recordings.iterdir())[0]
+    folder = Path(shutil.copytree(source, tmp_path / source.name))
+    first, second, *rest = frames_of(folder)
+    for path in rest:
+        path.unlink()
+    foreign = second.rename(second.with_name("agv99" + second.name[5:]))
+    follower = follow(archive.sessions, tmp_path, plain, {})
+    assert [t for _ in range(2) for s in follower.poll() for t in s.time] == [0]
+    left_out = f"{folder.name}: {foreign.stem} is left out: of another recording than the folder's name says"
+    assert follower.notices == [left_out]
+
+
 def test_the_environment_comes_with_the_labels_while_these_come(tmp_path, recordings, schema, monkeypatch):
     """A folder of json files beside the frames is waited for, until one is late."""
     monkeypatch.setattr(live, "PATIENCE", 0.4)
