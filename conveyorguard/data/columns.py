@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
+from conveyorguard.data.archive_files import without_path
 from conveyorguard.errors import DataError
 
 SUFFIXES = (".csv", ".tsv", ".parquet")
@@ -57,11 +58,9 @@ def header(path: Path, encoding: str = "utf-8", wanted: Iterable[str] = ()) -> l
     Raises:
         DataError: the file is empty, damaged or in another encoding.
     """
-    if path.suffix == ".parquet":
+    if path.suffix.lower() == ".parquet":
         return list(_parquet(path).schema_arrow.names)
-    with path.open("rb") as stream:
-        start = stream.read(1 << 16)
-    return _find_header(path, _decode(path, start, encoding, whole=False), list(wanted))[1]
+    return _find_header(path, _decode(path, _bytes(path, 1 << 16), encoding, whole=False), list(wanted))[1]
 
 
 def read(path: Path, encoding: str = "utf-8", wanted: Iterable[str] | None = None, growing: bool = False) -> Table:
@@ -73,15 +72,19 @@ def read(path: Path, encoding: str = "utf-8", wanted: Iterable[str] | None = Non
     Raises:
         DataError: the file is empty, damaged, in another encoding, or has two wanted columns of one name.
     """
-    if path.suffix == ".parquet":
+    if path.suffix.lower() == ".parquet":
         file = _parquet(path)
         names = _chosen(path, list(file.schema_arrow.names), wanted)
         try:
-            frame = file.read(columns=names).replace_schema_metadata().to_pandas()
+            table = file.read(columns=names).replace_schema_metadata()
+            frame = table.to_pandas()
         except (pa.ArrowException, OSError, ValueError) as error:
             raise DataError(f"{path.name}: cannot be read as parquet ({error}); write or fetch it again") from error
+        for field in table.schema:
+            if pa.types.is_binary(field.type) or pa.types.is_large_binary(field.type):
+                frame[field.name] = frame[field.name].map(_text_of)  # pandas would take it for UTF-8, and fail
         return Table(frame, np.arange(1, len(frame) + 1), {})
-    text = _decode(path, path.read_bytes(), encoding, whole=not growing)
+    text = _decode(path, _bytes(path), encoding, whole=not growing)
     text = text[: text.rfind("\n") + 1] if growing else text
     first, names, separator = _find_header(path, text, list(wanted or ()))
     refused: dict[int, str] = {}
@@ -122,11 +125,26 @@ def read(path: Path, encoding: str = "utf-8", wanted: Iterable[str] | None = Non
     return Table(frame[keep].reset_index(drop=True), row[keep], ragged, separator)
 
 
+def _bytes(path: Path, limit: int = -1) -> bytes:
+    try:
+        with path.open("rb") as stream:
+            return stream.read(limit)
+    except OSError as error:
+        raise DataError(
+            f"{path.name}: cannot be read ({without_path(error)}); give yourself the right to read it, and check the disk it is on"
+        ) from error
+
+
+def _text_of(cell: object) -> object:
+    return cell.decode(errors="backslashreplace") if isinstance(cell, bytes) else cell
+
+
 def _parquet(path: Path) -> pq.ParquetFile:
     try:
         return pq.ParquetFile(path)
     except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{path.name}: cannot be read as parquet ({error}); write or fetch it again") from error
+        why = str(error).replace(str(path), path.name)
+        raise DataError(f"{path.name}: cannot be read as parquet ({why}); write or fetch it again") from error
 
 
 def _chosen(path: Path, names: list[str], wanted: Iterable[str] | None) -> list[str]:
@@ -141,7 +159,8 @@ def _chosen(path: Path, names: list[str], wanted: Iterable[str] | None) -> list[
 
 def _unique(names: list[str]) -> list[str]:
     """The names with later ones of the same name numbered, so that a column nobody wants does no harm."""
-    return [name if name not in names[:i] else f"{name}#{i + 1}" for i, name in enumerate(names)]
+    first = {name: i for i, name in reversed([*enumerate(names)])}
+    return [name if first[name] == i else f"{name}#{i + 1}" for i, name in enumerate(names)]
 
 
 def _decode(path: Path, raw: bytes, encoding: str, whole: bool = True) -> str:
@@ -175,12 +194,15 @@ def _find_header(path: Path, text: str, wanted: list[str]) -> tuple[int, list[st
     lines = {i: line for i, line in enumerate(text.split("\n", PREAMBLE)[:PREAMBLE]) if line.strip()}
     if not lines:
         raise DataError(f"{path.name}: expected a header in the first {PREAMBLE} lines, found only blank ones")
-    split = {
-        (i, separator): [name.strip() for name in next(csv.reader([line], delimiter=separator))]
-        for i, line in lines.items()
-        for separator in SEPARATORS
-    }
-    usual = {s: Counter(len(split[i, s]) for i in lines).most_common(1)[0][0] for s in SEPARATORS}
+    split = {(i, s): names for i, line in lines.items() for s in SEPARATORS if (names := _fields(line, s)) is not None}
+    for i, line in lines.items():
+        if not any((i, s) in split for s in SEPARATORS):
+            raise DataError(
+                f"{path.name}: row {i + 1}: expected fields of at most {csv.field_size_limit():,} characters, found {len(line):,} in the "
+                "row and a longer field; close the quotation mark, or save it as csv again"
+            )
+    sizes = {s: Counter(len(names) for (_, separator), names in split.items() if separator == s) for s in SEPARATORS}
+    usual = {s: max(count, key=count.__getitem__, default=0) for s, count in sizes.items()}
 
     def rank(key: tuple[int, str]) -> tuple[int, int, int]:
         i, separator = key
@@ -189,6 +211,14 @@ def _find_header(path: Path, text: str, wanted: list[str]) -> tuple[int, list[st
 
     first, separator = max(split, key=rank)
     return first, split[first, separator], separator
+
+
+def _fields(line: str, separator: str) -> list[str] | None:
+    """The fields of a line; None where one of them is longer than Python's csv allows, so that this is not the separator."""
+    try:
+        return [name.strip() for name in next(csv.reader([line], delimiter=separator))]
+    except csv.Error:
+        return None
 
 
 def missing_columns(path: Path, names: list[str], wanted: list[str], remedy: str) -> str | None:
@@ -242,6 +272,8 @@ def numbers(table: Table, names: list[str]) -> tuple[np.ndarray, np.ndarray]:
 def _numbers(column: pd.Series) -> tuple[np.ndarray, np.ndarray]:
     if pd.api.types.is_numeric_dtype(column.dtype):
         return column.to_numpy(np.float64, na_value=np.nan), np.zeros(len(column), bool)
+    if pd.api.types.is_datetime64_any_dtype(column.dtype):  # pandas would count its nanoseconds
+        return np.full(len(column), np.nan), column.notna().to_numpy()
     values = pd.to_numeric(column, errors="coerce").to_numpy(np.float64, na_value=np.nan)
     unread = np.flatnonzero(np.isnan(values))
     bad = np.zeros(len(column), bool)
@@ -318,6 +350,7 @@ def _day_and_month(text: pd.Series) -> np.ndarray:
     part = text.str.extract(DATE)
     a, b = (pd.to_numeric(part[name], errors="coerce") for name in "ab")
     year, hours = pd.to_numeric(part["year"], errors="coerce"), _hours(part)
+    year = year.where(year.between(1678, 2261))  # the years of pandas' nanoseconds
     readings = []
     for day, month in ((a, b), (b, a)):
         dates = pd.to_datetime(pd.DataFrame({"year": year, "month": month, "day": day}), errors="coerce")

@@ -149,9 +149,16 @@ def draft(root: str | Path, name: str) -> Draft:
 
 def _look(root: Path) -> _Files:
     """Read some of the files."""
-    paths = find_files(root)
+    found, locked = find_files(root)
+    paths = {name: files[0] for name, files in found.items()}
     chosen = [*paths][:: max(len(paths) // LOOKED_AT, 1)][:LOOKED_AT]
     files = _Files(root, {}, "utf-8")
+    files.odd += [
+        f"two files of one name: {one.name} is read, {other.name} is not"
+        for one, *others in found.values()
+        for other in others
+    ]
+    files.odd += locked.values()
     if len(chosen) < len(paths):
         files.odd.append(f"{len(chosen)} of {len(paths)} files were looked at")
     for name in track(chosen, "reading", len(chosen)):

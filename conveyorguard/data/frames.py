@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from PIL import Image, UnidentifiedImageError
 from conveyorguard.data.schema import Dropped, Session, Thermal
 from conveyorguard.errors import DataError
 
+SECOND = re.compile("[0-9]{1,18}")
 PICTURES = (".png", ".tif", ".tiff", ".jpg", ".jpeg")
 GREY = ("L", "I", "F", "I;16", "I;16B", "I;16L")  # Pillow's modes whose pixels are one number each
 
@@ -52,7 +54,7 @@ def add_frames(
             )
         session.thermal = Frames(array.__getitem__, place if len(array) == rows else session.time, scale, offset)
         return
-    pictures = {int(p.stem): p for p in path.iterdir() if p.suffix.lower() in PICTURES and p.stem.isdigit()}
+    pictures = {int(p.stem): p for p in path.iterdir() if p.suffix.lower() in PICTURES and SECOND.fullmatch(p.stem)}
     problems = {int(t): _picture_problem(pictures.get(int(t)), camera.shape) for t in session.time}
     keep = np.array([problems[int(t)] is None for t in session.time], bool)
     reasons = [(f"{path.name}: second {t}", problem) for t, problem in problems.items() if problem]

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from conveyorguard.data import columns
+from conveyorguard.data.archive_files import without_path
 from conveyorguard.data.columns import SUFFIXES, UNITS, Table
 from conveyorguard.data.frames import add_frames
 from conveyorguard.data.resample import resample
@@ -98,7 +99,12 @@ def sessions(
     """
     layout = Layout.of({**options, "incomplete": incomplete})
     found: dict[str, Recording | Unreadable] = {}
-    for name, path in find_files(root, layout.thermal_folder).items():
+    files, locked = find_files(root, layout.thermal_folder)
+    lost = [Unreadable(folder, "unreadable_folder", message) for folder, message in locked.items()]
+    for name, (path, *others) in files.items():
+        for other in others:
+            message = f"two files of one name: {path.name} was read, {other.name} was not; remove or rename the one that is wrong"
+            lost.append(Unreadable(name, "duplicate_session", message))
         for item in recordings_in(name, path, Path(root), schema, layout):
             if item.name in found:
                 message = f"this session is in {_file_of(found[item.name])} and in {path.name}; join or rename them"
@@ -109,42 +115,56 @@ def sessions(
         more = f"\nand {len(unreadable) - 1} more files alike" if len(unreadable) > 1 else ""
         raise DataError(f"data.root={root}: no recording can be read\n{unreadable[0].message}{more}")
     yield from (found[name] for name in sorted(found))
+    yield from lost
 
 
-def find_files(root: str | Path, thermal_folder: str = "thermal") -> dict[str, Path]:
-    """Name of the recording (the path below the root without its suffix) and file, sorted.
+def find_files(root: str | Path, thermal_folder: str = "thermal") -> tuple[dict[str, list[Path]], dict[str, str]]:
+    """Name of the recording (the path below the root without its suffix) and its file, sorted.
+
+    Returns:
+        The files of each name, nearly always one; and folders that cannot be looked into, with what to do about it.
 
     Raises:
         DataError: there is no such folder or file, or nothing in it that can be read.
     """
     top = Path(root)
     if top.is_file() and top.suffix.lower() in SUFFIXES:
-        return {top.stem: top}
+        return {top.stem: [top]}, {}
     if not top.is_dir():
         problem = "not a csv, tsv or parquet file" if top.exists() else "no such folder or file"
         raise DataError(
             f"data.root={root}: {problem}. Point it at a folder of csv or parquet files, or at one of them."
         )
-    below = sorted(path for path in top.rglob("*") if path.is_file() and not _ours_or_hidden(path, top))
-    files = [
-        path for path in below if path.suffix.lower() in SUFFIXES and path.relative_to(top).parts[0] != thermal_folder
-    ]
+    errors: list[OSError] = []
+    every = [Path(folder, name) for folder, _, names in os.walk(top, onerror=errors.append) for name in names]
+    below = sorted(path for path in every if os.path.isfile(path) and not _ours_or_hidden(path, top))
+    locked = {}
+    for error in errors:
+        folder = Path(os.fsdecode(error.filename)).relative_to(top).as_posix()
+        locked[folder] = (
+            f"{folder}: this folder cannot be looked into ({without_path(error)}), and what is in it was not read; "
+            "give yourself the right to read it, or move it elsewhere"
+        )
+    files: dict[str, list[Path]] = {}
+    for path in below:
+        if path.suffix.lower() in SUFFIXES and path.relative_to(top).parts[0] != thermal_folder:
+            files.setdefault(path.relative_to(top).with_suffix("").as_posix(), []).append(path)
     if not files:
         inside = sorted({path.suffix or path.name for path in below})[:8]
         raise DataError(
             f"data.root={root}: no recording found\n"
             f"  looked for: {', '.join('*' + suffix for suffix in SUFFIXES)}, at any depth\n"
-            f"  there is:   {', '.join(inside) or 'nothing, it is empty'}\n"
+            f"  there is:   {', '.join(inside or locked.values()) or 'nothing, it is empty'}\n"
             "  remedy:     point data.root at the folder of the recordings, or save them as csv or parquet"
         )
-    return {path.relative_to(top).with_suffix("").as_posix(): path for path in files}
+    return files, locked
 
 
 def _ours_or_hidden(path: Path, top: Path) -> bool:
     """Editors leave hidden copies; and a store or a run may lie below the root, if that is where somebody works."""
     hidden = any(part.startswith((".", "~")) for part in path.relative_to(top).parts)
     ours = (("manifest.json", "frames.parquet"), ("provenance.json", "config.yaml"))
-    return hidden or any(all((path.parent / name).exists() for name in names) for names in ours)
+    return hidden or any(all(os.path.exists(path.parent / name) for name in names) for names in ours)
 
 
 def _file_of(item: Recording | Unreadable) -> str:
@@ -209,7 +229,13 @@ def _recording(
     files: tuple[Path, ...] = (path,)
     if schema.thermal:
         base = (root if root.is_dir() else root.parent) / layout.thermal_folder / name
-        camera = next((p for p in (base.with_name(f"{base.name}.npy"), base) if p.exists()), None)
+        if not Path(name).parts or Path(name).is_absolute() or ".." in Path(name).parts:
+            message = (
+                f"{path.name}: expected a session whose name leads to frames in {layout.thermal_folder}, found '{name}', which "
+                "leads out of it; rename the session"
+            )
+            return Unreadable(name, "bad_session_name", message)
+        camera = next((p for p in (base.with_name(f"{base.name}.npy"), base) if os.path.exists(p)), None)
         if camera is None:
             message = (
                 f"expected {layout.thermal_folder}/{name}.npy or a folder {layout.thermal_folder}/{name}, found neither; "

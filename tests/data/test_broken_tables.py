@@ -1,6 +1,8 @@
 """A plant's own files, broken in any way: a named error or the rows that are sound, never anything else."""
 
 import io
+import os
+import time
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from conveyorguard.data import columns
 from conveyorguard.data.frames import open_frames
-from conveyorguard.data.schema import Recording, Schema
+from conveyorguard.data.schema import Recording, Schema, Unreadable
+from conveyorguard.data.store import prepare
 from conveyorguard.data.table import sessions
 from conveyorguard.errors import ConveyorGuardError, DataError
 
@@ -122,10 +126,142 @@ def test_a_damaged_array_of_frames(tmp_path_factory, at, length, piece):
 
 @pytest.mark.parametrize("name", ["rec.csv", "rec.parquet"])
 def test_what_is_no_regular_file_is_told_or_left_alone(name, tmp_path):
-    import os
-
     os.mkfifo(tmp_path / name)
     (tmp_path / "other.csv").write_bytes(SOUND)
     (tmp_path / "loop").symlink_to(tmp_path)
     (found,) = read(tmp_path)
     assert found.name == "other" and len(found.time) == 12
+
+
+def told(root):
+    """What is read of a folder, and what is told of the rest."""
+    store = prepare(sessions, SCHEMA, root, root.parent / "cache", "x", jobs=1)
+    return store, {
+        skip["session"]: f"{skip['reason']}: {skip['message']}" for skip in store.manifest["skipped_sessions"]
+    }
+
+
+def as_parquet(path, **changes):
+    pd.read_csv(io.BytesIO(SOUND)).assign(**changes).to_parquet(path, index=False)
+
+
+BROKEN = {
+    "a field without an end": (lambda path: path.with_suffix(".csv").write_bytes(SOUND.replace(b"1.25", b'"' + b"x" * 200_000, 1)),
+                               "row 2: expected fields of at most 131,072 characters", "close the quotation mark"),
+    "a name without an end": (lambda path: path.with_suffix(".csv").write_bytes(SOUND.replace(b"state", b'state,"' + b"x" * 200_000, 1)),
+                              "row 1: expected fields of at most 131,072 characters", "close the quotation mark"),
+    "bytes": (lambda path: as_parquet(path.with_suffix(".parquet"), heat=[b"\xff"] * 12), "column 'heat': found '\\xff', expected a number", "a blank cell"),
+    "dates": (lambda path: as_parquet(path.with_suffix(".parquet"), heat=pd.Timestamp("2024-01-01")), "column 'heat': found '2024-01-01", "a blank cell"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_a_broken_file_is_skipped_and_told_and_the_others_are_read(case, tmp_path):
+    spoil, problem, remedy = BROKEN[case]
+    root = tmp_path / "set"
+    root.mkdir()
+    (root / "sound.csv").write_bytes(SOUND)
+    spoil(root / "rec")
+    store, skipped = told(root)
+    assert set(store.frames["session"]) == {"sound"} and len(store.frames) == 12
+    assert skipped["rec"].startswith("unreadable: ") and "rec." in skipped["rec"]
+    assert problem in skipped["rec"] and remedy in skipped["rec"]
+
+
+def test_a_date_before_the_clock_of_pandas_costs_its_row(tmp_path):
+    days = [b"01.01.0000" if second == 3 else b"01.02.2024" for second in range(12)]
+    lines = [b"%s 10:00:%02d,20,1,fine" % (day, second) for second, day in enumerate(days)]
+    (tmp_path / "rec.csv").write_bytes(b"\n".join([b"time,heat,amps,state", *lines]))
+    (session,) = read(tmp_path)
+    assert session.time.tolist() == [0, 1, 2, *range(4, 12)]
+    assert [(one.reason, one.where) for one in session.dropped] == [("bad_time", "rec.csv: row 5")]
+
+
+def test_a_file_and_a_folder_that_may_not_be_read_are_told(tmp_path, monkeypatch):
+    """Rights do not stop the user who runs the tests in a container, so that the system's answer is put in their place."""
+    root = tmp_path / "set"
+    (root / "locked").mkdir(parents=True)
+    for name in ("sound.csv", "rec.csv"):
+        (root / name).write_bytes(SOUND)
+    scandir, opened = os.scandir, Path.open
+
+    def refuse(path="."):
+        if Path(path).name == "locked":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    def refuse_file(path, *arguments, **options):
+        if path.name == "rec.csv":
+            raise PermissionError(13, "Permission denied", str(path))
+        return opened(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    monkeypatch.setattr(Path, "open", refuse_file)
+    store, skipped = told(root)
+    assert set(store.frames["session"]) == {"sound"}
+    assert "rec.csv: cannot be read (Permission denied); give yourself the right" in skipped["rec"]
+    assert "unreadable_folder: locked: this folder cannot be looked into (Permission denied)" in skipped["locked"]
+    assert str(tmp_path) not in str(skipped)
+
+
+@pytest.mark.parametrize("other", ["rec.tsv", "rec.parquet", "rec.CSV"])
+def test_two_files_of_one_name_are_told_and_the_first_is_read(other, tmp_path):
+    (tmp_path / "set").mkdir()
+    if other == "rec.parquet":
+        as_parquet(tmp_path / "set" / other, heat=99.0)
+    else:
+        (tmp_path / "set" / other).write_bytes(SOUND.replace(b",", b"\t"))
+    (tmp_path / "set" / "rec.csv").write_bytes(SOUND)
+    store, skipped = told(tmp_path / "set")
+    first, second = sorted([other, "rec.csv"])
+    assert len(store.frames) == 12
+    problem = f"duplicate_session: two files of one name: {first} was read, {second} was not; remove or rename"
+    assert skipped["rec"].startswith(problem)
+    with pytest.raises(DataError, match="strict=true: two files of one name"):
+        prepare(sessions, SCHEMA, tmp_path / "set", tmp_path / "strict", "x", strict=True, jobs=1)
+
+
+def test_a_parquet_file_may_have_its_suffix_in_capitals(tmp_path):
+    as_parquet(tmp_path / "rec.PARQUET")
+    (session,) = read(tmp_path)
+    assert len(session.time) == 12
+
+
+def test_a_header_of_many_columns_of_one_name_is_read_at_once(tmp_path):
+    (tmp_path / "wide.csv").write_bytes(b"a" + b"," * 150_000 + b"\n1" + b"," * 150_000 + b"\n")
+    began = time.process_time()
+    assert columns.read(tmp_path / "wide.csv", "utf-8", ["a"]).frame["a"].tolist() == ["1"]
+    assert time.process_time() - began < 5
+
+
+@pytest.mark.parametrize("name", ["../../outside", "/outside", ".", "a/../../../outside"])
+def test_the_name_of_a_session_leads_to_no_frames_outside_their_folder(name, tmp_path):
+    schema = Schema.from_config({**SCHEMA.to_dict(), "thermal": {"shape": [4, 5], "stored": [2, 2]},
+                                 "columns": {"time": "time", "state": "state", "session": "name"}})  # fmt: skip
+    root = tmp_path / "set"
+    (root / "thermal").mkdir(parents=True)
+    np.save(tmp_path / "outside.npy", np.zeros((12, 4, 5)))
+    np.save(root / "thermal" / "inside.npy", np.zeros((12, 4, 5)))
+    table = pd.read_csv(io.BytesIO(SOUND))
+    pd.concat([table.assign(name=name), table.assign(name="inside")]).to_csv(root / "rec.csv", index=False)
+    (refused,) = (item for item in sessions(root, schema) if isinstance(item, Unreadable))
+    assert (
+        refused.reason == "bad_session_name"
+        and f"rec.csv: expected a session whose name leads to frames in thermal, found '{name}'" in refused.message
+    )
+    (read_,) = (item.read() for item in sessions(root, schema) if isinstance(item, Recording))
+    assert read_.name == "inside" and len(read_.thermal) == 12
+
+
+def test_only_pictures_named_by_a_second_are_looked_at(tmp_path):
+    from PIL import Image
+
+    schema = Schema.from_config({**SCHEMA.to_dict(), "thermal": {"shape": [4, 5], "stored": [2, 2]}})
+    (tmp_path / "rec.csv").write_bytes(SOUND)
+    (tmp_path / "thermal" / "rec").mkdir(parents=True)
+    for name in (*range(12), "\u00b2", "\uff13"):
+        Image.fromarray(np.full((4, 5), 30 if isinstance(name, int) else 99, np.uint8)).save(
+            tmp_path / "thermal" / "rec" / f"{name}.png"
+        )
+    (item,) = sessions(tmp_path, schema)
+    assert (item.read().thermal[0:12] == 30).all()
