@@ -48,14 +48,14 @@ class Predicted:
 
 
 class LoadedRun:
-    """A trained run, ready to be applied.
+    """A trained run, ready to be applied; given as its directory, or opened already.
 
     Raises:
         RunError: the directory is not that of a finished run, or has no model.
     """
 
-    def __init__(self, folder: str | Path):
-        self.run = SavedRun(folder)
+    def __init__(self, folder: str | Path | SavedRun):
+        self.run = folder if isinstance(folder, SavedRun) else SavedRun(folder)
         checkpoints = self.run.folder / "checkpoints"
         found = sorted(checkpoints.glob("best.*")) if checkpoints.is_dir() else []
         if not found:
@@ -77,7 +77,7 @@ class LoadedRun:
         self.ranges = {name: known for name, known in self.run.facts("ranges").items() if name in used}
         self.temperature = float(self.run.facts("calibration").get("temperature", 1.0))
         point = self.run.facts("alarms").get("operating_point")
-        self.point = OperatingPoint(**point) if point else None
+        self.point = OperatingPoint(point["on"], point["off"]) if point else None
 
     @property
     def from_start(self) -> bool:

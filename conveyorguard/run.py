@@ -18,7 +18,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -34,6 +34,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from pyarrow.lib import ArrowException
 
+from conveyorguard import run_shapes
 from conveyorguard.config import derived_keys, load_saved
 from conveyorguard.data.schema import Schema
 from conveyorguard.data.splits import Split
@@ -233,13 +234,17 @@ def data_facts(frames: pd.DataFrame, sessions: dict[str, list[str]], states: lis
 
 
 class SavedRun:
-    """A run directory, read back.
+    """A run directory, read back. Every file is held against what it must hold (`run_shapes`) before it is used.
+
+    Args:
+        lazily: provenance, metrics and predictions are read when they are first asked for, as by who tells of each file
+            by itself; else at once.
 
     Raises:
-        RunError: it is not a run directory, or not a finished one.
+        RunError: it is not a run directory, or not a finished one, or a file of it is not what a run leaves.
     """
 
-    def __init__(self, folder: str | Path):
+    def __init__(self, folder: str | Path, lazily: bool = False):
         self.folder = Path(folder)
         for name in ("config.yaml", "provenance.json", "metrics.json", "predictions.parquet"):
             if not (self.folder / name).is_file():
@@ -247,14 +252,36 @@ class SavedRun:
                     f"{self.folder}: no {name}; give the directory of a finished run (its last printed line)"
                 )
         self.config = load_saved(self.folder / "config.yaml")
-        self.provenance = read_json(self.folder / "provenance.json")
-        if (status := self.provenance.get("status", "complete")) != "complete":
+        facts = read_json(self.folder / "provenance.json")
+        status = facts.get("status", "complete") if isinstance(facts, dict) else "complete"
+        if status != "complete":
             raise RunError(
                 f"{self.folder}: the run is not finished (status {status} in provenance.json); go on with "
                 "ckpt_path=RUN/checkpoints/last.ckpt, or train it again"
             )
-        self.metrics = read_json(self.folder / "metrics.json")
-        self.predictions = read_parquet(self.folder / "predictions.parquet")
+        if not lazily:
+            _ = self.provenance, self.metrics, self.predictions
+
+    @cached_property
+    def provenance(self) -> dict[str, Any]:
+        return self._json("provenance", run_shapes.PROVENANCE)
+
+    @cached_property
+    def metrics(self) -> dict[str, Any]:
+        return self._json("metrics", run_shapes.METRICS)
+
+    @cached_property
+    def predictions(self) -> pd.DataFrame:
+        path = self.folder / "predictions.parquet"
+        table = read_parquet(path)
+        refuse(path, run_shapes.predictions_problem(table, len(self.schema.states)))
+        return table
+
+    def _json(self, name: str, shape: Any) -> dict[str, Any]:
+        path = self.folder / f"{name}.json"
+        found = read_json(path)
+        refuse(path, run_shapes.problem(found, shape))
+        return found
 
     @cached_property
     def scores(self) -> dict[str, dict[str, Any]]:
@@ -265,25 +292,37 @@ class SavedRun:
     @property
     def history(self) -> pd.DataFrame | None:
         """A row an epoch; None for a model that has no epochs."""
-        path = self.folder / "history.csv"
-        return pd.read_csv(path) if path.exists() else None
+        path, objective = self.folder / "history.csv", self.config.objective
+        if not path.exists():
+            return None
+        table = read_csv(path, {**run_shapes.HISTORY, objective: "number"})
+        refuse(path, None if table[objective].notna().any() else f"expected numbers in column {objective}, found none")
+        return table
 
     @property
     def importance(self) -> pd.DataFrame | None:
         """A row a feature, the most useful first; None for a model that is given no features."""
         path = self.folder / "importance.csv"
-        return pd.read_csv(path) if path.exists() else None
+        return read_csv(path, run_shapes.IMPORTANCE) if path.exists() else None
 
     @property
     def shortcuts(self) -> pd.DataFrame | None:
         """Predictions of the shortcut baselines on the same windows."""
         path = self.folder / "shortcuts.parquet"
-        return read_parquet(path) if path.exists() else None
+        if not path.exists():
+            return None
+        table = read_parquet(path)
+        refuse(path, run_shapes.predictions_problem(table, len(self.schema.states), {"shortcut": "text"}))
+        return table
+
+    @cached_property
+    def saved_split(self) -> dict[str, Any]:
+        """The content of split.json."""
+        return self._json("split", run_shapes.SPLIT)
 
     @property
     def split(self) -> Split:
-        saved = read_json(self.folder / "split.json")
-        return Split(saved["settings"], saved["sessions"], saved["note"])
+        return Split(*(self.saved_split[key] for key in ("settings", "sessions", "note")))
 
     @cached_property
     def schema(self) -> Schema:
@@ -291,9 +330,15 @@ class SavedRun:
         return Schema.from_config(OmegaConf.to_container(self.config.data.schema, resolve=True))  # type: ignore[arg-type]
 
     def facts(self, name: str) -> dict[str, Any]:
-        """A json file of the directory (calibration, alarms); empty where the run has none."""
+        """A json file of the directory (calibration, alarms, ranges); empty where the run has none."""
         path = self.folder / f"{name}.json"
-        return read_json(path) if path.exists() else {}
+        if not path.exists():
+            return {}
+        found = self._json(name, run_shapes.FACTS[name])
+        if name == "calibration" or found.get("operating_point"):  # what it means on each part
+            missing = [part for part in self.metrics if part not in found["parts"]]
+            refuse(path, f"expected parts.{missing[0]}, found none" if missing else None)
+        return found
 
     @property
     def examples(self) -> dict[str, np.ndarray]:
@@ -302,7 +347,7 @@ class SavedRun:
             return {}
         try:
             with np.load(path, allow_pickle=False) as arrays:
-                return dict(arrays)
+                found = dict(arrays)
         except (
             OSError,
             ValueError,
@@ -310,6 +355,10 @@ class SavedRun:
             BadZipFile,
         ) as error:  # ValueError: it holds objects, which nobody unpickles
             raise damaged(path, error) from error
+        wanted = [*run_shapes.EXAMPLES, *(["thermal_seconds"] if "thermal" in found else [])]
+        missing = [name for name in wanted if name not in found]
+        refuse(path, f"expected arrays {', '.join(wanted)}, found no {', '.join(missing)}" if missing else None)
+        return found
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -351,6 +400,26 @@ def read_parquet(path: Path) -> pd.DataFrame:
         return pd.read_parquet(path)
     except (OSError, ValueError, ArrowException) as error:
         raise damaged(path, error) from error
+
+
+def read_csv(path: Path, columns: Mapping[str, str]) -> pd.DataFrame:
+    """Read a table of the given columns and their kinds (`run_shapes.KINDS`).
+
+    Raises:
+        RunError: the file is missing or damaged, or lacks rows or columns.
+    """
+    try:
+        table = pd.read_csv(path)
+    except (OSError, ValueError) as error:  # pandas' own errors are ValueErrors
+        raise damaged(path, error) from error
+    refuse(path, run_shapes.table_problem(table, columns))
+    return table
+
+
+def refuse(path: Path, problem: str | None) -> None:
+    """Raise a RunError if there is a problem with the content of a file of a run directory."""
+    if problem:
+        raise RunError(f"{path}: {problem}; the run is damaged or was edited, train it again")
 
 
 def damaged(path: Path, error: BaseException) -> RunError:

@@ -38,16 +38,16 @@ class Subject:
     """A run directory with what its checks need, each read when it is first asked for."""
 
     def __init__(self, folder: str | Path, overrides: list[str] | None = None):
-        self.run = SavedRun(folder)
+        self.run = SavedRun(folder, lazily=True)  # a file that is not what it should be fails the checks that need it
         self.overrides = overrides or []
 
     @cached_property
     def config(self) -> DictConfig:
         return merge_saved(self.run.config, self.overrides, self.run.provenance)
 
-    @cached_property
+    @property
     def saved_split(self) -> dict[str, Any]:
-        return read_json(self.run.folder / "split.json")
+        return self.run.saved_split
 
     @cached_property
     def data(self) -> Windows:
@@ -60,7 +60,12 @@ class Subject:
     def loaded(self) -> LoadedRun:
         if not list((self.run.folder / "checkpoints").glob("best.*")):
             raise NotChecked("there is no model in the run directory, as in that of an ensemble")
-        return LoadedRun(self.run.folder)
+        return LoadedRun(self.run)
+
+    @property
+    def evaluated(self) -> list[str]:
+        """The parts of the split that the run was to be evaluated on."""
+        return ["val", "test"] if self.run.config.get("test", True) else ["val"]
 
     @property
     def parts(self) -> dict[str, pd.DataFrame]:

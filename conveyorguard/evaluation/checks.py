@@ -61,7 +61,7 @@ def check_run(folder: str | Path, depth: str = "data", overrides: list[str] | No
     """
     if depth not in DEPTHS:
         raise RunError(f"depth={depth}: one of {', '.join(DEPTHS)}")
-    subject = Subject(folder, overrides)
+    subject, told = Subject(folder, overrides), dict[str, str]()
     for checks in DEPTHS[depth]:
         for name, check in checks.items():
             try:
@@ -71,4 +71,7 @@ def check_run(folder: str | Path, depth: str = "data", overrides: list[str] | No
             except NotChecked as reason:
                 yield Outcome(name, "not checked", str(reason))
             except ConveyorGuardError as error:  # what cannot be looked at has not been found sound
-                yield Outcome(name, "FAILED", f"it could not be checked: {error}")
+                if (first := told.setdefault(str(error), name)) == name:
+                    yield Outcome(name, "FAILED", f"it could not be checked: {error}")
+                else:
+                    yield Outcome(name, "not checked", f"for the reason told at '{first}'")

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -139,7 +140,7 @@ def _write(
 
         def together(name: str) -> float | None:
             """What all members cost, where it is known of each: every one is trained, kept and asked."""
-            costs = [member.provenance.get(name) for member in members]
+            costs: list[Any] = [member.provenance.get(name) for member in members]
             return None if None in costs else sum(costs)
 
         run.note(**facts, command=f"python -m conveyorguard ensemble {' '.join(names)}", members=names, unused=[],

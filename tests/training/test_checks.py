@@ -136,6 +136,70 @@ def test_predictions_of_other_windows_are_told_from_the_files_alone(change, copi
     assert list(failed(copied, "files")) == ["predictions are of the split"]
 
 
+NO_TABLE = {
+    "a state that is none": (
+        lambda t: t.assign(y_pred=7),
+        'expected y_pred to be one of 0, 1, 2, 3, found "7" in row 0',
+    ),
+    "a label that is none": (lambda t: t.assign(y_true=9), 'expected y_true to be one of 0, 1, 2, 3, found "9"'),
+    "text": (lambda t: t.assign(y_pred=t["y_pred"].astype(str)), "expected whole numbers in column y_pred"),
+    "no rows": (lambda t: t.iloc[:0], "expected a row or more, found none"),
+    "no labels": (lambda t: t.drop(columns="y_true"), "found no y_true"),
+    "no number": (lambda t: t.assign(p0=np.nan), "expected probabilities that are numbers, found none in row 0"),
+    "another part": (lambda t: t.assign(split="train"), "expected split to be one of val, test"),
+    "another state": (lambda t: t.assign(p4=0.0), "expected probabilities of 4 states, p0 to p3, found p4"),
+}
+
+
+@pytest.mark.parametrize("change", NO_TABLE)
+def test_predictions_that_are_no_predictions_fail_the_checks_that_need_them_and_no_others(change, copied):
+    spoil, expected = NO_TABLE[change]
+    edit_predictions(copied, spoil)
+    found = verdicts(copied, "files")
+    assert list(found) == list(FILES)
+    (told,) = (outcome.told for outcome in found.values() if outcome.verdict == "FAILED")
+    assert expected in told and "predictions.parquet" in told and "train it again" in told
+    assert found["the split is the recorded one"].verdict == found["no session in two parts"].verdict == "ok"
+    assert found["metrics follow from predictions"].verdict == "not checked"
+
+
+@pytest.mark.parametrize(
+    "name, content, expected",
+    [
+        ("split", [], "split.json: expected a mapping, found []"),
+        ("split", {"settings": {"name": "session"}, "sessions": {"train": 5}, "note": ""},
+         "split.json: expected a list at sessions.train, found 5"),
+        ("metrics", {}, "metrics.json: expected val, found none"),
+        ("provenance", [], "provenance.json: expected a mapping, found []"),
+    ],
+)  # fmt: skip
+def test_a_json_file_that_is_not_what_it_should_be_is_told_by_name(name, content, expected, copied):
+    write_json(copied / f"{name}.json", content)
+    found = verdicts(copied, "files")
+    assert list(found) == list(FILES) and found["probabilities are probabilities"].verdict == "ok"
+    assert expected in " ".join(outcome.told for outcome in found.values() if outcome.verdict == "FAILED")
+
+
+def test_provenance_without_the_data_is_told_and_what_does_not_need_it_is_checked(copied):
+    edit_json(copied / "provenance.json", lambda p: p.update(store=None))
+    found = verdicts(copied)
+    assert list(found) == [*FILES, *DATA] and found["metrics follow from predictions"].verdict == "ok"
+    assert "expected a mapping at store, found null" in found["the config is the run's"].told
+    assert found["the data are the run's"].verdict == "not checked"
+
+
+def test_the_model_is_looked_at_although_the_predictions_are_none(copied):
+    edit_predictions(copied, lambda table: table.iloc[:0])
+    found = verdicts(copied)
+    for name in ("scaling is fitted on train", "constant input gives chance", "every modality gets a gradient"):
+        assert found[name].verdict == "ok", found[name]
+
+
+def test_a_window_twice_does_not_keep_the_model_from_being_asked(copied):
+    edit_predictions(copied, lambda table: pd.concat([table, table.iloc[[0]]]), consistent=True)
+    assert list(failed(copied)) == ["predictions are of the split"]
+
+
 @pytest.mark.parametrize("change", ["place", "label", "gone"])
 def test_windows_and_labels_that_are_not_those_of_the_data_are_told(change, copied):
     def other(table):

@@ -203,6 +203,32 @@ def test_a_damaged_file_of_a_run_is_told_by_name(name, damage, copied, capsys):
         assert status == 2 and name in said, said
 
 
+@pytest.mark.parametrize(
+    "name, content, expected",
+    [
+        ("history.csv", "", "cannot be read"),
+        ("history.csv", "epoch,train/loss\n", "expected columns epoch, train/loss, val/loss"),
+        ("provenance.json", "[]", "expected a mapping, found []"),
+        ("provenance.json", "{}", "expected command, found none"),
+        ("metrics.json", '{"val": 5}', "expected a mapping at val, found 5"),
+        (
+            "alarms.json",
+            '{"state": "severe", "operating_point": 5, "parts": {}}',
+            "expected a mapping at operating_point",
+        ),
+        ("alarms.json", '{"operating_point": 5}', "expected state, found none"),
+        ("calibration.json", "{}", "expected temperature, found none"),
+        ("split.json", "[]", "expected a mapping, found []"),
+        ("ranges.json", '{"NTC": 3}', "expected a mapping at NTC, found 3"),
+    ],
+)
+def test_a_file_of_a_run_that_holds_something_else_is_told_by_name(name, content, expected, copied, capsys):
+    (copied / name).write_text(content)
+    assert main(["report", str(copied)]) == 2
+    said = capsys.readouterr().err
+    assert f"{name}: {expected}" in said and "train it again" in said
+
+
 # Configs
 
 EVIL = ["os.system", "subprocess.check_output", "subprocess.Popen", "builtins.eval", "builtins.exec", "builtins.__import__",
