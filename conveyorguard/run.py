@@ -260,7 +260,13 @@ class SavedRun:
                 "ckpt_path=RUN/checkpoints/last.ckpt, or train it again"
             )
         if not lazily:
-            _ = self.provenance, self.metrics, self.predictions
+            _ = self.provenance
+            wanted, found = list(self.metrics), list(self.predictions["split"].unique())
+            if set(wanted) != set(found):
+                refuse(
+                    self.folder / "predictions.parquet",
+                    f"expected windows of {' and '.join(wanted)}, as metrics.json has them, found those of {' and '.join(found)}",
+                )
 
     @cached_property
     def provenance(self) -> dict[str, Any]:
@@ -313,6 +319,11 @@ class SavedRun:
             return None
         table = read_parquet(path)
         refuse(path, run_shapes.predictions_problem(table, len(self.schema.states), {"shortcut": "text"}))
+        place = ["split", "session", "start"]
+        own = self.predictions[place].sort_values(place, ignore_index=True)
+        for name, rows in table.groupby("shortcut", sort=False):
+            same = rows[place].sort_values(place, ignore_index=True).equals(own)
+            refuse(path, None if same else f"expected the windows of predictions.parquet for '{name}', found others")
         return table
 
     @cached_property
@@ -358,6 +369,8 @@ class SavedRun:
         wanted = [*run_shapes.EXAMPLES, *(["thermal_seconds"] if "thermal" in found else [])]
         missing = [name for name in wanted if name not in found]
         refuse(path, f"expected arrays {', '.join(wanted)}, found no {', '.join(missing)}" if missing else None)
+        known = all(np.isin(found[name], range(len(self.schema.states))).all() for name in ("y_true", "y_pred"))
+        refuse(path, None if known else "expected states of the data in y_true and y_pred, found others")
         return found
 
 

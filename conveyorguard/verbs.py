@@ -239,11 +239,13 @@ def _check(arguments: list[str]) -> None:
     """check RUN [depth=files|data|training] [key=value ...]
 
     Look for what would make the numbers of a run wrong, and say of each what was expected and what was found:
-      files      sessions or devices in two parts of the split; predictions of other sessions; metrics, calibration or alarms
-                 that do not follow from predictions.parquet; an edited config. Reads the run directory alone.
-      data       (default) also: other recordings; windows or labels that are not those of the data; scaling or ranges fitted
-                 outside train; predictions that the checkpoint does not give; a model that knows labels from constant input;
-                 a modality that receives no gradient.
+      files      sessions or devices in two parts of the split; predictions of other sessions, or without a part; metrics,
+                 calibration or alarms that do not follow from predictions.parquet; a model card or a page with other
+                 figures; an edited config; a file that does not hold what it should. Reads the run directory alone.
+      data       (default) also: other recordings; another split, other windows, labels or facts of windows than the data
+                 give; shortcuts or a history that are not of these data and this model; scaling or ranges fitted outside
+                 train; predictions that the checkpoint does not give; a model that knows labels from constant input; a
+                 modality that receives no gradient.
       training   also trains two small models of the run's kind, minutes: on shuffled labels and on constant input.
     Overrides say where the recordings are now (data.root=PATH). Exit status 1 when a check fails.
     """

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from conveyorguard.config import merge_saved
 from conveyorguard.data.splits import Split
@@ -50,15 +50,25 @@ class Subject:
         return self.run.saved_split
 
     @cached_property
+    def made(self) -> Windows:
+        """The windows and the split as the run's config makes them today."""
+        return load_windows(self.config)
+
+    @cached_property
     def data(self) -> Windows:
         """The windows as the run's config makes them today, with the parts of the split as saved."""
-        data = load_windows(self.config)
+        data = self.made
         split = Split(data.split.settings, self.saved_split["sessions"], data.split.note)
         return replace(data, split=split, frame=data.frame.assign(part=split.part_of(data.frame["session"])))
 
+    @property
+    def is_ensemble(self) -> bool:
+        """Whether the run combines others, and has neither a model nor a training of its own."""
+        return "_target_" not in self.run.config.model
+
     @cached_property
     def loaded(self) -> LoadedRun:
-        if not list((self.run.folder / "checkpoints").glob("best.*")):
+        if self.is_ensemble:
             raise NotChecked("there is no model in the run directory, as in that of an ensemble")
         return LoadedRun(self.run)
 
@@ -99,6 +109,9 @@ def sessions_are_apart(subject: Subject) -> str:
 
 def split_is_the_recorded_one(subject: Subject) -> str:
     saved = subject.saved_split
+    must_equal(
+        "split.json", {"settings": OmegaConf.to_container(subject.run.config.split)}, {"settings": saved["settings"]}
+    )
     digest = Split(saved["settings"], saved["sessions"], saved["note"]).hash
     told = {"split.json": saved.get("hash"), "provenance.json": subject.run.provenance.get("split")}
     for name, written in told.items():
@@ -125,6 +138,9 @@ def devices_apart(subject: Subject, devices: dict[str, set[str]]) -> str:
 
 def predictions_are_of_the_split(subject: Subject) -> str:
     table = subject.run.predictions
+    if set(subject.parts) != set(subject.evaluated):
+        raise Failed(f"windows of {' and '.join(subject.evaluated)}, which the run was to be evaluated on",
+                     f"those of {' and '.join(subject.parts)}")  # fmt: skip
     twice = table[table.duplicated(["session", "start"])]
     if len(twice):
         raise Failed(

@@ -29,10 +29,12 @@ from conveyorguard.evaluation.check_files import (
     must_equal,
     some,
 )
-from conveyorguard.evaluation.metrics import Predictions, Totals, per_class
+from conveyorguard.evaluation.metrics import METRICS, OBJECTIVES, Predictions, Totals, per_class
 from conveyorguard.evaluation.predict import predict
 from conveyorguard.evaluation.ranges import training_ranges
+from conveyorguard.evaluation.shortcuts import shortcut_predictions
 from conveyorguard.run import read_json
+from conveyorguard.training.checkpoints import read_checkpoint
 from conveyorguard.training.fit import fit, fitted_rows
 from conveyorguard.training.fit_tabular import TabularClassifier, fit_tabular
 from conveyorguard.training.job import used_inputs
@@ -41,6 +43,8 @@ from conveyorguard.training.module import WindowClassifier
 CHANCE_LEVEL = 0.999  # of the interval that must hold chance: of a thousand sound runs one may be told as unsound
 SMALL = {"train": 12, "val": 6, "test": 6}  # sessions that the checks by training use
 EPOCHS = 3
+SAME_HISTORY = 1e-5  # relative: history.csv has six digits
+SAME_VALIDATION = 0.01  # in mixed precision, or on another device, a window at a border falls to its other side
 # what scaling makes of each input
 TENSORS = {
     "sensors": ("sensors", "sensors_window", "sensors_change"),
@@ -58,26 +62,43 @@ def data_are_the_runs(subject: Subject) -> str:
     return f"fingerprint {found[:12]}"
 
 
+def split_is_of_the_data(subject: Subject) -> str:
+    for part, wanted in subject.made.split.sessions.items():
+        found = subject.saved_split["sessions"].get(part, [])
+        if sorted(wanted) != sorted(found):
+            raise Failed(f"the {len(wanted)} sessions of {part} that data and config.yaml give",
+                         f"{len(found)}; {difference_of(set(wanted), set(found), 'so dealt')}")  # fmt: skip
+    return "the sessions of each part are those that data and config.yaml give"
+
+
 def devices_of_all_parts_are_apart(subject: Subject) -> str:
     frame = subject.data.frame
     return devices_apart(subject, {part: set(frame["device"][frame["part"] == part]) for part in PARTS})
 
 
 def windows_match(subject: Subject) -> str:
-    keys = ["session", "start", "end", "device", "y_true"]
+    keys, facts = ["session", "start"], ["end", "device", "kind", "y_true", "seconds_to_end", "seconds_since_onset"]
     frame = subject.data.frame.rename(columns={"label": "y_true"})
     for part, rows in subject.parts.items():
         wanted, found = (
-            set(table[keys].astype({"session": str, "device": str}).itertuples(index=False, name=None))
+            table.astype({"session": str}).drop_duplicates(keys).set_index(keys)[facts].sort_index()
             for table in (frame[frame["part"] == part], rows)
         )
-        if wanted != found:
-            raise Failed(f"the {len(wanted):,} windows that data and split give for {part}, with their labels",
-                         f"{len(found):,}; {difference_of(wanted, found, 'of the data')}")  # fmt: skip
+        if set(wanted.index) != set(found.index):
+            raise Failed(f"the {len(wanted):,} windows that data and split give for {part}",
+                         f"{len(found):,}; {difference_of(set(wanted.index), set(found.index), 'of the data')}")  # fmt: skip
+        for name in facts:
+            own, other = wanted[name], found[name]
+            apart = np.flatnonzero(~((own == other) | (own.isna() & other.isna())))
+            if len(apart):
+                row = apart[0]
+                session, start = (wanted.index.get_level_values(key)[row] for key in keys)
+                raise Failed(f"{name} = {own.iloc[row]} of the {part} window of {session} at {start} s",
+                             f"{other.iloc[row]} ({len(apart)} windows of {len(own)} differ)")  # fmt: skip
     outside = frame["part"].isna().sum()
-    if outside:
+    if outside and subject.config.split.get("train_devices") is None:
         raise Failed("every labelled session in a part of the split", f"{outside} windows of sessions in none")
-    return "sessions, seconds, devices and labels of every window are those of the data"
+    return "sessions, seconds, devices, kinds and labels of every window are those of the data"
 
 
 def scaling_is_of_train(subject: Subject) -> str:
@@ -117,10 +138,67 @@ def _tabular_scaling(model: TabularClassifier, data: Windows) -> str:
 
 def ranges_are_of_train(subject: Subject) -> str:
     data, path = subject.data, subject.run.folder / "ranges.json"
-    if not path.exists():
+    if subject.is_ensemble and not path.exists():
         raise NotChecked("there is no ranges.json, as in an ensemble's run directory")
     must_equal("ranges.json", training_ranges(data.store, fitted_rows(data, "train")), read_json(path))
     return "least and greatest values are those of the train sessions"
+
+
+def shortcuts_are_of_the_data(subject: Subject) -> str:
+    """They are trees without chance, made again in a moment."""
+    saved = subject.run.shortcuts
+    if saved is None and subject.is_ensemble:
+        raise NotChecked("there is no shortcuts.parquet, as in an ensemble's run directory")
+    if saved is None:
+        raise Failed("shortcuts.parquet, the baselines that the model is held against", "none")
+    keys = ["shortcut", "split", "session", "start"]
+    made = shortcut_predictions(subject.data, subject.evaluated)
+    values = ["y_true", "y_pred", *(f"p{k}" for k in range(len(subject.run.schema.states)))]
+    wanted, found = (table.astype({"session": str}).set_index(keys)[values].sort_index() for table in (made, saved))
+    if not wanted.index.equals(found.index):
+        raise Failed(f"predictions of {some(made['shortcut'].unique())} on the {len(wanted):,} windows of the data",
+                     f"{len(found):,} of {some(saved['shortcut'].unique())}; "
+                     f"{difference_of(set(wanted.index), set(found.index), 'of the data')}")  # fmt: skip
+    apart = np.flatnonzero((np.abs(wanted.to_numpy(float) - found.to_numpy(float)) > SAME_MODEL).any(axis=1))
+    if len(apart):
+        raise Failed(f"the predictions that the shortcut '{wanted.index.get_level_values('shortcut')[apart[0]]}' gives on these data",
+                     f"others in {len(apart)} of {len(wanted)} rows")  # fmt: skip
+    return f"{made['shortcut'].nunique()} shortcuts, fitted again on the train windows, give them again"
+
+
+def history_is_of_the_model(subject: Subject) -> str:
+    """The kept epoch's objective is what validation gives with the kept weights, averaged ones where the run averages.
+
+    Of the other epochs no weights are kept: their rows follow from nothing.
+    """
+    history, cfg = subject.run.history, subject.run.config
+    if subject.is_ensemble or is_tabular(cfg):
+        raise NotChecked("the model has no epochs")
+    if history is None:
+        raise Failed("history.csv, a row an epoch", "none")
+    state = read_checkpoint(subject.run.folder / "checkpoints" / "best.ckpt")
+    kept, values = state.get("epoch"), history.set_index("epoch")[cfg.objective]
+    last = read_checkpoint(subject.run.folder / "checkpoints" / "last.ckpt").get("epoch", 0)
+    if list(values.index) != list(range(last + 1)):
+        raise Failed(
+            f"epochs 0 to {last} in history.csv, as checkpoints/last.ckpt has it", some(map(str, values.index))
+        )
+    best = values.max() if OBJECTIVES[cfg.objective] else values.min()
+    if not np.isclose(values.get(kept, np.nan), best, rtol=SAME_HISTORY):
+        raise Failed(f"the best {cfg.objective} of history.csv in epoch {kept}, that of checkpoints/best.ckpt",
+                     f"{values.get(kept)} there and {best} in another")  # fmt: skip
+    told = f"epoch {kept} of {last + 1} is the best by {cfg.objective}"
+    exact = subject.run.provenance["device"] == "cpu" and str(cfg.trainer.get("precision", 32)).startswith("32")
+    names = [name for name in METRICS if f"val/{name}" in (history if exact else [cfg.objective])]
+    row = history.set_index("epoch").loc[kept]
+    for name in names:
+        again, written = subject.run.scores["val"][name], row[f"val/{name}"]
+        again = np.nan if again is None else again
+        most = SAME_MODEL if exact else SAME_VALIDATION
+        if not np.isclose(written, again, rtol=most, atol=most, equal_nan=True):
+            raise Failed(f"val/{name} = {again:.6g} in epoch {kept} of history.csv, as predictions.parquet gives it",
+                         f"{written:.6g}")  # fmt: skip
+    return f"{told}; predictions.parquet gives its {', '.join(names) or 'loss not'}"
 
 
 def predictions_are_the_models(subject: Subject) -> str:
@@ -215,7 +293,7 @@ def _trained(subject: Subject, data: Windows) -> tuple[np.ndarray, np.ndarray]:
     """Labels (n,) and probabilities (n, K) of the test windows of a model of the run's kind, trained on the data."""
     cfg = subject.config.copy()
     OmegaConf.set_struct(cfg, False)
-    if "_target_" not in cfg.model:
+    if subject.is_ensemble:
         raise NotChecked("an ensemble is not trained")
     inputs, _ = used_inputs(cfg, data.store.schema)
     with tempfile.TemporaryDirectory() as place:

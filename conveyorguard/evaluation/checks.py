@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from conveyorguard.errors import ConveyorGuardError, RunError
-from conveyorguard.evaluation import check_files, check_model
+from conveyorguard.evaluation import check_files, check_model, check_pages
 from conveyorguard.evaluation.check_files import Failed, NotChecked, Subject
 
 FILES: dict[str, Callable[[Subject], str]] = {
@@ -22,13 +22,18 @@ FILES: dict[str, Callable[[Subject], str]] = {
     "probabilities are probabilities": check_files.probabilities_are_probabilities,
     "metrics follow from predictions": check_files.metrics_follow,
     "calibration and alarms follow from predictions": check_files.calibration_and_alarms_follow,
+    "the model card says what the files say": check_pages.card_is_of_the_run,
+    "the page says what the files say": check_pages.page_is_of_the_run,
 }
 DATA: dict[str, Callable[[Subject], str]] = {
     "the data are the run's": check_model.data_are_the_runs,
+    "the split is that of data and config": check_model.split_is_of_the_data,
     "no device in two parts, train included": check_model.devices_of_all_parts_are_apart,
     "windows match data and split": check_model.windows_match,
     "scaling is fitted on train": check_model.scaling_is_of_train,
     "ranges are of train": check_model.ranges_are_of_train,
+    "shortcuts are of the data": check_model.shortcuts_are_of_the_data,
+    "history is of the model": check_model.history_is_of_the_model,
     "predictions are the model's": check_model.predictions_are_the_models,
     "constant input gives chance": check_model.constant_input,
     "every modality gets a gradient": check_model.every_modality_gets_a_gradient,

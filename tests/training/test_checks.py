@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from contextlib import suppress
 
 import numpy as np
 import pandas as pd
@@ -14,9 +15,13 @@ from conveyorguard.errors import RunError
 from conveyorguard.evaluation.check_model import TENSORS, balanced_accuracy
 from conveyorguard.evaluation.checks import DATA, FILES, TRAINING, check_run
 from conveyorguard.models.fusion import Fusion
+from conveyorguard.reporting.model_card import write_card
+from conveyorguard.reporting.report import write_report
 from conveyorguard.run import derive, write_json
 from conveyorguard.training.fit import build_module
 from conveyorguard.training.job import load_windows, used_inputs
+
+CARD, PAGE = "the model card says what the files say", "the page says what the files say"
 
 
 @pytest.fixture
@@ -63,6 +68,15 @@ def edit_predictions(folder, change, consistent=False):
         ):
             write_json(folder / f"{name}.json", content)
     table.to_parquet(path, index=False)
+    if consistent:
+        redraw(folder)
+
+
+def redraw(folder):
+    """Card and page, as one would who wanted to deceive; of other windows than the shortcuts' no card can be drawn."""
+    with suppress(RunError):
+        write_card(folder)
+    write_report(folder)
 
 
 def test_a_sound_run_passes_every_check(finished_run):
@@ -133,7 +147,7 @@ def test_predictions_of_other_windows_are_told_from_the_files_alone(change, copi
         return table.replace({"session": {table["session"].iloc[0]: "TS_agv_01_agv01_0101_0000"}})
 
     edit_predictions(copied, other, consistent=True)
-    assert list(failed(copied, "files")) == ["predictions are of the split"]
+    assert list(failed(copied, "files")) == ["predictions are of the split", CARD]
 
 
 NO_TABLE = {
@@ -197,7 +211,7 @@ def test_the_model_is_looked_at_although_the_predictions_are_none(copied):
 
 def test_a_window_twice_does_not_keep_the_model_from_being_asked(copied):
     edit_predictions(copied, lambda table: pd.concat([table, table.iloc[[0]]]), consistent=True)
-    assert list(failed(copied)) == ["predictions are of the split"]
+    assert verdicts(copied)["predictions are the model's"].verdict == "ok"
 
 
 @pytest.mark.parametrize("change", ["place", "label", "gone"])
@@ -212,7 +226,8 @@ def test_windows_and_labels_that_are_not_those_of_the_data_are_told(change, copi
     edit_predictions(copied, other, consistent=True)
     told = failed(copied)
     assert "windows match data and split" in told
-    assert set(told) <= {"windows match data and split", "predictions are the model's"}
+    also = {CARD, "shortcuts are of the data", "history is of the model", "predictions are the model's"}
+    assert set(told) <= {"windows match data and split", *also}
 
 
 @pytest.mark.parametrize(
@@ -229,6 +244,7 @@ def test_figures_that_do_not_follow_from_the_predictions_are_told(file, place, c
             content["temperature"] *= 1.1
 
     edit_json(copied / f"{file}.json", spoil)
+    redraw(copied)
     (told,) = failed(copied, "files").values()
     assert f"{place} = " in told and f"in {file}.json" in told
 
@@ -244,14 +260,14 @@ def test_a_prediction_that_is_not_the_likeliest_state_is_told(copied):
 
 
 def test_predictions_that_the_checkpoint_does_not_give_are_told(copied):
-    """Better figures, consistent in every file: only the model itself contradicts them."""
+    """Better figures, consistent in every file: only the model and what its training wrote contradict them."""
 
     def flatter(table):
         p = np.eye(4)[table["y_true"]] * 0.96 + 0.01
         return table.assign(y_pred=table["y_true"], **{f"p{k}": p[:, k].astype(np.float32) for k in range(4)})
 
     edit_predictions(copied, flatter, consistent=True)
-    assert list(failed(copied)) == ["predictions are the model's"]
+    assert list(failed(copied)) == ["history is of the model", "predictions are the model's"]
 
 
 def test_scaling_fitted_outside_train_is_told(copied, train_run):
@@ -283,7 +299,95 @@ def test_a_broken_off_run_is_refused(copied, capsys):
 def test_an_edited_config_is_told(copied):
     with (copied / "config.yaml").open("a") as stream:
         stream.write("extra: 1\n")
-    assert set(failed(copied, "files")) == {"the config is the run's"}
+    assert set(failed(copied, "files")) == {"the config is the run's", PAGE}
+
+
+@pytest.mark.parametrize("column", ["seconds_to_end", "seconds_since_onset", "kind", "device", "end"])
+def test_facts_of_windows_that_are_not_those_of_the_data_are_told(column, copied):
+    """Lead, delay and the verdicts by kind and device are computed from them."""
+
+    def other(table):
+        return table.assign(**{column: "agv" if table[column].dtype.kind not in "if" else table[column] + 60})
+
+    edit_predictions(copied, other, consistent=True)
+    told = failed(copied)
+    assert list(told) == ["windows match data and split"]
+    assert f"expected {column} = " in told["windows match data and split"]
+
+
+def test_a_part_that_the_run_was_to_be_evaluated_on_must_be_there(copied):
+    edit_predictions(copied, lambda table: table[table["split"] != "test"], consistent=True)
+    told = failed(copied, "files")
+    assert "expected windows of val and test" in told["predictions are of the split"]
+    assert set(told) == {"predictions are of the split", CARD}
+
+
+def test_shortcuts_that_the_data_do_not_give_are_told(copied):
+    path = copied / "shortcuts.parquet"
+    table = pd.read_parquet(path)
+    table.assign(y_pred=0, **dict.fromkeys(["p0", "p1", "p2", "p3"], np.float32(0.25))).to_parquet(path, index=False)
+    redraw(copied)
+    assert list(failed(copied)) == ["shortcuts are of the data"]
+    path.unlink()
+    redraw(copied)
+    assert "expected shortcuts.parquet" in failed(copied)["shortcuts are of the data"]
+
+
+def change_history(table, change):
+    if change == "a better epoch":
+        table.loc[table["epoch"] == table["val/macro_f1"].idxmin(), "val/macro_f1"] = 0.99
+    elif change == "a better figure":
+        table["val/macro_f1"] += 0.001
+    elif change == "another figure":
+        table["val/accuracy"] = 0.99
+    else:
+        table = table.iloc[:-1]
+    return table
+
+
+@pytest.mark.parametrize("change", ["a better epoch", "a better figure", "another figure", "an epoch less"])
+def test_a_history_that_is_not_of_the_model_is_told(change, copied):
+    change_history(pd.read_csv(copied / "history.csv"), change).to_csv(copied / "history.csv", index=False)
+    redraw(copied)
+    (told,) = failed(copied).values()
+    assert "history.csv" in told
+
+
+def test_a_history_by_an_objective_that_predictions_do_not_tell_is_held_against_the_checkpoint(train_run):
+    run = train_run("modality=sensor", "objective=val/loss", "average=null")
+    assert not failed(run) and verdicts(run)["history is of the model"].verdict == "ok"
+
+
+def test_card_and_page_with_other_figures_are_told(copied):
+    value = f"{100 * json.loads((copied / 'metrics.json').read_text())['test']['accuracy']:.1f} %"
+    for name, check in (("MODEL_CARD.md", CARD), ("report.html", PAGE)):
+        text = (copied / name).read_text(encoding="utf-8")
+        assert value in text
+        (copied / name).write_text(text.replace(value, "99.9 %"), encoding="utf-8")
+        told = failed(copied, "files")
+        assert list(told) == [check] and "99.9 %" in told[check] and value in told[check]
+        (copied / name).write_text(text, encoding="utf-8")
+
+
+def test_a_page_of_another_version_is_not_held_against_this_ones_words(copied):
+    page = copied / "report.html"
+    page.write_text(page.read_text(encoding="utf-8").replace("By state", "State by state"), encoding="utf-8")
+    assert "'By state' in report.html" in failed(copied, "files")[PAGE]
+    edit_json(copied / "provenance.json", lambda p: p.update(code="0" * 16))
+    assert verdicts(copied, "files")[PAGE].verdict == "not checked"
+    page.unlink()
+    assert "draws it" in verdicts(copied, "files")[PAGE].told
+
+
+def test_a_split_of_another_name_or_with_other_sessions_is_told(copied):
+    edit_json(copied / "split.json", lambda split: split["settings"].update(name="device"))
+    assert "expected settings.name = session" in failed(copied, "files")["the split is the recorded one"]
+    edit_json(copied / "split.json", lambda split: split["sessions"]["train"].pop())
+    assert "missing" in failed(copied)["the split is that of data and config"]
+
+
+def test_a_run_of_some_train_devices_leaves_sessions_out(train_run):
+    assert not failed(train_run("modality=sensor", "split.train_devices=3", "trainer.max_epochs=1"))
 
 
 @pytest.fixture
