@@ -10,7 +10,8 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from functools import lru_cache, partial
@@ -226,11 +227,13 @@ def read_session(name: str, source: Path, labels: Path | None, schema: Schema, i
     """
     match = ARCHIVE.match(name)
     assert match is not None
+    of = match.groupdict()
     with _open(source) as data, _open(labels) as tags:
         seconds, dropped = _clock(data)
-        if seconds and not any(belongs(stem, seconds[stem], match) for stem in seconds):
-            of = ", ".join(sorted({stem.rsplit("_", 1)[0] for stem in seconds})[:3])
-            raise DataError(f"{source.name}: expected frames of {match['device']}_{match['day']}, found those of {of} alone, as "
+        days = Counter(stem.split("_")[1] for stem in seconds if stem.startswith(f"{of['device']}_"))
+        if seconds and not days:
+            others = ", ".join(sorted({stem.rsplit("_", 1)[0] for stem in seconds})[:3])
+            raise DataError(f"{source.name}: expected frames of {of['device']}_{of['day']}, found those of {others} alone, as "
                             f"{_member(min(seconds), data)}; rename it and its labels to the recording they are of, or fetch it again")  # fmt: skip
         if labels is not None:  # a frame known from its label alone has lost two files: still one defect, not none
             of_labels, misnamed = _clock(tags)
@@ -238,11 +241,13 @@ def read_session(name: str, source: Path, labels: Path | None, schema: Schema, i
                 raise DataError(f"{tags.name}: its frames match none of {source.name} (first {min(of_labels)} and {min(seconds)}): "
                                 "labels of another recording; fetch the label archive again")  # fmt: skip
             seconds, dropped = {**seconds, **of_labels}, dropped + misnamed
-        for stem in [stem for stem in seconds if not belongs(stem, seconds[stem], match)]:
+        if 2 * sum(belongs(stem, seconds[stem], of) for stem in seconds) < days.total():  # the archive's own name errs
+            of["day"] = days.most_common(1)[0][0]
+        for stem in [stem for stem in seconds if not belongs(stem, seconds[stem], of)]:
             del seconds[stem]
             archive = data if any(f"{stem}.{suffix}" in data.files for suffix in ("csv", "bin")) else tags
             message = (
-                f"expected frames of {match['device']}_{match['day']} as the archive's name says, found another recording's; "
+                f"expected frames of {of['device']}_{of['day']}, found another recording's; "
                 "remove it, or move it to the archive of its recording"
             )
             dropped.append(Dropped("other_recording", f"{archive.name}: {_member(stem, archive)}", message))
@@ -303,7 +308,7 @@ def _member(stem: str, archive: Archive) -> str:
     return next(name for suffix in ("csv", "bin", "json") if (name := f"{stem}.{suffix}") in archive.files)
 
 
-def belongs(stem: str, second: int, archive: re.Match[str]) -> bool:
+def belongs(stem: str, second: int, archive: Mapping[str, str]) -> bool:
     """Whether a frame is of the device and the day in its archive's name; over midnight, of the day after it or before it."""
     device, day, _ = stem.split("_")
     if device != archive["device"] or day == archive["day"]:

@@ -142,7 +142,7 @@ class FrameFiles:
 
     def _archive(self, folder: Path, named: re.Match[str], stems: dict[str, Any]) -> None:
         clock = {stem: int(m["hour"]) * 3600 + int(m["minute"]) * 60 + int(m["second"]) for stem, m in stems.items()}
-        for stem in [stem for stem in clock if not archive.belongs(stem, clock[stem], named)]:
+        for stem in [stem for stem in clock if not archive.belongs(stem, clock[stem], named.groupdict())]:
             del clock[stem]
             if (folder, stem) not in self.foreign:
                 self.foreign.add((folder, stem))

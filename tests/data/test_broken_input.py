@@ -433,10 +433,16 @@ def test_a_frame_of_another_recording_is_none_of_this_one_and_told(case, recordi
         ("other_recording", f"{NAME}.zip: {OTHERS[case](stem(7))}.csv"),
         ("other_recording", f"{LABELS}.zip: {OTHERS[case](stem(SPOILED))}.json"),
     ]
-    message = (
-        "expected frames of oht01_0827 as the archive's name says, found another recording's; remove it, or move it"
-    )
+    message = "expected frames of oht01_0827, found another recording's; remove it, or move it"
     assert all(told.message.startswith(message) for told in session.dropped)
+
+
+def test_an_archive_whose_own_day_errs_is_read_as_its_frames_say(recording, small):
+    """The device is in the name of every frame; the archive's day is used for nothing but telling strange frames."""
+    recording.files = {name.replace("0827", "0901"): raw for name, raw in recording.files.items()} | frame(7)
+    session = recording.write().read(small)
+    assert session.time.tolist() == [0, 1, 2, 3, 4] and session.device == "oht01"
+    assert [told.where for told in session.dropped] == [f"{NAME}.zip: {stem(7)}.csv"]
 
 
 def test_an_archive_under_the_name_of_another_recording_is_told(beside, small, tmp_path):
