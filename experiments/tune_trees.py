@@ -1,0 +1,87 @@
+"""The trees that fusion is held against, tuned: a random search on the validation windows of the folds over devices, pooled.
+
+python experiments/tune_trees.py [trials=80] [out=DIR] [overrides of train.py, e.g. features=extended data.sessions=341 threads=1]
+
+The space is that of `conf/sweep/optuna.yaml`, and whether states are weighed. The default is the first trial. Killed at any
+point, the same command goes on. Ends with out/trials.csv, the best first.
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import optuna
+from omegaconf import OmegaConf
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from a checkout, installed or not
+
+from conveyorguard.config import build, compose_config, config_dir
+from conveyorguard.data.features import window_features
+from conveyorguard.errors import ConfigError, ConveyorGuardError
+from conveyorguard.evaluation.metrics import Predictions, metric_values
+from conveyorguard.run import alone
+from conveyorguard.training.fit_tabular import build_tabular
+from conveyorguard.training.job import load_windows, use_threads, used_inputs
+from conveyorguard.training.space import read_space
+from conveyorguard.training.study import count_finished
+
+FOLDS = 5
+
+
+def main(arguments: list[str]) -> Path:
+    own = dict(line.split("=", 1) for line in arguments if line.partition("=")[0] in ("trials", "out"))
+    overrides = ["model=lightgbm", *(line for line in arguments if line.partition("=")[0] not in own)]
+    cfg = compose_config(overrides)
+    folds = [
+        load_windows(compose_config([*overrides, "split=kfold", f"split.n_folds={FOLDS}", f"split.fold={k}"]))
+        for k in range(FOLDS)
+    ]
+    store, windows, threads = folds[0].store, folds[0].frame, use_threads(cfg.threads)
+    features = window_features(
+        store, windows["row"], cfg.window.size, build(cfg.features), used_inputs(cfg, store.schema)[0]
+    ).to_numpy()
+    labels = windows["label"].to_numpy()
+    lines = OmegaConf.load(config_dir() / "sweep" / "optuna.yaml").sweep.spaces.lightgbm
+    space, _, _ = read_space({**lines, "model.class_weight": "choice(balanced,none)"}, [])
+
+    def macro_f1(params: dict) -> float:
+        settings = cfg.copy()
+        for name, value in params.items():
+            OmegaConf.update(settings, name, value)
+        p, truth = [], []
+        for fold in folds:
+            train, val = ((fold.frame["part"] == part).to_numpy() for part in ("train", "val"))
+            model = build_tabular(settings, store.schema, threads)
+            model.fit(features[train], labels[train])
+            p.append(model.probabilities(features[val]).astype(np.float64))
+            truth.append(labels[val])
+        return metric_values(Predictions(np.concatenate(truth), np.concatenate(p)))["macro_f1"]
+
+    with alone(Path(own.get("out", "outputs/tune_trees"))) as out:
+        storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(out / "journal.log")))
+        study = optuna.create_study(storage=storage, study_name="trees", direction="maximize", load_if_exists=True)
+        if study.user_attrs.get("overrides", overrides) != overrides:
+            raise ConfigError(
+                f"{out}: the trials there are of {' '.join(study.user_attrs['overrides'])}; give another out=DIR"
+            )
+        study.set_user_attr("overrides", overrides)
+        done = count_finished(study.get_trials())
+        study.sampler = optuna.samplers.RandomSampler(seed=cfg.seed + done)
+        if not done:
+            study.enqueue_trial({name: OmegaConf.select(cfg, name) for name in space}, skip_if_exists=True)
+        for _ in range(done, int(own.get("trials", 80))):
+            trial = study.ask(space)
+            value = macro_f1(trial.params)
+            study.tell(trial, value)
+            print(f"{trial.number}: {value:.4f} {trial.params}", flush=True)
+        table = study.trials_dataframe(("number", "value", "params", "state")).sort_values("value", ascending=False)
+        table.to_csv(out / "trials.csv", index=False)
+    return out / "trials.csv"
+
+
+if __name__ == "__main__":
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        print(main(sys.argv[1:]))
+    except ConveyorGuardError as error:
+        sys.exit(f"{type(error).__name__}: {error}")
