@@ -43,7 +43,7 @@ verbs
                     predict RUN data.root=FOLDER --watch     (while a collector writes into it)
   export RUN      write the model as ONNX, checked against the run's own on real windows
   check RUN       whether a run's numbers are what they are taken for: split, scaling, windows, metrics, model, chance
-                    check RUN depth=training
+                    check RUN depth=files     (in seconds; depth=data: without training on shuffled labels)
   diagnose RUN [RUN...]
                   what a run leans on, how it fares when something fails, where it errs, and whether to fuse at all
                     diagnose multirun/2026-01-31/10-00-00/4 curve=4,8,16

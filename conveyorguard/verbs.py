@@ -242,17 +242,18 @@ def _check(arguments: list[str]) -> None:
       files      sessions or devices in two parts of the split; predictions of other sessions, or without a part; metrics,
                  calibration or alarms that do not follow from predictions.parquet; a model card or a page with other
                  figures; an edited config; a file that does not hold what it should. Reads the run directory alone.
-      data       (default) also: other recordings; another split, other windows, labels or facts of windows than the data
+      data       also: other recordings; another split, other windows, labels or facts of windows than the data
                  give; shortcuts or a history that are not of these data and this model; scaling or ranges fitted outside
                  train; predictions that the checkpoint does not give; a model that knows labels from constant input; a
                  modality that receives no gradient.
-      training   also trains two small models of the run's kind, minutes: on shuffled labels and on constant input.
+      training   (default) also: two small models of the run's kind, trained on shuffled labels and on constant input, a minute
+                 or two, that are better than chance.
     Overrides say where the recordings are now (data.root=PATH). Exit status 1 when a check fails.
     """
-    from conveyorguard.evaluation.checks import check_run
+    from conveyorguard.evaluation.checks import DEEPEST, check_run
 
     folder, overrides = _one_path(arguments, "check RUN")
-    depth = next((line.partition("=")[2] for line in overrides if line.startswith("depth=")), "data")
+    depth = next((line.partition("=")[2] for line in overrides if line.startswith("depth=")), DEEPEST)
     failed = []
     for outcome in check_run(folder, depth, [line for line in overrides if not line.startswith("depth=")]):
         print(f"{outcome.verdict:>11}  {outcome.name}: {outcome.told}", flush=True)

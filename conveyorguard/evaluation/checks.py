@@ -43,6 +43,7 @@ TRAINING: dict[str, Callable[[Subject], str]] = {
     "training on constant input gives chance": check_model.constant_training,
 }
 DEPTHS = {"files": [FILES], "data": [FILES, DATA], "training": [FILES, DATA, TRAINING]}
+DEEPEST = "training"
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class Outcome:
     told: str
 
 
-def check_run(folder: str | Path, depth: str = "data", overrides: list[str] | None = None) -> Iterator[Outcome]:
+def check_run(folder: str | Path, depth: str = DEEPEST, overrides: list[str] | None = None) -> Iterator[Outcome]:
     """Do the checks of a depth one after the other.
 
     Args:

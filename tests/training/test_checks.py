@@ -97,6 +97,16 @@ def test_the_verb_says_each_verdict_and_ends_with_status_1_when_one_failed(copie
     assert main(["check", str(copied), "depth=deep"]) == 2
 
 
+def test_the_verb_checks_all_there_is_unless_told_otherwise(tmp_path, monkeypatch):
+    depths = []
+    monkeypatch.setattr(
+        "conveyorguard.evaluation.checks.check_run", lambda folder, depth, _: depths.append(depth) or []
+    )
+    for arguments in ([], ["depth=files"]):
+        main(["check", str(tmp_path), *arguments])
+    assert depths == ["training", "files"] and "shuffled labels give chance" in TRAINING
+
+
 def test_an_unknown_depth_is_refused(copied):
     with pytest.raises(RunError, match="files, data, training"):
         list(check_run(copied, "deep"))

@@ -102,7 +102,7 @@ def no_unpickling(event, arguments):
 
 sys.addaudithook(no_unpickling)
 run = sys.argv[1]
-for verb in (["check", run], ["report", run], ["compare", run], ["predict", run, "data.seed=0"]):
+for verb in (["check", run, "depth=data"], ["report", run], ["compare", run], ["predict", run, "data.seed=0"]):
     assert conveyorguard.cli.main(verb) == 0, verb
 """
 
