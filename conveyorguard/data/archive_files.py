@@ -145,7 +145,8 @@ def _refuse_huge_directory(stream: BinaryIO) -> None:
     size = stream.seek(0, os.SEEK_END)
     stream.seek(max(0, size - 65_557))  # a comment of 64 KiB may follow the end record
     tail = stream.read()
-    at = tail.rfind(b"PK\5\6")
+    plain = tail[-22:-18] == b"PK\5\6" and tail[-2:] == b"\0\0"  # zipfile takes one without a comment first
+    at = len(tail) - 22 if plain else tail.rfind(b"PK\5\6")
     if at < 0 or len(tail) < at + 22:
         raise ValueError("no zip, or its end is missing")
     (length,) = struct.unpack_from("<I", tail, at + 12)

@@ -1,6 +1,7 @@
 """Every way in which archives have been seen or can be made to be broken: a named error with the remedy, nothing lost, nothing else touched."""
 
 import dataclasses
+import importlib.util
 import io
 import json
 import math
@@ -366,6 +367,15 @@ def test_a_broken_archive_is_skipped_and_told_and_the_others_are_read(case, besi
     assert str(tmp_path) not in json.dumps(store.manifest), "no folder of this machine in what pages show"
 
 
+def test_the_end_of_a_zip_is_where_zipfile_finds_it(recording, small):
+    """Its number of files, of which zipfile makes nothing, may look like another end."""
+    recording.write()
+    raw = bytearray(recording.source.read_bytes())
+    raw[-14:-10] = b"PK\5\6"
+    recording.source.write_bytes(raw)
+    assert recording.read(small).time.tolist() == [0, 1, 2, 3, 4]
+
+
 def test_a_zip_bomb_of_sound_names_is_no_matter_of_memory(beside, small, tmp_path):
     """Members of 60 MiB, total within the limit: each is refused by what its directory says, none is inflated."""
     beside.write()
@@ -704,6 +714,46 @@ def test_a_short_fuzz_finds_nothing():
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "4,000 inputs" in done.stdout
+
+
+def lossy(change):
+    """A reader that loses something without a word."""
+
+    def read(*arguments):
+        session = read_session(*arguments)
+        return change(session) if len(session.time) > 1 else session
+
+    return read
+
+
+def first_second_alone(session):
+    names = ("time", "sensors", "environment", "thermal", "state")
+    return dataclasses.replace(session, **{name: getattr(session, name)[:1] for name in names})
+
+
+def refuse(*arguments):
+    raise DataError(f"{NAME}.zip: cannot be read")
+
+
+READERS = {
+    "a reader of first seconds": lossy(first_second_alone),
+    "a reader of late clocks": lossy(lambda session: dataclasses.replace(session, time=session.time + 1)),
+    "a reader of swapped states": lossy(lambda session: dataclasses.replace(session, state=session.state[::-1] - 1)),
+    "a reader of nothing": refuse,
+    "the reader": read_session,
+}
+
+
+@pytest.mark.parametrize("case", READERS)
+def test_what_is_fuzzed_in_zips_is_that_everything_sound_is_read(case, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "tests/fuzz"))
+    specification = importlib.util.spec_from_file_location("fuzzed_reader", ROOT / "tests/fuzz/reader.py")
+    fuzz = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(fuzz)
+    monkeypatch.setattr(fuzz.archive, "read_session", READERS[case])
+    made = (fuzz.made(0, number) for number in range(120))
+    verdicts = {fuzz.judged(kind, content, tmp_path, {})[0] for kind, content in made if kind == "zip"}
+    assert ("finding" in verdicts) == (case != "the reader")
 
 
 # The files of a frame, one by one: what is expected and what was found

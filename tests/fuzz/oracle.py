@@ -9,7 +9,9 @@ import io
 import json
 import math
 import re
+import struct
 import zipfile
+import zlib
 
 import numpy as np
 
@@ -144,23 +146,29 @@ def label_is_plain(raw):
     return not twice and len(raw) < 1 << 20
 
 
-def archives(source, labels, channels, shape, states, environment):
-    """[(sensors, environment, frame, state)] of every second that can be used; None where a zip is none."""
+def archives(source, labels, channels, shape, states, environment, recording):
+    """Stem: (sensors, environment, frame, state, seconds since the first frame that is named, whether its files are plain) of every
+    second of the recording that can be used, in the order of time; None where a zip is none."""
     try:
         files = {
             name: {*_contents(source, name), *_contents(labels, name)} for name in {*_names(source), *_names(labels)}
         }
     except Exception:  # whatever zipfile finds wrong with a directory
         return None
-    found = []
-    for stem in sorted({match[1] for name in files if (match := FRAME.fullmatch(name))}):
+    matches = {match[1]: match for name in files if (match := FRAME.fullmatch(name)) and name.startswith(recording)}
+    clock = {stem: int(m[2]) * 3600 + int(m[3]) * 60 + int(m[4]) for stem, m in matches.items()}
+    # the first is the one after which the last comes soonest: over midnight the clock begins anew
+    first = min(clock.values(), key=lambda begin: max((t - begin) % 86400 for t in clock.values()), default=0)
+    found = {}
+    for stem in sorted(clock, key=lambda stem: (clock[stem] - first) % 86400):
         three = [files.get(f"{stem}.{suffix}", set()) for suffix in ("csv", "bin", "json")]
         if any(len(contents) != 1 for contents in three) or None in set.union(*three):
             continue
         row, frame, tag = (contents.pop() for contents in three)
         parsed = csv_row(row, channels), npy_frame(frame, shape), label(tag, states, environment)
         if all(part is not None and part is not NotImplemented for part in parsed):
-            found.append((parsed[0], parsed[2][1], parsed[1], parsed[2][0]))
+            plain = csv_is_plain(row) and npy_is_plain(frame, shape) and label_is_plain(tag)
+            found[stem] = (parsed[0], parsed[2][1], parsed[1], parsed[2][0], (clock[stem] - first) % 86400, plain)
     return found
 
 
@@ -173,11 +181,20 @@ def _names(raw):
         return [_base(entry.filename) for entry in archive.infolist() if not entry.is_dir()]
 
 
+def _fits(raw, entry, content):
+    """Whether all that the directory says of a member is so; zipfile stops at its size, whatever follows."""
+    lengths = struct.unpack_from("<HH", raw, entry.header_offset + 26)
+    packed = raw[entry.header_offset + 30 + sum(lengths) :][: entry.compress_size]
+    whole = packed if entry.compress_type == zipfile.ZIP_STORED else zlib.decompressobj(-15).decompress(packed)
+    return len(content) == entry.file_size and whole == content
+
+
 def _contents(raw, name):
     with zipfile.ZipFile(io.BytesIO(raw)) as archive:
         for entry in archive.infolist():
             if not entry.is_dir() and _base(entry.filename) == name:
                 try:
-                    yield archive.read(entry)
+                    content = archive.read(entry)
+                    yield content if _fits(raw, entry, content) else None
                 except Exception:  # whatever zipfile finds wrong with a member
                     yield None

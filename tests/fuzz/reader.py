@@ -172,27 +172,38 @@ def judged(kind, content, folder, given):
 
 
 def judged_zip(content, folder, given):
+    """Every second that the oracle finds in the zips is read as it is there, or told by the name of a file of it."""
     paths = [folder / f"{NAME}.zip", folder / f"{NAME.replace('TS', 'TL')}.zip"]
     for path, raw in zip(paths, content, strict=True):
         path.write_bytes(raw)
+    expected = oracle.archives(*content, CHANNELS, SHAPE, STATES, ENVIRONMENT, "oht01_0827")
     given["reading"] = True
     try:
         session = archive.read_session(NAME, *paths, schema())
     except DataError as error:
-        return ("refused", None) if NAME[2:] in str(error) else ("finding", f"an error without its archive: {error}")
+        if NAME[2:] not in str(error):
+            return "finding", f"an error without its archive: {error}"
+        sound = [stem for stem, row in (expected or {}).items() if row[5]]
+        if sound:
+            return "finding", f"refused, although {', '.join(sound)} can be read: {error}"
+        return "refused", None
     finally:
         given["reading"] = False
-    expected = oracle.archives(*content, CHANNELS, SHAPE, STATES, ENVIRONMENT)
     if expected is None:
         return "finding", "read although zipfile finds no directory"
-    if not (np.diff(session.time) >= 0).all() or session.time[0] < 0:
-        return "finding", f"times {session.time}"
-    for i in range(len(session.time)):
+    told = [defect.where for defect in session.dropped]
+    refused = [stem for stem, row in expected.items() if row[5] and any(stem in where for where in told)]
+    if refused:
+        return "finding", f"{', '.join(refused)} refused although sound: {session.dropped}"
+    wanted = [row for stem, row in expected.items() if not any(stem in where for where in told)]
+    if len(session.time) != len(wanted):
+        return "finding", f"{len(session.time)} seconds, told {told}, the archives say {list(expected)}"
+    if session.time.tolist() != [row[4] for row in wanted]:
+        return "finding", f"times {session.time}, the names say {[row[4] for row in wanted]}"
+    for i, row in enumerate(wanted):
         own = (session.sensors[i], session.environment[i], session.thermal[i])
-        if not any(
-            all(same(a, b) for a, b in zip(own, row, strict=False)) and session.state[i] == row[3] for row in expected
-        ):
-            return "finding", f"second {session.time[i]}: read {own}, state {session.state[i]}, which no frame says"
+        if not all(same(a, b) for a, b in zip(own, row, strict=False)) or session.state[i] != row[3]:
+            return "finding", f"second {session.time[i]}: read {own}, state {session.state[i]}, the archives say {row}"
     return "read", None
 
 
