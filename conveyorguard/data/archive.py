@@ -254,7 +254,7 @@ def read_session(name: str, source: Path, labels: Path | None, schema: Schema, i
         frames = []
         for stem, time in in_time_order(sorted(seconds), seconds):
             try:
-                frames.append((time, *_frame(stem, data, tags, schema, incomplete)))
+                frames.append((stem, time, *_frame(stem, data, tags, schema, incomplete)))
             except _Defect as defect:
                 dropped.append(Dropped(defect.reason, f"{defect.archive}: {defect.member}", defect.message))
     if not frames:
@@ -262,7 +262,7 @@ def read_session(name: str, source: Path, labels: Path | None, schema: Schema, i
         if dropped and not seconds:
             why = f"not one of its files is named as a frame is, the first of {len(dropped)} being {why}"
         raise DataError(f"{source.name}: no usable frame ({why})")
-    times, sensors, environment, thermal, state = zip(*frames, strict=True)
+    stems, times, sensors, environment, thermal, state = zip(*frames, strict=True)
     return Session(
         name=name,
         device=match["device"],
@@ -273,7 +273,13 @@ def read_session(name: str, source: Path, labels: Path | None, schema: Schema, i
         thermal=np.stack(thermal) if schema.thermal else None,
         state=np.array(state, np.int64) if labels is not None else None,
         dropped=dropped,
+        where=partial(_where, source.name, tags.name, stems),
     )
+
+
+def _where(source: str, labels: str, stems: tuple[str, ...], what: str, second: int) -> str:
+    suffix = {"sensors": "csv", "thermal": "bin", "environment": "json"}[what]
+    return f"{labels if suffix == 'json' else source}: {stems[second]}.{suffix}"
 
 
 def _open(path: Path | None) -> Archive:

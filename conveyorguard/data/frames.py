@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -64,7 +65,13 @@ def add_frames(
     for name in ("time", "sensors", "environment", "state"):
         if getattr(session, name) is not None:
             setattr(session, name, getattr(session, name)[keep])
+    if session.where:
+        session.where = partial(_kept, session.where, np.flatnonzero(keep))
     session.thermal = Frames(lambda second: _picture(pictures[second], camera.shape), session.time, scale, offset)
+
+
+def _kept(where: Callable[[str, int], str], kept: np.ndarray, what: str, second: int) -> str:
+    return where(what, int(kept[second]))
 
 
 def open_frames(path: Path, shape: tuple[int, int] | None = None) -> np.ndarray:

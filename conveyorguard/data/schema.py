@@ -263,6 +263,8 @@ class Session:
         dropped: seconds the reader had to leave out.
         notes: what was done to all of it, e.g. that it was resampled; told in the summary with the number of sessions.
         averaged: a value is the mean of several samples, so the last second is whole only when the next has begun.
+        where: of 'sensors', 'environment' or 'thermal' and the index of a second, the file and the part of it that they were read
+            from; None where nobody knows. It must pickle.
     """
 
     name: str
@@ -276,6 +278,7 @@ class Session:
     dropped: list[Dropped] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     averaged: bool = False
+    where: Callable[[str, int], str] | None = None
 
 
 @dataclass(frozen=True)

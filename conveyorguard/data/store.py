@@ -37,12 +37,13 @@ from conveyorguard.data.schema import (
     Session,
     Unreadable,
 )
-from conveyorguard.errors import DataError
+from conveyorguard.errors import ConfigError, DataError
 from conveyorguard.progress import track
 
 FORMAT = 1  # of the store; raise it when a change of this package changes what is stored
 CHUNK = 64  # frames reduced at a time
 EXAMPLES = 20  # defects told in full per reason; all are counted
+MANIFEST = ("counts", "sessions", "skipped_sessions", "unlabelled_sessions", "dropped_examples", "first_problem")
 SENSORS_REPAIRED, ENVIRONMENT_REPAIRED, THERMAL_REPAIRED = 1, 2, 4
 
 
@@ -224,8 +225,8 @@ def _reduce(session: Session, schema: Schema) -> Part:
             raise DataError(f"{what} must be of shape {(count, width)}, the reader gave {np.shape(array)}")
     keep = np.diff(session.time, prepend=session.time[0] - 1) > 0 if count else np.zeros(0, bool)
     dropped = list(session.dropped)
-    dropped += [Dropped("duplicate_second", session.name, f"second {t} comes twice or out of order")
-                for t in session.time[~keep]]  # fmt: skip
+    dropped += [Dropped("duplicate_second", _where(session, "sensors", i), "expected each second once and in order, found that second "
+                f"{session.time[i]} comes twice or out of order; remove the wrong one, or correct its time") for i in np.flatnonzero(~keep)]  # fmt: skip
     quality = np.zeros(count, np.int16)
     thermal, statistics = None, np.full((count, len(THERMAL_STATISTICS)), np.nan, np.float32)
     pixels_repaired = 0
@@ -242,8 +243,9 @@ def _reduce(session: Session, schema: Schema) -> Part:
             quality[rows] |= np.where(repaired > 0, THERMAL_REPAIRED, 0).astype(np.int16)
             pixels_repaired += int(repaired.sum())
             keep[rows] &= usable
-            dropped += [Dropped("bad_frame", f"{session.name}: second {t}", "expected pixels within "
-                        f"{schema.thermal.valid} degC (data.schema.thermal.valid), found most of them outside") for t in session.time[rows][~usable]]  # fmt: skip
+            dropped += [Dropped("bad_frame", _where(session, "thermal", start + i), f"second {session.time[start + i]}: expected pixels within "
+                        f"{schema.thermal.valid} degC (data.schema.thermal.valid), found most of them outside; look at the camera and its unit, "
+                        "or set valid to what is possible") for i in np.flatnonzero(~usable)]  # fmt: skip
     if not keep.any():
         first = f" ({dropped[0].where}: {dropped[0].message})" if dropped else ""
         raise DataError(f"no usable frame{first}")
@@ -281,6 +283,11 @@ def _reduce(session: Session, schema: Schema) -> Part:
                 first_repair=_first_repair(session, schema, keep, quality), notes=session.notes)  # fmt: skip
 
 
+def _where(session: Session, what: str, second: int | np.integer) -> str:
+    """Where 'sensors', 'environment' or 'thermal' of a second, by its index, come from."""
+    return session.where(what, int(second)) if session.where else session.name
+
+
 def _first_repair(session: Session, schema: Schema, keep: np.ndarray, quality: np.ndarray) -> str | None:
     """What was repaired first, for data.strict."""
     if not quality.any():
@@ -292,10 +299,15 @@ def _first_repair(session: Session, schema: Schema, keep: np.ndarray, quality: n
         [*session.sensors[row], *session.environment[row]],
         strict=True,
     )
-    found = [f"{name} = {value}" for name, value in values if not np.isfinite(value)]
+    bad = {name: value for name, value in values if not np.isfinite(value)}
+    found = [f"{name} = {value}" for name, value in bad.items()]
+    what = "sensors" if any(name in schema.channels for name in bad) else "environment" if bad else "thermal"
     if quality[first] & THERMAL_REPAIRED and schema.thermal:
         found.append(f"pixels outside {schema.thermal.valid} degC")
-    return f"{session.name}: second {session.time[row]}: expected numbers and possible temperatures, found {', '.join(found)}"
+    return (
+        f"{_where(session, what, row)}: second {session.time[row]}: expected numbers and possible temperatures, found {', '.join(found)}; "
+        "correct the file, or have it repaired from its neighbours (data.strict=false)"
+    )
 
 
 def _write(folder: Path, lost: list[Part], parts: Iterator[Part], schema: Schema, key: str) -> None:
@@ -303,6 +315,7 @@ def _write(folder: Path, lost: list[Part], parts: Iterator[Part], schema: Schema
     digest = hashlib.sha256()
     told: dict[str, list[Dropped]] = {}
     sessions, skipped, unlabelled, names = [], [], [], set()
+    repairs: list[str] = []
     dropped_count, repaired_count, notes = Counter[str](), Counter[str](), Counter[str]()
     shape = schema.thermal.stored_shape if schema.thermal else None
     rows, writer, told_first = 0, None, None
@@ -327,6 +340,7 @@ def _write(folder: Path, lost: list[Part], parts: Iterator[Part], schema: Schema
                 told.setdefault(defect.reason, []).append(defect)
                 del told[defect.reason][EXAMPLES:]
             repaired_count.update(part.repaired)
+            repairs += [part.first_repair] if part.first_repair and len(repairs) < EXAMPLES else []
             notes.update(part.notes)
             if not part.labelled:
                 unlabelled.append(part.name)
@@ -371,6 +385,7 @@ def _write(folder: Path, lost: list[Part], parts: Iterator[Part], schema: Schema
         "unlabelled_sessions": unlabelled,
         "notes": dict(notes),
         "dropped_examples": {reason: [d._asdict() for d in items] for reason, items in told.items()},
+        "repaired_examples": repairs,
         "first_problem": told_first,
     }
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=1, ensure_ascii=False), encoding="utf-8")
@@ -392,12 +407,18 @@ class Store:
         self.path = Path(path)
         try:
             self.manifest = json.loads((self.path / "manifest.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise DataError(
-                f"{self.path}: not a frame store ({error}); delete the folder and run prepare again"
-            ) from error
-        self.schema = Schema.from_config(self.manifest["schema"])
-        self.fingerprint: str = self.manifest["fingerprint"]
+            self.schema = Schema.from_config(self.manifest["schema"])
+            self.fingerprint: str = self.manifest["fingerprint"]
+            missing = [key for key in MANIFEST if key not in self.manifest]
+        except (OSError, ValueError, ConfigError) as error:
+            raise self._no_store(str(error)) from error
+        except (KeyError, TypeError, AttributeError) as error:
+            raise self._no_store(f"manifest.json lacks what a store's has, {error}") from error
+        if missing:
+            raise self._no_store(f"manifest.json lacks {', '.join(missing)}")
+
+    def _no_store(self, why: str) -> DataError:
+        return DataError(f"{self.path}: not a frame store ({why}); delete the folder and run prepare again")
 
     def __getstate__(self) -> dict:
         return {

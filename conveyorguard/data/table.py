@@ -281,7 +281,13 @@ def read_session(
     order = rows.sound(time)
     grid = resample(time[order], values[order], layout.period)
     for i in order[grid.twice]:
-        rows.refuse("duplicate_second", [i], lambda i: f"second {time[i]:g} is there already")
+        rows.refuse(
+            "duplicate_second",
+            [i],
+            lambda i: (
+                f"expected each second once, found another row of one: second {time[i]:g} is there already; remove one of them"
+            ),
+        )
     notes = [grid.note] if grid.note else []
     if (np.diff(order) < 0).any():
         notes.append("rows put in the order of their times")
@@ -297,11 +303,17 @@ def read_session(
         dropped=rows.dropped,
         notes=notes,
         averaged=grid.averaged,
+        where=partial(_where, [file.name for file in files], table.row[source]),
     )
     if schema.thermal:
         scale, offset = layout.thermal_scale, layout.thermal_offset
         add_frames(session, files[1], schema.thermal, scale, offset, rows.place[source], rows.count)
     return session
+
+
+def _where(files: list[str], row: np.ndarray, what: str, second: int) -> str:
+    frame = f"{files[-1]}: the frame of " if what == "thermal" else ""
+    return f"{frame}{files[0]}: row {row[second]}"
 
 
 class _Rows:

@@ -477,7 +477,9 @@ def test_seconds_that_come_twice_are_told(recording, small, tmp_path):
     store = store_of(recording.write(), small, tmp_path)
     assert store.frames["time"].tolist() == [0, 1, 2, 3, 4, 5]
     assert store.manifest["counts"]["dropped_frames"] == {"duplicate_second": 1}
-    assert "second 3 comes twice" in json.dumps(store.manifest["dropped_examples"])
+    (told,) = store.manifest["dropped_examples"]["duplicate_second"]
+    assert told["where"] == f"{recording.source.name}: oht01_0828_000002.csv"
+    assert "found that second 3 comes twice" in told["message"] and "; remove" in told["message"]
 
 
 def assert_in_order(session):
@@ -1076,6 +1078,32 @@ def test_a_zip_may_have_its_suffix_in_capitals(recording, small):
         path.rename(path.with_suffix(".ZIP"))
     (one,) = archive.sessions(recording.root, small)
     assert_in_order(one.read())
+
+
+def impossible(suffix, recording):
+    contents = {
+        "csv": b"NTC,PM1.0,CT1\nNaN,8.00,2.50\n",
+        "bin": npy(np.full(SHAPE, 999.0)),
+        "json": json.dumps(label(external_data=None)).encode(),
+    }
+    recording.files[f"{stem(SPOILED)}.{suffix}"] = contents[suffix]
+    return f"{recording.labels.name if suffix == 'json' else recording.source.name}: {stem(SPOILED)}.{suffix}"
+
+
+@pytest.mark.parametrize("suffix", ["csv", "bin", "json"])
+def test_what_the_store_finds_is_told_with_archive_member_problem_and_remedy(suffix, recording, small, tmp_path):
+    where = impossible(suffix, recording)
+    manifest = store_of(recording.write(), small, tmp_path).manifest
+    if suffix == "bin":
+        (example,) = manifest["dropped_examples"]["bad_frame"]
+        told = f"{example['where']}: {example['message']}"
+    else:
+        (told,) = manifest["repaired_examples"]
+    assert told.startswith(f"{where}: second {SPOILED}: expected ") and ", found " in told and "; " in told
+    for cache in ("cache", "other"):  # the store is there already, and it is not
+        with pytest.raises(DataError, match="strict=true") as caught:
+            prepare(archive.sessions, small, recording.root, tmp_path / cache, "x", strict=True, jobs=1)
+        assert told in str(caught.value)
 
 
 def test_a_folder_that_cannot_be_looked_into_is_told(beside, small, tmp_path, monkeypatch):

@@ -50,7 +50,7 @@ def check(found):
         assert session.sensors.shape == (n, 2) and (np.diff(session.time) >= 0).all() and n > 0
         assert session.state is None or set(session.state.tolist()) <= {0, 1}
         for told in session.dropped:
-            assert ("rec" in told.where and "found" in told.message) or told.reason == "duplicate_second"
+            assert "rec" in told.where and "found" in told.message
 
 
 @settings(max_examples=150)
@@ -265,3 +265,20 @@ def test_only_pictures_named_by_a_second_are_looked_at(tmp_path):
         )
     (item,) = sessions(tmp_path, schema)
     assert (item.read().thermal[0:12] == 30).all()
+
+
+def test_what_the_store_finds_in_a_table_is_told_with_file_and_row(tmp_path):
+    from PIL import Image
+
+    schema = Schema.from_config({**SCHEMA.to_dict(), "thermal": {"shape": [4, 5], "stored": [2, 2], "valid": [0, 90]}})
+    root = tmp_path / "set"
+    (root / "thermal" / "rec").mkdir(parents=True)
+    (root / "rec.csv").write_bytes(SOUND.replace(b"27.5", b"nan"))
+    for second in range(1, 12):  # the first has none
+        Image.fromarray(np.full((4, 5), 99 if second == 5 else 30, np.uint8)).save(
+            root / "thermal/rec" / f"{second}.png"
+        )
+    manifest = prepare(sessions, schema, root, tmp_path / "cache", "x", jobs=1).manifest
+    assert manifest["dropped_examples"]["bad_frame"][0]["where"] == "rec: the frame of rec.csv: row 7"
+    (repaired,) = manifest["repaired_examples"]
+    assert repaired.startswith("rec.csv: row 9: second 7: expected numbers") and "found heat = nan; " in repaired

@@ -440,6 +440,16 @@ def test_a_build_that_fails_leaves_nothing(store_of, plain_schema, session_of, t
     assert list((tmp_path / "cache").iterdir()) == []
 
 
+@pytest.mark.parametrize("content", ["{}", "[]", "null", '{"schema": {}, "fingerprint": "0"}', '{"schema": null}'])
+def test_a_store_without_a_manifest_of_its_own_is_told_with_the_remedy(content, store_of, session_of, plain_schema):
+    path = store_of([session_of("a", range(3), [0] * 3)], plain_schema).path
+    manifest = json.loads((path / "manifest.json").read_text())
+    for text in (content, json.dumps({key: manifest[key] for key in ("schema", "fingerprint")})):
+        (path / "manifest.json").write_text(text)
+        with pytest.raises(DataError, match=r"(?s)not a frame store .*; delete the folder and run prepare again"):
+            Store(path)
+
+
 def test_a_damaged_store_is_told_with_the_remedy(store_of, session_of, plain_schema):
     path = store_of([session_of("a", range(3), [0] * 3)], plain_schema).path
     (path / "manifest.json").write_text('{"cut')
