@@ -67,8 +67,11 @@ def main(arguments: list[str]) -> Path:
         study.set_user_attr("overrides", overrides)
         done = count_finished(study.get_trials())
         study.sampler = optuna.samplers.RandomSampler(seed=cfg.seed + done)
-        if not done:
-            study.enqueue_trial({name: OmegaConf.select(cfg, name) for name in space}, skip_if_exists=True)
+        for killed in study.get_trials(states=(optuna.trial.TrialState.RUNNING,)):
+            study.tell(killed.number, state=optuna.trial.TrialState.FAIL)
+            study.enqueue_trial(killed.params)
+        if not study.get_trials():
+            study.enqueue_trial({name: OmegaConf.select(cfg, name) for name in space})
         for _ in range(done, int(own.get("trials", 80))):
             trial = study.ask(space)
             value = macro_f1(trial.params)

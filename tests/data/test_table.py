@@ -544,7 +544,8 @@ def test_a_large_camera_is_not_read_at_once(tmp_path, frame):
     assert isinstance(item.thermal, Frames) and item.thermal[5:8].shape == (3, 480, 640)
     schema = schema_of((480, 640), thermal={"shape": [480, 640], "stored": [30, 40]})
     with pytest.raises(
-        DataError, match=r"no usable frame .rec.npy: the frame of rec.csv: row 2: second 0: expected pixels within .*data.schema.thermal.valid"
+        DataError,
+        match=r"no usable frame .rec.npy: the frame of rec.csv: row 2: second 0: expected pixels within .*data.schema.thermal.valid",
     ):
         stored(tmp_path, tmp_path, schema)
     reader = functools.partial(table.sessions, thermal_scale=0.01, thermal_offset=-273.15)
