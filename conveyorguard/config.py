@@ -15,7 +15,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, InstantiationException
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from conveyorguard.data.views import FILM_INPUTS
@@ -195,21 +195,25 @@ def problems(cfg: DictConfig, space: dict[str, Any]) -> list[str]:
 
 def _secrets_in(cfg: DictConfig) -> list[str]:
     """Keys of the environment that have come into the config, which is saved, shown on pages and uploaded."""
-    values: list[Any] = [OmegaConf.to_container(cfg, resolve=True)]
-    text = ""
-    while values:
-        match values.pop():
-            case dict() as block:
-                values += block.values()
-            case list() as items:
-                values += items
-            case value:
-                text += f"{value}\n"
+    text = "\n".join(_values(cfg))
     return [
         f"the value of ${name} stands in the config: a config is saved and shown; leave ${{oc.env:{name}}} and the key itself out of it"
         for name, secret in os.environ.items()
         if SECRET.search(name) and len(secret) >= SHORTEST_SECRET and secret in text
     ]
+
+
+def _values(node: Any) -> Iterator[str]:
+    """All values of a config that are known by now: those of Hydra's job may not be."""
+    for key in node if isinstance(node, DictConfig) else range(len(node)):
+        try:
+            value = node[key]
+        except OmegaConfBaseException:
+            continue
+        if isinstance(value, DictConfig | ListConfig):
+            yield from _values(value)
+        else:
+            yield str(value)
 
 
 def _head_problems(model: DictConfig, space: dict[str, Any]) -> list[str]:
