@@ -118,7 +118,7 @@ class Arm:
         if of and value in (0.0, float(of)):
             share = _exact(value / of, worst)
             return Interval(value, float(of * share.low), float(of * share.high))
-        return Interval(value, *self._bounds(self.replicates(metric)))
+        return Interval(value, *self.resampling.bounds(self.replicates(metric)))
 
     def class_intervals(self, state: int) -> tuple[Interval, Interval, Interval]:
         """Precision, recall and F1 of a state, seeds averaged, with their intervals."""
@@ -130,13 +130,15 @@ class Arm:
             at, replicates = (np.mean([per_class(totals.weighted(weights).confusion)[i][..., state] for totals in self.totals], axis=0)
                               for weights in (one, self.resampling.weights))  # fmt: skip
             edge = float(at) in (0.0, 1.0)
-            found.append(_exact(float(at), concerned) if edge else Interval(float(at), *self._bounds(replicates)))
+            found.append(
+                _exact(float(at), concerned) if edge else Interval(float(at), *self.resampling.bounds(replicates))
+            )
         return found[0], found[1], found[2]
 
     def bin_bounds(self, i: int) -> tuple[float, float]:
         """Interval of the share that is right among the windows of a calibration bin."""
         count, _, right = self.totals[0].weighted(self.resampling.weights).calibration[:, i].T
-        return self._bounds(np.divide(right, count, out=np.full(len(count), np.nan), where=count > 0))
+        return self.resampling.bounds(np.divide(right, count, out=np.full(len(count), np.nan), where=count > 0))
 
     def _at_the_edge(self, metric: str, value: float) -> Interval:
         """All or none: resampling can only repeat that."""
@@ -147,10 +149,7 @@ class Arm:
     def difference(self, other: Arm, metric: str) -> Interval:
         """This minus the other, paired: both in the same replicates."""
         value = float(self.by_seed(metric).mean() - other.by_seed(metric).mean())
-        return Interval(value, *self._bounds(self.replicates(metric) - other.replicates(metric)))
-
-    def _bounds(self, replicates: np.ndarray) -> tuple[float, float]:
-        return self.resampling.bounds(replicates)
+        return Interval(value, *self.resampling.bounds(self.replicates(metric) - other.replicates(metric)))
 
 
 def _exact(value: float, windows: np.ndarray) -> Interval:
