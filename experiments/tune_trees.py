@@ -42,7 +42,10 @@ def main(arguments: list[str]) -> Path:
     ).to_numpy()
     labels = windows["label"].to_numpy()
     lines = OmegaConf.load(config_dir() / "sweep" / "optuna.yaml").sweep.spaces.lightgbm
-    space, _, _ = read_space({**lines, "model.class_weight": "choice(balanced,none)"}, [])
+    given = {line.partition("=")[0] for line in overrides}  # what is given is not searched for
+    space, _, _ = read_space(
+        {k: v for k, v in {**lines, "model.class_weight": "choice(balanced,none)"}.items() if k not in given}, []
+    )
 
     def macro_f1(params: dict) -> float:
         settings = cfg.copy()

@@ -343,6 +343,24 @@ def test_a_training_that_fails_ends_the_one_beside_it(tiny, tmp_path):
 
 
 @pytest.mark.slow
+def test_the_search_for_trees_goes_on_and_is_of_one_set_of_features(cache, tmp_path):
+    def run(trials, *more):
+        command = [sys.executable, str(ROOT / "experiments" / "tune_trees.py"), f"trials={trials}", f"out={tmp_path / 'out'}",
+                   "data.sessions=24", "model.n_estimators=20", "threads=1", f"paths.cache={cache}", *more]  # fmt: skip
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=600)
+
+    assert run(1).returncode == 0
+    done = run(2)
+    assert done.returncode == 0 and done.stdout.startswith("1: "), done.stdout + done.stderr
+    table = pd.read_csv(tmp_path / "out" / "trials.csv").set_index("number").sort_index()
+    assert len(table) == 2 and table["value"].between(0.3, 1).all()
+    assert table.loc[0, ["params_model.num_leaves", "params_model.class_weight"]].tolist() == [15, "balanced"]
+    assert "params_model.n_estimators" not in table, "what is given is not searched for"
+    other = run(3, "features=extended")
+    assert other.returncode == 1 and "give another out=DIR" in other.stderr
+
+
+@pytest.mark.slow
 def test_a_killed_network_is_resumed(tiny, tmp_path):
     study = tiny(tmp_path, "trainer.max_epochs=2", "modality=sensor")
     folder = study.train("net", ["model=fusion"]).folder
