@@ -70,6 +70,7 @@ def test_text_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space"):
         write_text(path, "new")
     assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path], "half of the new one is gone"
 
 
 @pytest.fixture
