@@ -2,6 +2,7 @@
 
     python experiments/benchmark.py [--sessions N] [--quick] [--out outputs/benchmark]
     python experiments/benchmark.py --features 341      window statistics alone, of so many simulated sessions
+    python experiments/benchmark.py --gpu 341           training on a GPU: precisions, torch.compile, what loading costs
 
 Simulated archives go to a temporary folder. Preparing is timed beside the straightforward way: three parsers
 a frame, plain numpy, as many processes; both must give the same store. Networks are timed on the same windows
@@ -30,6 +31,7 @@ import joblib
 import numpy as np
 import pandas as pd
 import psutil
+import pytorch_lightning as pl
 import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
@@ -45,7 +47,7 @@ from conveyorguard.data.features import window_features
 from conveyorguard.data.schema import Schema
 from conveyorguard.data.store import Store
 from conveyorguard.progress import console, track
-from conveyorguard.training.fit import build_module
+from conveyorguard.training.fit import build_module, fit
 from conveyorguard.training.job import load_store, load_windows, used_inputs
 
 Ways = dict[str, Callable[[int], Any]]  # name -> what is timed, called with the number of the round
@@ -64,9 +66,12 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="under a minute: less data, fewer rounds")
     parser.add_argument("--out", type=Path, default=Path("outputs/benchmark"), help="of benchmark.json")
     parser.add_argument("--features", type=int, metavar="N", help="only time the features of N simulated sessions")
+    parser.add_argument("--gpu", type=int, metavar="N", help="only time training on a GPU, on N simulated sessions")
     options = parser.parse_args()
     if options.features:
         return features(options.features, options.out)
+    if options.gpu:
+        return gpu(options.gpu, options.out)
     sessions = options.sessions or (4 if options.quick else 12)
     rounds, batches, answers = (2, 2, 20) if options.quick else (3, 8, 100)
     start = perf_counter()
@@ -121,6 +126,90 @@ def features(sessions: int, out: Path) -> None:
     (out / "features.json").write_text(json.dumps(rows, indent=1), encoding="utf-8")
     Console().print(made)
     print(out / "features.json")
+
+
+GPU_WAYS = {  # precision, and torch.compile's mode
+    "32-true": ("32-true", None),
+    "bf16-mixed": ("bf16-mixed", None),
+    "16-mixed": ("16-mixed", None),
+    "16-mixed, compiled": ("16-mixed", "default"),
+}
+
+
+def gpu(sessions: int, out: Path) -> None:
+    """Train our network and the seed study's for a few epochs as `trainer=gpu` does, in each way; a table and gpu.json.
+
+    Raises:
+        SystemExit: there is no GPU.
+    """
+    if not torch.cuda.is_available():
+        raise SystemExit("--gpu: there is no CUDA device on this machine")
+    rows = []
+    for name in ("fusion", "dl_tuned"):
+        cfg = compose_config([*MODELS[name], f"data.sessions={sessions}", "trainer=gpu", "trainer.max_epochs=4"])
+        data = load_windows(cfg)
+        inputs, _ = used_inputs(cfg, data.store.schema)
+        for way, (precision, compiled) in GPU_WAYS.items():
+            cfg.trainer.precision, clock = precision, EpochClock(compiled)
+            with tempfile.TemporaryDirectory(prefix="conveyorguard-benchmark-") as folder:
+                fit(cfg, data, inputs, Path(folder), [], [clock])
+            epoch = median(clock.seconds[1:])
+            rows.append(
+                {
+                    "model": name,
+                    "way": way,
+                    "windows_per_second": len(data.part("train")) / epoch,
+                    "first_epoch_seconds": clock.seconds[0],
+                    "epoch_seconds": epoch,
+                    "batches_percent": 100 * median(clock.loading[1:]) / epoch,
+                }
+            )
+            console().print(f"{name}, {way}: {rows[-1]['windows_per_second']:,.0f} windows/s")
+    made = Table(
+        *(Column(key.replace("_", " "), justify="right") for key in rows[0]),
+        title=f"{torch.cuda.get_device_name()}, {sessions} simulated sessions",
+        caption="batches: the share of an epoch's steps that making batches and sending them to the GPU takes",
+    )
+    for row in rows:
+        made.add_row(*(f"{value:,.2f}" if isinstance(value, float) else value for value in row.values()))
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "gpu.json").write_text(json.dumps(rows, indent=1), encoding="utf-8")
+    Console().print(made)
+    print(out / "gpu.json")
+
+
+class EpochClock(pl.Callback):
+    """Seconds of each epoch's training steps, and those of them that passed between two steps, while batches are made and sent.
+
+    Args:
+        compiled: the mode in which `torch.compile` compiles the network first; None: it does not.
+    """
+
+    def __init__(self, compiled: str | None):
+        self.compiled = compiled
+        self.seconds: list[float] = []
+        self.loading: list[float] = []
+
+    def on_fit_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        if self.compiled:
+            module.model.compile(mode=self.compiled)  # type: ignore[operator, union-attr]
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        torch.cuda.synchronize()
+        self.began = self.ended = perf_counter()
+        self.between = 0.0
+
+    def on_train_batch_start(self, trainer: pl.Trainer, module: pl.LightningModule, batch: object, index: int) -> None:
+        self.between += perf_counter() - self.ended
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, module: pl.LightningModule, outputs: object, batch: object, index: int
+    ) -> None:
+        if trainer.is_last_batch:
+            torch.cuda.synchronize()
+            self.seconds.append(perf_counter() - self.began)
+            self.loading.append(self.between)
+        self.ended = perf_counter()
 
 
 def config(root: Path, *overrides: str) -> DictConfig:
@@ -233,8 +322,8 @@ def assert_same(store: Store, plain: Path) -> None:
 
 
 def model_speed(folder: Path, batches: int, answers: int) -> dict[str, dict[str, float]]:
-    """Windows a second of training, from the store to changed weights, and the latency of one window."""
-    modules, steps, singles = torch.nn.ModuleDict(), {}, {}
+    """Windows a second of training, from the store to changed weights, and of making batches alone; the latency of one window."""
+    modules, steps, loads, singles = torch.nn.ModuleDict(), {}, {}, {}
     for name, overrides in MODELS.items():
         cfg = config(folder / "folder", *overrides)
         cfg.paths.cache = str(folder / "cache")
@@ -243,6 +332,7 @@ def model_speed(folder: Path, batches: int, answers: int) -> dict[str, dict[str,
         dataset = WindowDataset(data.store, data.frame, data.settings, inputs)
         modules[name] = build_module(cfg, data, inputs)
         steps[name] = training_step(modules[name], dataset, cfg.trainer.gradient_clip_val)
+        loads[name] = dataset.__getitems__
         singles[name] = dataset.__getitems__([0])
         size, windows = cfg.batch_size, len(dataset)
     draws = np.random.default_rng(0).integers(windows, size=(batches, size)).tolist()
@@ -250,6 +340,8 @@ def model_speed(folder: Path, batches: int, answers: int) -> dict[str, dict[str,
     ways = {name: lambda number, step=step: step(draws[number]) for name, step in steps.items()}
     take_turns(ways, [0])  # the first step also allocates
     training = take_turns(ways, track(range(batches), "training steps", batches))
+    ways = {name: lambda number, load=load: load(draws[number]) for name, load in loads.items()}
+    loading = take_turns(ways, range(batches))
     torch.set_num_threads(1)
     ways = {name: lambda _, name=name: modules[name](singles[name]) for name in MODELS}
     modules.eval()
@@ -258,6 +350,7 @@ def model_speed(folder: Path, batches: int, answers: int) -> dict[str, dict[str,
     return {
         name: {
             "windows_per_second": size / median(training[name]),
+            "batches_windows_per_second": size / median(loading[name]),
             "latency_ms": 1e3 * median(latency[name]),
             "parameters": sum(p.numel() for p in modules[name].model.parameters()),
         }
@@ -324,6 +417,10 @@ def table(result: dict[str, Any]) -> Table:
             ratio = row[key] / seed if what == "training" else seed / row[key]
             against = () if name == "dl_tuned" else (unit.format(seed).split()[0], f"{ratio:.1f} x")
             made.add_row(f"{what}: {name}", unit.format(row[key]), *against)
+    made.add_section()
+    for name, row in result["models"].items():  # held against its own training: what feeds it must be faster
+        ours, own = row["batches_windows_per_second"], row["windows_per_second"]
+        made.add_row(f"batches alone: {name}", f"{ours:,.0f} windows/s", f"{own:,.1f} trained", f"{ours / own:,.0f} x")
     made.add_section()
     for command, mib in result["memory_mib"].items():
         made.add_row(f"peak memory: {command}", f"{mib:,.0f} MiB")
