@@ -66,7 +66,7 @@ def train_main() -> None:
 
 
 def _train(cfg: DictConfig) -> float:
-    from conveyorguard.run import alone, own_directory
+    from conveyorguard.files import alone, own_directory
     from conveyorguard.training.trial import current_trial
 
     job = HydraConfig.get()

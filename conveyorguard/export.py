@@ -28,8 +28,8 @@ from conveyorguard.errors import ConfigError, RunError
 from conveyorguard.evaluation.calibration import scale
 from conveyorguard.evaluation.predict import predict
 from conveyorguard.evaluation.ranges import filled
+from conveyorguard.files import write_json
 from conveyorguard.prediction import LoadedRun
-from conveyorguard.run import write_json
 from conveyorguard.training.fit_tabular import TabularClassifier
 from conveyorguard.training.job import load_store
 from conveyorguard.training.module import WindowClassifier

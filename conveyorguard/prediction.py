@@ -23,7 +23,7 @@ from conveyorguard.evaluation.alarms import OperatingPoint, episodes, with_score
 from conveyorguard.evaluation.calibration import scale
 from conveyorguard.evaluation.predict import PREDICTION_COLUMNS, predict
 from conveyorguard.evaluation.ranges import CAMERA, filled, odd_inputs
-from conveyorguard.run import SavedRun
+from conveyorguard.saved_run import SavedRun
 from conveyorguard.training.fit import load_module
 from conveyorguard.training.fit_tabular import TabularClassifier, load_tabular
 from conveyorguard.training.job import conditioned

@@ -31,10 +31,12 @@ from conveyorguard.config import check, compose_config, is_tabular
 from conveyorguard.data.splits import SEED_STUDY_SESSIONS
 from conveyorguard.data.windows import Windows
 from conveyorguard.errors import ConfigError, ConveyorGuardError, RunError
+from conveyorguard.files import alone, read_json, write_json
 from conveyorguard.progress import bar_over_all, console
+from conveyorguard.provenance import git_state
 from conveyorguard.reporting import pages
 from conveyorguard.reporting.site import Site, keep_plotly
-from conveyorguard.run import SavedRun, alone, git_state, read_json, write_json
+from conveyorguard.saved_run import SavedRun
 from conveyorguard.training.job import load_windows
 from conveyorguard.training.processes import guarded, start
 from conveyorguard.training.space import override

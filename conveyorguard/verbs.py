@@ -16,7 +16,7 @@ from conveyorguard.config import check, compose_config, config_dir, merge_saved
 from conveyorguard.errors import ConfigError
 
 if TYPE_CHECKING:
-    from conveyorguard.run import SavedRun
+    from conveyorguard.saved_run import SavedRun
 
 
 def _simulate(arguments: list[str]) -> None:
@@ -277,7 +277,7 @@ def _diagnose(arguments: list[str]) -> None:
     from conveyorguard.config import merge_saved
     from conveyorguard.evaluation.diagnose import SINGLE, diagnose
     from conveyorguard.reporting.diagnose_page import terminal_summary, write_diagnosis
-    from conveyorguard.run import SavedRun
+    from conveyorguard.saved_run import SavedRun
     from conveyorguard.training.job import load_store
     from conveyorguard.training.learning_curve import counts_of, learning_curve
 

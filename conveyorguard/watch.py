@@ -33,10 +33,10 @@ from conveyorguard.evaluation.alarms import OperatingPoint
 from conveyorguard.evaluation.calibration import scale
 from conveyorguard.evaluation.predict import predict
 from conveyorguard.evaluation.ranges import filled, odd_inputs
+from conveyorguard.files import alone, read_json, write_json
 from conveyorguard.inference import schema_for
 from conveyorguard.prediction import LoadedRun
 from conveyorguard.progress import no_bars
-from conveyorguard.run import alone, read_json, write_json
 
 PAUSE = 0.2  # s between two looks at the folder
 ALARMS = ("session", "device", "event", "begin", "end", "peak", "windows", "written")

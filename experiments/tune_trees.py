@@ -19,7 +19,7 @@ from conveyorguard.config import build, compose_config, config_dir
 from conveyorguard.data.features import window_features
 from conveyorguard.errors import ConfigError, ConveyorGuardError
 from conveyorguard.evaluation.metrics import Predictions, metric_values
-from conveyorguard.run import alone
+from conveyorguard.files import alone
 from conveyorguard.training.fit_tabular import build_tabular
 from conveyorguard.training.job import load_windows, use_threads, used_inputs
 from conveyorguard.training.space import read_space

@@ -22,8 +22,10 @@ from conveyorguard.evaluation.robustness import (
     under_corruption,
 )
 from conveyorguard.evaluation.shortcuts import ELAPSED, fit_shortcuts, shortcut_probabilities
+from conveyorguard.files import write_parquet
 from conveyorguard.prediction import LoadedRun
-from conveyorguard.run import SavedRun, as_predictions, write_parquet
+from conveyorguard.run import as_predictions
+from conveyorguard.saved_run import SavedRun
 
 HALF_A_POINT = 0.005  # macro-F1
 FASTER, LATENCY_MS, PARAMETERS, FIT_MINUTES = 10, 4, 1_000_000, 15

@@ -11,7 +11,7 @@ from conveyorguard.data.store import Store
 from conveyorguard.data.views import session_starts
 from conveyorguard.evaluation.bootstrap import Arm, resample
 from conveyorguard.evaluation.metrics import Predictions
-from conveyorguard.run import SavedRun
+from conveyorguard.saved_run import SavedRun
 
 DISTANCES = (10, 30, 60)  # s, between the groups of windows
 COLUMNS = ["session", "device", "missed", "alarm_at", "lead", "delay"]

@@ -15,8 +15,11 @@ from omegaconf import DictConfig, OmegaConf
 from conveyorguard.config import merge_saved
 from conveyorguard.data.splits import Split
 from conveyorguard.data.windows import Windows
+from conveyorguard.files import read_json
 from conveyorguard.prediction import LoadedRun
-from conveyorguard.run import Derived, SavedRun, config_hash, derive, read_json
+from conveyorguard.provenance import config_hash
+from conveyorguard.run import Derived, derive
+from conveyorguard.saved_run import SavedRun
 from conveyorguard.training.job import load_windows
 
 SAME = 1e-6  # relative, of figures computed again from the same numbers

@@ -33,7 +33,7 @@ from conveyorguard.evaluation.metrics import METRICS, OBJECTIVES, Predictions, T
 from conveyorguard.evaluation.predict import predict
 from conveyorguard.evaluation.ranges import training_ranges
 from conveyorguard.evaluation.shortcuts import shortcut_predictions
-from conveyorguard.run import read_json
+from conveyorguard.files import read_json
 from conveyorguard.training.checkpoints import read_checkpoint
 from conveyorguard.training.fit import fit, fitted_rows
 from conveyorguard.training.fit_tabular import TabularClassifier, fit_tabular
@@ -189,7 +189,7 @@ def history_is_of_the_model(subject: Subject) -> str:
                      f"{values.get(kept)} there and {best} in another")  # fmt: skip
     told = f"epoch {kept} of {last + 1} is the best by {cfg.objective}"
     exact = subject.run.provenance["device"] == "cpu" and str(cfg.trainer.get("precision", 32)).startswith("32")
-    names = [name for name in METRICS if f"val/{name}" in (history if exact else [cfg.objective])]
+    names = [name for name in METRICS if f"val/{name}" in history]
     row = history.set_index("epoch").loc[kept]
     for name in names:
         again, written = subject.run.scores["val"][name], row[f"val/{name}"]

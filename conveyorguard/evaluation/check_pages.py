@@ -8,9 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from conveyorguard.evaluation.check_files import Failed, NotChecked, Subject
+from conveyorguard.provenance import code_hash
 from conveyorguard.reporting.model_card import write_card
 from conveyorguard.reporting.report import write_report
-from conveyorguard.run import code_hash
 
 
 def card_is_of_the_run(subject: Subject) -> str:

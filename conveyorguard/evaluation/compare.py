@@ -22,7 +22,8 @@ from conveyorguard.errors import RunError
 from conveyorguard.evaluation import seed_study
 from conveyorguard.evaluation.bootstrap import Arm, Interval, Resampling, resample
 from conveyorguard.evaluation.metrics import METRICS, Predictions
-from conveyorguard.run import SavedRun, as_predictions
+from conveyorguard.run import as_predictions
+from conveyorguard.saved_run import SavedRun
 
 # config keys that say where, how long or how a run was logged, not what it learns from what
 NOT_THE_MODEL = ("seed", "threads", "test", "ckpt_path", "paths", "logger", "sweep", "hydra")

@@ -25,7 +25,8 @@ from conveyorguard.evaluation.metrics import Predictions
 from conveyorguard.evaluation.robustness import Trial
 from conveyorguard.prediction import LoadedRun
 from conveyorguard.progress import track
-from conveyorguard.run import SavedRun, as_predictions
+from conveyorguard.run import as_predictions
+from conveyorguard.saved_run import SavedRun
 
 SAME_STATES = 0.99  # of the windows, predicted now and when the run was made
 CLOSE = 0.005  # macro-F1: a cascade may cost half a point

@@ -19,7 +19,9 @@ from sklearn.model_selection import GroupKFold
 from conveyorguard.errors import RunError
 from conveyorguard.evaluation.bootstrap import Interval
 from conveyorguard.evaluation.compare import Comparison, compare, refuse_other_protocols
-from conveyorguard.run import Run, SavedRun, as_predictions, write_json
+from conveyorguard.files import write_json
+from conveyorguard.run import Run, as_predictions
+from conveyorguard.saved_run import SavedRun
 
 KEY = ["session", "start", "end", "y_true"]
 FOLDS = 5

@@ -10,9 +10,9 @@ import pandas as pd
 
 from conveyorguard.evaluation.best_model import RULE
 from conveyorguard.evaluation.compare import Comparison
+from conveyorguard.files import write_text
 from conveyorguard.reporting import pages
 from conveyorguard.reporting.site import Site
-from conveyorguard.run import write_text
 
 STEM = "08_best_model"
 

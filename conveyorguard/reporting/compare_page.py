@@ -18,9 +18,10 @@ from conveyorguard.evaluation.bootstrap import FEWEST_SESSIONS
 from conveyorguard.evaluation.compare import Comparison, Row
 from conveyorguard.evaluation.ensemble import Ensemble
 from conveyorguard.evaluation.metrics import METRICS
+from conveyorguard.files import write_text
 from conveyorguard.reporting import figures, pages
 from conveyorguard.reporting.model_card import write_card
-from conveyorguard.run import SavedRun, write_text
+from conveyorguard.saved_run import SavedRun
 
 SHOWN = ("accuracy", "macro_f1", "severe_recall", "severe_sessions_missed", "severe_as_normal", "ordinal_error", "ece")
 DRAWN = ("accuracy", "macro_f1", "severe_recall")

@@ -12,8 +12,8 @@ from conveyorguard.evaluation.breakdown import onset_summary
 from conveyorguard.evaluation.diagnose import RULE, Diagnosis
 from conveyorguard.evaluation.metrics import METRICS
 from conveyorguard.evaluation.robustness import REPEATS, TOLERATED
+from conveyorguard.files import write_text
 from conveyorguard.reporting import figures, pages
-from conveyorguard.run import write_text
 
 PREFIX = "diagnose_"  # of the csv files, which may lie in the run directory
 

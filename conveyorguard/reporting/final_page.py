@@ -13,7 +13,7 @@ from conveyorguard.reporting import pages
 from conveyorguard.reporting.compare_page import comparison_blocks, comparison_tables, ensemble_block, ensemble_table
 from conveyorguard.reporting.report import write_report
 from conveyorguard.reporting.site import Site
-from conveyorguard.run import SavedRun
+from conveyorguard.saved_run import SavedRun
 
 
 def write_ensemble_stage(site: Site, members: Mapping[str, SavedRun], out: Path) -> Path:

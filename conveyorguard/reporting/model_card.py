@@ -14,7 +14,9 @@ import numpy as np
 from conveyorguard.data.splits import PARTS
 from conveyorguard.evaluation.bootstrap import Arm, Interval, resample
 from conveyorguard.evaluation.metrics import METRICS
-from conveyorguard.run import SavedRun, as_predictions, write_text
+from conveyorguard.files import write_text
+from conveyorguard.run import as_predictions
+from conveyorguard.saved_run import SavedRun
 
 FILE = "MODEL_CARD.md"
 SHOWN = (

@@ -9,7 +9,7 @@ from conveyorguard.reporting import pages
 from conveyorguard.reporting.report import class_block, learning_block
 from conveyorguard.reporting.run_blocks import drawn_on, percent, runs_table, scores_beside, state_names
 from conveyorguard.reporting.site import Site
-from conveyorguard.run import SavedRun
+from conveyorguard.saved_run import SavedRun
 
 
 def write_baseline(site: Site, run: SavedRun) -> Path:

@@ -9,9 +9,9 @@ import pandas as pd
 
 from conveyorguard.data.store import Store
 from conveyorguard.evaluation.recordings import Told, Totals, labelled_sentence
+from conveyorguard.files import write_text
 from conveyorguard.prediction import LoadedRun, Predicted
 from conveyorguard.reporting import figures, pages
-from conveyorguard.run import write_text
 
 SHOWN = 20  # timelines on the page; the tables hold all recordings
 LINES = 300  # recordings in the page's table

@@ -14,8 +14,10 @@ from conveyorguard.data.schema import Schema
 from conveyorguard.evaluation.bootstrap import Arm, Interval, Resampling, resample
 from conveyorguard.evaluation.calibration import reliability
 from conveyorguard.evaluation.metrics import METRICS, OBJECTIVES
+from conveyorguard.files import write_text
 from conveyorguard.reporting import figures, pages
-from conveyorguard.run import SavedRun, as_predictions, write_text
+from conveyorguard.run import as_predictions
+from conveyorguard.saved_run import SavedRun
 
 Draw = Callable[[str, pd.DataFrame, Mapping[str, str]], str]  # a table, given its name and the formats of its columns
 

@@ -11,7 +11,8 @@ from conveyorguard.evaluation.bootstrap import Arm, Interval, Resampling, resamp
 from conveyorguard.reporting import pages
 from conveyorguard.reporting.report import Draw
 from conveyorguard.reporting.site import Site
-from conveyorguard.run import SavedRun, as_predictions
+from conveyorguard.run import as_predictions
+from conveyorguard.saved_run import SavedRun
 
 SEED = "the seed study's, on its own data"
 

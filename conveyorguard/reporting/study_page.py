@@ -18,9 +18,9 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from plotly.subplots import make_subplots
 
+from conveyorguard.files import write_text
 from conveyorguard.reporting import pages
 from conveyorguard.reporting.figures import BLUE, GREY, STATE_COLOURS, _style
-from conveyorguard.run import write_text
 from conveyorguard.training.study import best_of, ended
 from conveyorguard.training.summary import few_digits, retraining, trial_cells
 

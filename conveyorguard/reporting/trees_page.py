@@ -26,7 +26,7 @@ from conveyorguard.reporting.run_blocks import (
     with_interval,
 )
 from conveyorguard.reporting.site import Site
-from conveyorguard.run import SavedRun
+from conveyorguard.saved_run import SavedRun
 
 
 def write_trees(site: Site, models: Mapping[str, SavedRun], cells: Mapping[str, SavedRun], shown: str) -> Path:

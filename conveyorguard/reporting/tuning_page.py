@@ -19,6 +19,7 @@ from optuna.trial import TrialState
 from conveyorguard.evaluation import seed_study
 from conveyorguard.evaluation.bootstrap import Interval
 from conveyorguard.evaluation.compare import compare
+from conveyorguard.files import write_text
 from conveyorguard.reporting import figures, pages
 from conveyorguard.reporting.report import learning_block
 from conveyorguard.reporting.run_blocks import (
@@ -34,7 +35,7 @@ from conveyorguard.reporting.run_blocks import (
 )
 from conveyorguard.reporting.site import Site
 from conveyorguard.reporting.study_page import optimization_history
-from conveyorguard.run import SavedRun, write_text
+from conveyorguard.saved_run import SavedRun
 from conveyorguard.training.checkpoints import read_checkpoint
 from conveyorguard.training.study import best_of, ended
 from conveyorguard.training.summary import few_digits

@@ -17,9 +17,8 @@ from rich.progress import Progress, TaskID
 from torch import Tensor, nn
 
 from conveyorguard.errors import RunError
-from conveyorguard.files import replacing
+from conveyorguard.files import replacing, write_json
 from conveyorguard.progress import bar, console
-from conveyorguard.run import write_json
 from conveyorguard.training.module import WindowClassifier
 from conveyorguard.training.trial import TrialHandle
 
@@ -80,7 +79,7 @@ class Averaging(WeightAveraging):
     SAMPLE, BATCH = 512, 64  # windows
 
     def __init__(self, decay: float):
-        super().__init__(avg_fn=partial(moving_average, decay=decay))
+        super().__init__(multi_avg_fn=partial(moving_average, decay=decay))
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         super().on_validation_epoch_start(trainer, module)
@@ -101,14 +100,19 @@ class Averaging(WeightAveraging):
             layer.momentum = momentum
 
 
-def moving_average(average: Tensor, current: Tensor, count: Tensor, decay: float) -> Tensor:
-    """One step of the average. A function of the module: torch's own, a closure, does not reach spawned processes.
+def moving_average(averages: list[Tensor], currents: list[Tensor], count: Tensor, decay: float) -> None:
+    """One step of the average, of all weights of one type at once. A function of the module: torch's own, a closure, does
+    not reach spawned processes.
 
     Of the first steps more is forgotten: with a few recordings an epoch is two steps, and the weights that training began
     with would weigh most until it stops.
     """
+    if not averages[0].is_floating_point():  # counters and switches: there is nothing between two of them
+        torch._foreach_copy_(averages, currents)
+        return
     kept = torch.clamp((1 + count) / (10 + count), max=decay)
-    return kept * average + (1 - kept) * current
+    torch._foreach_mul_(averages, kept)
+    torch._foreach_add_(averages, torch._foreach_mul(currents, 1 - kept))
 
 
 class Ranks(pl.Callback):

@@ -15,8 +15,8 @@ from conveyorguard.data.features import FeatureSettings, feature_sources, window
 from conveyorguard.data.schema import Schema
 from conveyorguard.data.windows import Windows
 from conveyorguard.errors import RunError
+from conveyorguard.files import read_json, write_json
 from conveyorguard.models.tabular import Tabular
-from conveyorguard.run import read_json, write_json
 
 
 @dataclass(frozen=True)

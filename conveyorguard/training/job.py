@@ -25,11 +25,12 @@ from conveyorguard.errors import ConfigError, RunError
 from conveyorguard.evaluation.examples import choose_examples
 from conveyorguard.evaluation.predict import latency_ms, predict, prediction_table
 from conveyorguard.evaluation.shortcuts import shortcut_predictions
+from conveyorguard.files import read_json, write_parquet
 from conveyorguard.progress import console
 from conveyorguard.reporting.model_card import write_card
 from conveyorguard.reporting.report import write_report
 from conveyorguard.reporting.terminal import class_table
-from conveyorguard.run import Run, read_json, write_parquet
+from conveyorguard.run import Run
 from conveyorguard.training.augment import Augment
 from conveyorguard.training.callbacks import Pruning
 from conveyorguard.training.checkpoints import read_checkpoint
@@ -80,7 +81,7 @@ def train(cfg: DictConfig, folder: Path, overrides: list[str]) -> float:
         if cfg.ckpt_path:
             refuse_other_data(folder, data)
         inputs, unused = used_inputs(cfg, data.store.schema)
-        run.describe(data, unused, threads, "cpu" if is_tabular(cfg) else device_name())
+        run.describe(data, unused, threads, device_name(cfg))
         say(data, unused)
         trial = current_trial()
         began = time.perf_counter()
@@ -96,7 +97,7 @@ def train(cfg: DictConfig, folder: Path, overrides: list[str]) -> float:
         if trial and trial.pruned:
             return float("nan")
         if isinstance(model, WindowClassifier):
-            model.to("cuda" if torch.cuda.is_available() and cfg.trainer.accelerator != "cpu" else "cpu")
+            model.to("cuda" if trains_on_gpu(cfg) else "cpu")
         else:
             write_importance(model, data, folder / "importance.csv")
         tables, probabilities = [], {}
@@ -213,8 +214,13 @@ def keep_freed_memory() -> None:
         mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
-def device_name() -> str:
-    return torch.cuda.get_device_name(0) if torch.cuda.is_available() else "cpu"
+def trains_on_gpu(cfg: DictConfig) -> bool:
+    return not is_tabular(cfg) and cfg.trainer.accelerator != "cpu" and torch.cuda.is_available()
+
+
+def device_name(cfg: DictConfig) -> str:
+    """Of what a config's model is trained on."""
+    return torch.cuda.get_device_name(0) if trains_on_gpu(cfg) else "cpu"
 
 
 def say(data: Windows, unused: list[str]) -> None:

@@ -12,7 +12,10 @@ from omegaconf import DictConfig, OmegaConf
 from conveyorguard.config import merge_saved
 from conveyorguard.errors import ConfigError, RunError
 from conveyorguard.evaluation.bootstrap import Arm, resample
-from conveyorguard.run import SavedRun, alone, as_predictions, config_hash
+from conveyorguard.files import alone
+from conveyorguard.provenance import config_hash
+from conveyorguard.run import as_predictions
+from conveyorguard.saved_run import SavedRun
 from conveyorguard.training.job import train
 
 

@@ -13,7 +13,9 @@ from rich.table import Table
 
 from conveyorguard.config import merge_saved
 from conveyorguard.evaluation.metrics import METRICS
-from conveyorguard.run import SavedRun, config_hash, read_json, write_json
+from conveyorguard.files import read_json, write_json
+from conveyorguard.provenance import config_hash
+from conveyorguard.saved_run import SavedRun
 
 # on another stack or device the same steps round differently
 TOLERANCE = 0.01  # of each metric that is a share

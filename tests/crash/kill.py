@@ -32,7 +32,7 @@ sys.path.insert(0, str(ROOT))
 
 from conveyorguard.data.store import Store  # noqa: E402
 from conveyorguard.errors import ConveyorGuardError  # noqa: E402
-from conveyorguard.run import SavedRun  # noqa: E402
+from conveyorguard.saved_run import SavedRun  # noqa: E402
 from conveyorguard.training.checkpoints import read_checkpoint  # noqa: E402
 from conveyorguard.training.trial import open_storage  # noqa: E402
 

@@ -8,7 +8,8 @@ from omegaconf import OmegaConf
 from conveyorguard.config import compose_config
 from conveyorguard.data.schema import Schema
 from conveyorguard.evaluation.predict import PREDICTION_COLUMNS
-from conveyorguard.run import Run, write_json, write_parquet
+from conveyorguard.files import write_json, write_parquet
+from conveyorguard.run import Run
 
 
 def windows(devices=12, sessions=2, each=20):

@@ -9,7 +9,7 @@ from conveyorguard.errors import RunError
 from conveyorguard.evaluation.compare import compare
 from conveyorguard.evaluation.metrics import METRICS
 from conveyorguard.reporting.compare_page import write_comparison
-from conveyorguard.run import SavedRun
+from conveyorguard.saved_run import SavedRun
 
 from .conftest import predicted, windows
 

@@ -11,7 +11,7 @@ from conveyorguard.errors import RunError
 from conveyorguard.evaluation.breakdown import by_distance, change_distance
 from conveyorguard.evaluation.diagnose import advise, cascade, cascade_threshold, companions, diagnose
 from conveyorguard.evaluation.metrics import Predictions
-from conveyorguard.run import SavedRun
+from conveyorguard.saved_run import SavedRun
 from conveyorguard.training.job import load_store, train
 
 TINY = ["data=simulated", "data.sessions=12", "trainer=cpu", "trainer.max_epochs=1", "threads=1"]

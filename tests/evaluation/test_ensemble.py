@@ -6,7 +6,8 @@ import pytest
 from conveyorguard.cli import main
 from conveyorguard.errors import RunError
 from conveyorguard.evaluation.ensemble import ensemble, stacking
-from conveyorguard.run import SavedRun, as_predictions
+from conveyorguard.run import as_predictions
+from conveyorguard.saved_run import SavedRun
 
 from .conftest import windows
 

@@ -14,10 +14,11 @@ from conveyorguard.data.datamodule import WindowDataset
 from conveyorguard.errors import RunError
 from conveyorguard.evaluation.check_model import TENSORS, balanced_accuracy
 from conveyorguard.evaluation.checks import DATA, FILES, TRAINING, check_run
+from conveyorguard.files import write_json
 from conveyorguard.models.fusion import Fusion
 from conveyorguard.reporting.model_card import write_card
 from conveyorguard.reporting.report import write_report
-from conveyorguard.run import derive, write_json
+from conveyorguard.run import derive
 from conveyorguard.training.fit import build_module
 from conveyorguard.training.job import load_windows, used_inputs
 
@@ -54,7 +55,7 @@ def edit_predictions(folder, change, consistent=False):
     table = pd.read_parquet(path)
     table = change(table)
     if consistent:
-        from conveyorguard.run import SavedRun
+        from conveyorguard.saved_run import SavedRun
 
         run = SavedRun(folder)
         plain = table.drop(columns=[c for c in table if c[0] == "c"])
@@ -347,7 +348,7 @@ def change_history(table, change):
     if change == "a better epoch":
         table.loc[table["epoch"] == table["val/macro_f1"].idxmin(), "val/macro_f1"] = 0.99
     elif change == "a better figure":
-        table["val/macro_f1"] += 0.001
+        table["val/macro_f1"] += 0.02  # of a run on a GPU less is no difference
     elif change == "another figure":
         table["val/accuracy"] = 0.99
     else:

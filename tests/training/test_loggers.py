@@ -12,7 +12,7 @@ from wandb.proto import wandb_internal_pb2
 
 from conveyorguard.errors import ConfigError
 from conveyorguard.evaluation.metrics import METRICS
-from conveyorguard.run import read_json
+from conveyorguard.files import read_json
 from conveyorguard.training import loggers
 from conveyorguard.training.loggers import Job, JobLoggers, has_key
 from conveyorguard.training.trial import current_trial

@@ -11,7 +11,8 @@ from omegaconf import OmegaConf
 
 from conveyorguard.cli import main
 from conveyorguard.config import compose_config
-from conveyorguard.run import SavedRun, read_json, write_json
+from conveyorguard.files import read_json, write_json
+from conveyorguard.saved_run import SavedRun
 from conveyorguard.training.job import train
 
 from .conftest import ROOT

@@ -13,7 +13,9 @@ from conveyorguard.data.datamodule import WindowDataset
 from conveyorguard.errors import RunError
 from conveyorguard.evaluation.metrics import evaluate
 from conveyorguard.evaluation.predict import predict
-from conveyorguard.run import SavedRun, alone, as_predictions, own_directory
+from conveyorguard.files import alone, own_directory
+from conveyorguard.run import as_predictions
+from conveyorguard.saved_run import SavedRun
 from conveyorguard.training.fit import load_module
 from conveyorguard.training.job import load_windows
 

@@ -15,7 +15,7 @@ from conveyorguard.data.datamodule import WindowDataset
 from conveyorguard.errors import ConfigError, RunError
 from conveyorguard.evaluation.predict import predict
 from conveyorguard.reporting.report import write_report
-from conveyorguard.run import SavedRun
+from conveyorguard.saved_run import SavedRun
 from conveyorguard.training.fit_tabular import load_tabular
 from conveyorguard.training.job import load_windows
 from conveyorguard.training.trial import find_study

@@ -128,7 +128,7 @@ def test_a_missing_root_says_what_to_add():
         check(compose_config(["data=aihub"]))
 
 
-@pytest.mark.parametrize("target", ["os.system", "subprocess.run", "builtins.eval", "conveyorguard.run.os.system"])
+@pytest.mark.parametrize("target", ["os.system", "subprocess.run", "builtins.eval", "conveyorguard.files.os.system"])
 def test_a_config_can_build_only_what_the_whitelist_allows(target, compose, tmp_path, monkeypatch):
     cfg = compose()
     marker = tmp_path / "executed"

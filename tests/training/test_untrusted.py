@@ -22,8 +22,9 @@ from conveyorguard import load_run
 from conveyorguard.cli import main
 from conveyorguard.config import build, check
 from conveyorguard.errors import ConfigError, RunError
+from conveyorguard.files import read_json, write_json
 from conveyorguard.models.tabular import ExtraTrees
-from conveyorguard.run import SavedRun, read_json, write_json
+from conveyorguard.saved_run import SavedRun
 
 ROOT = Path(__file__).parents[2]
 SOURCES = [*(ROOT / "conveyorguard").rglob("*.py"), *(ROOT / "experiments").glob("*.py"), ROOT / "train.py"]
@@ -233,7 +234,7 @@ def test_a_file_of_a_run_that_holds_something_else_is_told_by_name(name, content
 
 EVIL = ["os.system", "subprocess.check_output", "subprocess.Popen", "builtins.eval", "builtins.exec", "builtins.__import__",
         "importlib.import_module", "pickle.loads", "torch.load", "hydra.utils.get_method", "hydra.utils.instantiate",
-        "conveyorguard.cli.main", "conveyorguard.run.subprocess.run", "conveyorguard.training.processes.start", "shutil.rmtree"]  # fmt: skip
+        "conveyorguard.cli.main", "conveyorguard.provenance.subprocess.run", "conveyorguard.training.processes.start", "shutil.rmtree"]  # fmt: skip
 
 
 def poison(node, target, mark):
