@@ -2,6 +2,7 @@
 
 import functools
 import importlib.util
+import signal
 import sys
 from pathlib import Path
 
@@ -21,6 +22,10 @@ settings.load_profile("shared")
 # for `make mutation`, where the same tests run a thousand times: few examples, the same ones, none of them made smaller
 settings.register_profile("mutation", parent=settings.get_profile("shared"), max_examples=15, derandomize=True, database=None,
                           phases=(Phase.explicit, Phase.generate))  # fmt: skip
+
+# a shell starts what shall run in the background deaf to Ctrl-C, and the tests that press it would wait for nothing
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items):
