@@ -33,24 +33,32 @@ from conveyorguard.evaluation.robustness import against_single, with_starts_cut
 from conveyorguard.evaluation.shortcuts import ELAPSED
 from conveyorguard.evaluation.speed import side_by_side
 from conveyorguard.reporting.best_model_page import STEM, BestModel, write_best_model
-from conveyorguard.run import SavedRun
+from conveyorguard.saved_run import SavedRun
 from conveyorguard.stages import Study, main, units_of
 
 CELLS = {f"{m}_{'film' if f else 'plain'}": [f"modality={m}", f"film={str(f).lower()}"]
          for m, f in (*seed_study.CELLS, *seed_study.FURTHER_CELLS)}  # fmt: skip
 FULL = CELLS["both_film"]
-# tuned on the validation windows of the folds, 16 trials for each set of features: experiments/best_model/log.md
-LIGHTGBM = ["model=lightgbm", "model.class_weight=none"]
+# the best of 80 trials on the validation windows of the folds, as many as fusion had designs: experiments/tune_trees.py,
+# experiments/best_model/trees_window.csv and trees_extended.csv
+LIGHTGBM = [
+    "model=lightgbm", "model.colsample_bytree=0.1", "model.learning_rate=0.0546", "model.min_child_samples=20",
+    "model.n_estimators=300", "model.num_leaves=15", "model.reg_lambda=0.202",
+]  # fmt: skip
+EXTENDED = [
+    "model=lightgbm", "features=extended", "model.colsample_bytree=0.1", "model.learning_rate=0.0192", "model.min_child_samples=40",
+    "model.n_estimators=800", "model.num_leaves=31", "model.reg_lambda=0.474",
+]  # fmt: skip
 MAIN = {
     "fusion_both_film": ["model=fusion", *FULL],
     "lightgbm": [*LIGHTGBM, *FULL],
-    "lightgbm_extended_both_film": [*LIGHTGBM, "features=extended", *FULL],
+    "lightgbm_extended_both_film": [*EXTENDED, *FULL],
 }
 ARMS = {
     **{f"fusion_{cell}": ["model=fusion", *own] for cell, own in CELLS.items()},
     "fusion_kind": ["model=fusion", *FULL, "film_input=kind"],
     "fusion_shuffled": ["model=fusion", *FULL, "film_input=shuffled"],
-    **{f"lightgbm_extended_{cell}": [*LIGHTGBM, "features=extended", *own] for cell, own in CELLS.items()},
+    **{f"lightgbm_extended_{cell}": [*EXTENDED, *own] for cell, own in CELLS.items()},
     "lightgbm": MAIN["lightgbm"],
     "extra_trees_extended": ["model=extra_trees", "model.class_weight=none", "features=extended", *FULL],
     "dl_tuned": ["experiment=dl_tuned", *FULL],
