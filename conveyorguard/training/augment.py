@@ -11,6 +11,8 @@ from conveyorguard.data.schema import THERMAL_STATISTICS, Schema
 
 Batch = dict[str, Tensor]
 
+NORMAL_STEP = 0.6745 * 2**0.5  # median distance of two values of a normal distribution with sd 1
+
 
 class Augment(nn.Module):
     """Random changes to each window of a batch in raw units.
@@ -26,6 +28,7 @@ class Augment(nn.Module):
             recording began, and the pixels are of another window, for a batch has none of that time.
         dead_sensor: share of the windows in which a sensor has read zero since the recording began; of each sensor, one at a
             time, so that of many each gets less.
+        noise: at most so many times a channel's own noise is added to it; how many is drawn for each window and channel.
     """
 
     NEEDS: ClassVar[dict[str, str]] = {  # the input that each setting acts on
@@ -33,16 +36,19 @@ class Augment(nn.Module):
         "drop_thermal": "thermal",
         "freeze_thermal": "thermal",
         "dead_sensor": "sensors",
+        "noise": "sensors",
     }
 
     def __init__(self, schema: Schema, flip: bool = False, drop_thermal: float = 0.0, freeze_thermal: float = 0.0,
-                 dead_sensor: float = 0.0):  # fmt: skip
+                 dead_sensor: float = 0.0, noise: float = 0.0):  # fmt: skip
         super().__init__()
         shares = {"drop_thermal": drop_thermal, "freeze_thermal": freeze_thermal, "dead_sensor": dead_sensor}
         for name, share in shares.items():
             if not 0 <= share < 1:
                 raise ValueError(f"augment.{name}={share}: 0 or more and below 1")
-        self.flip, self.camera = flip, schema.thermal
+        if not 0 <= noise < float("inf"):
+            raise ValueError(f"augment.noise={noise}: 0 or more")
+        self.flip, self.camera, self.noise = flip, schema.thermal, noise
         self.drop_thermal, self.freeze_thermal, self.dead_sensor = shares.values()
 
     def forward(self, batch: Batch) -> Batch:
@@ -50,6 +56,10 @@ class Augment(nn.Module):
         frame (B, T, 6), and both at the recording's start (B, C) and (B, 6)."""
         if "thermal" in batch:
             batch = self._camera(batch)
+        if "sensors" in batch and self.noise:
+            values = batch["sensors"]
+            times = self.noise * torch.rand(len(values), 1, values.shape[-1], device=values.device)
+            batch = {**batch, "sensors": values + times * _own_noise(values) * torch.randn_like(values)}
         if "sensors" in batch and self.dead_sensor:
             values = batch["sensors"]
             windows, channels, device = len(values), values.shape[-1], values.device
@@ -111,6 +121,21 @@ class Mixup:
     def others(self, batch: Batch) -> Batch:
         """The targets that are blended in."""
         return {name: batch[name][self.order] for name in ("window", "second")}
+
+
+def _own_noise(values: Tensor) -> Tensor:
+    """Standard deviation of each channel from second to second, as the middle of its steps tells it, whatever its slope and
+    its outliers; (B, T, C) to (B, 1, C)."""
+    if values.shape[1] == 1:
+        return torch.zeros_like(values)
+    steps = values.diff(dim=1)
+    return _middle((steps - _middle(steps)).abs()) / NORMAL_STEP
+
+
+def _middle(values: Tensor) -> Tensor:
+    """The middle value over time, what is missing apart; (B, T, C) to (B, 1, C)."""
+    # sorted, because the median of a GPU is not the same every time
+    return values.sort(dim=1).values[:, values.shape[1] // 2, None].nan_to_num(0.0)
 
 
 def _some(windows: int, share: float, device: torch.device) -> Tensor:

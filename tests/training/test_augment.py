@@ -90,11 +90,31 @@ def test_a_dead_sensor_reads_zero_since_the_recording_began(camera, batch):
     assert torch.equal(changed["sensors"][alive], batch["sensors"][alive]) and (batch["sensors"] != 0).all()
 
 
+def test_noise_is_added_in_units_of_each_channels_own_and_a_slope_is_none(camera):
+    torch.manual_seed(0)
+    sd = torch.tensor([0.01, 1.0, 100.0])
+    values = torch.arange(200.0)[:, None] * 50 * sd + torch.randn(500, 200, 3) * sd  # rising by 50 sd a second
+    changed = Augment(camera, noise=2.0)({"sensors": values})["sensors"] - values
+    times = changed.std(1) / sd  # (500, 3), drawn anew for each window and channel
+    assert (times.max(0).values > 1.7).all() and (times.max(0).values < 3.0).all() and (times.min(0).values < 0.1).all()
+    assert abs(float(times.mean()) - 1) < 0.1 and abs(float(torch.corrcoef(times.T)[0, 1])) < 0.2
+    missing = values.index_fill(1, torch.tensor([3, 60]), float("nan"))
+    assert torch.equal(Augment(camera, noise=2.0)({"sensors": missing})["sensors"].isnan(), missing.isnan())
+    for silent in (torch.zeros(4, 30, 3), torch.ones(4, 1, 3)):
+        assert torch.equal(Augment(camera, noise=2.0)({"sensors": silent})["sensors"], silent)
+
+
 @pytest.mark.parametrize("name", ["drop_thermal", "freeze_thermal", "dead_sensor"])
 @pytest.mark.parametrize("share", [-0.1, 1.0])
 def test_an_impossible_share_is_refused(camera, name, share):
     with pytest.raises(ValueError, match=name):
         Augment(camera, **{name: share})
+
+
+@pytest.mark.parametrize("noise", [-1.0, float("inf"), float("nan")])
+def test_an_impossible_noise_is_refused(camera, noise):
+    with pytest.raises(ValueError, match=r"augment\.noise"):
+        Augment(camera, noise=noise)
 
 
 def test_mixup_blends_inputs_as_the_loss_blends_targets(batch):
