@@ -51,8 +51,10 @@ class Part:
 def parts(made: BestModel) -> list[Part]:
     first = next(iter(made.comparisons.values()))
     failing = {**POINTS, **SHARES}
+    missed = made.targets["verdict"].str.startswith("not reached").any()
+    note = " ".join([first.resampling.note, DIFFERENCES, *([TRIED] if missed else [])])
     found = [
-        Part("Targets", f"{first.resampling.note} {DIFFERENCES}", "targets", made.targets),
+        Part("Targets", note, "targets", made.targets),
         Part("What each input buys", RULE, "findings", _in_points(made.findings), POINTS),
         *(Part(f"split={split}", comparison.protocol, split, results(comparison, made.names[split]), SHARES)
           for split, comparison in made.comparisons.items()),
@@ -97,6 +99,7 @@ def write_best_model(site: Site, made: BestModel, full: bool) -> Path:
 
 
 DIFFERENCES = "A target on a difference is reached by its figure, not by the end of its interval, unless it says so."
+TRIED = "What was tried for a target that is not reached, failures included: experiments/best_model/log.md."
 NOISE = "Noise is added to a channel's own, so that x1 makes it 1.4 times as large."
 STARTS_NOTE = (
     "0 to 100 s are cut off each recording's start; the windows that remain, in the whole recordings and in the cut ones. Change and what an arm "

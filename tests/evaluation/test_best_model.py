@@ -7,7 +7,7 @@ import pytest
 from conveyorguard.evaluation.best_model import findings, others_table, starts_cut_table, targets, verdict
 from conveyorguard.evaluation.bootstrap import Interval
 from conveyorguard.evaluation.compare import compare
-from conveyorguard.reporting.best_model_page import BestModel, write_best_model
+from conveyorguard.reporting.best_model_page import TRIED, BestModel, write_best_model
 from conveyorguard.reporting.site import Site
 
 SPEED = pd.DataFrame(
@@ -119,5 +119,8 @@ def test_page_and_summary_say_what_they_are_of(compared, tmp_path):
         other.loc["lightgbm", "severe_sessions_missed"] == rows["lightgbm"].arm.by_seed("severe_sessions_missed").max()
     )
     assert "Recordings on which nothing was chosen" in text
+    assert TRIED in text and TRIED in page.read_text(), "the robustness of WORST is not reached"
+    made.targets["verdict"] = "reached"
     write_best_model(site, made, full=True)
+    assert TRIED not in (tmp_path / "summary.md").read_text()
     assert "None of these figures counts" not in (tmp_path / "summary.md").read_text()
