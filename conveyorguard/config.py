@@ -15,13 +15,14 @@ from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, InstantiationException
 from hydra.utils import instantiate
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from conveyorguard.data.views import FILM_INPUTS
 from conveyorguard.data.windows import WindowSettings
 from conveyorguard.errors import ConfigError, RunError
 from conveyorguard.evaluation.metrics import OBJECTIVES
+from conveyorguard.keys import keys_in, values_of
 
 # What a config may build. It is held here, never in a config; another package's classes are admitted by the environment:
 #   CONVEYORGUARD_WHITELIST="mypackage.models.*,mypackage.readers.*"
@@ -52,8 +53,6 @@ WHITELIST = (
     "torch.optim.AdamW",
     "torch.optim.SGD",
 )
-SECRET = re.compile("(KEY|TOKEN|SECRET|PASSWORD|PASSWD)$", re.IGNORECASE)  # names of environment variables
-SHORTEST_SECRET = 8  # characters; a shorter value may stand in a config by chance
 PACKAGE = Path(__file__).parent
 
 
@@ -184,36 +183,13 @@ def check(cfg: DictConfig) -> None:
 def problems(cfg: DictConfig, space: dict[str, Any]) -> list[str]:
     """What in a config cannot work, as sentences; `space` is the search space of a sweep whose trial it is, or empty."""
     return [
-        *_secrets_in(cfg),
+        *keys_in(cfg),
         *WindowSettings(**cfg.window).problems(),
         *_choice_problems(cfg),
         *_head_problems(cfg.model, space),
         *_number_problems(cfg),
         *(_tabular_problems(cfg) if is_tabular(cfg) else _trainer_problems(cfg.trainer)),
     ]
-
-
-def _secrets_in(cfg: DictConfig) -> list[str]:
-    """Keys of the environment that have come into the config, which is saved, shown on pages and uploaded."""
-    text = "\n".join(_values(cfg))
-    return [
-        f"the value of ${name} stands in the config: a config is saved and shown; leave ${{oc.env:{name}}} and the key itself out of it"
-        for name, secret in os.environ.items()
-        if SECRET.search(name) and len(secret) >= SHORTEST_SECRET and secret in text
-    ]
-
-
-def _values(node: Any) -> Iterator[str]:
-    """All values of a config that are known by now: those of Hydra's job may not be."""
-    for key in node if isinstance(node, DictConfig) else range(len(node)):
-        try:
-            value = node[key]
-        except OmegaConfBaseException:
-            continue
-        if isinstance(value, DictConfig | ListConfig):
-            yield from _values(value)
-        else:
-            yield str(value)
 
 
 def _head_problems(model: DictConfig, space: dict[str, Any]) -> list[str]:
@@ -225,7 +201,11 @@ def _head_problems(model: DictConfig, space: dict[str, Any]) -> list[str]:
 
 
 def _choice_problems(cfg: DictConfig) -> list[str]:
-    found = []
+    found = [
+        f"{name}={value!r} is no UTF-8 text, as which a config is saved: rename the folder or file"
+        for name, value in values_of(cfg)
+        if any("\ud800" <= c <= "\udfff" for c in value)  # how Python spells the bytes of a name that is none
+    ]
     if OmegaConf.is_missing(cfg.data, "root"):
         found.append("data.root is not set: add data.root=PATH, the folder with your copy of the data")
     if not cfg.data.schema.channels:

@@ -2,8 +2,9 @@
 
 The score of a window is the calibrated probability of a state worth an alarm (`schema.alarm` or worse). An alarm begins
 where the score reaches `on` and ends where it falls below `off` (hysteresis), both stamped at the end of the window: only
-then is it known. A recording is a fault recording when it has a window in such a state. Before the onset of any fault
-whatever rings is a false alarm; from the onset on, what ends before there is such a state is merely early.
+then is it known. A recording is a fault recording when it has a window in such a state. Before the onset of its fault, and
+in a recording that never reaches such a state, whatever rings is a false alarm; from the onset on, what ends before there
+is such a state is merely early.
 """
 
 from __future__ import annotations
@@ -61,8 +62,9 @@ def choose_operating_point(table: pd.DataFrame) -> OperatingPoint | None:
 
 
 def without_fault(table: pd.DataFrame) -> np.ndarray:
-    """Windows (n,) before the onset of any fault, and those of recordings without one."""
-    return ~table["y_true_alarm"].to_numpy() & ~(table["seconds_since_onset"].to_numpy() > 0)
+    """Windows (n,) before the onset of a fault, and all of recordings that never reach a state worth an alarm."""
+    reaches = table.groupby("session")["y_true_alarm"].transform("any").to_numpy()
+    return ~reaches | (~table["y_true_alarm"].to_numpy() & ~(table["seconds_since_onset"].to_numpy() > 0))
 
 
 def _with_hysteresis(on: float) -> OperatingPoint:
@@ -98,7 +100,8 @@ def episodes(table: pd.DataFrame, point: OperatingPoint) -> pd.DataFrame:
 
 def fault_sessions(table: pd.DataFrame, alarms: pd.DataFrame) -> pd.DataFrame:
     """Each fault recording: session, device, missed, alarm_at, lead (s from the alarm to the recording's end) and
-    delay (s from the onset of the fault to the alarm; negative before it). The alarm is the first true one."""
+    delay (s from the onset of the fault to the alarm). The alarm is the first true one, from the onset on: what has rung
+    since before the onset could not tell of this fault any earlier."""
     found = []
     faulty = table[table["y_true_alarm"]]["session"].unique()
     for name in sorted(faulty):
@@ -107,7 +110,8 @@ def fault_sessions(table: pd.DataFrame, alarms: pd.DataFrame) -> pd.DataFrame:
         row: dict[str, Any] = {"session": name, "device": rows["device"].iloc[0], "missed": not len(own), "alarm_at": np.nan,
                                "lead": np.nan, "delay": np.nan}  # fmt: skip
         if len(own):
-            at = rows[rows["end"] == own["begin"].min()].iloc[0]
+            begun = rows["end"] >= own["begin"].min()
+            at = rows[begun & ~(rows["seconds_since_onset"] < 0)].sort_values("end").iloc[0]
             row |= {
                 "alarm_at": int(at["end"]),
                 "lead": float(at["seconds_to_end"]),
@@ -120,7 +124,8 @@ def fault_sessions(table: pd.DataFrame, alarms: pd.DataFrame) -> pd.DataFrame:
 def summarise(table: pd.DataFrame, point: OperatingPoint, stride: int) -> dict[str, Any]:
     """What the operating point means on these windows.
 
-    False alarms are episodes that begin before any fault, though one may come; their exposure is the time of such windows.
+    False alarms are episodes that begin before any fault, though one may come, or where none comes that is worth an alarm;
+    their exposure is the time of such windows.
     The bound is the exact Poisson one: with few hours even no false alarm leaves many a day possible. The share of missed
     recordings has an interval as other shares have, of devices and their recordings, or the exact one of all and none.
     """

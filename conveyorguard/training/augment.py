@@ -28,7 +28,8 @@ class Augment(nn.Module):
             recording began, and the pixels are of another window, for a batch has none of that time.
         dead_sensor: share of the windows in which a sensor has read zero since the recording began; of each sensor, one at a
             time, so that of many each gets less.
-        noise: at most so many times a channel's own noise is added to it; how many is drawn for each window and channel.
+        noise: at most so many times a channel's own noise is added to it; how many is drawn for each window and channel. Its
+            own is that of the window, and none where the channel's steps are coarser than it.
     """
 
     NEEDS: ClassVar[dict[str, str]] = {  # the input that each setting acts on
@@ -133,9 +134,10 @@ def _own_noise(values: Tensor) -> Tensor:
 
 
 def _middle(values: Tensor) -> Tensor:
-    """The middle value over time, what is missing apart; (B, T, C) to (B, 1, C)."""
-    # sorted, because the median of a GPU is not the same every time
-    return values.sort(dim=1).values[:, values.shape[1] // 2, None].nan_to_num(0.0)
+    """The middle value over time of what is there; (B, T, C) to (B, 1, C), 0 where nothing is."""
+    # sorted, what is missing last, because the median of a GPU is not the same every time
+    middle = (values.isfinite().sum(dim=1, keepdim=True) // 2).clamp_max(values.shape[1] - 1)
+    return values.sort(dim=1).values.gather(1, middle).nan_to_num(0.0)
 
 
 def _some(windows: int, share: float, device: torch.device) -> Tensor:

@@ -56,12 +56,23 @@ def test_what_rings_before_any_fault_is_false_though_one_comes():
     always = pd.concat([recording(name, [0.9] * 6, [0, 0, 0, 0, 1, 1], onset=45) for name in "abc"])
     told = summarise(always, OperatingPoint(0.5, 0.2), stride=10)
     assert (told["missed"], told["false_alarms"], told["early_alarms"]) == (0, 3, 0)
+    assert told["delay_seconds"]["median"] == 4 and told["lead_seconds"]["median"] == 30, "of the window at the onset"
     assert told["exposure_hours"] == pytest.approx(3 * 2 * 10 / 3600), "the windows that end before the onset"
     early = recording("a", [0.1, 0.1, 0.9, 0.1, 0.9, 0.9], [0, 0, 0, 0, 1, 1], onset=45)
     told = summarise(early, OperatingPoint(0.5, 0.2), stride=10)
     assert (told["missed"], told["false_alarms"], told["early_alarms"]) == (0, 0, 1)
     quiet = recording("n", [0.1, 0.9, 0.1], [0, 0, 0])
     assert summarise(pd.concat([early, quiet]), OperatingPoint(0.5, 0.2), stride=10)["false_alarms"] == 1
+
+
+def test_a_recording_that_never_gets_bad_enough_for_an_alarm_is_all_exposure():
+    worn = recording("a", [0.1, 0.1, 0.9, 0.9], [0] * 4, onset=20)  # in a lesser state from the first window on
+    faulty = recording("b", [0.1, 0.1, 0.9], [0, 0, 1], onset=45)
+    told = summarise(pd.concat([worn, faulty]), OperatingPoint(0.5, 0.2), stride=10)
+    assert (told["false_alarms"], told["early_alarms"], told["fault_sessions"]) == (1, 0, 1)
+    assert told["exposure_hours"] == pytest.approx((4 + 2) * 10 / 3600)
+    held = choose_operating_point(pd.concat([recording("a", [0.1, 0.6, 0.6], [0] * 3, onset=20), faulty]))
+    assert held.on > 0.6, "and none of its windows may set the threshold"
 
 
 def test_the_share_of_missed_recordings_has_the_interval_of_devices():

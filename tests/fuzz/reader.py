@@ -38,6 +38,7 @@ SHAPE, STATES = (4, 5), 4
 CHANNELS, ENVIRONMENT = ("NTC", "PM1.0", "CT1"), ("ex_temperature", "ex_humidity")
 NAME = "TS_oht_01_oht01_0827_1011"
 KINDS = {"csv": 40, "json": 30, "bin": 20, "zip": 10}  # of a hundred inputs
+EVERY = 10**12  # inputs: until the time is over
 HANG, STUCK, MEMORY = 10, 120, 1 << 30  # s of the processor, s on the clock (waiting for a pipe, say), bytes
 TOKENS = {
     "csv": [b",", b";", b"\n", b"\r\n", b'"', b"\xef\xbb\xbf", b"NaN", b"inf", b"-Infinity", b"1e999", b"1_0", b"0x10", b"1,5", b" ", b"\t",
@@ -157,12 +158,15 @@ def judged(kind, content, folder, given):
         "json": (lambda: frame_files.parse_json(content, STATES, ENVIRONMENT), oracle.label(content, STATES, ENVIRONMENT), oracle.label_is_plain(content)),
         "bin": (lambda: frame_files.parse_bin(content, SHAPE), oracle.npy_frame(content, SHAPE), oracle.npy_is_plain(content, SHAPE)),
     }[kind]  # fmt: skip
+    given["reading"] = True
     try:
         found = read()
     except frame_files.Wrong as wrong:
         if plain and expected is not None and expected is not NotImplemented:
             return "finding", f"refused although it is sound: expected {wrong.expected}, found {wrong.found}"
         return "refused", None
+    finally:
+        given["reading"] = False
     if expected is NotImplemented:
         return "read", None
     if expected is None:
@@ -290,7 +294,7 @@ def keep(seed, finding):
 def main():
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--seconds", type=float, default=float("inf"))
-    options.add_argument("--inputs", type=int, default=10**12)
+    options.add_argument("--inputs", type=int, default=EVERY)
     options.add_argument("--seed", type=int, default=0)
     options.add_argument("--only", type=int, help="number of one input to judge again")
     options.add_argument("--child", help=argparse.SUPPRESS)
@@ -317,7 +321,9 @@ def main():
     print(
         f"{total:,} inputs in {time.time() - began:.0f} s, {peak >> 20} MiB at the most, {len(findings)} findings (seed {given.seed})"
     )
-    return 1 if findings or not total else 0
+    if too_few := total < given.inputs and given.inputs < EVERY:
+        print(f"{given.inputs:,} inputs were asked for: give more --seconds")
+    return 1 if findings or too_few or not total else 0
 
 
 if __name__ == "__main__":

@@ -141,7 +141,7 @@ def test_windows_are_the_same_for_every_modality_and_unused_settings_are_listed(
             "scaling.thermal",
             "window.thermal_frames",
         ],
-        "image": ["augment.dead_sensor", "features"],
+        "image": ["augment.dead_sensor", "augment.noise", "features"],
         "both": ["features"],
     }
 

@@ -322,6 +322,27 @@ def test_a_key_of_the_environment_comes_into_no_config(override, monkeypatch, co
         check(compose(override))
 
 
+def test_a_login_and_what_is_called_a_key_come_into_no_config(tmp_path, monkeypatch, compose):
+    login = tmp_path / "netrc"
+    login.write_text("machine api.wandb.ai login user password 0123456789abcdef\n")
+    monkeypatch.setenv("NETRC", str(login))
+    check(compose())
+    with pytest.raises(ConfigError, match=r"the value of netrc's login at api\.wandb\.ai stands in the config"):
+        check(compose("+note={deep: [of 0123456789abcdef]}"))
+    for name in ("+wandb_api_key", "+model.deep.Token", "+password"):
+        with pytest.raises(ConfigError, match=rf"{name.strip('+')}: a config is saved and shown, no key may"):
+            check(compose(f"{name}=0123456789abcdee"))
+    login.write_text("machine")  # damaged: nobody can log in with it
+    check(compose("+note=of-0123456789abcdef"))
+
+
+def test_a_folder_whose_name_is_no_text_is_refused_with_what_to_do(compose):
+    cfg = compose()
+    cfg.data.root = os.fsdecode(b"/plant/set\xff")
+    with pytest.raises(ConfigError, match=r"data\.root=.*is no UTF-8 text.*rename the folder"):
+        check(cfg)
+
+
 # Pages
 
 MARKUP = "<script>window.pwned=1</script>"
@@ -366,18 +387,20 @@ def evil_site(tmp_path_factory, cache):
 
     common = ["--config-dir", str(base / "conf"), "data=evil", "split=kfold", "split.n_folds=4", "window.size=10", "window.thermal_frames=5",
               "model=lightgbm", "model.n_estimators=5", "trainer=cpu", "threads=1"]  # fmt: skip
-    for number in (1, 2):
-        run("train", *common, f"seed={number}", f"hydra.run.dir={base}/runs/run{number}")
-    run("compare", f"{base}/runs/run1", f"{base}/runs/run2", f"out={base}/runs/comparison")
-    run("ensemble", f"{base}/runs/run1", f"{base}/runs/run2", f"out={base}/runs/ensemble")
-    run("predict", f"{base}/runs/run1", f"out={base}/runs/predicted")
+    first, second = runs = [f"{base}/runs/<img src=x onerror=window.pwned=1>{number}" for number in (1, 2)]
+    for number, folder in enumerate(runs):
+        run("train", *common, f"seed={number}", f"hydra.run.dir='{folder}'")
+    run("compare", first, second, f"out={base}/runs/comparison")
+    run("ensemble", first, second, f"out={base}/runs/ensemble")
+    run("predict", first, f"out={base}/runs/predicted")
+    run("diagnose", first, f"out={base}/runs/diagnosis")
     run("eda", *common, f"out={base}/runs/eda")
     return base
 
 
 def pages_of(base):
     found = sorted((base / "runs").rglob("*.html"))
-    assert {"report.html", "comparison.html", "ensemble.html", "predictions.html", "00_eda.html"} <= {
+    assert {"report.html", "comparison.html", "ensemble.html", "predictions.html", "diagnose.html", "00_eda.html"} <= {
         path.name for path in found
     }
     return found
