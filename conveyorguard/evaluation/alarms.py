@@ -17,7 +17,7 @@ import pandas as pd
 from scipy.special import expit, logit
 from scipy.stats import chi2
 
-from conveyorguard.evaluation.bootstrap import LEVEL, exact, resample
+from conveyorguard.evaluation.bootstrap import LEVEL, resample
 
 HYSTERESIS = 0.5  # off = this share of on
 SURE = 1e-4  # a probability nearer to 0 or 1 than this is no surer
@@ -167,11 +167,11 @@ def _share_interval(faults: pd.DataFrame) -> list[float] | None:
     if not len(faults):
         return None
     missed = faults["missed"].to_numpy(float)
+    drawn = resample(faults["session"].to_numpy(str), faults["device"].to_numpy(str))
     if 0 < missed.mean() < 1:
-        drawn = resample(faults["session"].to_numpy(str), faults["device"].to_numpy(str))
         low, high = drawn.bounds(drawn.weights @ missed / drawn.weights.sum(axis=1))  # both in the order of the names
         return [low, high] if np.isfinite(low) else None
-    found = exact(float(missed[0]), len(missed))
+    found = drawn.exact(float(missed[0]), np.ones(len(missed)))
     return [found.low, found.high]
 
 

@@ -42,12 +42,13 @@ class Interval:
 class Resampling:
     """How often each session counts in each replicate.
 
-    weights: (replicates, sessions). sessions: their names, sorted. devices: how many. by_device: whether devices were
-    resampled, or, where they are too few, sessions alone.
+    weights: (replicates, sessions). sessions: their names, sorted. owner: the number of each session's device, below
+    `devices`. by_device: whether devices were resampled, or, where they are too few, sessions alone.
     """
 
     weights: np.ndarray
     sessions: np.ndarray
+    owner: np.ndarray
     devices: int
     by_device: bool
 
@@ -59,9 +60,20 @@ class Resampling:
             return (f"No intervals: {count} are too few to resample. Where all windows concerned are right, or none, "
                     "the exact bound stands in brackets, a session counting once.")  # fmt: skip
         if self.by_device:
-            return f"Intervals are {LEVEL:.0%}: devices, then their sessions, resampled {len(self.weights):,} times ({count})."
+            return (f"Intervals are {LEVEL:.0%}: devices, then their sessions, resampled {len(self.weights):,} times ({count}). "
+                    "Of all windows right, or none, they are exact ones, a device counting once.")  # fmt: skip
         return (f"Intervals are {LEVEL:.0%}, sessions resampled {len(self.weights):,} times ({count}): fewer than "
                 f"{FEWEST_DEVICES} devices cannot say how much devices differ, so they hold for these devices only.")  # fmt: skip
+
+    def exact(self, value: float, concerned: np.ndarray) -> Interval:
+        """The exact bound of all (1) or none (0), which resampling can only repeat.
+
+        Args:
+            concerned: (sessions,) how many windows of each it is of; a device that has some counts once, or where devices are
+                too few a session.
+        """
+        some = concerned > 0
+        return exact(value, len(np.unique(self.owner[some])) if self.by_device else int(some.sum()))
 
     def bounds(self, replicates: np.ndarray) -> tuple[float, float]:
         """The interval of the values of replicates; NaN where there are too few sessions for one."""
@@ -85,7 +97,7 @@ def resample(session: np.ndarray, device: np.ndarray, seed: int = 0, replicates:
     for own, drawn in zip(members, times.T, strict=True):
         # a device drawn m times brings m independent draws of its sessions
         weights[:, own] = rng.multinomial(drawn * len(own), np.full(len(own), 1 / len(own)))
-    return Resampling(weights, names, len(devices), by_device)
+    return Resampling(weights, names, owner, len(devices), by_device)
 
 
 class Arm:
@@ -116,7 +128,7 @@ class Arm:
             return self._at_the_edge(metric, value)
         of = {"severe_as_normal": worst.sum(), "severe_sessions_missed": (worst > 0).sum()}.get(metric, 0)
         if of and value in (0.0, float(of)):
-            share = _exact(value / of, worst)
+            share = self.resampling.exact(value / of, worst)
             return Interval(value, float(of * share.low), float(of * share.high))
         return Interval(value, *self.resampling.bounds(self.replicates(metric)))
 
@@ -131,7 +143,9 @@ class Arm:
                               for weights in (one, self.resampling.weights))  # fmt: skip
             edge = float(at) in (0.0, 1.0)
             found.append(
-                _exact(float(at), concerned) if edge else Interval(float(at), *self.resampling.bounds(replicates))
+                self.resampling.exact(float(at), concerned)
+                if edge
+                else Interval(float(at), *self.resampling.bounds(replicates))
             )
         return found[0], found[1], found[2]
 
@@ -144,17 +158,12 @@ class Arm:
         """All or none: resampling can only repeat that."""
         confusion = self.totals[0].confusion
         concerned = {"severe_recall": confusion[:, -1].sum(-1), "severe_precision": confusion[..., -1].sum(-1)}
-        return _exact(value, concerned.get(metric, confusion.sum((-2, -1))))
+        return self.resampling.exact(value, concerned.get(metric, confusion.sum((-2, -1))))
 
     def difference(self, other: Arm, metric: str) -> Interval:
         """This minus the other, paired: both in the same replicates."""
         value = float(self.by_seed(metric).mean() - other.by_seed(metric).mean())
         return Interval(value, *self.resampling.bounds(self.replicates(metric) - other.replicates(metric)))
-
-
-def _exact(value: float, windows: np.ndarray) -> Interval:
-    """The exact binomial bound of all (1) or none (0), each session with a window concerned counting once (Clopper-Pearson)."""
-    return exact(value, int((windows > 0).sum()))
 
 
 def exact(value: float, count: int) -> Interval:

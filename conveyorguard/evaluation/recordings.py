@@ -109,6 +109,9 @@ class Totals:
         return Interval(share, max(0.0, share - half), min(1.0, share + half))
 
 
+INDEPENDENT = "; intervals take recordings for independent of each other, which several of one device are not quite"
+
+
 def labelled_sentence(totals: Totals, schema: Schema) -> str:
     """How the prediction agrees with the labels, where there are any."""
     said = f"{totals.right:.1%}{_bounds(totals.right_interval)} of {totals.labelled:,} labelled windows are predicted as they are labelled"
@@ -120,7 +123,7 @@ def labelled_sentence(totals: Totals, schema: Schema) -> str:
         healthy = totals.judged - totals.faults
         share = exact(totals.false / healthy, healthy)
         said += f"; {totals.false} of {healthy}{_bounds(share)} recordings that do not reach it have one"
-    return said
+    return said + (INDEPENDENT if "95 %" in said else "")
 
 
 def _bounds(share: Interval) -> str:

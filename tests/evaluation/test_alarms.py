@@ -82,6 +82,8 @@ def test_the_share_of_missed_recordings_has_the_interval_of_devices():
     point = OperatingPoint(0.5, 0.2)
     none = pd.concat([faulty(f"s{i}", f"d{i}", False) for i in range(8)])
     assert summarise(none, point, 10)["missed_share_interval"] == pytest.approx([0, 1 - 0.025 ** (1 / 8)])
+    none = pd.concat([faulty(f"s{i:02}", f"d{i // 5}", False) for i in range(60)])
+    assert summarise(none, point, 10)["missed_share_interval"] == pytest.approx([0, 1 - 0.025 ** (1 / 12)])
     # of twelve devices with five recordings each half miss all of theirs: it is twelve that are known, not sixty
     devices = pd.concat([faulty(f"s{i:02}", f"d{i // 5}", (i // 5) % 2) for i in range(60)])
     low, high = summarise(devices, point, 10)["missed_share_interval"]

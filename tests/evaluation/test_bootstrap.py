@@ -94,12 +94,14 @@ def test_seeds_are_averaged_inside_a_replicate():
     )
 
 
-def test_a_recall_of_one_keeps_an_honest_lower_bound():
-    session, device = windows()
+@pytest.mark.parametrize(("devices", "units"), [(12, 3), (4, 9)])
+def test_a_recall_of_one_keeps_an_honest_lower_bound(devices, units):
+    """Severe in nine sessions only: of three of twelve devices, or, where devices are too few to count, nine."""
+    session, device = windows(devices, 36 // devices)
     y = np.tile([0, 1, 2, 3, 3, 0, 0, 1, 1, 2], 36)
-    y[90:] = np.minimum(y[90:], 2)  # severe in nine sessions only
+    y[90:] = np.minimum(y[90:], 2)
     interval = Arm([predictions(y, y, session)], resample(session, device)).interval("severe_recall")
-    assert interval.value == interval.high == 1 and interval.low == pytest.approx(0.025 ** (1 / 9))
+    assert interval.value == interval.high == 1 and interval.low == pytest.approx(0.025 ** (1 / units))
 
 
 @pytest.mark.slow
@@ -126,7 +128,7 @@ def test_the_same_seed_gives_the_same_interval():
 
 def test_a_precision_at_the_edge_counts_the_sessions_that_were_called_so():
     """Severe is called in four sessions, rightly; severe occurs in nine. And wrongly in five, of no severe window at all."""
-    session, device = windows()
+    session, device = windows(4, 9)
     y = np.tile([0, 1, 2, 3, 3, 0, 0, 1, 1, 2], 36)
     y[90:] = np.minimum(y[90:], 2)
     guess = y.copy()
@@ -141,7 +143,7 @@ def test_a_precision_at_the_edge_counts_the_sessions_that_were_called_so():
 
 
 def test_accuracy_at_the_edge_counts_every_session_and_none_of_a_count_may_be_some():
-    session, device = windows()
+    session, device = windows(4, 9)
     y = np.tile([0, 1, 2, 3, 3, 0, 0, 1, 1, 2], 36)
     arm = Arm([predictions(y, y, session)], resample(session, device))
     assert arm.interval("accuracy").low == pytest.approx(0.025 ** (1 / 36))
@@ -200,18 +202,20 @@ def test_a_difference_is_that_of_the_two_values():
     )
 
 
-def test_a_state_always_or_never_recognised_has_the_exact_bounds_of_its_sessions():
-    """State 1 occurs in 36 sessions and is always right; state 3 in nine, and is never recognised; called 3 is nothing."""
-    session, device = windows()
+@pytest.mark.parametrize(("devices", "all_of_them", "severe"), [(4, 36, 9), (12, 12, 3)])
+def test_a_state_always_or_never_recognised_has_the_exact_bounds_of_its_sessions(devices, all_of_them, severe):
+    """State 1 occurs in 36 sessions and is always right; state 3 in nine, and is never recognised; called 3 is nothing. Where
+    there are ten devices, they are counted instead."""
+    session, device = windows(devices, 36 // devices)
     y = np.tile([0, 1, 2, 3, 3, 0, 0, 1, 1, 2], 36)
     y[90:] = np.minimum(y[90:], 2)
     arm = Arm([predictions(y, np.minimum(y, 2), session)], resample(session, device))
     _, recall, _ = arm.class_intervals(1)
-    assert (recall.value, recall.high) == (1, 1) and recall.low == pytest.approx(0.025 ** (1 / 36))
+    assert (recall.value, recall.high) == (1, 1) and recall.low == pytest.approx(0.025 ** (1 / all_of_them))
     precision, recall, f1 = arm.class_intervals(3)
     assert np.isnan([precision.value, precision.low, precision.high]).all()
-    assert (recall.value, recall.low) == (0, 0) and recall.high == pytest.approx(1 - 0.025 ** (1 / 9))
-    assert (f1.value, f1.low) == (0, 0) and f1.high == pytest.approx(1 - 0.025 ** (1 / 9))
+    assert (recall.value, recall.low) == (0, 0) and recall.high == pytest.approx(1 - 0.025 ** (1 / severe))
+    assert (f1.value, f1.low) == (0, 0) and f1.high == pytest.approx(1 - 0.025 ** (1 / severe))
 
 
 def test_a_share_of_windows_that_do_not_occur_has_no_interval():
