@@ -128,13 +128,22 @@ def _tabular_scaling(model: TabularClassifier, data: Windows) -> str:
     features = model.features(_dataset(data, "train", model.inputs))
     with np.errstate(invalid="ignore"):
         medians = np.nan_to_num(np.nanmedian(features, axis=0))
-    mean = np.where(np.isfinite(features), features, medians).mean(axis=0, dtype=np.float64)
-    if not np.allclose(scaler.mean_, mean, rtol=1e-3, atol=1e-4):
-        worst = int(np.abs(scaler.mean_ - mean).argmax())
-        raise Failed(
-            f"the train windows' mean of {model.names[worst]}, {mean[worst]:.6g}", f"{scaler.mean_[worst]:.6g}"
-        )
-    return f"means of {len(mean)} features are those of the train windows"
+    known = np.where(np.isfinite(features), features, medians).astype(np.float64)
+    sd = known.std(axis=0)
+    sd[sd < 1e-6 * np.abs(known).max(axis=0)] = (
+        1.0  # of equal values rounding leaves something, which is not divided by
+    )
+    imputer = estimator.named_steps["simpleimputer"]  # type: ignore[union-attr]
+    for what, fitted, own in (
+        ("median", imputer.statistics_, medians),
+        ("mean", scaler.mean_, known.mean(axis=0)),
+        ("sd", scaler.scale_, sd),
+    ):
+        apart = np.abs(fitted - own) / sd  # a feature is known as well as it varies
+        worst = int(apart.argmax())
+        if apart[worst] > 1e-3:
+            raise Failed(f"the train windows' {what} of {model.names[worst]}, {own[worst]:.6g}", f"{fitted[worst]:.6g}")
+    return f"medians, means and sds of {len(sd)} features are those of the train windows"
 
 
 def ranges_are_of_train(subject: Subject) -> str:

@@ -20,6 +20,7 @@ import pytest
 
 from conveyorguard.data import archive
 from conveyorguard.data.archive import read_frame, read_session
+from conveyorguard.data.archive_files import Archive, Unusable
 from conveyorguard.data.frame_files import Wrong, bin_limit, environment_value, parse_bin, parse_csv, parse_json
 from conveyorguard.data.schema import Schema, Unreadable
 from conveyorguard.data.store import Store, prepare
@@ -716,6 +717,32 @@ def test_a_short_fuzz_finds_nothing():
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "4,000 inputs" in done.stdout
+
+
+def test_a_fuzz_that_had_no_time_for_what_was_asked_is_no_success():
+    line = [sys.executable, str(ROOT / "tests/fuzz/reader.py"), "--inputs", "1000000", "--seconds", "1"]
+    done = subprocess.run(line, capture_output=True, text=True)
+    assert done.returncode == 1 and "1,000,000 inputs were asked for" in done.stdout and "0 findings" in done.stdout
+
+
+@pytest.mark.parametrize("parse", ["parse_csv", "parse_json", "parse_bin"])
+def test_what_is_fuzzed_is_that_nothing_is_written(parse, tmp_path):
+    written = tmp_path / "written"
+    code = (
+        f"import sys; sys.path.insert(0, {str(ROOT / 'tests/fuzz')!r}); import reader\n"
+        f"reader.frame_files.{parse} = lambda *_: open({str(written)!r}, 'w')\n"
+        f"reader.work(0, 0, 60, float('inf'), open({str(tmp_path / 'progress')!r}, 'w'))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 1 and f"opened for writing: {written}" in done.stderr and not written.exists()
+
+
+def test_of_thousands_of_files_of_one_name_two_are_held():
+    opened, reads = Archive(None), []
+    opened.files["a"] = [lambda limit, i=i: reads.append(i) or bytes([i % 2]) for i in range(1000)]
+    with pytest.raises(Unusable, match="1000 files of this name with different contents"):
+        opened.read("a", 10)
+    assert reads == [0, 1]
 
 
 def lossy(change):

@@ -7,6 +7,7 @@ from contextlib import suppress
 import numpy as np
 import pandas as pd
 import pytest
+import skops.io
 import torch
 
 from conveyorguard.cli import main
@@ -16,6 +17,7 @@ from conveyorguard.evaluation.check_model import TENSORS, balanced_accuracy
 from conveyorguard.evaluation.checks import DATA, FILES, TRAINING, check_run
 from conveyorguard.files import write_json
 from conveyorguard.models.fusion import Fusion
+from conveyorguard.models.tabular import LogisticRegression
 from conveyorguard.reporting.model_card import write_card
 from conveyorguard.reporting.report import write_report
 from conveyorguard.run import derive
@@ -445,6 +447,16 @@ def test_tabular_runs_are_checked_alike(model, train_run):
     found = verdicts(run)
     assert {outcome.verdict for outcome in found.values()} <= {"ok", "not checked"}, failed(run)
     assert found["scaling is fitted on train"].verdict == ("not checked" if model == "lightgbm" else "ok")
+    if model == "logistic_regression":
+        path = run / "checkpoints" / LogisticRegression.FILE
+        sound = path.read_bytes()
+        for step, name, told in (("standardscaler", "scale_", "sd"), ("standardscaler", "mean_", "mean"),
+                                 ("simpleimputer", "statistics_", "median")):  # fmt: skip
+            estimator = skops.io.load(path, trusted=LogisticRegression.TRUSTED)
+            setattr(estimator[step], name, getattr(estimator[step], name) * 1.05)
+            skops.io.dump(estimator, path)
+            assert f"the train windows' {told} of " in failed(run)["scaling is fitted on train"]
+            path.write_bytes(sound)
     table = pd.read_csv(run / "importance.csv")
     table.loc[table["modality"] == "environment", "gain"] = 0.0
     table.to_csv(run / "importance.csv", index=False)
