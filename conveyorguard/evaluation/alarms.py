@@ -103,15 +103,15 @@ def fault_sessions(table: pd.DataFrame, alarms: pd.DataFrame) -> pd.DataFrame:
     delay (s from the onset of the fault to the alarm). The alarm is the first true one, from the onset on: what has rung
     since before the onset could not tell of this fault any earlier."""
     found = []
-    faulty = table[table["y_true_alarm"]]["session"].unique()
-    for name in sorted(faulty):
+    for name in sorted(table[table["y_true_alarm"]]["session"].unique()):
         rows = table[table["session"] == name]
         own = alarms[(alarms["session"] == name) & alarms["true"]]
         row: dict[str, Any] = {"session": name, "device": rows["device"].iloc[0], "missed": not len(own), "alarm_at": np.nan,
                                "lead": np.nan, "delay": np.nan}  # fmt: skip
         if len(own):
-            begun = rows["end"] >= own["begin"].min()
-            at = rows[begun & ~(rows["seconds_since_onset"] < 0)].sort_values("end").iloc[0]
+            since = rows[rows["end"] >= own["begin"].min()].sort_values("end")
+            faulty = since[~(since["seconds_since_onset"] < 0)]
+            at = (faulty if len(faulty) else since).iloc[0]  # a table may have its onset after the state itself
             row |= {
                 "alarm_at": int(at["end"]),
                 "lead": float(at["seconds_to_end"]),

@@ -31,6 +31,8 @@ from conveyorguard.saved_run import SavedRun
 SAME_STATES = 0.99  # of the windows, predicted now and when the run was made
 CLOSE = 0.005  # macro-F1: a cascade may cost half a point
 RARELY = 0.5  # share of the windows for which a cascade may ask the second model
+# what two arms have to share for their difference to be one of modality
+TRAINED_BY = ("augment", "mixup", "loss", "optimizer", "average", "batch_size", "scaling", "features")
 SINGLE = {"sensor": "sensors alone", "image": "camera alone"}
 
 
@@ -166,14 +168,29 @@ def diagnose(folder: str | Path, given: Iterable[str | Path], store: Store) -> D
         if part == "test"
         else ["The run was not evaluated on test: these are figures of validation, by which its best epoch was chosen."]
     )
-    if missing := [name for role, name in SINGLE.items() if name not in arms and run.config.modality == "both"]:
-        notes.append(f"Not given: {' and '.join(missing)}, the same model with one modality. What fusing buys is said by these: "
-                     "train them with -m modality=sensor,image,both and name them after the run.")  # fmt: skip
+    notes += arm_notes(arms)
     for _, row in tables["gap"].iterrows():
         if row["minus"] not in SINGLE.values() and row["verdict"] == "worse":
             notes.append(f"{row['minus']} is better than {first} by {-100 * row['difference']:.1f} points of macro-F1: what is recommended here is "
                          f"about {first}, which is not the best model at hand.")  # fmt: skip
     return Diagnosis(run, arms, part, advise(run, arms, part), tables, trial.resampling.note, notes)
+
+
+def arm_notes(arms: dict[str, SavedRun]) -> list[str]:
+    """What the arms, the run first, leave unsaid: those that are not there, and those that were trained in another way."""
+    label, run = next(iter(arms.items()))
+    notes = []
+    if missing := [name for role, name in SINGLE.items() if name not in arms and run.config.modality == "both"]:
+        notes.append(f"Not given: {' and '.join(missing)}, the same model with one modality. What fusing buys is said by these: "
+                     "train them with -m modality=sensor,image,both and name them after the run.")  # fmt: skip
+    if all(is_tabular(arm.config) == is_tabular(run.config) for arm in arms.values()):
+        family = "network" if is_tabular(run.config) else "trees"
+        notes.append(f"Not given: {family}. How the other family fares when something fails is said by a run of it: train one and name it after the run.")  # fmt: skip
+    for name, arm in arms.items():
+        apart = [key for key in TRAINED_BY if arm.config.get(key) != run.config.get(key)]
+        if name in SINGLE.values() and apart:
+            notes.append(f"{name}: trained with other {' and '.join(apart)} than {label}, so its modality is not all that differs.")  # fmt: skip
+    return notes
 
 
 def refuse_other_predictions(run: SavedRun, part: str, found: Predictions, windows: pd.DataFrame) -> None:

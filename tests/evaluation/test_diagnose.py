@@ -9,7 +9,7 @@ from conveyorguard.config import compose_config
 from conveyorguard.data.views import session_starts
 from conveyorguard.errors import RunError
 from conveyorguard.evaluation.breakdown import by_distance, change_distance
-from conveyorguard.evaluation.diagnose import advise, cascade, cascade_threshold, companions, diagnose
+from conveyorguard.evaluation.diagnose import advise, arm_notes, cascade, cascade_threshold, companions, diagnose
 from conveyorguard.evaluation.metrics import Predictions
 from conveyorguard.saved_run import SavedRun
 from conveyorguard.training.job import load_store, train
@@ -106,6 +106,18 @@ def test_the_rule(make_run, tmp_path):
     assert choice(0.99, 0.7) == "fuse"  # as sure where it is wrong: a cascade cannot know when to ask
     alone = SavedRun(make_run(*of_modality("modality=both")))
     assert advise(alone, {"fusion": alone}, "test").choice == ""
+
+
+def test_arms_that_are_missing_or_trained_in_another_way_are_told(make_run):
+    run, sensor, noisy, trees = (SavedRun(make_run(*own)) for own in (
+        ["model=fusion"], ["model=fusion", "modality=sensor"], ["model=fusion", "modality=image", "augment.noise=3", "mixup=0.5"],
+        ["model=lightgbm"],
+    ))  # fmt: skip
+    assert arm_notes({"fusion": run, "sensors alone": sensor, "camera alone": sensor, "lightgbm": trees}) == []
+    alone, without_trees = arm_notes({"fusion": run, "sensors alone": sensor})
+    assert "Not given: camera alone" in alone and "Not given: trees" in without_trees
+    (told,) = arm_notes({"fusion": run, "sensors alone": sensor, "camera alone": noisy, "lightgbm": trees})
+    assert told.startswith("camera alone: trained with other augment and mixup than fusion")
 
 
 def test_a_cascade_asks_where_the_first_model_is_unsure():
