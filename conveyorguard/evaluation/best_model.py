@@ -139,14 +139,19 @@ def starts_cut_table(arms: Mapping[str, dict[str, Arm]], reference: str) -> pd.D
         arms: by name, of `with_starts_cut`. reference: name of the one that knows no start.
 
     Returns:
-        arm, whole, cut and change with intervals, beside (the cut arm less the cut reference) with its interval; macro-F1.
+        arm, whole, cut and change with intervals, beside (the cut arm less the cut reference) with its interval, of macro-F1; and
+        of the cut arm severe_recall, and by its worst seed severe_sessions_missed and severe_as_normal.
     """
     rows = []
     for name, arm in arms.items():
         d = arm["cut"].difference(arms[reference]["cut"], "macro_f1")
+        worst = {
+            metric: float(arm["cut"].by_seed(metric).max()) for metric in ("severe_sessions_missed", "severe_as_normal")
+        }
         rows.append(
-            {"arm": name, **starts_cut_scores(arm), "beside": d.value, "beside_low": d.low, "beside_high": d.high}
-        )
+            {"arm": name, **starts_cut_scores(arm), "beside": d.value, "beside_low": d.low, "beside_high": d.high,
+             "severe_recall": float(arm["cut"].by_seed("severe_recall").mean()), **worst}
+        )  # fmt: skip
     return pd.DataFrame(rows)
 
 

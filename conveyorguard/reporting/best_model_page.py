@@ -103,7 +103,7 @@ TRIED = "What was tried for a target that is not reached, failures included: exp
 NOISE = "Noise is added to a channel's own, so that x1 makes it 1.4 times as large."
 STARTS_NOTE = (
     "0 to 100 s are cut off each recording's start; the windows that remain, in the whole recordings and in the cut ones. Change and what an arm "
-    "then has before LightGBM on the 64 features, which knows no start, in points of macro-F1."
+    "then has before LightGBM on the 64 features, which knows no start, in points of macro-F1; what is said of the worst state is of the cut ones."
 )
 OTHERS_NOTE = (
     "Recordings and devices drawn by another data.seed for this table alone. Choosing was done on the validation windows of all folds, and these are "
@@ -112,7 +112,8 @@ OTHERS_NOTE = (
 SHARES = dict.fromkeys(["macro-F1", "low", "high", "accuracy", "severe recall", "macro_f1", "its macro_f1"], ".1%")
 POINTS = dict.fromkeys(["points", "points, low", "points, high"], "+.2f")
 STARTS = {**dict.fromkeys(["whole", "cut", "cut, low", "cut, high"], ".1%"),
-          **{f"{name}{end}": "+.2f" for name in ("change", "before lightgbm") for end in ("", ", low", ", high")}}  # fmt: skip
+          **{f"{name}{end}": "+.2f" for name in ("change", "before lightgbm") for end in ("", ", low", ", high")},
+          "severe recall": ".1%", **dict.fromkeys(["severe sessions missed", "severe as normal"], ".0f")}  # fmt: skip
 OTHERS = {**{f"{name}{end}": ".1%" for name in ("macro_f1", "severe_recall") for end in ("", "_low", "_high")}, **POINTS,
           **dict.fromkeys(["severe_sessions_missed", "severe_as_normal"], ".0f")}  # fmt: skip
 SPEED = {"windows_per_second": ",.1f", "latency_ms": ".2f", "parameters": ",.0f"}
@@ -145,10 +146,11 @@ def _in_points(table: pd.DataFrame) -> pd.DataFrame:
 
 def _starts(table: pd.DataFrame) -> pd.DataFrame:
     """The page's columns: changes in points instead of shares."""
-    names = {column: column.replace("beside", "before lightgbm").replace("_", ", ") for column in map(str, table)}
+    names = {name: name.replace("beside", "before lightgbm").replace("_", " " if name.startswith("severe") else ", ")
+             for name in map(str, table)}  # fmt: skip
     found = table.rename(columns=names)
     for name in STARTS:
-        if not name.startswith(("whole", "cut")):
+        if name.startswith(("change", "before")):
             found[name] = 100 * found[name]
     return found
 

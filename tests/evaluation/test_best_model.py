@@ -103,6 +103,9 @@ def test_page_and_summary_say_what_they_are_of(compared, tmp_path):
     shown = pd.read_csv(tmp_path / "tables" / "08_best_model_starts_cut.csv").set_index("arm")
     change = rows["fusion_sensor_film"].arm.difference(rows["fusion_both_film"].arm, "macro_f1")
     beside = rows["fusion_sensor_film"].arm.difference(rows["lightgbm"].arm, "macro_f1")
+    cut = rows["fusion_sensor_film"].arm
+    assert shown.loc["fusion", "severe recall"] == pytest.approx(cut.by_seed("severe_recall").mean())
+    assert shown.loc["fusion", "severe sessions missed"] == cut.by_seed("severe_sessions_missed").max()
     assert shown.loc["fusion", ["change", "change, low", "change, high"]].tolist() == pytest.approx(
         [100 * change.value, 100 * change.low, 100 * change.high]
     )
