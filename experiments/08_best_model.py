@@ -215,7 +215,9 @@ def others(study: Study, runs: dict[str, dict[int, dict[int, SavedRun]]]) -> Dat
     arms = [name for name in (*MAIN, "fusion_sensor_film", "extra_trees_extended") if name in runs]
     tried = {
         arm: on_other_recordings(
-            (run for by_fold in runs[arm].values() for run in by_fold.values()), data, study.out / "others"
+            (run for by_fold in runs[arm].values() for run in by_fold.values()),
+            data,
+            study.out / f"others-{data.store.fingerprint[:12]}",
         )
         for arm in arms
     }
