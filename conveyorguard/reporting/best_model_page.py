@@ -10,6 +10,7 @@ import pandas as pd
 
 from conveyorguard.evaluation.best_model import RULE
 from conveyorguard.evaluation.compare import Comparison
+from conveyorguard.evaluation.metrics import METRICS
 from conveyorguard.files import write_text
 from conveyorguard.reporting import pages
 from conveyorguard.reporting.site import Site
@@ -146,7 +147,7 @@ def _in_points(table: pd.DataFrame) -> pd.DataFrame:
 
 def _starts(table: pd.DataFrame) -> pd.DataFrame:
     """The page's columns: changes in points instead of shares."""
-    names = {name: name.replace("beside", "before lightgbm").replace("_", " " if name.startswith("severe") else ", ")
+    names = {name: name.replace("beside", "before lightgbm").replace("_", " " if name in METRICS else ", ")
              for name in map(str, table)}  # fmt: skip
     found = table.rename(columns=names)
     for name in STARTS:
