@@ -125,9 +125,9 @@ def summarise(table: pd.DataFrame, point: OperatingPoint, stride: int) -> dict[s
     """What the operating point means on these windows.
 
     False alarms are episodes that begin before any fault, though one may come, or where none comes that is worth an alarm;
-    their exposure is the time of such windows.
-    The bound is the exact Poisson one: with few hours even no false alarm leaves many a day possible. The share of missed
-    recordings has an interval as other shares have, of devices and their recordings, or the exact one of all and none.
+    their exposure is the time of such windows. The bound is the exact Poisson one: with few hours even no false alarm leaves
+    many a day possible. The share of missed recordings has an interval as other shares have, of devices and their recordings,
+    or the exact one of all and none.
     """
     alarms = episodes(table, point)
     faults = fault_sessions(table, alarms)

@@ -58,10 +58,10 @@ class Resampling:
         count = f"{len(self.sessions)} sessions of {self.devices} devices"
         if len(self.sessions) < FEWEST_SESSIONS:
             return (f"No intervals: {count} are too few to resample. Where all windows concerned are right, or none, "
-                    "the exact bound stands in brackets, a session counting once.")  # fmt: skip
+                    "the exact bound, a session counting once.")  # fmt: skip
         if self.by_device:
             return (f"Intervals are {LEVEL:.0%}: devices, then their sessions, resampled {len(self.weights):,} times ({count}). "
-                    "Of all windows right, or none, they are exact ones, a device counting once.")  # fmt: skip
+                    "Where all windows concerned are right, or none, the exact bound, a device counting once.")  # fmt: skip
         return (f"Intervals are {LEVEL:.0%}, sessions resampled {len(self.weights):,} times ({count}): fewer than "
                 f"{FEWEST_DEVICES} devices cannot say how much devices differ, so they hold for these devices only.")  # fmt: skip
 

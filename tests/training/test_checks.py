@@ -366,6 +366,18 @@ def test_a_history_that_is_not_of_the_model_is_told(change, copied):
     assert "history.csv" in told
 
 
+def test_of_a_run_on_a_gpu_a_window_may_have_fallen_to_its_other_side(copied):
+    edit_json(copied / "provenance.json", lambda p: p.update(device="NVIDIA H100"))
+    table = pd.read_csv(copied / "history.csv")
+    one_window = table.assign(
+        **{"val/accuracy": table["val/accuracy"] + 0.003, "val/severe_as_normal": table["val/severe_as_normal"] + 1}
+    )
+    for history, told in ((one_window, False), (table.assign(**{"val/accuracy": 0.99}), True)):
+        history.to_csv(copied / "history.csv", index=False)
+        redraw(copied)
+        assert ("history is of the model" in failed(copied)) == told
+
+
 def test_a_history_by_an_objective_that_predictions_do_not_tell_is_held_against_the_checkpoint(train_run):
     run = train_run("modality=sensor", "objective=val/loss", "average=null")
     assert not failed(run) and verdicts(run)["history is of the model"].verdict == "ok"

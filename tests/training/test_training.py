@@ -18,7 +18,7 @@ from conveyorguard.config import build, check, compose_config, merge_saved, swee
 from conveyorguard.data.datamodule import BatchSampler
 from conveyorguard.errors import ConfigError
 from conveyorguard.models.fusion import Fusion
-from conveyorguard.training.job import train
+from conveyorguard.training.job import device_name, train
 from conveyorguard.training.loss import WindowLoss, class_weight
 from conveyorguard.training.module import WindowClassifier
 
@@ -99,6 +99,13 @@ def test_devices_that_are_not_there_are_refused_at_once(compose):
         pytest.skip("this machine has the devices")
     with pytest.raises(ConfigError, match=r"trainer=ddp_2xT4 needs 2 CUDA devices, this machine has \d: use trainer="):
         check(compose("trainer=ddp_2xT4"))
+
+
+def test_what_is_trained_on_the_processor_beside_a_gpu_says_so(compose, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda number: "NVIDIA H100")
+    for overrides, name in ((["trainer=cpu"], "cpu"), (["model=lightgbm"], "cpu"), (["trainer=auto"], "NVIDIA H100")):
+        assert device_name(compose(*overrides)) == name
 
 
 @pytest.mark.parametrize(
