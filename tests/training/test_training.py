@@ -18,6 +18,7 @@ from conveyorguard.config import build, check, compose_config, merge_saved, swee
 from conveyorguard.data.datamodule import BatchSampler
 from conveyorguard.errors import ConfigError
 from conveyorguard.models.fusion import Fusion
+from conveyorguard.training.callbacks import moving_average
 from conveyorguard.training.job import device_name, train
 from conveyorguard.training.loss import WindowLoss, class_weight
 from conveyorguard.training.module import WindowClassifier
@@ -99,6 +100,15 @@ def test_devices_that_are_not_there_are_refused_at_once(compose):
         pytest.skip("this machine has the devices")
     with pytest.raises(ConfigError, match=r"trainer=ddp_2xT4 needs 2 CUDA devices, this machine has \d: use trainer="):
         check(compose("trainer=ddp_2xT4"))
+
+
+def test_the_average_forgets_more_of_the_first_steps_and_takes_counters_as_they_are():
+    for count, kept in ((5, 6 / 15), (10_000, 0.98)):
+        averages, counters = [torch.ones(2), torch.full((1,), 3.0)], [torch.tensor(1)]
+        moving_average(averages, [torch.zeros(2), torch.full((1,), 2.0)], torch.tensor(count), decay=0.98)
+        moving_average(counters, [torch.tensor(7)], torch.tensor(count), decay=0.98)
+        torch.testing.assert_close(averages, [torch.full((2,), kept), torch.full((1,), 2 + kept)])
+        assert int(counters[0]) == 7
 
 
 def test_what_is_trained_on_the_processor_beside_a_gpu_says_so(compose, monkeypatch):
