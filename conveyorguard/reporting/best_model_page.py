@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +11,6 @@ import pandas as pd
 
 from conveyorguard.evaluation.best_model import RULE
 from conveyorguard.evaluation.compare import Comparison
-from conveyorguard.evaluation.metrics import METRICS
 from conveyorguard.files import write_text
 from conveyorguard.reporting import pages
 from conveyorguard.reporting.site import Site
@@ -110,12 +110,14 @@ OTHERS_NOTE = (
     "Recordings and devices drawn by another data.seed for this table alone. Choosing was done on the validation windows of all folds, and these are "
     "the test windows of other folds; here is what was never looked at. The models of all folds and seeds count as seeds; points of macro-F1 that fusion has before each."
 )
-SHARES = dict.fromkeys(["macro-F1", "low", "high", "accuracy", "severe recall", "macro_f1", "its macro_f1"], ".1%")
-POINTS = dict.fromkeys(["points", "points, low", "points, high"], "+.2f")
-STARTS = {**dict.fromkeys(["whole", "cut", "cut, low", "cut, high"], ".1%"),
-          **{f"{name}{end}": "+.2f" for name in ("change", "before lightgbm") for end in ("", ", low", ", high")},
+SHARES = dict.fromkeys(
+    ["macro-F1", "macro-F1 low", "macro-F1 high", "accuracy", "severe recall", "macro_f1", "its macro_f1"], ".1%"
+)
+POINTS = dict.fromkeys(["points", "points low", "points high"], "+.2f")
+STARTS = {**dict.fromkeys(["whole", "cut", "cut low", "cut high"], ".1%"),
+          **{f"{name}{end}": "+.2f" for name in ("change", "before lightgbm") for end in ("", " low", " high")},
           "severe recall": ".1%", **dict.fromkeys(["severe sessions missed", "severe as normal"], ".0f")}  # fmt: skip
-OTHERS = {**{f"{name}{end}": ".1%" for name in ("macro_f1", "severe_recall") for end in ("", "_low", "_high")}, **POINTS,
+OTHERS = {**{f"{name}{end}": ".1%" for name in ("macro_f1", "severe_recall") for end in ("", " low", " high")}, **POINTS,
           **dict.fromkeys(["severe_sessions_missed", "severe_as_normal"], ".0f")}  # fmt: skip
 SPEED = {"windows_per_second": ",.1f", "latency_ms": ".2f", "parameters": ",.0f"}
 
@@ -124,22 +126,16 @@ def results(comparison: Comparison, names: Mapping[str, str]) -> pd.DataFrame:
     """A row an arm, the best first: macro-F1 with its interval, and what else counts."""
     table = comparison.table
     return pd.DataFrame({
-        "arm": [names.get(label, f"shortcut: {label}") for label in table["arm"]], "macro-F1": table["macro_f1"], "low": table["macro_f1_low"],
-        "high": table["macro_f1_high"], "accuracy": table["accuracy"], "severe recall": table["severe_recall"],
+        "arm": [names.get(label, f"shortcut: {label}") for label in table["arm"]], "macro-F1": table["macro_f1"], "macro-F1 low": table["macro_f1_low"],
+        "macro-F1 high": table["macro_f1_high"], "accuracy": table["accuracy"], "severe recall": table["severe_recall"],
         "severe sessions missed": table["severe_sessions_missed"], "severe called normal": table["severe_as_normal"], "seeds": table["seeds"],
     })  # fmt: skip
 
 
 def _in_points(table: pd.DataFrame) -> pd.DataFrame:
-    """Differences in points instead of shares."""
-    known = {
-        "difference": "points",
-        "low": "points, low",
-        "high": "points, high",
-        "difference_low": "points, low",
-        "difference_high": "points, high",
-    }
-    found = table.rename(columns=known)
+    """Differences in points instead of shares, the bounds of every figure named as tables take them together."""
+    found = _bounds_named(table).rename(columns={"low": "points low", "high": "points high"})
+    found = found.rename(columns=lambda name: name.replace("difference", "points"))
     for name in POINTS:
         found[name] = 100 * found[name]
     return found
@@ -147,13 +143,18 @@ def _in_points(table: pd.DataFrame) -> pd.DataFrame:
 
 def _starts(table: pd.DataFrame) -> pd.DataFrame:
     """The page's columns: changes in points instead of shares."""
-    names = {name: name.replace("beside", "before lightgbm").replace("_", " " if name in METRICS else ", ")
-             for name in map(str, table)}  # fmt: skip
-    found = table.rename(columns=names)
+    found = _bounds_named(table).rename(
+        columns=lambda name: name.replace("beside", "before lightgbm").replace("_", " ")
+    )
     for name in STARTS:
         if name.startswith(("change", "before")):
             found[name] = 100 * found[name]
     return found
+
+
+def _bounds_named(table: pd.DataFrame) -> pd.DataFrame:
+    """Bounds `x_low` and `x_high` under the names by which `pages.framed` puts them into the cells of `x`."""
+    return table.rename(columns=lambda name: re.sub("_(low|high)$", r" \1", str(name)))
 
 
 def summary(site: Site, made: BestModel, full: bool) -> str:

@@ -96,6 +96,9 @@ def test_page_and_summary_say_what_they_are_of(compared, tmp_path):
         "None of these figures counts" in text and "(not at full size)" in text and "split=device is left out" in text
     )
     assert "| camera black |" in text and "CT1 dead" in page.read_text()
+    assert "points low" in text and "points low" not in page.read_text(), (
+        "on the page bounds stand in the cells of their figure"
+    )
     assert (
         pd.read_csv(tmp_path / "tables" / "08_best_model_targets.csv")["target"].tolist()
         == made.targets["target"].tolist()
@@ -106,18 +109,16 @@ def test_page_and_summary_say_what_they_are_of(compared, tmp_path):
     cut = rows["fusion_sensor_film"].arm
     assert shown.loc["fusion", "severe recall"] == pytest.approx(cut.by_seed("severe_recall").mean())
     assert shown.loc["fusion", "severe sessions missed"] == cut.by_seed("severe_sessions_missed").max()
-    assert shown.loc["fusion", ["change", "change, low", "change, high"]].tolist() == pytest.approx(
+    assert shown.loc["fusion", ["change", "change low", "change high"]].tolist() == pytest.approx(
         [100 * change.value, 100 * change.low, 100 * change.high]
     )
-    assert shown.loc["fusion", ["before lightgbm", "before lightgbm, high"]].tolist() == pytest.approx(
+    assert shown.loc["fusion", ["before lightgbm", "before lightgbm high"]].tolist() == pytest.approx(
         [100 * beside.value, 100 * beside.high]
     )
     assert shown.loc["lightgbm", ["change", "before lightgbm"]].tolist() == [0, 0] and "| fusion | " in text
     other = pd.read_csv(tmp_path / "tables" / "08_best_model_others.csv").set_index("arm")
     gain = rows["fusion_both_film"].arm.difference(rows["lightgbm"].arm, "macro_f1")
-    assert other.loc["lightgbm", ["points", "points, low"]].tolist() == pytest.approx(
-        [100 * gain.value, 100 * gain.low]
-    )
+    assert other.loc["lightgbm", ["points", "points low"]].tolist() == pytest.approx([100 * gain.value, 100 * gain.low])
     assert (
         other.loc["lightgbm", "severe_sessions_missed"] == rows["lightgbm"].arm.by_seed("severe_sessions_missed").max()
     )
