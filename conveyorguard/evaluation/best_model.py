@@ -38,7 +38,7 @@ def verdict(gain: Interval) -> str:
 
 
 def findings(rows: Mapping[str, Row], pairs: Mapping[str, tuple[str, str]]) -> pd.DataFrame:
-    """What the first arm of each pair has before the second: question, arm, minus, difference, low, high, verdict.
+    """What the first arm of each pair has before the second: question, difference, low, high, verdict, arm, minus.
 
     Args:
         pairs: question -> names of two arms; those that are not there are left out.
@@ -47,9 +47,9 @@ def findings(rows: Mapping[str, Row], pairs: Mapping[str, tuple[str, str]]) -> p
     for question, (arm, reference) in pairs.items():
         if arm in rows and reference in rows:
             d = rows[arm].arm.difference(rows[reference].arm, "macro_f1")
-            found.append({"question": question, "arm": arm, "minus": reference, "difference": d.value, "low": d.low, "high": d.high,
-                          "verdict": verdict(d)})  # fmt: skip
-    return pd.DataFrame(found, columns=["question", "arm", "minus", "difference", "low", "high", "verdict"])
+            found.append({"question": question, "difference": d.value, "low": d.low, "high": d.high, "verdict": verdict(d),
+                          "arm": arm, "minus": reference})  # fmt: skip
+    return pd.DataFrame(found, columns=["question", "difference", "low", "high", "verdict", "arm", "minus"])
 
 
 # what a model says about windows of a trial, by the name of what was done to the recordings

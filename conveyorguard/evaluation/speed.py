@@ -114,7 +114,7 @@ def side_by_side(configs: dict[str, tuple[DictConfig, Windows]], rounds: int = 3
         inputs, _unused = used_inputs(cfg, data.store.schema)
         module = build_module(cfg, data, inputs).eval()
         dataset = WindowDataset(data.store, data.part("val"), data.settings, inputs)
-        found.append({"model": name, "windows_per_second": median(steps[name]), "latency_ms": latency_ms(module, dataset),
+        found.append({"model": name, "windows_per_second": median(steps[name]), "latency_ms": latency_ms(module, dataset, repeats=200),
                       "parameters": module.parameter_count})  # fmt: skip
     torch.set_num_threads(threads)
     return pd.DataFrame(found)
