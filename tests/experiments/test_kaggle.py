@@ -15,8 +15,7 @@ from conveyorguard.data.schema import Schema
 nbclient = pytest.importorskip("nbclient")
 ROOT = Path(__file__).parents[2]
 NOTEBOOK = ROOT / "experiments" / "kaggle.ipynb"
-QUICK = ["trainer.max_epochs=1", "threads=1", "window.thermal_frames=3", "window.stride=30", "data.schema.thermal.stored=[6,8]",
-         "data.schema.thermal.stride=10"]  # fmt: skip
+QUICK = ["trainer.max_epochs=1", "threads=1", "window.thermal_frames=3"]
 
 
 def execute(given, work, trials, overrides=QUICK):
