@@ -19,10 +19,10 @@ study-full: .venv/ready
 	$(BIN)/python experiments/study.py --full $(ARGS)
 
 test: .venv/ready
-	$(BIN)/python -m pytest -m "not slow" -n 2
+	$(BIN)/python -m pytest -m "not slow" -n 2 --dist worksteal
 
 test-all: .venv/ready
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 fuzz: .venv/ready
 	$(BIN)/python tests/fuzz/reader.py --seconds $(SECONDS)

@@ -29,9 +29,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 
 def pytest_collection_modifyitems(items):
-    """Marks the tests on the simulated set at full size, which takes seconds to make: `-m "not twin"`. The slow ones come first, so
-    that no worker waits for another's minutes at the end."""
-    items.sort(key=lambda item: not item.get_closest_marker("slow"))
+    """Marks the tests on the simulated set at full size, which takes seconds to make: `-m "not twin"`."""
     for item in items:
         if "twin" in item.fixturenames:
             item.add_marker("twin")
