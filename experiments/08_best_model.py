@@ -19,17 +19,21 @@ from conveyorguard.errors import ConfigError
 from conveyorguard.evaluation import seed_study
 from conveyorguard.evaluation.best_model import (
     best_epoch_minutes,
+    causal_table,
     corrupted,
+    distance_table,
     elapsed_arm,
     findings,
     on_other_recordings,
+    onset_table,
     others_table,
     pooled_arm,
     starts_cut_table,
     targets,
 )
+from conveyorguard.evaluation.breakdown import by_device
 from conveyorguard.evaluation.compare import compare
-from conveyorguard.evaluation.robustness import against_single, with_starts_cut
+from conveyorguard.evaluation.robustness import against_single, second_by_second, with_starts_cut
 from conveyorguard.evaluation.shortcuts import ELAPSED
 from conveyorguard.evaluation.speed import side_by_side
 from conveyorguard.reporting.best_model_page import STEM, BestModel, write_best_model
@@ -178,6 +182,11 @@ def run(study: Study) -> Path:
         if arm in runs["kfold"]
     }
     starts[f"shortcut: {ELAPSED}"] = elapsed_arm(data)
+    study.say("going through every second")
+    causal = {
+        arm: pooled_arm(runs["kfold"][arm], data, study.out / "second_by_second", second_by_second) for arm in MAIN
+    }
+    predicted, windows = {arm: rows[arm].predictions for arm in MAIN}, comparisons["kfold"].windows
     study.say("timing")
     timed = {
         name: [*ARMS[arm], *wanted["kfold"][0]]
@@ -194,6 +203,10 @@ def run(study: Study) -> Path:
         robust,
         against_single(fused, {"lightgbm_extended_both_film": trees}),
         starts_cut_table(starts, "lightgbm"),
+        by_device(windows, predicted),
+        distance_table(windows, next(iter(data.values())), predicted),
+        causal_table(causal),
+        onset_table({arm: runs["kfold"][arm] for arm in MAIN}),
         None if study.lacks("data.sessions") else others(study, runs["kfold"]),
         speed,
         notes,

@@ -10,12 +10,14 @@ import numpy as np
 import pandas as pd
 
 from conveyorguard.data.windows import Windows, make_windows
+from conveyorguard.evaluation import breakdown
 from conveyorguard.evaluation.bootstrap import Arm, Interval
 from conveyorguard.evaluation.compare import Row
 from conveyorguard.evaluation.metrics import Predictions
 from conveyorguard.evaluation.robustness import (
     TOLERATED,
     Trial,
+    by_label_rule,
     predictions_on,
     resampled,
     starts_cut_scores,
@@ -68,7 +70,7 @@ def pooled_arm(
 
     Args:
         runs: by seed, by fold. data: by fold. folder: keeps the predictions, so that they are made once.
-        how: `corrupted` or `with_starts_cut`.
+        how: `corrupted`, `with_starts_cut` or `second_by_second`.
     """
     pooled = {
         seed: pd.concat([_tried(run, data[fold], folder, how) for fold, run in folds.items()])
@@ -172,6 +174,36 @@ def others_table(arms: Mapping[str, Arm], first: str) -> pd.DataFrame:
         d = arms[first].difference(arm, "macro_f1")
         rows.append({**row, "difference": d.value, "difference_low": d.low, "difference_high": d.high})
     return pd.DataFrame(rows)
+
+
+def causal_table(arms: Mapping[str, dict[str, Arm]]) -> pd.DataFrame:
+    """`by_label_rule` of each arm, of `second_by_second`: arm before its columns."""
+    return pd.concat([by_label_rule(own).assign(arm=name) for name, own in arms.items()], ignore_index=True)
+
+
+def distance_table(windows: pd.DataFrame, data: Windows, arms: breakdown.Arms) -> pd.DataFrame:
+    """`breakdown.by_distance` of pooled windows.
+
+    Args:
+        windows: of a comparison. data: of any fold, for where they lie in the store.
+    """
+    placed = windows.merge(data.frame[["session", "start", "row"]], how="left", validate="one_to_one")
+    return breakdown.by_distance(data.store, placed, data.settings.size, arms)
+
+
+def onset_table(runs: Mapping[str, Mapping[int, Mapping[int, SavedRun]]]) -> pd.DataFrame:
+    """`breakdown.onset_summary` of each seed of each arm, the folds pooled; each fold alarms by its own operating point.
+
+    Args:
+        runs: by arm, by seed, by fold.
+    """
+    tables = [
+        breakdown.onsets({f"{arm}, seed {seed}": run}, "test")
+        for arm, by_seed in runs.items()
+        for seed, by_fold in by_seed.items()
+        for run in by_fold.values()
+    ]
+    return breakdown.onset_summary(pd.concat(tables, ignore_index=True))
 
 
 def best_epoch_minutes(runs: list[SavedRun]) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -17,8 +17,14 @@ DISTANCES = (10, 30, 60)  # s, between the groups of windows
 COLUMNS = ["session", "device", "missed", "alarm_at", "lead", "delay"]
 
 
-def by_group(windows: pd.DataFrame, group: np.ndarray, arms: dict[str, Predictions]) -> pd.DataFrame:
-    """Accuracy of each arm on each group of windows, with intervals; groups in the order of their names.
+# predictions over the same windows, one a seed, by the name of the arm
+Arms = Mapping[str, Sequence[Predictions]]
+
+
+def by_group(windows: pd.DataFrame, group: np.ndarray, arms: Arms) -> pd.DataFrame:
+    """Accuracy of each arm on each group of windows, seeds averaged; groups in the order of their names.
+
+    Intervals are of the group's own sessions, or devices where there are ten, resampled; NaN where these are too few.
 
     Returns:
         group, windows, sessions, and of each arm <arm>, <arm>_low, <arm>_high.
@@ -29,14 +35,15 @@ def by_group(windows: pd.DataFrame, group: np.ndarray, arms: dict[str, Predictio
         session, device = (windows[column].to_numpy()[own] for column in ("session", "device"))
         resampling = resample(session, device)
         row = {"group": name, "windows": int(own.sum()), "sessions": len(set(session))}
-        for label, p in arms.items():
-            interval = Arm([Predictions(p.y_true[own], p.p[own], session)], resampling).interval("accuracy")
+        for label, seeds in arms.items():
+            parts = [Predictions(p.y_true[own], p.p[own], session) for p in seeds]
+            interval = Arm(parts, resampling).interval("accuracy")
             row |= {label: interval.value, f"{label}_low": interval.low, f"{label}_high": interval.high}
         found.append(row)
     return pd.DataFrame(found)
 
 
-def by_device(windows: pd.DataFrame, arms: dict[str, Predictions]) -> pd.DataFrame:
+def by_device(windows: pd.DataFrame, arms: Arms) -> pd.DataFrame:
     """`by_group` of the devices, with their kind."""
     kinds = windows.groupby("device")["kind"].first()
     table = by_group(windows, windows["device"].to_numpy(), arms).rename(columns={"group": "device"})
@@ -44,8 +51,8 @@ def by_device(windows: pd.DataFrame, arms: dict[str, Predictions]) -> pd.DataFra
     return table
 
 
-def by_distance(store: Store, windows: pd.DataFrame, size: int, arms: dict[str, Predictions]) -> pd.DataFrame:
-    """`by_group` of the time between a window and the nearest change of state in its recording."""
+def by_distance(store: Store, windows: pd.DataFrame, size: int, arms: Arms) -> pd.DataFrame:
+    """`by_group` of the time between a window, given by its first `row`, and the nearest change of state in its recording."""
     distance = change_distance(store, windows["row"].to_numpy(), size)
     names = ["a change within the window", *(f"up to {s} s" for s in DISTANCES), f"over {DISTANCES[-1]} s", "no change"]
     place = np.searchsorted(DISTANCES, distance, side="left") + 1

@@ -19,7 +19,7 @@ from omegaconf import OmegaConf
 
 from conveyorguard.data.schema import Schema
 from conveyorguard.errors import RunError
-from conveyorguard.evaluation import seed_study
+from conveyorguard.evaluation import breakdown, seed_study
 from conveyorguard.evaluation.bootstrap import Arm, Interval, Resampling, resample
 from conveyorguard.evaluation.metrics import METRICS, Predictions
 from conveyorguard.run import as_predictions
@@ -166,27 +166,8 @@ class Comparison:
         return pd.DataFrame(found, columns=["arm", "reference", "metric", "difference", "low", "high", "verdict"])
 
     def by_device(self) -> pd.DataFrame:
-        """Accuracy on each device, seeds averaged: device, kind, windows, sessions, then for each arm its label, low and high.
-
-        Intervals are of the device's own sessions, resampled; NaN where these are too few.
-        """
-        device, session = (self.windows[name].to_numpy(str) for name in ("device", "session"))
-        found = []
-        for name in sorted(set(device)):
-            mask = device == name
-            own = resample(session[mask], device[mask])
-            row: dict[str, Any] = {"device": name, "kind": self.windows["kind"].to_numpy()[mask][0], "windows": int(mask.sum()),
-                                   "sessions": len(own.sessions)}  # fmt: skip
-            for arm in self.models:
-                parts = [Predictions(p.y_true[mask], p.p[mask], session[mask]) for p in arm.predictions]
-                accuracy = Arm(parts, own).interval("accuracy")
-                row |= {
-                    arm.label: accuracy.value,
-                    f"{arm.label}, low": accuracy.low,
-                    f"{arm.label}, high": accuracy.high,
-                }
-            found.append(row)
-        return pd.DataFrame(found)
+        """`breakdown.by_device` of the models."""
+        return breakdown.by_device(self.windows, {row.label: row.predictions for row in self.models})
 
     def conclusion(self) -> list[str]:
         """What the numbers say, by fixed rules: best, cheapest within half a point, safest, and whether shortcuts do as well."""

@@ -146,6 +146,7 @@ def diagnose(folder: str | Path, given: Iterable[str | Path], store: Store) -> D
     for label, arm in arms.items():
         refuse_other_predictions(arm, part, clean[label], trial.windows)
     scored = {label: Arm([p], trial.resampling) for label, p in clean.items()}
+    one_seed = {label: [p] for label, p in clean.items()}
     corrupted = {label: {name: Arm([p], trial.resampling) for name, p in robustness.under_corruption(one, trial).items()}
                  for label, one in track(models.items(), "corrupting")}  # fmt: skip
     first = next(iter(arms))
@@ -155,9 +156,10 @@ def diagnose(folder: str | Path, given: Iterable[str | Path], store: Store) -> D
         "gap": gap_table(scored, first),
         "attribution": _each(models, lambda label, one: robustness.attribution(one, trial, clean[label])),
         "corruption": robustness.corruption_table(store.schema, scored, corrupted),
-        "devices": breakdown.by_device(trial.windows, clean),
-        "distance": breakdown.by_distance(store, trial.windows, trial.settings.size, clean),
-        "causal": _each(models, lambda label, one: robustness.by_label_rule(one, trial)),
+        "devices": breakdown.by_device(trial.windows, one_seed),
+        "distance": breakdown.by_distance(store, trial.windows, trial.settings.size, one_seed),
+        "causal": _each(models, lambda label, one: robustness.by_label_rule(
+            robustness.arms_of(*robustness.second_by_second(one, trial)))),
         "onsets": breakdown.onsets(arms, part),
         "start_cut": pd.DataFrame([{"arm": label, **robustness.without_start(one, trial)} for label, one in models.items()]),
     }  # fmt: skip

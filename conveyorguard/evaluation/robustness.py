@@ -195,11 +195,13 @@ def with_starts_cut(model: LoadedRun, trial: Trial) -> tuple[pd.DataFrame, dict[
 def without_start(model: LoadedRun, trial: Trial) -> dict[str, float]:
     """Macro-F1 of `with_starts_cut`: windows, whole, cut, change with its interval."""
     kept, found = with_starts_cut(model, trial)
-    resampling = resampled(kept)
-    return {
-        "windows": len(kept),
-        **starts_cut_scores({name: Arm([predictions], resampling) for name, predictions in found.items()}),
-    }
+    return {"windows": len(kept), **starts_cut_scores(arms_of(kept, found))}
+
+
+def arms_of(windows: pd.DataFrame, found: dict[str, Predictions]) -> dict[str, Arm]:
+    """What one model says about the same windows in several ways, each ready to be resampled."""
+    resampling = resampled(windows)
+    return {name: Arm([predictions], resampling) for name, predictions in found.items()}
 
 
 def starts_cut_scores(arm: dict[str, Arm]) -> dict[str, float]:
@@ -211,20 +213,30 @@ def starts_cut_scores(arm: dict[str, Arm]) -> dict[str, float]:
     }
 
 
-def by_label_rule(model: LoadedRun, trial: Trial) -> pd.DataFrame:
-    """A window every second, judged by its commonest state and by the state of its last second, the causal rule: what
-    matters at a plant is the state now.
-
-    Returns:
-        rule, windows, accuracy, macro_f1, severe_recall with intervals.
+def second_by_second(model: LoadedRun, trial: Trial) -> tuple[pd.DataFrame, dict[str, Predictions]]:
+    """A window every second, and what a model says about it: held against its commonest state ('majority') and against the
+    state of its last second ('last'), the causal rule: what matters at a plant is the state now.
     """
-    found, p = [], None
+    by_rule = {}
     for rule in ("majority", "last"):
         settings = WindowSettings(trial.settings.size, 1, rule, trial.settings.thermal_frames)
-        windows = trial.of_part(make_windows(trial.store, settings))
-        if p is None:
-            p = predict(model.model, dataset_of(model, trial.store, windows)).astype(np.float64)
-        arm = Arm([Predictions(windows["label"].to_numpy(), p, windows["session"].to_numpy())], resampled(windows))
+        by_rule[rule] = trial.of_part(make_windows(trial.store, settings))
+    windows = by_rule["majority"]
+    found = predictions_on(model, trial.store, windows)
+    return windows, {
+        rule: Predictions(own["label"].to_numpy(), found.p, found.session) for rule, own in by_rule.items()
+    }
+
+
+def by_label_rule(arms: dict[str, Arm]) -> pd.DataFrame:
+    """A row a rule of an arm tried by `second_by_second`.
+
+    Returns:
+        label, windows, accuracy, macro_f1, severe_recall with intervals.
+    """
+    found = []
+    for rule, arm in arms.items():
         scores = [_columns(name, arm.interval(name)) for name in ("accuracy", "macro_f1", "severe_recall")]
-        found.append({"label": rule, "windows": len(windows), **{k: v for score in scores for k, v in score.items()}})
+        windows = int(arm.totals[0].confusion.sum())
+        found.append({"label": rule, "windows": windows, **{k: v for score in scores for k, v in score.items()}})
     return pd.DataFrame(found)

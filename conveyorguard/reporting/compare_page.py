@@ -364,8 +364,8 @@ def _devices(comparison: Comparison) -> str:
     columns: dict[str, list] = {"model": labels}
     for device, row in table.iterrows():
         title = f"{device} ({row['windows']})"
-        columns |= {f"{title}{end}": [row[f"{label}{comma}"] for label in labels]
-                    for end, comma in (("", ""), (" low", ", low"), (" high", ", high"))}  # fmt: skip
+        columns |= {f"{title}{end}": [row[f"{label}{bound}"] for label in labels]
+                    for end, bound in (("", ""), (" low", "_low"), (" high", "_high"))}  # fmt: skip
     frame = pd.DataFrame(columns)
     drawn = pages.framed(
         frame,

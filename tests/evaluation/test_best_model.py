@@ -1,12 +1,29 @@
 """Targets and findings of the best model follow from pooled runs by fixed rules."""
 
+from unittest.mock import patch
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from conveyorguard.evaluation.best_model import findings, others_table, starts_cut_table, targets, verdict
+from conveyorguard.data.splits import Split
+from conveyorguard.data.windows import Windows, WindowSettings, make_windows
+from conveyorguard.evaluation import robustness
+from conveyorguard.evaluation.best_model import (
+    causal_table,
+    distance_table,
+    findings,
+    onset_table,
+    others_table,
+    starts_cut_table,
+    targets,
+    verdict,
+)
 from conveyorguard.evaluation.bootstrap import Interval
+from conveyorguard.evaluation.breakdown import by_device, by_distance
 from conveyorguard.evaluation.compare import compare
+from conveyorguard.evaluation.metrics import Predictions
+from conveyorguard.evaluation.robustness import Trial, second_by_second
 from conveyorguard.reporting.best_model_page import TRIED, BestModel, write_best_model
 from conveyorguard.reporting.site import Site
 
@@ -88,8 +105,13 @@ def test_page_and_summary_say_what_they_are_of(compared, tmp_path):
     starts = starts_cut_table({"fusion": {"whole": rows["fusion_both_film"].arm, "cut": rows["fusion_sensor_film"].arm},
                                "lightgbm": dict.fromkeys(("whole", "cut"), rows["lightgbm"].arm)}, "lightgbm")  # fmt: skip
     seen = others_table({"fusion": rows["fusion_both_film"].arm, "lightgbm": rows["lightgbm"].arm}, "fusion")
+    arms = {name: row.predictions for name, row in rows.items()}
+    every_second = {name: {"majority": row.arm, "last": rows["lightgbm"].arm} for name, row in rows.items()}
+    devices = by_device(comparison.windows, arms)
     made = BestModel({"kfold": comparison}, {"kfold": names}, targets(rows, WORST, SPEED, 1.0, False),
-                     findings(rows, {"camera": ("fusion_both_film", "fusion_sensor_film")}), WORST, WORST, starts, seen, SPEED, ["split=device is left out"])  # fmt: skip
+                     findings(rows, {"camera": ("fusion_both_film", "fusion_sensor_film")}), WORST, WORST, starts, devices,
+                     devices.rename(columns={"device": "nearest change of state"}), causal_table(every_second),
+                     onset_table({name: row.runs for name, row in rows.items()}), seen, SPEED, ["split=device is left out"])  # fmt: skip
     page = write_best_model(site, made, full=False)
     text = (tmp_path / "summary.md").read_text()
     assert (
@@ -117,6 +139,13 @@ def test_page_and_summary_say_what_they_are_of(compared, tmp_path):
     )
     assert shown.loc["lightgbm", ["change", "before lightgbm"]].tolist() == [0, 0] and "| fusion | " in text
     other = pd.read_csv(tmp_path / "tables" / "08_best_model_others.csv").set_index("arm")
+    every = pd.read_csv(tmp_path / "tables" / "08_best_model_causal.csv").set_index(["arm", "label"])
+    assert every.loc[("fusion_both_film", "last"), "macro_f1"] == rows["lightgbm"].arm.interval("macro_f1").value
+    assert (
+        every.loc[("fusion_both_film", "majority"), "macro_f1 low"]
+        == rows["fusion_both_film"].arm.interval("macro_f1").low
+    )
+    assert (every["windows"] == len(comparison.windows)).all()
     gain = rows["fusion_both_film"].arm.difference(rows["lightgbm"].arm, "macro_f1")
     assert other.loc["lightgbm", ["points", "points low"]].tolist() == pytest.approx([100 * gain.value, 100 * gain.low])
     assert (
@@ -128,3 +157,63 @@ def test_page_and_summary_say_what_they_are_of(compared, tmp_path):
     write_best_model(site, made, full=True)
     assert TRIED not in (tmp_path / "summary.md").read_text()
     assert "None of these figures counts" not in (tmp_path / "summary.md").read_text()
+
+
+def test_seeds_are_averaged_on_each_device(compared):
+    comparison, _, rows = compared
+    trees = rows["lightgbm"]
+    table = by_device(comparison.windows, {"trees": trees.predictions}).set_index("device")
+    own = (comparison.windows["device"] == table.index[0]).to_numpy()
+    right = [(p.y_pred == p.y_true)[own].mean() for p in trees.predictions]
+    assert len(right) == 2 and right[0] != right[1] and table["trees"].iloc[0] == pytest.approx(np.mean(right))
+    assert table["windows"].sum() == len(comparison.windows) and table.loc["dev00", "kind"] == "oht"
+
+
+def test_faults_of_all_folds_are_told_by_seed(compared):
+    _, _, rows = compared
+    runs = rows["lightgbm"].runs
+    table = onset_table({"trees": runs}).set_index("arm")
+    assert list(table.index) == ["trees, seed 0", "trees, seed 1"]
+    told = [one for run in runs[1].values() for one in run.facts("alarms")["parts"]["test"]["sessions"]]
+    heard = [one["lead"] for one in told if not one["missed"]]
+    assert table.loc["trees, seed 1", "faults"] == len(told) > 0
+    assert table.loc["trees, seed 1", "missed"] == len(told) - len(heard)
+    assert table.loc["trees, seed 1", "lead, median"] == pytest.approx(np.median(heard))
+
+
+def test_a_window_is_held_against_the_state_of_its_last_second(store_of, plain_schema, session_of):
+    """Of two states that change once, a model that says the second from the change on is wrong by the commonest state."""
+    store = store_of([session_of("s0", np.arange(60), np.repeat([0, 1], 30))], plain_schema)
+    settings = WindowSettings(10, 10)
+    trial = Trial(store, Split({}, {"train": [], "val": [], "test": ["s0"]}), settings, "test")
+
+    def now(windows):
+        return store.frames["state"].to_numpy()[windows["row"] + 9]
+
+    with patch.object(
+        robustness,
+        "predictions_on",
+        lambda model, store, w: Predictions(w["label"].to_numpy(), np.eye(4)[now(w)], w["session"].to_numpy()),
+    ):
+        windows, found = second_by_second(None, trial)
+    assert len(windows) == 51 and (found["last"].y_pred == found["last"].y_true).all()
+    wrong = found["majority"].y_pred != found["majority"].y_true
+    assert 3 <= wrong.sum() <= 5 and set(windows["end"][wrong]) <= set(range(29, 37))
+
+
+def test_distance_is_of_the_window_not_of_its_place_in_the_table(store_of, plain_schema, session_of):
+    store = store_of(
+        [session_of(f"s{i}", np.arange(100), np.repeat([0, 1], [50, 50] if i else [90, 10])) for i in range(2)],
+        plain_schema,
+    )
+    settings = WindowSettings(10, 10)
+    frame = make_windows(store, settings)
+    data = Windows(
+        store, frame.assign(part="test"), Split({}, {"train": [], "val": [], "test": ["s0", "s1"]}), settings
+    )
+    mixed = frame.drop(columns="row").sample(frac=1, random_state=0)
+    right = np.isin(mixed["start"], [40, 80])  # near the change of s1 and of s0
+    p = Predictions(right.astype(int), np.eye(4)[1 - right.astype(int)])
+    table = distance_table(mixed, data, {"wrong": [p]}).set_index("nearest change of state")
+    near = by_distance(store, frame, 10, {"wrong": [p]}).set_index("nearest change of state")
+    assert table["windows"].to_dict() == near["windows"].to_dict() and table["windows"].sum() == len(frame)

@@ -143,7 +143,7 @@ def test_distance_to_the_nearest_change(store_of, plain_schema, session_of):
     assert session_starts(store)[150] == 100
     windows = pd.DataFrame({"row": rows, "session": "s", "device": "d"})
     p = Predictions(np.zeros(8, int), np.eye(4)[[0, 0, 1, 1, 0, 0, 0, 0]])
-    table = by_distance(store, windows, 10, {"model": p}).set_index("nearest change of state")
+    table = by_distance(store, windows, 10, {"model": [p]}).set_index("nearest change of state")
     assert table["windows"].to_dict() == {
         "a change within the window": 1,
         "up to 10 s": 1,
