@@ -10,14 +10,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import binomtest
+from scipy.stats import beta
 
 from conveyorguard.evaluation.metrics import METRICS, Predictions, Totals, per_class
 
 REPLICATES = 2000
 LEVEL = 0.95
 FEWEST_DEVICES = 10  # with fewer, resampling devices says little
-FEWEST_SESSIONS = 5  # with fewer, resampling sessions says nothing
+FEWEST_SESSIONS = 5  # with fewer, resampling sessions says nothing; nor with fewer in which there is what a share is of
+NONE = 1e-9  # of so many no share is taken
+SHARES = ("accuracy", "severe_recall", "severe_precision")  # metrics that are a share of some windows
 
 
 @dataclass(frozen=True)
@@ -56,24 +58,27 @@ class Resampling:
     def note(self) -> str:
         """What the intervals mean, in a sentence."""
         count = f"{len(self.sessions)} sessions of {self.devices} devices"
+        unit, units = ("a device", "devices") if self.by_device else ("a session", "sessions")
+        exact = (f"Where all windows concerned are right, or none, or they are of fewer than {FEWEST_SESSIONS} {units}, shares have the exact bound, "
+                 f"{unit} counting once.")  # fmt: skip
         if len(self.sessions) < FEWEST_SESSIONS:
-            return (f"No intervals: {count} are too few to resample. Where all windows concerned are right, or none, "
-                    "the exact bound, a session counting once.")  # fmt: skip
+            return f"No intervals but of shares: {count} are too few to resample. {exact}"
         if self.by_device:
-            return (f"Intervals are {LEVEL:.0%}: devices, then their sessions, resampled {len(self.weights):,} times ({count}). "
-                    "Where all windows concerned are right, or none, the exact bound, a device counting once.")  # fmt: skip
+            return f"Intervals are {LEVEL:.0%}: devices, then their sessions, resampled {len(self.weights):,} times ({count}). {exact}"
         return (f"Intervals are {LEVEL:.0%}, sessions resampled {len(self.weights):,} times ({count}): fewer than "
-                f"{FEWEST_DEVICES} devices cannot say how much devices differ, so they hold for these devices only.")  # fmt: skip
+                f"{FEWEST_DEVICES} devices cannot say how much devices differ, so they hold for these devices only. {exact}")  # fmt: skip
 
-    def exact(self, value: float, concerned: np.ndarray) -> Interval:
-        """The exact bound of all (1) or none (0), which resampling can only repeat.
+    def share(self, value: float, concerned: np.ndarray, replicates: np.ndarray) -> Interval:
+        """A share with its interval. Exact of all (1) or none (0), or where all sessions have the same, which resampling can only
+        repeat; and of what too few devices or sessions have, of which it knows too few kinds.
 
         Args:
-            concerned: (sessions,) how many windows of each it is of; a device that has some counts once, or where devices are
-                too few a session.
+            concerned: (sessions,) how many windows of each it is of. replicates: the share in each replicate.
         """
         some = concerned > 0
-        return exact(value, len(np.unique(self.owner[some])) if self.by_device else int(some.sum()))
+        units = len(np.unique(self.owner[some])) if self.by_device else int(some.sum())
+        low, high = self.bounds(replicates)
+        return Interval(value, low, high) if units >= FEWEST_SESSIONS and low < high else exact(value, units)
 
     def bounds(self, replicates: np.ndarray) -> tuple[float, float]:
         """The interval of the values of replicates; NaN where there are too few sessions for one."""
@@ -123,14 +128,25 @@ class Arm:
 
     def interval(self, metric: str) -> Interval:
         """The metric, seeds averaged, with its interval."""
-        value, worst = float(self.by_seed(metric).mean()), self.totals[0].confusion[:, -1].sum(-1)
-        if METRICS[metric].percent and value in (0.0, 1.0):
-            return self._at_the_edge(metric, value)
-        of = {"severe_as_normal": worst.sum(), "severe_sessions_missed": (worst > 0).sum()}.get(metric, 0)
-        if of and value in (0.0, float(of)):
-            share = self.resampling.exact(value / of, worst)
-            return Interval(value, float(of * share.low), float(of * share.high))
-        return Interval(value, *self.resampling.bounds(self.replicates(metric)))
+        value, replicates = float(self.by_seed(metric).mean()), self.replicates(metric)
+        worst = self.totals[0].confusion[:, -1].sum(-1)
+        if metric in SHARES or (METRICS[metric].percent and value in (0.0, 1.0)):
+            return self.resampling.share(value, self._concerned(metric), replicates)
+        of = {"severe_as_normal": worst.sum(), "severe_sessions_missed": (worst > 0).sum()}.get(metric)
+        if of == 0:  # of nothing nothing can be missed
+            return Interval(value, value, value)
+        if of:
+            share = self.resampling.share(value / of, worst, np.full(1, np.nan))
+            if np.isfinite(share.low):
+                return Interval(value, float(of * share.low), float(of * share.high))
+        low, high = self.resampling.bounds(replicates)
+        return Interval(value, low, high) if low < high else Interval(value, np.nan, np.nan)
+
+    def _concerned(self, metric: str) -> np.ndarray:
+        """(sessions,) of how many windows of each a share is."""
+        confusion = self.totals[0].confusion
+        of = {"severe_recall": confusion[:, -1].sum(-1), "severe_precision": confusion[..., -1].sum(-1)}
+        return of.get(metric, confusion.sum((-2, -1)))
 
     def class_intervals(self, state: int) -> tuple[Interval, Interval, Interval]:
         """Precision, recall and F1 of a state, seeds averaged, with their intervals."""
@@ -141,24 +157,19 @@ class Arm:
         for i, concerned in enumerate((called, actual, called + actual)):
             at, replicates = (np.mean([per_class(totals.weighted(weights).confusion)[i][..., state] for totals in self.totals], axis=0)
                               for weights in (one, self.resampling.weights))  # fmt: skip
-            edge = float(at) in (0.0, 1.0)
-            found.append(
-                self.resampling.exact(float(at), concerned)
-                if edge
-                else Interval(float(at), *self.resampling.bounds(replicates))
-            )
+            found.append(self.resampling.share(float(at), concerned, replicates))
         return found[0], found[1], found[2]
 
     def bin_bounds(self, i: int) -> tuple[float, float]:
         """Interval of the share that is right among the windows of a calibration bin."""
+        of_each = self.totals[0].calibration[:, i]
         count, _, right = self.totals[0].weighted(self.resampling.weights).calibration[:, i].T
-        return self.resampling.bounds(np.divide(right, count, out=np.full(len(count), np.nan), where=count > 0))
-
-    def _at_the_edge(self, metric: str, value: float) -> Interval:
-        """All or none: resampling can only repeat that."""
-        confusion = self.totals[0].confusion
-        concerned = {"severe_recall": confusion[:, -1].sum(-1), "severe_precision": confusion[..., -1].sum(-1)}
-        return self.resampling.exact(value, concerned.get(metric, confusion.sum((-2, -1))))
+        replicates = np.divide(right, count, out=np.full(len(count), np.nan), where=count > 0)
+        total = of_each[:, 0].sum()
+        share = self.resampling.share(
+            float(of_each[:, 2].sum() / total) if total else np.nan, of_each[:, 0], replicates
+        )
+        return share.low, share.high
 
     def difference(self, other: Arm, metric: str) -> Interval:
         """This minus the other, paired: both in the same replicates."""
@@ -167,8 +178,11 @@ class Arm:
 
 
 def exact(value: float, count: int) -> Interval:
-    """The exact binomial bound of a share of so many (Clopper-Pearson)."""
-    if not count:
+    """The exact binomial bound of a share of so many (Clopper and Pearson, 1934; a share between two counts as between the
+    bounds of these: Korn and Graubard, 1998)."""
+    if not count or not np.isfinite(value):
         return Interval(value, np.nan, np.nan)
-    bound = binomtest(round(value * count), count).proportion_ci(LEVEL, "exact")
-    return Interval(value, float(bound.low), float(bound.high))
+    of, rest = value * count, (1 - value) * count
+    low = beta.ppf((1 - LEVEL) / 2, of, rest + 1) if of > NONE else 0.0
+    high = beta.ppf((1 + LEVEL) / 2, of + 1, rest) if rest > NONE else 1.0
+    return Interval(value, float(low), float(high))

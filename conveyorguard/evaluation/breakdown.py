@@ -24,7 +24,7 @@ Arms = Mapping[str, Sequence[Predictions]]
 def by_group(windows: pd.DataFrame, group: np.ndarray, arms: Arms) -> pd.DataFrame:
     """Accuracy of each arm on each group of windows, seeds averaged; groups in the order of their names.
 
-    Intervals are of the group's own sessions, or devices where there are ten, resampled; NaN where these are too few.
+    Intervals are of the group's own sessions, or devices where there are ten, resampled; exact where these are too few.
 
     Returns:
         group, windows, sessions, and of each arm <arm>, <arm>_low, <arm>_high.

@@ -10,7 +10,7 @@ import pandas as pd
 from scipy.stats import norm
 
 from conveyorguard.data.schema import Schema
-from conveyorguard.evaluation.bootstrap import FEWEST_SESSIONS, LEVEL, Interval, exact
+from conveyorguard.evaluation.bootstrap import FEWEST_DEVICES, FEWEST_SESSIONS, LEVEL, NONE, Interval, exact
 
 
 @dataclass
@@ -51,6 +51,9 @@ class Totals:
     squares: np.ndarray = field(
         default_factory=lambda: np.zeros(3)
     )  # sums over them: right^2, right x windows, windows^2
+    by_device: dict[str, np.ndarray] = field(
+        default_factory=dict
+    )  # of each right windows, missed faults, false alarms, and what they are of, (3, 2)
     faults: int = 0  # recordings labelled with a state worth an alarm
     missed: int = 0  # of these, without an alarm
     false: int = 0  # labelled recordings without such a state, with an alarm
@@ -87,6 +90,8 @@ class Totals:
             self.faults += faulty
             self.missed += faulty and not told.alarms
             self.false += not faulty and told.alarms > 0
+            own = self.by_device.setdefault(told.device, np.zeros((3, 2)))
+            own += [[right, of], [faulty and not told.alarms, faulty], [not faulty and told.alarms > 0, not faulty]]
 
     @property
     def labelled(self) -> int:
@@ -97,19 +102,52 @@ class Totals:
         return float(np.trace(self.confusion) / max(self.labelled, 1))
 
     @property
+    def clustered(self) -> bool:
+        """Whether intervals are of devices: where there are enough of them."""
+        return len(self.by_device) >= FEWEST_DEVICES
+
+    @property
     def right_interval(self) -> Interval:
-        """The share of right windows; recordings, not windows, are drawn (ratio estimator: Cochran, 1977, section 6.3)."""
-        n, windows, share = self.judged, self.labelled, self.right
-        if share in (0.0, 1.0):
-            return exact(share, n)
-        if n < FEWEST_SESSIONS:
-            return Interval(share, np.nan, np.nan)
-        squares = self.squares[0] - 2 * share * self.squares[1] + share**2 * self.squares[2]
-        half = float(norm.ppf((1 + LEVEL) / 2) * np.sqrt(max(squares, 0.0) * n / (n - 1)) / windows)
-        return Interval(share, max(0.0, share - half), min(1.0, share + half))
+        """The share of right windows; devices, or recordings where devices are too few, are drawn, not windows."""
+        if self.clustered:
+            return self._of_devices(0)
+        return _ratio(self.right, self.labelled, self.judged, self.squares)
+
+    @property
+    def missed_interval(self) -> Interval:
+        """The share of the fault recordings that have no alarm."""
+        return self._of_devices(1) if self.clustered else exact(self.missed / self.faults, self.faults)
+
+    @property
+    def false_interval(self) -> Interval:
+        """The share of the other recordings that have one."""
+        healthy = self.judged - self.faults
+        return self._of_devices(2) if self.clustered else exact(self.false / healthy, healthy)
+
+    def _of_devices(self, share: int) -> Interval:
+        count, of = np.array([own[share] for own in self.by_device.values()]).T
+        count, of = count[of > 0], of[of > 0]
+        return _ratio(count.sum() / of.sum(), of.sum(), len(of), np.array([count @ count, count @ of, of @ of]))
 
 
-INDEPENDENT = "; intervals take recordings for independent of each other, which several of one device are not quite"
+def _ratio(share: float, of: float, units: int, squares: np.ndarray) -> Interval:
+    """A share of so many with its interval, units drawn (ratio estimator: Cochran, 1977, section 6.3); the exact one of so many
+    units where all have the same share, as of all or none, or they are too few.
+
+    Args:
+        squares: sums over the units of count^2, count x of, of^2.
+    """
+    if units < FEWEST_SESSIONS or share in (0.0, 1.0):
+        return exact(share, units)
+    spread = max(squares[0] - 2 * share * squares[1] + share**2 * squares[2], 0.0)
+    half = float(norm.ppf((1 + LEVEL) / 2) * np.sqrt(spread * units / (units - 1)) / of)
+    if half < NONE:
+        return exact(share, units)
+    return Interval(share, max(0.0, share - half), min(1.0, share + half))
+
+
+CLUSTERED = "; intervals take devices for independent of each other, not their recordings"
+INDEPENDENT = f"; intervals take recordings for independent of each other, which several of one device are not quite: devices are fewer than {FEWEST_DEVICES}"
 
 
 def labelled_sentence(totals: Totals, schema: Schema) -> str:
@@ -117,13 +155,13 @@ def labelled_sentence(totals: Totals, schema: Schema) -> str:
     said = f"{totals.right:.1%}{_bounds(totals.right_interval)} of {totals.labelled:,} labelled windows are predicted as they are labelled"
     if totals.faults:
         name = schema.states[schema.alarm].name
-        share = exact(totals.missed / totals.faults, totals.faults)
+        share = totals.missed_interval
         said += f"; {totals.missed} of {totals.faults}{_bounds(share)} recordings that reach {name} have no alarm"
     if totals.false:
         healthy = totals.judged - totals.faults
-        share = exact(totals.false / healthy, healthy)
+        share = totals.false_interval
         said += f"; {totals.false} of {healthy}{_bounds(share)} recordings that do not reach it have one"
-    return said + (INDEPENDENT if "95 %" in said else "")
+    return said + ((CLUSTERED if totals.clustered else INDEPENDENT) if "95 %" in said else "")
 
 
 def _bounds(share: Interval) -> str:

@@ -377,7 +377,7 @@ def _devices(comparison: Comparison) -> str:
     return pages.section("Devices", pages.figure(plot, "accuracy of each model on the windows of each device"),
                          f"<details><summary>the numbers</summary>{drawn}</details>",
                          note="Accuracy on the windows of each device, seeds averaged; behind a device its number of windows. In brackets 95 % "
-                              f"intervals, the device's sessions resampled; none where it has fewer than {FEWEST_SESSIONS}: such a figure says little.")  # fmt: skip
+                              f"intervals, the device's sessions resampled; where it has fewer than {FEWEST_SESSIONS} the exact bound, a session counting once: such a figure says little.")  # fmt: skip
 
 
 def _sources(comparison: Comparison, home: Path) -> str:

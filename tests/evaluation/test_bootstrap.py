@@ -2,8 +2,11 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import binomtest
 
-from conveyorguard.evaluation.bootstrap import Arm, resample
+from conveyorguard.evaluation.bootstrap import Arm, exact, resample
 from conveyorguard.evaluation.metrics import Predictions
 
 
@@ -36,17 +39,17 @@ def test_fewer_than_ten_devices_resamples_sessions_and_says_so():
     assert "hold for these devices only" in found.note
 
 
-def test_fewer_than_five_sessions_have_no_interval():
+def test_fewer_than_five_sessions_have_no_interval_but_of_shares():
     session, device = windows(devices=2, sessions=2)
     y = np.tile([0, 1, 2, 3, 0], 8)
     found = resample(session, device)
-    interval = Arm([predictions(y, np.where(np.arange(40) < 5, 0, y), session)], found).interval("accuracy")
-    assert (
-        np.isnan(interval.low)
-        and np.isnan(interval.high)
-        and "too few" in found.note
-        and interval.verdict == "not shown"
-    )
+    arm, same = (Arm([predictions(y, guess, session)], found) for guess in (np.where(np.arange(40) < 5, 0, y), y))
+    interval, difference = arm.interval("macro_f1"), same.difference(arm, "accuracy")
+    assert np.isnan([interval.low, interval.high, difference.low]).all() and "too few to resample" in found.note
+    assert difference.value > 0 and difference.verdict == "not shown"
+    share = arm.interval("accuracy")
+    assert (share.low, share.high) == pytest.approx((exact(share.value, 4).low, exact(share.value, 4).high))
+    assert 0 < share.low < share.value < share.high < 1
 
 
 def test_errors_of_one_device_give_a_wider_interval_than_the_same_number_spread():
@@ -155,7 +158,43 @@ def test_accuracy_at_the_edge_counts_every_session_and_none_of_a_count_may_be_so
     assert never.interval("severe_sessions_missed").low == pytest.approx(36 * 0.025 ** (1 / 36))
     assert never.interval("severe_as_normal").high == 72
     without = Arm([predictions(y % 3, y % 3, session)], resample(session, device)).interval("severe_sessions_missed")
-    assert without.high == 0, "of nothing nothing can be missed"
+    assert (without.value, without.low, without.high) == (0, 0, 0), "of nothing nothing can be missed"
+    once = np.where((y == 3) & (np.arange(len(y)) % 10 != 3), 0, y)  # one window of the worst state in each session
+    seen = Arm([predictions(once, once, session)], resample(session, device)).interval("severe_sessions_missed")
+    assert seen.high == pytest.approx(36 * (1 - 0.025 ** (1 / 36)))
+    some = Arm([predictions(y, np.where(np.arange(len(y)) < 100, 0, y), session)], resample(session, device))
+    for name in ("severe_sessions_missed", "severe_as_normal"):
+        assert some.interval(name).low < some.interval(name).value < some.interval(name).high, name
+
+
+def test_a_macro_f1_of_all_or_nothing_has_the_exact_bound():
+    session, device = windows()
+    y = np.tile([0, 1, 2, 3, 3, 0, 0, 1, 1, 2], 36)
+    whole, none = (
+        Arm([predictions(y, guess, session)], resample(session, device)).interval("macro_f1")
+        for guess in (y, (y + 1) % 4)
+    )
+    assert (whole.value, whole.high) == (1, 1) and whole.low == pytest.approx(0.025 ** (1 / 12))
+    assert (none.value, none.low) == (0, 0) and none.high == pytest.approx(1 - 0.025 ** (1 / 12))
+    unknown = [exact(np.nan, 5), exact(0.5, 0)]
+    assert np.isnan([bound for one in unknown for bound in (one.low, one.high)]).all()
+
+
+def test_a_bin_that_some_sessions_fill_has_the_interval_of_the_replicates_that_know():
+    rng = np.random.default_rng(4)
+    session, device = windows(devices=1, sessions=60)
+    p = np.tile([0.9, 0.05, 0.05], (600, 1))
+    inside = np.isin(np.arange(600) // 10, range(6)) & (rng.random(600) < 0.6)
+    p[inside] = [0.5, 0.3, 0.2]
+    y = np.where(inside & (rng.random(600) < 0.4), 1, 0)
+    found = resample(session, device, replicates=3000)
+    weights = found.weights[:, np.searchsorted(found.sessions, session)]
+    known = (weights * inside).sum(1)
+    assert (known == 0).any(), "some replicates have none of the six sessions"
+    share = ((weights * (inside & (y == 0))).sum(1)[known > 0]) / known[known > 0]
+    assert Arm([Predictions(y, p, session)], found).bin_bounds(7) == pytest.approx(
+        tuple(np.quantile(share, [0.025, 0.975]))
+    )
 
 
 def test_intervals_of_a_state_are_those_of_its_precision_recall_and_f1():
@@ -174,6 +213,8 @@ def test_intervals_of_a_state_are_those_of_its_precision_recall_and_f1():
     weights = found.weights[:, np.searchsorted(found.sessions, session)]
     by_hand = np.quantile((weights * ((y == 1) & (guess == 1))).sum(1) / (weights * (y == 1)).sum(1), [0.025, 0.975])
     assert (recall.low, recall.high) == pytest.approx(tuple(by_hand))
+    of_called = (weights * ((y == 1) & (guess == 1))).sum(1) / (weights * (guess == 1)).sum(1)
+    assert (precision.low, precision.high) == pytest.approx(tuple(np.quantile(of_called, [0.025, 0.975])))
     assert all(np.isnan(one.value) and np.isnan(one.low) for one in arm.class_intervals(3))
 
 
@@ -184,7 +225,10 @@ def test_the_share_that_is_right_in_a_bin_has_the_interval_of_its_sessions():
     arm = Arm([predictions(y, guess, session)], resample(session, device))
     bounds = [arm.bin_bounds(i) for i in range(15)]
     filled = [pair for pair in bounds if np.isfinite(pair[0])]
-    assert len(filled) == 1 and filled[0] == pytest.approx((0.8, 0.8))  # every session has the same share
+    found = exact(
+        0.8, 12
+    )  # every session has the same share, which resampling would repeat: twelve devices are counted
+    assert len(filled) == 1 and filled[0] == pytest.approx((found.low, found.high)) and found.low < 0.55
 
 
 def test_a_difference_is_that_of_the_two_values():
@@ -234,16 +278,59 @@ def test_ten_devices_and_five_sessions_are_enough():
     session, device = windows(devices=1, sessions=5)
     y = np.tile([0, 1, 2, 3, 0, 1, 2, 3, 0, 1], 5)
     guess = np.where(np.arange(50) < 15, 0, y)
-    interval = Arm([predictions(y, guess, session)], resample(session, device)).interval("accuracy")
-    assert interval.low < interval.value < interval.high
+    arm = Arm([predictions(y, guess, session)], resample(session, device))
+    for metric in ("accuracy", "macro_f1", "qwk"):
+        interval = arm.interval(metric)
+        assert interval.low < interval.value < interval.high, metric
+    counted = exact(arm.interval("accuracy").value, 5)
+    assert arm.interval("accuracy").low != counted.low, "five sessions are resampled, not counted"
 
 
 def test_replicates_without_a_window_in_a_bin_say_nothing_of_it():
-    """One session of five has a window in the bin, and that is right: it is so in every replicate that knows."""
+    """One session of five has a window in the bin, and that is right: one of one, as exactly as that is known."""
     session, device = windows(devices=1, sessions=5)
     p = np.tile([0.9, 0.05, 0.05], (50, 1))
     p[0] = [0.5, 0.3, 0.2]
     arm = Arm([Predictions(np.zeros(50, int), p, session)], resample(session, device, replicates=200))
     with np.errstate(all="raise"):
-        assert arm.bin_bounds(7) == (1, 1)
+        assert arm.bin_bounds(7) == pytest.approx((0.025, 1))
         assert np.isnan(arm.bin_bounds(3)).all()
+
+
+def test_a_share_that_few_sessions_are_of_is_known_no_better_than_so_many_draws_tell():
+    """The worst state occurs in one session of eight, or in two: each replicate that has it repeats what these say."""
+    session, device = windows(devices=1, sessions=8)
+    y = np.zeros(len(session), int)
+    y[:10] = 3  # the first session
+    guess = np.where(np.arange(len(y)) < 3, 0, y)
+    one = Arm([predictions(y, guess, session)], resample(session, device)).interval("severe_recall")
+    assert one.value == pytest.approx(0.7) and one.low < 0.05 and one.high > 0.95
+    y[10:20] = 3
+    guess = np.where(np.arange(len(y)) < 3, 0, y)
+    arm = Arm([predictions(y, guess, session)], resample(session, device))
+    two, (_, recall, _) = arm.interval("severe_recall"), arm.class_intervals(3)
+    assert two.value == pytest.approx(0.85) and one.low < two.low < 0.3 and two.high > 0.95 and recall == two
+    right = arm.interval("accuracy")
+    assert right.low > 0.85, "of the windows of all eight sessions"
+    called = arm.interval("severe_as_normal")
+    assert called.value == 3 and called.low < 1 and called.high > 13, "of twenty windows of two sessions"
+
+
+@settings(max_examples=200)
+@given(st.integers(1, 60), st.floats(0, 1))
+def test_the_exact_bound_of_a_share_lies_between_those_of_the_counts_beside_it(count, value):
+    found, below, above = (
+        exact(x, count) for x in (value, np.floor(value * count) / count, np.ceil(value * count) / count)
+    )
+    assert below.low - 1e-9 <= found.low <= above.low + 1e-9 and below.high - 1e-9 <= found.high <= above.high + 1e-9
+    for whole in (below, above):
+        known = binomtest(round(whole.value * count), count).proportion_ci(0.95, "exact")
+        assert (whole.low, whole.high) == pytest.approx((known.low, known.high))
+
+
+def test_a_score_that_is_no_share_and_always_the_same_has_no_interval():
+    session, device = windows()
+    y = np.tile([0, 1, 2, 3], len(session) // 4)
+    arm = Arm([predictions(y, y, session)], resample(session, device))
+    for name in ("qwk", "ordinal_error"):
+        assert np.isnan(arm.interval(name).low), name
