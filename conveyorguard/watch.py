@@ -29,7 +29,7 @@ from conveyorguard.data.schema import Schema, Session
 from conveyorguard.data.store import SENSORS_REPAIRED, THERMAL_REPAIRED, Store, read_part
 from conveyorguard.data.windows import make_windows
 from conveyorguard.errors import ConfigError, RunError
-from conveyorguard.evaluation.alarms import OperatingPoint
+from conveyorguard.evaluation.alarms import OperatingPoint, silent
 from conveyorguard.evaluation.calibration import scale
 from conveyorguard.evaluation.predict import predict
 from conveyorguard.evaluation.ranges import filled, odd_inputs
@@ -54,19 +54,19 @@ class Ringing:
     peak: float = 0.0
     windows: int = 0
 
-    def step(self, end: int, score: float, point: OperatingPoint) -> dict[str, Any] | None:
-        """Take the next window; returns an event where an alarm begins or has ended."""
+    def step(self, start: int, end: int, score: float, point: OperatingPoint) -> list[dict[str, Any]]:
+        """Take the next window; returns the events that it is: an alarm has ended, one begins."""
+        events = []
+        if self.begin is not None and (score < point.off or silent(self.end, start, end)):
+            events.append(self._event("end"))
+            self.begin = None
         if self.begin is None:
-            if score < point.on:
-                return None
-            self.begin, self.end, self.peak, self.windows = end, end, score, 1
-            return self._event("begin")
-        if score >= point.off:
+            if score >= point.on:
+                self.begin, self.end, self.peak, self.windows = end, end, score, 1
+                events.append(self._event("begin"))
+        else:
             self.end, self.peak, self.windows = end, max(self.peak, score), self.windows + 1
-            return None
-        event = self._event("end")
-        self.begin = None
-        return event
+        return events
 
     def _event(self, event: str) -> dict[str, Any]:
         return {"event": event, "begin": self.begin, "end": self.end, "peak": self.peak, "windows": self.windows}
@@ -141,15 +141,16 @@ class Watch:
             tail.last_end = int(row["end"])
             if not self.loaded.from_start:
                 self.follower.skip(row["session"], int(row["start"]))  # where the next window's place is counted from
-            event = self._event(row, tail)
-            if event and (event["session"], event["event"], event["begin"]) not in written:
-                self.announce([event])
+            for event in self._events(row, tail):
+                if (event["session"], event["event"], event["begin"]) not in written:
+                    self.announce([event])
 
-    def _event(self, window: dict[str, Any], tail: Tail) -> dict[str, Any] | None:
+    def _events(self, window: dict[str, Any], tail: Tail) -> list[dict[str, Any]]:
         if not self.loaded.point:
-            return None
-        event = tail.ringing.step(int(window["end"]), float(window["score"]), self.loaded.point)
-        return {"session": window["session"], "device": window["device"], **event} if event else None
+            return []
+        start, end, score = int(window["start"]), int(window["end"]), float(window["score"])
+        whose = {"session": window["session"], "device": window["device"]}
+        return [{**whose, **event} for event in tail.ringing.step(start, end, score, self.loaded.point)]
 
     def announce(self, events: list[dict[str, Any]]) -> None:
         """Append and print alarms that begin or end."""
@@ -221,7 +222,7 @@ class Watch:
         ]  # fmt: skip
         self.windows.append(rows)
         tail.last_end = int(new["end"].iloc[-1])
-        self.announce([event for row in rows if (event := self._event(row, tail))])
+        self.announce([event for row in rows for event in self._events(row, tail)])
         keep = (tail.frames["time"] >= new["start"].iloc[-1]).to_numpy()
         if self.loaded.from_start:
             quality = tail.frames["quality"].to_numpy()

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from conveyorguard.data.splits import PARTS
+from conveyorguard.evaluation.alarms import how_chosen
 from conveyorguard.evaluation.bootstrap import Arm, Interval, resample
 from conveyorguard.evaluation.metrics import METRICS
 from conveyorguard.files import write_text
@@ -186,7 +187,7 @@ def _alarms(run: SavedRun) -> str:
         lines.append("None: no validation recording has a state worth an alarm, so there is no operating point.")
     else:
         lines.append(f"An alarm begins when the calibrated probability of {plain(facts['state'])} or worse reaches {point['on']:.4f} and ends "
-                     f"below {point['off']:.4f}: of the thresholds that missed no fault recording of validation and rang least before any fault, one in the middle.")  # fmt: skip
+                     f"below {point['off']:.4f}. {how_chosen(facts)}")  # fmt: skip
         rows = [[part, f"{a['missed']} of {a['fault_sessions']}", _range(a["missed_share_interval"]), a["false_alarms"], f"{a['exposure_hours']:.2f}",
                  "–" if a["false_alarms_per_hour_bound"] is None else f"{a['false_alarms_per_hour_bound']:.2g}"]
                 for part, a in facts["parts"].items()]  # fmt: skip
@@ -195,7 +196,7 @@ def _alarms(run: SavedRun) -> str:
             "fault recordings missed",
             "their share, 95 %",
             "false alarms",
-            "hours before any fault",
+            "hours without a fault",
             "false alarms an hour, 95 % bound",
         ]
         lines.append(_table(header, rows))

@@ -11,6 +11,7 @@ import pandas as pd
 from omegaconf import OmegaConf
 
 from conveyorguard.data.schema import Schema
+from conveyorguard.evaluation.alarms import how_chosen
 from conveyorguard.evaluation.bootstrap import Arm, Interval, Resampling, resample
 from conveyorguard.evaluation.calibration import reliability
 from conveyorguard.evaluation.metrics import METRICS, OBJECTIVES
@@ -148,7 +149,10 @@ def _alarms(run: SavedRun, shown: str) -> str:
         (f"fault recordings missed{_share(a['missed_share_interval'])}", f"{a['missed']} of {a['fault_sessions']}"),
         ("lead to the recording's end, median", _seconds(a["lead_seconds"])),
         ("after the onset of the fault, median", _seconds(a["delay_seconds"])),
-        ("false alarms, begun before any fault", f"{a['false_alarms']} in {a['exposure_hours']:.2f} h"),
+        (
+            "false alarms, begun without a fault",
+            f"{a['false_alarms']} in {a['exposure_hours']:.2f} h" if a["exposure_hours"] else "–",
+        ),
         (
             "false alarms an hour that these hours do not exclude, 95 % bound",
             "–" if bound is None else f"{bound:.1f} ({24 * bound:.0f} a day)",
@@ -158,11 +162,12 @@ def _alarms(run: SavedRun, shown: str) -> str:
             for r in a["sessions"]]  # fmt: skip
     header = ["fault recording", "device", "alarm at", "lead to its end, s", "after onset, s"]
     table = f"<details><summary>each fault recording</summary>{pages.sortable(header, rows)}</details>"
+    excluded = (f"The bound is what {a['exposure_hours']:.2f} hours without a fault can exclude, and no more: it says nothing about a plant's ordinary days."
+                if a["exposure_hours"] else "There is no time without a fault, so of false alarms nothing can be said.")  # fmt: skip
     note = (f"An alarm begins when the calibrated probability of {facts['state']} or worse reaches {point['on']:.3f} and ends below "
-            f"{point['off']:.3f}: of the thresholds that missed no fault recording of validation and rang least before any fault, one in the middle. Stamped at the end of the window. "
-            f"The bound is what {a['exposure_hours']:.2f} hours before any fault can exclude, and no more: it says nothing about a "
-            "plant's ordinary days."
-            + f" Begun after the onset of a fault and ended before {facts['state']}: {early}." * bool(early))  # fmt: skip
+            f"{point['off']:.3f}, or where no window follows for longer than one lasts. {how_chosen(facts)} Stamped at the end of the window. The onset is the first second that is not normal, though an "
+            f"alarm is for {facts['state']}; where a recording begins so it is not known. {excluded}"
+            + f" Begun after the onset of a fault, and at no time in {facts['state']} or worse: {early}." * bool(early))  # fmt: skip
     return pages.section("Alarms", pages.tiles(values), table, note=note)
 
 

@@ -11,19 +11,22 @@ from conveyorguard.evaluation.alarms import (
     choose_operating_point,
     episodes,
     fault_sessions,
+    how_chosen,
     summarise,
     with_scores,
+    without_fault,
 )
 
 
 def recording(name, scores, actual, onset=None):
-    """Windows of 30 s every 10 s; actual: in a state worth an alarm or not."""
+    """Windows of 30 s every 10 s; actual: in a state worth an alarm or not. In the first lesser state from the onset on."""
     n = len(scores)
     start = 10 * np.arange(n)
+    lesser = start + 29 > onset if onset is not None else np.zeros(n, bool)
     return pd.DataFrame({
         "session": name, "device": name[0], "start": start, "end": start + 29, "seconds_to_end": (10 * (n - 1 - np.arange(n))),
         "seconds_since_onset": start + 29.0 - onset if onset is not None else np.nan,
-        "score": np.array(scores, float), "y_true_alarm": np.array(actual, bool),
+        "score": np.array(scores, float), "y_true_alarm": np.array(actual, bool), "y_true": np.where(actual, 2, lesser.astype(int)),
     })  # fmt: skip
 
 
@@ -90,7 +93,12 @@ def test_the_share_of_missed_recordings_has_the_interval_of_devices():
     assert low < 0.3 and high > 0.7
     assert summarise(devices.iloc[:4], point, 10)["missed_share_interval"] is not None
     few = pd.concat([faulty(f"s{i}", "d", i == 0) for i in range(4)])
-    assert summarise(few, point, 10)["missed_share_interval"] is None
+    low, high = summarise(few, point, 10)["missed_share_interval"]
+    assert low < 0.01 and high > 0.8, "one of four recordings says little"
+    # of twelve devices eight have faults: these are counted, as all other intervals of the part count devices
+    healthy = pd.concat([recording(f"n{i}", [0.1, 0.1], [0, 0]).assign(device=f"d{8 + i}") for i in range(4)])
+    eight = pd.concat([healthy, *(faulty(f"s{i:02}", f"d{i // 5}", False) for i in range(40))])
+    assert summarise(eight, point, 10)["missed_share_interval"] == pytest.approx([0, 1 - 0.025 ** (1 / 8)])
 
 
 def test_a_fault_that_nothing_points_to_still_has_an_operating_point():
@@ -158,3 +166,55 @@ def test_the_score_is_the_probability_of_the_alarm_state_and_worse():
     p = np.array([[0.1, 0.2, 0.3, 0.4], [0.7, 0.1, 0.1, 0.1]])
     table = with_scores(pd.DataFrame({"y_true": [1, 2]}), p, alarm=2)
     assert table["score"].tolist() == pytest.approx([0.7, 0.2]) and table["y_true_alarm"].tolist() == [False, True]
+
+
+def test_what_rings_when_all_is_normal_again_is_false_and_its_time_exposure():
+    """A fault of 20 s at the beginning; the windows that share a second with it are no exposure."""
+    table = recording("a", [0.1, 0.9, 0.9, 0.1, 0.1, 0.1, 0.1, 0.9, 0.1], [0, 1, 1, 0, 0, 0, 0, 0, 0], onset=35)
+    table["y_true"] = [0, 2, 2, 0, 0, 0, 0, 0, 0]
+    told = summarise(table, OperatingPoint(0.5, 0.2), stride=10)
+    assert (told["false_alarms"], told["early_alarms"], told["missed"]) == (1, 0, 0)
+    assert without_fault(table).tolist() == [True, False, False, False, False, True, True, True, True]
+    held = choose_operating_point(table.assign(score=[0.1, 0.9, 0.9, 0.1, 0.1, 0.1, 0.1, 0.6, 0.1]))
+    assert held.on > 0.6, "and sets the threshold"
+    shuffled = table.sample(frac=1, random_state=0)
+    assert (without_fault(shuffled) == without_fault(table)[shuffled.index]).all()
+
+
+def test_one_stray_second_of_a_lesser_state_takes_no_exposure():
+    n = 100
+    table = recording("a", [0.1] * n, [0] * (n - 1) + [1], onset=5)
+    table["y_true"] = [0] * (n - 4) + [1, 1, 1, 2]
+    table.loc[50, "score"] = 0.9
+    told = summarise(table, OperatingPoint(0.5, 0.2), stride=10)
+    assert told["false_alarms"] == 1 and told["exposure_hours"] > 90 * 10 / 3600
+
+
+def test_an_alarm_does_not_go_on_over_a_silence():
+    table = pd.concat([recording("a", [0.9, 0.4, 0.9], [0, 0, 0]), recording("a", [0.4, 0.9, 0.9], [0, 0, 0]).assign(
+        start=lambda t: t["start"] + 10_000, end=lambda t: t["end"] + 10_000)])  # fmt: skip
+    point = OperatingPoint(0.5, 0.2)
+    assert episodes(table, point)[["begin", "end"]].to_numpy().tolist() == [[29, 49], [10_039, 10_049]]
+    assert summarise(table, point, 10)["false_alarms"] == 2
+    short = pd.concat([recording("a", [0.9], [0]), recording("a", [0.4], [0]).assign(start=60, end=89)])
+    assert len(episodes(short, point)) == 1 and episodes(short, point)["end"].item() == 89, "a window's length is none"
+
+
+def test_a_window_stands_for_no_more_time_than_its_own():
+    sparse = recording("n", [0.1] * 3, [0] * 3).assign(start=[0, 60, 120], end=[29, 89, 149])
+    assert summarise(sparse, OperatingPoint(0.5, 0.2), stride=60)["exposure_hours"] == pytest.approx(90 / 3600)
+
+
+def test_without_any_time_without_a_fault_nothing_is_said_of_false_alarms():
+    table = pd.concat([recording(name, [0.3, 0.9, 0.95], [1, 1, 1], onset=0) for name in "ab"])
+    point = choose_operating_point(table)
+    assert point.on == 0.5, "no lower than a half: what a lower one costs is not known"
+    told = summarise(table, point, 10)
+    assert told["exposure_hours"] == 0 and told["false_alarms_per_hour_bound"] is None
+    assert told["missed"] == 0 and told["delay_seconds"] is None, "a fault that was there first began nobody knows when"
+    assert "had no say" in how_chosen({"parts": {"val": told}})
+    weak = pd.concat([recording(name, [0.2, 0.3], [1, 1], onset=0) for name in "ab"])
+    assert (
+        choose_operating_point(weak).on == pytest.approx(0.3)
+        and summarise(weak, OperatingPoint(0.3, 0.15), 10)["missed"] == 0
+    )

@@ -150,12 +150,20 @@ def test_no_crash_loses_or_repeats_an_alarm(watching, recordings, crashes, seed)
     assert alarms_in(watching.out, "end") == list(zip(ended["session"], ended["begin"], strict=True))
 
 
-@given(st.lists(st.sampled_from([0.0, 0.2, 0.4, 0.6, 0.9]), min_size=1, max_size=30))
-def test_ringing_window_by_window_is_the_episodes_of_all(scores):
-    table = pd.DataFrame({"session": "s", "device": "d", "start": range(len(scores)), "end": np.arange(len(scores)) + 29,
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([0.0, 0.2, 0.4, 0.6, 0.9]), st.sampled_from([1, 1, 1, 40, 60, 61])),
+        min_size=1,
+        max_size=30,
+    )
+)
+def test_ringing_window_by_window_is_the_episodes_of_all(windows):
+    scores, steps = zip(*windows, strict=True)
+    start = np.cumsum(steps)
+    table = pd.DataFrame({"session": "s", "device": "d", "start": start, "end": start + 29,
                           "score": scores, "y_true_alarm": False})  # fmt: skip
     point, ringing = OperatingPoint(0.5, 0.3), Ringing()
-    events = [event for row in table.itertuples() if (event := ringing.step(row.end, row.score, point))]
+    events = [event for row in table.itertuples() for event in ringing.step(row.start, row.end, row.score, point)]
     expected = episodes(table, point)
     assert [e["begin"] for e in events if e["event"] == "begin"] == expected["begin"].tolist()
     over = [e for e in events if e["event"] == "end"]
