@@ -9,7 +9,7 @@ from conveyorguard.data.schema import Thermal
 
 
 def repair_series(values: np.ndarray, time: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Replace NaN and Inf by interpolation between the nearest good seconds of the same channel.
+    """Replace NaN, Inf and what float32 cannot hold by interpolation between the nearest good seconds of the same channel.
 
     Args:
         values: (n, channels).
@@ -19,8 +19,9 @@ def repair_series(values: np.ndarray, time: np.ndarray) -> tuple[np.ndarray, np.
         The repaired values, float32, and (n, channels) True where a value was bad. A channel without one good value
         stays NaN: there is nothing to repair it from.
     """
-    bad = ~np.isfinite(values)
-    repaired = values.astype(np.float32)
+    with np.errstate(over="ignore"):
+        repaired = values.astype(np.float32)
+    bad = ~np.isfinite(repaired)
     for channel in np.flatnonzero(bad.any(axis=0)):
         wrong = bad[:, channel]
         if wrong.all():

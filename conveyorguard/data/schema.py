@@ -196,6 +196,9 @@ def _problems(node: Mapping[str, Any]) -> list[str]:
     for part, devices in blocks["device_split"].items():
         if part not in ("train", "val", "test") or not isinstance(devices, list):
             found.append(f"`device_split` must {_BLOCKS['device_split'][1]}, found {part}: {devices!r}")
+    named = [device for devices in blocks["device_split"].values() if isinstance(devices, list) for device in devices]
+    if twice := sorted({str(device) for device in named if named.count(device) > 1}):
+        found.append(f"`device_split` names {', '.join(twice)} more than once: a device is in one part alone")
     return found + _state_problems(blocks["states"], node.get("alarm")) + _camera_problems(blocks["thermal"])
 
 

@@ -1214,7 +1214,9 @@ def test_without_one_frame_there_is_no_session(recording, small):
     ):
         recording.write().read(small)
     recording.files = {}
-    with pytest.raises(DataError, match=rf"^{NAME}.zip: no usable frame \(it holds no file of a frame\)$"):
+    with pytest.raises(
+        DataError, match=rf"^{NAME}.zip: no usable frame \(it holds no file of a frame; fetch it again, or remove it\)$"
+    ):
         recording.write().read(small)
 
 

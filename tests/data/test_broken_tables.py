@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from conveyorguard.data import columns
 from conveyorguard.data.frames import open_frames
 from conveyorguard.data.schema import Recording, Schema, Unreadable
-from conveyorguard.data.store import prepare
+from conveyorguard.data.store import prepare, read_part
 from conveyorguard.data.table import sessions
 from conveyorguard.errors import ConveyorGuardError, DataError
 
@@ -51,6 +51,20 @@ def check(found):
         assert session.state is None or set(session.state.tolist()) <= {0, 1}
         for told in session.dropped:
             assert "rec" in told.where and "found" in told.message
+        part = read_part(session, SCHEMA, False)
+        if part.table is not None:
+            values = part.table.select(["heat", "amps"]).to_pandas()
+            assert not np.isinf(values).any(axis=None), "what is stored is a number"
+            assert all(known.all() or not known.any() for known in values.notna().to_numpy().T)
+
+
+@pytest.mark.parametrize("cell", ["1e39", "-1e300", "inf"])
+def test_a_value_that_no_sensor_has_is_repaired_and_flagged(cell, tmp_path):
+    (tmp_path / "rec.csv").write_bytes(SOUND.replace(b"22.5", cell.encode()))
+    (session,) = read(tmp_path)
+    part = read_part(session, SCHEMA, False)
+    assert part.table["heat"].to_pylist()[:4] == [20.5, 21.5, 22.5, 23.5] and part.table["quality"].to_pylist()[2] != 0
+    assert part.repaired["sensor_values"] == 1
 
 
 @settings(max_examples=150)

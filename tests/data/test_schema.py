@@ -101,6 +101,13 @@ def test_a_schema_that_cannot_work_is_refused(path, value, words, schema_node):
     assert words in str(caught.value) and str(caught.value).startswith("data.schema")
 
 
+def test_a_device_of_two_parts_is_refused(schema_node):
+    node = schema_node()
+    node["device_split"] = {"val": ["oht01"], "test": ["oht02", "oht01"]}
+    with pytest.raises(ConfigError, match="`device_split` names oht01 more than once"):
+        Schema.from_config(node)
+
+
 def test_all_problems_are_told_at_once(schema_node):
     paths = ["chanels", "channels/NTC/scaling", "channels/time", "environment/ex_humidity", "states/1/name", "alarm",
              "thermal/size", "thermal/range", "thermal/reduce"]  # fmt: skip
