@@ -49,6 +49,11 @@ MODULES = {
         READER,
         "not (fuzz or disk or read_only or bomb or a_broken or cannot_be_written)",
     ),
+    "archive_files": (
+        "conveyorguard/data/archive_files.py",
+        [*READER, "tests/data/test_archive_files.py"],
+        "not (fuzz or disk or read_only or cannot_be_written)",
+    ),
     "scaling": ("conveyorguard/data/scaling.py", ["tests/data/test_scaling.py"], "not a_run_fits"),
 }
 
