@@ -158,6 +158,17 @@ def predictions_are_of_the_split(subject: Subject) -> str:
     return ", ".join(f"{part} {len(rows):,}" for part, rows in subject.parts.items()) + " windows"
 
 
+def counts_are_of_the_split(subject: Subject) -> str:
+    """What card and page say of the sizes of the parts."""
+    told = subject.run.provenance
+    sessions = {part: len(names) for part, names in subject.saved_split["sessions"].items()}
+    must_equal("provenance.json", {"sessions": sessions}, {"sessions": told.get("sessions")})
+    windows = {part: len(rows) for part, rows in subject.parts.items()}
+    known = told.get("windows", {})
+    must_equal("provenance.json", {"windows": windows}, {"windows": {part: known.get(part) for part in windows}})
+    return ", ".join(f"{part} {count} sessions" for part, count in sessions.items())
+
+
 def probabilities_are_probabilities(subject: Subject) -> str:
     table = subject.run.predictions
     for prefix in ("p", "c"):

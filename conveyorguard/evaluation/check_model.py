@@ -34,9 +34,10 @@ from conveyorguard.evaluation.predict import predict
 from conveyorguard.evaluation.ranges import training_ranges
 from conveyorguard.evaluation.shortcuts import shortcut_predictions
 from conveyorguard.files import read_json
+from conveyorguard.run import data_facts
 from conveyorguard.training.checkpoints import read_checkpoint
 from conveyorguard.training.fit import fit, fitted_rows
-from conveyorguard.training.fit_tabular import TabularClassifier, fit_tabular
+from conveyorguard.training.fit_tabular import TabularClassifier, fit_tabular, importance
 from conveyorguard.training.job import used_inputs
 from conveyorguard.training.module import WindowClassifier
 
@@ -100,6 +101,18 @@ def windows_match(subject: Subject) -> str:
     if outside and subject.config.split.get("train_devices") is None:
         raise Failed("every labelled session in a part of the split", f"{outside} windows of sessions in none")
     return "sessions, seconds, devices, kinds and labels of every window are those of the data"
+
+
+def hours_and_devices(subject: Subject) -> str:
+    """What the card says that the model was trained on."""
+    data, told = subject.data, subject.run.provenance
+    if "data" not in told:
+        raise NotChecked("provenance.json does not tell them: the run is of an older version, or an ensemble")
+    found = data_facts(data.store.frames, data.split.sessions, data.store.schema.state_names)
+    must_equal("provenance.json", {"data": found}, {"data": told["data"]})
+    count = int((data.frame["part"] == "train").sum())
+    must_equal("provenance.json", {"windows": {"train": count}}, {"windows": {"train": told["windows"].get("train")}})
+    return f"{sum(found['hours']['train'].values()):.2f} h of {len(found['devices']['train'])} devices to train on"
 
 
 def scaling_is_of_train(subject: Subject) -> str:
@@ -243,12 +256,19 @@ def every_modality_gets_a_gradient(subject: Subject) -> str:
         table = subject.run.importance
         if table is None:
             raise Failed("importance.csv beside a tabular model", "none")
+        _must_be_importance(table, importance(loaded.model, data))
         worth = table.groupby("modality")["gain"].sum()
         deaf = [name for name in loaded.inputs if not worth.get(name, 0) > 0]
         if deaf:
             raise Failed(f"a feature of each of {', '.join(loaded.inputs)} in use", f"none of {', '.join(deaf)}")
         return ", ".join(f"{name} {worth[name]:.0%}" for name in loaded.inputs) + " of the gain"
-    sizes = gradients(loaded.model, _dataset(data, "train", loaded.inputs))
+    dataset = _dataset(data, "train", loaded.inputs)
+    sizes, trained = gradients(loaded.model, dataset), gradients_in_training(loaded.model, dataset)
+    if still := [name for name in loaded.inputs if sizes[name] > 0 and not trained[name] > 0]:
+        raise Failed(
+            f"a gradient to each of {', '.join(loaded.inputs)} in training",
+            f"none to {', '.join(still)}: the model did not learn it",
+        )
     deaf = [name for name in loaded.inputs if not sizes[name] > 0]
     if deaf:
         raise Failed(
@@ -257,14 +277,45 @@ def every_modality_gets_a_gradient(subject: Subject) -> str:
     return "mean |gradient| " + ", ".join(f"{name} {size:.1e}" for name, size in sizes.items())
 
 
-def gradients(model: WindowClassifier, dataset: WindowDataset, count: int = 64) -> dict[str, float]:
+def _must_be_importance(table: pd.DataFrame, made: pd.DataFrame) -> None:
+    """Whether importance.csv is what the model gives."""
+    wanted, found = made.set_index("feature"), table.set_index("feature")
+    if set(wanted.index) != set(found.index):
+        raise Failed(f"the model's {len(wanted)} features in importance.csv",
+                     f"{len(found)}; {difference_of(set(wanted.index), set(found.index), 'of the model')}")  # fmt: skip
+    found = found.loc[wanted.index]
+    if (apart := np.flatnonzero(wanted["modality"].to_numpy() != found["modality"].to_numpy())).size:
+        name = wanted.index[apart[0]]
+        raise Failed(f"{name} of {wanted['modality'][name]} in importance.csv", str(found["modality"][name]))
+    for measure in ("gain", "shap"):
+        own, other = (table[measure].to_numpy(float) for table in (wanted, found))
+        apart = np.flatnonzero(~np.isclose(other, own, rtol=SAME_MODEL, atol=SAME_MODEL, equal_nan=True))
+        if apart.size:
+            raise Failed(
+                f"{measure} = {own[apart[0]]:.6g} of {wanted.index[apart[0]]} in importance.csv, as the model gives it",
+                f"{other[apart[0]]:.6g}",
+            )
+
+
+def gradients_in_training(model: WindowClassifier, dataset: WindowDataset) -> dict[str, float]:
+    """`gradients` as the model computes when it learns, dropout and all: the largest of a few."""
+    model = copy.deepcopy(model)  # which may note statistics of what it is given
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        found = [gradients(model, dataset, training=True) for _ in range(5)]
+    return {name: max(sizes[name] for sizes in found) for name in found[0]}
+
+
+def gradients(
+    model: WindowClassifier, dataset: WindowDataset, count: int = 64, training: bool = False
+) -> dict[str, float]:
     """Mean size of the loss's gradient with respect to each scaled input, over windows spread over the dataset."""
     rows = np.unique(np.linspace(0, len(dataset) - 1, min(count, len(dataset))).astype(int)).tolist()
     batch = {name: value.to(model.device) for name, value in dataset.__getitems__(rows).items()}
     scaled = model.scaling(batch)
     leaves = {name: [key for key in TENSORS[name] if key in scaled] for name in dataset.inputs}
     inputs = {key: scaled[key].detach().float().requires_grad_() for keys in leaves.values() for key in keys}
-    model.eval()
+    model.train(training)
     loss = model.loss(model.model({**scaled, **inputs}), batch)
     found = dict(zip(inputs, torch.autograd.grad(loss, list(inputs.values()), allow_unused=True), strict=True))
     return {

@@ -100,8 +100,8 @@ def load_tabular(path: Path) -> tuple[TabularClassifier, DictConfig]:
     return TabularClassifier(model, build(cfg.features), saved["inputs"], saved["names"], path), cfg
 
 
-def write_importance(classifier: TabularClassifier, data: Windows, path: Path) -> None:
-    """Write `importance.csv`: feature, source (a channel, or 'thermal'), modality, gain, shap; the most useful first.
+def importance(classifier: TabularClassifier, data: Windows) -> pd.DataFrame:
+    """What the model makes of its features: feature, source (a channel, or 'thermal'), modality, gain, shap; the most useful first.
 
     gain is the model's own measure as a share of 1; shap, where the library computes it, the mean |SHAP value| over the
     validation windows and the states, in log-odds.
@@ -109,4 +109,4 @@ def write_importance(classifier: TabularClassifier, data: Windows, path: Path) -
     table = feature_sources(classifier.names, data.store.schema).assign(gain=classifier.model.gain())
     dataset = WindowDataset(data.store, data.part("val"), data.settings, classifier.inputs)
     table["shap"] = classifier.model.contributions(classifier.features(dataset))
-    table.sort_values("gain", ascending=False, kind="stable").to_csv(path, index=False, float_format="%.6g")
+    return table.sort_values("gain", ascending=False, kind="stable")

@@ -87,7 +87,7 @@ def train(cfg: DictConfig, folder: Path, overrides: list[str]) -> float:
         began = time.perf_counter()
         model: WindowClassifier | TabularClassifier
         if is_tabular(cfg):
-            from conveyorguard.training.fit_tabular import fit_tabular, write_importance  # slow to import
+            from conveyorguard.training.fit_tabular import fit_tabular, importance  # slow to import
 
             model = fit_tabular(cfg, data, inputs, folder, threads)
         else:
@@ -99,7 +99,7 @@ def train(cfg: DictConfig, folder: Path, overrides: list[str]) -> float:
         if isinstance(model, WindowClassifier):
             model.to("cuda" if trains_on_gpu(cfg) else "cpu")
         else:
-            write_importance(model, data, folder / "importance.csv")
+            importance(model, data).to_csv(folder / "importance.csv", index=False, float_format="%.6g")
         tables, probabilities = [], {}
         for part in ("val", "test") if cfg.test else ("val",):
             windows = data.part(part)

@@ -13,14 +13,17 @@ import torch
 from conveyorguard.cli import main
 from conveyorguard.data.datamodule import WindowDataset
 from conveyorguard.errors import RunError
+from conveyorguard.evaluation import check_model
 from conveyorguard.evaluation.check_model import TENSORS, balanced_accuracy
 from conveyorguard.evaluation.checks import DATA, FILES, TRAINING, check_run
+from conveyorguard.evaluation.ensemble import ensemble
 from conveyorguard.files import write_json
 from conveyorguard.models.fusion import Fusion
 from conveyorguard.models.tabular import LogisticRegression
 from conveyorguard.reporting.model_card import write_card
 from conveyorguard.reporting.report import write_report
 from conveyorguard.run import derive
+from conveyorguard.saved_run import SavedRun
 from conveyorguard.training.fit import build_module
 from conveyorguard.training.job import load_windows, used_inputs
 
@@ -160,7 +163,8 @@ def test_predictions_of_other_windows_are_told_from_the_files_alone(change, copi
         return table.replace({"session": {table["session"].iloc[0]: "TS_agv_01_agv01_0101_0000"}})
 
     edit_predictions(copied, other, consistent=True)
-    assert list(failed(copied, "files")) == ["predictions are of the split", CARD]
+    counted = ["counts are of the split"] if change == "a window twice" else []
+    assert list(failed(copied, "files")) == ["predictions are of the split", *counted, CARD]
 
 
 NO_TABLE = {
@@ -239,7 +243,13 @@ def test_windows_and_labels_that_are_not_those_of_the_data_are_told(change, copi
     edit_predictions(copied, other, consistent=True)
     told = failed(copied)
     assert "windows match data and split" in told
-    also = {CARD, "shortcuts are of the data", "history is of the model", "predictions are the model's"}
+    also = {
+        CARD,
+        "counts are of the split",
+        "shortcuts are of the data",
+        "history is of the model",
+        "predictions are the model's",
+    }
     assert set(told) <= {"windows match data and split", *also}
 
 
@@ -443,6 +453,31 @@ def test_a_modality_without_gradient_is_told(copied, monkeypatch):
     assert "none to thermal" in failed(copied)["every modality gets a gradient"]
 
 
+def test_a_modality_that_is_cut_off_in_training_alone_is_told(copied, monkeypatch):
+    honest = Fusion.forward
+
+    def forward(self, batch):
+        cut = {k: v.detach() if k.startswith("thermal") and self.training else v for k, v in batch.items()}
+        return honest(self, cut)
+
+    monkeypatch.setattr(Fusion, "forward", forward)
+    assert "in training, found none to thermal" in failed(copied)["every modality gets a gradient"]
+
+
+def test_sizes_and_hours_that_are_not_those_of_split_and_data_are_told(copied):
+    """As one would who wanted the card to look better, card and page drawn again."""
+    edit_json(copied / "provenance.json", lambda p: p["sessions"].update(test=300))
+    redraw(copied)
+    assert list(failed(copied)) == ["counts are of the split"]
+    edit_json(
+        copied / "provenance.json", lambda p: p["sessions"].update(test=len(SavedRun(copied).split.sessions["test"]))
+    )
+    edit_json(copied / "provenance.json", lambda p: p["data"]["hours"]["train"].update(normal=99.0))
+    redraw(copied)
+    assert list(failed(copied)) == ["hours and devices are of the data"]
+    assert "99.0" in failed(copied)["hours and devices are of the data"]
+
+
 def test_every_tensor_that_a_network_may_look_at_belongs_to_a_modality(compose):
     cfg = compose("model=fusion")
     data = load_windows(cfg)
@@ -453,8 +488,21 @@ def test_every_tensor_that_a_network_may_look_at_belongs_to_a_modality(compose):
     assert {name for names in TENSORS.values() for name in names} == {*scaled} - labels_and_raw
 
 
+def test_an_ensemble_is_checked_as_far_as_it_has_files(train_run, tmp_path):
+    members = [train_run(*own) for own in (["modality=sensor"], ["modality=sensor", "model=lightgbm"])]
+    ensemble(members, tmp_path / "out")
+    found = tmp_path / "out" / "soft"
+    told = verdicts(found)
+    assert failed(found) == {} and [outcome.name for outcome in told.values() if outcome.verdict == "not checked"] == [
+        CARD, PAGE, "hours and devices are of the data", "scaling is fitted on train", "ranges are of train", "shortcuts are of the data",
+        "history is of the model", "predictions are the model's", "constant input gives chance", "every modality gets a gradient",
+    ]  # fmt: skip
+    edit_json(found / "metrics.json", lambda m: m["test"].update(accuracy=0.999))
+    assert "metrics follow from predictions" in failed(found)
+
+
 @pytest.mark.parametrize("model", ["lightgbm", "logistic_regression"])
-def test_tabular_runs_are_checked_alike(model, train_run):
+def test_tabular_runs_are_checked_alike(model, train_run, monkeypatch):
     run = train_run("modality=sensor", f"model={model}")
     found = verdicts(run)
     assert {outcome.verdict for outcome in found.values()} <= {"ok", "not checked"}, failed(run)
@@ -470,8 +518,10 @@ def test_tabular_runs_are_checked_alike(model, train_run):
             assert f"the train windows' {told} of " in failed(run)["scaling is fitted on train"]
             path.write_bytes(sound)
     table = pd.read_csv(run / "importance.csv")
-    table.loc[table["modality"] == "environment", "gain"] = 0.0
-    table.to_csv(run / "importance.csv", index=False)
+    changed = table.assign(gain=table["gain"].where(table["modality"] != "environment", 0.0))
+    changed.to_csv(run / "importance.csv", index=False)
+    assert "in importance.csv, as the model gives it" in failed(run)["every modality gets a gradient"]
+    monkeypatch.setattr(check_model, "importance", lambda *_: changed)  # a model that makes nothing of it
     assert "none of environment" in failed(run)["every modality gets a gradient"]
 
 
