@@ -27,6 +27,7 @@ from conveyorguard.evaluation.predict import latency_ms, predict, prediction_tab
 from conveyorguard.evaluation.shortcuts import shortcut_predictions
 from conveyorguard.files import read_json, write_parquet
 from conveyorguard.progress import console
+from conveyorguard.provenance import config_hash
 from conveyorguard.reporting.model_card import write_card
 from conveyorguard.reporting.report import write_report
 from conveyorguard.reporting.terminal import class_table
@@ -60,7 +61,7 @@ NETWORK_SETTINGS = (
 
 
 def train(cfg: DictConfig, folder: Path, overrides: list[str]) -> float:
-    """Prepare, fit, evaluate, report.
+    """Prepare, fit, evaluate, report; where the folder holds an unfinished training of the same config, go on with that.
 
     Args:
         cfg: the composed config.
@@ -70,8 +71,12 @@ def train(cfg: DictConfig, folder: Path, overrides: list[str]) -> float:
     Returns:
         The objective at the best epoch.
     """
-    if cfg.ckpt_path:
+    if last := unfinished(cfg, folder):
+        console().print(f"going on with {last}: a training of this config that did not come to its end")
+        cfg.ckpt_path = str(last)
+    if checkpoint := cfg.ckpt_path:
         cfg = resumed(cfg, folder, overrides)
+        cfg.ckpt_path = checkpoint
     check(cfg)
     keep_freed_memory()
     threads = use_threads(cfg.threads)
@@ -175,6 +180,17 @@ def used_inputs(cfg: DictConfig, schema: Schema) -> tuple[list[str], list[str]]:
     if not model.PER_SECOND and cfg.loss.get("second_weight"):
         unused.append("loss.second_weight")
     return inputs, sorted(unused)
+
+
+def unfinished(cfg: DictConfig, folder: Path) -> Path | None:
+    """The last checkpoint of a training of this very config in the folder that did not come to its end, as after a kill."""
+    last, provenance = folder / "checkpoints" / "last.ckpt", folder / "provenance.json"
+    if cfg.ckpt_path or current_trial() or not last.is_file() or not provenance.is_file():
+        return None
+    begun = read_json(provenance)
+    plain = OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))
+    assert isinstance(plain, DictConfig)
+    return last if begun.get("status") != "complete" and begun.get("config") == config_hash(plain) else None
 
 
 def resumed(cfg: DictConfig, folder: Path, overrides: list[str]) -> DictConfig:

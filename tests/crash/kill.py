@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -228,7 +229,7 @@ class Prepare(Stage):
 
 
 class Training(Stage):
-    """A training, gone on with from last.ckpt as soon as there is one."""
+    """A training into a directory of a name; the same command goes on from last.ckpt as soon as there is one."""
 
     name, longest, settings = (
         "training",
@@ -247,9 +248,8 @@ class Training(Stage):
         return self.target / "checkpoints" / "last.ckpt"
 
     def command(self) -> list[str]:
-        go_on = f"ckpt_path={self.last}" if self.last.exists() else f"hydra.run.dir={self.target}"
         self.began = time.time()
-        return [str(ROOT / "train.py"), *SMALL, *self.settings, go_on]
+        return [str(ROOT / "train.py"), *SMALL, *self.settings, f"hydra.run.dir={self.target}"]
 
     def inside(self) -> bool:
         """From the first line of provenance to the last."""
@@ -328,7 +328,7 @@ class Checkpoint(Training):
 class Sweep(Stage):
     """A study of six trials, its parent or one of its trials killed."""
 
-    name, longest, trials = "sweep", 8.0, 6
+    name, longest, trials = "sweep", 20.0, 6
 
     def __init__(self, folder: Path, chance: random.Random):
         super().__init__(folder, chance)
@@ -351,7 +351,7 @@ class Sweep(Stage):
 
     def inside(self) -> bool:
         """A trial of this start is at work."""
-        return any("SWEEP_TRIAL_DIR" in one.environ() for one in self._environments())
+        return bool(self._environments())
 
     def _environments(self) -> list[psutil.Process]:
         found = []
@@ -368,9 +368,10 @@ class Sweep(Stage):
         trials = self._environments()
         self.hit = "a trial" if trials and self.chance.random() < 0.5 else "the parent"
         if self.hit == "a trial":
-            trials[0].kill()
+            with suppress(psutil.NoSuchProcess):  # it has ended meanwhile
+                trials[0].kill()
             time.sleep(self.chance.uniform(0, 1))
-        return [psutil.Process(process.pid)]  # its guard ends the rest
+        return [one for one in self.living() if one.pid == process.pid]  # its guard ends the rest
 
     def check(self) -> str:
         now = {trial.number: trial.value for trial in self._ended()}

@@ -19,7 +19,7 @@ from conveyorguard.data.datamodule import BatchSampler
 from conveyorguard.errors import ConfigError
 from conveyorguard.models.fusion import Fusion
 from conveyorguard.training.callbacks import moving_average
-from conveyorguard.training.job import device_name, train
+from conveyorguard.training.job import device_name, train, unfinished
 from conveyorguard.training.loss import WindowLoss, class_weight
 from conveyorguard.training.module import WindowClassifier
 
@@ -52,8 +52,12 @@ def test_resumed_after_kill_ends_with_the_weights_of_an_uninterrupted_run(model,
     done.send_signal(signal.SIGKILL)
     done.communicate()
     assert not (killed / "metrics.json").exists(), "killed too late for the test to say anything"
-    out = command(*arguments, f"ckpt_path={last}")
+    again = (
+        f"ckpt_path={last}" if model == "cnn_transformer" else f"hydra.run.dir={killed}"
+    )  # the same command once more
+    out = command(*arguments, again)
     assert out.stdout.strip().splitlines()[-1] == str(killed)
+    assert json.loads((killed / "provenance.json").read_text())["resumed_from"] == "last.ckpt"
     weights = [torch.load(r / "checkpoints" / "last.ckpt", weights_only=True) for r in (tmp_path / "whole", killed)]
     assert weights[0]["epoch"] == weights[1]["epoch"] == 5
     for name, tensor in weights[0]["state_dict"].items():
@@ -260,3 +264,17 @@ def test_six_jobs_leave_six_complete_run_directories(command, tmp_path):
         cells.add(p["command"].split("modality=")[1].split(" trainer")[0])
     assert len(cells) == 6
     assert len({predictions(run)[["session", "start", "y_true"]].to_json() for run in runs}) == 1
+
+
+def test_only_an_unfinished_training_of_the_same_config_is_gone_on_with(compose, tmp_path, monkeypatch):
+    arguments = ["modality=sensor", "trainer.max_epochs=2"]
+    folder = tmp_path / "run"
+    cfg = compose(*arguments)
+    train(cfg, folder, arguments)
+    assert unfinished(cfg, folder) is None, "it is finished"
+    provenance = json.loads((folder / "provenance.json").read_text())
+    (folder / "provenance.json").write_text(json.dumps({**provenance, "status": "running"}))  # as after kill -9
+    assert unfinished(cfg, folder) == folder / "checkpoints" / "last.ckpt"
+    assert unfinished(compose(*arguments, "seed=1"), folder) is None, "another config"
+    (folder / "checkpoints" / "last.ckpt").unlink()
+    assert unfinished(cfg, folder) is None and unfinished(cfg, tmp_path / "none") is None
