@@ -293,10 +293,11 @@ def _diagnose(arguments: list[str]) -> None:
     folder = Path(own.get("out", paths[0]))
     store = load_store(merge_saved(run.config, overrides, run.provenance))
     found = diagnose(paths[0], paths[1:], store)
-    if counts:
+    page = write_diagnosis(found, folder)
+    if counts:  # trainings, any of which may fail: what was found before is on the disk
         both = {label: arm for label, arm in found.arms.items() if label not in SINGLE.values()}
         found.tables["curve"] = learning_curve(both, counts, folder / "curve", overrides)
-    page = write_diagnosis(found, folder)
+        page = write_diagnosis(found, folder)
     print(terminal_summary(found))
     print(page)
 

@@ -161,8 +161,11 @@ def diagnose(folder: str | Path, given: Iterable[str | Path], store: Store) -> D
         "causal": _each(models, lambda label, one: robustness.by_label_rule(
             robustness.arms_of(*robustness.second_by_second(one, trial)))),
         "onsets": breakdown.onsets(arms, part),
-        "start_cut": pd.DataFrame([{"arm": label, **robustness.without_start(one, trial)} for label, one in models.items()]),
     }  # fmt: skip
+    if len(trial.starts_cut[1]):
+        tables["start_cut"] = pd.DataFrame(
+            [{"arm": label, **robustness.without_start(one, trial)} for label, one in models.items()]
+        )
     if single:
         tables["robustness"] = robustness.against_single(corrupted[first], single)
     notes = (
@@ -242,25 +245,30 @@ def gap_table(scored: dict[str, Arm], first: str) -> pd.DataFrame:
 
 
 RULE = (
-    "Sensor only (or image only), unless fusing beats the single modality that is better on validation: the interval of the "
-    "paired difference of macro-F1 lies above zero. Then a cascade, if asking the fused model for at most half of the windows, those where the single "
-    "one is least sure, costs no more than half a point of macro-F1 on validation. Else fuse."
+    "Sensor only (or image only), unless fusing beats the better single modality: the interval of the paired difference of macro-F1 lies above zero. "
+    "Then a cascade, if asking the fused model for at most half of the windows, those where the single one is least sure, costs no more than half a "
+    "point of macro-F1. Else fuse. All by validation. What one modality is worth when the other fails is no part of the rule: the tables below say it."
 )
 
 
 def advise(run: SavedRun, arms: dict[str, SavedRun], part: str) -> Advice:
-    """RULE, from the saved predictions of the run and its arms of one modality."""
+    """RULE, from the saved predictions of the run and its arms of one modality on validation; with its figures on the part."""
     if run.config.modality != "both":
         return Advice("", [f"The run has one modality ({run.config.modality}): there is nothing to fuse."])
     single = {role: arms[name] for role, name in SINGLE.items() if name in arms}
     if not single:
         return Advice("", ["No arm of one modality is there, so what fusing buys cannot be said."])
     role = max(single, key=lambda name: single[name].metrics["val"]["macro_f1"])
-    one, gain = single[role], fusing_gain(run, single[role], part)
-    told = f"{100 * gain.value:+.1f} points of macro-F1 on {part}"
-    told += f" ({100 * gain.low:+.1f} to {100 * gain.high:+.1f})" if np.isfinite(gain.low) else ""
-    reasons = [f"Fusing changes {SINGLE[role]}, the better modality on validation, by {told}: {gain.verdict}."]
-    if not gain.low > 0:
+    one = single[role]
+    gains = {name: fusing_gain(run, one, name) for name in dict.fromkeys(["val", part])}
+    told = [
+        f"by {100 * gain.value:+.1f} points of macro-F1 on {'validation' if name == 'val' else name}"
+        + (f" ({100 * gain.low:+.1f} to {100 * gain.high:+.1f})" if np.isfinite(gain.low) else "")
+        + f": {gain.verdict}"
+        for name, gain in gains.items()
+    ]
+    reasons = [f"Fusing changes {SINGLE[role]}, the better modality on validation, {'; '.join(told)}."]
+    if not gains["val"].low > 0:
         return Advice(f"{role} only", reasons)
     threshold, asked, cost = cascade_threshold(_saved(run, "val"), _saved(one, "val"))
     p, first = _saved(run, part), _saved(one, part)

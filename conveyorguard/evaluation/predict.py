@@ -26,6 +26,8 @@ def predict(model: WindowClassifier | TabularClassifier, dataset: WindowDataset,
     Raises:
         RunError: they are not numbers.
     """
+    if not len(dataset):
+        return np.zeros((0, len(dataset.store.schema.states)), np.float32)
     if not isinstance(model, WindowClassifier):
         return model.predict(dataset)
     model.eval()

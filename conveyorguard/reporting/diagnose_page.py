@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from conveyorguard.evaluation.bootstrap import FEWEST_SESSIONS
 from conveyorguard.evaluation.breakdown import onset_summary
 from conveyorguard.evaluation.diagnose import RULE, Diagnosis
 from conveyorguard.evaluation.metrics import METRICS
@@ -172,6 +173,7 @@ def _noise(d: Diagnosis) -> str:
 
 
 CURVE = "How it grows with devices"
+START = "Without the recording's start"
 
 
 def _curve(d: Diagnosis) -> str:
@@ -202,7 +204,7 @@ def _groups(d: Diagnosis, name: str, first: Sequence[str]) -> str:
 
 def _devices(d: Diagnosis) -> str:
     return pages.section("Devices", _groups(d, "devices", ["device", "kind", "windows", "sessions"]),
-                         note="Accuracy on the windows of each device; intervals by resampling its recordings, where there are five or more.")  # fmt: skip
+                         note=f"Accuracy on the windows of each device; intervals by resampling its recordings, of fewer than {FEWEST_SESSIONS} the exact bound, a recording counting once.")  # fmt: skip
 
 
 def _distance(d: Diagnosis) -> str:
@@ -240,7 +242,7 @@ def _onsets(d: Diagnosis) -> str:
     )
     return pages.section("Faults: delay after the onset, lead to the end", pages.sortable([str(c) for c in summary.columns], told),
                          f"<details><summary>each recording</summary>{each}</details>",
-                         note="At the operating point of each run, chosen on validation: of the thresholds that missed no fault there and rang least before any, one in the middle. Seconds.")  # fmt: skip
+                         note="At the operating point of each run, chosen on validation: of the thresholds that missed no fault there and rang least without one, one in the middle. Seconds; the onset is the first second that is not normal, and not known where a recording begins so.")  # fmt: skip
 
 
 def _seconds(value: float) -> str:
@@ -248,8 +250,13 @@ def _seconds(value: float) -> str:
 
 
 def _start(d: Diagnosis) -> str:
+    if "start_cut" not in d.tables:
+        return pages.section(
+            START,
+            note="Not made: the recordings are so short that no window remains when 0 to 100 s are cut off their start.",
+        )
     rows = [[r["arm"], f"{r['windows']:,}", f"{100 * r['whole']:.1f} %", share(r, "cut"), points(r, "change")]
             for _, r in d.tables["start_cut"].iterrows()]  # fmt: skip
-    return pages.section("Without the recording's start", _table(d, "start_cut", ["arm", "windows", "whole", "start cut off", "change, points"], rows),
+    return pages.section(START, _table(d, "start_cut", ["arm", "windows", "whole", "start cut off", "change, points"], rows),
                          note="0 to 100 s, drawn for each recording, are cut off its start, and what is relative to the start is computed anew; macro-F1 on the windows that "
                          "remain. An arm that is given nothing relative to the start cannot change.")  # fmt: skip

@@ -11,6 +11,7 @@ from conveyorguard.data.schema import THERMAL_STATISTICS, Schema
 
 Batch = dict[str, Tensor]
 
+MOST_DEAD = 0.8  # share of the windows in which some sensor may be dead, however many there are
 NORMAL_STEP = 0.6745 * 2**0.5  # median distance of two values of a normal distribution with sd 1
 
 
@@ -27,7 +28,7 @@ class Augment(nn.Module):
         freeze_thermal: share of the windows whose camera has stopped: the frames' statistics stay what they were when the
             recording began, and the pixels are of another window, for a batch has none of that time.
         dead_sensor: share of the windows in which a sensor has read zero since the recording began; of each sensor, one at a
-            time, so that of many each gets less.
+            time, so that of many each gets less: in a fifth of the windows none is dead.
         noise: at most so many times a channel's own noise is added to it; how many is drawn for each window and channel. Its
             own is that of the window, and none where the channel's steps are coarser than it.
     """
@@ -65,7 +66,7 @@ class Augment(nn.Module):
             values = batch["sensors"]
             windows, channels, device = len(values), values.shape[-1], values.device
             dead = torch.randint(channels, (windows, 1), device=device) == torch.arange(channels, device=device)
-            dead &= _some(windows, channels * self.dead_sensor, device)[:, None]
+            dead &= _some(windows, min(channels * self.dead_sensor, MOST_DEAD), device)[:, None]
             start = batch["sensors_start"].masked_fill(dead, 0)
             batch = {**batch, "sensors": values.masked_fill(dead[:, None], 0), "sensors_start": start}
         return batch

@@ -8,6 +8,7 @@ from conveyorguard.cli import main as verb
 from conveyorguard.config import compose_config
 from conveyorguard.data.views import session_starts
 from conveyorguard.errors import RunError
+from conveyorguard.evaluation.bootstrap import Interval
 from conveyorguard.evaluation.breakdown import by_distance, change_distance
 from conveyorguard.evaluation.diagnose import advise, arm_notes, cascade, cascade_threshold, companions, diagnose
 from conveyorguard.evaluation.metrics import Predictions
@@ -85,6 +86,7 @@ def test_what_does_not_belong_is_refused(multirun, tmp_path, capsys):
         verb(["diagnose", str(multirun / "both"), f"out={tmp_path}", "curve=99"]) == 2
         and "train_devices" in capsys.readouterr().err
     )
+    assert (tmp_path / "diagnose.html").exists(), "what was found before is kept"
 
 
 def of_modality(*others):
@@ -104,8 +106,34 @@ def test_the_rule(make_run, tmp_path):
     assert choice(0.9, 0.9) == "sensor only"
     assert choice(0.5, 0.5, 0.9) == "image only"
     assert choice(0.99, 0.7) == "fuse"  # as sure where it is wrong: a cascade cannot know when to ask
+    val_only = [SavedRun(make_run(*of_modality(f"modality={name}"), right=0.7 if name == "sensor" else 0.99, draw=i, parts=("val",)))
+                for i, name in enumerate(("both", "sensor"))]  # fmt: skip
+    told = advise(val_only[0], {"fusion": val_only[0], "sensors alone": val_only[1]}, "val").reasons[0]
+    assert told.count("on validation") == 2 and "; by" not in told, "a part that decides is told once"
     alone = SavedRun(make_run(*of_modality("modality=both")))
     assert advise(alone, {"fusion": alone}, "test").choice == ""
+
+
+def test_the_rule_goes_by_validation_and_tells_test_beside(make_run, monkeypatch):
+    both, sensor = (SavedRun(make_run(*of_modality(f"modality={name}"), right=right, draw=7))
+                    for name, right in (("both", 0.9), ("sensor", 0.9)))  # fmt: skip
+    gains = {"val": Interval(0.02, 0.01, 0.03), "test": Interval(-0.01, -0.02, 0.005)}
+    monkeypatch.setattr("conveyorguard.evaluation.diagnose.fusing_gain", lambda run, one, part: gains[part])
+    found = advise(both, {"fusion": both, "sensors alone": sensor}, "test")
+    assert found.choice in ("cascade", "fuse")
+    assert (
+        "+2.0 points of macro-F1 on validation (+1.0 to +3.0): better; by -1.0 points of macro-F1 on test"
+        in found.reasons[0]
+    )
+    gains["val"], gains["test"] = gains["test"], gains["val"]
+    assert advise(both, {"fusion": both, "sensors alone": sensor}, "test").choice == "sensor only"
+
+
+def test_recordings_too_short_to_lose_their_start_are_diagnosed_without_it(multirun, tmp_path, monkeypatch):
+    monkeypatch.setattr("conveyorguard.evaluation.robustness.LONGEST_CUT", 10_000)
+    assert verb(["diagnose", str(multirun / "both"), str(multirun / "sensor"), f"out={tmp_path}"]) == 0
+    assert "no window remains when 0 to 100 s are cut off" in (tmp_path / "diagnose.html").read_text()
+    assert not (tmp_path / "diagnose_start_cut.csv").exists()
 
 
 def test_arms_that_are_missing_or_trained_in_another_way_are_told(make_run):

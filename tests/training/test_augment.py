@@ -84,6 +84,10 @@ def test_a_dead_sensor_reads_zero_since_the_recording_began(camera, batch):
     assert 20 <= dead.any(1).sum() <= 44 and dead.sum(1).max() == 1, "one sensor at the most, in half of the windows"
     assert dead.any(0).all(), "any of them"
     assert torch.equal(changed["sensors_start"] == 0, dead)
+    many = {"sensors": torch.ones(1000, 6, 20), "sensors_start": torch.ones(1000, 20)}
+    assert 0.7 < (Augment(camera, dead_sensor=0.1)(many)["sensors"] == 0).any(2).any(1).float().mean() < 0.9, (
+        "some stay whole"
+    )
     only = Augment(camera, dead_sensor=0.1)({"sensors": torch.ones(1000, 6, 1), "sensors_start": torch.ones(1000, 1)})
     assert 70 <= (only["sensors_start"] == 0).sum() <= 130, "the only sensor dies no more often than one of eight"
     alive = ~dead[:, None].expand(-1, 6, -1)
