@@ -121,7 +121,7 @@ def arms_of(study: Study, split: str) -> dict[str, tuple[list[str], range]]:
     Raises:
         ConfigError: there is no such arm, or the data have no camera.
     """
-    seeds = SIZES[study.size][2][: None if split == "kfold" else 1]
+    seeds = SIZES[study.size][2]
     if study.lacks("data.schema.thermal"):
         raise ConfigError("08_best_model is about fusing: the data have no camera (data.schema.thermal)")
     named = (
@@ -129,6 +129,8 @@ def arms_of(study: Study, split: str) -> dict[str, tuple[list[str], range]]:
     )
     if unknown := sorted({*named} - {*ARMS}):
         raise ConfigError(f"arms={','.join(unknown)}: one or more of {', '.join(ARMS)}")
+    if not study.given.data.schema.get("kinds"):  # which are all that film is told there
+        named = [name for name in named if name != "fusion_kind"]
     further = [name for name in ARMS if name in (*SINGLE, *named) and name not in MAIN] if split == "kfold" else []
     return {name: (own, seeds) for name, own in MAIN.items()} | {name: (ARMS[name], seeds[:1]) for name in further}
 
@@ -160,7 +162,7 @@ def run(study: Study) -> Path:
         names[split] = {row.label: every[row.sources[0].folder] for row in comparisons[split].models}
         if split == "kfold":
             notes.append(
-                f"Seeds: {len(SIZES[study.size][2])} of {', '.join(MAIN)} over the folds; else one. How models were tuned, on validation windows but where the log says otherwise: experiments/best_model/log.md."
+                f"Seeds: {len(SIZES[study.size][2])} of {', '.join(MAIN)}; else one. How models were tuned, on validation windows but where the log says otherwise: experiments/best_model/log.md."
             )
             epochs = study.config(MAIN["fusion_both_film"]).trainer.max_epochs
             notes.append(
@@ -182,6 +184,8 @@ def run(study: Study) -> Path:
         if arm in runs["kfold"]
     }
     starts[f"shortcut: {ELAPSED}"] = elapsed_arm(data)
+    if not starts["lightgbm"]:
+        notes.append("Without the recordings' start: not made, they are so short that no window remains.")
     study.say("going through every second")
     causal = {
         arm: pooled_arm(runs["kfold"][arm], data, study.out / "second_by_second", second_by_second) for arm in MAIN
@@ -202,7 +206,7 @@ def run(study: Study) -> Path:
         findings(rows, pairs()),
         robust,
         against_single(fused, {"lightgbm_extended_both_film": trees}),
-        starts_cut_table(starts, "lightgbm"),
+        starts_cut_table(starts, "lightgbm") if starts["lightgbm"] else None,
         by_device(windows, predicted),
         distance_table(windows, next(iter(data.values())), predicted),
         causal_table(causal),

@@ -40,7 +40,8 @@ def verdict(gain: Interval) -> str:
 
 
 def findings(rows: Mapping[str, Row], pairs: Mapping[str, tuple[str, str]]) -> pd.DataFrame:
-    """What the first arm of each pair has before the second: question, difference, low, high, verdict, arm, minus.
+    """What the first arm of each pair has before the second: question, difference, low, high, verdict, arm, minus, and how many
+    seeds each of the two has.
 
     Args:
         pairs: question -> names of two arms; those that are not there are left out.
@@ -50,8 +51,8 @@ def findings(rows: Mapping[str, Row], pairs: Mapping[str, tuple[str, str]]) -> p
         if arm in rows and reference in rows:
             d = rows[arm].arm.difference(rows[reference].arm, "macro_f1")
             found.append({"question": question, "difference": d.value, "low": d.low, "high": d.high, "verdict": verdict(d),
-                          "arm": arm, "minus": reference})  # fmt: skip
-    return pd.DataFrame(found, columns=["question", "difference", "low", "high", "verdict", "arm", "minus"])
+                          "arm": arm, "minus": reference, "seeds": ", ".join(str(len(rows[name].predictions)) for name in (arm, reference))})  # fmt: skip
+    return pd.DataFrame(found, columns=["question", "difference", "low", "high", "verdict", "arm", "minus", "seeds"])
 
 
 # what a model says about windows of a trial, by the name of what was done to the recordings
@@ -88,11 +89,13 @@ def elapsed_arm(data: Mapping[int, Windows]) -> dict[str, Arm]:
     tables = []
     for own in data.values():
         _, kept, begin = Trial(own.store, own.split, own.settings, "test").starts_cut
+        if not len(kept):
+            continue
         shortcut = fit_shortcuts(own)[ELAPSED]
         for name, end in (("whole", kept["end"]), ("cut", kept["end"] - begin)):
             p = shortcut_probabilities(shortcut, end.to_numpy(float)[:, None], len(own.store.schema.states))
             tables.append(_table(name, Predictions(kept["label"].to_numpy(), p, kept["session"].to_numpy()), kept))
-    return _arms([pd.concat(tables)])
+    return _arms([pd.concat(tables)]) if tables else {}
 
 
 def on_other_recordings(runs: Iterable[SavedRun], data: Windows, folder: Path) -> Arm:
@@ -110,7 +113,7 @@ def _every_window(model: LoadedRun, trial: Trial) -> tuple[pd.DataFrame, dict[st
 
 
 def _arms(tables: list[pd.DataFrame]) -> dict[str, Arm]:
-    """Arms by what was done to the recordings, of tables as of `_tried`, one a seed."""
+    """Arms by what was done to the recordings, of tables as of `_tried`, one a seed; none of tables without a window."""
     found = {}
     for name in tables[0]["corruption"].unique():
         own = [t[t["corruption"] == name].sort_values(["session", "start"], ignore_index=True) for t in tables]
@@ -254,8 +257,13 @@ def targets(
     above("macro-F1 not more than half a point below LightGBM extended", d, d.value >= -HALF_A_POINT)
     for metric, told in (("severe_sessions_missed", "no session's worst state missed entirely, by any seed"),
                          ("severe_as_normal", "no window of the worst state called normal, by any seed")):  # fmt: skip
-        worst = float(best.arm.by_seed(metric).max())
-        add(told, f"{worst:.0f} by the worst seed", "–", worst == 0)
+        worst, bound = float(best.arm.by_seed(metric).max()), best.arm.interval(metric)
+        add(
+            told,
+            f"{worst:.0f} by the worst seed",
+            f"up to {bound.high:.1f}" if np.isfinite(bound.high) else "–",
+            worst == 0,
+        )
     recall = best.arm.interval("severe_recall")
     found.append({"target": "recall of the worst state, with its lower bound", "figure": f"{100 * recall.value:.1f} %",
                   "interval": f"from {100 * recall.low:.1f} %" if np.isfinite(recall.low) else "–", "verdict": "told"})  # fmt: skip

@@ -10,12 +10,14 @@ from pathlib import Path
 import pandas as pd
 
 from conveyorguard.evaluation.best_model import RULE
+from conveyorguard.evaluation.bootstrap import FEWEST_SESSIONS
 from conveyorguard.evaluation.compare import Comparison
 from conveyorguard.files import write_text
 from conveyorguard.reporting import pages
 from conveyorguard.reporting.site import Site
 
 STEM = "08_best_model"
+FIRST = "fusion"  # the model that the page is about
 
 
 @dataclass
@@ -24,7 +26,8 @@ class BestModel:
 
     comparisons: by split, the folds pooled; the first is the one that the targets are of. names: of an arm, by the label
     that the comparison gives it. robustness, against_trees: of `against_single`. devices, distance, causal, onsets: of
-    `evaluation.breakdown` and `by_label_rule`, of the main arms. others: None where the data cannot be drawn anew.
+    `evaluation.breakdown` and `by_label_rule`, of the main arms. starts_cut: None where
+    recordings are too short. others: None where the data cannot be drawn anew.
     """
 
     comparisons: Mapping[str, Comparison]
@@ -33,7 +36,7 @@ class BestModel:
     findings: pd.DataFrame
     robustness: pd.DataFrame
     against_trees: pd.DataFrame
-    starts_cut: pd.DataFrame
+    starts_cut: pd.DataFrame | None
     devices: pd.DataFrame
     distance: pd.DataFrame
     causal: pd.DataFrame
@@ -61,14 +64,15 @@ def parts(made: BestModel) -> list[Part]:
     note = " ".join([first.resampling.note, DIFFERENCES, *([TRIED] if missed else [])])
     found = [
         Part("Targets", note, "targets", made.targets),
-        Part("What each input buys", RULE, "findings", _in_points(made.findings), POINTS),
-        *(Part(f"split={split}", comparison.protocol, split, results(comparison, made.names[split]), SHARES)
+        Part("What each input buys", f"{RULE} {SEEDS_NOTE}", "findings", _in_points(made.findings), POINTS),
+        *(Part(f"split={split}", comparison.protocol, split, results(comparison, made.names[split]), {**SHARES, **BEFORE})
           for split, comparison in made.comparisons.items()),
-        Part("When something fails", f"Fusion, one trained model, against the better of its arms of one modality under the same corruption, in points of macro-F1. {NOISE}",
+        Part("When something fails", f"Fusion, one trained model, against the better of its arms of one modality under the same corruption, in points of macro-F1. {HOLDS} {NOISE}",
              "robustness", _in_points(made.robustness), failing),
-        Part("When something fails: against trees", "Fusion against LightGBM extended under the same corruption, in points of macro-F1.",
-             "against_trees", _in_points(made.against_trees), failing),
-        Part("Without the recordings' start", STARTS_NOTE, "starts_cut", _starts(made.starts_cut), STARTS),
+        Part("When something fails: against trees", f"Fusion against LightGBM extended under the same corruption, in points of macro-F1. {HOLDS}",
+             "against_trees", _in_points(made.against_trees.rename(columns={"better arm": "trees"})), failing),
+        *([] if made.starts_cut is None else [
+            Part("Without the recordings' start", STARTS_NOTE, "starts_cut", _starts(made.starts_cut), STARTS)]),
         Part("Devices", f"Accuracy on the windows of each device, which no model was trained on, seeds averaged. {FEW}", "devices",
              *_shares(made.devices)),
         Part("Errors near a change of state", "Accuracy of windows by the time between them and the nearest change of state in their recording, seeds averaged.",
@@ -82,7 +86,7 @@ def parts(made: BestModel) -> list[Part]:
         )
     return [
         *found,
-        Part("Speed", "In turns on this machine; a ratio says more than a time.", "speed", made.speed, SPEED),
+        Part("Speed", SPEED_NOTE, "speed", made.speed, SPEED),
     ]
 
 
@@ -112,19 +116,29 @@ def write_best_model(site: Site, made: BestModel, full: bool) -> Path:
 
 DIFFERENCES = "A target on a difference is reached by its figure, not by the end of its interval, unless it says so."
 TRIED = "What was tried for a target that is not reached, failures included: experiments/best_model/log.md."
+SEEDS_NOTE = (
+    "Intervals are of devices and recordings; seeds of an arm are averaged, and where it has one (seeds: of the arm, of what is subtracted) another would "
+    "give other figures, by up to half a point a fold."
+)
+HOLDS = "Holds: not more than a point below it, by the figure."
+SPEED_NOTE = (
+    "In turns on this machine; a ratio says more than a time. Windows a second of processor time in training steps (augmentation, blending, forward, "
+    "backward); a single window from the store to probabilities on one thread, its recording's start at hand."
+)
 NOISE = "Noise is added to a channel's own, so that x1 makes it 1.4 times as large."
 STARTS_NOTE = (
     "0 to 100 s are cut off each recording's start; the windows that remain, in the whole recordings and in the cut ones. Change and what an arm "
     "then has before LightGBM on the 64 features, which knows no start, in points of macro-F1; what is said of the worst state is of the cut ones."
 )
-FEW = "Intervals by resampling its recordings, where there are five or more."
+FEW = f"Intervals by resampling its recordings; of fewer than {FEWEST_SESSIONS} the exact bound, a recording counting once."
 CAUSAL_NOTE = (
     "A window ends at every second. last: it is judged by the state of that second, all that is known then; majority: by its commonest state, "
     "as the seed study does. The models are the same."
 )
 ONSETS_NOTE = (
     "A row a seed: fault recordings, those that no alarm told of, and of the others the seconds. The model of each fold alarms at its own "
-    "operating point, chosen on its validation: of the thresholds that missed no fault there and rang least before any, one in the middle."
+    "operating point, chosen on its validation: of the thresholds that missed no fault there and rang least without one, one in the middle. A delay "
+    "counts from the first second that is not normal, an alarm from the first state that is worth one: it cannot be none."
 )
 OTHERS_NOTE = (
     "Recordings and devices drawn by another data.seed for this table alone. Choosing was done on the validation windows of all folds, and these are "
@@ -133,6 +147,7 @@ OTHERS_NOTE = (
 SHARES = dict.fromkeys(
     ["macro-F1", "macro-F1 low", "macro-F1 high", "accuracy", "severe recall", "macro_f1", "its macro_f1"], ".1%"
 )
+BEFORE = {f"{FIRST} before it{end}": "+.2f" for end in ("", " low", " high")}
 POINTS = dict.fromkeys(["points", "points low", "points high"], "+.2f")
 STARTS = {**dict.fromkeys(["whole", "cut", "cut low", "cut high"], ".1%"),
           **{f"{name}{end}": "+.2f" for name in ("change", "before lightgbm") for end in ("", " low", " high")},
@@ -143,11 +158,15 @@ SPEED = {"windows_per_second": ",.1f", "latency_ms": ".2f", "parameters": ",.0f"
 
 
 def results(comparison: Comparison, names: Mapping[str, str]) -> pd.DataFrame:
-    """A row an arm, the best first: macro-F1 with its interval, and what else counts."""
-    table = comparison.table
+    """A row an arm, the best first: macro-F1 with its interval, what fusion has before it in points, and what else counts."""
+    table, arms = comparison.table, {row.label: row.arm for row in comparison.rows}
+    first = next(arms[label] for label, name in names.items() if name == f"{FIRST}_both_film")
+    gains = [first.difference(arms[label], "macro_f1") for label in table["arm"]]
+    before = {f"{FIRST} before it{end}": [100 * getattr(d, value) for d in gains]
+              for end, value in (("", "value"), (" low", "low"), (" high", "high"))}  # fmt: skip
     return pd.DataFrame({
         "arm": [names.get(label, f"shortcut: {label}") for label in table["arm"]], "macro-F1": table["macro_f1"], "macro-F1 low": table["macro_f1_low"],
-        "macro-F1 high": table["macro_f1_high"], "accuracy": table["accuracy"], "severe recall": table["severe_recall"],
+        "macro-F1 high": table["macro_f1_high"], **before, "accuracy": table["accuracy"], "severe recall": table["severe_recall"],
         "severe sessions missed": table["severe_sessions_missed"], "severe called normal": table["severe_as_normal"], "seeds": table["seeds"],
     })  # fmt: skip
 
@@ -175,7 +194,7 @@ def _starts(table: pd.DataFrame) -> pd.DataFrame:
 def _shares(table: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
     """Columns that have bounds, as shares in per cent, with their formats."""
     found = _bounds_named(table)
-    have = [name.removesuffix(" low") for name in found if str(name).endswith(" low")]
+    have = [str(name).removesuffix(" low") for name in found if str(name).endswith(" low")]
     return found, {f"{name}{end}": ".1%" for name in have for end in ("", " low", " high")}
 
 

@@ -438,6 +438,8 @@ def test_arms_of_the_best_model_are_chosen_by_name_and_the_main_ones_always_run(
     least = {*stage.MAIN, *stage.SINGLE}
     assert arms(arms="") == least and arms(arms="fusion_kind") == {*least, "fusion_kind"}
     assert arms() == {*stage.ARMS} - {"dl_tuned"} and arms("device") == {*stage.MAIN}
+    study = tiny(tmp_path, "data.schema.kinds=[]", size="full", options={})
+    assert {*stage.arms_of(study, "kfold")} == {*stage.ARMS} - {"dl_tuned", "fusion_kind"}
     with pytest.raises(ConfigError, match="arms=fusion_knd: one or more of fusion_sensor_plain"):
         arms(arms="fusion_knd")
 
