@@ -29,7 +29,9 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 
 def pytest_collection_modifyitems(items):
-    """Marks the tests on the simulated set at full size, which takes seconds to make: `-m "not twin"`."""
+    """Marks the tests on the simulated set at full size, which takes seconds to make: `-m "not twin"`. Those of the watch,
+    which wait for minutes to pass, come first: at the end another worker would have nothing left to do meanwhile."""
+    items.sort(key=lambda item: item.path.name != "test_watch.py")
     for item in items:
         if "twin" in item.fixturenames:
             item.add_marker("twin")
