@@ -535,6 +535,7 @@ def test_a_file_whose_name_is_none_of_a_frame_is_told(case, recording, small, tm
     told = [told for told in session.dropped if told.where == f"{NAME}.zip: {shown}"]
     assert [one.reason for one in told] == ["bad_name"] and "rename the file, or remove it" in told[0].message
     assert {one.reason for one in session.dropped} <= {"bad_name", "missing_csv"}
+    assert not [one for one in session.dropped if "._" in one.where or "readme" in one.where], "what is no frame's file"
     with pytest.raises(DataError, match=r"strict=true.*: expected "):
         prepare(archive.sessions, small, recording.root, tmp_path / "cache", "x", strict=True, jobs=1)
 
@@ -551,6 +552,36 @@ def test_names_with_backslashes_are_those_of_zips_made_on_windows(recording, sma
     assert_in_order(recording.write().read(small))
     unpack(recording)
     assert_in_order(read_session(NAME, recording.source.with_suffix(""), recording.labels.with_suffix(""), small))
+
+
+@pytest.mark.parametrize(
+    ("start", "day", "time", "its"),
+    [
+        ("2350", "0828", "234900", True), ("2350", "0828", "235100", False), ("0010", "0826", "122000", True),
+        ("0010", "0826", "120500", False), ("0010", "0828", "000900", True), ("0010", "0828", "001100", False),
+        ("1011", "0829", "000000", False), ("1011", "0827", "235959", True),
+    ],
+)  # fmt: skip
+def test_a_frame_of_the_day_beside_belongs_to_a_recording_over_midnight_alone(start, day, time, its):
+    """To the day after up to the minute the recording is named after, to the day before in the half of it that is nearer."""
+    second = int(time[:2]) * 3600 + int(time[2:4]) * 60 + int(time[4:])
+    of = {"device": "oht01", "day": "0827", "start": start}
+    assert archive.belongs(f"oht01_{day}_{time}", second, of) == its
+    assert not archive.belongs(f"oht02_{day}_{time}", second, of)
+
+
+def test_a_damaged_member_is_told_with_archive_member_problem_and_remedy(recording, small):
+    path = recording.write().source
+    raw = bytearray(path.read_bytes())
+    name = f"{stem(SPOILED)}.csv".encode()
+    raw[raw.index(name)] ^= 0xFF  # of the member itself; the directory of the zip has it right
+    path.write_bytes(raw)
+    session = recording.read(small)
+    (told,) = [one for one in session.dropped if one.reason == "bad_csv"]
+    assert told.where == f"{NAME}.zip: {stem(SPOILED)}.csv"
+    assert told.message.startswith("expected a whole file, found damaged: another name") and told.message.endswith(
+        "; fetch the archive again"
+    )
 
 
 def test_a_time_that_is_none_is_told(recording, small):
