@@ -252,6 +252,33 @@ def test_what_has_changed_since_the_start_is_in_noise_and_in_factors(store):
     assert (unknown[0].abs() < 1e-3).all(), "where the start is not known nothing has changed"
 
 
+def test_rises_in_a_window_are_in_noise_and_of_no_level(store):
+    made = store()
+    scaling = fitted(made, ScalingSettings())
+    window = torch.tensor(made.sensors[:30])[None]
+    own = slice(len(LEVELS), None)  # behind the levels
+    before = scaling._statistics(window, None, "sensors")[:, own]
+    lifted = scaling._statistics(window + 50, None, "sensors")[:, own]
+    torch.testing.assert_close(lifted, before, rtol=1e-3, atol=1e-3)
+    scaling.sensors_noise *= 2
+    quieter = scaling._statistics(window, None, "sensors")[:, own]
+    assert (quieter.abs() <= before.abs()).all() and (quieter.abs().sum() < 0.9 * before.abs().sum())
+
+
+def test_intervals_of_what_has_changed_since_the_start_are_fitted_to_it(store):
+    """Of sensors and of frames, in both measures: none are left as they were made."""
+    made, bins = store(), 8
+    scaling = fitted(made, ScalingSettings(bins=bins))
+    for name, width in (("sensors", 2), ("thermal_stats", 6)):
+        edges = getattr(scaling, f"{name}_window_edges").reshape(statistics(True), width, bins + 1)
+        assert not torch.isclose(edges, torch.linspace(0, 1, bins + 1), atol=1e-4).all(-1).any(), name
+        batch = batch_of(made, slice(0, 90))
+        encoded = scaling(batch)[f"{name}_window"].reshape(3, statistics(True), width, bins)
+        assert ((encoded >= 0) & (encoded <= 1)).all()
+    at_start = fitted(store(change={"s0"}, factor=3.0), ScalingSettings(bins=bins))
+    assert not torch.allclose(at_start.sensors_window_edges, scaling.sensors_window_edges)
+
+
 def test_recordings_shorter_than_a_window_are_harmless(store):
     made = store()
     scaled = Scaling(made.schema, ScalingSettings()).fit(made, np.ones(320, bool), size=60)(batch_of(made))
