@@ -39,6 +39,7 @@ MODULES = {
         "reduction or stride or pixel or bad_values or repaired",
     ),
     "bootstrap": ("conveyorguard/evaluation/bootstrap.py", ["tests/evaluation/test_bootstrap.py"], ""),
+    "alarms": ("conveyorguard/evaluation/alarms.py", ["tests/evaluation/test_alarms.py"], ""),
     "frame_files": (
         "conveyorguard/data/frame_files.py",
         READER,

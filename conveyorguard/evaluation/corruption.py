@@ -21,6 +21,7 @@ from conveyorguard.data.views import session_starts, view_of
 MISSING = 0.10  # share of the sensor values
 NOISE = (1, 2, 4)  # times a channel's own, added to it
 TYPICAL_FRAMES = 500  # that stand for all in the median frame
+AMPERE = ("A", "mA")
 
 
 @dataclass(frozen=True)
@@ -42,10 +43,10 @@ class Corruption:
 
 
 def corruptions(schema: Schema) -> list[Corruption]:
-    """All that can happen to data of this schema. Currents are the channels that it scales logarithmically."""
+    """All that can happen to data of this schema. Currents are the channels in ampere, and those that it scales logarithmically."""
     found = [Corruption(f"{MISSING:.0%} of sensor values missing", "missing", _missing)]
     for i, (name, channel) in enumerate(schema.channels.items()):
-        if channel.scaling == "log":
+        if channel.scaling == "log" or channel.unit in AMPERE:
             found.append(Corruption(f"{name} dead", "dead", partial(_dead, channel=i)))
     if schema.thermal:
         found += [Corruption(f"camera {name}", "camera", make) for name, make in

@@ -125,7 +125,10 @@ SPEED_NOTE = (
     "In turns on this machine; a ratio says more than a time. Windows a second of processor time in training steps (augmentation, blending, forward, "
     "backward); a single window from the store to probabilities on one thread, its recording's start at hand."
 )
-NOISE = "Noise is added to a channel's own, so that x1 makes it 1.4 times as large."
+NOISE = (
+    "Noise is added to a channel's own, so that x1 makes it 1.4 times as large. Of an absent camera every frame is the training's median, flagged; predict "
+    "fills no camera in, but tells such a recording as one that cannot be read. No model reads the flag of what was missing."
+)
 STARTS_NOTE = (
     "0 to 100 s are cut off each recording's start; the windows that remain, in the whole recordings and in the cut ones. Change and what an arm "
     "then has before LightGBM on the 64 features, which knows no start, in points of macro-F1; what is said of the worst state is of the cut ones."

@@ -149,7 +149,7 @@ def _corruption(d: Diagnosis) -> str:
     return pages.section(
         "When something fails: every arm", _table(d, "corruption", ["corruption", *labels], rows),
         note="Macro-F1 with its interval, and the change against the recordings as they are, in points. All arms see the same corrupted seconds, before "
-        "scaling and before features. Missing values are the last ones held, and flagged (no model reads the flag; a flagged second is no part of a recording's start); a dead sensor reads zero, a black camera 0 degC, a frozen one goes on with "
+        "scaling and before features. Missing values are the last ones held, and flagged (no model reads the flag; a flagged second is no part of a recording's start); a dead sensor (each channel in ampere, or scaled by its logarithm) reads zero, a black camera 0 degC, a frozen one goes on with "
         "the recording's first frame, and nothing says so; of an absent camera every frame is the median of the training, flagged. Noise is added, in multiples of the "
         "channel's own from second to second in the first state.",
     )  # fmt: skip

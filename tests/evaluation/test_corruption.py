@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from conveyorguard.data.datamodule import WindowDataset
 from conveyorguard.data.features import FeatureSettings, window_features
+from conveyorguard.data.schema import Channel
 from conveyorguard.data.store import SENSORS_REPAIRED, THERMAL_REPAIRED
 from conveyorguard.data.views import session_starts
 from conveyorguard.data.windows import WindowSettings, make_windows
@@ -66,6 +67,8 @@ def test_which_corruptions_there_are_follows_from_the_schema(camera_schema, plai
     assert not any("camera" in c.name for c in corruptions(plain_schema))
     linear = replace(plain_schema, channels={"heat": plain_schema.channels["heat"]})
     assert {c.group for c in corruptions(linear)} == {"missing", "noise"}
+    amps = replace(plain_schema, channels={"drive": Channel(unit="A", scaling="linear")})
+    assert "drive dead" in [c.name for c in corruptions(amps)], "a current, however it is scaled"
 
 
 def test_batches_and_features_see_the_same_corrupted_seconds(store):
