@@ -107,7 +107,7 @@ def hours_and_devices(subject: Subject) -> str:
     """What the card says that the model was trained on."""
     data, told = subject.data, subject.run.provenance
     if "data" not in told:
-        raise NotChecked("provenance.json does not tell them: the run is of an older version, or an ensemble")
+        raise NotChecked("provenance.json does not tell them: the run is of an older version")
     found = data_facts(data.store.frames, data.split.sessions, data.store.schema.state_names)
     must_equal("provenance.json", {"data": found}, {"data": told["data"]})
     count = int((data.frame["part"] == "train").sum())

@@ -710,7 +710,7 @@ def shell(line, cwd):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("camera", [None, (480, 640)], ids=["no camera", "480 x 640"])
+@pytest.mark.parametrize("camera", [None, (240, 320)], ids=["no camera", "240 x 320"])
 def test_from_a_folder_of_csv_to_a_page_and_alarms(camera, tmp_path):
     """The README's commands in an empty folder, in under ten minutes: five channels, three states."""
     began = time.monotonic()

@@ -440,7 +440,7 @@ def test_twenty_kills_of_real_trainings_lose_nothing_and_double_nothing(trainer:
         enough = len(list(folder.glob("*/trial.json"))) >= 4
         if chance.random() < 0.8:  # while a trial runs, however slow this machine is; else even before one
             wait_for(lambda ended=process.poll: ended() is not None or running(), 300)
-        time.sleep(chance.uniform(0, 3 if enough else 15))
+        time.sleep(chance.uniform(0, 3 if enough else 10))
         if process.poll() is not None:
             process = trainer.start(*command)
             continue

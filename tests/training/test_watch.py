@@ -399,7 +399,7 @@ def collect(kind, source, target, rate, log):
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["archive", "loose"])
 def test_a_real_collector_and_kill_9(kind, sensor_run, recordings, tmp_path):
-    """Three recordings one after another, sixteen of their seconds in one; the watch is killed six times meanwhile."""
+    """Three recordings one after another, 24 of their seconds in one; the watch is killed six times meanwhile."""
     incoming, out, log = tmp_path / "incoming", tmp_path / "out", tmp_path / "watch.log"
     incoming.mkdir()
     rng, kills = np.random.default_rng(0), []
@@ -407,9 +407,9 @@ def test_a_real_collector_and_kill_9(kind, sensor_run, recordings, tmp_path):
     process = start(sensor_run, incoming, out, log)
     until(lambda: log.exists() and "watching" in log.read_text())
     for i, source in enumerate(sources):
-        collector = collect(kind, source, incoming, 16, tmp_path / f"collector{i}.log")
+        collector = collect(kind, source, incoming, 24, tmp_path / f"collector{i}.log")
         while collector.poll() is None:
-            time.sleep(float(rng.uniform(2, 6)))
+            time.sleep(float(rng.uniform(1.5, 4)))
             if len(kills) < 6 and collector.poll() is None:
                 process.send_signal(signal.SIGKILL)
                 process.wait()
