@@ -298,12 +298,19 @@ def _must_be_importance(table: pd.DataFrame, made: pd.DataFrame) -> None:
 
 
 def gradients_in_training(model: WindowClassifier, dataset: WindowDataset) -> dict[str, float]:
-    """`gradients` as the model computes when it learns, dropout and all: the largest of a few."""
-    model = copy.deepcopy(model)  # which may note statistics of what it is given
+    """`gradients` as the model computes when it learns, dropout and all: the largest of up to five, none more than it takes."""
+    model, found = (
+        copy.deepcopy(model),
+        dict.fromkeys(dataset.inputs, 0.0),
+    )  # a copy: it may note statistics of what it is given
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        found = [gradients(model, dataset, training=True) for _ in range(5)]
-    return {name: max(sizes[name] for sizes in found) for name in found[0]}
+        for _ in range(5):
+            if all(size > 0 for size in found.values()):
+                break
+            sizes = gradients(model, dataset, training=True)
+            found = {name: max(size, sizes[name]) for name, size in found.items()}
+    return found
 
 
 def gradients(
