@@ -218,3 +218,17 @@ def test_without_any_time_without_a_fault_nothing_is_said_of_false_alarms():
         choose_operating_point(weak).on == pytest.approx(0.3)
         and summarise(weak, OperatingPoint(0.3, 0.15), 10)["missed"] == 0
     )
+
+
+def test_the_bound_grows_with_the_false_alarms_by_the_poisson_distribution():
+    table = recording("n", [0.9, 0.1, 0.9, *[0.1] * 33], [0] * 36)  # two false alarms in 360 s
+    told = summarise(table, OperatingPoint(0.5, 0.2), stride=10)
+    two_false_alarms = told["false_alarms_per_hour_bound"] * 0.1
+    assert told["false_alarms"] == 2 and two_false_alarms == pytest.approx(
+        6.2958, abs=1e-4
+    )  # as Poisson tables have it
+
+
+def test_an_alarm_ends_at_half_of_where_it_begins():
+    point = choose_operating_point(pd.concat([recording("a", [0.01, 0.9], [0, 1]), recording("n", [0.3, 0.3], [0, 0])]))
+    assert point.off == pytest.approx(point.on / 2)

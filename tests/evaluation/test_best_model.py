@@ -40,9 +40,18 @@ WORST = pd.DataFrame({"corruption": ["camera black", "CT1 dead"], "macro_f1": [0
                       "verdict": ["holds", "falls below"]})  # fmt: skip
 
 
+MADE: list[tuple] = []
+
+
 @pytest.fixture
 def compared(make_run):
-    """Two seeds of each arm; fusion is right more often than trees, film makes no difference."""
+    """Two seeds of each arm; fusion is right more often than trees, film makes no difference. Made once, and only read."""
+    if not MADE:
+        MADE.append(make_compared(make_run))
+    return MADE[0]
+
+
+def make_compared(make_run):
     arms = {
         "fusion_both_film": ["model=fusion", "modality=both"], "fusion_both_plain": ["model=fusion", "modality=both", "film=false"],
         "fusion_sensor_film": ["model=fusion", "modality=sensor"], "lightgbm": ["model=lightgbm"],
