@@ -258,11 +258,9 @@ def read_session(name: str, source: Path, labels: Path | None, schema: Schema, i
             except _Defect as defect:
                 dropped.append(Dropped(defect.reason, f"{defect.archive}: {defect.member}", defect.message))
     if not frames:
-        why = (
-            f"{dropped[0].where}: {dropped[0].message}"
-            if dropped
-            else "it holds no file of a frame; fetch it again, or remove it"
-        )
+        why = "it holds no file of a frame; fetch it again, or remove it"
+        if dropped:
+            why = f"{dropped[0].where}: {dropped[0].message}"
         if dropped and not seconds:
             why = f"not one of its files is named as a frame is, the first of {len(dropped)} being {why}"
         raise DataError(f"{source.name}: no usable frame ({why})")

@@ -328,11 +328,8 @@ def _write(folder: Path, lost: list[Part], parts: Iterator[Part], schema: Schema
         pixels = stack.enter_context((folder / "thermal.raw").open("wb"))
         for part in everything():
             if part.table is not None and part.name in names:
-                part.failure = Unreadable(
-                    part.name,
-                    "duplicate_session",
-                    "a session of this name is already there; give each its own name in data.reader",
-                )
+                why = "a session of this name is already there; give each its own name in data.reader"
+                part.failure = Unreadable(part.name, "duplicate_session", why)
             told_first = told_first or first_problem(part)
             if part.failure or part.table is None:
                 failure = part.failure or Unreadable(part.name, "unreadable", "nothing in it")

@@ -180,8 +180,9 @@ def others_table(arms: Mapping[str, Arm], first: str) -> pd.DataFrame:
 
 
 def causal_table(arms: Mapping[str, dict[str, Arm]]) -> pd.DataFrame:
-    """`by_label_rule` of each arm, of `second_by_second`: arm before its columns."""
-    return pd.concat([by_label_rule(own).assign(arm=name) for name, own in arms.items()], ignore_index=True)
+    """`by_label_rule` of each arm, tried by `second_by_second`, with its name as first column."""
+    tables = {name: by_label_rule(own) for name, own in arms.items()}
+    return pd.concat(tables, names=["arm"]).reset_index("arm").reset_index(drop=True)
 
 
 def distance_table(windows: pd.DataFrame, data: Windows, arms: breakdown.Arms) -> pd.DataFrame:

@@ -75,10 +75,14 @@ class Resampling:
         Args:
             concerned: (sessions,) how many windows of each it is of. replicates: the share in each replicate.
         """
-        some = concerned > 0
-        units = len(np.unique(self.owner[some])) if self.by_device else int(some.sum())
+        units = self.units(concerned)
         low, high = self.bounds(replicates)
         return Interval(value, low, high) if units >= FEWEST_SESSIONS and low < high else exact(value, units)
+
+    def units(self, concerned: np.ndarray) -> int:
+        """How many devices, or where these are too few sessions, have any of what is counted, (sessions,)."""
+        some = concerned > 0
+        return len(np.unique(self.owner[some])) if self.by_device else int(some.sum())
 
     def bounds(self, replicates: np.ndarray) -> tuple[float, float]:
         """The interval of the values of replicates; NaN where there are too few sessions for one."""
@@ -135,10 +139,10 @@ class Arm:
         of = {"severe_as_normal": worst.sum(), "severe_sessions_missed": (worst > 0).sum()}.get(metric)
         if of == 0:  # of nothing nothing can be missed
             return Interval(value, value, value)
-        if of:
-            share = self.resampling.share(value / of, worst, np.full(1, np.nan))
-            if np.isfinite(share.low):
-                return Interval(value, float(of * share.low), float(of * share.high))
+        units = self.resampling.units(worst)
+        if of and (units < FEWEST_SESSIONS or value in (0.0, float(of))):
+            share = exact(value / of, units)
+            return Interval(value, float(of * share.low), float(of * share.high))
         low, high = self.resampling.bounds(replicates)
         return Interval(value, low, high) if low < high else Interval(value, np.nan, np.nan)
 

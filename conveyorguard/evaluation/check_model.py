@@ -18,6 +18,7 @@ from conveyorguard.data.scaling import Scaling
 from conveyorguard.data.splits import PARTS
 from conveyorguard.data.store import Store
 from conveyorguard.data.windows import Windows
+from conveyorguard.evaluation import check_tabular
 from conveyorguard.evaluation.bootstrap import resample
 from conveyorguard.evaluation.check_files import (
     SAME_MODEL,
@@ -37,7 +38,7 @@ from conveyorguard.files import read_json
 from conveyorguard.run import data_facts
 from conveyorguard.training.checkpoints import read_checkpoint
 from conveyorguard.training.fit import fit, fitted_rows
-from conveyorguard.training.fit_tabular import TabularClassifier, fit_tabular, importance
+from conveyorguard.training.fit_tabular import TabularClassifier, fit_tabular
 from conveyorguard.training.job import used_inputs
 from conveyorguard.training.module import WindowClassifier
 
@@ -118,7 +119,7 @@ def hours_and_devices(subject: Subject) -> str:
 def scaling_is_of_train(subject: Subject) -> str:
     model, data, cfg = subject.loaded.model, subject.data, subject.config
     if isinstance(model, TabularClassifier):
-        return _tabular_scaling(model, data)
+        return check_tabular.scaling_is_of_train(model, data)
     if cfg.scaling.fit_on != "train":
         raise Failed(
             "scaling fitted on train sessions", f"scaling.fit_on={cfg.scaling.fit_on}: it has seen the test sessions"
@@ -131,32 +132,6 @@ def scaling_is_of_train(subject: Subject) -> str:
                 f"{name} of the train sessions, {_numbers(fitted[name])}", f"{_numbers(value)} in the checkpoint"
             )
     return f"{len(fitted)} fitted tensors are those of the {len(data.split.sessions['train'])} train sessions"
-
-
-def _tabular_scaling(model: TabularClassifier, data: Windows) -> str:
-    estimator = getattr(model.model, "estimator", None)
-    scaler = getattr(estimator, "named_steps", {}).get("standardscaler")
-    if scaler is None:
-        raise NotChecked("trees compare features as they are: there is no scaling")
-    features = model.features(_dataset(data, "train", model.inputs))
-    with np.errstate(invalid="ignore"):
-        medians = np.nan_to_num(np.nanmedian(features, axis=0))
-    known = np.where(np.isfinite(features), features, medians).astype(np.float64)
-    sd = known.std(axis=0)
-    sd[sd < 1e-6 * np.abs(known).max(axis=0)] = (
-        1.0  # of equal values rounding leaves something, which is not divided by
-    )
-    imputer = estimator.named_steps["simpleimputer"]  # type: ignore[union-attr]
-    for what, fitted, own in (
-        ("median", imputer.statistics_, medians),
-        ("mean", scaler.mean_, known.mean(axis=0)),
-        ("sd", scaler.scale_, sd),
-    ):
-        apart = np.abs(fitted - own) / sd  # a feature is known as well as it varies
-        worst = int(apart.argmax())
-        if apart[worst] > 1e-3:
-            raise Failed(f"the train windows' {what} of {model.names[worst]}, {own[worst]:.6g}", f"{fitted[worst]:.6g}")
-    return f"medians, means and sds of {len(sd)} features are those of the train windows"
 
 
 def ranges_are_of_train(subject: Subject) -> str:
@@ -253,15 +228,7 @@ def constant_input(subject: Subject) -> str:
 def every_modality_gets_a_gradient(subject: Subject) -> str:
     loaded, data = subject.loaded, subject.data
     if isinstance(loaded.model, TabularClassifier):
-        table = subject.run.importance
-        if table is None:
-            raise Failed("importance.csv beside a tabular model", "none")
-        _must_be_importance(table, importance(loaded.model, data))
-        worth = table.groupby("modality")["gain"].sum()
-        deaf = [name for name in loaded.inputs if not worth.get(name, 0) > 0]
-        if deaf:
-            raise Failed(f"a feature of each of {', '.join(loaded.inputs)} in use", f"none of {', '.join(deaf)}")
-        return ", ".join(f"{name} {worth[name]:.0%}" for name in loaded.inputs) + " of the gain"
+        return check_tabular.every_modality_is_used(loaded.model, data, subject.run.importance)
     dataset = _dataset(data, "train", loaded.inputs)
     sizes, trained = gradients(loaded.model, dataset), gradients_in_training(loaded.model, dataset)
     if still := [name for name in loaded.inputs if sizes[name] > 0 and not trained[name] > 0]:
@@ -277,32 +244,10 @@ def every_modality_gets_a_gradient(subject: Subject) -> str:
     return "mean |gradient| " + ", ".join(f"{name} {size:.1e}" for name, size in sizes.items())
 
 
-def _must_be_importance(table: pd.DataFrame, made: pd.DataFrame) -> None:
-    """Whether importance.csv is what the model gives."""
-    wanted, found = made.set_index("feature"), table.set_index("feature")
-    if set(wanted.index) != set(found.index):
-        raise Failed(f"the model's {len(wanted)} features in importance.csv",
-                     f"{len(found)}; {difference_of(set(wanted.index), set(found.index), 'of the model')}")  # fmt: skip
-    found = found.loc[wanted.index]
-    if (apart := np.flatnonzero(wanted["modality"].to_numpy() != found["modality"].to_numpy())).size:
-        name = wanted.index[apart[0]]
-        raise Failed(f"{name} of {wanted['modality'][name]} in importance.csv", str(found["modality"][name]))
-    for measure in ("gain", "shap"):
-        own, other = (table[measure].to_numpy(float) for table in (wanted, found))
-        apart = np.flatnonzero(~np.isclose(other, own, rtol=SAME_MODEL, atol=SAME_MODEL, equal_nan=True))
-        if apart.size:
-            raise Failed(
-                f"{measure} = {own[apart[0]]:.6g} of {wanted.index[apart[0]]} in importance.csv, as the model gives it",
-                f"{other[apart[0]]:.6g}",
-            )
-
-
 def gradients_in_training(model: WindowClassifier, dataset: WindowDataset) -> dict[str, float]:
     """`gradients` as the model computes when it learns, dropout and all: the largest of up to five, none more than it takes."""
-    model, found = (
-        copy.deepcopy(model),
-        dict.fromkeys(dataset.inputs, 0.0),
-    )  # a copy: it may note statistics of what it is given
+    model = copy.deepcopy(model)  # it may note statistics of what it is given
+    found = dict.fromkeys(dataset.inputs, 0.0)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         for _ in range(5):

@@ -26,8 +26,8 @@ class BestModel:
 
     comparisons: by split, the folds pooled; the first is the one that the targets are of. names: of an arm, by the label
     that the comparison gives it. robustness, against_trees: of `against_single`. devices, distance, causal, onsets: of
-    `evaluation.breakdown` and `by_label_rule`, of the main arms. starts_cut: None where
-    recordings are too short. others: None where the data cannot be drawn anew.
+    `evaluation.breakdown` and `by_label_rule`, of the main arms. starts_cut: None where recordings are too short. others: None
+    where the data cannot be drawn anew.
     """
 
     comparisons: Mapping[str, Comparison]
@@ -77,7 +77,7 @@ def parts(made: BestModel) -> list[Part]:
              *_shares(made.devices)),
         Part("Errors near a change of state", "Accuracy of windows by the time between them and the nearest change of state in their recording, seeds averaged.",
              "distance", *_shares(made.distance)),
-        Part("Second by second", CAUSAL_NOTE, "causal", *_shares(made.causal[["arm", *made.causal.columns.drop("arm")]])),
+        Part("Second by second", CAUSAL_NOTE, "causal", *_shares(made.causal)),
         Part("Faults: delay after the onset, lead to the end", ONSETS_NOTE, "onsets", made.onsets, dict.fromkeys(made.onsets.columns[1:], ",.0f")),
     ]  # fmt: skip
     if made.others is not None:

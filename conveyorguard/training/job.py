@@ -27,7 +27,7 @@ from conveyorguard.evaluation.predict import latency_ms, predict, prediction_tab
 from conveyorguard.evaluation.shortcuts import shortcut_predictions
 from conveyorguard.files import read_json, write_parquet
 from conveyorguard.progress import console
-from conveyorguard.provenance import config_hash
+from conveyorguard.provenance import code_hash, config_hash
 from conveyorguard.reporting.model_card import write_card
 from conveyorguard.reporting.report import write_report
 from conveyorguard.reporting.terminal import class_table
@@ -183,14 +183,13 @@ def used_inputs(cfg: DictConfig, schema: Schema) -> tuple[list[str], list[str]]:
 
 
 def unfinished(cfg: DictConfig, folder: Path) -> Path | None:
-    """The last checkpoint of a training of this very config in the folder that did not come to its end, as after a kill."""
+    """The last checkpoint of a training of this very config and code in the folder that did not come to its end, as after a kill."""
     last, provenance = folder / "checkpoints" / "last.ckpt", folder / "provenance.json"
     if cfg.ckpt_path or current_trial() or not last.is_file() or not provenance.is_file():
         return None
     begun = read_json(provenance)
-    plain = OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))
-    assert isinstance(plain, DictConfig)
-    return last if begun.get("status") != "complete" and begun.get("config") == config_hash(plain) else None
+    same = begun.get("config") == config_hash(cfg) and begun.get("code") == code_hash()
+    return last if same and begun.get("status") != "complete" else None
 
 
 def resumed(cfg: DictConfig, folder: Path, overrides: list[str]) -> DictConfig:

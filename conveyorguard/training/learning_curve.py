@@ -16,7 +16,7 @@ from conveyorguard.files import alone
 from conveyorguard.provenance import config_hash
 from conveyorguard.run import as_predictions
 from conveyorguard.saved_run import SavedRun
-from conveyorguard.training.job import train
+from conveyorguard.training.job import train, unfinished
 
 
 def counts_of(text: str) -> list[int]:
@@ -66,10 +66,7 @@ def one(run: SavedRun, count: int, folder: Path, overrides: list[str]) -> SavedR
     OmegaConf.set_struct(cfg, False)
     if finished := _finished(folder, cfg):
         return finished
-    last = folder / "checkpoints" / "last.ckpt"
-    if last.is_file() and _hash(folder) == config_hash(cfg):
-        cfg.ckpt_path = str(last)
-    else:
+    if not unfinished(cfg, folder):
         shutil.rmtree(folder, ignore_errors=True)
     with alone(folder):
         train(cfg, folder, [])

@@ -49,6 +49,11 @@ def predicted(table, part, right, seed, states=4):
 @pytest.fixture
 def make_run(tmp_path, schema_node):
     """Write a run directory; returns its path. Overrides are those of train.py."""
+    return run_maker(tmp_path, schema_node)
+
+
+def run_maker(place, schema_node):
+    """`make_run` into a folder."""
     count = iter(range(1000))
 
     def make(*overrides, right=0.9, table=None, parts=("val", "test"), draw=None, folder=None, shortcut=True):
@@ -56,7 +61,7 @@ def make_run(tmp_path, schema_node):
         schema = Schema.from_config(schema_node())
         cfg = compose_config(list(overrides))
         OmegaConf.resolve(cfg)
-        folder = folder or tmp_path / f"run{number}"
+        folder = folder or place / f"run{number}"
         table = windows() if table is None else table
         with Run(cfg, folder, list(overrides)) as run:
             tables = [predicted(table, part, right, number if draw is None else draw) for part in parts]

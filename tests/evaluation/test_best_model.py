@@ -27,6 +27,8 @@ from conveyorguard.evaluation.robustness import Trial, second_by_second
 from conveyorguard.reporting.best_model_page import TRIED, BestModel, write_best_model
 from conveyorguard.reporting.site import Site
 
+from .conftest import run_maker
+
 SPEED = pd.DataFrame(
     {
         "model": ["fusion", "dl_tuned"],
@@ -40,18 +42,10 @@ WORST = pd.DataFrame({"corruption": ["camera black", "CT1 dead"], "macro_f1": [0
                       "verdict": ["holds", "falls below"]})  # fmt: skip
 
 
-MADE: list[tuple] = []
-
-
-@pytest.fixture
-def compared(make_run):
-    """Two seeds of each arm; fusion is right more often than trees, film makes no difference. Made once, and only read."""
-    if not MADE:
-        MADE.append(make_compared(make_run))
-    return MADE[0]
-
-
-def make_compared(make_run):
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory, schema_node):
+    """Two seeds of each arm; fusion is right more often than trees, film makes no difference."""
+    make_run = run_maker(tmp_path_factory.mktemp("runs"), schema_node)
     arms = {
         "fusion_both_film": ["model=fusion", "modality=both"], "fusion_both_plain": ["model=fusion", "modality=both", "film=false"],
         "fusion_sensor_film": ["model=fusion", "modality=sensor"], "lightgbm": ["model=lightgbm"],

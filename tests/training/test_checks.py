@@ -13,7 +13,7 @@ import torch
 from conveyorguard.cli import main
 from conveyorguard.data.datamodule import WindowDataset
 from conveyorguard.errors import RunError
-from conveyorguard.evaluation import check_model
+from conveyorguard.evaluation import check_tabular
 from conveyorguard.evaluation.check_model import TENSORS, balanced_accuracy
 from conveyorguard.evaluation.checks import DATA, FILES, TRAINING, check_run
 from conveyorguard.evaluation.ensemble import ensemble
@@ -521,7 +521,7 @@ def test_tabular_runs_are_checked_alike(model, train_run, monkeypatch):
     changed = table.assign(gain=table["gain"].where(table["modality"] != "environment", 0.0))
     changed.to_csv(run / "importance.csv", index=False)
     assert "in importance.csv, as the model gives it" in failed(run)["every modality gets a gradient"]
-    monkeypatch.setattr(check_model, "importance", lambda *_: changed)  # a model that makes nothing of it
+    monkeypatch.setattr(check_tabular, "importance", lambda *_: changed)  # a model that makes nothing of it
     assert "none of environment" in failed(run)["every modality gets a gradient"]
 
 

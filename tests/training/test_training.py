@@ -276,5 +276,8 @@ def test_only_an_unfinished_training_of_the_same_config_is_gone_on_with(compose,
     (folder / "provenance.json").write_text(json.dumps({**provenance, "status": "running"}))  # as after kill -9
     assert unfinished(cfg, folder) == folder / "checkpoints" / "last.ckpt"
     assert unfinished(compose(*arguments, "seed=1"), folder) is None, "another config"
+    (folder / "provenance.json").write_text(json.dumps({**provenance, "status": "running", "code": "0" * 16}))
+    assert unfinished(cfg, folder) is None, "another version: its weights need not fit"
+    (folder / "provenance.json").write_text(json.dumps({**provenance, "status": "running"}))
     (folder / "checkpoints" / "last.ckpt").unlink()
     assert unfinished(cfg, folder) is None and unfinished(cfg, tmp_path / "none") is None
