@@ -181,6 +181,12 @@ def test_what_rings_when_all_is_normal_again_is_false_and_its_time_exposure():
     assert (without_fault(shuffled) == without_fault(table)[shuffled.index]).all()
 
 
+def test_a_window_that_reaches_into_a_second_fault_is_no_exposure():
+    table = recording("a", [0.1] * 9, [0, 1, 0, 0, 0, 0, 0, 1, 0], onset=35)
+    table["y_true"] = [0, 2, 0, 0, 0, 0, 0, 2, 0]
+    assert without_fault(table).tolist() == [True, False, False, False, True, False, False, False, False]
+
+
 def test_one_stray_second_of_a_lesser_state_takes_no_exposure():
     n = 100
     table = recording("a", [0.1] * n, [0] * (n - 1) + [1], onset=5)

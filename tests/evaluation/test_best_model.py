@@ -1,5 +1,6 @@
 """Targets and findings of the best model follow from pooled runs by fixed rules."""
 
+from dataclasses import replace
 from unittest.mock import patch
 
 import numpy as np
@@ -82,6 +83,9 @@ def test_targets_are_told_reached_or_not(compared):
     assert told["trains 10 times as many windows a second as dl_tuned"]["figure"] == "20.0 times"
     assert told["trained to its best epoch in under 15 minutes"]["verdict"] == "not reached"
     assert told["recall of the worst state"]["interval"].startswith("from ")
+    called = table.set_index("target").loc["no window of the worst state called normal, by any seed"]
+    bound = rows["fusion_both_film"].arm.interval("severe_as_normal")
+    assert called["figure"].startswith("0 ") and called["interval"] == f"up to {bound.high:.1f}" and bound.high > 1
     without = {name: row for name, row in rows.items() if name != "fusion_both_plain"}
     unknown = targets(without, WORST, SPEED, 20.0, full=True).set_index("target")["verdict"]
     assert unknown["film=true not more than half a point below film=false, both"] == "not run"
@@ -99,6 +103,9 @@ def test_what_an_input_buys_is_said_by_one_rule(compared):
         "film": "does not",
         "sensors": "does not",
     }
+    one_seed = replace(rows["fusion_both_film"], predictions=rows["fusion_both_film"].predictions[:1])
+    told = findings({**rows, "fusion_both_film": one_seed}, {"film": ("fusion_both_film", "fusion_both_plain")})
+    assert set(found["seeds"]) == {"2, 2"} and told["seeds"].tolist() == ["1, 2"]
     assert verdict(Interval(0.01, -0.01, 0.03)) == "not shown" and verdict(Interval(0.0, np.nan, np.nan)) == "not shown"
 
 
@@ -142,6 +149,12 @@ def test_page_and_summary_say_what_they_are_of(compared, tmp_path):
     )
     assert shown.loc["lightgbm", ["change", "before lightgbm"]].tolist() == [0, 0] and "| fusion | " in text
     other = pd.read_csv(tmp_path / "tables" / "08_best_model_others.csv").set_index("arm")
+    arms = pd.read_csv(tmp_path / "tables" / "08_best_model_kfold.csv").set_index("arm")
+    gain = rows["fusion_both_film"].arm.difference(rows["lightgbm"].arm, "macro_f1")
+    assert arms.loc["lightgbm", ["fusion before it", "fusion before it low"]].tolist() == pytest.approx(
+        [100 * gain.value, 100 * gain.low]
+    )
+    assert gain.value > 0 and arms.loc["fusion_both_film", "fusion before it"] == 0
     every = pd.read_csv(tmp_path / "tables" / "08_best_model_causal.csv").set_index(["arm", "label"])
     assert every.loc[("fusion_both_film", "last"), "macro_f1"] == rows["lightgbm"].arm.interval("macro_f1").value
     assert (
@@ -216,7 +229,10 @@ def test_distance_is_of_the_window_not_of_its_place_in_the_table(store_of, plain
     )
     mixed = frame.drop(columns="row").sample(frac=1, random_state=0)
     right = np.isin(mixed["start"], [40, 80])  # near the change of s1 and of s0
-    p = Predictions(right.astype(int), np.eye(4)[1 - right.astype(int)])
-    table = distance_table(mixed, data, {"wrong": [p]}).set_index("nearest change of state")
-    near = by_distance(store, frame, 10, {"wrong": [p]}).set_index("nearest change of state")
-    assert table["windows"].to_dict() == near["windows"].to_dict() and table["windows"].sum() == len(frame)
+    p = Predictions(np.zeros(len(mixed), int), np.eye(4)[np.where(right, 0, 1)])
+    table = distance_table(mixed, data, {"model": [p]}).set_index("nearest change of state")
+    placed = mixed.assign(row=mixed["start"] + np.where(mixed["session"] == "s1", 100, 0))  # sessions of 100 s each
+    pd.testing.assert_frame_equal(
+        table, by_distance(store, placed, 10, {"model": [p]}).set_index("nearest change of state")
+    )
+    assert table["windows"].sum() == len(frame) and table["model"].max() > 0 and table["model"].nunique() > 1
