@@ -59,8 +59,7 @@ class Resampling:
         """What the intervals mean, in a sentence."""
         count = f"{len(self.sessions)} sessions of {self.devices} devices"
         unit, units = ("a device", "devices") if self.by_device else ("a session", "sessions")
-        exact = (f"Where all windows concerned are right, or none, or they are of fewer than {FEWEST_SESSIONS} {units}, shares have the exact bound, "
-                 f"{unit} counting once.")  # fmt: skip
+        exact = f"Shares of all, of none or of fewer than {FEWEST_SESSIONS} {units} have the exact bound, {unit} counting once."
         if len(self.sessions) < FEWEST_SESSIONS:
             return f"No intervals but of shares: {count} are too few to resample. {exact}"
         if self.by_device:

@@ -109,7 +109,7 @@ def plain_table(name: str, frame: pd.DataFrame, formats: Mapping[str, str]) -> s
 
 def class_block(run: SavedRun, names: list[str], draw: Draw = plain_table, arms: dict[str, Arm] | None = None) -> str:
     """Confusion matrix and per-class table of each part, every figure with its interval; arms: `arms_of` the run, if at hand."""
-    arms, parts = arms or arms_of(run), []
+    arms, parts, notes = arms or arms_of(run), [], set()
     all_metrics: dict[str, list] = {"metric": [metric.named(names) for metric in METRICS.values()]}
     for part, m in run.scores.items():
         columns: dict[str, list] = {"state": names}
@@ -119,7 +119,9 @@ def class_block(run: SavedRun, names: list[str], draw: Draw = plain_table, arms:
         columns["windows"] = [row["support"] for row in m["per_class"]]
         shown = draw(f"classes_{part}", pd.DataFrame(columns), dict.fromkeys(["precision", "recall", "F1"], ".1%"))
         matrix = figures.confusion(m["confusion"], names, f"{part}: windows by actual and predicted state")
-        told = f'<h3>{part}</h3>{shown}<p class="note">{pages.shown(arms[part].resampling.note)}</p>'
+        note = arms[part].resampling.note
+        told = f"<h3>{part}</h3>{shown}" + f'<p class="note">{pages.shown(note)}</p>' * (note not in notes)
+        notes.add(note)
         parts.append(pages.pair(pages.figure(matrix, f"confusion matrix of the {part} windows"), told))
         all_metrics |= _with_bounds(part, [arms[part].interval(name) for name in METRICS])
     more = draw("metrics", pd.DataFrame(all_metrics), dict.fromkeys(run.scores, ".4g"))

@@ -16,6 +16,10 @@ from conveyorguard.evaluation.alarms import (
     with_scores,
     without_fault,
 )
+from conveyorguard.reporting.model_card import write_card
+from conveyorguard.reporting.report import write_report
+
+from .conftest import windows
 
 
 def recording(name, scores, actual, onset=None):
@@ -238,3 +242,13 @@ def test_the_bound_grows_with_the_false_alarms_by_the_poisson_distribution():
 def test_an_alarm_ends_at_half_of_where_it_begins():
     point = choose_operating_point(pd.concat([recording("a", [0.01, 0.9], [0, 1]), recording("n", [0.3, 0.3], [0, 0])]))
     assert point.off == pytest.approx(point.on / 2)
+
+
+def test_a_page_without_time_without_a_fault_says_so(make_run):
+    table = windows(devices=3).assign(label=3, seconds_since_onset=40)
+    folder = make_run(table=table)
+    page, card = write_report(folder).read_text(encoding="utf-8"), write_card(folder).read_text(encoding="utf-8")
+    assert (
+        "There is no time without a fault, so of false alarms nothing can be said." in page and " in 0.00 h" not in page
+    )
+    assert "Validation has no time without a fault" in page and "Validation has no time without a fault" in card

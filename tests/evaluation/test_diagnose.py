@@ -1,5 +1,7 @@
 """A diagnosis follows from the runs and the store; its rule is the one it states; what does not belong together is refused."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,12 +10,16 @@ from conveyorguard.cli import main as verb
 from conveyorguard.config import compose_config
 from conveyorguard.data.views import session_starts
 from conveyorguard.errors import RunError
+from conveyorguard.evaluation.best_model import elapsed_arm, pooled_arm
 from conveyorguard.evaluation.bootstrap import Interval
 from conveyorguard.evaluation.breakdown import by_distance, change_distance
 from conveyorguard.evaluation.diagnose import advise, arm_notes, cascade, cascade_threshold, companions, diagnose
 from conveyorguard.evaluation.metrics import Predictions
+from conveyorguard.evaluation.robustness import Trial, with_starts_cut
+from conveyorguard.prediction import LoadedRun
 from conveyorguard.saved_run import SavedRun
-from conveyorguard.training.job import load_store, train
+from conveyorguard.training.job import load_store, load_windows, train
+from conveyorguard.training.learning_curve import one
 
 TINY = ["data=simulated", "data.sessions=12", "trainer=cpu", "trainer.max_epochs=1", "threads=1"]
 
@@ -57,6 +63,11 @@ def test_a_run_is_diagnosed_with_what_lies_beside_it(multirun, tmp_path, capsys)
     assert verb(["diagnose", str(multirun / "both"), f"out={tmp_path}", "curve=2"]) == 0
     assert (tmp_path / "curve" / curve["run"][0] / "metrics.json").stat().st_mtime_ns == written  # reused
     assert "Recommendation:" in capsys.readouterr().out
+    network = tmp_path / "curve" / curve["run"][1]
+    provenance = json.loads((network / "provenance.json").read_text())
+    (network / "provenance.json").write_text(json.dumps({**provenance, "status": "running"}))  # as after kill -9
+    again = one(SavedRun(multirun / "network"), 2, network, [])
+    assert again.provenance["resumed_from"] == "last.ckpt" and "resumed_from" not in provenance
 
 
 def test_what_does_not_belong_is_refused(multirun, tmp_path, capsys):
@@ -134,6 +145,14 @@ def test_recordings_too_short_to_lose_their_start_are_diagnosed_without_it(multi
     assert verb(["diagnose", str(multirun / "both"), str(multirun / "sensor"), f"out={tmp_path}"]) == 0
     assert "no window remains when 0 to 100 s are cut off" in (tmp_path / "diagnose.html").read_text()
     assert not (tmp_path / "diagnose_start_cut.csv").exists()
+    for name in ("sensor", "network"):
+        model = LoadedRun(multirun / name)
+        data = load_windows(model.run.config)
+        kept, found = with_starts_cut(model, Trial(data.store, data.split, data.settings, "test"))
+        assert len(kept) == 0 and {p.p.shape for p in found.values()} == {(0, 4)}
+    assert (
+        elapsed_arm({0: data}) == {} == pooled_arm({0: {0: model.run}}, {0: data}, tmp_path / "tried", with_starts_cut)
+    )
 
 
 def test_arms_that_are_missing_or_trained_in_another_way_are_told(make_run):
