@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conveyorguard.evaluation.alarms import (
@@ -122,6 +122,7 @@ def test_without_a_fault_recording_there_is_no_operating_point():
     assert choose_operating_point(recording("n", [0.1, 0.9], [0, 0])) is None
 
 
+@settings(max_examples=40)  # a fortieth of a second each
 @given(st.lists(st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=12), min_size=1, max_size=6))
 def test_the_operating_point_misses_no_fault_recording_and_a_higher_one_would(recordings):
     table = pd.concat([recording(f"r{i}", *zip(*r, strict=True)) for i, r in enumerate(recordings)])

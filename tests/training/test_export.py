@@ -52,7 +52,9 @@ def test_a_network_from_the_shell_with_raw_inputs(finished_run, compose, tmp_pat
     assert [o.version for o in model.opset_import if o.domain == ""] == [export.OPSET]
 
 
-@pytest.mark.parametrize("model", TABULAR)
+@pytest.mark.parametrize(
+    "model", ["lightgbm", "logistic_regression", *(pytest.param(one, marks=pytest.mark.slow) for one in TABULAR[1:-1])]
+)
 def test_tabular_models_from_features_by_name(model, train_run, compose, tmp_path):
     trees = [] if model == "logistic_regression" else ["model.n_estimators=15"]
     if model in ("xgboost", "catboost"):

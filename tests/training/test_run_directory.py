@@ -127,6 +127,7 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path):
         SavedRun(tmp_path)
 
 
+@pytest.mark.slow
 def test_windows_are_the_same_for_every_modality_and_unused_settings_are_listed(train_run):
     runs = {
         arm: train_run(f"modality={arm}", "film=false", "trainer.max_epochs=1") for arm in ("sensor", "image", "both")

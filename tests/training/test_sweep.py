@@ -274,6 +274,7 @@ def test_the_sweeper_gives_up_after_failures_in_a_row(toy: Path) -> None:
     assert distinct(trials(toy)) == 2
 
 
+@pytest.mark.slow
 def test_at_the_time_limit_trials_end_and_are_not_counted(toy: Path) -> None:
     output = sweep(toy, "sweep.n_trials=2", "sweep.timeout=2.5", "seconds=20")
     (trial,) = trials(toy)

@@ -427,8 +427,8 @@ def test_two_sweepers_share_a_study(trainer: Trainer) -> None:
 
 
 @pytest.mark.slow
-def test_twenty_kills_of_real_trainings_lose_nothing_and_double_nothing(trainer: Trainer) -> None:
-    """kill -9 of the sweeper or a trial at random moments, 20 times, over a study of 6; then run to the end."""
+def test_ten_kills_of_real_trainings_lose_nothing_and_double_nothing(trainer: Trainer) -> None:
+    """kill -9 of the sweeper or a trial at random moments, 10 times, over a study of 6; then run to the end. `make kill` has 20."""
     command = [*SWEEP, "trainer=cpu", "trainer.max_epochs=2", "sweep.n_trials=6", "sweep.workers=2"]
     chance, folder, log = random.Random(0), trainer.folder / "studies/s", []
 
@@ -436,7 +436,7 @@ def test_twenty_kills_of_real_trainings_lose_nothing_and_double_nothing(trainer:
         return [one for one in trainer.living() if "SWEEP_TRIAL_DIR" in variables(one)]
 
     process = trainer.start(*command)
-    while len(log) < 20:
+    while len(log) < 10:
         enough = len(list(folder.glob("*/trial.json"))) >= 4
         if chance.random() < 0.8:  # while a trial runs, however slow this machine is; else even before one
             wait_for(lambda ended=process.poll: ended() is not None or running(), 300)
@@ -456,9 +456,9 @@ def test_twenty_kills_of_real_trainings_lose_nothing_and_double_nothing(trainer:
     found = trainer.trials()
     finished = [trial for trial in found if trial.state in FINISHED]
     of_trials, in_trials = (sum(word in line for line in log) for word in ("trial ", "while trials run"))
-    print(f"{20 - of_trials} kills of the sweeper, {of_trials} of trials, {in_trials} while trials ran; "
+    print(f"{10 - of_trials} kills of the sweeper, {of_trials} of trials, {in_trials} while trials ran; "
           f"{len(found)} trials, {len(finished)} finished")  # fmt: skip
-    assert in_trials >= 5 and 2 <= of_trials <= 18
+    assert in_trials >= 3 and 1 <= of_trials <= 9
     assert len(finished) == distinct(finished) == 6
     assert not [trial for trial in found if trial.state == TrialState.RUNNING] and not trainer.living()
     ran = sorted(int(path.parent.name) for path in folder.glob("*/trial.json"))

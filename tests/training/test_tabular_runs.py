@@ -91,7 +91,10 @@ def test_page_shows_importance_and_needs_no_history(tabular_run, finished_run):
     assert "What the model looks at" not in (finished_run / "report.html").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("model", ["extra_trees", "random_forest", "logistic_regression"])
+@pytest.mark.parametrize(
+    "model",
+    ["extra_trees", *(pytest.param(one, marks=pytest.mark.slow) for one in ("random_forest", "logistic_regression"))],
+)
 def test_the_others_leave_shap_empty_and_are_drawn_all_the_same(model, train_run):
     run = train_run(f"model={model}", *([] if model == "logistic_regression" else ["model.n_estimators=10"]))
     table = SavedRun(run).importance
@@ -100,6 +103,7 @@ def test_the_others_leave_shap_empty_and_are_drawn_all_the_same(model, train_run
     assert "The first 20 features" in page and "mean |SHAP|" not in page
 
 
+@pytest.mark.slow
 def test_six_cells(train_run):
     sizes, tables = {}, []
     for modality, film in itertools.product(("sensor", "image", "both"), ("true", "false")):
@@ -115,7 +119,10 @@ def test_six_cells(train_run):
     assert len({table[P].to_numpy().tobytes() for table in tables}) == 6
 
 
-@pytest.mark.parametrize("model", ["lightgbm", "extra_trees", "logistic_regression"])
+@pytest.mark.parametrize(
+    "model",
+    ["lightgbm", *(pytest.param(one, marks=pytest.mark.slow) for one in ("extra_trees", "logistic_regression"))],
+)
 def test_the_same_command_gives_the_same_bits_and_the_checkpoint_too(model, train_run, compose):
     overrides = [f"model={model}", "seed=3", "features=extended"]
     overrides += [] if model == "logistic_regression" else ["model.n_estimators=10"]

@@ -35,8 +35,17 @@ def test_the_same_command_gives_the_same_bits_and_another_seed_does_not(train_ru
     assert predictions(first)["y_true"].equals(predictions(other)["y_true"]), "the split has a seed of its own"
 
 
-@pytest.mark.parametrize("model", ["fusion", pytest.param("cnn_transformer", marks=pytest.mark.slow)])
-def test_resumed_after_kill_ends_with_the_weights_of_an_uninterrupted_run(model, command, compose, tmp_path, cache):
+@pytest.mark.parametrize(
+    ("model", "again"),
+    [
+        ("fusion", "in this process"),
+        pytest.param("fusion", "the same command", marks=pytest.mark.slow),
+        pytest.param("cnn_transformer", "ckpt_path", marks=pytest.mark.slow),
+    ],
+)
+def test_resumed_after_kill_ends_with_the_weights_of_an_uninterrupted_run(
+    model, again, command, compose, tmp_path, cache
+):
     arguments = [f"model={model}", "modality=sensor", "trainer.max_epochs=6"]
     train(compose(*arguments), tmp_path / "whole", arguments)
     killed = tmp_path / "killed"
@@ -52,11 +61,11 @@ def test_resumed_after_kill_ends_with_the_weights_of_an_uninterrupted_run(model,
     done.send_signal(signal.SIGKILL)
     done.communicate()
     assert not (killed / "metrics.json").exists(), "killed too late for the test to say anything"
-    again = (
-        f"ckpt_path={last}" if model == "cnn_transformer" else f"hydra.run.dir={killed}"
-    )  # the same command once more
-    out = command(*arguments, again)
-    assert out.stdout.strip().splitlines()[-1] == str(killed)
+    if again == "in this process":  # where all is imported already
+        train(compose(*arguments), killed, arguments)
+    else:
+        out = command(*arguments, f"ckpt_path={last}" if again == "ckpt_path" else f"hydra.run.dir={killed}")
+        assert out.stdout.strip().splitlines()[-1] == str(killed)
     assert json.loads((killed / "provenance.json").read_text())["resumed_from"] == "last.ckpt"
     weights = [torch.load(r / "checkpoints" / "last.ckpt", weights_only=True) for r in (tmp_path / "whole", killed)]
     assert weights[0]["epoch"] == weights[1]["epoch"] == 5

@@ -242,8 +242,10 @@ def poison(node, target, mark):
     node["_args_"] = [f"touch '{mark}'" if "eval" not in target else f"open('{mark}', 'w')"]
 
 
-@pytest.mark.parametrize("target", EVIL)
-@pytest.mark.parametrize("where", ["scaling", "model", "data.reader"])
+@pytest.mark.parametrize(
+    ("where", "target"),
+    [*(("data.reader", one) for one in EVIL), *(("model", one) for one in EVIL[:5]), ("scaling", EVIL[0])],
+)
 def test_a_config_of_a_run_directory_builds_only_what_the_whitelist_allows(
     target, where, copied, mark, monkeypatch, capsys
 ):

@@ -89,6 +89,7 @@ def afterwards(run, root, out):
     )
 
 
+@pytest.mark.slow
 def test_second_by_second_gives_what_predict_gives_afterwards(watching, sensor_run, recordings, tmp_path):
     watch = watching()
     sources = sorted(recordings.iterdir())
