@@ -227,6 +227,7 @@ def test_a_failed_training_names_its_log(tiny, tmp_path):
     assert not (tmp_path / "runs" / "bad" / "metrics.json").exists()
 
 
+@pytest.mark.slow
 def test_every_number_and_the_conclusion_follow_the_predictions(tiny, linear, tmp_path):
     """One predictions file is changed and nothing else: the figures of its arm follow, those of the other stay."""
     study = tiny(tmp_path)

@@ -34,7 +34,7 @@ def test_a_second_is_the_mean_of_the_windows_over_it(finished_run, compose):
         assert np.allclose(row[["c0", "c3"]].astype(float), over[["c0", "c3"]].mean(), atol=1e-5)
 
 
-@pytest.mark.parametrize("model", ["fusion", "lightgbm"])
+@pytest.mark.parametrize("model", [pytest.param("fusion", marks=pytest.mark.slow), "lightgbm"])
 def test_a_table_without_labels_gets_the_same_as_its_store(train_run, compose, model):
     overrides = ["modality=sensor", f"model={model}", *(["trainer.max_epochs=1"] if model == "fusion" else [])]
     loaded, data = load_run(train_run(*overrides)), load_windows(compose(*overrides))

@@ -253,8 +253,8 @@ def test_workers_run_side_by_side_each_on_its_gpus(toy: Path) -> None:
     [
         ("crash", "exit code 1: ValueError: the reason"),
         ("no number", "its objective is nan"),
-        ("silent", "it left no trial.json"),
-        ("segfault", "ended by SIGSEGV"),
+        pytest.param("silent", "it left no trial.json", marks=pytest.mark.slow),
+        pytest.param("segfault", "ended by SIGSEGV", marks=pytest.mark.slow),
     ],
 )
 def test_a_bad_end_is_one_failed_trial_with_its_directory(toy: Path, fault: str, reason: str) -> None:

@@ -161,6 +161,7 @@ def test_all_that_a_study_must_not_vary_is_refused_at_once(trainer: Trainer) -> 
     assert not (trainer.folder / "studies").exists()
 
 
+@pytest.mark.slow
 def test_what_no_trial_could_do_is_refused_before_one_starts(trainer: Trainer) -> None:
     output = trainer.run("-m", "sweep=optuna", "data.root=???", "trainer=ddp_2xT4", "window.size=0", "patience=0",
                          "batch_size=choice(16,32)", "sweep.n_trials=0", code=1)  # fmt: skip

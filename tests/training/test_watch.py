@@ -110,7 +110,7 @@ def test_second_by_second_gives_what_predict_gives_afterwards(watching, sensor_r
     assert all(len(tail.frames) <= 60 for tail in watch.tails.values()), "what is judged is forgotten"
 
 
-@settings(max_examples=6, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=4, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(st.integers(1, 200), st.floats(0, 1), st.booleans()), max_size=4), st.integers(0, 3))
 def test_no_crash_loses_or_repeats_an_alarm(watching, recordings, crashes, seed):
     """Killed after any number of frames, the journals cut anywhere that a crash can have cut them."""
