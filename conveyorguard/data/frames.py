@@ -55,8 +55,11 @@ def add_frames(
             )
         session.thermal = Frames(array.__getitem__, place if len(array) == rows else session.time, scale, offset)
         return
-    pictures = {int(p.stem): p for p in path.iterdir() if p.suffix.lower() in PICTURES and SECOND.fullmatch(p.stem)}
-    problems = {int(t): _picture_problem(pictures.get(int(t)), camera.shape) for t in session.time}
+    pictures: dict[int, list[Path]] = {}
+    for picture in sorted(path.iterdir()):
+        if picture.suffix.lower() in PICTURES and SECOND.fullmatch(picture.stem):
+            pictures.setdefault(int(picture.stem), []).append(picture)
+    problems = {int(t): _picture_problem(pictures.get(int(t), []), camera.shape) for t in session.time}
     keep = np.array([problems[int(t)] is None for t in session.time], bool)
     reasons = [(f"{path.name}: second {t}", problem) for t, problem in problems.items() if problem]
     session.dropped += [Dropped("bad_picture", where, problem) for where, problem in reasons]
@@ -67,7 +70,7 @@ def add_frames(
             setattr(session, name, getattr(session, name)[keep])
     if session.where:
         session.where = partial(_kept, session.where, np.flatnonzero(keep))
-    session.thermal = Frames(lambda second: _picture(pictures[second], camera.shape), session.time, scale, offset)
+    session.thermal = Frames(lambda second: _picture(pictures[second][0], camera.shape), session.time, scale, offset)
 
 
 def _kept(where: Callable[[str, int], str], kept: np.ndarray, what: str, second: int) -> str:
@@ -91,9 +94,12 @@ def open_frames(path: Path, shape: tuple[int, int] | None = None) -> np.ndarray:
     return array
 
 
-def _picture_problem(path: Path | None, shape: tuple[int, int]) -> str | None:
-    if path is None:
-        return "expected a picture named by the second, e.g. 0.png, found none"
+def _picture_problem(pictures: list[Path], shape: tuple[int, int]) -> str | None:
+    if len(pictures) != 1:
+        found = " and ".join(picture.name for picture in pictures)
+        remedy = "; remove or rename the one that is wrong" if pictures else ""
+        return f"expected a picture named by the second, e.g. 0.png, found {found or 'none'}{remedy}"
+    (path,) = pictures
     try:
         with Image.open(path) as picture:
             size, mode = (picture.height, picture.width), picture.mode

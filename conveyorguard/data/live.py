@@ -287,7 +287,11 @@ class Tables:
         self.next[name] = second
 
     def poll(self) -> Iterator[Session]:
+        names: dict[str, Path] = {}
         for path in self._tables(self.root):
+            if (first := names.setdefault(self._name(path), path)) != path:
+                self._notice(table.same_name(first, path))
+                continue
             file = self.files.setdefault(path, _File())
             try:
                 status = [one.stat() for one in (path, *file.cameras)]
@@ -317,6 +321,9 @@ class Tables:
             elif Path(entry.name).suffix.lower() in SUFFIXES:
                 yield Path(entry.path)
 
+    def _name(self, path: Path) -> str:
+        return path.relative_to(self.root).with_suffix("").as_posix()
+
     def _notice(self, sentence: str) -> None:
         if sentence not in self.told:
             self.told.add(sentence)
@@ -324,8 +331,7 @@ class Tables:
 
     def _new(self, path: Path, file: _File) -> Iterator[Session]:
         """New seconds of a file."""
-        name = path.relative_to(self.root).with_suffix("").as_posix()
-        for item in table.recordings_in(name, path, self.root, self.schema, self.layout, file.growing):
+        for item in table.recordings_in(self._name(path), path, self.root, self.schema, self.layout, file.growing):
             if isinstance(item, Recording):
                 file.cameras = tuple(dict.fromkeys([*file.cameras, *item.files[1:]]))
                 yield from self._of(item, file)

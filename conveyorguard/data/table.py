@@ -103,8 +103,7 @@ def sessions(
     lost = [Unreadable(folder, "unreadable_folder", message) for folder, message in locked.items()]
     for name, (path, *others) in files.items():
         for other in others:
-            message = f"two files of one name: {path.name} was read, {other.name} was not; remove or rename the one that is wrong"
-            lost.append(Unreadable(name, "duplicate_session", message))
+            lost.append(Unreadable(name, "duplicate_session", same_name(path, other)))
         for item in recordings_in(name, path, Path(root), schema, layout):
             if item.name in found:
                 message = f"this session is in {_file_of(found[item.name])} and in {path.name}; join or rename them"
@@ -165,6 +164,10 @@ def _ours_or_hidden(path: Path, top: Path) -> bool:
     hidden = any(part.startswith((".", "~")) for part in path.relative_to(top).parts)
     ours = (("manifest.json", "frames.parquet"), ("provenance.json", "config.yaml"))
     return hidden or any(all(os.path.exists(path.parent / name) for name in names) for names in ours)
+
+
+def same_name(read: Path, other: Path) -> str:
+    return f"two files of one name: {read.name} was read, {other.name} was not; remove or rename the one that is wrong"
 
 
 def _file_of(item: Recording | Unreadable) -> str:

@@ -281,6 +281,21 @@ def test_only_pictures_named_by_a_second_are_looked_at(tmp_path):
     assert (item.read().thermal[0:12] == 30).all()
 
 
+def test_two_pictures_of_one_second_cost_it_and_are_told(tmp_path):
+    from PIL import Image
+
+    schema = Schema.from_config({**SCHEMA.to_dict(), "thermal": {"shape": [4, 5], "stored": [2, 2]}})
+    (tmp_path / "rec.csv").write_bytes(SOUND)
+    (tmp_path / "thermal" / "rec").mkdir(parents=True)
+    for name in (*map(str, range(12)), "03"):
+        Image.fromarray(np.full((4, 5), 30, np.uint8)).save(tmp_path / "thermal" / "rec" / f"{name}.png")
+    (item,) = sessions(tmp_path, schema)
+    session = item.read()
+    assert session.time.tolist() == [0, 1, 2, *range(4, 12)]
+    (dropped,) = session.dropped
+    assert "rec: second 3" in dropped.where and "found 03.png and 3.png; remove or rename" in dropped.message
+
+
 def test_what_the_store_finds_in_a_table_is_told_with_file_and_row(tmp_path):
     from PIL import Image
 

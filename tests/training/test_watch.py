@@ -330,6 +330,18 @@ def test_a_growing_table_gives_whole_lines_once(tmp_path, monkeypatch):
     assert seconds_of(follower) == [("r", 4)]
 
 
+def test_of_two_growing_tables_of_one_name_the_first_is_followed_and_the_other_told_once(tmp_path):
+    for name, separator in (("rec.csv", ","), ("rec.tsv", "\t")):
+        rows = ["time,heat,amps\n", *(f"{second},20,1\n" for second in range(60))]
+        (tmp_path / name).write_text("".join(rows).replace(",", separator))
+    follower = follow(table.sessions, tmp_path, table_schema(), {})
+    assert len(seconds_of(follower)) == 60 and not seconds_of(follower)
+    told = "two files of one name: rec.csv was read, rec.tsv was not; remove or rename the one that is wrong"
+    assert follower.notices == [told]
+    (tmp_path / "rec.csv").unlink()
+    assert not seconds_of(follower), "its seconds are those of rec.csv, which have been judged"
+
+
 def test_a_mean_waits_until_its_second_is_over(tmp_path):
     follower = follow(table.sessions, tmp_path, table_schema(), {})
     path = tmp_path / "r.csv"
