@@ -37,7 +37,11 @@ def schema_for(loaded: LoadedRun, config: DictConfig) -> Schema:
 
     Raises:
         DataError: the data are not those the run was trained on, as far as it uses them.
+        ConfigError: the run is a control that is given the environment of other recordings.
     """
+    if loaded.run.config.film and loaded.run.config.get("film_input") == "shuffled":
+        raise ConfigError("the run was trained with film_input=shuffled, a control that is given the environment of other recordings: "
+                          "it can be measured and compared, not applied; train with film_input=environment")  # fmt: skip
     node: dict[str, Any] = OmegaConf.to_container(config.data.schema, resolve=True)  # type: ignore[assignment]
     schema = Schema.from_config(node if "thermal" in loaded.inputs else {**node, "thermal": None})
     loaded.refuse_other(schema)

@@ -37,6 +37,7 @@ from conveyorguard.files import alone, read_json, write_json
 from conveyorguard.inference import schema_for
 from conveyorguard.prediction import LoadedRun
 from conveyorguard.progress import no_bars
+from conveyorguard.training.job import conditioned
 
 PAUSE = 0.2  # s between two looks at the folder
 ALARMS = ("session", "device", "event", "begin", "end", "peak", "windows", "written")
@@ -201,7 +202,7 @@ class Watch:
         return self._judge(session.name, tail)
 
     def _judge(self, name: str, tail: Tail) -> int:
-        store = _store(tail, self.schema)
+        store = conditioned(_store(tail, self.schema), self.loaded.run.config)
         try:
             windows = make_windows(store, self.loaded.settings, labelled=False)
         except ConfigError:  # too short yet
@@ -223,7 +224,7 @@ class Watch:
         self.windows.append(rows)
         tail.last_end = int(new["end"].iloc[-1])
         self.announce([event for row in rows for event in self._events(row, tail)])
-        keep = (tail.frames["time"] >= new["start"].iloc[-1]).to_numpy()
+        keep = tail.frames["time"].to_numpy() >= new["start"].iloc[-1]
         if self.loaded.from_start:
             quality = tail.frames["quality"].to_numpy()
             keep |= (

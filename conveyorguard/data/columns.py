@@ -26,6 +26,7 @@ SEPARATORS = (",", ";", "\t", "|")
 PREAMBLE = 50  # lines that a logger may write above its header
 MISSING = ("", "nan", "na", "n/a", "#n/a", "null", "none")
 DECIMAL_COMMA = r"[+-]?\d*,\d+(?:[eE][+-]?\d+)?"
+YEARS = (1700, 2200)  # of the dates that are taken for some: the nanoseconds pandas counts in reach from 1678 to 2261
 UNITS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9, "min": 60.0, "h": 3600.0, "d": 86400.0}
 CLOCK = r"(?P<clock>\d{1,2}:\d{2}(?::\d{2}(?:[.,]\d+)?)?)\s*(?P<half>[AaPp][Mm])?"
 DATE = re.compile(rf"\s*(?P<a>\d{{1,2}})[./-](?P<b>\d{{1,2}})[./-](?P<year>\d{{4}})[ T,]+{CLOCK}\s*")
@@ -339,6 +340,7 @@ def clock(table: Table, columns: list[str], unit: str = "s", time_format: str | 
 
 def _of_dates(dates: pd.Series) -> np.ndarray:
     moments = dates.dt.tz_convert("UTC").dt.tz_localize(None) if dates.dt.tz is not None else dates
+    moments = moments.where(moments.dt.year.between(*YEARS))
     return (moments - pd.Timestamp(0)).dt.total_seconds().to_numpy(np.float64, na_value=np.nan)
 
 

@@ -11,12 +11,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from PIL import Image
 
 from conveyorguard.data import columns
 from conveyorguard.data.columns import Table
 from conveyorguard.data.draft_yaml import yaml_text
-from conveyorguard.data.frames import GREY, PICTURES, open_frames
+from conveyorguard.data.frames import GREY, PICTURES, open_frames, open_picture
 from conveyorguard.data.oddities import LOOKED_AT, look
 from conveyorguard.data.resample import COARSEST
 from conveyorguard.data.schema import FRAME_COLUMNS, Schema, Session
@@ -149,7 +148,7 @@ def draft(root: str | Path, name: str) -> Draft:
 
 def _look(root: Path) -> _Files:
     """Read some of the files."""
-    found, locked = find_files(root)
+    found, lost = find_files(root)
     paths = {name: files[0] for name, files in found.items()}
     chosen = [*paths][:: max(len(paths) // LOOKED_AT, 1)][:LOOKED_AT]
     files = _Files(root, {}, "utf-8")
@@ -158,7 +157,7 @@ def _look(root: Path) -> _Files:
         for one, *others in found.values()
         for other in others
     ]
-    files.odd += locked.values()
+    files.odd += [one.message for one in lost]
     if len(chosen) < len(paths):
         files.odd.append(f"{len(chosen)} of {len(paths)} files were looked at")
     for name in track(chosen, "reading", len(chosen)):
@@ -379,10 +378,11 @@ def _some_frames(folder: Path, name: str, odd: list[str]) -> Iterable[np.ndarray
         elif (folder / name).is_dir():
             pictures = sorted(p for p in (folder / name).iterdir() if p.suffix.lower() in PICTURES)
             for path in pictures[:: max(len(pictures) // 5, 1)]:
-                with Image.open(path) as picture:
-                    if picture.mode not in GREY:
-                        raise DataError(f"{path.name}: colours ({picture.mode}), not one value a pixel")
-                    yield np.asarray(picture)[None]
+                with open_picture(path) as picture:
+                    mode, frame = picture.mode, np.asarray(picture)
+                if mode not in GREY:
+                    raise DataError(f"{path.name}: colours ({mode}), not one value a pixel")
+                yield frame[None]
     except (DataError, OSError) as error:
         odd.append(f"frames of {name}: {error}")
 

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from conveyorguard.data.schema import Dropped, Session, Thermal
 from conveyorguard.errors import DataError
 
 SECOND = re.compile("[0-9]{1,18}")
 PICTURES = (".png", ".tif", ".tiff", ".jpg", ".jpeg")
+FORMATS = ("PNG", "TIFF", "JPEG")  # Pillow would take any format for a .png, and run the programs that PostScript is
 GREY = ("L", "I", "F", "I;16", "I;16B", "I;16L")  # Pillow's modes whose pixels are one number each
 
 
@@ -94,6 +96,22 @@ def open_frames(path: Path, shape: tuple[int, int] | None = None) -> np.ndarray:
     return array
 
 
+@contextmanager
+def open_picture(path: Path) -> Iterator[Image.Image]:
+    """A png, tiff or jpeg.
+
+    Raises:
+        DataError: it is none, or damaged, which may show when its pixels are read.
+    """
+    try:
+        with Image.open(path, formats=FORMATS) as picture:
+            yield picture
+    except Exception as error:  # Pillow raises whatever its parsers do
+        raise DataError(
+            f"{path.name}: expected a png, tiff or jpeg, found a damaged or another file ({error})"
+        ) from error
+
+
 def _picture_problem(pictures: list[Path], shape: tuple[int, int]) -> str | None:
     if len(pictures) != 1:
         found = " and ".join(picture.name for picture in pictures)
@@ -101,10 +119,10 @@ def _picture_problem(pictures: list[Path], shape: tuple[int, int]) -> str | None
         return f"expected a picture named by the second, e.g. 0.png, found {found or 'none'}{remedy}"
     (path,) = pictures
     try:
-        with Image.open(path) as picture:
+        with open_picture(path) as picture:
             size, mode = (picture.height, picture.width), picture.mode
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        return f"{path.name}: expected a picture, found a damaged file ({error})"
+    except DataError as error:
+        return str(error)
     if mode not in GREY:
         return f"{path.name}: expected one value a pixel, found colours ({mode}): export temperatures or grey values instead"
     if size != tuple(shape):
@@ -115,7 +133,7 @@ def _picture_problem(pictures: list[Path], shape: tuple[int, int]) -> str | None
 def _picture(path: Path, shape: tuple[int, int]) -> np.ndarray:
     """Values of a picture; NaN where it is cut short, which the store counts as a bad frame."""
     try:
-        with Image.open(path) as picture:
+        with open_picture(path) as picture:
             return np.asarray(picture, np.float32)
-    except (OSError, SyntaxError):
+    except DataError:
         return np.full(shape, np.nan, np.float32)

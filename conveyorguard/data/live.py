@@ -289,6 +289,9 @@ class Tables:
     def poll(self) -> Iterator[Session]:
         names: dict[str, Path] = {}
         for path in self._tables(self.root):
+            if not table.is_text(self._name(path)):
+                self._notice(table.no_text(path))
+                continue
             if (first := names.setdefault(self._name(path), path)) != path:
                 self._notice(table.same_name(first, path))
                 continue

@@ -5,7 +5,6 @@ Everything downstream reads a view as it reads a store, so windows, batches and 
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import numpy as np
@@ -23,7 +22,8 @@ def view_of(store: Store, quality: np.ndarray | None = None, **arrays: Any) -> S
     Args:
         quality: (N,) flags to be set beside those that are set.
     """
-    view = copy.copy(store)
+    view = Store.__new__(type(store))  # a store that is pickled or copied opens its files anew
+    view.__dict__ |= store.__dict__
     frames = store.frames if quality is None else store.frames.assign(quality=store.frames["quality"] | quality)
     view.__dict__ |= {"frames": frames, **arrays}
     for name in ("sensors", "environment", "thermal", "thermal_statistics"):

@@ -95,7 +95,7 @@ def _data(run: SavedRun) -> str:
     )
     camera = f" Camera: {schema.thermal.shape[0]} x {schema.thermal.shape[1]} pixels." if schema.thermal else ""
     store = p["store"]
-    lines = ["## Trained on", f"Data set `{run.config.data.name}`, store `{store['name']}`, fingerprint `{store['fingerprint']}`.",
+    lines = ["## Trained on", f"Data set {plain(run.config.data.name)}, store {plain(store['name'])}, fingerprint `{store['fingerprint']}`.",
              _table(header, rows)]  # fmt: skip
     lines += ["Devices, " + "; ".join(names) + "."] if names else []
     return "\n\n".join([*lines, f"Channels: {units}.{camera}"])
@@ -104,7 +104,7 @@ def _data(run: SavedRun) -> str:
 def _protocol(run: SavedRun) -> str:
     window, split = run.config.window, run.split
     labels = {"majority": "the commonest state in it", "last": "the state of its last second"}[window.label]
-    settings = ", ".join(f"{key} {value}" for key, value in split.settings.items() if key != "name")
+    settings = ", ".join(f"{key} {plain(value)}" for key, value in split.settings.items() if key != "name")
     note = f" {plain(split.note)}." if split.note else ""
     if run.history is None:
         fitted = "Fitted once on the training part; validation chose nothing of it."
@@ -216,7 +216,7 @@ def _limits(run: SavedRun) -> str:
     said = [plain(sentence) for sentence in config.data.get("limits") or []]
     if config.data.name == "simulated":
         said.insert(0, "The recordings are simulated: a result here is not a result on AI Hub, nor on a plant.")
-    worst = run.schema.state_names[-1]
+    worst = plain(run.schema.state_names[-1])
     windows = run.predictions[run.predictions["split"] == list(run.metrics)[-1]]
     devices = windows["device"].nunique()
     said.append(f"The results are of {devices} devices, {windows['session'].nunique()} recordings; "

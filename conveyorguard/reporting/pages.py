@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from html import escape
-from os.path import relpath
+from os.path import abspath, commonpath, relpath
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -229,8 +229,12 @@ def plotly_around(folder: Path) -> str | None:
 
 
 def path_between(page: Path, target: Path) -> str | None:
-    """What a page in the folder `page` calls a file; None where there is no such file."""
-    return relpath(target, page).replace("\\", "/") if target.exists() else None
+    """What a page in the folder `page` calls a file; None where there is no such file, or only the disk's root holds both:
+    such a link would tell the file's whole place."""
+    here, there = Path(abspath(page)), Path(abspath(target))
+    if not target.exists() or here.anchor != there.anchor or commonpath([here, there]) == here.anchor:
+        return None
+    return relpath(there, here).replace("\\", "/")
 
 
 def figure(plot: go.Figure, alt: str) -> str:
@@ -254,8 +258,8 @@ def film(images: Iterable[tuple[bytes, str]]) -> str:
 
 # a path from the root of a disk or a home, quoted with spaces or bare without; not the // of an address on the web
 PATH = re.compile(
-    r"""(?P<quote>['"])(?:[\w.+-]+=)?(?P<quoted>(?:\w+:///?)?(?:~?/|[A-Za-z]:[\\/])[^'"]*)(?P=quote)
-      | (?<![\w/.~:])(?P<bare>(?:sqlite:///|file://)?(?:~?/|[A-Za-z]:[\\/])[^\s'",;)\]}]+)""",
+    r"""(?P<quote>['"])(?:[\w.+-]+=)?(?P<quoted>(?:\w+:///?)?(?:~?/|[A-Za-z]:[\\/]|\\\\[\w.$-]+\\)[^'"]*)(?P=quote)
+      | (?<![\w/.~])(?<!:(?=//))(?P<bare>(?:sqlite:///|file://)?(?:~?/|[A-Za-z]:[\\/]|\\\\[\w.$-]+\\)[^\s'",;)\]}]+)""",
     re.VERBOSE,
 )
 

@@ -296,6 +296,67 @@ def test_two_pictures_of_one_second_cost_it_and_are_told(tmp_path):
     assert "rec: second 3" in dropped.where and "found 03.png and 3.png; remove or rename" in dropped.message
 
 
+POSTSCRIPT = b"""%!PS-Adobe-3.0 EPSF-3.0
+%%BoundingBox: 0 0 5 4
+%ImageData: 5 4 8 1 0 1 1 "image"
+%%EndComments
+showpage
+"""
+
+
+@pytest.mark.parametrize("odd", ["a program", "a gigantic text chunk"])
+def test_what_is_no_sound_picture_costs_its_second_and_starts_nothing(odd, tmp_path, monkeypatch):
+    from PIL import EpsImagePlugin, Image, PngImagePlugin
+
+    def started(*_, **__):
+        raise AssertionError("Ghostscript was started")
+
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", started)
+    schema = Schema.from_config({**SCHEMA.to_dict(), "thermal": {"shape": [4, 5], "stored": [2, 2]}})
+    (tmp_path / "rec.csv").write_bytes(SOUND)
+    (tmp_path / "thermal" / "rec").mkdir(parents=True)
+    for second in range(12):
+        Image.fromarray(np.full((4, 5), 30, np.uint8)).save(tmp_path / "thermal" / "rec" / f"{second}.png")
+    if odd == "a program":
+        (tmp_path / "thermal" / "rec" / "3.png").write_bytes(POSTSCRIPT)
+    else:
+        chunk = PngImagePlugin.PngInfo()
+        chunk.add_text("comment", "x" * (PngImagePlugin.MAX_TEXT_CHUNK + 1), zip=True)
+        Image.fromarray(np.full((4, 5), 30, np.uint8)).save(tmp_path / "thermal" / "rec" / "3.png", pnginfo=chunk)
+    (item,) = sessions(tmp_path, schema)
+    session = item.read()
+    assert (session.thermal[0:11] == 30).all() and session.time.tolist() == [0, 1, 2, *range(4, 12)]
+    (dropped,) = session.dropped
+    assert dropped.message.startswith("3.png: expected a png, tiff or jpeg, found a damaged or another file")
+
+
+@pytest.mark.parametrize("date", ["9999-12-31 00:00:00", "0001-01-01 00:00:00", "1677-01-01 00:00:00"])
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_a_date_that_stands_for_none_costs_its_row(date, suffix, tmp_path):
+    times = [f"2024-01-31 10:00:{t:02d}" for t in range(12)]
+    table = pd.read_csv(io.BytesIO(SOUND)).assign(time=[*times[:5], date, *times[6:]])
+    if suffix == "csv":
+        table.to_csv(tmp_path / "rec.csv", index=False)
+    else:
+        table.assign(time=table["time"].to_numpy("datetime64[us]")).to_parquet(tmp_path / "rec.parquet", index=False)
+    (session,) = read(tmp_path)
+    assert session.time.tolist() == [*range(5), *range(6, 12)]
+    assert [one.reason for one in session.dropped] == ["bad_time"]
+
+
+def test_a_file_whose_name_is_no_text_is_told_and_the_others_are_read(tmp_path):
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "rec.csv").write_bytes(SOUND)
+    (tmp_path / "set" / "odd\udcff.csv").write_bytes(SOUND)
+    store, skipped = told(tmp_path / "set")
+    assert set(store.frames["session"]) == {"rec"}
+    (message,) = skipped.values()
+    assert (
+        message
+        == "bad_name: odd\\udcff.csv: expected a name in UTF-8, found bytes that are none, and it was not read; rename it"
+    )
+
+
 def test_what_the_store_finds_in_a_table_is_told_with_file_and_row(tmp_path):
     from PIL import Image
 

@@ -1,6 +1,7 @@
 """Pages: nothing from data or config is taken for markup, no folder is shown."""
 
 import re
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -74,10 +75,24 @@ def test_the_plotting_library_comes_once_and_only_where_it_is_used():
         ("cache: /var/cache/x", "cache: x"),
         ("python train.py seed=1", "python train.py seed=1"),
         ("root=C:\\plant\\data", "root=data"),
+        ("root=\\\\server\\share\\plant\\data", "root=data"),
+        ("python train.py 'paths={cache:/home/max/cache}'", "python train.py 'paths={cache:cache}'"),
+        ("schema '/home/Max Muster/plant'", "schema 'plant'"),
+        ("http://host/a/b and file:///home/max/b", "http://host/a/b and b"),
+        (r"device_pattern: (\\d+)_x", r"device_pattern: (\\d+)_x"),
     ],
 )
 def test_folders_are_reduced_to_base_names(text, shown):
     assert pages.base_names(text) == shown
+
+
+def test_a_link_never_tells_the_whole_place_of_a_file(tmp_path):
+    page, target = tmp_path / "pages", tmp_path / "runs" / "report.html"
+    target.parent.mkdir()
+    target.touch()
+    assert pages.path_between(page, target) == "../runs/report.html"
+    assert pages.path_between(page, target.with_name("none.html")) is None
+    assert pages.path_between(Path("/elsewhere"), target) is None
 
 
 def test_a_thermal_image_is_a_png():

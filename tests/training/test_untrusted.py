@@ -422,6 +422,8 @@ def test_no_name_becomes_markup(evil_site):
             assert any(name in text for name in (html.escape(MARKUP), html.escape(IMAGE), "\\u003cscript\\u003e")), (
                 f"{page.name} shows no such name: the test says nothing"
             )
+    for card in (evil_site / "runs").rglob("MODEL_CARD.md"):
+        assert not re.search("<script|<img", card.read_text(encoding="utf-8")), card
 
 
 @pytest.mark.slow

@@ -75,6 +75,43 @@ def frames_of(source):
     return sorted(source.glob("*.csv"))
 
 
+@pytest.fixture(scope="module")
+def network_run(compose, tmp_path_factory):
+    """A network, which knows how a recording began, and whose film is told the kind alone."""
+    folder = tmp_path_factory.mktemp("network") / "run"
+    train(compose("modality=sensor", "film_input=kind", "trainer.max_epochs=1"), folder, [])
+    return folder
+
+
+def test_a_network_that_knows_how_the_recording_began_judges_as_afterwards(network_run, recordings, tmp_path):
+    loaded = load_run(network_run)
+    schema = Schema.from_config({**loaded.schema.to_dict(), "thermal": None})
+    source = sorted(recordings.iterdir())[0]
+    (tmp_path / "in" / source.name).mkdir(parents=True)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "watch.json").write_text('{"known": {}}')
+    watch = Watch(loaded, follow(archive.sessions, tmp_path / "in", schema, {}), schema, tmp_path / "out")
+    for i, path in enumerate(frames_of(source)):
+        shutil.copy(path, tmp_path / "in" / source.name)
+        if i % 40 == 39:
+            watch.poll()
+    watch.poll()
+    watch.close()
+    _, windows = afterwards(network_run, tmp_path / "in", tmp_path / "afterwards")
+    live_windows = pd.read_csv(tmp_path / "out" / "windows.csv").sort_values("start")
+    assert live_windows["start"].tolist() == windows["start"].tolist() and len(windows) > 10
+    assert np.allclose(live_windows["score"], windows["score"], atol=1e-6)
+
+
+def test_a_control_that_is_given_the_environment_of_others_is_not_applied(network_run, recordings, tmp_path, capsys):
+    run = shutil.copytree(network_run, tmp_path / "run")
+    config = (run / "config.yaml").read_text()
+    (run / "config.yaml").write_text(config.replace("film_input: kind", "film_input: shuffled"))
+    for more in ([], ["--watch"]):
+        assert main(["predict", str(run), f"data.root={recordings}", f"out={tmp_path / 'out'}", *more]) == 2
+        assert "film_input=shuffled, a control" in capsys.readouterr().err
+
+
 def alarms_in(out, event="begin"):
     table = pd.read_csv(out / "alarms.csv")
     return [tuple(row) for row in table[table["event"] == event][["session", "begin"]].itertuples(index=False)]
