@@ -106,7 +106,8 @@ class LoadedRun:
             (calibrated), each summing to 1 over the K states, score (probability of a state worth an alarm, calibrated).
 
         Raises:
-            DataError: a column is missing, the frames do not match, or no recording is as long as a window.
+            DataError: a column is missing, holds something else than is said above, the frames do not match, or no recording is as
+                long as a window.
 
         Example:
             run = load_run("outputs/2026-01-31/10-00-00-fusion-sensor")
@@ -121,8 +122,13 @@ class LoadedRun:
         ]
         if missing := [name for name in needed if name not in frames]:
             raise DataError(f"the table lacks {', '.join(missing)}; it has {', '.join(map(str, frames.columns))}")
-        if "thermal" in self.inputs and (thermal is None or len(thermal) != len(frames)):
-            raise DataError(f"this run uses the camera: give thermal, ({len(frames)}, rows, columns) in degC")
+        _refuse_table(frames, needed[2:])
+        camera = self.schema.thermal if "thermal" in self.inputs else None
+        if camera and (thermal is None or np.shape(thermal) != (len(frames), *camera.shape)):
+            found = "none" if thermal is None else f"an array of shape {np.shape(thermal)}"
+            raise DataError(
+                f"this run uses the camera: give thermal, {(len(frames), *camera.shape)} in degC; found {found}"
+            )
         schema = self.schema if "thermal" in self.inputs else replace(self.schema, thermal=None)
         with tempfile.TemporaryDirectory() as cache:
             store = prepare(partial(_sessions, frames=frames, thermal=thermal), schema, None, cache, "given", jobs=1)
@@ -193,6 +199,31 @@ class LoadedRun:
         frames["session"] = frames["session"].astype(str)
         table = frames.assign(y_pred=mean.argmax(axis=1), state=np.array(self.schema.state_names)[mean.argmax(axis=1)])
         return table.assign(**{f"c{k}": mean[:, k].astype(np.float32) for k in range(mean.shape[1])})
+
+
+def _refuse_table(frames: pd.DataFrame, numbers: list[str]) -> None:
+    """Refuse a table of which some rows could not be what they are taken for.
+
+    Raises:
+        DataError: naming the column, the row (from 0) and what it holds.
+    """
+
+    def refuse(column: str, wrong: np.ndarray, expected: str) -> None:
+        if wrong.any():
+            row = int(wrong.argmax())
+            more = f" ({int(wrong.sum())} rows in all)" if wrong.sum() > 1 else ""
+            raise DataError(
+                f"the table's column {column}: expected {expected}, found {frames[column].iloc[row]!r} in row {row}{more}"
+            )
+
+    refuse("session", frames["session"].isna().to_numpy(), "the name of a recording in each row")
+    for name in ("time", *numbers):
+        given = pd.to_numeric(frames[name], errors="coerce").to_numpy(float, na_value=np.nan)
+        refuse(name, np.isnan(given) & ~frames[name].isna().to_numpy(), "numbers")
+        if name == "time":
+            whole = (given == np.floor(given)) & (given >= 0) & (given < 2**31)
+            refuse(name, ~whole, "whole seconds since the recording began")
+    refuse("time", frames.duplicated(["session", "time"]).to_numpy(), "a row a second of each recording")
 
 
 def _sessions(root: None, schema: Schema, frames: pd.DataFrame, thermal: np.ndarray | None) -> list[Session]:

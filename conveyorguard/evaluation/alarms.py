@@ -184,7 +184,7 @@ def summarise(table: pd.DataFrame, point: OperatingPoint, stride: int) -> dict[s
     return {
         "fault_sessions": len(faults),
         "missed": missed,
-        "missed_share_interval": _share_interval(faults, table),
+        "missed_share_interval": missed_share_interval(faults, table),
         "lead_seconds": spread("lead"),
         "delay_seconds": spread("delay"),
         "false_alarms": false,
@@ -195,8 +195,12 @@ def summarise(table: pd.DataFrame, point: OperatingPoint, stride: int) -> dict[s
     }
 
 
-def _share_interval(faults: pd.DataFrame, table: pd.DataFrame) -> list[float] | None:
-    """Of the share of fault recordings that are missed, of all devices and recordings of the table; None where there is none."""
+def missed_share_interval(faults: pd.DataFrame, table: pd.DataFrame) -> list[float] | None:
+    """Of the share of fault recordings that are missed, of all devices and recordings of the table; None where there is none.
+
+    Args:
+        faults: as of `fault_sessions`. table: session and device of all that is resampled.
+    """
     if not len(faults):
         return None
     drawn = resample(table["session"].to_numpy(str), table["device"].to_numpy(str))

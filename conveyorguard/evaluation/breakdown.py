@@ -9,6 +9,7 @@ import pandas as pd
 
 from conveyorguard.data.store import Store
 from conveyorguard.data.views import session_starts
+from conveyorguard.evaluation.alarms import missed_share_interval
 from conveyorguard.evaluation.bootstrap import Arm, resample
 from conveyorguard.evaluation.metrics import Predictions
 from conveyorguard.saved_run import SavedRun
@@ -89,7 +90,8 @@ def onsets(runs: dict[str, SavedRun], part: str) -> pd.DataFrame:
 
 
 def onset_summary(table: pd.DataFrame) -> pd.DataFrame:
-    """A row an arm: faults, missed, and the median and extremes of delay and lead of those that were not."""
+    """A row an arm: faults, missed with the interval of so many, and the median and extremes of delay and lead of those that were
+    not."""
     found = []
     quantiles: dict[str, Callable[[pd.Series], float]] = {
         "least": pd.Series.min,
@@ -98,7 +100,9 @@ def onset_summary(table: pd.DataFrame) -> pd.DataFrame:
     }
     for arm, rows in table.groupby("arm", sort=False):
         told = rows[~rows["missed"].astype(bool)]
+        low, high = missed_share_interval(rows, rows) or (np.nan, np.nan)
         row = {"arm": arm, "faults": len(rows), "missed": len(rows) - len(told)}
+        row |= {"missed low": low * len(rows), "missed high": high * len(rows)}
         row |= {
             f"{what}, {name}": take(told[what].astype(float))
             for what in ("delay", "lead")

@@ -93,6 +93,10 @@ def config_is_the_runs(subject: Subject) -> str:
         raise NotChecked("provenance.json holds no digest of the config: the run is of an older version")
     if written != now:
         raise Failed(f"a config.yaml of digest {written}", f"{now}: it was edited after the run")
+    told = subject.run.provenance
+    store = str(told["store"].get("name")).rpartition("-")[0]  # a store is called as its data set and by a digest
+    must_equal("provenance.json", {"seed": subject.run.config.seed, "data set of the store": subject.run.config.data.name},
+               {"seed": told.get("seed"), "data set of the store": store})  # fmt: skip
     return f"digest {now}"
 
 
@@ -190,6 +194,26 @@ def probabilities_are_probabilities(subject: Subject) -> str:
                     "y_pred the state of the largest probability", f"another in {len(wrong)} rows, first row {wrong[0]}"
                 )
     return f"{len(table):,} rows"
+
+
+def examples_are_of_the_predictions(subject: Subject) -> str:
+    """The windows that the page shows."""
+    shown = subject.run.examples
+    if not shown:
+        raise NotChecked("there is no examples.npz: no windows were kept")
+    classes = range(shown["p"].shape[1])
+    rows = subject.run.predictions.drop_duplicates(["session", "start"]).set_index(["session", "start"])
+    for i, key in enumerate(zip(shown["session"].astype(str), shown["start"].tolist(), strict=True)):
+        window = f"the window of {key[0]} at {key[1]} s in examples.npz"
+        if key not in rows.index:
+            raise Failed(f"{window} in predictions.parquet", "none")
+        row = rows.loc[key]
+        for name in ("y_true", "y_pred"):
+            if row[name] != shown[name][i]:
+                raise Failed(f"{name} = {row[name]} of {window}", str(shown[name][i]))
+        if not np.allclose(row[[f"p{k}" for k in classes]].to_numpy(float), shown["p"][i], atol=SAME_MODEL):
+            raise Failed(f"the probabilities of {window} as in predictions.parquet", "others")
+    return f"{len(shown['start'])} windows are as in predictions.parquet"
 
 
 def metrics_follow(subject: Subject) -> str:

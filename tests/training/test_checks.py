@@ -289,7 +289,13 @@ def test_predictions_that_the_checkpoint_does_not_give_are_told(copied):
         return table.assign(y_pred=table["y_true"], **{f"p{k}": p[:, k].astype(np.float32) for k in range(4)})
 
     edit_predictions(copied, flatter, consistent=True)
-    assert list(failed(copied)) == ["history is of the model", "predictions are the model's"]
+    found = [
+        "examples are of the predictions",
+        "history is of the model",
+        "predictions are the model's",
+        "examples show the data",
+    ]
+    assert list(failed(copied)) == found
 
 
 def test_scaling_fitted_outside_train_is_told(copied, train_run):
@@ -341,7 +347,7 @@ def test_a_part_that_the_run_was_to_be_evaluated_on_must_be_there(copied):
     edit_predictions(copied, lambda table: table[table["split"] != "test"], consistent=True)
     wrong = failed(copied, "files")
     assert "expected windows of val and test" in wrong["predictions are of the split"]
-    assert set(wrong) == {"predictions are of the split", CARD}
+    assert set(wrong) == {"predictions are of the split", "examples are of the predictions", CARD}
 
 
 def test_shortcuts_that_the_data_do_not_give_are_told(copied):
@@ -479,6 +485,41 @@ def test_sizes_and_hours_that_are_not_those_of_split_and_data_are_told(copied):
     assert list(wrong) == ["hours and devices are of the data"] and "99.0" in wrong["hours and devices are of the data"]
 
 
+def edit_examples(folder, **changes):
+    with np.load(folder / "examples.npz") as arrays:
+        found = dict(arrays)
+    np.savez_compressed(
+        folder / "examples.npz", **{**found, **{name: change(found) for name, change in changes.items()}}
+    )
+
+
+def test_examples_that_are_not_of_predictions_and_data_are_told(copied):
+    """As one would who wanted the page to look better, page drawn again."""
+    edit_examples(copied, y_pred=lambda found: found["y_true"])
+    redraw(copied)
+    assert list(failed(copied)) == ["examples are of the predictions", "examples show the data"]
+
+
+@pytest.mark.parametrize("name", ["sensors", "thermal", "state", "seconds"])
+def test_examples_that_show_something_else_are_told(name, copied):
+    edit_examples(copied, **{name: lambda found: np.zeros_like(found[name])})
+    assert told(copied, "examples are of the predictions") is None
+    assert f"{name} of the" in told(copied, "examples show the data")
+
+
+def test_facts_that_are_not_those_of_config_and_model_are_told(copied):
+    for change, name, place in (
+        ({"seed": 42}, "the config is the run's", "seed = 0"),
+        ({"store": {**SavedRun(copied).provenance["store"], "name": "aihub-deadbeef"}}, "the config is the run's", "data set of the store = simulated"),
+        ({"parameters": 7}, "predictions are the model's", "parameters = "),
+        ({"model_bytes": 1}, "predictions are the model's", "model_bytes = "),
+    ):  # fmt: skip
+        sound = (copied / "provenance.json").read_bytes()
+        edit_json(copied / "provenance.json", lambda p, change=change: p.update(change))
+        assert f"expected {place}" in told(copied, name)
+        (copied / "provenance.json").write_bytes(sound)
+
+
 def test_every_tensor_that_a_network_may_look_at_belongs_to_a_modality(compose):
     cfg = compose("model=fusion")
     data = load_windows(cfg)
@@ -496,8 +537,8 @@ def test_an_ensemble_is_checked_as_far_as_it_has_files(train_run, tmp_path):
     outcomes = verdicts(found).values()
     assert "FAILED" not in {outcome.verdict for outcome in outcomes}
     assert [outcome.name for outcome in outcomes if outcome.verdict == "not checked"] == [
-        CARD, PAGE,  "scaling is fitted on train", "ranges are of train", "shortcuts are of the data",
-        "history is of the model", "predictions are the model's", "constant input gives chance", "every modality gets a gradient",
+        "examples are of the predictions", CARD, PAGE,  "scaling is fitted on train", "ranges are of train", "shortcuts are of the data",
+        "history is of the model", "predictions are the model's", "examples show the data", "constant input gives chance", "every modality gets a gradient",
     ]  # fmt: skip
     edit_json(found / "metrics.json", lambda m: m["test"].update(accuracy=0.999))
     assert told(found, "metrics follow from predictions")

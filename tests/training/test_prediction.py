@@ -55,8 +55,22 @@ def test_tables_that_cannot_be_used_are_refused(finished_run):
         loaded.predict(pd.DataFrame({"x": [1]}))
     channels = [*loaded.schema.channels, *loaded.schema.environment]
     table = pd.DataFrame({"session": "a", "time": range(40), **dict.fromkeys(channels, 1.0)})
-    with pytest.raises(DataError, match="uses the camera"):
+    with pytest.raises(DataError, match=r"uses the camera: give thermal, \(40, .*found none"):
         loaded.predict(table)
+    with pytest.raises(DataError, match=r"found an array of shape \(40, 3, 4\)"):
+        loaded.predict(table, np.zeros((40, 3, 4)))
+    for column, value, told in (
+        ("time", 0.5, "expected whole seconds since the recording began, found 0.5 in row 3"),
+        ("time", np.nan, "expected whole seconds since the recording began, found nan in row 3"),
+        ("time", 4e9, "expected whole seconds since the recording began, found 4000000000.0 in row 3"),
+        ("time", 2, "expected a row a second of each recording, found .* in row 3"),
+        ("session", None, "the name of a recording in each row, found None in row 3"),
+        ("NTC", "1,5", "column NTC: expected numbers, found '1,5' in row 3"),
+    ):
+        wrong = table.astype(object)
+        wrong.loc[3, column] = value
+        with pytest.raises(DataError, match=told):
+            loaded.predict(wrong)
 
 
 def test_inputs_unlike_the_training_are_told_by_recording(finished_run, compose, store_of, session_of):
