@@ -59,6 +59,11 @@ def plain(text: Any) -> str:
     return " ".join(str(text).split())
 
 
+def code(name: str) -> str:
+    """A name as it has to be written, in code; one that could be markup, or end the code, as text."""
+    return plain(name) if {*"<>`\n"} & {*name} else f"`{name}`"
+
+
 def _head(run: SavedRun) -> str:
     p, config = run.provenance, run.config
     model = config.model.get("name", "model")
@@ -114,7 +119,7 @@ def _protocol(run: SavedRun) -> str:
     return (
         "## Protocol\n\n"
         f"Windows of {window.size} s every {window.stride} s within a recording; a window's label is {labels}. "
-        f"Split `{split.settings['name']}` ({settings}; `{split.hash}`): no recording is in two parts.{note} "
+        f"Split {code(split.settings['name'])} ({settings}; `{split.hash}`): no recording is in two parts.{note} "
         f"{fitted} "
         f"Seed {run.provenance['seed']}."
     )
@@ -141,7 +146,7 @@ def _results(run: SavedRun) -> str:
 
 def _title(run: SavedRun, metric: str) -> str:
     """A metric's title with the states' own names."""
-    return METRICS[metric].named(run.schema.state_names)
+    return plain(METRICS[metric].named(run.schema.state_names))
 
 
 def _interval(found: Interval, percent: bool) -> tuple[str, str]:
@@ -236,7 +241,7 @@ def _limits(run: SavedRun) -> str:
 def _use(run: SavedRun) -> str:
     if not (run.folder / "checkpoints").is_dir():
         return "## Using it\n\nThe run holds predictions of its members and no model of its own; apply those."
-    needs = ", ".join(f"`{name}`" for name in ("session", "time", *run.schema.channels))
+    needs = ", ".join(code(name) for name in ("session", "time", *run.schema.channels))
     return f"""## Using it
 
 ```python
