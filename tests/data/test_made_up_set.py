@@ -64,11 +64,12 @@ def train(tmp_path):
     return run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "model",
     [
         pytest.param(["model=fusion"], id="fusion"),
-        pytest.param(["model=cnn_transformer", "model.embed_dim=32"], id="cnn_transformer", marks=pytest.mark.slow),
+        pytest.param(["model=cnn_transformer", "model.embed_dim=32"], id="cnn_transformer"),
     ],
 )
 def test_it_trains(model, train):

@@ -57,7 +57,12 @@ def test_a_run_is_diagnosed_with_what_lies_beside_it(multirun, tmp_path, capsys)
 
 
 @pytest.mark.slow
-def test_a_learning_curve_is_made_once_and_gone_on_with(multirun, tmp_path):
+def test_a_learning_curve_is_made_once_and_gone_on_with(multirun, tmp_path, capsys):
+    assert (
+        verb(["diagnose", str(multirun / "both"), f"out={tmp_path}", "curve=99"]) == 2
+        and "train_devices" in capsys.readouterr().err
+    )
+    assert (tmp_path / "diagnose.html").exists(), "what was found before is kept"
     assert verb(["diagnose", str(multirun / "both"), f"out={tmp_path}", "curve=2"]) == 0
     curve = pd.read_csv(tmp_path / "diagnose_curve.csv")
     assert set(curve["devices"]) == {2} and curve["arm"].tolist() == ["lightgbm", "fusion"]
@@ -97,11 +102,6 @@ def test_what_does_not_belong_is_refused(multirun, tmp_path, capsys):
         diagnose(multirun / "both", [], store)
     assert verb(["diagnose"]) == 2 and "usage" in capsys.readouterr().err
     assert verb(["diagnose", str(multirun / "both"), "curve=many"]) == 2 and "curve=4,8,16" in capsys.readouterr().err
-    assert (
-        verb(["diagnose", str(multirun / "both"), f"out={tmp_path}", "curve=99"]) == 2
-        and "train_devices" in capsys.readouterr().err
-    )
-    assert (tmp_path / "diagnose.html").exists(), "what was found before is kept"
 
 
 def of_modality(*others):
