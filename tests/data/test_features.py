@@ -261,6 +261,7 @@ def test_settings_that_cannot_work_are_told():
     assert "true or false" in dataclasses.replace(PLAIN, log="no").problems(30)[0]
 
 
+@pytest.mark.slow
 def test_a_whole_data_set_takes_two_seconds_at_the_most(twin, twin_config):
     """7,311 train windows of the full simulated size; a tenth of a second here, so a loop over windows would show."""
     windows = make_windows(twin, WindowSettings(**twin_config().window))

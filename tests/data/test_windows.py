@@ -113,6 +113,7 @@ def test_unlabelled_windows_come_only_when_asked_for(store_of, session_of, plain
     assert both.groupby("session")["label"].unique().map(list).to_dict() == {"a": [-1], "b": [2]}
 
 
+@pytest.mark.slow
 def test_windows_split_and_hash_are_the_same_for_every_modality(quirks, tmp_path):
     """A second that is bad in one modality is out for all, so that the arms of an ablation can be compared."""
     root = quirks.write(tmp_path / "set", "zip").root
@@ -170,9 +171,12 @@ def test_all_wrong_settings_are_told_at_once():
         make_windows(None, settings)
 
 
-def test_a_window_longer_than_any_recording_is_refused_with_the_longest(twin):
-    with pytest.raises(ConfigError, match=r"window\.size=999 s: .* 361 s"):
-        make_windows(twin, WindowSettings(size=999))
+def test_a_window_longer_than_any_recording_is_refused_with_the_longest(store_of, session_of, plain_schema):
+    store = store_of(
+        [session_of(name, range(n), [0] * n) for name, n in (("a", 40), ("b", 61), ("c", 7))], plain_schema
+    )
+    with pytest.raises(ConfigError, match=r"window\.size=999 s: .* 61 s"):
+        make_windows(store, WindowSettings(size=999))
 
 
 def test_a_window_is_told_whole(store_of, session_of, plain_schema):

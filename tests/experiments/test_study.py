@@ -136,6 +136,7 @@ def test_implications_follow_from_other_data_otherwise(store_of, plain_schema, s
     assert "Kinds of device" not in follows and "The camera's maximum" not in follows
 
 
+@pytest.mark.slow
 def test_plotly_comes_once_and_pages_open(explored, opens):
     assert (explored.out / "assets" / "plotly.min.js").stat().st_size > 1_000_000
     for page in explored.out.glob("*.html"):
@@ -145,6 +146,7 @@ def test_plotly_comes_once_and_pages_open(explored, opens):
     opens(explored.out, "index", "00_eda", "01_preprocess")
 
 
+@pytest.mark.slow
 def test_tables_sort_by_number_when_a_head_is_clicked(explored, sorted_by):
     page, frame = explored.out / "01_preprocess.html", table(explored, "01_parts").set_index("part")
     down = frame["windows"].sort_values(ascending=False, kind="stable").index.tolist()

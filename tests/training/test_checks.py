@@ -530,6 +530,7 @@ def test_every_tensor_that_a_network_may_look_at_belongs_to_a_modality(compose):
     assert {name for names in TENSORS.values() for name in names} == {*scaled} - labels_and_raw
 
 
+@pytest.mark.slow
 def test_an_ensemble_is_checked_as_far_as_it_has_files(train_run, tmp_path):
     members = [train_run(*own) for own in (["modality=sensor"], ["modality=sensor", "model=lightgbm"])]
     ensemble(members, tmp_path / "out")
@@ -544,7 +545,7 @@ def test_an_ensemble_is_checked_as_far_as_it_has_files(train_run, tmp_path):
     assert told(found, "metrics follow from predictions")
 
 
-@pytest.mark.parametrize("model", ["lightgbm", "logistic_regression"])
+@pytest.mark.parametrize("model", [pytest.param("lightgbm", marks=pytest.mark.slow), "logistic_regression"])
 def test_tabular_runs_are_checked_alike(model, train_run, monkeypatch):
     run = train_run("modality=sensor", f"model={model}")
     found = verdicts(run)

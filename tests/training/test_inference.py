@@ -54,7 +54,7 @@ def predicted(run, root, tmp_path, *overrides, expect=0):
     return pd.read_parquet(out / "predictions.parquet"), pd.read_csv(out / "alarms.csv"), recordings, out
 
 
-@pytest.mark.parametrize("name", ["finished_run", "sensor_run"])
+@pytest.mark.parametrize("name", ["finished_run", pytest.param("sensor_run", marks=pytest.mark.slow)])
 def test_streamed_numbers_are_those_of_a_store(name, compose, tmp_path, request):
     run = request.getfixturevalue(name)
     loaded, data = load_run(run), load_windows(compose())

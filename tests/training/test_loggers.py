@@ -189,6 +189,7 @@ def test_a_missing_package_is_named_with_its_remedy(name, remedy, compose, monke
         JobLoggers(compose(f"logger={name}"), tmp_path)
 
 
+@pytest.mark.slow
 def test_a_failed_run_is_ended_as_failed_and_the_next_is_its_own(no_key, monkeypatch, train_run, tmp_path):
     def crash(*arguments):
         raise ZeroDivisionError

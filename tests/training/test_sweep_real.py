@@ -146,6 +146,7 @@ def check_ranks(folder: Path, **optimizer: float) -> None:
 # What is refused
 
 
+@pytest.mark.slow
 def test_all_that_a_study_must_not_vary_is_refused_at_once(trainer: Trainer) -> None:
     output = trainer.run(
         "-m", "sweep=optuna", "data=simulated,aihub", "seed=0,1,2", "split=session,device", "modality=sensor,both", "film=true,false",
