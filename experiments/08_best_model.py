@@ -174,12 +174,12 @@ def run(study: Study) -> Path:
     data = {k: study.data(study.config(fold)) for k, fold in wanted["kfold"].items()}
     study.say("corrupting the test recordings")
     fused, trees, *single = (
-        pooled_arm(runs["kfold"][arm], data, study.out / "corrupted", corrupted)
+        pooled_arm(runs["kfold"][arm], data, study.out / "corrupted", corrupted, study.workers)
         for arm in ("fusion_both_film", "lightgbm_extended_both_film", *SINGLE)
     )
     study.say("cutting the recordings' start")
     starts = {
-        arm: pooled_arm(runs["kfold"][arm], data, study.out / "starts_cut", with_starts_cut)
+        arm: pooled_arm(runs["kfold"][arm], data, study.out / "starts_cut", with_starts_cut, study.workers)
         for arm in (*MAIN, *BEGUN)
         if arm in runs["kfold"]
     }
@@ -188,7 +188,8 @@ def run(study: Study) -> Path:
         notes.append("Without the recordings' start: not made, they are so short that no window remains.")
     study.say("going through every second")
     causal = {
-        arm: pooled_arm(runs["kfold"][arm], data, study.out / "second_by_second", second_by_second) for arm in MAIN
+        arm: pooled_arm(runs["kfold"][arm], data, study.out / "second_by_second", second_by_second, study.workers)
+        for arm in MAIN
     }
     predicted, windows = {arm: rows[arm].predictions for arm in MAIN}, comparisons["kfold"].windows
     study.say("timing")

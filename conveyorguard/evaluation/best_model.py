@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import joblib
 import numpy as np
 import pandas as pd
 
@@ -65,19 +66,17 @@ def corrupted(model: LoadedRun, trial: Trial) -> tuple[pd.DataFrame, dict[str, P
 
 
 def pooled_arm(
-    runs: Mapping[int, Mapping[int, SavedRun]], data: Mapping[int, Windows], folder: Path, how: How
+    runs: Mapping[int, Mapping[int, SavedRun]], data: Mapping[int, Windows], folder: Path, how: How, workers: int = 1
 ) -> dict[str, Arm]:  # fmt: skip
     """An arm by what was done to the recordings, the test windows of its folds pooled.
 
     Args:
         runs: by seed, by fold. data: by fold. folder: keeps the predictions, so that they are made once.
-        how: `corrupted`, `with_starts_cut` or `second_by_second`.
+        how: `corrupted`, `with_starts_cut` or `second_by_second`. workers: runs tried at a time, each in a process.
     """
-    pooled = {
-        seed: pd.concat([_tried(run, data[fold], folder, how) for fold, run in folds.items()])
-        for seed, folds in runs.items()
-    }
-    return _arms(list(pooled.values()))
+    every = [(run, data[fold]) for folds in runs.values() for fold, run in folds.items()]
+    tables = iter(joblib.Parallel(workers)(joblib.delayed(_tried)(run, own, folder, how) for run, own in every))
+    return _arms([pd.concat([next(tables) for _ in folds]) for folds in runs.values()])
 
 
 def elapsed_arm(data: Mapping[int, Windows]) -> dict[str, Arm]:
