@@ -19,7 +19,8 @@ from conveyorguard.data.frames import GREY, PICTURES, open_frames, open_picture
 from conveyorguard.data.oddities import LOOKED_AT, look
 from conveyorguard.data.resample import COARSEST
 from conveyorguard.data.schema import FRAME_COLUMNS, Schema, Session
-from conveyorguard.data.table import find_files, part_of, words_of
+from conveyorguard.data.table import part_of, words_of
+from conveyorguard.data.table_files import find_files
 from conveyorguard.errors import DataError
 from conveyorguard.progress import track
 
@@ -148,15 +149,9 @@ def draft(root: str | Path, name: str) -> Draft:
 
 def _look(root: Path) -> _Files:
     """Read some of the files."""
-    found, lost = find_files(root)
-    paths = {name: files[0] for name, files in found.items()}
+    paths, lost = find_files(root)
     chosen = [*paths][:: max(len(paths) // LOOKED_AT, 1)][:LOOKED_AT]
     files = _Files(root, {}, "utf-8")
-    files.odd += [
-        f"two files of one name: {one.name} is read, {other.name} is not"
-        for one, *others in found.values()
-        for other in others
-    ]
     files.odd += [one.message for one in lost]
     if len(chosen) < len(paths):
         files.odd.append(f"{len(chosen)} of {len(paths)} files were looked at")

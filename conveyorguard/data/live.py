@@ -20,6 +20,7 @@ import numpy as np
 from conveyorguard.data import archive, table
 from conveyorguard.data.columns import SUFFIXES
 from conveyorguard.data.schema import Recording, Schema, Session, Unreadable
+from conveyorguard.data.table_files import is_text, no_text, same_name
 from conveyorguard.errors import ConfigError, DataError
 
 PATIENCE = 3.0  # s that a second which is missing or not whole is waited for
@@ -289,11 +290,12 @@ class Tables:
     def poll(self) -> Iterator[Session]:
         names: dict[str, Path] = {}
         for path in self._tables(self.root):
-            if not table.is_text(self._name(path)):
-                self._notice(table.no_text(path))
+            name = self._name(path)
+            if not is_text(name):
+                self._notice(no_text(path))
                 continue
-            if (first := names.setdefault(self._name(path), path)) != path:
-                self._notice(table.same_name(first, path))
+            if (first := names.setdefault(name, path)) != path:
+                self._notice(same_name(first, path))
                 continue
             file = self.files.setdefault(path, _File())
             try:

@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 
 from conveyorguard.data import columns
-from conveyorguard.data.archive_files import printable, without_path
-from conveyorguard.data.columns import SUFFIXES, UNITS, Table
+from conveyorguard.data.columns import UNITS, Table
 from conveyorguard.data.frames import add_frames
 from conveyorguard.data.resample import resample
 from conveyorguard.data.schema import UNLABELLED, Dropped, Recording, Schema, Session, Unreadable
+from conveyorguard.data.table_files import find_files
 from conveyorguard.errors import ConfigError, DataError
 
 UNKNOWN = "unknown"  # device or kind of a recording that does not tell it, where it may be incomplete
@@ -101,9 +101,7 @@ def sessions(
     layout = Layout.of({**options, "incomplete": incomplete})
     found: dict[str, Recording | Unreadable] = {}
     files, lost = find_files(root, layout.thermal_folder)
-    for name, (path, *others) in files.items():
-        for other in others:
-            lost.append(Unreadable(name, "duplicate_session", same_name(path, other)))
+    for name, path in files.items():
         for item in recordings_in(name, path, Path(root), schema, layout):
             if item.name in found:
                 message = f"this session is in {_file_of(found[item.name])} and in {path.name}; join or rename them"
@@ -115,75 +113,6 @@ def sessions(
         raise DataError(f"data.root={root}: no recording can be read\n{unreadable[0].message}{more}")
     yield from (found[name] for name in sorted(found))
     yield from lost
-
-
-def find_files(root: str | Path, thermal_folder: str = "thermal") -> tuple[dict[str, list[Path]], list[Unreadable]]:
-    """Name of the recording (the path below the root without its suffix) and its file, sorted.
-
-    Returns:
-        The files of each name, nearly always one; and what has no name that is text, or is a folder that cannot be looked into.
-
-    Raises:
-        DataError: there is no such folder or file, or nothing in it that can be read.
-    """
-    top = Path(root)
-    if top.is_file() and top.suffix.lower() in SUFFIXES:
-        return {top.stem: [top]}, []
-    if not top.is_dir():
-        problem = "not a csv, tsv or parquet file" if top.exists() else "no such folder or file"
-        raise DataError(
-            f"data.root={root}: {problem}. Point it at a folder of csv or parquet files, or at one of them."
-        )
-    errors: list[OSError] = []
-    every = [Path(folder, name) for folder, _, names in os.walk(top, onerror=errors.append) for name in names]
-    below = sorted(path for path in every if os.path.isfile(path) and not _ours_or_hidden(path, top))
-    lost = []
-    for error in errors:
-        folder = Path(os.fsdecode(error.filename)).relative_to(top).as_posix()
-        message = (
-            f"{printable(folder)}: this folder cannot be looked into ({without_path(error)}), and what is in it was not read; "
-            "give yourself the right to read it, or move it elsewhere"
-        )
-        lost.append(Unreadable(printable(folder), "unreadable_folder", message))
-    files: dict[str, list[Path]] = {}
-    for path in below:
-        if path.suffix.lower() in SUFFIXES and path.relative_to(top).parts[0] != thermal_folder:
-            name = path.relative_to(top).with_suffix("").as_posix()
-            if is_text(name):
-                files.setdefault(name, []).append(path)
-            else:
-                lost.append(Unreadable(printable(name), "bad_name", no_text(path)))
-    if not files:
-        inside = sorted({path.suffix or path.name for path in below})[:8]
-        raise DataError(
-            f"data.root={root}: no recording found\n"
-            f"  looked for: {', '.join('*' + suffix for suffix in SUFFIXES)}, at any depth\n"
-            f"  there is:   {', '.join(inside or [one.message for one in lost]) or 'nothing, it is empty'}\n"
-            "  remedy:     point data.root at the folder of the recordings, or save them as csv or parquet"
-        )
-    return files, lost
-
-
-def _ours_or_hidden(path: Path, top: Path) -> bool:
-    """Editors leave hidden copies; and a store or a run may lie below the root, if that is where somebody works."""
-    hidden = any(part.startswith((".", "~")) for part in path.relative_to(top).parts)
-    ours = (("manifest.json", "frames.parquet"), ("provenance.json", "config.yaml"))
-    return hidden or any(all(os.path.exists(path.parent / name) for name in names) for names in ours)
-
-
-def is_text(name: str) -> bool:
-    """Whether a name can be written down; bytes that are no UTF-8 cannot."""
-    return not any("\ud800" <= c <= "\udfff" for c in name)
-
-
-def no_text(path: Path) -> str:
-    return (
-        f"{printable(path.name)}: expected a name in UTF-8, found bytes that are none, and it was not read; rename it"
-    )
-
-
-def same_name(read: Path, other: Path) -> str:
-    return f"two files of one name: {read.name} was read, {other.name} was not; remove or rename the one that is wrong"
 
 
 def _file_of(item: Recording | Unreadable) -> str:

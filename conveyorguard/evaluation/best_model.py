@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -75,7 +76,11 @@ def pooled_arm(
         how: `corrupted`, `with_starts_cut` or `second_by_second`. workers: runs tried at a time, each in a process.
     """
     every = [(run, data[fold]) for folds in runs.values() for fold, run in folds.items()]
-    tables = iter(joblib.Parallel(workers)(joblib.delayed(_tried)(run, own, folder, how) for run, own in every))
+    with warnings.catch_warnings():
+        warnings.filterwarnings(
+            "ignore", "A worker stopped"
+        )  # joblib starts one anew that has grown, as by a store's frames
+        tables = iter(joblib.Parallel(workers)(joblib.delayed(_tried)(run, own, folder, how) for run, own in every))
     return _arms([pd.concat([next(tables) for _ in folds]) for folds in runs.values()])
 
 

@@ -196,26 +196,6 @@ def probabilities_are_probabilities(subject: Subject) -> str:
     return f"{len(table):,} rows"
 
 
-def examples_are_of_the_predictions(subject: Subject) -> str:
-    """The windows that the page shows."""
-    shown = subject.run.examples
-    if not shown:
-        raise NotChecked("there is no examples.npz: no windows were kept")
-    classes = range(shown["p"].shape[1])
-    rows = subject.run.predictions.drop_duplicates(["session", "start"]).set_index(["session", "start"])
-    for i, key in enumerate(zip(shown["session"].astype(str), shown["start"].tolist(), strict=True)):
-        window = f"the window of {key[0]} at {key[1]} s in examples.npz"
-        if key not in rows.index:
-            raise Failed(f"{window} in predictions.parquet", "none")
-        row = rows.loc[key]
-        for name in ("y_true", "y_pred"):
-            if row[name] != shown[name][i]:
-                raise Failed(f"{name} = {row[name]} of {window}", str(shown[name][i]))
-        if not np.allclose(row[[f"p{k}" for k in classes]].to_numpy(float), shown["p"][i], atol=SAME_MODEL):
-            raise Failed(f"the probabilities of {window} as in predictions.parquet", "others")
-    return f"{len(shown['start'])} windows are as in predictions.parquet"
-
-
 def metrics_follow(subject: Subject) -> str:
     must_equal("metrics.json", _derived(subject).metrics, subject.run.metrics)
     return f"{len(subject.run.metrics)} parts, all figures computed again from predictions.parquet"

@@ -30,7 +30,6 @@ from conveyorguard.evaluation.check_files import (
     must_equal,
     some,
 )
-from conveyorguard.evaluation.examples import choose_examples
 from conveyorguard.evaluation.metrics import METRICS, OBJECTIVES, Predictions, Totals, per_class
 from conveyorguard.evaluation.predict import predict
 from conveyorguard.evaluation.ranges import training_ranges
@@ -215,32 +214,6 @@ def predictions_are_the_models(subject: Subject) -> str:
     size = {"parameters": loaded.model.parameter_count, "model_bytes": loaded.model.size_in_bytes}
     must_equal("provenance.json", size, {name: subject.run.provenance.get(name) for name in size})
     return f"the checkpoint gives them again, to {most:.1g}"
-
-
-def examples_show_the_data(subject: Subject) -> str:
-    """They are chosen again, and what they show is read again."""
-    shown, part = subject.run.examples, subject.evaluated[-1]
-    if not shown:
-        raise NotChecked("there is no examples.npz: no windows were kept")
-    windows, rows = subject.data.part(part)[["session", "start"]], subject.parts.get(part, pd.DataFrame())
-    keys = pd.MultiIndex.from_arrays([windows["session"].astype(str), windows["start"]])
-    saved = rows.drop_duplicates(["session", "start"]).set_index(["session", "start"]) if len(rows) else rows
-    if not keys.isin(saved.index).all():
-        raise NotChecked("predictions.parquet lacks windows of the data, of which another check tells")
-    p = saved.loc[keys, [f"p{k}" for k in range(len(subject.run.schema.states))]].to_numpy()
-    with tempfile.TemporaryDirectory() as folder:
-        choose_examples(subject.data, part, p, Path(folder) / "examples.npz")
-        with np.load(Path(folder) / "examples.npz", allow_pickle=False) as arrays:
-            again = dict(arrays)
-    for name, expected in again.items():
-        found = shown.get(name, np.empty(0))
-        close = np.allclose if expected.dtype.kind == "f" else np.array_equal
-        if found.shape != expected.shape or not close(found, expected):
-            raise Failed(
-                f"{name} of the {len(again['start'])} windows that matter most in examples.npz, as the data have it",
-                "others",
-            )
-    return f"{len(again['start'])} windows, chosen again, show what the data hold"
 
 
 def constant_input(subject: Subject) -> str:

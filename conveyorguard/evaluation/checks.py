@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from conveyorguard.errors import ConveyorGuardError, RunError
-from conveyorguard.evaluation import check_files, check_model, check_pages
+from conveyorguard.evaluation import check_examples, check_files, check_model, check_pages
 from conveyorguard.evaluation.check_files import Failed, NotChecked, Subject
 
 FILES: dict[str, Callable[[Subject], str]] = {
@@ -21,7 +21,7 @@ FILES: dict[str, Callable[[Subject], str]] = {
     "predictions are of the split": check_files.predictions_are_of_the_split,
     "counts are of the split": check_files.counts_are_of_the_split,
     "probabilities are probabilities": check_files.probabilities_are_probabilities,
-    "examples are of the predictions": check_files.examples_are_of_the_predictions,
+    "examples are of the predictions": check_examples.of_the_predictions,
     "metrics follow from predictions": check_files.metrics_follow,
     "calibration and alarms follow from predictions": check_files.calibration_and_alarms_follow,
     "the model card says what the files say": check_pages.card_is_of_the_run,
@@ -38,7 +38,7 @@ DATA: dict[str, Callable[[Subject], str]] = {
     "shortcuts are of the data": check_model.shortcuts_are_of_the_data,
     "history is of the model": check_model.history_is_of_the_model,
     "predictions are the model's": check_model.predictions_are_the_models,
-    "examples show the data": check_model.examples_show_the_data,
+    "examples show the data": check_examples.show_the_data,
     "constant input gives chance": check_model.constant_input,
     "every modality gets a gradient": check_model.every_modality_gets_a_gradient,
 }

@@ -231,21 +231,13 @@ def _onsets(d: Diagnosis) -> str:
             note=f"No recording of the {d.part} part has a state worth an alarm, or no operating point was found.",
         )
     summary = onset_summary(table)
-    told = [
-        [
-            r["arm"],
-            r["faults"],
-            f"{r['missed']} ({r['missed low']:.0f} to {r['missed high']:.0f})",
-            *(_seconds(r[c]) for c in summary.columns[5:]),
-        ]
-        for _, r in summary.iterrows()
-    ]
+    told = pages.framed(summary, dict.fromkeys(summary.columns[1:], ".0f"))
     rows = [[r["session"], r["device"], r["arm"], "missed" if r["missed"] else _seconds(r["alarm_at"]), _seconds(r["delay"]),
              _seconds(r["lead"])] for _, r in table.sort_values(["session", "arm"]).iterrows()]  # fmt: skip
     each = _table(
         d, "onsets", ["session", "device", "arm", "alarm at, s", "delay after the onset, s", "lead to the end, s"], rows
     )
-    return pages.section("Faults: delay after the onset, lead to the end", pages.sortable([c for c in map(str, summary.columns) if c not in ("missed low", "missed high")], told),
+    return pages.section("Faults: delay after the onset, lead to the end", told,
                          f"<details><summary>each recording</summary>{each}</details>",
                          note="At the operating point of each run, chosen on validation: of the thresholds that missed no fault there and rang least without one, one in the middle. Seconds; the onset is the first second that is not normal, and not known where a recording begins so.")  # fmt: skip
 

@@ -120,7 +120,9 @@ def class_block(run: SavedRun, names: list[str], draw: Draw = plain_table, arms:
         shown = draw(f"classes_{part}", pd.DataFrame(columns), dict.fromkeys(["precision", "recall", "F1"], ".1%"))
         matrix = figures.confusion(m["confusion"], names, f"{part}: windows by actual and predicted state")
         note = arms[part].resampling.note
-        told = f"<h3>{part}</h3>{shown}" + f'<p class="note">{pages.shown(note)}</p>' * (note not in notes)
+        told = f"<h3>{part}</h3>{shown}"
+        if note not in notes:  # of parts alike it is said once
+            told += f'<p class="note">{pages.shown(note)}</p>'
         notes.add(note)
         parts.append(pages.pair(pages.figure(matrix, f"confusion matrix of the {part} windows"), told))
         all_metrics |= _with_bounds(part, [arms[part].interval(name) for name in METRICS])

@@ -1,8 +1,6 @@
 """Features of windows: against a plain loop over windows, their names, and that nothing after a window is in them."""
 
 import dataclasses
-import time
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -259,22 +257,3 @@ def test_settings_that_cannot_work_are_told():
     assert not EXTENDED.problems(30) and not PLAIN.problems(1)
     assert "1 to 2" in dataclasses.replace(PLAIN, lags=[3]).problems(3)[0]
     assert "true or false" in dataclasses.replace(PLAIN, log="no").problems(30)[0]
-
-
-@pytest.mark.slow
-def test_a_whole_data_set_takes_two_seconds_at_the_most(twin, twin_config):
-    """7,311 train windows of the full simulated size; a tenth of a second here, so a loop over windows would show."""
-    windows = make_windows(twin, WindowSettings(**twin_config().window))
-    assert len(windows) > 10_000
-    frames = np.random.default_rng(0).normal(40, 5, (len(twin.frames), 6)).astype(np.float32)
-    whole = SimpleNamespace(
-        schema=twin.schema,
-        frames=twin.frames,
-        sensors=twin.sensors,
-        environment=twin.environment,
-        thermal_statistics=frames,
-    )
-    began = time.process_time()
-    found = window_features(whole, windows["row"][:7311], 30, PLAIN, ALL)
-    assert time.process_time() - began < 2
-    assert found.shape == (7311, 64)

@@ -9,7 +9,7 @@ import pytest
 
 from conveyorguard.data.splits import Split
 from conveyorguard.data.windows import Windows, WindowSettings, make_windows
-from conveyorguard.evaluation import robustness
+from conveyorguard.evaluation import best_model, robustness
 from conveyorguard.evaluation.best_model import (
     causal_table,
     distance_table,
@@ -194,7 +194,17 @@ def test_faults_of_all_folds_are_told_by_seed(compared):
     heard = [one["lead"] for one in told if not one["missed"]]
     assert table.loc["trees, seed 1", "faults"] == len(told) > 0
     assert table.loc["trees, seed 1", "missed"] == len(told) - len(heard)
+    low, high = table.loc["trees, seed 1", ["missed low", "missed high"]]
+    assert 0 <= low <= len(told) - len(heard) < high < len(told), "none of so many may still be some"
     assert table.loc["trees, seed 1", "lead, median"] == pytest.approx(np.median(heard))
+
+
+def test_folds_of_a_seed_are_pooled_and_seeds_kept_apart(tmp_path, monkeypatch):
+    runs = {seed: {fold: f"seed {seed}, fold {fold}" for fold in range(2)} for seed in range(3)}
+    monkeypatch.setattr(best_model, "_tried", lambda run, data, *_: pd.DataFrame({"run": [run], "data": [data]}))
+    monkeypatch.setattr(best_model, "_arms", lambda tables: [table.to_numpy().tolist() for table in tables])
+    pooled = best_model.pooled_arm(runs, {0: "of fold 0", 1: "of fold 1"}, tmp_path, None)
+    assert pooled == [[[f"seed {seed}, fold {fold}", f"of fold {fold}"] for fold in range(2)] for seed in range(3)]
 
 
 def test_a_window_is_held_against_the_state_of_its_last_second(store_of, plain_schema, session_of):
