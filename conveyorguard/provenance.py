@@ -36,6 +36,11 @@ def git_state() -> dict[str, Any]:
     return {"commit": ask("rev-parse", "HEAD"), "dirty": bool(ask("status", "--porcelain"))}
 
 
+def commit_of(git: dict[str, Any]) -> str:
+    """`git_state` as pages show it."""
+    return "–" if not git["commit"] else git["commit"][:12] + (" with uncommitted changes" if git["dirty"] else "")
+
+
 def processor() -> str:
     """The model of the processor: its kind of vector instructions decides how sums are rounded."""
     path = Path("/proc/cpuinfo")

@@ -33,7 +33,7 @@ from conveyorguard.data.windows import Windows
 from conveyorguard.errors import ConfigError, ConveyorGuardError, RunError
 from conveyorguard.files import alone, read_json, write_json
 from conveyorguard.progress import bar_over_all, console
-from conveyorguard.provenance import git_state
+from conveyorguard.provenance import commit_of, git_state
 from conveyorguard.reporting import pages
 from conveyorguard.reporting.site import Site, keep_plotly
 from conveyorguard.saved_run import SavedRun
@@ -132,9 +132,6 @@ class Study:
     def site(self) -> Site:
         """The study's pages."""
         data, cfg, git = self.data(), self.config(), git_state()
-        commit = (
-            "–" if not git["commit"] else git["commit"][:12] + (" with uncommitted changes" if git["dirty"] else "")
-        )
         told = []
         if self.size == "small":
             pixels = "" if self.lacks("data.schema.thermal.stride") else (
@@ -147,7 +144,7 @@ class Study:
             ("command", pages.base_names(self.command)),
             ("data", f"{cfg.data.name}, store {data.store.path.name}, fingerprint {data.store.fingerprint[:12]}"),
             ("split", f"{cfg.split.name}, {data.split.hash}"),
-            ("commit", commit),
+            ("commit", commit_of(git)),
         ]
         return Site(self.out, f"Study on {cfg.data.name} data", self.titles, " ".join(told), origin)
 

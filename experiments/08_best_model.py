@@ -8,7 +8,10 @@ always runs; of the other arms those that `arms` names, by default all but dl_tu
 
 import shutil
 import sys
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
+from statistics import median
 
 from pandas import DataFrame
 
@@ -33,9 +36,12 @@ from conveyorguard.evaluation.best_model import (
 )
 from conveyorguard.evaluation.breakdown import by_device
 from conveyorguard.evaluation.compare import compare
+from conveyorguard.evaluation.diagnose import SINGLE as DIAGNOSED
+from conveyorguard.evaluation.diagnose import advise
 from conveyorguard.evaluation.robustness import against_single, second_by_second, with_starts_cut
 from conveyorguard.evaluation.shortcuts import ELAPSED
 from conveyorguard.evaluation.speed import side_by_side
+from conveyorguard.provenance import commit_of
 from conveyorguard.reporting.best_model_page import STEM, BestModel, write_best_model
 from conveyorguard.saved_run import SavedRun
 from conveyorguard.stages import Study, main, units_of
@@ -192,6 +198,10 @@ def run(study: Study) -> Path:
         for arm in MAIN
     }
     predicted, windows = {arm: rows[arm].predictions for arm in MAIN}, comparisons["kfold"].windows
+    notes += [*whether_to_fuse(runs["kfold"]), *how_trained(made.values(), runs["kfold"]["fusion_both_film"])]
+    onsets = onset_table({arm: runs["kfold"][arm] for arm in MAIN})
+    if onsets is None:
+        notes.append("Faults: no test recording has a state that is worth an alarm.")
     study.say("timing")
     timed = {
         name: [*ARMS[arm], *wanted["kfold"][0]]
@@ -211,7 +221,7 @@ def run(study: Study) -> Path:
         by_device(windows, predicted),
         distance_table(windows, next(iter(data.values())), predicted),
         causal_table(causal),
-        onset_table({arm: runs["kfold"][arm] for arm in MAIN}),
+        onsets,
         None if study.lacks("data.sessions") else others(study, runs["kfold"]),
         speed,
         notes,
@@ -224,6 +234,33 @@ def run(study: Study) -> Path:
         for path in (study.out / "summary.md", *study.out.glob(f"tables/{STEM}_*.csv")):
             shutil.copy(path, kept / path.name)
     return page
+
+
+def whether_to_fuse(runs: dict[str, dict[int, dict[int, SavedRun]]]) -> list[str]:
+    """What the rule of `diagnose` recommends of each fold, by the seed that the arms of one modality have."""
+    arms = {"fusion": "fusion_both_film", **dict(zip(DIAGNOSED.values(), SINGLE, strict=True))}
+    if not all(arm in runs for arm in arms.values()):
+        return []
+    seed = min(runs["fusion_both_film"])
+    chosen = Counter(
+        advise(run, {label: runs[arm][seed][fold] for label, arm in arms.items()}, "test").choice
+        for fold, run in runs["fusion_both_film"][seed].items()
+    )
+    told = ", ".join(f"{choice} in {count}" for choice, count in chosen.most_common())
+    return [
+        f"Whether to fuse at all, by the rule of `diagnose`, on validation, of {chosen.total()} folds: {told}. What the camera is worth when a sensor fails is no part of it."
+    ]
+
+
+def how_trained(runs: Iterable[SavedRun], fused: dict[int, dict[int, SavedRun]]) -> list[str]:
+    """Of which commits the runs are, which may be older than the summary; and how long a window took when they were made."""
+    commits = Counter(commit_of(run.provenance["git"]) for run in runs)
+    latencies = [run.provenance["latency_ms"] for by_fold in fused.values() for run in by_fold.values()]
+    return [
+        f"Runs by the commit that trained them: {', '.join(f'{count} of {commit}' for commit, count in commits.most_common())}.",
+        f"A single window took the runs of fusion_both_film {median(latencies):.1f} ms in the middle and {max(latencies):.1f} ms at the most when they were "
+        "made, maybe beside another training; the target's figure is of this command.",
+    ]
 
 
 def others(study: Study, runs: dict[str, dict[int, dict[int, SavedRun]]]) -> DataFrame:

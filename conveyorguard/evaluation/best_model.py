@@ -28,6 +28,7 @@ from conveyorguard.evaluation.robustness import (
 from conveyorguard.evaluation.shortcuts import ELAPSED, fit_shortcuts, shortcut_probabilities
 from conveyorguard.files import write_parquet
 from conveyorguard.prediction import LoadedRun
+from conveyorguard.provenance import code_hash
 from conveyorguard.run import as_predictions
 from conveyorguard.saved_run import SavedRun
 
@@ -72,7 +73,7 @@ def pooled_arm(
     """An arm by what was done to the recordings, the test windows of its folds pooled.
 
     Args:
-        runs: by seed, by fold. data: by fold. folder: keeps the predictions, so that they are made once.
+        runs: by seed, by fold. data: by fold. folder: keeps the predictions, so that the same code makes them once.
         how: `corrupted`, `with_starts_cut` or `second_by_second`. workers: runs tried at a time, each in a process.
     """
     every = [(run, data[fold]) for folds in runs.values() for fold, run in folds.items()]
@@ -106,7 +107,7 @@ def on_other_recordings(runs: Iterable[SavedRun], data: Windows, folder: Path) -
     """An arm on all windows of other recordings than its runs were made on; each run counts as a seed.
 
     Args:
-        folder: keeps the predictions, so that they are made once.
+        folder: keeps the predictions, so that the same code makes them once.
     """
     return _arms([_tried(run, data, folder, _every_window) for run in runs])["whole"]
 
@@ -126,7 +127,8 @@ def _arms(tables: list[pd.DataFrame]) -> dict[str, Arm]:
 
 
 def _tried(run: SavedRun, data: Windows, folder: Path, how: How) -> pd.DataFrame:
-    """Predictions of a run, made once: corruption, session, device, start, y_true, p0, p1, ..."""
+    """Predictions of a run, made once by the same code: corruption, session, device, start, y_true, p0, p1, ..."""
+    folder = folder / code_hash()
     path, made = folder / f"{run.folder.name}.parquet", run.folder / "predictions.parquet"
     if path.is_file() and path.stat().st_mtime > made.stat().st_mtime:
         return pd.read_parquet(path)
@@ -199,8 +201,9 @@ def distance_table(windows: pd.DataFrame, data: Windows, arms: breakdown.Arms) -
     return breakdown.by_distance(data.store, placed, data.settings.size, arms)
 
 
-def onset_table(runs: Mapping[str, Mapping[int, Mapping[int, SavedRun]]]) -> pd.DataFrame:
-    """`breakdown.onset_summary` of each seed of each arm, the folds pooled; each fold alarms by its own operating point.
+def onset_table(runs: Mapping[str, Mapping[int, Mapping[int, SavedRun]]]) -> pd.DataFrame | None:
+    """`breakdown.onset_summary` of each seed of each arm, the folds pooled; each fold alarms by its own operating point. None
+    where no recording has a state worth an alarm.
 
     Args:
         runs: by arm, by seed, by fold.
@@ -211,7 +214,8 @@ def onset_table(runs: Mapping[str, Mapping[int, Mapping[int, SavedRun]]]) -> pd.
         for seed, by_fold in by_seed.items()
         for run in by_fold.values()
     ]
-    return breakdown.onset_summary(pd.concat(tables, ignore_index=True))
+    faults = pd.concat(tables, ignore_index=True)
+    return breakdown.onset_summary(faults) if len(faults) else None
 
 
 def best_epoch_minutes(runs: list[SavedRun]) -> float:
@@ -260,18 +264,24 @@ def targets(
     above("macro-F1 above LightGBM on the window's statistics, the interval without zero", d, d.low > 0)
     d = best.arm.difference(rows["lightgbm_extended_both_film"].arm, "macro_f1")
     above("macro-F1 not more than half a point below LightGBM extended", d, d.value >= -HALF_A_POINT)
-    for metric, told in (("severe_sessions_missed", "no session's worst state missed entirely, by any seed"),
-                         ("severe_as_normal", "no window of the worst state called normal, by any seed")):  # fmt: skip
-        worst, bound = float(best.arm.by_seed(metric).max()), best.arm.interval(metric)
+    severe = best.arm.totals[0].confusion[:, -1].sum(-1)  # windows of the worst state in each session
+    for metric, of, told in (("severe_sessions_missed", int((severe > 0).sum()), "no session's worst state missed entirely, by any seed"),
+                             ("severe_as_normal", int(severe.sum()), "no window of the worst state called normal, by any seed")):  # fmt: skip
+        if not of:
+            found.append({"target": told, "figure": "–", "interval": "–", "verdict": "no window has the worst state"})
+            continue
+        seed = best.predictions[int(best.arm.by_seed(metric).argmax())]
+        bound = Arm([seed], best.arm.resampling).interval(metric)
         add(
             told,
-            f"{worst:.0f} by the worst seed",
+            f"{bound.value:.0f} of {of} by the worst seed",
             f"up to {bound.high:.1f}" if np.isfinite(bound.high) else "–",
-            worst == 0,
+            bound.value == 0,
         )
-    recall = best.arm.interval("severe_recall")
-    found.append({"target": "recall of the worst state, with its lower bound", "figure": f"{100 * recall.value:.1f} %",
-                  "interval": f"from {100 * recall.low:.1f} %" if np.isfinite(recall.low) else "–", "verdict": "told"})  # fmt: skip
+    if severe.any():
+        recall = best.arm.interval("severe_recall")
+        found.append({"target": "recall of the worst state, with its lower bound", "figure": f"{100 * recall.value:.1f} %",
+                      "interval": f"from {100 * recall.low:.1f} %" if np.isfinite(recall.low) else "–", "verdict": "told"})  # fmt: skip
     for modality in ("sensor", "image", "both"):
         film, plain = (rows.get(f"fusion_{modality}_{name}") for name in ("film", "plain"))
         told = f"film=true not more than half a point below film=false, {modality}"

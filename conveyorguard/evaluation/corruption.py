@@ -13,13 +13,14 @@ from functools import partial
 from typing import Any, cast
 
 import numpy as np
+import pandas as pd
 
 from conveyorguard.data.schema import Schema
 from conveyorguard.data.store import SENSORS_REPAIRED, THERMAL_REPAIRED, Store
 from conveyorguard.data.views import session_starts, view_of
 
 MISSING = 0.10  # share of the sensor values
-NOISE = (1, 2, 4)  # times a channel's own, added to it
+NOISE = (1, 2, 4)  # times a channel's own on devices of the kind, added to it
 TYPICAL_FRAMES = 500  # that stand for all in the median frame
 AMPERE = ("A", "mA")
 
@@ -88,15 +89,21 @@ def _noisy(store: Store, train: np.ndarray, rng: np.random.Generator, times: flo
 
 
 def normal_noise(store: Store, train: np.ndarray) -> np.ndarray:
-    """(C,) sd of a channel from second to second in the first state: of differences, over the root of two, so that
-    what is slow, and what differs between devices, is no noise."""
+    """(N, C) sd of a channel from second to second in the first state, on devices of the kind of each second: of differences,
+    over the root of two, so that what is slow, and what differs between devices, is no noise. Kinds are apart because one may
+    be many times as noisy as another; one that the training lacks has the noise of all."""
     starts, state = session_starts(store), store.frames["state"].to_numpy()
     time = store.frames["time"].to_numpy()
     next_to = (np.diff(starts) == 0) & (np.diff(time) == 1)
     usable = next_to & train[1:] & (state[1:] == 0) & (state[:-1] == 0)
-    differences = np.diff(store.sensors, axis=0)[usable]
-    return np.nan_to_num(np.nanstd(differences, axis=0) / np.sqrt(2)) if usable.any() else np.zeros(
-        store.sensors.shape[1])  # fmt: skip
+    differences = np.diff(store.sensors, axis=0)
+    kind, kinds = pd.factorize(store.frames["kind"])
+    noise = np.zeros(store.sensors.shape, np.float32)
+    for i in range(len(kinds)) if usable.any() else ():
+        own = usable & (kind[1:] == i)
+        spread = np.nanstd(differences[own if own.any() else usable], axis=0) / np.sqrt(2)
+        noise[kind == i] = np.nan_to_num(spread)
+    return noise
 
 
 class Frames:

@@ -29,10 +29,11 @@ from conveyorguard.run import as_predictions
 from conveyorguard.saved_run import SavedRun
 
 SAME_STATES = 0.99  # of the windows, predicted now and when the run was made
-CLOSE = 0.005  # macro-F1: a cascade may cost half a point
+CLOSE = 0.005  # macro-F1: half a point is what a second model has to be worth, and what a cascade may cost
 RARELY = 0.5  # share of the windows for which a cascade may ask the second model
 # what two arms have to share for their difference to be one of modality
-TRAINED_BY = ("augment", "mixup", "loss", "optimizer", "average", "batch_size", "scaling", "features")
+TRAINED_BY = ("film", "film_input", "augment", "mixup", "loss", "optimizer", "average", "batch_size", "scaling", "features",
+              "trainer.max_epochs", "patience")  # fmt: skip
 SINGLE = {"sensor": "sensors alone", "image": "camera alone"}
 
 
@@ -192,7 +193,7 @@ def arm_notes(arms: dict[str, SavedRun]) -> list[str]:
         family = "network" if is_tabular(run.config) else "trees"
         notes.append(f"Not given: {family}. How the other family fares when something fails is said by a run of it: train one and name it after the run.")  # fmt: skip
     for name, arm in arms.items():
-        apart = [key for key in TRAINED_BY if arm.config.get(key) != run.config.get(key)]
+        apart = [key for key in TRAINED_BY if OmegaConf.select(arm.config, key) != OmegaConf.select(run.config, key)]
         if name in SINGLE.values() and apart:
             notes.append(f"{name}: trained with other {' and '.join(apart)} than {label}, so its modality is not all that differs.")  # fmt: skip
     return notes
@@ -245,8 +246,8 @@ def gap_table(scored: dict[str, Arm], first: str) -> pd.DataFrame:
 
 
 RULE = (
-    "Sensor only (or image only), unless fusing beats the better single modality: the interval of the paired difference of macro-F1 lies above zero. "
-    "Then a cascade, if asking the fused model for at most half of the windows, those where the single one is least sure, costs no more than half a "
+    "Sensor only (or image only), unless fusing beats the better single modality by more than half a point of macro-F1, and the interval of the paired "
+    "difference lies above zero. Then a cascade, if asking the fused model for at most half of the windows, those where the single one is least sure, costs no more than half a "
     "point of macro-F1. Else fuse. All by validation. What one modality is worth when the other fails is no part of the rule: the tables below say it."
 )
 
@@ -268,7 +269,7 @@ def advise(run: SavedRun, arms: dict[str, SavedRun], part: str) -> Advice:
         for name, gain in gains.items()
     ]
     reasons = [f"Fusing changes {SINGLE[role]}, the better modality on validation, {'; '.join(told)}."]
-    if not gains["val"].low > 0:
+    if not (gains["val"].low > 0 and gains["val"].value > CLOSE):
         return Advice(f"{role} only", reasons)
     threshold, asked, cost = cascade_threshold(_saved(run, "val"), _saved(one, "val"))
     p, first = _saved(run, part), _saved(one, part)

@@ -122,6 +122,10 @@ def against_single(
 
     Args:
         fused: by corruption. single: by arm, by corruption.
+
+    Returns:
+        corruption, macro_f1, better arm, its macro_f1, difference with its interval, verdict; severe_recall and, of the worst
+        seed, severe_sessions_missed of the fused arm; seeds of the two.
     """
     found = []
     for name, arm in fused.items():
@@ -130,7 +134,10 @@ def against_single(
         told = "holds" if d.value >= -TOLERATED else "falls below"
         found.append({"corruption": name, "macro_f1": float(arm.by_seed("macro_f1").mean()), "better arm": better,
                       "its macro_f1": float(single[better][name].by_seed("macro_f1").mean()),
-                      **_columns("difference", d), "verdict": told})  # fmt: skip
+                      **_columns("difference", d), "verdict": told,
+                      "severe_recall": float(arm.by_seed("severe_recall").mean()),
+                      "severe_sessions_missed": float(arm.by_seed("severe_sessions_missed").max()),
+                      "seeds": f"{len(arm.totals)}, {len(single[better][name].totals)}"})  # fmt: skip
     return pd.DataFrame(found)
 
 

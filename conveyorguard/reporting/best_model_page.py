@@ -26,8 +26,8 @@ class BestModel:
 
     comparisons: by split, the folds pooled; the first is the one that the targets are of. names: of an arm, by the label
     that the comparison gives it. robustness, against_trees: of `against_single`. devices, distance, causal, onsets: of
-    `evaluation.breakdown` and `by_label_rule`, of the main arms. starts_cut: None where recordings are too short. others: None
-    where the data cannot be drawn anew.
+    `evaluation.breakdown` and `by_label_rule`, of the main arms. starts_cut: None where recordings are too short. onsets: None
+    where there is no fault. others: None where the data cannot be drawn anew.
     """
 
     comparisons: Mapping[str, Comparison]
@@ -40,7 +40,7 @@ class BestModel:
     devices: pd.DataFrame
     distance: pd.DataFrame
     causal: pd.DataFrame
-    onsets: pd.DataFrame
+    onsets: pd.DataFrame | None
     others: pd.DataFrame | None
     speed: pd.DataFrame
     notes: list[str]
@@ -59,17 +59,17 @@ class Part:
 
 def parts(made: BestModel) -> list[Part]:
     first = next(iter(made.comparisons.values()))
-    failing = {**POINTS, **SHARES}
+    failing = {**POINTS, **SHARES, **MISSED}
     missed = made.targets["verdict"].str.startswith("not reached").any()
     note = " ".join([first.resampling.note, DIFFERENCES, *([TRIED] if missed else [])])
     found = [
         Part("Targets", note, "targets", made.targets),
         Part("What each input buys", f"{RULE} {SEEDS_NOTE}", "findings", _in_points(made.findings), POINTS),
-        *(Part(f"split={split}", comparison.protocol, split, results(comparison, made.names[split]), {**SHARES, **BEFORE})
+        *(Part(f"split={split}", f"{comparison.protocol}. {comparison.resampling.note}", split, results(comparison, made.names[split]), {**SHARES, **BEFORE})
           for split, comparison in made.comparisons.items()),
-        Part("When something fails", f"Fusion, one trained model, against the better of its arms of one modality under the same corruption, in points of macro-F1. {HOLDS} {NOISE}",
+        Part("When something fails", f"Fusion, one trained model, against the better of its arms of one modality under the same corruption, in points of macro-F1. {HOLDS} {FAILING} {NOISE}",
              "robustness", _in_points(made.robustness), failing),
-        Part("When something fails: against trees", f"Fusion against LightGBM extended under the same corruption, in points of macro-F1. {HOLDS}",
+        Part("When something fails: against trees", f"Fusion against LightGBM extended under the same corruption, in points of macro-F1. {HOLDS} {FAILING}",
              "against_trees", _in_points(made.against_trees.rename(columns={"better arm": "trees"})), failing),
         *([] if made.starts_cut is None else [
             Part("Without the recordings' start", STARTS_NOTE, "starts_cut", _starts(made.starts_cut), STARTS)]),
@@ -78,7 +78,8 @@ def parts(made: BestModel) -> list[Part]:
         Part("Errors near a change of state", "Accuracy of windows by the time between them and the nearest change of state in their recording, seeds averaged.",
              "distance", *_shares(made.distance)),
         Part("Second by second", CAUSAL_NOTE, "causal", *_shares(made.causal)),
-        Part("Faults: delay after the onset, lead to the end", ONSETS_NOTE, "onsets", made.onsets, dict.fromkeys(made.onsets.columns[1:], ",.0f")),
+        *([] if made.onsets is None else [
+            Part("Faults: delay after the onset, lead to the end", ONSETS_NOTE, "onsets", made.onsets, dict.fromkeys(made.onsets.columns[1:], ",.0f"))]),
     ]  # fmt: skip
     if made.others is not None:
         found.append(
@@ -118,15 +119,18 @@ DIFFERENCES = "A target on a difference is reached by its figure, not by the end
 TRIED = "What was tried for a target that is not reached, failures included: experiments/best_model/log.md."
 SEEDS_NOTE = (
     "Intervals are of devices and recordings; seeds of an arm are averaged, and where it has one (seeds: of the arm, of what is subtracted) another would "
-    "give other figures, by up to half a point a fold."
+    "give other figures, by up to half a point a fold. A bound within a few hundredths of a border of the rule may lie beyond it by other replicates."
 )
 HOLDS = "Holds: not more than a point below it, by the figure."
+FAILING = (
+    "Severe recall, and sessions whose worst state its worst seed missed entirely; seeds: of fusion, of the other."
+)
 SPEED_NOTE = (
-    "In turns on this machine; a ratio says more than a time. Windows a second of processor time in training steps (augmentation, blending, forward, "
-    "backward); a single window from the store to probabilities on one thread, its recording's start at hand."
+    "On this machine; a ratio says more than a time. Windows a second of processor time in training steps (augmentation, blending, forward, backward), the "
+    "models in turns; then of each a single window from the store to probabilities on one thread, its recording's start at hand."
 )
 NOISE = (
-    "Noise is added to a channel's own, so that x1 makes it 1.4 times as large. Of an absent camera every frame is the training's median, flagged; predict "
+    "Noise is added to a channel's own on devices of the kind, so that x1 makes it 1.4 times as large. Of an absent camera every frame is the training's median, flagged; predict "
     "fills no camera in, but tells such a recording as one that cannot be read. No model reads the flag of what was missing."
 )
 STARTS_NOTE = (
@@ -141,17 +145,18 @@ CAUSAL_NOTE = (
 ONSETS_NOTE = (
     "A row a seed: fault recordings, those that no alarm told of, and of the others the seconds. The model of each fold alarms at its own "
     "operating point, chosen on its validation: of the thresholds that missed no fault there and rang least without one, one in the middle. A delay "
-    "counts from the first second that is not normal, an alarm from the first state that is worth one: it cannot be none."
+    "counts from the first second that is not normal; a state that is worth an alarm may begin long after it, so a long delay need not be a late alarm."
 )
 OTHERS_NOTE = (
-    "Recordings and devices drawn by another data.seed for this table alone. Choosing was done on the validation windows of all folds, and these are "
-    "the test windows of other folds; here is what was never looked at. The models of all folds and seeds count as seeds; points of macro-F1 that fusion has before each."
+    "Recordings and devices drawn by another data.seed for this table alone. Choosing was done on the validation windows of all folds, each of "
+    "which is a test window of another fold; here is what was never looked at. The models of all folds and seeds count as seeds; points of macro-F1 that fusion has before each."
 )
 SHARES = dict.fromkeys(
-    ["macro-F1", "macro-F1 low", "macro-F1 high", "accuracy", "severe recall", "macro_f1", "its macro_f1"], ".1%"
-)
+    ["macro-F1", "macro-F1 low", "macro-F1 high", "accuracy", "severe recall", "macro_f1", "its macro_f1", "severe_recall"], ".1%"
+)  # fmt: skip
 BEFORE = {f"{FIRST} before it{end}": "+.2f" for end in ("", " low", " high")}
 POINTS = dict.fromkeys(["points", "points low", "points high"], "+.2f")
+MISSED = {"severe_sessions_missed": ".0f"}
 STARTS = {**dict.fromkeys(["whole", "cut", "cut low", "cut high"], ".1%"),
           **{f"{name}{end}": "+.2f" for name in ("change", "before lightgbm") for end in ("", " low", " high")},
           "severe recall": ".1%", **dict.fromkeys(["severe sessions missed", "severe as normal"], ".0f")}  # fmt: skip

@@ -151,7 +151,7 @@ def _corruption(d: Diagnosis) -> str:
         note="Macro-F1 with its interval, and the change against the recordings as they are, in points. All arms see the same corrupted seconds, before "
         "scaling and before features. Missing values are the last ones held, and flagged (no model reads the flag; a flagged second is no part of a recording's start); a dead sensor (each channel in ampere, or scaled by its logarithm) reads zero, a black camera 0 degC, a frozen one goes on with "
         "the recording's first frame, and nothing says so; of an absent camera every frame is the median of the training, flagged. Noise is added, in multiples of the "
-        "channel's own from second to second in the first state.",
+        "channel's own from second to second in the first state, on devices of the kind.",
     )  # fmt: skip
 
 
@@ -179,7 +179,8 @@ START = "Without the recording's start"
 def _curve(d: Diagnosis) -> str:
     if "curve" not in d.tables:
         return pages.section(
-            CURVE, note="Not made: curve=4,8,16 after the run trains it, and the other arms, anew on so many devices."
+            CURVE,
+            note="Not made: curve=4,8,16 after the run trains it, and the run of the other family, anew on so many devices.",
         )
     table = d.tables["curve"]
     curves = {

@@ -1,6 +1,8 @@
 """Targets and findings of the best model follow from pooled runs by fixed rules."""
 
+import os
 from dataclasses import replace
+from types import SimpleNamespace
 from unittest.mock import patch
 
 import numpy as np
@@ -27,6 +29,7 @@ from conveyorguard.evaluation.metrics import Predictions
 from conveyorguard.evaluation.robustness import Trial, second_by_second
 from conveyorguard.reporting.best_model_page import TRIED, BestModel, write_best_model
 from conveyorguard.reporting.site import Site
+from conveyorguard.saved_run import SavedRun
 
 from .conftest import run_maker
 
@@ -40,7 +43,7 @@ SPEED = pd.DataFrame(
 )
 WORST = pd.DataFrame({"corruption": ["camera black", "CT1 dead"], "macro_f1": [0.8, 0.7], "better arm": ["fusion_sensor_film"] * 2,
                       "its macro_f1": [0.79, 0.72], "difference": [0.01, -0.02], "difference_low": [0.0, -0.03], "difference_high": [0.02, -0.01],
-                      "verdict": ["holds", "falls below"]})  # fmt: skip
+                      "verdict": ["holds", "falls below"], "severe_recall": [0.9, 0.4], "severe_sessions_missed": [0.0, 7.0], "seeds": ["2, 1"] * 2})  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -85,13 +88,41 @@ def test_targets_are_told_reached_or_not(compared):
     assert told["recall of the worst state"]["interval"].startswith("from ")
     called = table.set_index("target").loc["no window of the worst state called normal, by any seed"]
     bound = rows["fusion_both_film"].arm.interval("severe_as_normal")
-    assert called["figure"].startswith("0 ") and called["interval"] == f"up to {bound.high:.1f}" and bound.high > 1
+    assert called["figure"].startswith("0 of ") and called["interval"] == f"up to {bound.high:.1f}" and bound.high > 1
     without = {name: row for name, row in rows.items() if name != "fusion_both_plain"}
     unknown = targets(without, WORST, SPEED, 20.0, full=True).set_index("target")["verdict"]
     assert unknown["film=true not more than half a point below film=false, both"] == "not run"
     worse = {**rows, "lightgbm": rows["fusion_both_film"], "fusion_both_film": rows["lightgbm"]}
     assert targets(worse, WORST, SPEED, 1.0, True)["verdict"].tolist()[:2] == ["not reached", "not reached"]
     assert targets(rows, WORST, SPEED, 20.0, full=False)["verdict"].str.endswith("(not at full size)").all()
+
+
+def test_nothing_is_claimed_of_a_state_that_is_not_there_and_the_bound_is_of_the_worst_seed(compared):
+    _, _, rows = compared
+    best = rows["fusion_both_film"]
+
+    def severe(row, change):
+        return replace(row, predictions=[change(seed, p) for seed, p in enumerate(row.predictions)])
+
+    def without(_, p):
+        return Predictions(np.minimum(p.y_true, 2), p.p, p.session)
+
+    told = targets({name: severe(row, without) for name, row in rows.items()}, WORST, SPEED, 1.0, True)
+    assert (told["verdict"] == "no window has the worst state").sum() == 2
+    assert not told["target"].str.contains("recall").any() and not told["figure"].str.contains("nan").any()
+
+    def second_seed_blind(seed, p):
+        return Predictions(p.y_true, np.where((p.y_true == 3)[:, None], np.eye(4)[0], p.p), p.session) if seed else p
+
+    told = targets({**rows, "fusion_both_film": severe(best, second_seed_blind)}, WORST, SPEED, 1.0, True).set_index(
+        "target"
+    )
+    row, windows = (
+        told.loc["no window of the worst state called normal, by any seed"],
+        int((best.predictions[0].y_true == 3).sum()),
+    )
+    assert row["figure"] == f"{windows} of {windows} by the worst seed" and row["verdict"] == "not reached"
+    assert row["interval"] == f"up to {windows:.1f}", "of the blind seed, not of the mean of both"
 
 
 def test_what_an_input_buys_is_said_by_one_rule(compared):
@@ -196,6 +227,8 @@ def test_faults_of_all_folds_are_told_by_seed(compared):
     assert table.loc["trees, seed 1", "missed"] == len(told) - len(heard)
     low, high = table.loc["trees, seed 1", ["missed low", "missed high"]]
     assert 0 <= low <= len(told) - len(heard) < high < len(told), "none of so many may still be some"
+    nothing = SimpleNamespace(facts=lambda name: {"parts": {"test": {"sessions": []}}})
+    assert onset_table({"trees": {0: {0: nothing}}}) is None
     assert table.loc["trees, seed 1", "lead, median"] == pytest.approx(np.median(heard))
 
 
@@ -205,6 +238,32 @@ def test_folds_of_a_seed_are_pooled_and_seeds_kept_apart(tmp_path, monkeypatch):
     monkeypatch.setattr(best_model, "_arms", lambda tables: [table.to_numpy().tolist() for table in tables])
     pooled = best_model.pooled_arm(runs, {0: "of fold 0", 1: "of fold 1"}, tmp_path, None)
     assert pooled == [[[f"seed {seed}, fold {fold}", f"of fold {fold}"] for fold in range(2)] for seed in range(3)]
+
+
+def test_what_was_tried_is_kept_until_the_code_or_the_run_is_another(tmp_path, schema_node, monkeypatch):
+    run = SavedRun(run_maker(tmp_path, schema_node)("model=fusion"))
+    windows = pd.DataFrame({"session": ["a", "b"], "device": "d", "start": 0})
+    tried = []
+
+    def how(model, trial):
+        tried.append(trial)
+        p = Predictions(np.array([0, 1]), np.eye(4)[:2], windows["session"].to_numpy())
+        return windows, {"whole": p}
+
+    def try_it():
+        return best_model.pooled_arm(
+            {0: {0: run}}, {0: SimpleNamespace(store=None, split=None, settings=None)}, tmp_path / "kept", how
+        )["whole"]
+
+    monkeypatch.setattr(best_model, "LoadedRun", lambda folder: None)
+    assert (try_it().by_seed("accuracy") == try_it().by_seed("accuracy")).all() and len(tried) == 1
+    monkeypatch.setattr(best_model, "code_hash", lambda: "another")
+    try_it()
+    assert len(tried) == 2, "a corruption that was mended is not told by what was made before"
+    later = (tmp_path / "kept" / "another" / f"{run.folder.name}.parquet").stat().st_mtime + 10
+    os.utime(run.folder / "predictions.parquet", (later, later))
+    try_it()
+    assert len(tried) == 3, "the run was trained anew"
 
 
 def test_a_window_is_held_against_the_state_of_its_last_second(store_of, plain_schema, session_of):

@@ -139,6 +139,26 @@ def test_slow_changes_and_differences_between_devices_are_no_noise(store_of, pla
     assert (normal_noise(store, np.zeros(150, bool)) == 0).all()  # nothing to learn it from
 
 
+def test_a_kind_has_its_own_noise_and_one_that_was_never_trained_on_that_of_all(store_of, plain_schema, session_of):
+    rng = np.random.default_rng(0)
+    spread = {"oht": 0.1, "agv": 4.0}
+    sessions = [
+        session_of(
+            kind, np.arange(400), np.zeros(400, int), device=kind, kind=kind, sensors=rng.normal(0, sd, (400, 2))
+        )
+        for kind, sd in spread.items()
+    ]
+    store = store_of(sessions, plain_schema)
+    kinds = store.frames["kind"].to_numpy()
+    noise = normal_noise(store, np.ones(800, bool))
+    for kind, sd in spread.items():
+        np.testing.assert_allclose(noise[kinds == kind], sd, rtol=0.2)
+    (x4,) = (c for c in corruptions(store.schema) if c.name == "sensor noise x4")
+    added = x4.view(store, np.ones(800, bool), 0).sensors - store.sensors
+    assert added[kinds == "oht"].std() == pytest.approx(0.4, rel=0.2)
+    np.testing.assert_allclose(normal_noise(store, kinds == "oht")[kinds == "agv"], 0.1, rtol=0.2)
+
+
 def test_the_seed_draws_the_corruption(store):
     name = "sensor noise x1"
     assert (by_name(store, 1)[name].sensors == by_name(store, 1)[name].sensors).all()

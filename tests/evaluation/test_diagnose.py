@@ -140,6 +140,10 @@ def test_the_rule_goes_by_validation_and_tells_test_beside(make_run, monkeypatch
         "+2.0 points of macro-F1 on validation (+1.0 to +3.0): better; by -1.0 points of macro-F1 on test"
         in found.reasons[0]
     )
+    gains["val"] = Interval(0.004, 0.001, 0.007)
+    assert advise(both, {"fusion": both, "sensors alone": sensor}, "test").choice == "sensor only", (
+        "a second model for less than half a point"
+    )
     gains["val"], gains["test"] = gains["test"], gains["val"]
     assert advise(both, {"fusion": both, "sensors alone": sensor}, "test").choice == "sensor only"
 
@@ -169,6 +173,9 @@ def test_arms_that_are_missing_or_trained_in_another_way_are_told(make_run):
     assert "Not given: camera alone" in alone and "Not given: trees" in without_trees
     (told,) = arm_notes({"fusion": run, "sensors alone": sensor, "camera alone": noisy, "lightgbm": trees})
     assert told.startswith("camera alone: trained with other augment and mixup than fusion")
+    short = SavedRun(make_run("model=fusion", "modality=image", "film=false", "trainer.max_epochs=3"))
+    (told,) = arm_notes({"fusion": run, "sensors alone": sensor, "camera alone": short, "lightgbm": trees})
+    assert told.startswith("camera alone: trained with other film and trainer.max_epochs than fusion")
 
 
 def test_a_cascade_asks_where_the_first_model_is_unsure():
