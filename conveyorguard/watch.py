@@ -157,9 +157,8 @@ class Watch:
         """Append and print alarms that begin or end."""
         now = datetime.now().astimezone().isoformat(timespec="milliseconds")
         self.alarms.append([{**event, "written": now} for event in events])
-        worst = self.loaded.schema.states[self.loaded.schema.alarm].name
         for e in events:
-            said = f"probability of {worst} or worse {e['peak']:.1%}" if e["event"] == "begin" else (
+            said = f"probability of {self.loaded.schema.alarming} {e['peak']:.1%}" if e["event"] == "begin" else (
                 f"it lasted from second {e['begin']} to {e['end']}, up to {e['peak']:.1%}")  # fmt: skip
             what = "ALARM" if e["event"] == "begin" else "over"
             say(f"{what}: {e['session']} ({e['device']}) at second {e['end']}: {said}")

@@ -136,6 +136,11 @@ class Schema:
         return [state.name for state in self.states]
 
     @property
+    def alarming(self) -> str:
+        """The states that are worth an alarm, in words: 'severe', or 'moderate or worse'."""
+        return self.states[self.alarm].name + " or worse" * (self.alarm < len(self.states) - 1)
+
+    @property
     def inputs(self) -> list[str]:
         """What a model may be given: 'sensors', 'thermal', 'environment', as far as the data have them."""
         present = {"sensors": self.channels, "thermal": self.thermal, "environment": self.environment}

@@ -223,3 +223,16 @@ def how_chosen(facts: dict[str, Any]) -> str:
         return "Of the thresholds that missed no fault recording of validation and rang least where there is no fault, it is one in the middle."
     return ("It is the highest threshold that missed no fault recording of validation, or a half. Validation has no time without a fault, so how often it rings "
             "falsely had no say.")  # fmt: skip
+
+
+def how_it_did(facts: dict[str, Any]) -> str:
+    """What the operating point missed and where it rang falsely in the run's own recordings, those of test if it has them, as a
+    sentence. facts: those of alarms.json."""
+    part = "test" if "test" in facts["parts"] else "val"
+    found, bound = facts["parts"][part], facts["parts"][part]["false_alarms_per_hour_bound"]
+    where = {"test": "test", "val": "validation"}[part]
+    missed = f"On the {where} recordings of the run it missed {found['missed']} of {found['fault_sessions']} faults"
+    if bound is None:
+        return f"{missed}; there was no time without a fault to ring falsely in."
+    return (f"{missed} and rang falsely {found['false_alarms']} times in {found['exposure_hours']:.2f} h without a fault, so that up to {bound:.1f} times an hour "
+            "are not excluded.")  # fmt: skip

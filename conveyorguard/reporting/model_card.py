@@ -191,10 +191,10 @@ def _alarms(run: SavedRun) -> str:
     if not point:
         lines.append("None: no validation recording has a state worth an alarm, so there is no operating point.")
     else:
-        lines.append(f"An alarm begins when the calibrated probability of {plain(facts['state'])} or worse reaches {point['on']:.4f} and ends "
+        lines.append(f"An alarm begins when the calibrated probability of {plain(run.schema.alarming)} reaches {point['on']:.4f} and ends "
                      f"below {point['off']:.4f}. {how_chosen(facts)}")  # fmt: skip
         rows = [[part, f"{a['missed']} of {a['fault_sessions']}", _range(a["missed_share_interval"]), a["false_alarms"], f"{a['exposure_hours']:.2f}",
-                 "–" if a["false_alarms_per_hour_bound"] is None else f"{a['false_alarms_per_hour_bound']:.2g}"]
+                 "–" if a["false_alarms_per_hour_bound"] is None else f"{a['false_alarms_per_hour_bound']:.1f}"]
                 for part, a in facts["parts"].items()]  # fmt: skip
         header = [
             "part",

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from conveyorguard.data.store import Store
+from conveyorguard.evaluation.alarms import how_it_did
 from conveyorguard.evaluation.recordings import Told, Totals, labelled_sentence
 from conveyorguard.files import write_text
 from conveyorguard.prediction import LoadedRun, Predicted
@@ -57,21 +58,17 @@ class PredictionPage:
 
     def _summary(self, totals: Totals) -> str:
         schema, point = self.loaded.schema, self.loaded.point
-        alarm = schema.states[schema.alarm].name
         values = [
             ("recordings", f"{totals.recordings:,}"),
             ("alarms", f"{totals.alarms:,}"),
             ("recordings with an alarm", f"{totals.with_alarm:,}"),
-            (
-                f"recordings that reach {alarm}" + " or worse" * (schema.alarm < len(schema.states) - 1),
-                f"{totals.reached:,}",
-            ),
+            (f"recordings that reach {schema.alarming}", f"{totals.reached:,}"),
             ("recordings unlike the training", f"{totals.unlike:,}"),
             ("recordings not predicted", f"{totals.unpredicted:,}"),
         ]
         if point:
-            note = (f"An alarm begins when the calibrated probability of {alarm} or worse reaches {point.on:.3f} and ends below "
-                    f"{point.off:.3f}, the run's operating point; both are stamped at the end of a window.")  # fmt: skip
+            note = (f"An alarm begins when the calibrated probability of {schema.alarming} reaches {point.on:.3f} and ends below "
+                    f"{point.off:.3f}, the run's operating point; both are stamped at the end of a window. {how_it_did(self.loaded.run.facts('alarms'))}")  # fmt: skip
         else:
             note = "The run has no operating point, so there are no alarms: its validation part had no fault recording."
         seconds = sum(totals.seconds.values())

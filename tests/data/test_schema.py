@@ -15,6 +15,7 @@ def test_the_schema_of_aihub_is_what_its_description_says(schema):
     assert list(schema.channels) == ["NTC", "PM1.0", "PM2.5", "PM10", "CT1", "CT2", "CT3", "CT4"]
     assert schema.thermal.shape == (120, 160) and schema.thermal.stored_shape == (2, 30, 40)
     assert schema.state_names == ["normal", "minor", "moderate", "severe"] and schema.alarm == 2
+    assert schema.alarming == "moderate or worse"
     assert set(schema.kinds) == {"agv", "oht"} and schema.inputs == ["sensors", "thermal", "environment"]
     assert schema.thermal.range == (30, 50) and schema.thermal.valid == (-20, 150)
 
@@ -30,6 +31,7 @@ def test_what_the_manifest_keeps_gives_the_same_schema_back(schema, plain_schema
 
 def test_defaults_of_a_short_schema(plain_schema):
     assert plain_schema.alarm == 3, "the worst state"
+    assert plain_schema.alarming == plain_schema.state_names[-1]
     assert plain_schema.thermal is None and plain_schema.inputs == ["sensors", "environment"]
     assert plain_schema.channels["heat"].scaling == "linear" and plain_schema.kinds == ()
 

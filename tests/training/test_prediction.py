@@ -9,7 +9,9 @@ import pytest
 from conveyorguard import load_run
 from conveyorguard.cli import main
 from conveyorguard.errors import DataError, RunError
+from conveyorguard.evaluation.alarms import how_it_did
 from conveyorguard.evaluation.ranges import odd_inputs
+from conveyorguard.saved_run import SavedRun
 from conveyorguard.training.job import load_windows
 
 
@@ -108,4 +110,5 @@ def test_the_command_writes_tables_and_a_page(finished_run, tmp_path, capsys):
     assert {"session", "begin", "end", "peak"} <= set(pd.read_csv(out / "alarms.csv"))
     page = (out / "predictions.html").read_text()
     assert all(name in page for name in windows["session"].unique())
+    assert how_it_did(SavedRun(finished_run).facts("alarms")) in page, "what the alarms shown here are worth"
     assert main(["predict", str(finished_run), "data=table", f"data.root={tmp_path}"]) == 2
