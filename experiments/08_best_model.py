@@ -2,8 +2,9 @@
 
 python experiments/08_best_model.py [overrides of train.py] [arms=NAME,...] [--fresh] [--small|--full] [out=DIR] [workers=N]
 
-Killed at any point, the same command goes on. --full also writes the summary to experiments/best_model/. What the targets are of
-always runs; of the other arms those that `arms` names, by default all but dl_tuned, which takes hours a fold on a processor.
+Prints its tables, and keeps them as a page, as summary.md and as csv; --full also writes summary and csv to experiments/best_model/.
+Killed at any point, the same command goes on. What the targets are of always runs; of the other arms those that `arms` names, by
+default all but dl_tuned, which takes hours a fold on a processor.
 """
 
 import shutil
@@ -228,6 +229,7 @@ def run(study: Study) -> Path:
     )
     study.site.origin = [(what, told) for what, told in study.site.origin if what != "split"]  # there are several
     page = write_best_model(study.site, found, full)
+    print((study.out / "summary.md").read_text(encoding="utf-8"))
     if full and not study.lacks("data.sessions"):  # never of recordings that are not everybody's
         kept = Path(__file__).parent / "best_model"
         kept.mkdir(exist_ok=True)

@@ -224,7 +224,7 @@ def summary(site: Site, made: BestModel, full: bool) -> str:
 
 
 def markdown(table: pd.DataFrame, formats: Mapping[str, str] | None = None) -> str:
-    """A table as markdown; a missing number is a dash."""
+    """A table as markdown, its columns in line for whoever reads it in a terminal; a missing number is a dash."""
 
     def cell(value: object, spec: str) -> str:
         if isinstance(value, float) and value != value:
@@ -237,4 +237,6 @@ def markdown(table: pd.DataFrame, formats: Mapping[str, str] | None = None) -> s
         [cell(value, known.get(name, "")) for name, value in zip(head, row, strict=True)]
         for row in table.itertuples(index=False)
     ]
-    return "\n".join("| " + " | ".join(row) + " |" for row in [head, ["---"] * len(head), *rows])
+    widths = [max(3, *(len(row[i]) for row in [head, *rows])) for i in range(len(head))]
+    lines = [head, ["-" * width for width in widths], *rows]
+    return "\n".join("| " + " | ".join(map(str.ljust, line, widths)) + " |" for line in lines)

@@ -412,6 +412,35 @@ def test_the_whole_study(cache, tmp_path, opens):
     assert {path.parent.name for path in stamps} - {path.parent.name for path in unchanged} == {"lightgbm_image_plain"}
 
 
+@pytest.mark.slow
+def test_the_best_models_tables_are_printed_in_one_go_and_gone_on_with(cache, tmp_path, opens):
+    """On 12 recordings and the least of networks; then again, of which one run is missing."""
+    out = tmp_path / "out"
+    command = [sys.executable, str(ROOT / "experiments" / "08_best_model.py"), "arms=", "data.sessions=12", "trainer=cpu", "trainer.max_epochs=1", "threads=1",
+               "window.stride=30", "data.schema.thermal.stored=[6,8]", "data.schema.thermal.stride=10",
+               f"paths.cache={cache}", f"out={out}"]  # fmt: skip
+
+    def run():
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=1500)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done
+
+    first = run()
+    told, _, page = first.stdout.strip().rpartition("\n")
+    assert Path(page) == out / "08_best_model.html" and told.strip() == (out / "summary.md").read_text().strip()
+    opens(out, "08_best_model")
+    sections = ("Targets", "What each input buys", "split=kfold", "split=device", "split=session", "When something fails", "Without the recordings' start",
+                "Devices", "Errors near a change of state", "Second by second", "Faults: delay", "Recordings on which nothing was chosen", "Speed", "Notes")  # fmt: skip
+    assert [name for name in sections if f"\n## {name}" not in told] == []
+    assert "Whether to fuse at all" in told and "of 2 folds" in told
+    names = [path.name for path in (out / "tables").glob("*.csv") if path.stem != "08_best_model_speed"]
+    before = {name: (out / "tables" / name).read_text() for name in names if name != "08_best_model_targets.csv"}
+    shutil.rmtree(out / "runs" / "lightgbm-kfold1-seed0")  # as if it had been killed there
+    again = run()
+    assert again.stderr.count(": done in") == 1 and "lightgbm-kfold1-seed0: done" in again.stderr
+    assert {name: (out / "tables" / name).read_text() for name in before} == before and len(before) > 10
+
+
 def load_tuned(model, out):
     """The weights fit the network that `model_config` describes."""
     settings = {key: value for key, value in model["model_config"].items() if key not in ("name", "_target_")}
