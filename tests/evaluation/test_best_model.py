@@ -158,7 +158,11 @@ def test_page_and_summary_say_what_they_are_of(compared, tmp_path):
     assert (
         "None of these figures counts" in text and "(not at full size)" in text and "split=device is left out" in text
     )
-    assert "| camera black |" in text and "CT1 dead" in page.read_text()
+    assert "\n| camera black |" in text and "CT1 dead" in page.read_text()
+    of_corruption = [
+        line for line in text.splitlines() if line.startswith(("| corruption ", "| camera black |", "| CT1 dead "))
+    ]
+    assert len(of_corruption) == 6 and {line.index("|", 1) for line in of_corruption} == {15}, "columns are in line"
     assert "points low" in text and "points low" not in page.read_text(), (
         "on the page bounds stand in the cells of their figure"
     )
@@ -178,7 +182,7 @@ def test_page_and_summary_say_what_they_are_of(compared, tmp_path):
     assert shown.loc["fusion", ["before lightgbm", "before lightgbm high"]].tolist() == pytest.approx(
         [100 * beside.value, 100 * beside.high]
     )
-    assert shown.loc["lightgbm", ["change", "before lightgbm"]].tolist() == [0, 0] and "| fusion | " in text
+    assert shown.loc["lightgbm", ["change", "before lightgbm"]].tolist() == [0, 0] and "\n| fusion " in text
     other = pd.read_csv(tmp_path / "tables" / "08_best_model_others.csv").set_index("arm")
     arms = pd.read_csv(tmp_path / "tables" / "08_best_model_kfold.csv").set_index("arm")
     gain = rows["fusion_both_film"].arm.difference(rows["lightgbm"].arm, "macro_f1")
