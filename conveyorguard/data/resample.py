@@ -76,8 +76,6 @@ def resample(time: np.ndarray, values: np.ndarray, period: float) -> Grid:
     near = exact | (place[right] - place[left] <= GAP * interval)
     second, left, right, exact = (array[near] for array in (second, left, right, exact))
     weight = np.where(exact, 0, (second - place[left]) / np.maximum(place[right] - place[left], 1e-9))[:, None]
-    with np.errstate(
-        invalid="ignore"
-    ):  # infinite values, which are no measurements: what is made of them is repaired later
+    with np.errstate(invalid="ignore"):  # an infinite value is no measurement: what is made of it is repaired later
         between = np.where(weight == 0, values[left], (1 - weight) * values[left] + weight * values[right])
     return Grid(second, between, rows[left], twice, f"resampled from {seconds} to {period:g} s by interpolation")

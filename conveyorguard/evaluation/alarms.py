@@ -217,6 +217,11 @@ def with_scores(predictions: pd.DataFrame, p: np.ndarray, alarm: int) -> pd.Data
     return predictions.assign(score=p[:, alarm:].sum(axis=1), y_true_alarm=predictions["y_true"].to_numpy() >= alarm)
 
 
+def when_it_rings(states: str, point: OperatingPoint) -> str:
+    """The beginning of a sentence about the operating point. states: those that are worth an alarm, as `Schema.alarming`."""
+    return f"An alarm begins when the calibrated probability of {states} reaches {point.on:.3f} and ends below {point.off:.3f}"
+
+
 def how_chosen(facts: dict[str, Any]) -> str:
     """What `choose_operating_point` went by, as a sentence. facts: those of alarms.json."""
     if facts["parts"]["val"]["exposure_hours"]:

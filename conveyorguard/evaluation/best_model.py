@@ -78,9 +78,8 @@ def pooled_arm(
     """
     every = [(run, data[fold]) for folds in runs.values() for fold, run in folds.items()]
     with warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", "A worker stopped"
-        )  # joblib starts one anew that has grown, as by a store's frames
+        # joblib starts a worker anew that has grown, as by a store's frames
+        warnings.filterwarnings("ignore", "A worker stopped")
         tables = iter(joblib.Parallel(workers)(joblib.delayed(_tried)(run, own, folder, how) for run, own in every))
     return _arms([pd.concat([next(tables) for _ in folds]) for folds in runs.values()])
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from conveyorguard.data.splits import PARTS
-from conveyorguard.evaluation.alarms import how_chosen
+from conveyorguard.evaluation.alarms import OperatingPoint, how_chosen, when_it_rings
 from conveyorguard.evaluation.bootstrap import Arm, Interval, resample
 from conveyorguard.evaluation.metrics import METRICS
 from conveyorguard.files import write_text
@@ -191,8 +191,7 @@ def _alarms(run: SavedRun) -> str:
     if not point:
         lines.append("None: no validation recording has a state worth an alarm, so there is no operating point.")
     else:
-        lines.append(f"An alarm begins when the calibrated probability of {plain(run.schema.alarming)} reaches {point['on']:.4f} and ends "
-                     f"below {point['off']:.4f}. {how_chosen(facts)}")  # fmt: skip
+        lines.append(f"{when_it_rings(plain(run.schema.alarming), OperatingPoint(**point))}. {how_chosen(facts)}")
         rows = [[part, f"{a['missed']} of {a['fault_sessions']}", _range(a["missed_share_interval"]), a["false_alarms"], f"{a['exposure_hours']:.2f}",
                  "–" if a["false_alarms_per_hour_bound"] is None else f"{a['false_alarms_per_hour_bound']:.1f}"]
                 for part, a in facts["parts"].items()]  # fmt: skip

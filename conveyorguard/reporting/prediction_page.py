@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from conveyorguard.data.store import Store
-from conveyorguard.evaluation.alarms import how_it_did
+from conveyorguard.evaluation.alarms import how_it_did, when_it_rings
 from conveyorguard.evaluation.recordings import Told, Totals, labelled_sentence
 from conveyorguard.files import write_text
 from conveyorguard.prediction import LoadedRun, Predicted
@@ -67,8 +67,8 @@ class PredictionPage:
             ("recordings not predicted", f"{totals.unpredicted:,}"),
         ]
         if point:
-            note = (f"An alarm begins when the calibrated probability of {schema.alarming} reaches {point.on:.3f} and ends below "
-                    f"{point.off:.3f}, the run's operating point; both are stamped at the end of a window. {how_it_did(self.loaded.run.facts('alarms'))}")  # fmt: skip
+            note = (f"{when_it_rings(schema.alarming, point)}, the run's operating point; both are stamped at the end of a window. "
+                    f"{how_it_did(self.loaded.run.facts('alarms'))}")  # fmt: skip
         else:
             note = "The run has no operating point, so there are no alarms: its validation part had no fault recording."
         seconds = sum(totals.seconds.values())

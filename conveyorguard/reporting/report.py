@@ -11,7 +11,7 @@ import pandas as pd
 from omegaconf import OmegaConf
 
 from conveyorguard.data.schema import Schema
-from conveyorguard.evaluation.alarms import how_chosen
+from conveyorguard.evaluation.alarms import OperatingPoint, how_chosen, when_it_rings
 from conveyorguard.evaluation.bootstrap import Arm, Interval, Resampling, resample
 from conveyorguard.evaluation.calibration import reliability
 from conveyorguard.evaluation.metrics import METRICS, OBJECTIVES
@@ -168,8 +168,7 @@ def _alarms(run: SavedRun, shown: str) -> str:
     table = f"<details><summary>each fault recording</summary>{pages.sortable(header, rows)}</details>"
     excluded = (f"The bound is what {a['exposure_hours']:.2f} hours without a fault can exclude, and no more: it says nothing about a plant's ordinary days."
                 if a["exposure_hours"] else "There is no time without a fault, so of false alarms nothing can be said.")  # fmt: skip
-    note = (f"An alarm begins when the calibrated probability of {run.schema.alarming} reaches {point['on']:.3f} and ends below "
-            f"{point['off']:.3f}, or where no window follows for longer than one lasts. {how_chosen(facts)} Stamped at the end of the window. The onset is the first second that is not normal, though an "
+    note = (f"{when_it_rings(run.schema.alarming, OperatingPoint(**point))}, or where no window follows for longer than one lasts. {how_chosen(facts)} Stamped at the end of the window. The onset is the first second that is not normal, though an "
             f"alarm is for {facts['state']}; where a recording begins so it is not known. {excluded}"
             + f" Begun after the onset of a fault, and at no time in {run.schema.alarming}: {early}." * bool(early))  # fmt: skip
     return pages.section("Alarms", pages.tiles(values), table, note=note)
