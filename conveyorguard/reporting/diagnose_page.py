@@ -73,7 +73,12 @@ def points(row: pd.Series, name: str = "difference") -> str:
 
 def _table(diagnosis: Diagnosis, name: str, header: list[str], rows: list[list]) -> str:
     kept = [
-        [str(cell).replace(" [", "\u00a0[").replace(", ", ",\u00a0") if "[" in str(cell) else cell for cell in row]
+        [
+            str(cell).replace(" [", "\u00a0[").replace(", ", ",\u00a0").replace(" %", "\u00a0%")
+            if "[" in str(cell)
+            else cell
+            for cell in row
+        ]
         for row in rows
     ]
     return f'{pages.sortable(header, kept)}<p class="csv"><a href="{PREFIX}{name}.csv">{PREFIX}{name}.csv</a></p>'
@@ -124,7 +129,7 @@ def _robustness(d: Diagnosis) -> str:
     if "robustness" not in d.tables:
         return ""
     rows = [[r["corruption"], f"{100 * r['macro_f1']:.1f} %", r["better arm"], f"{100 * r['its macro_f1']:.1f} %", points(r),
-             r["verdict"]] for _, r in d.tables["robustness"].iterrows()]  # fmt: skip
+             r["verdict"], f"{r['severe_sessions_missed']:.0f}"] for _, r in d.tables["robustness"].iterrows()]  # fmt: skip
     header = [
         "corruption",
         next(iter(d.arms)),
@@ -132,6 +137,7 @@ def _robustness(d: Diagnosis) -> str:
         "its macro-F1",
         "difference, points",
         "verdict",
+        METRICS["severe_sessions_missed"].named(d.run.schema.state_names),
     ]
     return pages.section("When something fails: against the better single modality", _table(d, "robustness", header, rows),
                          note=f"Holds: not more than {100 * TOLERATED:.0f} point below the better of the arms trained on one modality, under the same corruption.")  # fmt: skip

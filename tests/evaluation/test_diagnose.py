@@ -11,11 +11,11 @@ from conveyorguard.config import compose_config
 from conveyorguard.data.views import session_starts
 from conveyorguard.errors import RunError
 from conveyorguard.evaluation.best_model import elapsed_arm, pooled_arm
-from conveyorguard.evaluation.bootstrap import Interval
+from conveyorguard.evaluation.bootstrap import Arm, Interval, resample
 from conveyorguard.evaluation.breakdown import by_distance, change_distance
 from conveyorguard.evaluation.diagnose import advise, arm_notes, cascade, cascade_threshold, companions, diagnose
 from conveyorguard.evaluation.metrics import Predictions
-from conveyorguard.evaluation.robustness import Trial, with_starts_cut
+from conveyorguard.evaluation.robustness import Trial, against_single, with_starts_cut
 from conveyorguard.prediction import LoadedRun
 from conveyorguard.saved_run import SavedRun
 from conveyorguard.training.job import load_store, load_windows, train
@@ -189,6 +189,17 @@ def test_a_cascade_asks_where_the_first_model_is_unsure():
     threshold, asked, cost = cascade_threshold(fused, single)
     assert 0.6 < threshold <= 0.95 and asked == pytest.approx(0.2) and cost <= 0.005
     assert (cascade(fused, single, threshold).y_pred == y).all()
+
+
+def test_under_a_corruption_the_worst_seed_tells_what_is_missed():
+    y, session = np.repeat([0, 3], 20), np.tile(np.repeat([f"s{i}" for i in range(10)], 2), 2)
+    resampling = resample(session, session)
+    seeing, blind = (Predictions(y, np.eye(4)[said], session) for said in (y, np.zeros(40, int)))
+    (row,) = against_single(
+        {"dead": Arm([seeing, blind], resampling)}, {"alone": {"dead": Arm([seeing], resampling)}}
+    ).to_dict("records")
+    assert (row["severe_sessions_missed"], row["severe_recall"], row["seeds"]) == (10, 0.5, "2, 1")
+    assert row["verdict"] == "falls below" and row["difference"] < -0.3
 
 
 def test_distance_to_the_nearest_change(store_of, plain_schema, session_of):
