@@ -15,11 +15,12 @@ __version__ = "0.1.0"
 def load_run(folder: str | Path) -> LoadedRun:
     """A trained run, ready to be applied to recordings, labelled or not.
 
-    `load_run(RUN).predict(frame_table)` takes a table of one row a second (session, time in s, every channel in its unit) and
-    returns one row a window with its state, its probabilities as trained and calibrated, (K,) each, and its score, the
-    probability of a state worth an alarm. Where the run uses the camera, `predict(frame_table, thermal)` takes the frames as
-    well, (n, rows, columns) in degC. `schema` says which channels, units, pixels and states these are, `settings` the length
-    and step of a window in s, `point` the scores at which an alarm begins and ends. See `conveyorguard.prediction`.
+    `load_run(RUN).predict(frame_table)` takes a table of one row a second (session, time in s, every channel in its
+    unit) and returns one row a window with its state, its probabilities as trained and calibrated, (K,) each, and its
+    score, the probability of a state worth an alarm. Where the run uses the camera, `predict(frame_table, thermal)`
+    takes the frames as well, (n, rows, columns) in degC. `schema` says which channels, units, pixels and states these
+    are, `settings` the length and step of a window in s, `point` the scores at which an alarm begins and ends. See
+    `conveyorguard.prediction`.
 
     Args:
         folder: the run directory, as a training prints it last.

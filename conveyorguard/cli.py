@@ -49,7 +49,8 @@ verbs
                     diagnose multirun/2026-01-31/10-00-00/4 curve=4,8,16
   report RUN      draw RUN/report.html and RUN/MODEL_CARD.md again from the files of the run directory
 
-`python -m conveyorguard <verb> --help` says more. Overrides are Hydra's: key=value, e.g. window.stride=5 trainer.max_epochs=3.
+`python -m conveyorguard <verb> --help` says more.
+Overrides are Hydra's: key=value, e.g. window.stride=5 trainer.max_epochs=3.
 """
 
 
@@ -77,7 +78,8 @@ def _train(cfg: DictConfig) -> float:
         devices = cfg.trainer.get("devices")
         if job.runtime.choices.get("hydra/launcher") == "joblib" and isinstance(devices, int) and devices > 1:
             raise ConfigError(
-                f"hydra/launcher=joblib and trainer={job.runtime.choices['trainer']}: joblib's workers cannot start the "
+                f"hydra/launcher=joblib and trainer={job.runtime.choices['trainer']}: joblib's workers cannot start "
+                "the "
                 f"{devices} processes of a job. Leave the launcher out, or write hydra/launcher=submitit_local"
             )
         from conveyorguard.training.job import train  # with torch and Lightning, seconds that a refusal need not take
@@ -95,7 +97,10 @@ def _train(cfg: DictConfig) -> float:
     except OSError as error:
         if error.errno not in UNWRITABLE:
             raise
-        told = f"{folder}: cannot be written ({os.strerror(error.errno)}); finished files are whole. Free space or choose another "
+        told = (
+            f"{folder}: cannot be written ({os.strerror(error.errno)}); finished files are whole. Free space or "
+            "choose another "
+        )
         more = "hydra.run.dir, then start again, or go on with ckpt_path=RUN/checkpoints/last.ckpt where there is one"
         if job.mode is RunMode.MULTIRUN:
             raise RunError(told + more) from error
@@ -150,7 +155,10 @@ def main(arguments: list[str] | None = None) -> int:
         if error.errno not in UNWRITABLE:
             raise
         place = f"{error.filename}: " if error.filename else ""
-        print(f"RunError: {place}cannot be written ({os.strerror(error.errno)}); files that were finished are whole. "
-              f"Free space or give another folder, then run {verb} again", file=sys.stderr)  # fmt: skip
+        print(
+            f"RunError: {place}cannot be written ({os.strerror(error.errno)}); files that were finished are whole. "
+            f"Free space or give another folder, then run {verb} again",
+            file=sys.stderr,
+        )
         return 2
     return 0

@@ -24,8 +24,8 @@ from conveyorguard.errors import ConfigError, RunError
 from conveyorguard.evaluation.metrics import OBJECTIVES
 from conveyorguard.keys import keys_in, values_of
 
-# What a config may build. It is held here, never in a config; another package's classes are admitted by the environment:
-#   CONVEYORGUARD_WHITELIST="mypackage.models.*,mypackage.readers.*"
+# What a config may build. It is held here, never in a config; another package's classes are admitted by the
+# environment: CONVEYORGUARD_WHITELIST="mypackage.models.*,mypackage.readers.*"
 WHITELIST = (
     "conveyorguard.data.archive.sessions",
     "conveyorguard.data.simulate.sessions",
@@ -98,9 +98,14 @@ def build(node: DictConfig, **arguments: Any) -> Any:
         return instantiate(node, _execution_whitelist_=whitelist(), **arguments)
     except InstantiationException as error:
         target = node.get("_target_", "?")
-        hint = "" if target in WHITELIST else (
-            "\n  A config may build only what the whitelist allows. If you trust it, set the environment variable "
-            f"CONVEYORGUARD_WHITELIST={target}")  # fmt: skip
+        hint = (
+            ""
+            if target in WHITELIST
+            else (
+                "\n  A config may build only what the whitelist allows. If you trust it, set the environment variable "
+                f"CONVEYORGUARD_WHITELIST={target}"
+            )
+        )
         raise ConfigError(f"cannot build {target}: {_first_line(error)}{hint}") from error
 
 
@@ -140,13 +145,17 @@ def sweep_problems(space: dict[str, Any], overrides: list[str], cfg: DictConfig)
     """
     found = []
     if re.search(r"://[^/@]*:[^/@]*@", cfg.sweep.storage or ""):
-        found.append("sweep.storage: every trial saves its config, no password may stand in it: leave it out, and give it "
-                     "as PGPASSWORD or in ~/.pgpass (PostgreSQL), in ~/.my.cnf (MySQL)")  # fmt: skip
+        found.append(
+            "sweep.storage: every trial saves its config, no password may stand in it: leave it out, and give it "
+            "as PGPASSWORD or in ~/.pgpass (PostgreSQL), in ~/.my.cnf (MySQL)"
+        )
     devices, gpus = cfg.trainer.get("devices"), gpu_count()
     share = max(1, gpus // max(1, cfg.sweep.workers))
     if isinstance(devices, int) and cfg.trainer.get("accelerator") in ("gpu", "cuda") and share < devices <= gpus:
-        found.append(f"sweep.workers={cfg.sweep.workers} share {gpus} GPUs, a trial needs {devices}: "
-                     f"write sweep.workers={gpus // devices}")  # fmt: skip
+        found.append(
+            f"sweep.workers={cfg.sweep.workers} share {gpus} GPUs, a trial needs {devices}: "
+            f"write sweep.workers={gpus // devices}"
+        )
     try:
         return found + problems(cfg, space)
     except ConfigError as error:
@@ -181,7 +190,8 @@ def check(cfg: DictConfig) -> None:
 
 
 def problems(cfg: DictConfig, space: dict[str, Any]) -> list[str]:
-    """What in a config cannot work, as sentences; `space` is the search space of a sweep whose trial it is, or empty."""
+    """What in a config cannot work, as sentences; `space` is the search space of a sweep whose trial it is, or
+    empty."""
     return [
         *keys_in(cfg),
         *WindowSettings(**cfg.window).problems(),
@@ -210,7 +220,8 @@ def _choice_problems(cfg: DictConfig) -> list[str]:
         found.append("data.root is not set: add data.root=PATH, the folder with your copy of the data")
     if not cfg.data.schema.channels:
         found.append(
-            "data.schema.channels is empty: say what your files hold; python -m conveyorguard schema FOLDER drafts the yaml"
+            "data.schema.channels is empty: say what your files hold; python -m conveyorguard schema FOLDER drafts "
+            "the yaml"
         )
     if not isinstance(cfg.film, bool):
         found.append(f"film={cfg.film}: true or false")
@@ -307,8 +318,8 @@ def load_saved(path: Path) -> DictConfig:
     """A config that a run has left. It is whole and resolved, and nothing in it is executed or looked up.
 
     Raises:
-        RunError: it cannot be read, or holds an interpolation: a saved config has none, and one put in later could fetch
-            environment variables.
+        RunError: it cannot be read, or holds an interpolation: a saved config has none, and one put in later could
+            fetch environment variables.
     """
     try:
         config = OmegaConf.load(path)
@@ -362,8 +373,10 @@ def merge_saved(saved: DictConfig, overrides: list[str], provenance: dict[str, A
     for name, interpolation in provenance.get("derived", {}).items():
         foreign = set(re.findall(r"\$\{([\w.]+):", str(interpolation))) - set(DERIVING)
         if foreign:
-            raise RunError(f"provenance.json: derived.{name} asks for {', '.join(sorted(foreign))}, which no run writes: "
-                           "the file was changed")  # fmt: skip
+            raise RunError(
+                f"provenance.json: derived.{name} asks for {', '.join(sorted(foreign))}, which no run writes: "
+                "the file was changed"
+            )
         OmegaConf.update(merged, name, interpolation)
     OmegaConf.set_struct(merged, True)
     for override in overrides:

@@ -1,7 +1,7 @@
 """A trained run as an ONNX file that any runtime can serve: scaling and calibration are inside the graph.
 
-Networks take the raw batch of a window; tabular models its features by name. Every file is checked: ONNX Runtime must give the
-probabilities of the run's own model on real windows.
+Networks take the raw batch of a window; tabular models its features by name. Every file is checked: ONNX Runtime must
+give the probabilities of the run's own model on real windows.
 """
 
 from __future__ import annotations
@@ -47,8 +47,15 @@ CONVERTERS = {
     "RandomForest": "skl2onnx",
     "LogisticRegression": "skl2onnx",
 }
-DIMENSIONS = {"sensors": ("seconds", "channels"), "sensors_start": ("channels",), "thermal_stats_start": ("statistics",), "environment": ("seconds", "channels"), "mask": ("seconds", "kinds"),
-              "thermal_stats": ("seconds", "statistics"), "thermal": ("frames", "channels", "rows", "columns")}  # fmt: skip
+DIMENSIONS = {
+    "sensors": ("seconds", "channels"),
+    "sensors_start": ("channels",),
+    "thermal_stats_start": ("statistics",),
+    "environment": ("seconds", "channels"),
+    "mask": ("seconds", "kinds"),
+    "thermal_stats": ("seconds", "statistics"),
+    "thermal": ("frames", "channels", "rows", "columns"),
+}
 
 
 def export(loaded: LoadedRun, config: DictConfig, folder: Path) -> dict[str, Any]:
@@ -59,7 +66,8 @@ def export(loaded: LoadedRun, config: DictConfig, folder: Path) -> dict[str, Any
         folder: made if it is not there.
 
     Returns:
-        The description: inputs (name, shape, type, content), outputs, opset, states, window, operating point, the largest
+        The description: inputs (name, shape, type, content), outputs, opset, states, window, operating point, the
+            largest
         difference from the run's own model and the latency of one window, ms.
 
     Raises:
@@ -92,7 +100,8 @@ def _need(*packages: str) -> None:
     missing = [name for name in packages if not find_spec(name)]
     if missing:
         raise ConfigError(
-            f"export needs the package{'s' if len(missing) > 1 else ''} {', '.join(missing)}: pip install 'conveyorguard[export]'"
+            f"export needs the package{'s' if len(missing) > 1 else ''} {', '.join(missing)}: pip install "
+            "'conveyorguard[export]'"
         )
 
 
@@ -100,7 +109,8 @@ def _need(*packages: str) -> None:
 
 
 class Graph(nn.Module):
-    """What is exported: raw inputs by name to probabilities as trained, calibrated and, if the model has them, by second."""
+    """What is exported: raw inputs by name to probabilities as trained, calibrated and, if the model has them, by
+    second."""
 
     def __init__(self, classifier: WindowClassifier, names: list[str], temperature: float):
         super().__init__()
@@ -147,13 +157,26 @@ def _network(classifier: WindowClassifier, loaded: LoadedRun, dataset: WindowDat
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of torch's own insides; the file itself is checked
         program = torch.onnx.export(
-            graph, tuple(value[:3] for value in values), dynamo=True, opset_version=OPSET, input_names=names, output_names=outputs,
-            dynamic_shapes={"inputs": tuple({0: batch_size} for _ in names)}, verbose=False,
-        )  # fmt: skip
+            graph,
+            tuple(value[:3] for value in values),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=names,
+            output_names=outputs,
+            dynamic_shapes={"inputs": tuple({0: batch_size} for _ in names)},
+            verbose=False,
+        )
     assert program is not None
     program.save(str(path), external_data=False)
-    inputs = [{"name": name, "shape": ["batch", *raw[name].shape[1:]], "dimensions": ["windows", *DIMENSIONS.get(name, ())],
-               "type": "bool" if raw[name].dtype == torch.bool else "float32"} for name in names]  # fmt: skip
+    inputs = [
+        {
+            "name": name,
+            "shape": ["batch", *raw[name].shape[1:]],
+            "dimensions": ["windows", *DIMENSIONS.get(name, ())],
+            "type": "bool" if raw[name].dtype == torch.bool else "float32",
+        }
+        for name in names
+    ]
     return {name: raw[name].numpy() for name in names}, inputs
 
 
@@ -169,8 +192,15 @@ def _tabular(classifier: TabularClassifier, loaded: LoadedRun, dataset: WindowDa
     model = _CONVERT[CONVERTERS[kind]](classifier.model, features.shape[1], path)
     _name_outputs(model, len(loaded.schema.states), loaded.temperature)
     path.write_bytes(model.SerializeToString())
-    inputs = [{"name": "features", "shape": ["batch", features.shape[1]], "dimensions": ["windows", "features"], "type": "float32",
-               "features": classifier.names}]  # fmt: skip
+    inputs = [
+        {
+            "name": "features",
+            "shape": ["batch", features.shape[1]],
+            "dimensions": ["windows", "features"],
+            "type": "float32",
+            "features": classifier.names,
+        }
+    ]
     return {"features": features}, inputs
 
 
@@ -186,7 +216,8 @@ def _by_onnxmltools(model: Any, width: int, path: Path) -> Any:
 
 
 def _with_float_thresholds(booster: Any) -> Any:
-    """The same trees with each threshold rounded down to a float32, as the features are: none falls on the other side."""
+    """The same trees with each threshold rounded down to a float32, as the features are: none falls on the other
+    side."""
     import lightgbm
 
     lines = booster.model_to_string().split("\n")
@@ -205,8 +236,12 @@ def _by_skl2onnx(model: Any, width: int, path: Path) -> Any:
     from skl2onnx.common.data_types import FloatTensorType
 
     estimator = model.estimator
-    return skl2onnx.convert_sklearn(estimator, initial_types=[("features", FloatTensorType([None, width]))],
-                                    options={id(estimator): {"zipmap": False}}, target_opset=OPSET)  # fmt: skip
+    return skl2onnx.convert_sklearn(
+        estimator,
+        initial_types=[("features", FloatTensorType([None, width]))],
+        options={id(estimator): {"zipmap": False}},
+        target_opset=OPSET,
+    )
 
 
 def _by_catboost(model: Any, width: int, path: Path) -> Any:
@@ -243,13 +278,15 @@ def _name_outputs(model: Any, states: int, temperature: float) -> None:
     model.ir_version = max(model.ir_version, IR)
     values = {"least": np.float32(1e-12), "most": np.float32(1), "temperature": np.float32(temperature)}
     graph.initializer.extend(numpy_helper.from_array(np.array(v), f"calibration_{k}") for k, v in values.items())
-    graph.node.extend([
-        helper.make_node("Identity", [source], ["probabilities"]),
-        helper.make_node("Clip", [source, "calibration_least", "calibration_most"], ["calibration_clipped"]),
-        helper.make_node("Log", ["calibration_clipped"], ["calibration_log"]),
-        helper.make_node("Div", ["calibration_log", "calibration_temperature"], ["calibration_logits"]),
-        helper.make_node("Softmax", ["calibration_logits"], ["calibrated"], axis=1),
-    ])  # fmt: skip
+    graph.node.extend(
+        [
+            helper.make_node("Identity", [source], ["probabilities"]),
+            helper.make_node("Clip", [source, "calibration_least", "calibration_most"], ["calibration_clipped"]),
+            helper.make_node("Log", ["calibration_clipped"], ["calibration_log"]),
+            helper.make_node("Div", ["calibration_log", "calibration_temperature"], ["calibration_logits"]),
+            helper.make_node("Softmax", ["calibration_logits"], ["calibrated"], axis=1),
+        ]
+    )
     del graph.output[:]
     graph.output.extend(
         helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", states])
@@ -267,21 +304,29 @@ def _description(loaded: LoadedRun, store: Store, inputs: list[dict[str, Any]], 
     opset = {
         item.domain or "ai.onnx": item.version for item in onnx.load(str(path), load_external_data=False).opset_import
     }
-    units = {group: {name: c.unit for name, c in channels.items()}
-             for group, channels in (("sensors", schema.channels), ("environment", schema.environment))
-             if group in loaded.inputs}  # fmt: skip
+    units = {
+        group: {name: c.unit for name, c in channels.items()}
+        for group, channels in (("sensors", schema.channels), ("environment", schema.environment))
+        if group in loaded.inputs
+    }
     contents = {
         "sensors": "every second of the window, each channel in its unit",
         "environment": "every second of the window, each channel in its unit",
         "mask": "whether sensors, thermal frame and environment of a second were measured rather than filled in",
-        "thermal": f"degC; the frames of the seconds {settings.thermal_seconds.tolist()} of the window as the store holds them: "
-                   f"{schema.thermal.reduce if schema.thermal else ''} (conveyorguard.data.reduce.reduce_frames)",
-        "thermal_stats": "every second of the window: max, p99, mean and sd in degC, x and y of the maximum in pixels, of the "
-                         "frame at full resolution (conveyorguard.data.reduce.reduce_frames)",
-        **{f"{name}_start": f"{name}: the mean of the recording's first {START} seconds that were measured, as far as they had passed; "
-                            "NaN or the window's own mean where they are not known" for name in ("sensors", "thermal_stats")},
+        "thermal": f"degC; the frames of the seconds {settings.thermal_seconds.tolist()} of the window as the store "
+        "holds them: "
+        f"{schema.thermal.reduce if schema.thermal else ''} (conveyorguard.data.reduce.reduce_frames)",
+        "thermal_stats": "every second of the window: max, p99, mean and sd in degC, x and y of the maximum in "
+        "pixels, of the "
+        "frame at full resolution (conveyorguard.data.reduce.reduce_frames)",
+        **{
+            f"{name}_start": f"{name}: the mean of the recording's first {START} seconds that were measured, as far "
+            "as they had passed; "
+            "NaN or the window's own mean where they are not known"
+            for name in ("sensors", "thermal_stats")
+        },
         "features": "by name, in this order, of one window (conveyorguard.data.features.window_features)",
-    }  # fmt: skip
+    }
     states = [state.name for state in schema.states]
     return {
         "run": loaded.run.folder.resolve().name,
@@ -291,14 +336,25 @@ def _description(loaded: LoadedRun, store: Store, inputs: list[dict[str, Any]], 
         "units": units,
         "outputs": {
             "probabilities": {"shape": ["batch", len(states)], "content": "of each state, as trained"},
-            "calibrated": {"shape": ["batch", len(states)], "content": "of each state, calibrated; what the operating point is for"},
-        } | ({"seconds": {"shape": ["batch", settings.size, len(states)], "content": "of each state, of each second"}}
-             if _has_output(path, "seconds") else {}),
+            "calibrated": {
+                "shape": ["batch", len(states)],
+                "content": "of each state, calibrated; what the operating point is for",
+            },
+        }
+        | (
+            {"seconds": {"shape": ["batch", settings.size, len(states)], "content": "of each state, of each second"}}
+            if _has_output(path, "seconds")
+            else {}
+        ),
         "states": states,
         "window": {"size": settings.size, "stride": settings.stride},
-        "alarm": {"state": states[schema.alarm], "first": schema.alarm, **(loaded.point.to_dict() if loaded.point else {})},
+        "alarm": {
+            "state": states[schema.alarm],
+            "first": schema.alarm,
+            **(loaded.point.to_dict() if loaded.point else {}),
+        },
         "missing_values": {name: known["middle"] for name, known in loaded.ranges.items() if "middle" in known},
-    }  # fmt: skip
+    }
 
 
 def _has_output(path: Path, name: str) -> bool:
@@ -335,8 +391,11 @@ def _check(path: Path, feed: dict[str, np.ndarray], p: np.ndarray, calibrated: n
     calibrated_difference = float(np.abs(found[1] - calibrated).max())
     if not max(difference, calibrated_difference) <= TOLERANCE:
         path.unlink()
-        raise RunError(f"ONNX Runtime gives probabilities that differ by up to {max(difference, calibrated_difference):.2g} on {len(p)} "
-                       f"windows, more than {TOLERANCE:g}; the file is not kept")  # fmt: skip
+        raise RunError(
+            f"ONNX Runtime gives probabilities that differ by up to {max(difference, calibrated_difference):.2g} on "
+            f"{len(p)} "
+            f"windows, more than {TOLERANCE:g}; the file is not kept"
+        )
     return {
         "checked": {
             "windows": len(p),
@@ -376,8 +435,12 @@ def summary(description: dict[str, Any]) -> str:
     lines += [f"output {name} float32 {o['shape']}: {o['content']}" for name, o in description["outputs"].items()]
     checked, latency = description["checked"], description["latency_ms"]
     lines.append(
-        f"checked on {checked['windows']} windows: differs by up to {checked['largest_difference']:.2g} from the run's own model"
+        f"checked on {checked['windows']} windows: differs by up to {checked['largest_difference']:.2g} from the "
+        "run's own model"
     )
-    lines.append(f"one window on one core: {latency['onnxruntime']:.2f} ms with ONNX Runtime, {latency['own']:.2f} ms with the run's own "
-                 "model, reading the store included")  # fmt: skip
+    lines.append(
+        f"one window on one core: {latency['onnxruntime']:.2f} ms with ONNX Runtime, {latency['own']:.2f} ms with "
+        "the run's own "
+        "model, reading the store included"
+    )
     return "\n".join(lines)

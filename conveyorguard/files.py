@@ -19,7 +19,8 @@ from conveyorguard.errors import RunError
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A place to write a file at: renamed once it is whole, so that a reader never sees half of it; gone if it fails."""
+    """A place to write a file at: renamed once it is whole, so that a reader never sees half of it; gone if it
+    fails."""
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         yield aside

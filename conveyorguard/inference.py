@@ -1,7 +1,7 @@
 """A run applied to a data set: recording after recording, so that memory does not grow with their number.
 
-What is written: `predictions.parquet` (a row a window), `seconds.parquet` (a row a second), `alarms.csv` (a row an episode),
-`recordings.csv` (a row a recording, those that could not be read included) and the page.
+What is written: `predictions.parquet` (a row a window), `seconds.parquet` (a row a second), `alarms.csv` (a row an
+episode), `recordings.csv` (a row a recording, those that could not be read included) and the page.
 """
 
 from __future__ import annotations
@@ -40,15 +40,20 @@ def schema_for(loaded: LoadedRun, config: DictConfig) -> Schema:
         ConfigError: the run is a control that is given the environment of other recordings.
     """
     if loaded.run.config.film and loaded.run.config.get("film_input") == "shuffled":
-        raise ConfigError("the run was trained with film_input=shuffled, a control that is given the environment of other recordings: "
-                          "it can be measured and compared, not applied; train with film_input=environment")  # fmt: skip
+        raise ConfigError(
+            "the run was trained with film_input=shuffled, a control that is given the environment of other "
+            "recordings: "
+            "it can be measured and compared, not applied; train with film_input=environment"
+        )
     node: dict[str, Any] = OmegaConf.to_container(config.data.schema, resolve=True)  # type: ignore[assignment]
     schema = Schema.from_config(node if "thermal" in loaded.inputs else {**node, "thermal": None})
     loaded.refuse_other(schema)
     period, known = (OmegaConf.select(c, "data.reader.period", default=1) for c in (config, loaded.run.config))
     if period != known:
-        raise DataError(f"the run was trained on a row every {known} s, the data are read as one every {period} s: "
-                        f"set data.reader.period={known}")  # fmt: skip
+        raise DataError(
+            f"the run was trained on a row every {known} s, the data are read as one every {period} s: "
+            f"set data.reader.period={known}"
+        )
     return schema
 
 
@@ -176,8 +181,10 @@ def aside(path: Path) -> Path:
 def terminal_summary(loaded: LoadedRun, totals: Totals, folder: Path, shown: int = 20) -> str:
     """What was found, in a few lines; alarms and oddities in full are in the tables."""
     schema = loaded.schema
-    lines = [f"{totals.recordings - totals.unpredicted} recordings, {totals.windows:,} windows; seconds by state: "
-             + ", ".join(f"{name} {totals.seconds.get(name, 0):,}" for name in schema.state_names)]  # fmt: skip
+    lines = [
+        f"{totals.recordings - totals.unpredicted} recordings, {totals.windows:,} windows; seconds by state: "
+        + ", ".join(f"{name} {totals.seconds.get(name, 0):,}" for name in schema.state_names)
+    ]
     recordings = pd.read_csv(folder / "recordings.csv", keep_default_na=False, nrows=100_000)
     alarms = pd.read_csv(folder / "alarms.csv", nrows=shown, dtype={"session": str, "device": str})
     lines += [

@@ -33,7 +33,8 @@ def keys_in(cfg: DictConfig) -> list[str]:
 
 
 def values_of(node: Any, name: str = "") -> Iterator[tuple[str, str]]:
-    """The name of each value of a config, and the value as text, as far as it is known by now: of Hydra's job it may not be."""
+    """The name of each value of a config, and the value as text, as far as it is known by now: of Hydra's job it may
+    not be."""
     keys: Iterable[Any] = node if isinstance(node, DictConfig) else range(len(node))
     for key in keys:
         try:

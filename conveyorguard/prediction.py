@@ -34,11 +34,12 @@ from conveyorguard.training.module import WindowClassifier
 class Predicted:
     """What a run says about recordings.
 
-    windows: one row a window: session, device, kind, start, end, state (name), y_pred, p0.. as trained, c0.. calibrated,
+    windows: one row a window: session, device, kind, start, end, state (name), y_pred, p0.. as trained, c0..
+    calibrated,
         score (probability of a state worth an alarm), y_true where it is known, else -1.
-    seconds: one row a second: session, time, y_pred, state, c0..: the mean of the windows over that second.
-    alarms: one row an episode: session, device, begin, end (s), peak, windows; empty where the run has no operating point.
-    odd: sentences on inputs unlike those of the training, by recording.
+    seconds: one row a second: session, time, y_pred, state, c0..: the mean of the windows over that second. alarms: one
+    row an episode: session, device, begin, end (s), peak, windows; empty where the run has no operating point. odd:
+    sentences on inputs unlike those of the training, by recording.
     """
 
     windows: pd.DataFrame
@@ -89,25 +90,26 @@ class LoadedRun:
     def predict(self, frames: pd.DataFrame, thermal: np.ndarray | None = None) -> pd.DataFrame:
         """States of the windows of recordings given as a table, labelled or not.
 
-        A window is `self.settings.size` consecutive seconds; one begins every `self.settings.stride` seconds from the start of
-        each run of seconds without a gap. Rows may be in any order, recordings one after another or mixed. NaN is filled in
-        from its neighbours, and by the middle of the training where a recording has none.
+        A window is `self.settings.size` consecutive seconds; one begins every `self.settings.stride` seconds from the
+        start of each run of seconds without a gap. Rows may be in any order, recordings one after another or mixed. NaN
+        is filled in from its neighbours, and by the middle of the training where a recording has none.
 
         Args:
-            frames: n rows, one a second, with the columns session (str), time (s since the recording began, whole numbers),
-                every channel of `self.schema.channels` and, if the run uses the environment, of `self.schema.environment`,
-                each a float in the unit given there; optional device and kind (str).
-            thermal: (n, rows, columns) in degC, the frame of each row of `frames`, of `self.schema.thermal.shape` pixels; only
-                where the run uses the camera ("thermal" in `self.inputs`).
+            frames: n rows, one a second, with the columns session (str), time (s since the recording began, whole
+                numbers), every channel of `self.schema.channels` and, if the run uses the environment, of
+                `self.schema.environment`, each a float in the unit given there; optional device and kind (str).
+            thermal: (n, rows, columns) in degC, the frame of each row of `frames`, of `self.schema.thermal.shape`
+                pixels; only where the run uses the camera ("thermal" in `self.inputs`).
 
         Returns:
             One row a window, as `Predicted.windows`: session, device, kind, start and end (s, both within the window),
             seconds_to_end, seconds_since_onset, state (name), y_true (-1), y_pred (0..K-1), p0.. (as trained) and c0..
-            (calibrated), each summing to 1 over the K states, score (probability of a state worth an alarm, calibrated).
+            (calibrated), each summing to 1 over the K states, score (probability of a state worth an alarm,
+            calibrated).
 
         Raises:
-            DataError: a column is missing, holds something else than is said above, the frames do not match, or no recording is as
-                long as a window.
+            DataError: a column is missing, holds something else than is said above, the frames do not match, or no
+                recording is as long as a window.
 
         Example:
             run = load_run("outputs/2026-01-31/10-00-00-fusion-sensor")
@@ -140,17 +142,23 @@ class LoadedRun:
         Raises:
             DataError: channels, units, camera or states differ.
         """
-        for group, known, given in (("sensors", self.schema.channels, schema.channels),
-                                    ("environment", self.schema.environment, schema.environment)):  # fmt: skip
+        for group, known, given in (
+            ("sensors", self.schema.channels, schema.channels),
+            ("environment", self.schema.environment, schema.environment),
+        ):
             if group not in self.inputs:
                 continue
             if list(known) != list(given):
                 raise DataError(
-                    f"the run was trained on the {group} {', '.join(known)}; the data have {', '.join(given) or 'none'}: name the "
+                    f"the run was trained on the {group} {', '.join(known)}; the data have "
+                    f"{', '.join(given) or 'none'}: name the "
                     "columns of these as `column` of those in data.schema"
                 )
-            wrong = [f"{name} in {given[name].unit}, not {known[name].unit}" for name in known
-                     if known[name].unit != given[name].unit]  # fmt: skip
+            wrong = [
+                f"{name} in {given[name].unit}, not {known[name].unit}"
+                for name in known
+                if known[name].unit != given[name].unit
+            ]
             if wrong:
                 raise DataError(f"the data have other units than the run was trained on: {'; '.join(wrong)}")
         if "thermal" in self.inputs:
@@ -181,8 +189,11 @@ class LoadedRun:
             for k in range(values.shape[1]):
                 table[f"{prefix}{k}"] = values[:, k].astype(np.float32)
         scored = with_scores(table, calibrated, self.schema.alarm)
-        alarms = episodes(scored, self.point).drop(columns="true") if self.point else pd.DataFrame(
-            columns=["session", "device", "begin", "end", "peak", "windows"])  # fmt: skip
+        alarms = (
+            episodes(scored, self.point).drop(columns="true")
+            if self.point
+            else pd.DataFrame(columns=["session", "device", "begin", "end", "peak", "windows"])
+        )
         seconds = self._seconds(store, windows["row"].to_numpy(), calibrated)
         return Predicted(scored.drop(columns="y_true_alarm"), seconds, alarms, odd_inputs(store, self.ranges))
 
@@ -213,7 +224,8 @@ def _refuse_table(frames: pd.DataFrame, numbers: list[str]) -> None:
             row = int(wrong.argmax())
             more = f" ({int(wrong.sum())} rows in all)" if wrong.sum() > 1 else ""
             raise DataError(
-                f"the table's column {column}: expected {expected}, found {frames[column].iloc[row]!r} in row {row}{more}"
+                f"the table's column {column}: expected {expected}, found {frames[column].iloc[row]!r} in row "
+                f"{row}{more}"
             )
 
     refuse("session", frames["session"].isna().to_numpy(), "the name of a recording in each row")
@@ -235,8 +247,15 @@ def _sessions(root: None, schema: Schema, frames: pd.DataFrame, thermal: np.ndar
         order = place[index][np.argsort(frames["time"].to_numpy()[index], kind="stable")]
         first = rows.iloc[0]
         environment = rows.reindex(columns=list(schema.environment)).to_numpy(float)
-        found.append(Session(
-            str(name), str(first.get("device", "unknown")), str(first.get("kind", "")), rows["time"].to_numpy().astype(int),
-            rows[list(schema.channels)].to_numpy(float), environment, None if thermal is None else thermal[order],
-        ))  # fmt: skip
+        found.append(
+            Session(
+                str(name),
+                str(first.get("device", "unknown")),
+                str(first.get("kind", "")),
+                rows["time"].to_numpy().astype(int),
+                rows[list(schema.channels)].to_numpy(float),
+                environment,
+                None if thermal is None else thermal[order],
+            )
+        )
     return found

@@ -15,8 +15,25 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-PACKAGES = ("conveyorguard", "torch", "pytorch-lightning", "hydra-core", "omegaconf", "numpy", "scipy", "pandas", "scikit-learn",
-            "torchmetrics", "lightgbm", "xgboost-cpu", "xgboost", "catboost", "skops", "optuna", "wandb")  # fmt: skip
+PACKAGES = (
+    "conveyorguard",
+    "torch",
+    "pytorch-lightning",
+    "hydra-core",
+    "omegaconf",
+    "numpy",
+    "scipy",
+    "pandas",
+    "scikit-learn",
+    "torchmetrics",
+    "lightgbm",
+    "xgboost-cpu",
+    "xgboost",
+    "catboost",
+    "skops",
+    "optuna",
+    "wandb",
+)
 
 
 def git_state() -> dict[str, Any]:
@@ -75,7 +92,8 @@ def package_versions() -> dict[str, str]:
 
 
 def peak_memory_mib() -> int:
-    """The most memory this process has held, in MiB. Not getrusage's on Linux: that begins with what the parent held."""
+    """The most memory this process has held, in MiB. Not getrusage's on Linux: that begins with what the parent
+    held."""
     status = Path("/proc/self/status")
     if own := re.search(r"VmHWM:\s*(\d+) kB", status.read_text() if status.exists() else ""):
         return int(own[1]) // 1024

@@ -94,10 +94,16 @@ class Run:
         train = data.store.frames["session"].isin(data.split.sessions["train"]).to_numpy()
         write_json(self.folder / "ranges.json", training_ranges(data.store, train))
         counts = {part: int((data.frame["part"] == part).sum()) for part in data.split.sessions}
-        self.note(store={"name": data.store.path.name, "fingerprint": data.store.fingerprint}, split=data.split.hash,
-                  sessions={part: len(names) for part, names in data.split.sessions.items()}, windows=counts,
-                  unused=unused, threads=threads, device=device,
-                  data=data_facts(data.store.frames, data.split.sessions, data.store.schema.state_names))  # fmt: skip
+        self.note(
+            store={"name": data.store.path.name, "fingerprint": data.store.fingerprint},
+            split=data.split.hash,
+            sessions={part: len(names) for part, names in data.split.sessions.items()},
+            windows=counts,
+            unused=unused,
+            threads=threads,
+            device=device,
+            data=data_facts(data.store.frames, data.split.sessions, data.store.schema.state_names),
+        )
 
     def write_predictions(self, tables: list[pd.DataFrame], schema: Schema) -> dict[str, Any]:
         """Predictions and all that follows from them alone.
@@ -115,7 +121,8 @@ class Run:
 
 @dataclass(frozen=True)
 class Derived:
-    """What follows from the probabilities of the windows alone: the table with c0, c1, ... and the content of three files."""
+    """What follows from the probabilities of the windows alone: the table with c0, c1, ... and the content of three
+    files."""
 
     predictions: pd.DataFrame
     metrics: dict[str, Any]
@@ -150,7 +157,8 @@ def derive(tables: list[pd.DataFrame], schema: Schema, stride: int) -> Derived:
 
 
 def as_predictions(rows: pd.DataFrame, prefix: str = "p") -> Predictions:
-    """Rows of `predictions.parquet` as arrays; probabilities in the order of the states. prefix: p, or c for calibrated."""
+    """Rows of `predictions.parquet` as arrays; probabilities in the order of the states. prefix: p, or c for
+    calibrated."""
     columns = sorted((str(c) for c in rows if re.fullmatch(prefix + r"\d+", str(c))), key=lambda c: int(c[1:]))
     return Predictions(rows["y_true"].to_numpy(), rows[columns].to_numpy(np.float64), rows["session"].to_numpy())
 

@@ -54,7 +54,8 @@ class SavedRun:
             if set(wanted) != set(found):
                 refuse(
                     self.folder / "predictions.parquet",
-                    f"expected windows of {' and '.join(wanted)}, as metrics.json has them, found those of {' and '.join(found)}",
+                    f"expected windows of {' and '.join(wanted)}, as metrics.json has them, found those of "
+                    f"{' and '.join(found)}",
                 )
 
     @cached_property
@@ -80,7 +81,8 @@ class SavedRun:
 
     @cached_property
     def scores(self) -> dict[str, dict[str, Any]]:
-        """What metrics.json says, computed anew from the predictions, by part; pages and comparisons show these figures."""
+        """What metrics.json says, computed anew from the predictions, by part; pages and comparisons show these
+        figures."""
         parts = self.predictions.groupby("split", sort=False)
         return {str(part): evaluate(as_predictions(rows), self.schema.state_names) for part, rows in parts}
 

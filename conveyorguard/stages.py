@@ -1,7 +1,8 @@
 """The stages of the study: run a config unless a complete run of it is there, count the work, keep the site.
 
-A stage is a script in `experiments/`. Its trainings are processes of their own, each the command that its run directory names, so
-a stage that is killed goes on where it was: complete runs of the same config and data are reused, others resumed or made anew.
+A stage is a script in `experiments/`. Its trainings are processes of their own, each the command that its run directory
+names, so a stage that is killed goes on where it was: complete runs of the same config and data are reused, others
+resumed or made anew.
 """
 
 from __future__ import annotations
@@ -56,7 +57,8 @@ TITLES = {
 SEARCH = "04_dl_tuning"  # the stage that `sweep.*` is for
 # every fourth pixel of a thermal frame where the seed study takes every second: a quarter of the work for its networks
 SMALL = {"data.sessions": 24, "trainer.max_epochs": 3, "data.schema.thermal.stride": 4}
-# of a config, what says where things lie or how a run is logged; whether the data are the same is told by their fingerprint
+# of a config, what says where things lie or how a run is logged; whether the data are the same is told by their
+# fingerprint
 NOT_THE_RUN = ("paths", "logger", "ckpt_path", "sweep")
 Overrides = list[str]
 
@@ -65,8 +67,8 @@ Overrides = list[str]
 class Study:
     """Where the study lies, how large it is, and how far it has come.
 
-    size: 'small', 'full', or '' for what the config says. fresh: make runs anew that are there. workers: trainings at a time.
-    overrides: of the user, stronger than the size. options: of the user, of a stage itself. titles: of the pages.
+    size: 'small', 'full', or '' for what the config says. fresh: make runs anew that are there. workers: trainings at a
+    time. overrides: of the user, stronger than the size. options: of the user, of a stage itself. titles: of the pages.
     """
 
     out: Path
@@ -119,7 +121,8 @@ class Study:
         return self.configs[key]
 
     def data(self, cfg: DictConfig | None = None) -> Windows:
-        """Store, windows and split of a config, by default the study's; opened once, the environment as it was recorded."""
+        """Store, windows and split of a config, by default the study's; opened once, the environment as it was
+        recorded."""
         cfg = (cfg or self.config()).copy()
         cfg.film_input = "environment"
         key = "".join(OmegaConf.to_yaml(cfg[name], resolve=True) for name in ("data", "window", "split"))
@@ -134,10 +137,16 @@ class Study:
         data, cfg, git = self.data(), self.config(), git_state()
         told = []
         if self.size == "small":
-            pixels = "" if self.lacks("data.schema.thermal.stride") else (
-                f" and given every {cfg.data.schema.thermal.stride}th pixel of a frame's rows and columns")  # fmt: skip
-            told.append(f"A small study: {len(data.store.manifest['sessions'])} sessions, the seed study's networks trained for no more epochs than {cfg.trainer.max_epochs}{pixels}. "
-                        "It shows how everything works; the figures that count are those of make study-full.")  # fmt: skip
+            pixels = (
+                ""
+                if self.lacks("data.schema.thermal.stride")
+                else (f" and given every {cfg.data.schema.thermal.stride}th pixel of a frame's rows and columns")
+            )
+            told.append(
+                f"A small study: {len(data.store.manifest['sessions'])} sessions, the seed study's networks trained "
+                f"for no more epochs than {cfg.trainer.max_epochs}{pixels}. "
+                "It shows how everything works; the figures that count are those of make study-full."
+            )
         if cfg.data.name == "simulated":
             told.append("Simulated recordings: a result here is not a result on AI Hub.")
         origin = [
@@ -156,7 +165,8 @@ class Study:
         """The complete runs runs/<name> of configs: those that are there, else resumed, else made, `workers` at a time.
 
         Raises:
-            RunError: a training failed; its output is in logs/<name>.log. The others are ended, to be resumed the next time.
+            RunError: a training failed; its output is in logs/<name>.log. The others are ended, to be resumed the next
+                time.
         """
         missing = {}
         for name, own in runs.items():
@@ -275,8 +285,15 @@ class Study:
             keep_plotly(self.out)
             # the record has the fingerprint: data may move
             free = override("sweep.free", [*cfg.sweep.free, "data.root"])
-            command = ["train", "-m", *self.all_overrides(["sweep=optuna", *own], usual), override("sweep.study", name), program, free,
-                       override("hydra.sweep.dir", str(folder))]  # fmt: skip
+            command = [
+                "train",
+                "-m",
+                *self.all_overrides(["sweep=optuna", *own], usual),
+                override("sweep.study", name),
+                program,
+                free,
+                override("hydra.sweep.dir", str(folder)),
+            ]
 
             def epochs() -> int:
                 return sum(
@@ -381,9 +398,15 @@ def units_of_runs(runs: Mapping[str, Overrides]) -> Callable[[Study], int]:
     return lambda study: sum(units_of(study.config(own)) for own in runs.values())
 
 
-def main(doc: str, stages: Mapping[str, Stage], titles: Mapping[str, str] = TITLES, name: str = "study",
-         options: tuple[str, ...] = ()) -> int:  # fmt: skip
-    """Command line of one stage or several: [overrides] [--fresh] [--small|--full] [out=DIR] [workers=N]; returns the exit status.
+def main(
+    doc: str,
+    stages: Mapping[str, Stage],
+    titles: Mapping[str, str] = TITLES,
+    name: str = "study",
+    options: tuple[str, ...] = (),
+) -> int:
+    """Command line of one stage or several: [overrides] [--fresh] [--small|--full] [out=DIR] [workers=N]; returns the
+    exit status.
 
     Args:
         titles: of the pages that go together. name: of the folder in outputs/ that they lie in.
@@ -397,8 +420,14 @@ def main(doc: str, stages: Mapping[str, Stage], titles: Mapping[str, str] = TITL
     )
     parser.add_argument("--fresh", action="store_true", help="train anew what is there")
     sizes = parser.add_mutually_exclusive_group()
-    sizes.add_argument("--small", dest="size", action="store_const", const="small", default="small",
-                       help=f"{SMALL['data.sessions']} sessions, {SMALL['trainer.max_epochs']} epochs (the default)")  # fmt: skip
+    sizes.add_argument(
+        "--small",
+        dest="size",
+        action="store_const",
+        const="small",
+        default="small",
+        help=f"{SMALL['data.sessions']} sessions, {SMALL['trainer.max_epochs']} epochs (the default)",
+    )
     sizes.add_argument("--full", dest="size", action="store_const", const="full", help="all sessions, all epochs")
     given = parser.parse_intermixed_args()
     keys = ("out", "workers", *options)

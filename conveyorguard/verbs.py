@@ -39,7 +39,8 @@ def _simulate(arguments: list[str]) -> None:
 
 
 def _prepare(arguments: list[str]) -> None:
-    """prepare [data=simulated|aihub|table|NAME] [--config-dir FOLDER] [data.root=PATH] [data.strict=true] [data.thermal.reduce=mean_max|stride]
+    """prepare [data=simulated|aihub|table|NAME] [--config-dir FOLDER] [data.root=PATH] [data.strict=true]
+    [data.thermal.reduce=mean_max|stride]
 
     Build the frame store (once; a second call finds it), and say how much there is and what was left out or repaired.
     """
@@ -55,9 +56,9 @@ def _prepare(arguments: list[str]) -> None:
 def _schema(arguments: list[str]) -> None:
     """schema PATH [out=conf/data/NAME.yaml]
 
-    Look at a folder of csv or parquet files (or one file) and draft the yaml that makes a data set of them: channels with
-    units as far as names tell, time, states, devices, camera. What is odd about the files is listed. The draft can be
-    trained with as it is; look at it first. An existing file is never written over.
+    Look at a folder of csv or parquet files (or one file) and draft the yaml that makes a data set of them: channels
+    with units as far as names tell, time, states, devices, camera. What is odd about the files is listed. The draft can
+    be trained with as it is; look at it first. An existing file is never written over.
     """
     from conveyorguard.data.draft import draft
 
@@ -86,8 +87,9 @@ def _schema(arguments: list[str]) -> None:
 def _eda(arguments: list[str]) -> None:
     """eda [overrides] [out=DIRECTORY]
 
-    Describe the data of a config in a page, 00_eda.html, with its tables as csv: sizes, balance of the states, correlations,
-    distributions, one session with a fault, camera, environment, quality, and what follows from them by fixed rules.
+    Describe the data of a config in a page, 00_eda.html, with its tables as csv: sizes, balance of the states,
+    correlations, distributions, one session with a fault, camera, environment, quality, and what follows from them by
+    fixed rules.
     """
     from conveyorguard.reporting.eda_page import write_eda
     from conveyorguard.stages import Study
@@ -133,9 +135,9 @@ def _compare(arguments: list[str]) -> None:
 def _ensemble(arguments: list[str]) -> None:
     """ensemble RUN RUN... [out=DIRECTORY]
 
-    Combine finished runs over the same windows and split: soft voting, voting weighted by validation macro-F1, and stacking
-    by a logistic regression cross-fitted on validation predictions by session. Each strategy becomes a run directory in `out`
-    and is held against the member that is best on validation: helped, did not help, or not shown.
+    Combine finished runs over the same windows and split: soft voting, voting weighted by validation macro-F1, and
+    stacking by a logistic regression cross-fitted on validation predictions by session. Each strategy becomes a run
+    directory in `out` and is held against the member that is best on validation: helped, did not help, or not shown.
     """
     from conveyorguard.evaluation.ensemble import ensemble
     from conveyorguard.reporting.compare_page import print_ensemble, write_ensemble
@@ -150,9 +152,9 @@ def _ensemble(arguments: list[str]) -> None:
 def _reproduce(arguments: list[str]) -> None:
     """reproduce RUN [key=value ...]
 
-    Run the saved config of RUN anew, never today's defaults, with the thread count it had; print its numbers old, new and
-    their difference, and the inputs that differ (data, split, config, code, versions, device), the first one by name.
-    Exit status 0 only when the numbers are equal: bit for bit on the same stack, else within a stated tolerance.
+    Run the saved config of RUN anew, never today's defaults, with the thread count it had; print its numbers old, new
+    and their difference, and the inputs that differ (data, split, config, code, versions, device), the first one by
+    name. Exit status 0 only when the numbers are equal: bit for bit on the same stack, else within a stated tolerance.
     With overrides (seed=1) it is a variation of the run.
     """
     from conveyorguard.training.reproduce import reproduce
@@ -165,18 +167,18 @@ def _reproduce(arguments: list[str]) -> None:
 def _predict(arguments: list[str]) -> None:
     """predict RUN data.root=NEW [data=NAME ...] [out=DIRECTORY] [--watch]
 
-    Apply a trained run to recordings, labelled or not: the state of every second and window with calibrated probabilities,
-    alarms at the run's operating point, and what in each recording is unlike the training (values outside its range, missing
-    channels, dead sensors). The data are read as those of the training, those of a simulated training as AI Hub archives;
-    data=NAME reads them as another data set with the same channels. Recordings are taken one after another, so their number
-    is not limited by memory.
+    Apply a trained run to recordings, labelled or not: the state of every second and window with calibrated
+    probabilities, alarms at the run's operating point, and what in each recording is unlike the training (values
+    outside its range, missing channels, dead sensors). The data are read as those of the training, those of a simulated
+    training as AI Hub archives; data=NAME reads them as another data set with the same channels. Recordings are taken
+    one after another, so their number is not limited by memory.
 
-    Writes predictions.parquet (a row a window), seconds.parquet, alarms.csv, recordings.csv and predictions.html into `out`,
-    by default a new directory in outputs/.
+    Writes predictions.parquet (a row a window), seconds.parquet, alarms.csv, recordings.csv and predictions.html into
+    `out`, by default a new directory in outputs/.
 
-    --watch follows a folder into which a collector writes, frame by frame (AI Hub files) or line by line (csv): each alarm is
-    printed and appended to alarms.csv when the last second of its window is there. Stop it with Ctrl-C; the same command goes
-    on where it was, however it ended. It writes into `out`, by default outputs/watch/<folder>-<run>.
+    --watch follows a folder into which a collector writes, frame by frame (AI Hub files) or line by line (csv): each
+    alarm is printed and appended to alarms.csv when the last second of its window is there. Stop it with Ctrl-C; the
+    same command goes on where it was, however it ended. It writes into `out`, by default outputs/watch/<folder>-<run>.
     """
     from conveyorguard.inference import predict_all, terminal_summary
     from conveyorguard.prediction import LoadedRun
@@ -200,11 +202,11 @@ def _predict(arguments: list[str]) -> None:
 def _export(arguments: list[str]) -> None:
     """export RUN [data.root=PATH] [out=DIRECTORY]
 
-    Write the run's model as ONNX, with scaling and calibration inside the graph: model.onnx and its description model.json
-    (inputs, outputs, units, opset, states, operating point), into `out`, by default RUN/export. The file is checked: ONNX
-    Runtime must give the probabilities of the run's own model within 1e-4 on real windows, which are taken from the run's
-    data. Networks take the raw batch of a window, trees and regression its features by name. The latency of one window is
-    printed. Needs: pip install "conveyorguard[export]".
+    Write the run's model as ONNX, with scaling and calibration inside the graph: model.onnx and its description
+    model.json (inputs, outputs, units, opset, states, operating point), into `out`, by default RUN/export. The file is
+    checked: ONNX Runtime must give the probabilities of the run's own model within 1e-4 on real windows, which are
+    taken from the run's data. Networks take the raw batch of a window, trees and regression its features by name. The
+    latency of one window is printed. Needs: pip install "conveyorguard[export]".
     """
     from conveyorguard.export import export, summary
     from conveyorguard.prediction import LoadedRun
@@ -224,7 +226,8 @@ def _data_of(run: SavedRun, overrides: list[str]) -> DictConfig:
         return compose_config(overrides)
     if simulated:  # the simulator writes the layout of AI Hub
         print(
-            "the run was trained on simulated recordings: data.root is read as archives of AI Hub (data=NAME for others)"
+            "the run was trained on simulated recordings: data.root is read as archives of AI Hub (data=NAME for "
+            "others)"
         )
         return compose_config(["data=aihub", f"data.thermal.reduce={run.config.data.thermal.reduce}", *overrides])
     return merge_saved(run.config, overrides, run.provenance)
@@ -239,14 +242,16 @@ def _check(arguments: list[str]) -> None:
     """check RUN [depth=files|data|training] [key=value ...]
 
     Look for what would make the numbers of a run wrong, and say of each what was expected and what was found:
-      files      sessions or devices in two parts of the split; predictions of other sessions, or without a part; metrics,
+      files      sessions or devices in two parts of the split; predictions of other sessions, or without a part;
+      metrics,
                  calibration or alarms that do not follow from predictions.parquet; a model card or a page with other
                  figures; an edited config; a file that does not hold what it should. Reads the run directory alone.
       data       also: other recordings; another split, other windows, labels or facts of windows than the data
-                 give; shortcuts or a history that are not of these data and this model; scaling or ranges fitted outside
-                 train; predictions that the checkpoint does not give; a model that knows labels from constant input; a
-                 modality that receives no gradient.
-      training   (default) also: two small models of the run's kind, trained on shuffled labels and on constant input, a minute
+                 give; shortcuts or a history that are not of these data and this model; scaling or ranges fitted
+                 outside train; predictions that the checkpoint does not give; a model that knows labels from constant
+                 input; a modality that receives no gradient.
+      training   (default) also: two small models of the run's kind, trained on shuffled labels and on constant input, a
+      minute
                  or two, that are better than chance.
     Overrides say where the recordings are now (data.root=PATH). Exit status 1 when a check fails.
     """
@@ -267,12 +272,13 @@ def _check(arguments: list[str]) -> None:
 def _diagnose(arguments: list[str]) -> None:
     """diagnose RUN [RUN...] [data.root=PATH] [curve=4,8,16,22] [out=DIRECTORY]
 
-    What a run leans on and whether to fuse at all: the gap to its arms of one modality, what is lost when a modality says
-    nothing, a recommendation (sensor only, cascade, fuse) with its rule; missing values, dead sensors, a failing camera and
-    noise, for all arms alike; results by device, near changes of state, second by second, without the recording's start; delay
-    and lead of every fault. The further runs are its arms (the same model with one modality) and a run of trees, or a multirun
-    that holds them; without any, those that lie beside RUN are taken. curve= trains RUN and the trees anew on so many devices, reusing what is there.
-    Needs the data: data.root=PATH where they have moved. Writes diagnose.html and its tables, diagnose_*.csv, into RUN, or `out`.
+    What a run leans on and whether to fuse at all: the gap to its arms of one modality, what is lost when a modality
+    says nothing, a recommendation (sensor only, cascade, fuse) with its rule; missing values, dead sensors, a failing
+    camera and noise, for all arms alike; results by device, near changes of state, second by second, without the
+    recording's start; delay and lead of every fault. The further runs are its arms (the same model with one modality)
+    and a run of trees, or a multirun that holds them; without any, those that lie beside RUN are taken. curve= trains
+    RUN and the trees anew on so many devices, reusing what is there. Needs the data: data.root=PATH where they have
+    moved. Writes diagnose.html and its tables, diagnose_*.csv, into RUN, or `out`.
     """
     from conveyorguard.config import merge_saved
     from conveyorguard.evaluation.diagnose import SINGLE, diagnose
@@ -307,7 +313,8 @@ def _several_paths(arguments: list[str], verb: str) -> tuple[list[Path], Path | 
     paths = [Path(a) for a in arguments if "=" not in a]
     if not paths or set(given) - {"out"}:
         raise ConfigError(
-            f"usage: python -m conveyorguard {verb} RUN RUN... [out=DIRECTORY]; found {' '.join(arguments) or 'nothing'}"
+            f"usage: python -m conveyorguard {verb} RUN RUN... [out=DIRECTORY]; found "
+            f"{' '.join(arguments) or 'nothing'}"
         )
     return paths, Path(given["out"]) if "out" in given else None
 

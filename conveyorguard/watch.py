@@ -1,8 +1,10 @@
-"""A run applied while recordings are written: alarms within a second of the last file, none lost or repeated by a restart.
+"""A run applied while recordings are written: alarms within a second of the last file, none lost or repeated by a
+restart.
 
-`windows.csv` is the memory: every judged window is appended to it, and is on the disk before an alarm that follows from it
-is appended to `alarms.csv`. After a restart whatever follows from the windows and is not among the alarms is appended; windows
-are judged once, so they cannot come out otherwise. Of a row cut short by a crash nothing has followed: it is removed.
+`windows.csv` is the memory: every judged window is appended to it, and is on the disk before an alarm that follows from
+it is appended to `alarms.csv`. After a restart whatever follows from the windows and is not among the alarms is
+appended; windows are judged once, so they cannot come out otherwise. Of a row cut short by a crash nothing has
+followed: it is removed.
 """
 
 from __future__ import annotations
@@ -158,8 +160,11 @@ class Watch:
         now = datetime.now().astimezone().isoformat(timespec="milliseconds")
         self.alarms.append([{**event, "written": now} for event in events])
         for e in events:
-            said = f"probability of {self.loaded.schema.alarming} {e['peak']:.1%}" if e["event"] == "begin" else (
-                f"it lasted from second {e['begin']} to {e['end']}, up to {e['peak']:.1%}")  # fmt: skip
+            said = (
+                f"probability of {self.loaded.schema.alarming} {e['peak']:.1%}"
+                if e["event"] == "begin"
+                else (f"it lasted from second {e['begin']} to {e['end']}, up to {e['peak']:.1%}")
+            )
             what = "ALARM" if e["event"] == "begin" else "over"
             say(f"{what}: {e['session']} ({e['device']}) at second {e['end']}: {said}")
 
@@ -216,10 +221,19 @@ class Watch:
         score = calibrated[:, self.loaded.schema.alarm :].sum(axis=1)
         names, guess = self.loaded.schema.state_names, p.argmax(axis=1)
         rows = [
-            {"session": name, "device": w.device, "kind": w.kind, "start": w.start, "end": w.end, "state": names[guess[i]],
-             "y_pred": guess[i], "score": repr(float(score[i])), **{f"c{k}": f"{v:.6f}" for k, v in enumerate(calibrated[i])}}
+            {
+                "session": name,
+                "device": w.device,
+                "kind": w.kind,
+                "start": w.start,
+                "end": w.end,
+                "state": names[guess[i]],
+                "y_pred": guess[i],
+                "score": repr(float(score[i])),
+                **{f"c{k}": f"{v:.6f}" for k, v in enumerate(calibrated[i])},
+            }
             for i, w in enumerate(new.itertuples())
-        ]  # fmt: skip
+        ]
         self.windows.append(rows)
         tail.last_end = int(new["end"].iloc[-1])
         self.announce([event for row in rows for event in self._events(row, tail)])
@@ -280,11 +294,13 @@ def watch(loaded: LoadedRun, config: DictConfig, folder: Path) -> None:
         write_json(path, saved)
         watching = Watch(loaded, follower, schema, folder)
         say(
-            f"watching {config.data.root}; alarms are appended to {folder / 'alarms.csv'}; Ctrl-C stops, the same command goes on"
+            f"watching {config.data.root}; alarms are appended to {folder / 'alarms.csv'}; Ctrl-C stops, the same "
+            "command goes on"
         )
         if not loaded.point:
             say(
-                "no alarms: the run has no operating point (no fault recording in its validation part); states are in windows.csv"
+                "no alarms: the run has no operating point (no fault recording in its validation part); states are "
+                "in windows.csv"
             )
         for wish in (signal.SIGTERM, signal.SIGINT):  # a shell starts what runs in the background deaf to Ctrl-C
             signal.signal(wish, signal.default_int_handler)

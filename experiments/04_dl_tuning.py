@@ -17,9 +17,14 @@ from conveyorguard.training.space import override
 PRESET = {"dl_tuned": ["experiment=dl_tuned"]}  # the seed study's own parameters
 SEARCH = ["experiment=dl_tuned"]
 USUAL = {
-    "small": ["sweep.n_trials=3", "trainer.max_epochs=2", "sweep.pruner.n_startup_trials=1", "sweep.pruner.n_warmup_steps=0"],
+    "small": [
+        "sweep.n_trials=3",
+        "trainer.max_epochs=2",
+        "sweep.pruner.n_startup_trials=1",
+        "sweep.pruner.n_warmup_steps=0",
+    ],
     "full": ["sweep.timeout=null"],
-}  # fmt: skip
+}
 
 
 def cells(best: Overrides) -> dict[str, Overrides]:

@@ -21,7 +21,8 @@ OTHERS = {
 
 
 def runs(study: Study) -> dict[str, Overrides]:
-    """The few epochs of a small study are for the slow networks; the default model takes a second for one and has all of them."""
+    """The few epochs of a small study are for the slow networks; the default model takes a second for one and has all
+    of them."""
     all_of_them = study.size == "small" and not any(line.startswith(f"{EPOCHS}=") for line in study.overrides)
     return {"fusion": ["model=fusion", *([f"{EPOCHS}=30"] if all_of_them else [])], **OTHERS}
 

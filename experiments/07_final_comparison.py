@@ -1,4 +1,5 @@
-"""07 Final comparison: every model of the study on the same windows, with intervals, shortcuts and a conclusion by fixed rules.
+"""07 Final comparison: every model of the study on the same windows, with intervals, shortcuts and a conclusion by
+fixed rules.
 
 python experiments/07_final_comparison.py [overrides of train.py] [--fresh] [--small|--full] [out=DIR]
 """

@@ -1,10 +1,11 @@
 """08 The best model: every arm over folds of devices and seeds, on unseen devices and sessions, against its targets.
 
-python experiments/08_best_model.py [overrides of train.py] [arms=NAME,...] [--fresh] [--small|--full] [out=DIR] [workers=N]
+python experiments/08_best_model.py [overrides of train.py] [arms=NAME,...] [--fresh] [--small|--full] [out=DIR]
+[workers=N]
 
-Prints its tables, and keeps them as a page, as summary.md and as csv; --full also writes summary and csv to experiments/best_model/.
-Killed at any point, the same command goes on. What the targets are of always runs; of the other arms those that `arms` names, by
-default all but dl_tuned, which takes hours a fold on a processor.
+Prints its tables, and keeps them as a page, as summary.md and as csv; --full also writes summary and csv to
+experiments/best_model/. Killed at any point, the same command goes on. What the targets are of always runs; of the
+other arms those that `arms` names, by default all but dl_tuned, which takes hours a fold on a processor.
 """
 
 import shutil
@@ -47,20 +48,34 @@ from conveyorguard.reporting.best_model_page import STEM, BestModel, write_best_
 from conveyorguard.saved_run import SavedRun
 from conveyorguard.stages import Study, main, units_of
 
-CELLS = {f"{m}_{'film' if f else 'plain'}": [f"modality={m}", f"film={str(f).lower()}"]
-         for m, f in (*seed_study.CELLS, *seed_study.FURTHER_CELLS)}  # fmt: skip
+CELLS = {
+    f"{m}_{'film' if f else 'plain'}": [f"modality={m}", f"film={str(f).lower()}"]
+    for m, f in (*seed_study.CELLS, *seed_study.FURTHER_CELLS)
+}
 FULL = CELLS["both_film"]
-# the best of 80 trials on the validation windows of the folds, as many as fusion had designs: experiments/tune_trees.py,
-# experiments/best_model/trees_window.csv and trees_extended.csv. Of the extended the second, which is 0.004 points behind the
-# first and has an eighth of its rounds
+# the best of 80 trials on the validation windows of the folds, as many as fusion had designs:
+# experiments/tune_trees.py, experiments/best_model/trees_window.csv and trees_extended.csv. Of the extended the second,
+# which is 0.004 points behind the first and has an eighth of its rounds
 LIGHTGBM = [
-    "model=lightgbm", "model.colsample_bytree=0.1", "model.learning_rate=0.0546", "model.min_child_samples=20",
-    "model.n_estimators=300", "model.num_leaves=15", "model.reg_lambda=0.202",
-]  # fmt: skip
+    "model=lightgbm",
+    "model.colsample_bytree=0.1",
+    "model.learning_rate=0.0546",
+    "model.min_child_samples=20",
+    "model.n_estimators=300",
+    "model.num_leaves=15",
+    "model.reg_lambda=0.202",
+]
 EXTENDED = [
-    "model=lightgbm", "features=extended", "model.class_weight=none", "model.colsample_bytree=0.1", "model.learning_rate=0.0496",
-    "model.min_child_samples=10", "model.n_estimators=100", "model.num_leaves=15", "model.reg_lambda=1.83",
-]  # fmt: skip
+    "model=lightgbm",
+    "features=extended",
+    "model.class_weight=none",
+    "model.colsample_bytree=0.1",
+    "model.learning_rate=0.0496",
+    "model.min_child_samples=10",
+    "model.n_estimators=100",
+    "model.num_leaves=15",
+    "model.reg_lambda=1.83",
+]
 MAIN = {
     "fusion_both_film": ["model=fusion", *FULL],
     "lightgbm": [*LIGHTGBM, *FULL],
@@ -149,10 +164,15 @@ def run_name(arm: str, split: str, fold: int, seed: int) -> str:
 def run(study: Study) -> Path:
     wanted, notes = protocols(study)
     arms = {split: arms_of(study, split) for split in wanted}
-    made = study.train_all({
-        run_name(arm, split, k, seed): [*own, *fold, f"seed={seed}"]
-        for split, folds in wanted.items() for arm, (own, seeds) in arms[split].items() for seed in seeds for k, fold in folds.items()
-    })  # fmt: skip
+    made = study.train_all(
+        {
+            run_name(arm, split, k, seed): [*own, *fold, f"seed={seed}"]
+            for split, folds in wanted.items()
+            for arm, (own, seeds) in arms[split].items()
+            for seed in seeds
+            for k, fold in folds.items()
+        }
+    )
     comparisons, names, runs = {}, {}, {}
     for split, folds in wanted.items():
         runs[split] = {
@@ -169,11 +189,13 @@ def run(study: Study) -> Path:
         names[split] = {row.label: every[row.sources[0].folder] for row in comparisons[split].models}
         if split == "kfold":
             notes.append(
-                f"Seeds: {len(SIZES[study.size][2])} of {', '.join(MAIN)}; else one. How models were tuned, on validation windows but where the log says otherwise: experiments/best_model/log.md."
+                f"Seeds: {len(SIZES[study.size][2])} of {', '.join(MAIN)}; else one. How models were tuned, on "
+                "validation windows but where the log says otherwise: experiments/best_model/log.md."
             )
             epochs = study.config(MAIN["fusion_both_film"]).trainer.max_epochs
             notes.append(
-                f"Networks were trained for at most {epochs} epochs. The default is 30, which small sets need; what it gives at the full size stands in the log."
+                f"Networks were trained for at most {epochs} epochs. The default is 30, which small sets need; what "
+                "it gives at the full size stands in the log."
             )
             if left_out := [name for name in ARMS if name not in arms[split]]:
                 notes.append(f"Arms that were not run: {', '.join(left_out)}.")
@@ -250,17 +272,21 @@ def whether_to_fuse(runs: dict[str, dict[int, dict[int, SavedRun]]]) -> list[str
     )
     told = ", ".join(f"{choice} in {count}" for choice, count in chosen.most_common())
     return [
-        f"Whether to fuse at all, by the rule of `diagnose`, on validation, of {chosen.total()} folds: {told}. What the camera is worth when a sensor fails is no part of it."
+        f"Whether to fuse at all, by the rule of `diagnose`, on validation, of {chosen.total()} folds: {told}. What "
+        "the camera is worth when a sensor fails is no part of it."
     ]
 
 
 def how_trained(runs: Iterable[SavedRun], fused: dict[int, dict[int, SavedRun]]) -> list[str]:
-    """Of which commits the runs are, which may be older than the summary; and how long a window took when they were made."""
+    """Of which commits the runs are, which may be older than the summary; and how long a window took when they were
+    made."""
     commits = Counter(commit_of(run.provenance["git"]) for run in runs)
     latencies = [run.provenance["latency_ms"] for by_fold in fused.values() for run in by_fold.values()]
     return [
-        f"Runs by the commit that trained them: {', '.join(f'{count} of {commit}' for commit, count in commits.most_common())}.",
-        f"A single window took the runs of fusion_both_film {median(latencies):.1f} ms in the middle and {max(latencies):.1f} ms at the most when they were "
+        "Runs by the commit that trained them: "
+        f"{', '.join(f'{count} of {commit}' for commit, count in commits.most_common())}.",
+        f"A single window took the runs of fusion_both_film {median(latencies):.1f} ms in the middle and "
+        f"{max(latencies):.1f} ms at the most when they were "
         "made, maybe beside another training; the target's figure is of this command.",
     ]
 
@@ -282,7 +308,8 @@ def others(study: Study, runs: dict[str, dict[int, dict[int, SavedRun]]]) -> Dat
 
 
 def at_full_size(study: Study) -> bool:
-    """Whether the data have the size that the targets are of: all of one's own, or as many simulated as the seed study had."""
+    """Whether the data have the size that the targets are of: all of one's own, or as many simulated as the seed study
+    had."""
     return study.size == "full" and (
         study.lacks("data.sessions") or study.config().data.sessions == SEED_STUDY_SESSIONS
     )
@@ -290,8 +317,11 @@ def at_full_size(study: Study) -> bool:
 
 def units(study: Study) -> int:
     wanted, _ = protocols(study)
-    return sum(len(seeds) * len(folds) * units_of(study.config([*own, *next(iter(folds.values()))]))
-               for split, folds in wanted.items() for own, seeds in arms_of(study, split).values())  # fmt: skip
+    return sum(
+        len(seeds) * len(folds) * units_of(study.config([*own, *next(iter(folds.values()))]))
+        for split, folds in wanted.items()
+        for own, seeds in arms_of(study, split).values()
+    )
 
 
 if __name__ == "__main__":

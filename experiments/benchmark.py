@@ -94,7 +94,8 @@ def main() -> None:
 
 
 def features(sessions: int, out: Path) -> None:
-    """Time the window statistics of the train windows, plain and extended, from an open store; a table and features.json."""
+    """Time the window statistics of the train windows, plain and extended, from an open store; a table and
+    features.json."""
     rows = []
     for name in ("window", "extended"):
         cfg = compose_config([f"data.sessions={sessions}", f"features={name}"])
@@ -179,7 +180,8 @@ def gpu(sessions: int, out: Path) -> None:
 
 
 class EpochClock(pl.Callback):
-    """Seconds of each epoch's training steps, and those of them that passed between two steps, while batches are made and sent.
+    """Seconds of each epoch's training steps, and those of them that passed between two steps, while batches are made
+    and sent.
 
     Args:
         compiled: the mode in which `torch.compile` compiles the network first; None: it does not.
@@ -305,9 +307,13 @@ def read_frame_plainly(path: Path, labels: Path, schema: Schema) -> tuple[dict[s
         "state": int(label["annotations"][0]["tagging"][0]["state"]),
         **dict(zip(table.columns, table.to_numpy()[0], strict=True)),
         **{name: float(label["external_data"][0][name][0]["value"]) for name in schema.environment},
-        "thermal_max": frame.max(), "thermal_p99": np.percentile(frame, 99), "thermal_mean": frame.mean(),
-        "thermal_sd": frame.std(), "thermal_x_max": x, "thermal_y_max": y,
-    }  # fmt: skip
+        "thermal_max": frame.max(),
+        "thermal_p99": np.percentile(frame, 99),
+        "thermal_mean": frame.mean(),
+        "thermal_sd": frame.std(),
+        "thermal_x_max": x,
+        "thermal_y_max": y,
+    }
     rows, columns = schema.thermal.stored
     blocks = frame.reshape(rows, frame.shape[0] // rows, columns, frame.shape[1] // columns)
     return row, np.stack([blocks.mean(axis=(1, 3)), blocks.max(axis=(1, 3))]).astype(np.float16)
@@ -322,7 +328,8 @@ def assert_same(store: Store, plain: Path) -> None:
 
 
 def model_speed(folder: Path, batches: int, answers: int) -> dict[str, dict[str, float]]:
-    """Windows a second of training, from the store to changed weights, and of making batches alone; the latency of one window."""
+    """Windows a second of training, from the store to changed weights, and of making batches alone; the latency of one
+    window."""
     modules, steps, loads, singles = torch.nn.ModuleDict(), {}, {}, {}
     for name, overrides in MODELS.items():
         cfg = config(folder / "folder", *overrides)

@@ -1,9 +1,11 @@
-"""The trees that fusion is held against, tuned: a random search on the validation windows of the folds over devices, pooled.
+"""The trees that fusion is held against, tuned: a random search on the validation windows of the folds over devices,
+pooled.
 
-python experiments/tune_trees.py [trials=80] [out=DIR] [overrides of train.py, e.g. features=extended data.sessions=341 threads=1]
+python experiments/tune_trees.py [trials=80] [out=DIR] [overrides of train.py, e.g. features=extended data.sessions=341
+threads=1]
 
-The space is that of `conf/sweep/optuna.yaml`, and whether states are weighed. The default is the first trial. Killed at any
-point, the same command goes on. Ends with out/trials.csv, the best first.
+The space is that of `conf/sweep/optuna.yaml`, and whether states are weighed. The default is the first trial. Killed at
+any point, the same command goes on. Ends with out/trials.csv, the best first.
 """
 
 import sys

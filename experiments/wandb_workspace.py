@@ -56,8 +56,14 @@ def workspace(entity: str, project: str, model: str, data: str) -> ws.Workspace:
 
 def cells(metric: str, title: str) -> wr.BarPlot:
     """A bar for each model, modality and film: the mean over seeds and folds, with its standard deviation."""
-    return wr.BarPlot(title=f"test: {title}", metrics=[metric], groupby=wr.Config("cell"), groupby_aggfunc="mean",
-                      groupby_rangefunc="stddev", max_bars_to_show=50)  # fmt: skip
+    return wr.BarPlot(
+        title=f"test: {title}",
+        metrics=[metric],
+        groupby=wr.Config("cell"),
+        groupby_aggfunc="mean",
+        groupby_rangefunc="stddev",
+        max_bars_to_show=50,
+    )
 
 
 def main(arguments: list[str]) -> None:

@@ -20,8 +20,14 @@ from conveyorguard.training.job import load_store
 settings.register_profile("shared", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("shared")
 # for `make mutation`, where the same tests run a thousand times: few examples, the same ones, none of them made smaller
-settings.register_profile("mutation", parent=settings.get_profile("shared"), max_examples=15, derandomize=True, database=None,
-                          phases=(Phase.explicit, Phase.generate))  # fmt: skip
+settings.register_profile(
+    "mutation",
+    parent=settings.get_profile("shared"),
+    max_examples=15,
+    derandomize=True,
+    database=None,
+    phases=(Phase.explicit, Phase.generate),
+)
 
 # a shell starts what shall run in the background deaf to Ctrl-C, and the tests that press it would wait for nothing
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -29,8 +35,9 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 
 def pytest_collection_modifyitems(items):
-    """Marks the tests on the simulated set at full size, which takes seconds to make: `-m "not twin"`. Those of the watch,
-    which wait for minutes to pass, come first: at the end another worker would have nothing left to do meanwhile."""
+    """Marks the tests on the simulated set at full size, which takes seconds to make: `-m "not twin"`. Those of the
+    watch, which wait for minutes to pass, come first: at the end another worker would have nothing left to do
+    meanwhile."""
     items.sort(key=lambda item: item.path.name != "test_watch.py")
     for item in items:
         if "twin" in item.fixturenames:
@@ -98,8 +105,15 @@ def store_of(tmp_path):
     count = iter(range(100_000))
 
     def make(sessions, schema, **options):
-        return prepare(functools.partial(_given, sessions=sessions), schema, None, tmp_path / f"store{next(count)}", "given",
-                       jobs=1, **options)  # fmt: skip
+        return prepare(
+            functools.partial(_given, sessions=sessions),
+            schema,
+            None,
+            tmp_path / f"store{next(count)}",
+            "given",
+            jobs=1,
+            **options,
+        )
 
     return make
 
@@ -110,8 +124,17 @@ def twin_config(tmp_path_factory):
     cache = tmp_path_factory.mktemp("twin")
 
     def make(*overrides):
-        return compose_config(["data=simulated", "data.sessions=341", "data.schema.thermal=null", "modality=sensor", "trainer=cpu",
-                         f"paths.cache={cache}", *overrides])  # fmt: skip
+        return compose_config(
+            [
+                "data=simulated",
+                "data.sessions=341",
+                "data.schema.thermal=null",
+                "modality=sensor",
+                "trainer=cpu",
+                f"paths.cache={cache}",
+                *overrides,
+            ]
+        )
 
     return make
 

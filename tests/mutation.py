@@ -2,14 +2,15 @@
 
     python tests/mutation.py [MODULE ...] [--seconds S] [--again] [--report]
 
-mutmut changes one thing at a time in a module (a number, a sign, an argument, a comparison) and runs the quick tests of that
-module; a mistake that no test notices has survived. Every module has a folder `mutants/MODULE` with verdicts of its own, so a
-run that was stopped goes on where it was, and what was finished is not run again. Where tests have changed, what
-survived is tried again.
+mutmut changes one thing at a time in a module (a number, a sign, an argument, a comparison) and runs the quick tests of
+that module; a mistake that no test notices has survived. Every module has a folder `mutants/MODULE` with verdicts of
+its own, so a run that was stopped goes on where it was, and what was finished is not run again. Where tests have
+changed, what survived is tried again.
 
-Not counted are mistakes in messages: where the first difference between the code and its mutant is a text constant with a
-blank in it. Docstrings are never changed by mutmut, nor is what stands outside functions (constants, regular expressions, the
-lambdas in `METRICS`) or in a property. Exit status 1 where fewer than 80 % of the counted were noticed, or some were not run.
+Not counted are mistakes in messages: where the first difference between the code and its mutant is a text constant with
+a blank in it. Docstrings are never changed by mutmut, nor is what stands outside functions (constants, regular
+expressions, the lambdas in `METRICS`) or in a property. Exit status 1 where fewer than 80 % of the counted were
+noticed, or some were not run.
 """
 
 import argparse
@@ -205,8 +206,12 @@ def report(module: str) -> Counter:
     tried = noticed + counts["survived"] + counts["no test"]
     if told:
         print("\n".join(told))
-    print(f"{module}: {noticed} of {tried} noticed ({noticed / max(tried, 1):.1%}), {counts['timeout']} of them by a timeout; "
-          f"{counts['not run']} not run; {counts['message']} in messages, not counted", flush=True)  # fmt: skip
+    print(
+        f"{module}: {noticed} of {tried} noticed ({noticed / max(tried, 1):.1%}), {counts['timeout']} of them by a "
+        "timeout; "
+        f"{counts['not run']} not run; {counts['message']} in messages, not counted",
+        flush=True,
+    )
     return counts
 
 
@@ -229,7 +234,8 @@ def main() -> int:
     noticed = total["killed"] + total["timeout"]
     tried = noticed + total["survived"] + total["no test"]
     print(
-        f"all: {noticed} of {tried} noticed ({noticed / max(tried, 1):.1%}), goal {GOAL:.0%}; {total['not run']} not run"
+        f"all: {noticed} of {tried} noticed ({noticed / max(tried, 1):.1%}), goal {GOAL:.0%}; {total['not run']} "
+        "not run"
     )
     return 0 if tried and noticed >= GOAL * tried and not total["not run"] else 1
 

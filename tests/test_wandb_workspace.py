@@ -39,9 +39,12 @@ def test_three_sections_over_what_is_logged(sections):
 def test_the_sweeps_axes_are_its_space_and_objective(sections):
     axes, importance, curves = sections["Sweep"]
     assert [column["accessor"] for column in axes["config"]["columns"]] == [
-        "config:model.value.width", "config:model.value.dropout", "config:optimizer.value.lr",
-        "config:optimizer.value.weight_decay", "summary:final/val/accuracy",
-    ]  # fmt: skip
+        "config:model.value.width",
+        "config:model.value.dropout",
+        "config:optimizer.value.lr",
+        "config:optimizer.value.weight_decay",
+        "summary:final/val/accuracy",
+    ]
     assert [bool(column.get("log")) for column in axes["config"]["columns"]] == [False, False, True, True, False]
     assert (
         importance["viewType"] == "Parameter Importance" and importance["config"]["targetKey"] == "final/val/accuracy"

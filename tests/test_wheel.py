@@ -32,7 +32,8 @@ def wheel(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def installed(wheel, tmp_path_factory):
-    """Run the installed command in a folder. The dependencies are those of the tests' environment; the package is not."""
+    """Run the installed command in a folder. The dependencies are those of the tests' environment; the package is
+    not."""
     place = tmp_path_factory.mktemp("environment")
     venv.create(place, with_pip=False, symlinks=True)
     here = next((place / "lib").glob("python*/site-packages"))
@@ -72,7 +73,10 @@ def trained(installed, tmp_path_factory):
 
 
 def test_the_package_is_the_installed_one_with_its_yaml_files(installed, tmp_path):
-    code = "import conveyorguard; from conveyorguard.config import config_dir; print(conveyorguard.__file__); print(config_dir())"
+    code = (
+        "import conveyorguard; from conveyorguard.config import config_dir; print(conveyorguard.__file__); "
+        "print(config_dir())"
+    )
     package, conf = installed("-c", code, cwd=tmp_path, command=False)
     assert Path(package).is_relative_to(installed.packages) and Path(conf).is_relative_to(installed.packages)
     known = {path.relative_to(ROOT / "conf") for path in (ROOT / "conf").rglob("*.yaml")}
@@ -96,8 +100,17 @@ def test_train_predict_report_and_export_from_any_folder(installed, trained, tmp
 
 
 def test_a_sweep_finds_its_plugin(installed, tmp_path):
-    printed = installed("train", "-m", "sweep=optuna", "model=logistic_regression", "modality=sensor", "data.sessions=12",
-                        "sweep.n_trials=2", "threads=1", cwd=tmp_path)  # fmt: skip
+    printed = installed(
+        "train",
+        "-m",
+        "sweep=optuna",
+        "model=logistic_regression",
+        "modality=sensor",
+        "data.sessions=12",
+        "sweep.n_trials=2",
+        "threads=1",
+        cwd=tmp_path,
+    )
     assert (tmp_path / "studies" / "logistic_regression-sensor" / "study.html").is_file(), printed
 
 
@@ -108,8 +121,14 @@ def plant(tmp_path):
     rng = np.random.default_rng(0)
     for i in range(8):
         wear = np.clip((np.arange(100) - 40) / 50, 0, 1)
-        pd.DataFrame({"time": np.arange(100), "heat": 20 + 50 * wear + rng.normal(size=100), "flow": 3 + rng.normal(size=100),
-                      "state": np.where(wear <= 0, "good", "bad")}).to_csv(tmp_path / "recordings" / f"m{i}.csv", index=False)  # fmt: skip
+        pd.DataFrame(
+            {
+                "time": np.arange(100),
+                "heat": 20 + 50 * wear + rng.normal(size=100),
+                "flow": 3 + rng.normal(size=100),
+                "state": np.where(wear <= 0, "good", "bad"),
+            }
+        ).to_csv(tmp_path / "recordings" / f"m{i}.csv", index=False)
     (tmp_path / "mine" / "data").mkdir(parents=True)
     (tmp_path / "mine" / "data" / "plant.yaml").write_text(
         f"defaults: [table, _self_]\nname: plant\nroot: {tmp_path / 'recordings'}\nschema:\n"
@@ -141,7 +160,8 @@ class Mean(nn.Module):
 
     def __init__(self, schema, inputs, width=8):
         super().__init__()
-        self.layers = nn.Sequential(nn.Linear(len(schema.channels), width), nn.ReLU(), nn.Linear(width, len(schema.states)))
+        last = nn.Linear(width, len(schema.states))
+        self.layers = nn.Sequential(nn.Linear(len(schema.channels), width), nn.ReLU(), last)
 
     def forward(self, batch):
         return {"window": self.layers(batch["sensors"].mean(1))}

@@ -1,8 +1,9 @@
 """Reader of AI Hub #71802: the only module that knows its format.
 
-A session is two archives, sensor and thermal files (`TS_...`, `VS_...`) and labels (`TL_...`, `VL_...`), each a zip or a
-folder of the same stem. A frame is three files of one stem: `.csv` (sensors), `.bin` (a .npy stream) and `.json` (label
-and environment). Zips are inflated member by member in memory; nothing is unpacked and the root may be read-only.
+A session is two archives, sensor and thermal files (`TS_...`, `VS_...`) and labels (`TL_...`, `VL_...`), each a zip or
+a folder of the same stem. A frame is three files of one stem: `.csv` (sensors), `.bin` (a .npy stream) and `.json`
+(label and environment). Zips are inflated member by member in memory; nothing is unpacked and the root may be
+read-only.
 """
 
 from __future__ import annotations
@@ -90,7 +91,10 @@ def sessions(root: str | Path, schema: Schema, incomplete: bool = False) -> Iter
     for part, role, rest in sorted(own):
         if role == "L" and (part, "S", rest) not in own.union(found.nearly):
             name, path = _name((part, role, rest)), archives[part, role, rest]
-            message = f"{_below(top, path)}: expected the source archive {part}S_{rest} as well, found its labels alone; fetch it, or remove them"
+            message = (
+                f"{_below(top, path)}: expected the source archive {part}S_{rest} as well, found its labels "
+                "alone; fetch it, or remove them"
+            )
             yield Unreadable(name, "missing_source", message)
 
 
@@ -164,14 +168,16 @@ def _unread(top: Path, found: _Found) -> Iterator[Unreadable]:
             more = f" and {len(paths) - 1} more like it" if len(paths) > 1 else ""
             message = (
                 f"{_below(top, paths[0])}{more}: expected {name}.zip or a folder {name}, found another name, not read; "
-                "join parts in the order of their numbers, fetch again what is incomplete, rename or remove what is a copy"
+                "join parts in the order of their numbers, fetch again what is incomplete, rename or remove what "
+                "is a copy"
             )
             yield Unreadable(name, "bad_archive_name", message)
     for error in found.locked:
         folder = Path(os.fsdecode(error.filename))
         if folder == top or not ARCHIVE.match(folder.name):  # an archive is told when it is read
             message = (
-                f"{_below(top, folder)}: this folder cannot be looked into ({without_path(error)}), and what is in it was not read; "
+                f"{_below(top, folder)}: this folder cannot be looked into ({without_path(error)}), and what is in "
+                "it was not read; "
                 "give yourself the right to read it, or move it elsewhere"
             )
             yield Unreadable(_below(top, folder), "unreadable_folder", message)
@@ -195,7 +201,8 @@ def _nothing_found(top: Path, found: _Found) -> str:
         f"data.root={top}: no session of AI Hub #71802 found.{alone}{told}\n"
         "  looked for: TS_<kind>_<nn>_<device>_<MMDD>_<HHMM>.zip (or VS_..., or folders of that name) at any depth,\n"
         "              with TL_... / VL_... of the same stem for the labels\n"
-        f"  looked in:  {top} (first entries: {', '.join(inside) or ('unknown' if found.locked else 'none, it is empty')})\n"
+        f"  looked in:  {top} (first entries: "
+        f"{', '.join(inside) or ('unknown' if found.locked else 'none, it is empty')})\n"
         "  remedy:     point data.root at the folder that holds Training and Validation, or at one inside it"
     )
 
@@ -210,7 +217,10 @@ def _recording(
             and INCOMPLETE.search(path.name)
             and len(list(path.parent.glob(f"{_stem(path.name)}.zip.part*"))) > 1
         ):
-            message = f"{path.name} is one of several parts; join them into {_stem(path.name)}.zip, in the order of their numbers"
+            message = (
+                f"{path.name} is one of several parts; join them into {_stem(path.name)}.zip, in the order of "
+                "their numbers"
+            )
             return Unreadable(name, "incomplete_download", message)
     files = (source,) if labels is None else (source, labels)
     return Recording(name, files, partial(read_session, name, source, labels, schema, incomplete))
@@ -233,13 +243,18 @@ def read_session(name: str, source: Path, labels: Path | None, schema: Schema, i
         days = Counter(stem.split("_")[1] for stem in seconds if stem.startswith(f"{of['device']}_"))
         if seconds and not days:
             others = ", ".join(sorted({stem.rsplit("_", 1)[0] for stem in seconds})[:3])
-            raise DataError(f"{source.name}: expected frames of {of['device']}_{of['day']}, found those of {others} alone, as "
-                            f"{_member(min(seconds), data)}; rename it and its labels to the recording they are of, or fetch it again")  # fmt: skip
+            raise DataError(
+                f"{source.name}: expected frames of {of['device']}_{of['day']}, found those of {others} alone, as "
+                f"{_member(min(seconds), data)}; rename it and its labels to the recording they are of, or fetch it "
+                "again"
+            )
         if labels is not None:  # a frame known from its label alone has lost two files: still one defect, not none
             of_labels, misnamed = _clock(tags)
             if seconds and of_labels and not seconds.keys() & of_labels.keys():
-                raise DataError(f"{tags.name}: its frames match none of {source.name} (first {min(of_labels)} and {min(seconds)}): "
-                                "labels of another recording; fetch the label archive again")  # fmt: skip
+                raise DataError(
+                    f"{tags.name}: its frames match none of {source.name} (first {min(of_labels)} and {min(seconds)}): "
+                    "labels of another recording; fetch the label archive again"
+                )
             seconds, dropped = {**seconds, **of_labels}, dropped + misnamed
         if 2 * sum(belongs(stem, seconds[stem], of) for stem in seconds) < days.total():  # the archive's own name errs
             of["day"] = days.most_common(1)[0][0]
@@ -300,7 +315,10 @@ def _clock(archive: Archive) -> tuple[dict[str, int], list[Dropped]]:
         if match := FRAME.match(name):
             hour, minute, second = (int(match[unit]) for unit in ("hour", "minute", "second"))
             if hour > 23 or minute > 59 or second > 59:
-                message = f"expected a time of day, HHMMSS, at the end of the name, found {match['stem'][-6:]}; rename the file"
+                message = (
+                    f"expected a time of day, HHMMSS, at the end of the name, found {match['stem'][-6:]}; "
+                    "rename the file"
+                )
             else:
                 seconds[match["stem"]] = hour * 3600 + minute * 60 + second
         elif name.lower().endswith(FRAME_SUFFIXES) and not name.startswith("."):  # hidden: a Mac leaves them
@@ -317,7 +335,8 @@ def _member(stem: str, archive: Archive) -> str:
 
 
 def belongs(stem: str, second: int, archive: Mapping[str, str]) -> bool:
-    """Whether a frame is of the device and the day in its archive's name; over midnight, of the day after it or before it."""
+    """Whether a frame is of the device and the day in its archive's name; over midnight, of the day after it or before
+    it."""
     device, day, _ = stem.split("_")
     if device != archive["device"] or day == archive["day"]:
         return device == archive["device"]
@@ -367,8 +386,14 @@ def _frame(
     def parse(suffix: str, archive: Archive, limit: int, parser: Callable, *arguments: Any) -> Any:
         name = f"{stem}.{suffix}"
         if name not in archive.files:
-            raise _Defect(f"missing_{suffix}", archive.name, name, "the file", "none of that name",
-                          "fetch or unpack the archive again")  # fmt: skip
+            raise _Defect(
+                f"missing_{suffix}",
+                archive.name,
+                name,
+                "the file",
+                "none of that name",
+                "fetch or unpack the archive again",
+            )
         try:
             return parser(archive.read(name, limit), *arguments)
         except Unusable as error:

@@ -1,6 +1,7 @@
 """The files of a zip or a folder by base name, read one by one into memory: nothing is unpacked, nothing is written.
 
-What an archive says of itself is not believed: sizes are limited, names are never used as paths, checksums are compared.
+What an archive says of itself is not believed: sizes are limited, names are never used as paths, checksums are
+compared.
 """
 
 from __future__ import annotations
@@ -111,7 +112,8 @@ class Archive:
 
 
 def base_name(name: str) -> str:
-    """The last component of a name, also where Windows has separated them; in a folder, where such a zip was unpacked elsewhere."""
+    """The last component of a name, also where Windows has separated them; in a folder, where such a zip was unpacked
+    elsewhere."""
     return name.replace("\\", "/").rsplit("/", 1)[-1]
 
 

@@ -69,19 +69,43 @@ def _files(item: Plan, session: Session, schema: Schema) -> tuple[dict[str, byte
         data[f"{stem}.bin"] = stream.getvalue()
         hottest = np.unravel_index(frame.argmax(), frame.shape)
         label = {
-            "meta_info": [{"device_id": item.device, "device_manufacturer": maker,
-                           "collection_date": f"{month_day[:2]}-{month_day[2:]}",
-                           "collection_time": f"{hms[:2]}:{hms[2:4]}:{hms[4:]}", "duration_time": str(item.seconds),
-                           "cumulative_operating_day": "100", "equipment_history": "0", "location": "simulated",
-                           "filename": stem, "img-id": f"{stem}.bin"}],
-            "sensor_data": [{name: [{"value": round(float(session.sensors[i, c]), 2),
-                                     "data_unit": schema.channels[name].unit,
-                                     "trend": "0"}] for c, name in enumerate(CHANNELS)}],
-            "ir_data": [{"temp_max": [{"value_TGmx": float(frame.max()), "X_Tmax": int(hottest[1]), "Y_Tmax": int(hottest[0])}]}],
+            "meta_info": [
+                {
+                    "device_id": item.device,
+                    "device_manufacturer": maker,
+                    "collection_date": f"{month_day[:2]}-{month_day[2:]}",
+                    "collection_time": f"{hms[:2]}:{hms[2:4]}:{hms[4:]}",
+                    "duration_time": str(item.seconds),
+                    "cumulative_operating_day": "100",
+                    "equipment_history": "0",
+                    "location": "simulated",
+                    "filename": stem,
+                    "img-id": f"{stem}.bin",
+                }
+            ],
+            "sensor_data": [
+                {
+                    name: [
+                        {
+                            "value": round(float(session.sensors[i, c]), 2),
+                            "data_unit": schema.channels[name].unit,
+                            "trend": "0",
+                        }
+                    ]
+                    for c, name in enumerate(CHANNELS)
+                }
+            ],
+            "ir_data": [
+                {"temp_max": [{"value_TGmx": float(frame.max()), "X_Tmax": int(hottest[1]), "Y_Tmax": int(hottest[0])}]}
+            ],
             "annotations": [{"tagging": [{"state": str(int(session.state[i]))}]}],
-            "external_data": [{name: [{"value": round(float(v), 1)}] for name, v in
-                               zip(ENVIRONMENT, session.environment[i], strict=True)}],
-        }  # fmt: skip
+            "external_data": [
+                {
+                    name: [{"value": round(float(v), 1)}]
+                    for name, v in zip(ENVIRONMENT, session.environment[i], strict=True)
+                }
+            ],
+        }
         tags[f"{stem}.json"] = json.dumps(label, ensure_ascii=False, indent=2).encode()
     return data, tags
 

@@ -1,4 +1,5 @@
-"""One csv or parquet file as columns, whatever program wrote it: separators, byte order marks, decimal commas, clocks."""
+"""One csv or parquet file as columns, whatever program wrote it: separators, byte order marks, decimal commas,
+clocks."""
 
 from __future__ import annotations
 
@@ -68,7 +69,8 @@ def read(path: Path, encoding: str = "utf-8", wanted: Iterable[str] | None = Non
     """Read a file, or the wanted columns of it as far as they are there.
 
     Args:
-        growing: of a csv that is being written, what follows the last line end is left out: half a number is another one.
+        growing: of a csv that is being written, what follows the last line end is left out: half a number is another
+            one.
 
     Raises:
         DataError: the file is empty, damaged, in another encoding, or has two wanted columns of one name.
@@ -120,7 +122,8 @@ def read(path: Path, encoding: str = "utf-8", wanted: Iterable[str] | None = Non
     if len(frame) != len(row):  # rows were joined, and which is which nobody knows
         odd = next((i + 1 for i, line in enumerate(body.split(b"\n")) if line.count(b'"') % 2), "?")
         raise DataError(
-            f"{path.name}: row {odd}: expected every quotation mark closed in its row, found one that is not; remove or close it"
+            f"{path.name}: row {odd}: expected every quotation mark closed in its row, found one that is not; "
+            "remove or close it"
         )
     keep = ~np.isin(row, [*blank])
     return Table(frame[keep].reset_index(drop=True), row[keep], ragged, separator)
@@ -132,7 +135,8 @@ def _bytes(path: Path, limit: int = -1) -> bytes:
             return stream.read(limit)
     except OSError as error:
         raise DataError(
-            f"{path.name}: cannot be read ({without_path(error)}); give yourself the right to read it, and check the disk it is on"
+            f"{path.name}: cannot be read ({without_path(error)}); give yourself the right to read it, and check "
+            "the disk it is on"
         ) from error
 
 
@@ -177,7 +181,8 @@ def _decode(path: Path, raw: bytes, encoding: str, whole: bool = True) -> str:
     except UnicodeDecodeError as error:
         row = raw[: error.start].count(b"\n") + 1
         raise DataError(
-            f"{path.name}: row {row}: expected text in {encoding}, found the byte {error.object[error.start]:#x}; save it as "
+            f"{path.name}: row {row}: expected text in {encoding}, found the byte {error.object[error.start]:#x}; "
+            "save it as "
             "UTF-8, or set data.reader.encoding, e.g. cp1252 (Western Windows) or cp949 (Korean Windows)"
         ) from error
     except LookupError as error:
@@ -199,7 +204,8 @@ def _find_header(path: Path, text: str, wanted: list[str]) -> tuple[int, list[st
     for i, line in lines.items():
         if not any((i, s) in split for s in SEPARATORS):
             raise DataError(
-                f"{path.name}: row {i + 1}: expected fields of at most {csv.field_size_limit():,} characters, found {len(line):,} in the "
+                f"{path.name}: row {i + 1}: expected fields of at most {csv.field_size_limit():,} characters, found "
+                f"{len(line):,} in the "
                 "row and a longer field; close the quotation mark, or save it as csv again"
             )
     sizes = {s: Counter(len(names) for (_, separator), names in split.items() if separator == s) for s in SEPARATORS}
@@ -215,7 +221,8 @@ def _find_header(path: Path, text: str, wanted: list[str]) -> tuple[int, list[st
 
 
 def _fields(line: str, separator: str) -> list[str] | None:
-    """The fields of a line; None where one of them is longer than Python's csv allows, so that this is not the separator."""
+    """The fields of a line; None where one of them is longer than Python's csv allows, so that this is not the
+    separator."""
     try:
         return [name.strip() for name in next(csv.reader([line], delimiter=separator))]
     except csv.Error:
@@ -223,7 +230,8 @@ def _fields(line: str, separator: str) -> list[str] | None:
 
 
 def missing_columns(path: Path, names: list[str], wanted: list[str], remedy: str) -> str | None:
-    """One sentence a line: the wanted columns that are not there, those that are, the closest names; None if all are there."""
+    """One sentence a line: the wanted columns that are not there, those that are, the closest names; None if all are
+    there."""
     missing = [name for name in dict.fromkeys(wanted) if name not in names]
     if not missing:
         return None

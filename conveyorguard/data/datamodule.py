@@ -24,9 +24,10 @@ class WindowDataset(Dataset):
     """Windows of a store as batches.
 
     A batch has, as far as `inputs` asks for them, sensors (B, T, C), thermal (B, Tf, channels, rows, columns),
-    thermal_stats (B, T, 6) and environment (B, T, E), in raw units; sensors_start (B, C) and thermal_stats_start (B, 6), the
-    means of the recording's first valid seconds as far as they had passed (`recording_start`); mask (B, T, 3) True where sensors, thermal frame and
-    environment were measured rather than repaired; and index (B,), window (B,) and second (B, T), the targets.
+    thermal_stats (B, T, 6) and environment (B, T, E), in raw units; sensors_start (B, C) and thermal_stats_start (B,
+    6), the means of the recording's first valid seconds as far as they had passed (`recording_start`); mask (B, T, 3)
+    True where sensors, thermal frame and environment were measured rather than repaired; and index (B,), window (B,)
+    and second (B, T), the targets.
     """
 
     def __init__(self, store: Store, windows: pd.DataFrame, settings: WindowSettings, inputs: list[str]):
@@ -41,8 +42,10 @@ class WindowDataset(Dataset):
     def starts(self) -> dict[str, Tensor]:
         """Of each window its recording's start, by input."""
         store, size = self.store, self.settings.size
-        made = {"sensors": lambda: start_means(store, store.sensors, self.rows, size, SENSORS_REPAIRED),
-                "thermal": lambda: start_means(store, store.thermal_statistics, self.rows, size, THERMAL_REPAIRED)}  # fmt: skip
+        made = {
+            "sensors": lambda: start_means(store, store.sensors, self.rows, size, SENSORS_REPAIRED),
+            "thermal": lambda: start_means(store, store.thermal_statistics, self.rows, size, THERMAL_REPAIRED),
+        }
         return {name: torch.from_numpy(make()) for name, make in made.items() if name in self.inputs}
 
     def __getitem__(self, index: int) -> Batch:
@@ -76,7 +79,8 @@ class WindowDataset(Dataset):
 
 
 class BatchSampler(Sampler):
-    """Batches of window numbers: shuffled from (seed, epoch), so that a resumed run sees what an uninterrupted one would.
+    """Batches of window numbers: shuffled from (seed, epoch), so that a resumed run sees what an uninterrupted one
+    would.
 
     Under DDP a global batch is dealt to the processes. Validation is padded by repeating windows so that every process
     makes the same number of steps; the module drops the repetitions by `index`.

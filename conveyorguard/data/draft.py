@@ -31,16 +31,29 @@ WORDS = {  # what columns are called, most telling first
     "time": r"^(date_?time|time_?stamp|time|zeit|시간|일시)|^(t|ts|sec|seconds?|elapsed.*)$|_(ts|time)$",
     "date": r"^(date|datum|날짜)$",
     "state": r"^(state|label|condition|status|target|class|health|fault|zustand|상태)",
-    "session": r"^(session|recording|run|cycle|trial|sequence|episode|file|세션|실험|시험|회차)(_?(id|no|name|nr)|\s?번호)?$",
-    "device": r"^(device|machine|equipment|asset|vehicle|robot|station|press|pump|unit|maschine|설비|장비)(_?(id|no|name|nr))?$",
+    "session": r"^(session|recording|run|cycle|trial|sequence|episode|file|세션|실험|시험|회차)"
+    r"(_?(id|no|name|nr)|\s?번호)?$",
+    "device": r"^(device|machine|equipment|asset|vehicle|robot|station|press|pump|unit|maschine|설비|장비)"
+    r"(_?(id|no|name|nr))?$",
     "kind": r"^(kind|type|model|device_?type|machine_?type|종류)$",
-    "environment": r"ambient|environment|^env_|^ex_|outdoor|outside|room|weather|humidity|illumin|습도|조도|주위|주변|외기|실내|환경",
+    "environment": r"ambient|environment|^env_|^ex_|outdoor|outside|room|weather|humidity|illumin"
+    r"|습도|조도|주위|주변|외기|실내|환경",
 }
 UNITS = {  # by name, where no unit is written in brackets
-    "degC": r"temp|ntc|therm|온도", "A": r"current|amp|^ct\d|전류", "V": r"volt|전압", "bar": r"pressure|압력", "%": r"humid|습도",
-    "1/min": r"rpm|speed|속도", "mm/s": r"vib|진동", "l/min": r"flow|유량", "W": r"power|전력", "lx": r"illumin|조도", "dB": r"noise|sound",
-    "ug/m3": r"^pm\d", "Nm": r"torque",
-}  # fmt: skip
+    "degC": r"temp|ntc|therm|온도",
+    "A": r"current|amp|^ct\d|전류",
+    "V": r"volt|전압",
+    "bar": r"pressure|압력",
+    "%": r"humid|습도",
+    "1/min": r"rpm|speed|속도",
+    "mm/s": r"vib|진동",
+    "l/min": r"flow|유량",
+    "W": r"power|전력",
+    "lx": r"illumin|조도",
+    "dB": r"noise|sound",
+    "ug/m3": r"^pm\d",
+    "Nm": r"torque",
+}
 BRACKETED = re.compile(r"^(?P<name>.*?)[\s_]*[\[(](?P<unit>[^\])]{1,12})[\])]$")
 
 
@@ -138,10 +151,20 @@ def draft(root: str | Path, name: str) -> Draft:
     if not channels:
         raise DataError(f"{root}: expected columns of numbers beside {', '.join(taken) or 'nothing'}, found none")
     thermal = _camera(files, reader)
-    roles = {"session": session, "device": device, "kind": kind, "time": time if len(time) > 1 else next(iter(time), None),
-             "state": state}  # fmt: skip
-    schema = {"columns": {role: n for role, n in roles.items() if n or role in ("time", "state")}, "channels": channels,
-              "environment": environment, "thermal": thermal, "states": states}  # fmt: skip
+    roles = {
+        "session": session,
+        "device": device,
+        "kind": kind,
+        "time": time if len(time) > 1 else next(iter(time), None),
+        "state": state,
+    }
+    schema = {
+        "columns": {role: n for role, n in roles.items() if n or role in ("time", "state")},
+        "channels": channels,
+        "environment": environment,
+        "thermal": thermal,
+        "states": states,
+    }
     found = look(files.root, Schema.from_config({**schema, "thermal": _plain(thermal)}), reader, files.odd)
     _choose_scaling(found, channels, environment)
     return Draft(yaml_text(name, Path(root).resolve(), schema, reader), files.odd)
@@ -220,8 +243,8 @@ def _time(files: _Files) -> tuple[list[str], dict[str, Any]]:
 
 
 def _restarting(files: _Files, time: list[str], reader: dict[str, Any]) -> str | None:
-    """The column, whatever it is called, whose every new value is a recording of its own: there the clock begins anew or
-    jumps."""
+    """The column, whatever it is called, whose every new value is a recording of its own: there the clock begins anew
+    or jumps."""
     if not time or len(files.tables) > 1:
         return None
     (table,) = files.tables.values()
@@ -280,8 +303,11 @@ def _states(files: _Files, taken: list[str]) -> tuple[str | None, list[dict[str,
             for word in set(text) & set(places):
                 places[word].append(float(np.flatnonzero(text == word).mean() / len(text)))
         ordered = [{"name": word} for word in sorted(words, key=lambda word: np.mean(places[word]))]
-    files.odd.append("states are in the order of their {}: {}; check that it is from normal to worst".format(
-        "numbers" if "label" in ordered[0] else "appearance", ", ".join(s["name"] for s in ordered)))  # fmt: skip
+    files.odd.append(
+        "states are in the order of their {}: {}; check that it is from normal to worst".format(
+            "numbers" if "label" in ordered[0] else "appearance", ", ".join(s["name"] for s in ordered)
+        )
+    )
     return name, ordered
 
 
@@ -353,15 +379,21 @@ def _camera(files: _Files, reader: dict[str, Any]) -> dict[str, Any] | None:
             f"pixels look like kelvin in steps of {scale}: thermal_scale and thermal_offset make degC of them"
         )
     elif whole:
-        files.odd.append(f"pixels are whole numbers, {pixels.min():g} to {pixels.max():g}: if they are not degC, set "
-                         "reader.thermal_scale and thermal_offset from the camera's range")  # fmt: skip
+        files.odd.append(
+            f"pixels are whole numbers, {pixels.min():g} to {pixels.max():g}: if they are not degC, set "
+            "reader.thermal_scale and thermal_offset from the camera's range"
+        )
     low, high = (float(q) for q in np.percentile(pixels, [1, 99]))
     (rows, cols), _ = shapes.most_common(1)[0]
     step = max(round(rows / STORED[0]), round(cols / STORED[1]), 1)
     span = max(high - low, 1.0)
-    return {"shape": [rows, cols], "stored": [-(-rows // step), -(-cols // step)], "reduce": "${data.thermal.reduce}",
-            "range": [int(np.floor(low)), int(np.floor(low) + np.ceil(span))],
-            "valid": [min(-40, int(pixels.min() - span)), max(150, int(2 * pixels.max()))]}  # fmt: skip
+    return {
+        "shape": [rows, cols],
+        "stored": [-(-rows // step), -(-cols // step)],
+        "reduce": "${data.thermal.reduce}",
+        "range": [int(np.floor(low)), int(np.floor(low) + np.ceil(span))],
+        "valid": [min(-40, int(pixels.min() - span)), max(150, int(2 * pixels.max()))],
+    }
 
 
 def _some_frames(folder: Path, name: str, odd: list[str]) -> Iterable[np.ndarray]:

@@ -12,8 +12,12 @@ WIDTH = 110
 
 
 def yaml_text(name: str, root: Path, schema: dict[str, Any], reader: dict[str, Any]) -> str:
-    lines = ["# Drafted from the files; look at every line. conf/data/table.yaml explains the keys.",
-             "defaults: [table, _self_]", f"name: {_scalar(name)}", f"root: {_scalar(str(root))}"]  # fmt: skip
+    lines = [
+        "# Drafted from the files; look at every line. conf/data/table.yaml explains the keys.",
+        "defaults: [table, _self_]",
+        f"name: {_scalar(name)}",
+        f"root: {_scalar(str(root))}",
+    ]
     lines += [f"reader: {_flow(reader)}"] if reader else []
     lines += ["schema:", f"  columns: {_flow(schema['columns'])}"]
     lines += _block("channels", schema["channels"])

@@ -180,7 +180,8 @@ def _slope(window: np.ndarray) -> np.ndarray:
 
 
 def _hot_share(store: Store, rows: np.ndarray) -> np.ndarray:
-    """Share of a frame's stored pixels (block maxima where they are stored) that are HOT above the frame's mean; (n,)."""
+    """Share of a frame's stored pixels (block maxima where they are stored) that are HOT above the frame's mean;
+    (n,)."""
     assert store.thermal is not None
     mean = store.thermal_statistics[rows, THERMAL_STATISTICS.index("mean")]
     return (store.thermal[rows, -1] > (mean + HOT).astype(np.float16)[:, None, None]).mean(axis=(1, 2))

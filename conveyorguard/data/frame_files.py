@@ -91,7 +91,8 @@ def _npy_header(header: bytes, shape: tuple[int, int]) -> np.dtype:
 
 
 def parse_bin(raw: bytes, shape: tuple[int, int]) -> np.ndarray:
-    """A frame in degC, (rows, columns) float32. Only the header of the .npy stream is interpreted: nothing is unpickled."""
+    """A frame in degC, (rows, columns) float32. Only the header of the .npy stream is interpreted: nothing is
+    unpickled."""
     if raw[:6] != b"\x93NUMPY" or len(raw) < 12 or raw[6:8] not in NPY_VERSIONS:
         raise Wrong("a .npy stream", f"{len(raw)} bytes beginning {raw[:8]!r}")
     begin = 10 if raw[6] == 1 else 12

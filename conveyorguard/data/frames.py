@@ -53,7 +53,8 @@ def add_frames(
         length = int(session.time[-1]) + 1
         if len(array) not in (rows, length):
             raise DataError(
-                f"{path.name}: expected a frame for each of {rows} rows, or for each of {length} seconds, found {len(array)}"
+                f"{path.name}: expected a frame for each of {rows} rows, or for each of {length} seconds, found "
+                f"{len(array)}"
             )
         session.thermal = Frames(array.__getitem__, place if len(array) == rows else session.time, scale, offset)
         return
@@ -91,8 +92,10 @@ def open_frames(path: Path, shape: tuple[int, int] | None = None) -> np.ndarray:
         raise DataError(f"{path.name}: cannot be read as a .npy array ({error}); write it with numpy.save") from error
     if array.dtype.kind not in "fiu" or array.ndim != 3 or (shape and array.shape[1:] != tuple(shape)):
         size = f"{shape[0]} x {shape[1]}" if shape else "rows x columns"
-        raise DataError(f"{path.name}: expected numbers, frames x {size} (data.schema.thermal.shape), found {array.dtype} "
-                        f"of shape {array.shape}")  # fmt: skip
+        raise DataError(
+            f"{path.name}: expected numbers, frames x {size} (data.schema.thermal.shape), found {array.dtype} "
+            f"of shape {array.shape}"
+        )
     return array
 
 
@@ -124,9 +127,15 @@ def _picture_problem(pictures: list[Path], shape: tuple[int, int]) -> str | None
     except DataError as error:
         return str(error)
     if mode not in GREY:
-        return f"{path.name}: expected one value a pixel, found colours ({mode}): export temperatures or grey values instead"
+        return (
+            f"{path.name}: expected one value a pixel, found colours ({mode}): export temperatures or grey values "
+            "instead"
+        )
     if size != tuple(shape):
-        return f"{path.name}: expected {shape[0]} x {shape[1]} pixels (data.schema.thermal.shape), found {size[0]} x {size[1]}"
+        return (
+            f"{path.name}: expected {shape[0]} x {shape[1]} pixels (data.schema.thermal.shape), found {size[0]} x "
+            f"{size[1]}"
+        )
     return None
 
 

@@ -1,7 +1,7 @@
 """Recordings that are still being written: what is new in a folder, second by second.
 
-A follower's `poll` gives new seconds as `Session`s: each second once, when it is whole, in the order of time. A second that
-is not whole, or is missing while later ones are there, is waited for, and after `PATIENCE` left out.
+A follower's `poll` gives new seconds as `Session`s: each second once, when it is whole, in the order of time. A second
+that is not whole, or is missing while later ones are there, is waited for, and after `PATIENCE` left out.
 """
 
 from __future__ import annotations
@@ -252,10 +252,14 @@ class FrameFiles:
         sensors, environment, thermal = zip(*frames, strict=True)
         count = len(times)
         return Session(
-            live.name, live.device, live.device.rstrip("0123456789"), np.array(times, np.int64),
-            np.array(sensors, np.float32).reshape(count, -1), np.array(environment, np.float32).reshape(count, -1),
+            live.name,
+            live.device,
+            live.device.rstrip("0123456789"),
+            np.array(times, np.int64),
+            np.array(sensors, np.float32).reshape(count, -1),
+            np.array(environment, np.float32).reshape(count, -1),
             np.stack(thermal) if self.schema.thermal else None,
-        )  # fmt: skip
+        )
 
 
 # --- tables --------------------------------------------------------------------------------------------------------
@@ -263,8 +267,8 @@ class FrameFiles:
 
 @dataclass
 class _File:
-    """A table: what it and its frames looked like when it was read, whether somebody was writing it then, and since when
-    one of its pictures is waited for."""
+    """A table: what it and its frames looked like when it was read, whether somebody was writing it then, and since
+    when one of its pictures is waited for."""
 
     size: int = 0
     looked: tuple = ()
@@ -361,9 +365,14 @@ class Tables:
         for start in range(begin, end, AT_A_TIME):
             rows = slice(start, min(start + AT_A_TIME, end))
             yield Session(
-                session.name, session.device, session.kind, session.time[rows], session.sensors[rows], session.environment[rows],
+                session.name,
+                session.device,
+                session.kind,
+                session.time[rows],
+                session.sensors[rows],
+                session.environment[rows],
                 None if session.thermal is None else session.thermal[rows],
-            )  # fmt: skip
+            )
             self.next[item.name] = int(session.time[rows][-1]) + 1
 
     @staticmethod

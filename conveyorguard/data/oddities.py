@@ -60,7 +60,8 @@ def _count(odd: list[str], found: list[Session], recordings: int, schema: Schema
                 odd.append(f"'{key}' is constant or empty in {dead} of {len(found)} recordings")
             if missing:
                 odd.append(
-                    f"'{key}': {100 * missing:.2g} % of the values are missing; they are filled in from their neighbours"
+                    f"'{key}': {100 * missing:.2g} % of the values are missing; they are filled in from their "
+                    "neighbours"
                 )
     gaps = sum(int((np.diff(s.time) > GAP).sum()) for s in found)
     if gaps:
@@ -77,9 +78,12 @@ def _count(odd: list[str], found: list[Session], recordings: int, schema: Schema
             odd.append(f"state '{state.name}' is in {count} of {len(labelled)} recordings only")
     devices = {s.device for s in found}
     if len(devices) == 1:
-        odd.append("one device only: how well a model does on another cannot be tested; name columns.device or "
-                   "reader.device_pattern if there are several")  # fmt: skip
+        odd.append(
+            "one device only: how well a model does on another cannot be tested; name columns.device or "
+            "reader.device_pattern if there are several"
+        )
     elif len(devices) >= 3:
         odd.append(
-            f"{len(devices)} devices: split=kfold split.n_folds={min(len(devices), 5)} tests on devices never trained on"
+            f"{len(devices)} devices: split=kfold split.n_folds={min(len(devices), 5)} tests on devices never "
+            "trained on"
         )

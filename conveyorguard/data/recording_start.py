@@ -36,7 +36,8 @@ def start_means(store: Store, values: np.ndarray, first: np.ndarray, size: int, 
     """Mean of each series over `first_seconds` of each window's recording; NaN where none of them was measured.
 
     Args:
-        values: (N, C), a row a second of the store. first: (n,) rows of the windows' first seconds. size: of a window, s.
+        values: (N, C), a row a second of the store. first: (n,) rows of the windows' first seconds. size: of a window,
+            s.
 
     Returns:
         (n, C) float32.

@@ -9,7 +9,8 @@ from conveyorguard.data.schema import Thermal
 
 
 def repair_series(values: np.ndarray, time: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Replace NaN, Inf and what float32 cannot hold by interpolation between the nearest good seconds of the same channel.
+    """Replace NaN, Inf and what float32 cannot hold by interpolation between the nearest good seconds of the same
+    channel.
 
     Args:
         values: (n, channels).

@@ -26,7 +26,8 @@ class Grid(NamedTuple):
 
 
 def resample(time: np.ndarray, values: np.ndarray, period: float) -> Grid:
-    """Put samples on whole periods: as they are if they lie there, means of more frequent ones, between rarer ones a line.
+    """Put samples on whole periods: as they are if they lie there, means of more frequent ones, between rarer ones a
+    line.
 
     A gap stays a gap, and what is missing stays missing: only the mean leaves out NaN and Inf.
 
@@ -44,8 +45,10 @@ def resample(time: np.ndarray, values: np.ndarray, period: float) -> Grid:
     several = len(place) / len(np.unique(nearest)) >= 1.5
     seconds = f"{interval * period:.3g} s"
     if interval > COARSEST:
-        raise DataError(f"time: expected a row every {period:g} s or some more, found one every {seconds}; if its unit is not "
-                        f"s set data.reader.time_unit (ms, min, ...), else data.reader.period={interval * period:.3g}")  # fmt: skip
+        raise DataError(
+            f"time: expected a row every {period:g} s or some more, found one every {seconds}; if its unit is not "
+            f"s set data.reader.time_unit (ms, min, ...), else data.reader.period={interval * period:.3g}"
+        )
     if several or (interval < 0.75 and not whole):
         second = np.floor(place + 1e-6).astype(np.int64)
         starts = np.flatnonzero(np.diff(second, prepend=second[0] - 1))

@@ -20,16 +20,17 @@ SMALLEST = 1e-2  # of a log channel, in its unit
 class ScalingSettings:
     """How inputs become numbers near 0..1.
 
-    channels: 'robust' (median and interquartile range) or 'percentile' (1st to 99th percentile to 0..1).
-    log: take the logarithm of channels whose schema says so.
-    clip: cut off outside 0..1 (percentile only).
-    fit_on: 'train' sessions, or 'all' (the seed's, which sees the test sessions).
-    bins: intervals between quantiles (of windows weighted so that each state counts alike: the rare worst state is where
-        resolution is needed) for the piecewise-linear encoding (Gorishniy et al., 2022) of statistics of the window, which
-        gives a network the sharp thresholds that trees find; 0 for none.
-    from_start: tell what has changed since the recording began, second by second and among the statistics of the window;
+    channels: 'robust' (median and interquartile range) or 'percentile' (1st to 99th percentile to 0..1). log: take the
+    logarithm of channels whose schema says so. clip: cut off outside 0..1 (percentile only). fit_on: 'train' sessions,
+    or 'all' (the seed's, which sees the test sessions). bins: intervals between quantiles (of windows weighted so that
+    each state counts alike: the rare worst state is where
+        resolution is needed) for the piecewise-linear encoding (Gorishniy et al., 2022) of statistics of the window,
+        which gives a network the sharp thresholds that trees find; 0 for none.
+    from_start: tell what has changed since the recording began, second by second and among the statistics of the
+    window;
         false where a plant's recordings have no beginning.
-    thermal: 'absolute' degC, the schema's fixed range to -1..1 (not clipped), or 'frame' (min-max of each frame, which erases degC).
+    thermal: 'absolute' degC, the schema's fixed range to -1..1 (not clipped), or 'frame' (min-max of each frame, which
+    erases degC).
     """
 
     name: str = "robust"
@@ -60,7 +61,8 @@ class Scaling(nn.Module):
             self.register_buffer(f"{group}_scale", torch.ones(len(channels)))
         low, high = schema.thermal.range if schema.thermal else (0.0, 1.0)
         rows, columns = schema.thermal.shape if schema.thermal else (1, 1)
-        # the range becomes -1..1: batch norm's running statistics follow badly where all pixels lie far from 0 and close together
+        # the range becomes -1..1: batch norm's running statistics follow badly where all pixels lie far from 0 and
+        # close together
         self.frame_center, self.frame_scale = (float(low) + float(high)) / 2, (float(high) - float(low)) / 2
         # max, p99, mean, sd, x and y of the maximum
         self.register_buffer("statistics_center", torch.tensor([self.frame_center] * 3 + [0.0] * 3))
@@ -94,8 +96,10 @@ class Scaling(nn.Module):
         first = _starts(session, rows, size)
         windows = first[:, None] + np.arange(size)
         own = _balanced(state[windows[:, size // 2]])
-        for name, values, flag in (("sensors", store.sensors, SENSORS_REPAIRED),
-                                   ("thermal_stats", store.thermal_statistics, THERMAL_REPAIRED)):  # fmt: skip
+        for name, values, flag in (
+            ("sensors", store.sensors, SENSORS_REPAIRED),
+            ("thermal_stats", store.thermal_statistics, THERMAL_REPAIRED),
+        ):
             start = None
             if self.settings.from_start:
                 start = torch.from_numpy(start_means(store, values, first, size, flag))
@@ -140,7 +144,8 @@ class Scaling(nn.Module):
         return scaled
 
     def _statistics(self, values: Tensor, start: Tensor | None, name: str) -> Tensor:
-        """Levels of scaled values, rises of raw ones and, if it is known, since the start; (B, T, C) to (B, statistics, C)."""
+        """Levels of scaled values, rises of raw ones and, if it is known, since the start; (B, T, C) to (B, statistics,
+        C)."""
         noise, scaled = getattr(self, f"{name}_noise"), self._scaled(values, name)
         # differences first: of large values that hardly differ few digits would be left
         found = [levels(scaled), rises(torch.nan_to_num((values - values[:, :1]) / noise))]
@@ -179,7 +184,8 @@ class Scaling(nn.Module):
 
 
 def _known(start: Tensor, values: Tensor) -> Tensor:
-    """The recording's start, (B, C); of a channel that was not measured then, the window's mean: nothing has changed."""
+    """The recording's start, (B, C); of a channel that was not measured then, the window's mean: nothing has
+    changed."""
     return torch.where(start.isfinite(), start, values.mean(1))
 
 
@@ -192,7 +198,8 @@ def _balanced(state: np.ndarray) -> np.ndarray:
 
 
 def _fit_edges(edges: Tensor, values: np.ndarray, weights: np.ndarray) -> None:
-    """Quantiles of each column, into `edges` (columns, bins + 1); equal ones are set apart so that no interval is empty."""
+    """Quantiles of each column, into `edges` (columns, bins + 1); equal ones are set apart so that no interval is
+    empty."""
     for i, column in enumerate(values.T):
         good = np.isfinite(column) & (weights > 0)
         if good.any():

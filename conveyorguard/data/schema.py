@@ -80,7 +80,8 @@ class State:
 class Schema:
     """Channels, camera, states and kinds of a data set. States are ordered from normal to worst.
 
-    `columns` says what the files of a table call session, device, kind, time and state; other readers have no use for it.
+    `columns` says what the files of a table call session, device, kind, time and state; other readers have no use for
+    it.
     """
 
     channels: dict[str, Channel]
@@ -271,8 +272,8 @@ class Session:
         dropped: seconds the reader had to leave out.
         notes: what was done to all of it, e.g. that it was resampled; told in the summary with the number of sessions.
         averaged: a value is the mean of several samples, so the last second is whole only when the next has begun.
-        where: of 'sensors', 'environment' or 'thermal' and the index of a second, the file and the part of it that they were read
-            from; None where nobody knows. It must pickle.
+        where: of 'sensors', 'environment' or 'thermal' and the index of a second, the file and the part of it that they
+            were read from; None where nobody knows. It must pickle.
     """
 
     name: str

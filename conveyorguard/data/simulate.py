@@ -1,8 +1,9 @@
 """A statistical twin of AI Hub #71802, made from a seed.
 
-The quoted statistics of the real set (public write-ups; means and sd per state, curves by tenths of the time from onset to
-the end, quotas of fault modes, noise) are the constants below. 341 sessions carry the names and lengths of the real
-recordings, so that the seed study's split gives its own counts. A model's figures on this set are not figures on AI Hub.
+The quoted statistics of the real set (public write-ups; means and sd per state, curves by tenths of the time from onset
+to the end, quotas of fault modes, noise) are the constants below. 341 sessions carry the names and lengths of the real
+recordings, so that the seed study's split gives its own counts. A model's figures on this set are not figures on AI
+Hub.
 """
 
 from __future__ import annotations
@@ -307,7 +308,8 @@ def _drift(n: int, sd: float, correlation: float, rng: np.random.Generator) -> n
 
 
 def _curve(fraction: np.ndarray, tenths: tuple[float, ...], normal: float, lead: float) -> np.ndarray:
-    """Rise over normal: the quoted tenths, a short ramp of `lead` before onset, the last slope beyond the last tenth."""
+    """Rise over normal: the quoted tenths, a short ramp of `lead` before onset, the last slope beyond the last
+    tenth."""
     y = np.array(tenths, float) - normal
     first = max(y[0] - (y[1] - y[0]) / 2, 0)
     x = np.concatenate([[-lead, 0], TENTHS, [1]])

@@ -46,8 +46,8 @@ def make_split(windows: pd.DataFrame, schema: Schema, settings: dict[str, Any]) 
 
     Args:
         windows: of `make_windows`; one row a window.
-        settings: name (session, device, kfold), seed, for kfold n_folds and fold, and train_devices: how many of the train
-            devices to train on; the others are left out, validation and test stay as they are.
+        settings: name (session, device, kfold), seed, for kfold n_folds and fold, and train_devices: how many of the
+            train devices to train on; the others are left out, validation and test stay as they are.
 
     Raises:
         ConfigError: the split is unknown, or leaves a part empty.
@@ -62,16 +62,21 @@ def make_split(windows: pd.DataFrame, schema: Schema, settings: dict[str, Any]) 
     empty = [part for part, names in sessions.items() if not names]
     if empty:
         total = windows["session"].nunique()
-        raise ConfigError(f"split={settings['name']} leaves no session for {', '.join(empty)} ({total} sessions in all); "
-                          "use more sessions or another split")  # fmt: skip
+        raise ConfigError(
+            f"split={settings['name']} leaves no session for {', '.join(empty)} ({total} sessions in all); "
+            "use more sessions or another split"
+        )
     owners = [name for names in sessions.values() for name in names]
     if len(owners) != len(set(owners)):
         raise AssertionError("a session stands in two parts of the split")
     note = ""
     published = bool(schema.device_split)  # of AI Hub and its twin; a plant's own recordings have no seed study
     if settings["name"] == "session" and published and windows["session"].nunique() != SEED_STUDY_SESSIONS:
-        note = (f"{windows['session'].nunique()} labelled sessions, not {SEED_STUDY_SESSIONS}: this is the seed study's method, "
-                "its split cannot be reproduced")  # fmt: skip
+        note = (
+            f"{windows['session'].nunique()} labelled sessions, not {SEED_STUDY_SESSIONS}: this is the seed study's "
+            "method, "
+            "its split cannot be reproduced"
+        )
     return Split(dict(settings), sessions, note)
 
 
@@ -92,7 +97,8 @@ def _by_device(windows: pd.DataFrame, schema: Schema, settings: dict[str, Any]) 
     """Devices that training never saw, as the data set's schema names them."""
     if not schema.device_split:
         raise ConfigError(
-            "split=device: the data have no data.schema.device_split {val: [...], test: [...]}; add one or use split=kfold"
+            "split=device: the data have no data.schema.device_split {val: [...], test: [...]}; add one or use "
+            "split=kfold"
         )
     val, test = (windows["device"].isin(schema.device_split.get(part, [])).to_numpy() for part in ("val", "test"))
     return [~val & ~test, val, test]
@@ -103,8 +109,10 @@ def _by_fold(windows: pd.DataFrame, schema: Schema, settings: dict[str, Any]) ->
     folds, fold = settings["n_folds"], settings["fold"]
     devices = windows.groupby("device")["kind"].first()
     if not (3 <= folds <= len(devices) and 0 <= fold < folds):
-        raise ConfigError(f"split=kfold: split.n_folds={folds} must be 3..{len(devices)} (the number of devices) and "
-                          f"split.fold={fold} one of 0..n_folds-1")  # fmt: skip
+        raise ConfigError(
+            f"split=kfold: split.n_folds={folds} must be 3..{len(devices)} (the number of devices) and "
+            f"split.fold={fold} one of 0..n_folds-1"
+        )
     rng = np.random.default_rng(settings["seed"])
     dealt: dict[str, int] = {}
     for kind in sorted(devices.unique()):

@@ -1,7 +1,7 @@
 """The frame store: what a data set becomes, once, before anything is trained.
 
-A folder with `frames.parquet` (one row a second), `thermal.npy` (memory-mapped float16) and `manifest.json`. It is built
-session by session in parallel, written aside and renamed, so that whatever has the store's name is whole.
+A folder with `frames.parquet` (one row a second), `thermal.npy` (memory-mapped float16) and `manifest.json`. It is
+built session by session in parallel, written aside and renamed, so that whatever has the store's name is whole.
 """
 
 from __future__ import annotations
@@ -62,8 +62,15 @@ class Part:
     notes: list[str] = field(default_factory=list)
 
 
-def prepare(reader: Any, schema: Schema, root: str | Path | None, cache: str | Path, name: str, strict: bool = False,
-            jobs: int = -1) -> Store:  # fmt: skip
+def prepare(
+    reader: Any,
+    schema: Schema,
+    root: str | Path | None,
+    cache: str | Path,
+    name: str,
+    strict: bool = False,
+    jobs: int = -1,
+) -> Store:
     """Build the frame store of a data set, or open the one that is there.
 
     Args:
@@ -133,7 +140,8 @@ def _build(target: Path, recordings: list, schema: Schema, key: str, strict: boo
         _build_aside(target, recordings, schema, key, strict, jobs)
     except OSError as error:
         raise DataError(
-            f"paths.cache={target.parent}: the frame store cannot be written ({without_path(error)}); what was there before is "
+            f"paths.cache={target.parent}: the frame store cannot be written ({without_path(error)}); what was "
+            "there before is "
             "unchanged. Free space or set paths.cache (or CONVEYORGUARD_CACHE) to a folder that can be written to"
         ) from error
 
@@ -174,7 +182,8 @@ def _started(pid: int) -> int:
 
 
 def _sweep_leftovers(cache: Path) -> None:
-    """Remove what builds killed on this host have left behind. Process numbers come again, in a container at every start."""
+    """Remove what builds killed on this host have left behind. Process numbers come again, in a container at every
+    start."""
     for path in cache.glob(f".*.{socket.gethostname()}.*-*"):
         pid, _, started = path.name.rsplit(".", 1)[-1].partition("-")
         if (
@@ -219,14 +228,23 @@ def first_problem(part: Part, labels: bool = True) -> str | None:
 def _reduce(session: Session, schema: Schema) -> Part:
     """Check a session against the schema, repair it and reduce its frames."""
     count = len(session.time)
-    for what, array, width in (("sensors", session.sensors, len(schema.channels)),
-                               ("environment", session.environment, len(schema.environment))):  # fmt: skip
+    for what, array, width in (
+        ("sensors", session.sensors, len(schema.channels)),
+        ("environment", session.environment, len(schema.environment)),
+    ):
         if np.shape(array) != (count, width):
             raise DataError(f"{what} must be of shape {(count, width)}, the reader gave {np.shape(array)}")
     keep = np.diff(session.time, prepend=session.time[0] - 1) > 0 if count else np.zeros(0, bool)
     dropped = list(session.dropped)
-    dropped += [Dropped("duplicate_second", _where(session, "sensors", i), "expected each second once and in order, found that second "
-                f"{session.time[i]} comes twice or out of order; remove the wrong one, or correct its time") for i in np.flatnonzero(~keep)]  # fmt: skip
+    dropped += [
+        Dropped(
+            "duplicate_second",
+            _where(session, "sensors", i),
+            "expected each second once and in order, found that second "
+            f"{session.time[i]} comes twice or out of order; remove the wrong one, or correct its time",
+        )
+        for i in np.flatnonzero(~keep)
+    ]
     quality = np.zeros(count, np.int16)
     thermal, statistics = None, np.full((count, len(THERMAL_STATISTICS)), np.nan, np.float32)
     pixels_repaired = 0
@@ -243,9 +261,17 @@ def _reduce(session: Session, schema: Schema) -> Part:
             quality[rows] |= np.where(repaired > 0, THERMAL_REPAIRED, 0).astype(np.int16)
             pixels_repaired += int(repaired.sum())
             keep[rows] &= usable
-            dropped += [Dropped("bad_frame", _where(session, "thermal", start + i), f"second {session.time[start + i]}: expected pixels within "
-                        f"{schema.thermal.valid} degC (data.schema.thermal.valid), found most of them outside; look at the camera and its unit, "
-                        "or set valid to what is possible") for i in np.flatnonzero(~usable)]  # fmt: skip
+            dropped += [
+                Dropped(
+                    "bad_frame",
+                    _where(session, "thermal", start + i),
+                    f"second {session.time[start + i]}: expected pixels within "
+                    f"{schema.thermal.valid} degC (data.schema.thermal.valid), found most of them outside; look at "
+                    "the camera and its unit, "
+                    "or set valid to what is possible",
+                )
+                for i in np.flatnonzero(~usable)
+            ]
     if not keep.any():
         first = f" ({dropped[0].where}: {dropped[0].message})" if dropped else ""
         raise DataError(f"no usable frame{first}")
@@ -260,9 +286,12 @@ def _reduce(session: Session, schema: Schema) -> Part:
     state = np.full(len(time), UNLABELLED) if session.state is None else session.state[keep]
     if labelled and not np.isin(state, range(len(schema.states))).all():
         raise DataError(f"states must be 0..{len(schema.states) - 1}, the reader gave {sorted(set(state.tolist()))}")
-    counts = {"sensor_values": int(bad_sensors.sum()), "pixels": pixels_repaired,
-              "environment_values": int(bad_environment.sum()) if labelled else 0,
-              "seconds": int(np.count_nonzero(quality))}  # fmt: skip
+    counts = {
+        "sensor_values": int(bad_sensors.sum()),
+        "pixels": pixels_repaired,
+        "environment_values": int(bad_environment.sum()) if labelled else 0,
+        "seconds": int(np.count_nonzero(quality)),
+    }
     worn = np.flatnonzero(state > 0)
     onset = time[worn[0]] if len(worn) else np.nan
     columns: dict[str, Any] = {
@@ -279,8 +308,16 @@ def _reduce(session: Session, schema: Schema) -> Part:
         **{f"thermal_{name}": statistics[keep][:, i] for i, name in enumerate(THERMAL_STATISTICS)},
     }
     kept = None if thermal is None else thermal[keep]
-    return Part(session.name, pa.table(columns), kept, labelled, dropped, +Counter(counts),
-                first_repair=_first_repair(session, schema, keep, quality), notes=session.notes)  # fmt: skip
+    return Part(
+        session.name,
+        pa.table(columns),
+        kept,
+        labelled,
+        dropped,
+        +Counter(counts),
+        first_repair=_first_repair(session, schema, keep, quality),
+        notes=session.notes,
+    )
 
 
 def _where(session: Session, what: str, second: int | np.integer) -> str:
@@ -305,7 +342,8 @@ def _first_repair(session: Session, schema: Schema, keep: np.ndarray, quality: n
     if quality[first] & THERMAL_REPAIRED and schema.thermal:
         found.append(f"pixels outside {schema.thermal.valid} degC")
     return (
-        f"{_where(session, what, row)}: second {session.time[row]}: expected numbers and possible temperatures, found {', '.join(found)}; "
+        f"{_where(session, what, row)}: second {session.time[row]}: expected numbers and possible temperatures, "
+        f"found {', '.join(found)}; "
         "correct the file, or have it repaired from its neighbours (data.strict=false)"
     )
 
@@ -357,8 +395,15 @@ def _write(folder: Path, lost: list[Part], parts: Iterator[Part], schema: Schema
                 pixels.write(part.thermal.tobytes())
                 digest.update(part.thermal.tobytes())
             rows += part.table.num_rows
-            sessions.append({"session": part.name, "seconds": part.table.num_rows, "dropped": len(part.dropped),
-                             "repaired": part.repaired["seconds"], "labelled": part.labelled})  # fmt: skip
+            sessions.append(
+                {
+                    "session": part.name,
+                    "seconds": part.table.num_rows,
+                    "dropped": len(part.dropped),
+                    "repaired": part.repaired["seconds"],
+                    "labelled": part.labelled,
+                }
+            )
         pixels.flush()
         os.fsync(pixels.fileno())
     if writer is None:

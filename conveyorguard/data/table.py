@@ -1,7 +1,8 @@
 """Reader of csv and parquet files: one recording a file, or one file with a session column.
 
 What the columns are called stands in the schema (`columns`, and `column` of a channel); how they are read, in `Layout`.
-A camera's frames lie beside the files: `thermal/<session>.npy`, or one picture a second, `thermal/<session>/<second>.png`.
+A camera's frames lie beside the files: `thermal/<session>.npy`, or one picture a second,
+`thermal/<session>/<second>.png`.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ class Layout:
         kind_pattern: likewise for the kind of device.
         thermal_folder: where the frames are, below the root.
         thermal_scale, thermal_offset: degC = scale * value + offset, of every pixel of an array or picture.
-        incomplete: accept a recording that lacks some channels (their values are NaN) or does not tell its device or kind.
+        incomplete: accept a recording that lacks some channels (their values are NaN) or does not tell its device or
+            kind.
     """
 
     period: float = 1.0
@@ -142,7 +144,8 @@ def recordings_in(
     try:
         there = columns.header(path, layout.encoding, wanted)
         remedy = (
-            "correct the names in data.schema (`columns` of time and the like, `column` of a channel), or draft it anew: "
+            "correct the names in data.schema (`columns` of time and the like, `column` of a channel), or draft it "
+            "anew: "
             f"python -m conveyorguard schema {shlex.quote(str(root))}"
         )
         missing = columns.missing_columns(path, there, needed_columns(there, schema, layout), remedy)
@@ -164,7 +167,8 @@ def recordings_in(
 
 
 def needed_columns(there: list[str], schema: Schema, layout: Layout) -> list[str]:
-    """Columns without which a file is not read; where a recording may be incomplete, the time and half of the channels."""
+    """Columns without which a file is not read; where a recording may be incomplete, the time and half of the
+    channels."""
     roles, channels = roles_of(schema), column_names(schema)[: len(schema.channels)]
     if layout.incomplete and 2 * sum(name in there for name in channels) >= len(channels):
         return [name for role in ("session", "time") for name in roles.get(role, [])]
@@ -179,14 +183,16 @@ def _recording(
         base = (root if root.is_dir() else root.parent) / layout.thermal_folder / name
         if not Path(name).parts or Path(name).is_absolute() or ".." in Path(name).parts:
             message = (
-                f"{path.name}: expected a session whose name leads to frames in {layout.thermal_folder}, found '{name}', which "
+                f"{path.name}: expected a session whose name leads to frames in {layout.thermal_folder}, found "
+                f"'{name}', which "
                 "leads out of it; rename the session"
             )
             return Unreadable(name, "bad_session_name", message)
         camera = next((p for p in (base.with_name(f"{base.name}.npy"), base) if os.path.exists(p)), None)
         if camera is None:
             message = (
-                f"expected {layout.thermal_folder}/{name}.npy or a folder {layout.thermal_folder}/{name}, found neither; "
+                f"expected {layout.thermal_folder}/{name}.npy or a folder {layout.thermal_folder}/{name}, found "
+                "neither; "
                 "without a camera set data.schema.thermal=null"
             )
             return Unreadable(name, "missing_thermal", message)
@@ -233,7 +239,8 @@ def read_session(
             "duplicate_second",
             [i],
             lambda i: (
-                f"expected each second once, found another row of one: second {time[i]:g} is there already; remove one of them"
+                f"expected each second once, found another row of one: second {time[i]:g} is there already; remove "
+                "one of them"
             ),
         )
     notes = [grid.note] if grid.note else []
@@ -379,8 +386,10 @@ def _constant(
         words = list(dict.fromkeys(words_of(values[~columns.is_missing(values)])))
         if len(words) != 1:
             found = ", ".join(words[:5]) or "none"
-            raise DataError(f"column '{column[0]}': expected one {what} a recording, found {found}; split the file, or name a "
-                            "session column as data.schema.columns.session")  # fmt: skip
+            raise DataError(
+                f"column '{column[0]}': expected one {what} a recording, found {found}; split the file, or name a "
+                "session column as data.schema.columns.session"
+            )
         return words[0]
     if not pattern:
         return ONE

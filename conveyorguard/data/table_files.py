@@ -15,8 +15,8 @@ def find_files(root: str | Path, thermal_folder: str = "thermal") -> tuple[dict[
     """Name of the recording (the path below the root without its suffix) and its file, sorted.
 
     Returns:
-        The file of each name, of several the first; and what is not read: the others, files whose name is no text, folders that
-        cannot be looked into.
+        The file of each name, of several the first; and what is not read: the others, files whose name is no text,
+        folders that cannot be looked into.
 
     Raises:
         DataError: there is no such folder or file, or nothing in it that can be read.
@@ -36,7 +36,8 @@ def find_files(root: str | Path, thermal_folder: str = "thermal") -> tuple[dict[
     for error in errors:
         folder = Path(os.fsdecode(error.filename)).relative_to(top).as_posix()
         message = (
-            f"{printable(folder)}: this folder cannot be looked into ({without_path(error)}), and what is in it was not read; "
+            f"{printable(folder)}: this folder cannot be looked into ({without_path(error)}), and what is in it was "
+            "not read; "
             "give yourself the right to read it, or move it elsewhere"
         )
         lost.append(Unreadable(printable(folder), "unreadable_folder", message))

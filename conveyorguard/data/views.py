@@ -58,9 +58,9 @@ def cut_starts(store: Store, seed: int, longest: int = LONGEST_CUT) -> tuple[Sto
 def film_view(store: Store, film_input: str, seed: int) -> Store:
     """The store with what `film=true` conditions on: the environment, or one of the controls for it.
 
-    kind: every environment channel is the number of the device's kind among `schema.kinds`, nothing else.
-    shuffled: a recording has the environment of another recording of its kind, drawn by `seed` so that none keeps its own
-    where there are two or more; of a shorter one it is repeated.
+    kind: every environment channel is the number of the device's kind among `schema.kinds`, nothing else. shuffled: a
+    recording has the environment of another recording of its kind, drawn by `seed` so that none keeps its own where
+    there are two or more; of a shorter one it is repeated.
 
     Raises:
         ConfigError: film_input=kind, and the schema names no kinds.

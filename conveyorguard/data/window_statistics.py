@@ -25,8 +25,8 @@ def levels(x: Tensor) -> Tensor:
 def rises(x: Tensor) -> Tensor:
     """RISES of each channel of a window, as the inverse hyperbolic sine; (B, T, C) to (B, len(RISES), C).
 
-    A fault current rides on the device's load, whose level differs from device to device. What happens within a window does not
-    depend on the load; as the sine's inverse it is linear within the noise and logarithmic far above it.
+    A fault current rides on the device's load, whose level differs from device to device. What happens within a window
+    does not depend on the load; as the sine's inverse it is linear within the noise and logarithmic far above it.
 
     Args:
         x: values in units of the channel's noise, without a logarithm.

@@ -67,7 +67,8 @@ def make_windows(store: Store, settings: WindowSettings, labelled: bool = True) 
     state = frames["state"].to_numpy()
     if labelled and (state == UNLABELLED).all():
         raise ConfigError(
-            "no window to train on: no recording is labelled. Of a table, data.schema.columns.state names the column of the states"
+            "no window to train on: no recording is labelled. Of a table, data.schema.columns.state names the "
+            "column of the states"
         )
     if labelled:
         rows = rows[state[rows] != UNLABELLED]

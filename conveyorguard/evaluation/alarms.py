@@ -1,10 +1,10 @@
 """When to ring: an operating point chosen on validation, and what it would have meant recording by recording.
 
 The score of a window is the calibrated probability of a state worth an alarm (`schema.alarm` or worse). An alarm begins
-where the score reaches `on` and ends where it falls below `off` (hysteresis), both stamped at the end of the window: only
-then is it known; it also ends where no window follows for longer than one lasts. A recording is a fault recording when it
-has a window in such a state. Before the onset of its fault, when it is normal again, and in a recording that never reaches
-such a state, whatever rings is a false alarm; between, what rings in no such state is merely early.
+where the score reaches `on` and ends where it falls below `off` (hysteresis), both stamped at the end of the window:
+only then is it known; it also ends where no window follows for longer than one lasts. A recording is a fault recording
+when it has a window in such a state. Before the onset of its fault, when it is normal again, and in a recording that
+never reaches such a state, whatever rings is a false alarm; between, what rings in no such state is merely early.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ class OperatingPoint:
 def choose_operating_point(table: pd.DataFrame) -> OperatingPoint | None:
     """A threshold that misses no fault recording of the table; None where there is none to choose by.
 
-    Of those thresholds it is one under which the fewest windows ring before there is any fault, and of these, one in the
-    middle, in log-odds: from the highest down to where more would ring. Either end is a score that some recording just
-    reached, and the next one may just not. Where no window is without a fault, nothing says what a lower threshold costs: it
-    is the highest that misses none, UNDECIDED at the most.
+    Of those thresholds it is one under which the fewest windows ring before there is any fault, and of these, one in
+    the middle, in log-odds: from the highest down to where more would ring. Either end is a score that some recording
+    just reached, and the next one may just not. Where no window is without a fault, nothing says what a lower threshold
+    costs: it is the highest that misses none, UNDECIDED at the most.
 
     Args:
         table: validation windows: session, start, end, seconds_since_onset, y_true, y_true_alarm (bool), score.
@@ -66,8 +66,8 @@ def choose_operating_point(table: pd.DataFrame) -> OperatingPoint | None:
 
 
 def without_fault(table: pd.DataFrame) -> np.ndarray:
-    """Windows (n,) in which an alarm is false: those before the onset of a fault, those after it that share no second with one
-    that is not normal, and all of recordings that never reach a state worth an alarm."""
+    """Windows (n,) in which an alarm is false: those before the onset of a fault, those after it that share no second
+    with one that is not normal, and all of recordings that never reach a state worth an alarm."""
     reaches = table.groupby("session")["y_true_alarm"].transform("any").to_numpy()
     before = ~table["y_true_alarm"].to_numpy() & ~(table["seconds_since_onset"].to_numpy() > 0)
     return ~reaches | before | _normal_throughout(table)
@@ -84,7 +84,8 @@ def _normal_throughout(table: pd.DataFrame) -> np.ndarray:
 
 
 def silent(before: np.ndarray | int, start: np.ndarray | int, end: np.ndarray | int) -> np.ndarray | bool:
-    """Whether between the `end` of the window before and the `start` of this one there is no second for longer than it lasts."""
+    """Whether between the `end` of the window before and the `start` of this one there is no second for longer than it
+    lasts."""
     return start - before - 1 > end - start + 1
 
 
@@ -93,7 +94,8 @@ def _with_hysteresis(on: float) -> OperatingPoint:
 
 
 def ringing(table: pd.DataFrame, point: OperatingPoint) -> np.ndarray:
-    """Windows (n,) at which an alarm is on. table: session, start, end and score, in the order of time within a session."""
+    """Windows (n,) at which an alarm is on. table: session, start, end and score, in the order of time within a
+    session."""
     score = table["score"].to_numpy()
     decided = (score >= point.on) | (score < point.off) | _afresh(table)  # a score between the two begins no alarm
     last = np.maximum.accumulate(np.where(decided, np.arange(len(score)), 0))
@@ -118,23 +120,38 @@ def episodes(table: pd.DataFrame, point: OperatingPoint) -> pd.DataFrame:
     rows = table.sort_values(["session", "start"], ignore_index=True)
     on = pd.Series(ringing(rows, point), index=rows.index)
     number = ((on != on.shift()) | _afresh(rows)).cumsum()
-    found = rows[on].groupby(number[on], sort=False).agg(
-        session=("session", "first"), device=("device", "first"), begin=("end", "first"), end=("end", "last"),
-        peak=("score", "max"), windows=("score", "size"), true=("y_true_alarm", "any"),
-    )  # fmt: skip
+    found = (
+        rows[on]
+        .groupby(number[on], sort=False)
+        .agg(
+            session=("session", "first"),
+            device=("device", "first"),
+            begin=("end", "first"),
+            end=("end", "last"),
+            peak=("score", "max"),
+            windows=("score", "size"),
+            true=("y_true_alarm", "any"),
+        )
+    )
     return found.reset_index(drop=True)
 
 
 def fault_sessions(table: pd.DataFrame, alarms: pd.DataFrame) -> pd.DataFrame:
-    """Each fault recording: session, device, missed, alarm_at, lead (s from the alarm to the recording's end) and
-    delay (s from the onset of the fault to the alarm; NaN where the recording begins in it). The alarm is the first true one,
+    """Each fault recording: session, device, missed, alarm_at, lead (s from the alarm to the recording's end) and delay
+    (s from the onset of the fault to the alarm; NaN where the recording begins in it). The alarm is the first true one,
     from the onset on: what has rung since before the onset could not tell of this fault any earlier."""
     found = []
     for name in sorted(table[table["y_true_alarm"]]["session"].unique()):
         rows = table[table["session"] == name]
         own = alarms[(alarms["session"] == name) & alarms["true"]]
-        row: dict[str, Any] = {"session": name, "device": rows["device"].iloc[0], "missed": not len(own), "alarm_at": np.nan,
-                               "lead": np.nan, "delay": np.nan}  # fmt: skip
+        row: dict[str, Any] = {
+            "session": name,
+            "device": rows["device"].iloc[0],
+            "missed": not len(own),
+            "alarm_at": np.nan,
+            "lead": np.nan,
+            "delay": np.nan,
+        }
         if len(own):
             since = rows[rows["end"] >= own["begin"].min()].sort_values("end")
             faulty = since[~(since["seconds_since_onset"] < 0)]
@@ -152,10 +169,10 @@ def fault_sessions(table: pd.DataFrame, alarms: pd.DataFrame) -> pd.DataFrame:
 def summarise(table: pd.DataFrame, point: OperatingPoint, stride: int) -> dict[str, Any]:
     """What the operating point means on these windows.
 
-    False alarms are episodes that begin without a fault (`without_fault`); their exposure is the time of such windows, each
-    standing for the seconds up to the next, no more than its own. The bound is the exact Poisson one: with few hours even no false alarm leaves
-    many a day possible. The share of missed recordings has an interval as other shares have, of devices and their recordings,
-    or the exact one where these are too few, or of all and none.
+    False alarms are episodes that begin without a fault (`without_fault`); their exposure is the time of such windows,
+    each standing for the seconds up to the next, no more than its own. The bound is the exact Poisson one: with few
+    hours even no false alarm leaves many a day possible. The share of missed recordings has an interval as other shares
+    have, of devices and their recordings, or the exact one where these are too few, or of all and none.
 
     Args:
         table: as of `choose_operating_point`, with device and seconds_to_end. stride: of the windows, s.
@@ -196,7 +213,8 @@ def summarise(table: pd.DataFrame, point: OperatingPoint, stride: int) -> dict[s
 
 
 def missed_share_interval(faults: pd.DataFrame, table: pd.DataFrame) -> list[float] | None:
-    """Of the share of fault recordings that are missed, of all devices and recordings of the table; None where there is none.
+    """Of the share of fault recordings that are missed, of all devices and recordings of the table; None where there is
+    none.
 
     Args:
         faults: as of `fault_sessions`. table: session and device of all that is resampled.
@@ -213,31 +231,45 @@ def missed_share_interval(faults: pd.DataFrame, table: pd.DataFrame) -> list[flo
 
 
 def with_scores(predictions: pd.DataFrame, p: np.ndarray, alarm: int) -> pd.DataFrame:
-    """Windows with their score from (calibrated) probabilities p (n, K), and whether they are in a state worth an alarm."""
+    """Windows with their score from (calibrated) probabilities p (n, K), and whether they are in a state worth an
+    alarm."""
     return predictions.assign(score=p[:, alarm:].sum(axis=1), y_true_alarm=predictions["y_true"].to_numpy() >= alarm)
 
 
 def when_it_rings(states: str, point: OperatingPoint) -> str:
-    """The beginning of a sentence about the operating point. states: those that are worth an alarm, as `Schema.alarming`."""
-    return f"An alarm begins when the calibrated probability of {states} reaches {point.on:.3f} and ends below {point.off:.3f}"
+    """The beginning of a sentence about the operating point. states: those that are worth an alarm, as
+    `Schema.alarming`."""
+    return (
+        f"An alarm begins when the calibrated probability of {states} reaches {point.on:.3f} and ends below "
+        f"{point.off:.3f}"
+    )
 
 
 def how_chosen(facts: dict[str, Any]) -> str:
     """What `choose_operating_point` went by, as a sentence. facts: those of alarms.json."""
     if facts["parts"]["val"]["exposure_hours"]:
-        return "Of the thresholds that missed no fault recording of validation and rang least where there is no fault, it is one in the middle."
-    return ("It is the highest threshold that missed no fault recording of validation, or a half. Validation has no time without a fault, so how often it rings "
-            "falsely had no say.")  # fmt: skip
+        return (
+            "Of the thresholds that missed no fault recording of validation and rang least where there is no "
+            "fault, it is one in the middle."
+        )
+    return (
+        "It is the highest threshold that missed no fault recording of validation, or a half. Validation has no "
+        "time without a fault, so how often it rings "
+        "falsely had no say."
+    )
 
 
 def how_it_did(facts: dict[str, Any]) -> str:
-    """What the operating point missed and where it rang falsely in the run's own recordings, those of test if it has them, as a
-    sentence. facts: those of alarms.json."""
+    """What the operating point missed and where it rang falsely in the run's own recordings, those of test if it has
+    them, as a sentence. facts: those of alarms.json."""
     part = "test" if "test" in facts["parts"] else "val"
     found, bound = facts["parts"][part], facts["parts"][part]["false_alarms_per_hour_bound"]
     where = {"test": "test", "val": "validation"}[part]
     missed = f"On the {where} recordings of the run it missed {found['missed']} of {found['fault_sessions']} faults"
     if bound is None:
         return f"{missed}; there was no time without a fault to ring falsely in."
-    return (f"{missed} and rang falsely {found['false_alarms']} times in {found['exposure_hours']:.2f} h without a fault, so that up to {bound:.1f} times an hour "
-            "are not excluded.")  # fmt: skip
+    return (
+        f"{missed} and rang falsely {found['false_alarms']} times in {found['exposure_hours']:.2f} h without a "
+        f"fault, so that up to {bound:.1f} times an hour "
+        "are not excluded."
+    )

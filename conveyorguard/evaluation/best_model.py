@@ -34,7 +34,10 @@ from conveyorguard.saved_run import SavedRun
 
 HALF_A_POINT = 0.005  # macro-F1
 FASTER, LATENCY_MS, PARAMETERS, FIT_MINUTES = 10, 4, 1_000_000, 15
-RULE = "Helps: the interval of the paired difference of macro-F1 lies above zero. Does not: it lies below half a point. Else not shown."
+RULE = (
+    "Helps: the interval of the paired difference of macro-F1 lies above zero. Does not: it lies below half a "
+    "point. Else not shown."
+)
 
 
 def verdict(gain: Interval) -> str:
@@ -43,8 +46,8 @@ def verdict(gain: Interval) -> str:
 
 
 def findings(rows: Mapping[str, Row], pairs: Mapping[str, tuple[str, str]]) -> pd.DataFrame:
-    """What the first arm of each pair has before the second: question, difference, low, high, verdict, arm, minus, and how many
-    seeds each of the two has.
+    """What the first arm of each pair has before the second: question, difference, low, high, verdict, arm, minus, and
+    how many seeds each of the two has.
 
     Args:
         pairs: question -> names of two arms; those that are not there are left out.
@@ -53,8 +56,18 @@ def findings(rows: Mapping[str, Row], pairs: Mapping[str, tuple[str, str]]) -> p
     for question, (arm, reference) in pairs.items():
         if arm in rows and reference in rows:
             d = rows[arm].arm.difference(rows[reference].arm, "macro_f1")
-            found.append({"question": question, "difference": d.value, "low": d.low, "high": d.high, "verdict": verdict(d),
-                          "arm": arm, "minus": reference, "seeds": ", ".join(str(len(rows[name].predictions)) for name in (arm, reference))})  # fmt: skip
+            found.append(
+                {
+                    "question": question,
+                    "difference": d.value,
+                    "low": d.low,
+                    "high": d.high,
+                    "verdict": verdict(d),
+                    "arm": arm,
+                    "minus": reference,
+                    "seeds": ", ".join(str(len(rows[name].predictions)) for name in (arm, reference)),
+                }
+            )
     return pd.DataFrame(found, columns=["question", "difference", "low", "high", "verdict", "arm", "minus", "seeds"])
 
 
@@ -69,7 +82,7 @@ def corrupted(model: LoadedRun, trial: Trial) -> tuple[pd.DataFrame, dict[str, P
 
 def pooled_arm(
     runs: Mapping[int, Mapping[int, SavedRun]], data: Mapping[int, Windows], folder: Path, how: How, workers: int = 1
-) -> dict[str, Arm]:  # fmt: skip
+) -> dict[str, Arm]:
     """An arm by what was done to the recordings, the test windows of its folds pooled.
 
     Args:
@@ -117,7 +130,8 @@ def _every_window(model: LoadedRun, trial: Trial) -> tuple[pd.DataFrame, dict[st
 
 
 def _arms(tables: list[pd.DataFrame]) -> dict[str, Arm]:
-    """Arms by what was done to the recordings, of tables as of `_tried`, one a seed; none of tables without a window."""
+    """Arms by what was done to the recordings, of tables as of `_tried`, one a seed; none of tables without a
+    window."""
     found = {}
     for name in tables[0]["corruption"].unique():
         own = [t[t["corruption"] == name].sort_values(["session", "start"], ignore_index=True) for t in tables]
@@ -149,8 +163,8 @@ def starts_cut_table(arms: Mapping[str, dict[str, Arm]], reference: str) -> pd.D
         arms: by name, of `with_starts_cut`. reference: name of the one that knows no start.
 
     Returns:
-        arm, whole, cut and change with intervals, beside (the cut arm less the cut reference) with its interval, of macro-F1; and
-        of the cut arm severe_recall, and by its worst seed severe_sessions_missed and severe_as_normal.
+        arm, whole, cut and change with intervals, beside (the cut arm less the cut reference) with its interval, of
+        macro-F1; and of the cut arm severe_recall, and by its worst seed severe_sessions_missed and severe_as_normal.
     """
     rows = []
     for name, arm in arms.items():
@@ -159,14 +173,22 @@ def starts_cut_table(arms: Mapping[str, dict[str, Arm]], reference: str) -> pd.D
             metric: float(arm["cut"].by_seed(metric).max()) for metric in ("severe_sessions_missed", "severe_as_normal")
         }
         rows.append(
-            {"arm": name, **starts_cut_scores(arm), "beside": d.value, "beside_low": d.low, "beside_high": d.high,
-             "severe_recall": float(arm["cut"].by_seed("severe_recall").mean()), **worst}
-        )  # fmt: skip
+            {
+                "arm": name,
+                **starts_cut_scores(arm),
+                "beside": d.value,
+                "beside_low": d.low,
+                "beside_high": d.high,
+                "severe_recall": float(arm["cut"].by_seed("severe_recall").mean()),
+                **worst,
+            }
+        )
     return pd.DataFrame(rows)
 
 
 def others_table(arms: Mapping[str, Arm], first: str) -> pd.DataFrame:
-    """A row an arm on other recordings: its figures with intervals, the worst of its models, and what the first has before it.
+    """A row an arm on other recordings: its figures with intervals, the worst of its models, and what the first has
+    before it.
 
     Returns:
         arm, models, macro_f1 and severe_recall with intervals, severe_sessions_missed and severe_as_normal of the worst
@@ -201,8 +223,8 @@ def distance_table(windows: pd.DataFrame, data: Windows, arms: breakdown.Arms) -
 
 
 def onset_table(runs: Mapping[str, Mapping[int, Mapping[int, SavedRun]]]) -> pd.DataFrame | None:
-    """`breakdown.onset_summary` of each seed of each arm, the folds pooled; each fold alarms by its own operating point. None
-    where no recording has a state worth an alarm.
+    """`breakdown.onset_summary` of each seed of each arm, the folds pooled; each fold alarms by its own operating
+    point. None where no recording has a state worth an alarm.
 
     Args:
         runs: by arm, by seed, by fold.
@@ -264,8 +286,10 @@ def targets(
     d = best.arm.difference(rows["lightgbm_extended_both_film"].arm, "macro_f1")
     above("macro-F1 not more than half a point below LightGBM extended", d, d.value >= -HALF_A_POINT)
     severe = best.arm.totals[0].confusion[:, -1].sum(-1)  # windows of the worst state in each session
-    for metric, of, told in (("severe_sessions_missed", int((severe > 0).sum()), "no session's worst state missed entirely, by any seed"),
-                             ("severe_as_normal", int(severe.sum()), "no window of the worst state called normal, by any seed")):  # fmt: skip
+    for metric, of, told in (
+        ("severe_sessions_missed", int((severe > 0).sum()), "no session's worst state missed entirely, by any seed"),
+        ("severe_as_normal", int(severe.sum()), "no window of the worst state called normal, by any seed"),
+    ):
         if not of:
             found.append({"target": told, "figure": "–", "interval": "–", "verdict": "no window has the worst state"})
             continue
@@ -279,8 +303,14 @@ def targets(
         )
     if severe.any():
         recall = best.arm.interval("severe_recall")
-        found.append({"target": "recall of the worst state, with its lower bound", "figure": f"{100 * recall.value:.1f} %",
-                      "interval": f"from {100 * recall.low:.1f} %" if np.isfinite(recall.low) else "–", "verdict": "told"})  # fmt: skip
+        found.append(
+            {
+                "target": "recall of the worst state, with its lower bound",
+                "figure": f"{100 * recall.value:.1f} %",
+                "interval": f"from {100 * recall.low:.1f} %" if np.isfinite(recall.low) else "–",
+                "verdict": "told",
+            }
+        )
     for modality in ("sensor", "image", "both"):
         film, plain = (rows.get(f"fusion_{modality}_{name}") for name in ("film", "plain"))
         told = f"film=true not more than half a point below film=false, {modality}"

@@ -1,8 +1,9 @@
-"""Intervals of metrics by resampling whole recordings: windows of one session, and sessions of one device, are not independent.
+"""Intervals of metrics by resampling whole recordings: windows of one session, and sessions of one device, are not
+independent.
 
-A replicate draws devices with replacement, then within each drawn device its sessions with replacement (two-stage cluster
-bootstrap: Davison and Hinkley, 1997, section 3.8). All models of a table are resampled alike, so differences are paired;
-seeds of one model are averaged inside each replicate.
+A replicate draws devices with replacement, then within each drawn device its sessions with replacement (two-stage
+cluster bootstrap: Davison and Hinkley, 1997, section 3.8). All models of a table are resampled alike, so differences
+are paired; seeds of one model are averaged inside each replicate.
 """
 
 from __future__ import annotations
@@ -59,17 +60,25 @@ class Resampling:
         """What the intervals mean, in a sentence."""
         count = f"{len(self.sessions)} sessions of {self.devices} devices"
         unit, units = ("a device", "devices") if self.by_device else ("a session", "sessions")
-        exact = f"Shares of all, of none or of fewer than {FEWEST_SESSIONS} {units} have the exact bound, {unit} counting once."
+        exact = (
+            f"Shares of all, of none or of fewer than {FEWEST_SESSIONS} {units} have the exact bound, {unit} "
+            "counting once."
+        )
         if len(self.sessions) < FEWEST_SESSIONS:
             return f"No intervals but of shares: {count} are too few to resample. {exact}"
         if self.by_device:
-            return f"Intervals are {LEVEL:.0%}: devices, then their sessions, resampled {len(self.weights):,} times ({count}). {exact}"
-        return (f"Intervals are {LEVEL:.0%}, sessions resampled {len(self.weights):,} times ({count}): fewer than "
-                f"{FEWEST_DEVICES} devices cannot say how much devices differ, so they hold for these devices only. {exact}")  # fmt: skip
+            return (
+                f"Intervals are {LEVEL:.0%}: devices, then their sessions, resampled {len(self.weights):,} times "
+                f"({count}). {exact}"
+            )
+        return (
+            f"Intervals are {LEVEL:.0%}, sessions resampled {len(self.weights):,} times ({count}): fewer than "
+            f"{FEWEST_DEVICES} devices cannot say how much devices differ, so they hold for these devices only. {exact}"
+        )
 
     def share(self, value: float, concerned: np.ndarray, replicates: np.ndarray) -> Interval:
-        """A share with its interval. Exact of all (1) or none (0), or where all sessions have the same, which resampling can only
-        repeat; and of what too few devices or sessions have, of which it knows too few kinds.
+        """A share with its interval. Exact of all (1) or none (0), or where all sessions have the same, which
+        resampling can only repeat; and of what too few devices or sessions have, of which it knows too few kinds.
 
         Args:
             concerned: (sessions,) how many windows of each it is of. replicates: the share in each replicate.
@@ -99,8 +108,11 @@ def resample(session: np.ndarray, device: np.ndarray, seed: int = 0, replicates:
     rng = np.random.default_rng(seed)
     by_device = len(devices) >= FEWEST_DEVICES
     members = [np.flatnonzero(owner == d) for d in range(len(devices))] if by_device else [np.arange(len(names))]
-    times = (rng.multinomial(len(devices), np.full(len(devices), 1 / len(devices)), replicates) if by_device
-             else np.ones((replicates, 1), int))  # fmt: skip
+    times = (
+        rng.multinomial(len(devices), np.full(len(devices), 1 / len(devices)), replicates)
+        if by_device
+        else np.ones((replicates, 1), int)
+    )
     weights = np.zeros((replicates, len(names)))
     for own, drawn in zip(members, times.T, strict=True):
         # a device drawn m times brings m independent draws of its sessions
@@ -158,8 +170,12 @@ class Arm:
         called, actual = confusion[..., state].sum(-1), confusion[:, state].sum(-1)
         found = []
         for i, concerned in enumerate((called, actual, called + actual)):
-            at, replicates = (np.mean([per_class(totals.weighted(weights).confusion)[i][..., state] for totals in self.totals], axis=0)
-                              for weights in (one, self.resampling.weights))  # fmt: skip
+            at, replicates = (
+                np.mean(
+                    [per_class(totals.weighted(weights).confusion)[i][..., state] for totals in self.totals], axis=0
+                )
+                for weights in (one, self.resampling.weights)
+            )
             found.append(self.resampling.share(float(at), concerned, replicates))
         return found[0], found[1], found[2]
 
@@ -181,8 +197,8 @@ class Arm:
 
 
 def exact(value: float, count: int) -> Interval:
-    """The exact binomial bound of a share of so many (Clopper and Pearson, 1934; a share between two counts as between the
-    bounds of these: Korn and Graubard, 1998)."""
+    """The exact binomial bound of a share of so many (Clopper and Pearson, 1934; a share between two counts as between
+    the bounds of these: Korn and Graubard, 1998)."""
     if not count or not np.isfinite(value):
         return Interval(value, np.nan, np.nan)
     of, rest = value * count, (1 - value) * count

@@ -53,7 +53,8 @@ def by_device(windows: pd.DataFrame, arms: Arms) -> pd.DataFrame:
 
 
 def by_distance(store: Store, windows: pd.DataFrame, size: int, arms: Arms) -> pd.DataFrame:
-    """`by_group` of the time between a window, given by its first `row`, and the nearest change of state in its recording."""
+    """`by_group` of the time between a window, given by its first `row`, and the nearest change of state in its
+    recording."""
     distance = change_distance(store, windows["row"].to_numpy(), size)
     names = ["a change within the window", *(f"up to {s} s" for s in DISTANCES), f"over {DISTANCES[-1]} s", "no change"]
     place = np.searchsorted(DISTANCES, distance, side="left") + 1
@@ -63,8 +64,8 @@ def by_distance(store: Store, windows: pd.DataFrame, size: int, arms: Arms) -> p
 
 
 def change_distance(store: Store, rows: np.ndarray, size: int) -> np.ndarray:
-    """(n,) seconds from windows, given by their first row, to the nearest change of state in the same recording: 0 where
-    the state changes within the window, infinite where it never changes."""
+    """(n,) seconds from windows, given by their first row, to the nearest change of state in the same recording: 0
+    where the state changes within the window, infinite where it never changes."""
     state, time, starts = store.frames["state"].to_numpy(), store.frames["time"].to_numpy(), session_starts(store)
     changed = np.flatnonzero((np.diff(state) != 0) & (np.diff(starts) == 0)) + 1  # the first second of the new state
     last = rows + size - 1
@@ -80,7 +81,8 @@ def change_distance(store: Store, rows: np.ndarray, size: int) -> np.ndarray:
 
 
 def onsets(runs: dict[str, SavedRun], part: str) -> pd.DataFrame:
-    """Each fault recording by each arm: arm, session, device, missed, alarm_at, lead and delay (s), of its operating point."""
+    """Each fault recording by each arm: arm, session, device, missed, alarm_at, lead and delay (s), of its operating
+    point."""
     tables = []
     for label, run in runs.items():
         rows = run.facts("alarms").get("parts", {}).get(part, {}).get("sessions", [])
@@ -90,8 +92,8 @@ def onsets(runs: dict[str, SavedRun], part: str) -> pd.DataFrame:
 
 
 def onset_summary(table: pd.DataFrame) -> pd.DataFrame:
-    """A row an arm: faults, missed with the interval of so many, and the median and extremes of delay and lead of those that were
-    not."""
+    """A row an arm: faults, missed with the interval of so many, and the median and extremes of delay and lead of those
+    that were not."""
     found = []
     quantiles: dict[str, Callable[[pd.Series], float]] = {
         "least": pd.Series.min,

@@ -1,4 +1,5 @@
-"""Temperature scaling (Guo et al., 2017): one number that makes probabilities mean what they say, learned on validation.
+"""Temperature scaling (Guo et al., 2017): one number that makes probabilities mean what they say, learned on
+validation.
 
 Validation's own calibrated probabilities are cross-fitted by device: no device helps to calibrate itself.
 """
@@ -24,8 +25,8 @@ SPREAD = 0.5  # sd of a log-temperature before any window is seen; a few dozen w
 def fit_temperature(p: np.ndarray, y: np.ndarray) -> float:
     """The temperature under which p (n, K) is likeliest for states y (n,); above 1 softens.
 
-    The likelihood alone goes to no temperature at all, and every probability to 0 or 1, where the few windows of a small
-    validation are all predicted right. A normal prior on the log-temperature, about 1, keeps it from that.
+    The likelihood alone goes to no temperature at all, and every probability to 0 or 1, where the few windows of a
+    small validation are all predicted right. A normal prior on the log-temperature, about 1, keeps it from that.
     """
 
     def loss(log_temperature: float) -> float:
@@ -67,14 +68,16 @@ def calibrate(
     facts = {}
     for name, own in {"val": val, **others}.items():
         after = Predictions(own.y_true, parts[name], own.session)
-        facts[name] = {when: {k: float(METRICS[k].function(Totals.over(p))) for k in FIGURES}
-                       for when, p in (("before", own), ("after", after))}  # fmt: skip
+        facts[name] = {
+            when: {k: float(METRICS[k].function(Totals.over(p))) for k in FIGURES}
+            for when, p in (("before", own), ("after", after))
+        }
     return parts, {"method": "temperature", "temperature": temperature, "crossed_by": by, "parts": facts}
 
 
 def reliability(predictions: Predictions, resampling: Resampling | None = None) -> pd.DataFrame:
-    """Of the windows in each bin of the largest probability: windows, mean probability (confidence), share that is right (accuracy),
-    and with a resampling the 95 % interval of the latter (low, high; NaN where there is none)."""
+    """Of the windows in each bin of the largest probability: windows, mean probability (confidence), share that is
+    right (accuracy), and with a resampling the 95 % interval of the latter (low, high; NaN where there is none)."""
     bins = Totals.over(predictions).calibration
     count, confidence, right = bins.T
     table = pd.DataFrame({"windows": count.astype(int), "confidence": confidence, "accuracy": right})

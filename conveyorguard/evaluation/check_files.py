@@ -95,8 +95,11 @@ def config_is_the_runs(subject: Subject) -> str:
         raise Failed(f"a config.yaml of digest {written}", f"{now}: it was edited after the run")
     told = subject.run.provenance
     store = str(told["store"].get("name")).rpartition("-")[0]  # a store is called as its data set and by a digest
-    must_equal("provenance.json", {"seed": subject.run.config.seed, "data set of the store": subject.run.config.data.name},
-               {"seed": told.get("seed"), "data set of the store": store})  # fmt: skip
+    must_equal(
+        "provenance.json",
+        {"seed": subject.run.config.seed, "data set of the store": subject.run.config.data.name},
+        {"seed": told.get("seed"), "data set of the store": store},
+    )
     return f"digest {now}"
 
 
@@ -146,8 +149,10 @@ def devices_apart(subject: Subject, devices: dict[str, set[str]]) -> str:
 def predictions_are_of_the_split(subject: Subject) -> str:
     table = subject.run.predictions
     if set(subject.parts) != set(subject.evaluated):
-        raise Failed(f"windows of {' and '.join(subject.evaluated)}, which the run was to be evaluated on",
-                     f"those of {' and '.join(subject.parts)}")  # fmt: skip
+        raise Failed(
+            f"windows of {' and '.join(subject.evaluated)}, which the run was to be evaluated on",
+            f"those of {' and '.join(subject.parts)}",
+        )
     twice = table[table.duplicated(["session", "start"])]
     if len(twice):
         raise Failed(
@@ -157,8 +162,10 @@ def predictions_are_of_the_split(subject: Subject) -> str:
     for part, rows in subject.parts.items():
         wanted, found = set(subject.saved_split["sessions"].get(part, [])), set(rows["session"])
         if wanted != found:
-            raise Failed(f"the {len(wanted)} sessions of {part} in predictions.parquet",
-                         f"{len(found)}; {difference_of(wanted, found, 'in the split')}")  # fmt: skip
+            raise Failed(
+                f"the {len(wanted)} sessions of {part} in predictions.parquet",
+                f"{len(found)}; {difference_of(wanted, found, 'in the split')}",
+            )
     return ", ".join(f"{part} {len(rows):,}" for part, rows in subject.parts.items()) + " windows"
 
 

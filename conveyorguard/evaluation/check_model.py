@@ -69,8 +69,10 @@ def split_is_of_the_data(subject: Subject) -> str:
     for part, wanted in subject.made.split.sessions.items():
         found = subject.saved_split["sessions"].get(part, [])
         if sorted(wanted) != sorted(found):
-            raise Failed(f"the {len(wanted)} sessions of {part} that data and config.yaml give",
-                         f"{len(found)}; {difference_of(set(wanted), set(found), 'so dealt')}")  # fmt: skip
+            raise Failed(
+                f"the {len(wanted)} sessions of {part} that data and config.yaml give",
+                f"{len(found)}; {difference_of(set(wanted), set(found), 'so dealt')}",
+            )
     return "the sessions of each part are those that data and config.yaml give"
 
 
@@ -88,16 +90,20 @@ def windows_match(subject: Subject) -> str:
             for table in (frame[frame["part"] == part], rows)
         )
         if set(wanted.index) != set(found.index):
-            raise Failed(f"the {len(wanted):,} windows that data and split give for {part}",
-                         f"{len(found):,}; {difference_of(set(wanted.index), set(found.index), 'of the data')}")  # fmt: skip
+            raise Failed(
+                f"the {len(wanted):,} windows that data and split give for {part}",
+                f"{len(found):,}; {difference_of(set(wanted.index), set(found.index), 'of the data')}",
+            )
         for name in facts:
             own, other = wanted[name], found[name]
             apart = np.flatnonzero(~((own == other) | (own.isna() & other.isna())))
             if len(apart):
                 row = apart[0]
                 session, start = (wanted.index.get_level_values(key)[row] for key in keys)
-                raise Failed(f"{name} = {own.iloc[row]} of the {part} window of {session} at {start} s",
-                             f"{other.iloc[row]} ({len(apart)} windows of {len(own)} differ)")  # fmt: skip
+                raise Failed(
+                    f"{name} = {own.iloc[row]} of the {part} window of {session} at {start} s",
+                    f"{other.iloc[row]} ({len(apart)} windows of {len(own)} differ)",
+                )
     outside = frame["part"].isna().sum()
     if outside and subject.config.split.get("train_devices") is None:
         raise Failed("every labelled session in a part of the split", f"{outside} windows of sessions in none")
@@ -154,13 +160,18 @@ def shortcuts_are_of_the_data(subject: Subject) -> str:
     values = ["y_true", "y_pred", *(f"p{k}" for k in range(len(subject.run.schema.states)))]
     wanted, found = (table.astype({"session": str}).set_index(keys)[values].sort_index() for table in (made, saved))
     if not wanted.index.equals(found.index):
-        raise Failed(f"predictions of {some(made['shortcut'].unique())} on the {len(wanted):,} windows of the data",
-                     f"{len(found):,} of {some(saved['shortcut'].unique())}; "
-                     f"{difference_of(set(wanted.index), set(found.index), 'of the data')}")  # fmt: skip
+        raise Failed(
+            f"predictions of {some(made['shortcut'].unique())} on the {len(wanted):,} windows of the data",
+            f"{len(found):,} of {some(saved['shortcut'].unique())}; "
+            f"{difference_of(set(wanted.index), set(found.index), 'of the data')}",
+        )
     apart = np.flatnonzero((np.abs(wanted.to_numpy(float) - found.to_numpy(float)) > SAME_MODEL).any(axis=1))
     if len(apart):
-        raise Failed(f"the predictions that the shortcut '{wanted.index.get_level_values('shortcut')[apart[0]]}' gives on these data",
-                     f"others in {len(apart)} of {len(wanted)} rows")  # fmt: skip
+        raise Failed(
+            f"the predictions that the shortcut '{wanted.index.get_level_values('shortcut')[apart[0]]}' gives on "
+            "these data",
+            f"others in {len(apart)} of {len(wanted)} rows",
+        )
     return f"{made['shortcut'].nunique()} shortcuts, fitted again on the train windows, give them again"
 
 
@@ -183,8 +194,10 @@ def history_is_of_the_model(subject: Subject) -> str:
         )
     best = values.max() if OBJECTIVES[cfg.objective] else values.min()
     if not np.isclose(values.get(kept, np.nan), best, rtol=SAME_HISTORY):
-        raise Failed(f"the best {cfg.objective} of history.csv in epoch {kept}, that of checkpoints/best.ckpt",
-                     f"{values.get(kept)} there and {best} in another")  # fmt: skip
+        raise Failed(
+            f"the best {cfg.objective} of history.csv in epoch {kept}, that of checkpoints/best.ckpt",
+            f"{values.get(kept)} there and {best} in another",
+        )
     told = f"epoch {kept} of {last + 1} is the best by {cfg.objective}"
     exact = subject.run.provenance["device"] == "cpu" and str(cfg.trainer.get("precision", 32)).startswith("32")
     names = [name for name in (METRICS if exact else SMOOTH) if f"val/{name}" in history]
@@ -194,8 +207,10 @@ def history_is_of_the_model(subject: Subject) -> str:
         again = np.nan if again is None else again
         most = SAME_MODEL if exact else SAME_VALIDATION
         if not np.isclose(written, again, rtol=most, atol=most, equal_nan=True):
-            raise Failed(f"val/{name} = {again:.6g} in epoch {kept} of history.csv, as predictions.parquet gives it",
-                         f"{written:.6g}")  # fmt: skip
+            raise Failed(
+                f"val/{name} = {again:.6g} in epoch {kept} of history.csv, as predictions.parquet gives it",
+                f"{written:.6g}",
+            )
     return f"{told}; predictions.parquet gives its {', '.join(names) or 'loss not'}"
 
 
@@ -217,7 +232,8 @@ def predictions_are_the_models(subject: Subject) -> str:
 
 
 def constant_input(subject: Subject) -> str:
-    """Given the same input for every window, a model can know nothing; one that does sees labels or places of windows."""
+    """Given the same input for every window, a model can know nothing; one that does sees labels or places of
+    windows."""
     loaded, data = subject.loaded, subject.data
     still = replace(data, store=_constant(data.store))
     parts = subject.evaluated
@@ -247,7 +263,8 @@ def every_modality_gets_a_gradient(subject: Subject) -> str:
 
 
 def gradients_in_training(model: WindowClassifier, dataset: WindowDataset) -> dict[str, float]:
-    """`gradients` as the model computes when it learns, dropout and all: the largest of up to five, none more than it takes."""
+    """`gradients` as the model computes when it learns, dropout and all: the largest of up to five, none more than it
+    takes."""
     model = copy.deepcopy(model)  # it may note statistics of what it is given
     found = dict.fromkeys(dataset.inputs, 0.0)
     with torch.random.fork_rng(devices=[]):
@@ -316,8 +333,13 @@ def _trained(subject: Subject, data: Windows) -> tuple[np.ndarray, np.ndarray]:
         if is_tabular(cfg):
             model = fit_tabular(cfg, data, inputs, Path(place), torch.get_num_threads())
         else:
-            cfg.trainer.update(max_epochs=min(EPOCHS, cfg.trainer.max_epochs), accelerator="cpu", devices=1, strategy="auto",
-                               precision="32-true")  # fmt: skip
+            cfg.trainer.update(
+                max_epochs=min(EPOCHS, cfg.trainer.max_epochs),
+                accelerator="cpu",
+                devices=1,
+                strategy="auto",
+                precision="32-true",
+            )
             model = fit(cfg, data, inputs, Path(place), [], [])
         return data.part("test")["label"].to_numpy(), predict(model, _dataset(data, "test", inputs))
 
@@ -366,8 +388,10 @@ def balanced_accuracy(y: np.ndarray, p: np.ndarray, group: np.ndarray) -> tuple[
 def _must_be_chance(y: np.ndarray, p: np.ndarray, group: np.ndarray, who: str) -> str:
     value, low, high, chance = balanced_accuracy(y, p, group)
     if not (low <= chance <= high or abs(value - chance) < 1e-9):
-        raise Failed(f"balanced accuracy {chance:.3f} of {who}, within its interval",
-                     f"{value:.3f} [{low:.3f}, {high:.3f}]: something tells it the labels")  # fmt: skip
+        raise Failed(
+            f"balanced accuracy {chance:.3f} of {who}, within its interval",
+            f"{value:.3f} [{low:.3f}, {high:.3f}]: something tells it the labels",
+        )
     return f"balanced accuracy {value:.3f} [{low:.3f}, {high:.3f}] of {who}; chance is {chance:.3f}"
 
 

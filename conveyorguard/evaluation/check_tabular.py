@@ -54,8 +54,10 @@ def _must_be_importance(table: pd.DataFrame, made: pd.DataFrame) -> None:
     """Whether importance.csv is what the model gives."""
     wanted, found = made.set_index("feature"), table.set_index("feature")
     if set(wanted.index) != set(found.index):
-        raise Failed(f"the model's {len(wanted)} features in importance.csv",
-                     f"{len(found)}; {difference_of(set(wanted.index), set(found.index), 'of the model')}")  # fmt: skip
+        raise Failed(
+            f"the model's {len(wanted)} features in importance.csv",
+            f"{len(found)}; {difference_of(set(wanted.index), set(found.index), 'of the model')}",
+        )
     found = found.loc[wanted.index]
     if (apart := np.flatnonzero(wanted["modality"].to_numpy() != found["modality"].to_numpy())).size:
         name = wanted.index[apart[0]]

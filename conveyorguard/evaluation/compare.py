@@ -1,7 +1,7 @@
 """Runs side by side: which belong together, whether they may be compared, and every figure with its interval.
 
-Everything is computed from the predictions in the run directories. Runs that differ only in their seed are one arm, runs that
-differ only in their fold are pooled into one set of out-of-fold predictions.
+Everything is computed from the predictions in the run directories. Runs that differ only in their seed are one arm,
+runs that differ only in their fold are pooled into one set of out-of-fold predictions.
 """
 
 from __future__ import annotations
@@ -124,11 +124,18 @@ class Comparison:
 
     @cached_property
     def table(self) -> pd.DataFrame:
-        """A row an arm, models ranked first; metric, metric_low, metric_high, metric_sd (over seeds), and the run's facts."""
+        """A row an arm, models ranked first; metric, metric_low, metric_high, metric_sd (over seeds), and the run's
+        facts."""
         found = []
         for row in [*self.models, *(r for r in self.rows if r.shortcut)]:
-            facts: dict[str, Any] = {"arm": row.label, "cell": row.cell, "model": row.model, "shortcut": row.shortcut,
-                                     "seeds": len(row.predictions), "runs": " ".join(run.folder.resolve().name for run in row.sources)}  # fmt: skip
+            facts: dict[str, Any] = {
+                "arm": row.label,
+                "cell": row.cell,
+                "model": row.model,
+                "shortcut": row.shortcut,
+                "seeds": len(row.predictions),
+                "runs": " ".join(run.folder.resolve().name for run in row.sources),
+            }
             for name in METRICS:
                 seeds, interval = row.arm.by_seed(name), row.arm.interval(name)
                 sd = float(seeds.std(ddof=1)) if len(seeds) > 1 else np.nan
@@ -147,9 +154,11 @@ class Comparison:
                 }
             facts |= {name: row.mean_fact(name) for name in ("fit_seconds", "parameters", "model_bytes", "latency_ms")}
             facts["validation_macro_f1"] = row.validation
-            facts["validation_accuracy"] = float(
-                np.mean([run.scores["val"]["accuracy"] for folds in row.runs.values() for run in folds.values()])
-            ) if row.runs else np.nan  # fmt: skip
+            facts["validation_accuracy"] = (
+                float(np.mean([run.scores["val"]["accuracy"] for folds in row.runs.values() for run in folds.values()]))
+                if row.runs
+                else np.nan
+            )
             found.append(facts)
         return pd.DataFrame(found)
 
@@ -161,8 +170,17 @@ class Comparison:
                 continue
             for name in metrics:
                 d: Interval = row.arm.difference(reference.arm, name)
-                found.append({"arm": row.label, "reference": reference.label, "metric": name, "difference": d.value,
-                              "low": d.low, "high": d.high, "verdict": d.verdict})  # fmt: skip
+                found.append(
+                    {
+                        "arm": row.label,
+                        "reference": reference.label,
+                        "metric": name,
+                        "difference": d.value,
+                        "low": d.low,
+                        "high": d.high,
+                        "verdict": d.verdict,
+                    }
+                )
         return pd.DataFrame(found, columns=["arm", "reference", "metric", "difference", "low", "high", "verdict"])
 
     def by_device(self) -> pd.DataFrame:
@@ -170,7 +188,8 @@ class Comparison:
         return breakdown.by_device(self.windows, {row.label: row.predictions for row in self.models})
 
     def conclusion(self) -> list[str]:
-        """What the numbers say, by fixed rules: best, cheapest within half a point, safest, and whether shortcuts do as well."""
+        """What the numbers say, by fixed rules: best, cheapest within half a point, safest, and whether shortcuts do as
+        well."""
         models = self.models
         best = models[0]
 
@@ -197,7 +216,8 @@ class Comparison:
             if timed:
                 cheap = min(timed, key=lambda r: r.mean_fact("fit_seconds"))
                 said.append(
-                    f"Cheapest within half a point of it: {cheap.label}, {cheap.mean_fact('fit_seconds'):.1f} s of training"
+                    f"Cheapest within half a point of it: {cheap.label}, {cheap.mean_fact('fit_seconds'):.1f} s of "
+                    "training"
                 )
             safe = min(
                 models,
@@ -208,7 +228,8 @@ class Comparison:
                 ),
             )
             said.append(
-                f"Safest: {safe.label}, {value(safe, 'severe_sessions_missed'):.3g} sessions whose {worst} state was missed "
+                f"Safest: {safe.label}, {value(safe, 'severe_sessions_missed'):.3g} sessions whose {worst} state "
+                "was missed "
                 f"entirely, {value(safe, 'severe_as_normal'):.3g} {worst} windows called {first}, {worst} recall "
                 f"{value(safe, 'severe_recall'):.3f}"
             )
@@ -217,8 +238,11 @@ class Comparison:
             count = len(self.resampling.sessions)
             said.append(f"Warning: {count} sessions are too few to show that {best.label} is better than a shortcut")
         else:
-            said += [f"Warning: {best.label} is not shown to be better than the shortcut '{name}'"
-                     for name, lead in leads.items() if not lead.low > 0]  # fmt: skip
+            said += [
+                f"Warning: {best.label} is not shown to be better than the shortcut '{name}'"
+                for name, lead in leads.items()
+                if not lead.low > 0
+            ]
         return [f"{sentence}." for sentence in said]
 
 
@@ -252,7 +276,8 @@ def compare(paths: Iterable[str | Path]) -> Comparison:
     """Read runs and put them side by side.
 
     Raises:
-        RunError: they are not over the same windows, labels, split or states: such figures do not belong into one table.
+        RunError: they are not over the same windows, labels, split or states: such figures do not belong into one
+            table.
     """
     runs, notes = find_runs(paths)
     tested = ["test" in run.scores for run in runs]
@@ -275,8 +300,10 @@ def compare(paths: Iterable[str | Path]) -> Comparison:
             table = _pooled(folds, part)
             if not windows[[*KEY, "y_true"]].equals(table[[*KEY, "y_true"]]):
                 raise RunError(
-                    f"{label} ({next(iter(folds.values())).folder}) has {len(table):,} {part} windows that are not those of "
-                    f"{next(iter(first.values())).folder} ({len(windows):,}): other data, windows or split. Compare them apart"
+                    f"{label} ({next(iter(folds.values())).folder}) has {len(table):,} {part} windows that are not "
+                    "those of "
+                    f"{next(iter(first.values())).folder} ({len(windows):,}): other data, windows or split. Compare "
+                    "them apart"
                 )
             predictions.append(as_predictions(table))
         rows.append(Row(label, cell, model, seeds, predictions, resampling))
@@ -296,9 +323,12 @@ def _protocol(config: Any, part: str, windows: pd.DataFrame, folds: dict[int, Sa
     how = {"session": f"sessions dealt by seed {s.get('seed')}", "device": "devices never trained on"}.get(
         s.name, f"{len(folds)} of {s.get('n_folds')} folds over devices, out-of-fold predictions pooled"
     )
-    return (f"{config.data.name} data; {part} part of split={s.name} ({how}); windows of {w.size} s every {w.stride} s labelled by "
-            f"their {'commonest' if w.label == 'majority' else 'last'} state; {len(windows):,} windows, "
-            f"{windows['session'].nunique()} sessions, {windows['device'].nunique()} devices")  # fmt: skip
+    return (
+        f"{config.data.name} data; {part} part of split={s.name} ({how}); windows of {w.size} s every {w.stride} s "
+        "labelled by "
+        f"their {'commonest' if w.label == 'majority' else 'last'} state; {len(windows):,} windows, "
+        f"{windows['session'].nunique()} sessions, {windows['device'].nunique()} devices"
+    )
 
 
 def refuse_other_protocols(runs: list[SavedRun]) -> None:
@@ -321,8 +351,10 @@ def refuse_other_protocols(runs: list[SavedRun]) -> None:
             if first.get(key) != other.get(key):
                 found.append(f"{key}: {first.get(key)} in {runs[0].folder.name}, {other.get(key)} in {run.folder.name}")
     if found:
-        raise RunError("these runs have different protocols, their figures do not belong into one table:\n"
-                       + "\n".join(f"  - {line}" for line in dict.fromkeys(found)))  # fmt: skip
+        raise RunError(
+            "these runs have different protocols, their figures do not belong into one table:\n"
+            + "\n".join(f"  - {line}" for line in dict.fromkeys(found))
+        )
 
 
 def _group(runs: list[SavedRun], notes: list[str]) -> dict[str, dict[int, dict[int, SavedRun]]]:
@@ -339,9 +371,12 @@ def _group(runs: list[SavedRun], notes: list[str]) -> dict[str, dict[int, dict[i
         folds[fold] = run
     all_folds = set().union(*(folds for seeds in groups.values() for folds in seeds.values()))
     missing = [
-        f"{next(iter(folds.values())).config.model.name} seed {seed}: fold {', '.join(map(str, sorted(all_folds - set(folds))))}"
-        for seeds in groups.values() for seed, folds in seeds.items() if all_folds - set(folds)
-    ]  # fmt: skip
+        f"{next(iter(folds.values())).config.model.name} seed {seed}: fold "
+        f"{', '.join(map(str, sorted(all_folds - set(folds))))}"
+        for seeds in groups.values()
+        for seed, folds in seeds.items()
+        if all_folds - set(folds)
+    ]
     if missing:
         raise RunError("pooling needs the same folds of every model and seed; missing: " + "; ".join(missing))
     return groups
@@ -374,8 +409,11 @@ def _labels(configs: list[Any]) -> list[tuple[str, str, str]]:
         label = cell if one_model and not one_cell else model if one_cell else f"{model}, {cell}"
         alike = [j for j, other in enumerate(names) if other == (model, cell)]
         if len(alike) > 1:
-            keys = [k for k in sorted(set().union(*(flat[j] for j in alike)))
-                    if k.split(".")[0] not in NOT_THE_MODEL and len({str(flat[j].get(k)) for j in alike}) > 1]  # fmt: skip
+            keys = [
+                k
+                for k in sorted(set().union(*(flat[j] for j in alike)))
+                if k.split(".")[0] not in NOT_THE_MODEL and len({str(flat[j].get(k)) for j in alike}) > 1
+            ]
             label += " " + " ".join(f"{k}={flat[i].get(k)!s}" for k in keys[:4])
         found.append((label, cell, model))
     return found

@@ -1,8 +1,9 @@
 """What goes wrong in a plant, done to recordings on purpose: missing values, a dead sensor, a camera that fails, noise.
 
-A corruption is a view of a store. Everything downstream reads views as it reads stores, so a network's batches and a tree's
-features are corrupted alike, before any scaling: channels, frames, the frames' own statistics, and the flags of what was
-not measured. What is known to be missing takes the last value held and is flagged; what fails silently is not flagged.
+A corruption is a view of a store. Everything downstream reads views as it reads stores, so a network's batches and a
+tree's features are corrupted alike, before any scaling: channels, frames, the frames' own statistics, and the flags of
+what was not measured. What is known to be missing takes the last value held and is flagged; what fails silently is not
+flagged.
 """
 
 from __future__ import annotations
@@ -44,14 +45,17 @@ class Corruption:
 
 
 def corruptions(schema: Schema) -> list[Corruption]:
-    """All that can happen to data of this schema. Currents are the channels in ampere, and those that it scales logarithmically."""
+    """All that can happen to data of this schema. Currents are the channels in ampere, and those that it scales
+    logarithmically."""
     found = [Corruption(f"{MISSING:.0%} of sensor values missing", "missing", _missing)]
     for i, (name, channel) in enumerate(schema.channels.items()):
         if channel.scaling == "log" or channel.unit in AMPERE:
             found.append(Corruption(f"{name} dead", "dead", partial(_dead, channel=i)))
     if schema.thermal:
-        found += [Corruption(f"camera {name}", "camera", make) for name, make in
-                  (("frozen", _frozen), ("black", _black), ("absent", _absent))]  # fmt: skip
+        found += [
+            Corruption(f"camera {name}", "camera", make)
+            for name, make in (("frozen", _frozen), ("black", _black), ("absent", _absent))
+        ]
     found += [Corruption(f"sensor noise x{times}", "noise", partial(_noisy, times=times), times) for times in NOISE]
     return found
 
@@ -89,9 +93,9 @@ def _noisy(store: Store, train: np.ndarray, rng: np.random.Generator, times: flo
 
 
 def normal_noise(store: Store, train: np.ndarray) -> np.ndarray:
-    """(N, C) sd of a channel from second to second in the first state, on devices of the kind of each second: of differences,
-    over the root of two, so that what is slow, and what differs between devices, is no noise. Kinds are apart because one may
-    be many times as noisy as another; one that the training lacks has the noise of all."""
+    """(N, C) sd of a channel from second to second in the first state, on devices of the kind of each second: of
+    differences, over the root of two, so that what is slow, and what differs between devices, is no noise. Kinds are
+    apart because one may be many times as noisy as another; one that the training lacks has the noise of all."""
     starts, state = session_starts(store), store.frames["state"].to_numpy()
     time = store.frames["time"].to_numpy()
     next_to = (np.diff(starts) == 0) & (np.diff(time) == 1)
@@ -107,7 +111,8 @@ def normal_noise(store: Store, train: np.ndarray) -> np.ndarray:
 
 
 class Frames:
-    """Thermal frames read through an index, or one frame for all; as an array as far as batches and features need it."""
+    """Thermal frames read through an index, or one frame for all; as an array as far as batches and features need
+    it."""
 
     def __init__(self, frames: np.ndarray, rows: np.ndarray):
         self.frames, self.rows = frames, rows

@@ -32,8 +32,20 @@ SAME_STATES = 0.99  # of the windows, predicted now and when the run was made
 CLOSE = 0.005  # macro-F1: half a point is what a second model has to be worth, and what a cascade may cost
 RARELY = 0.5  # share of the windows for which a cascade may ask the second model
 # what two arms have to share for their difference to be one of modality
-TRAINED_BY = ("film", "film_input", "augment", "mixup", "loss", "optimizer", "average", "batch_size", "scaling", "features",
-              "trainer.max_epochs", "patience")  # fmt: skip
+TRAINED_BY = (
+    "film",
+    "film_input",
+    "augment",
+    "mixup",
+    "loss",
+    "optimizer",
+    "average",
+    "batch_size",
+    "scaling",
+    "features",
+    "trainer.max_epochs",
+    "patience",
+)
 SINGLE = {"sensor": "sensors alone", "image": "camera alone"}
 
 
@@ -85,7 +97,8 @@ def companions(run: SavedRun, given: Iterable[str | Path]) -> dict[str, SavedRun
             roles.setdefault(role, []).append(other)
         elif paths and len(paths) == len(found):
             raise RunError(
-                f"{other.folder.name}: neither {run.folder.name}'s model with one modality nor of the other family, trees or network"
+                f"{other.folder.name}: neither {run.folder.name}'s model with one modality nor of the other family, "
+                "trees or network"
             )
     family = "network" if is_tabular(run.config) else "trees"
     order = [*SINGLE, family]
@@ -135,8 +148,11 @@ def diagnose(folder: str | Path, given: Iterable[str | Path], store: Store) -> D
     model = LoadedRun(folder)
     run = model.run
     if store.fingerprint != run.provenance["store"]["fingerprint"]:
-        raise RunError(f"{run.folder}: the data at hand are not those it was trained and tested on (store fingerprint "
-                       f"{store.fingerprint[:12]}, not {run.provenance['store']['fingerprint'][:12]}): give their place with data.root=PATH")  # fmt: skip
+        raise RunError(
+            f"{run.folder}: the data at hand are not those it was trained and tested on (store fingerprint "
+            f"{store.fingerprint[:12]}, not {run.provenance['store']['fingerprint'][:12]}): give their place with "
+            "data.root=PATH"
+        )
     arms = {str(run.config.model.name): run}
     for label, other in companions(run, given).items():
         arms[label if label not in arms else f"{label} ({other.folder.name})"] = other
@@ -148,8 +164,10 @@ def diagnose(folder: str | Path, given: Iterable[str | Path], store: Store) -> D
         refuse_other_predictions(arm, part, clean[label], trial.windows)
     scored = {label: Arm([p], trial.resampling) for label, p in clean.items()}
     one_seed = {label: [p] for label, p in clean.items()}
-    corrupted = {label: {name: Arm([p], trial.resampling) for name, p in robustness.under_corruption(one, trial).items()}
-                 for label, one in track(models.items(), "corrupting")}  # fmt: skip
+    corrupted = {
+        label: {name: Arm([p], trial.resampling) for name, p in robustness.under_corruption(one, trial).items()}
+        for label, one in track(models.items(), "corrupting")
+    }
     first = next(iter(arms))
     single = {label: corrupted[label] for label in arms if label in SINGLE.values()}
     tables = {
@@ -159,10 +177,12 @@ def diagnose(folder: str | Path, given: Iterable[str | Path], store: Store) -> D
         "corruption": robustness.corruption_table(store.schema, scored, corrupted),
         "devices": breakdown.by_device(trial.windows, one_seed),
         "distance": breakdown.by_distance(store, trial.windows, trial.settings.size, one_seed),
-        "causal": _each(models, lambda label, one: robustness.by_label_rule(
-            robustness.arms_of(*robustness.second_by_second(one, trial)))),
+        "causal": _each(
+            models,
+            lambda label, one: robustness.by_label_rule(robustness.arms_of(*robustness.second_by_second(one, trial))),
+        ),
         "onsets": breakdown.onsets(arms, part),
-    }  # fmt: skip
+    }
     if len(trial.starts_cut[1]):
         tables["start_cut"] = pd.DataFrame(
             [{"arm": label, **robustness.without_start(one, trial)} for label, one in models.items()]
@@ -177,25 +197,37 @@ def diagnose(folder: str | Path, given: Iterable[str | Path], store: Store) -> D
     notes += arm_notes(arms)
     for _, row in tables["gap"].iterrows():
         if row["minus"] not in SINGLE.values() and row["verdict"] == "worse":
-            notes.append(f"{row['minus']} is better than {first} by {-100 * row['difference']:.1f} points of macro-F1: what is recommended here is "
-                         f"about {first}, which is not the best model at hand.")  # fmt: skip
+            notes.append(
+                f"{row['minus']} is better than {first} by {-100 * row['difference']:.1f} points of macro-F1: what "
+                "is recommended here is "
+                f"about {first}, which is not the best model at hand."
+            )
     return Diagnosis(run, arms, part, advise(run, arms, part), tables, trial.resampling.note, notes)
 
 
 def arm_notes(arms: dict[str, SavedRun]) -> list[str]:
-    """What the arms, the run first, leave unsaid: those that are not there, and those that were trained in another way."""
+    """What the arms, the run first, leave unsaid: those that are not there, and those that were trained in another
+    way."""
     label, run = next(iter(arms.items()))
     notes = []
     if missing := [name for role, name in SINGLE.items() if name not in arms and run.config.modality == "both"]:
-        notes.append(f"Not given: {' and '.join(missing)}, the same model with one modality. What fusing buys is said by these: "
-                     "train them with -m modality=sensor,image,both and name them after the run.")  # fmt: skip
+        notes.append(
+            f"Not given: {' and '.join(missing)}, the same model with one modality. What fusing buys is said by these: "
+            "train them with -m modality=sensor,image,both and name them after the run."
+        )
     if all(is_tabular(arm.config) == is_tabular(run.config) for arm in arms.values()):
         family = "network" if is_tabular(run.config) else "trees"
-        notes.append(f"Not given: {family}. How the other family fares when something fails is said by a run of it: train one and name it after the run.")  # fmt: skip
+        notes.append(
+            f"Not given: {family}. How the other family fares when something fails is said by a run of it: train "
+            "one and name it after the run."
+        )
     for name, arm in arms.items():
         apart = [key for key in TRAINED_BY if OmegaConf.select(arm.config, key) != OmegaConf.select(run.config, key)]
         if name in SINGLE.values() and apart:
-            notes.append(f"{name}: trained with other {' and '.join(apart)} than {label}, so its modality is not all that differs.")  # fmt: skip
+            notes.append(
+                f"{name}: trained with other {' and '.join(apart)} than {label}, so its modality is not all that "
+                "differs."
+            )
     return notes
 
 
@@ -226,8 +258,13 @@ def arms_table(arms: dict[str, SavedRun], scored: dict[str, Arm]) -> pd.DataFram
     """A row an arm: what it is given, and its figures with intervals."""
     found = []
     for label, run in arms.items():
-        row: dict[str, Any] = {"arm": label, "run": run.folder.resolve().name, "model": run.config.model.name,
-                               "modality": run.config.modality, "film": bool(run.config.film)}  # fmt: skip
+        row: dict[str, Any] = {
+            "arm": label,
+            "run": run.folder.resolve().name,
+            "model": run.config.model.name,
+            "modality": run.config.modality,
+            "film": bool(run.config.film),
+        }
         for name in ("macro_f1", "accuracy", "severe_recall"):
             interval = scored[label].interval(name)
             row |= {name: interval.value, f"{name}_low": interval.low, f"{name}_high": interval.high}
@@ -246,14 +283,18 @@ def gap_table(scored: dict[str, Arm], first: str) -> pd.DataFrame:
 
 
 RULE = (
-    "Sensor only (or image only), unless fusing beats the better single modality by more than half a point of macro-F1, and the interval of the paired "
-    "difference lies above zero. Then a cascade, if asking the fused model for at most half of the windows, those where the single one is least sure, costs no more than half a "
-    "point of macro-F1. Else fuse. All by validation. What one modality is worth when the other fails is no part of the rule: the tables below say it."
+    "Sensor only (or image only), unless fusing beats the better single modality by more than half a point of "
+    "macro-F1, and the interval of the paired "
+    "difference lies above zero. Then a cascade, if asking the fused model for at most half of the windows, those "
+    "where the single one is least sure, costs no more than half a "
+    "point of macro-F1. Else fuse. All by validation. What one modality is worth when the other fails is no part "
+    "of the rule: the tables below say it."
 )
 
 
 def advise(run: SavedRun, arms: dict[str, SavedRun], part: str) -> Advice:
-    """RULE, from the saved predictions of the run and its arms of one modality on validation; with its figures on the part."""
+    """RULE, from the saved predictions of the run and its arms of one modality on validation; with its figures on the
+    part."""
     if run.config.modality != "both":
         return Advice("", [f"The run has one modality ({run.config.modality}): there is nothing to fuse."])
     single = {role: arms[name] for role, name in SINGLE.items() if name in arms}
@@ -277,8 +318,10 @@ def advise(run: SavedRun, arms: dict[str, SavedRun], part: str) -> Advice:
     before, after = (Arm([x], resample(*_owners(run, part))).by_seed("macro_f1").mean() for x in (p, mixed))
     share = float((first.p.max(axis=1) < threshold).mean())
     reasons.append(
-        f"A cascade that asks the fused model where {SINGLE[role]} give their state less than {threshold:.2f} asks it for {asked:.0%} of the windows on "
-        f"validation at a cost of {100 * cost:.1f} points; on {part} for {share:.0%}, macro-F1 {after:.3f} instead of {before:.3f}."
+        f"A cascade that asks the fused model where {SINGLE[role]} give their state less than {threshold:.2f} asks "
+        f"it for {asked:.0%} of the windows on "
+        f"validation at a cost of {100 * cost:.1f} points; on {part} for {share:.0%}, macro-F1 {after:.3f} instead "
+        f"of {before:.3f}."
     )
     return Advice("cascade" if asked <= RARELY else "fuse", reasons)
 

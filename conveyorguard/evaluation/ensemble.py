@@ -31,7 +31,8 @@ FOLDS = 5
 class Ensemble:
     """What came of it: the comparison of members and strategies, and each strategy against the best member.
 
-    best: label of the member with the highest validation macro-F1. against: (strategy, difference of macro-F1, verdict).
+    best: label of the member with the highest validation macro-F1. against: (strategy, difference of macro-F1,
+    verdict).
     """
 
     comparison: Comparison
@@ -58,7 +59,8 @@ def ensemble(paths: Iterable[str | Path], out: Path) -> Ensemble:
         for run, table in zip(members, own, strict=True):
             if not own[0][KEY].equals(table[KEY]):
                 raise RunError(
-                    f"{run.folder} has other {part} windows or labels than {members[0].folder} ({len(table):,} and {len(own[0]):,}): "
+                    f"{run.folder} has other {part} windows or labels than {members[0].folder} ({len(table):,} and "
+                    f"{len(own[0]):,}): "
                     "the members of an ensemble share data, window settings and split"
                 )
     stacks = {part: np.stack([as_predictions(table).p for table in own]) for part, own in tables.items()}
@@ -84,8 +86,8 @@ def ensemble(paths: Iterable[str | Path], out: Path) -> Ensemble:
 def stacking(val: np.ndarray, y: np.ndarray, session: np.ndarray, test: np.ndarray) -> dict[str, np.ndarray]:
     """A logistic regression on the members' log-probabilities, fitted on validation only.
 
-    Its validation predictions are cross-fitted by session, so that they may be compared with the members'; for test it is
-    fitted on all of validation. Members' predictions of their own training windows are never used.
+    Its validation predictions are cross-fitted by session, so that they may be compared with the members'; for test it
+    is fitted on all of validation. Members' predictions of their own training windows are never used.
 
     Args:
         val, test: (members, n, K). y, session: of the validation windows, (n,).
@@ -145,8 +147,13 @@ def _write(
             costs: list[Any] = [member.provenance.get(name) for member in members]
             return None if None in costs else sum(costs)
 
-        run.note(**facts, command=f"python -m conveyorguard ensemble {' '.join(names)}", members=names, unused=[],
-                 weights=[float(w) for w in weights] if strategy == "weighted" else None,
-                 **{name: together(name) for name in ("fit_seconds", "parameters", "model_bytes", "latency_ms")})  # fmt: skip
+        run.note(
+            **facts,
+            command=f"python -m conveyorguard ensemble {' '.join(names)}",
+            members=names,
+            unused=[],
+            weights=[float(w) for w in weights] if strategy == "weighted" else None,
+            **{name: together(name) for name in ("fit_seconds", "parameters", "model_bytes", "latency_ms")},
+        )
     write_json(folder / "split.json", members[0].split.to_dict())
     return folder

@@ -17,8 +17,8 @@ def choose_examples(data: Windows, part: str, probabilities: np.ndarray, path: P
 
     A mistake matters by how many states it is off, then by how sure the model was.
 
-    The file holds session, start, y_true, y_pred, why (n,); p (n, K); seconds (n, T); sensors (n, T, C); state (n, T); and with a
-    camera thermal (n, FRAMES, rows, columns) of the hottest channel, degC, and thermal_seconds (FRAMES,).
+    The file holds session, start, y_true, y_pred, why (n,); p (n, K); seconds (n, T); sensors (n, T, C); state (n, T);
+    and with a camera thermal (n, FRAMES, rows, columns) of the hottest channel, degC, and thermal_seconds (FRAMES,).
     """
     windows = data.part(part)
     truth, guess = windows["label"].to_numpy(), probabilities.argmax(axis=1)

@@ -1,4 +1,5 @@
-"""What the data say before anything is trained: tables of a frame store and its windows, and what follows from them by fixed rules."""
+"""What the data say before anything is trained: tables of a frame store and its windows, and what follows from them by
+fixed rules."""
 
 from __future__ import annotations
 
@@ -32,17 +33,26 @@ def labelled(store: Store) -> pd.DataFrame:
 
 
 def sizes(store: Store) -> pd.DataFrame:
-    """A row a kind of device and one for all: devices, sessions, those with a fault, seconds, hours, shortest and longest session."""
+    """A row a kind of device and one for all: devices, sessions, those with a fault, seconds, hours, shortest and
+    longest session."""
     frames = store.frames
     rows = []
     for kind, own in [*frames.groupby("kind", observed=True), ("all", frames)]:
         by_session = own.groupby("session", observed=True)
         length = by_session.size()
-        rows.append({
-            "kind": str(kind), "devices": own["device"].nunique(), "sessions": len(length),
-            "with a fault": int((by_session["state"].max() > 0).sum()), "seconds": len(own), "hours": len(own) / 3600,
-            "median length, s": float(length.median()), "shortest, s": int(length.min()), "longest, s": int(length.max()),
-        })  # fmt: skip
+        rows.append(
+            {
+                "kind": str(kind),
+                "devices": own["device"].nunique(),
+                "sessions": len(length),
+                "with a fault": int((by_session["state"].max() > 0).sum()),
+                "seconds": len(own),
+                "hours": len(own) / 3600,
+                "median length, s": float(length.median()),
+                "shortest, s": int(length.min()),
+                "longest, s": int(length.max()),
+            }
+        )
     return pd.DataFrame(rows)
 
 
@@ -51,10 +61,15 @@ def balance(data: Windows) -> pd.DataFrame:
     frames, states = labelled(data.store), len(data.store.schema.states)
     seconds = np.bincount(frames["state"], minlength=states)
     windows = np.bincount(data.frame["label"], minlength=states)
-    table = pd.DataFrame({
-        "state": data.store.schema.state_names, "seconds": seconds, "share of seconds": seconds / seconds.sum(),
-        "windows": windows, "share of windows": windows / windows.sum(),
-    })  # fmt: skip
+    table = pd.DataFrame(
+        {
+            "state": data.store.schema.state_names,
+            "seconds": seconds,
+            "share of seconds": seconds / seconds.sum(),
+            "windows": windows,
+            "share of windows": windows / windows.sum(),
+        }
+    )
     for kind, own in frames.groupby("kind", observed=True):
         table[f"share, {kind}"] = np.bincount(own["state"], minlength=states) / len(own)
     return table
@@ -83,7 +98,8 @@ def quantities(store: Store) -> dict[str, str]:
 
 
 def correlations(store: Store) -> pd.DataFrame:
-    """Correlation of every quantity with the state: quantity, unit, pearson, rank (Spearman's), and pearson within each kind."""
+    """Correlation of every quantity with the state: quantity, unit, pearson, rank (Spearman's), and pearson within each
+    kind."""
     frames = labelled(store)
     state = frames["state"].to_numpy(float)
     kinds = {str(kind): (frames["kind"] == kind).to_numpy() for kind in sorted(frames["kind"].unique())}
@@ -92,8 +108,12 @@ def correlations(store: Store) -> pd.DataFrame:
     for name, unit in quantities(store).items():
         values = frames[name].to_numpy(float)
         known = np.isfinite(values)
-        row = {"quantity": name, "unit": unit, "pearson": _correlation(values[known], state[known]),
-               "rank": _correlation(rankdata(values[known]), ranked[known])}  # fmt: skip
+        row = {
+            "quantity": name,
+            "unit": unit,
+            "pearson": _correlation(values[known], state[known]),
+            "rank": _correlation(rankdata(values[known]), ranked[known]),
+        }
         rows.append(row | {kind: _correlation(values[known & own], state[known & own]) for kind, own in kinds.items()})
     return pd.DataFrame(rows)
 
@@ -114,8 +134,15 @@ def distributions(store: Store) -> pd.DataFrame:
             values = own[name].to_numpy(float)
             values = values[np.isfinite(values)]
             if len(values):
-                row = {"quantity": name, "unit": unit, "kind": str(kind), "state": store.schema.states[state].name,
-                       "n": len(values), "mean": values.mean(), "sd": values.std()}  # fmt: skip
+                row = {
+                    "quantity": name,
+                    "unit": unit,
+                    "kind": str(kind),
+                    "state": store.schema.states[state].name,
+                    "n": len(values),
+                    "mean": values.mean(),
+                    "sd": values.std(),
+                }
                 rows.append(
                     row
                     | {f"q{100 * q:02.0f}": v for q, v in zip(QUANTILES, np.quantile(values, QUANTILES), strict=True)}
@@ -126,7 +153,8 @@ def distributions(store: Store) -> pd.DataFrame:
 
 
 def shown_session(store: Store) -> str:
-    """The session to look at: through every state, of these with the fewest repaired seconds, of these the first by name."""
+    """The session to look at: through every state, of these with the fewest repaired seconds, of these the first by
+    name."""
     frames = labelled(store)
     by_session = frames.groupby("session", observed=True)
     table = pd.DataFrame(
@@ -171,9 +199,19 @@ def quality_examples(store: Store) -> pd.DataFrame:
 def implications(data: Windows) -> list[Implication]:
     """What the data ask of a model, decided by fixed rules."""
     found = [
-        _imbalance(data), _session_labels(data), _spread(data.store), _clipping(data.store), _camera(data.store), _kinds(data.store),
-        _environment(data.store), _clock(data.store), _order(data.store), _mixed(data), _repaired(data.store), _devices(data),
-    ]  # fmt: skip
+        _imbalance(data),
+        _session_labels(data),
+        _spread(data.store),
+        _clipping(data.store),
+        _camera(data.store),
+        _kinds(data.store),
+        _environment(data.store),
+        _clock(data.store),
+        _order(data.store),
+        _mixed(data),
+        _repaired(data.store),
+        _devices(data),
+    ]
     return [one for one in found if one is not None]
 
 
@@ -188,8 +226,12 @@ def _imbalance(data: Windows) -> Implication:
     ratio = counts.max() / max(counts.min(), 1)
     weights = " ".join(f"{w:.2f}" for w in class_weights(counts))
     follows = f"weigh the states by 1 / count: {weights}" if ratio > 3 else "no class weights are needed"
-    return Implication("Balance of the states", f"the commonest state has {ratio:.1f} times the train windows of the rarest",
-                       "weights above 3 times", follows)  # fmt: skip
+    return Implication(
+        "Balance of the states",
+        f"the commonest state has {ratio:.1f} times the train windows of the rarest",
+        "weights above 3 times",
+        follows,
+    )
 
 
 def _session_labels(data: Windows) -> Implication:
@@ -203,8 +245,12 @@ def _session_labels(data: Windows) -> Implication:
     if len(length):
         found += f"; it lasts {length.median():.0f} s (median)"
     fits = len(length) and data.settings.size <= length.median()
-    follows = (f"label windows, not sessions; windows of {data.settings.size} s {'fit into it' if fits else 'are longer than it: take shorter ones'}"
-               if short else "a label of the whole session would do")  # fmt: skip
+    follows = (
+        f"label windows, not sessions; windows of {data.settings.size} s "
+        f"{'fit into it' if fits else 'are longer than it: take shorter ones'}"
+        if short
+        else "a label of the whole session would do"
+    )
     return Implication(
         f"How long {worst} lasts",
         found,
@@ -227,8 +273,12 @@ def _spread(store: Store) -> Implication:
         if wide
         else "linear scales do"
     )
-    return Implication("Spread of the channels", f"over decades within a kind: {', '.join(wide) or 'none'}",
-                       "99th percentile above 10 times the median", follows)  # fmt: skip
+    return Implication(
+        "Spread of the channels",
+        f"over decades within a kind: {', '.join(wide) or 'none'}",
+        "99th percentile above 10 times the median",
+        follows,
+    )
 
 
 def _clipping(store: Store) -> Implication:
@@ -243,9 +293,13 @@ def _clipping(store: Store) -> Implication:
         if share > 0.05
         else "clipping there costs little"
     )
-    return Implication("What clipping would cut off",
-                       f"{share:.0%} of the {name} seconds ({above[~worst].mean():.0%} of the others) lie above the 99th percentile of a channel",
-                       "no clipping above 5 %", follows)  # fmt: skip
+    return Implication(
+        "What clipping would cut off",
+        f"{share:.0%} of the {name} seconds ({above[~worst].mean():.0%} of the others) lie above the 99th "
+        "percentile of a channel",
+        "no clipping above 5 %",
+        follows,
+    )
 
 
 def _camera(store: Store) -> Implication | None:
@@ -265,8 +319,12 @@ def _camera(store: Store) -> Implication | None:
         else "absolute degrees are no shortcut here"
     )
     names = store.schema.states[0].name, store.schema.states[-1].name
-    return Implication("The camera's maximum", f"it alone parts {names[0]} and {names[1]} seconds with an area under the curve of {area:.3f}",
-                       "absolute degC above 0.95", follows)  # fmt: skip
+    return Implication(
+        "The camera's maximum",
+        f"it alone parts {names[0]} and {names[1]} seconds with an area under the curve of {area:.3f}",
+        "absolute degC above 0.95",
+        follows,
+    )
 
 
 def _kinds(store: Store) -> Implication | None:
@@ -282,8 +340,12 @@ def _kinds(store: Store) -> Implication | None:
         if visible
         else "kinds can be taken together"
     )
-    return Implication("Kinds of device", f"normal means differ by more than 3 sd between kinds in: {', '.join(visible) or 'no channel'}",
-                       "any channel beyond 3 sd", follows)  # fmt: skip
+    return Implication(
+        "Kinds of device",
+        f"normal means differ by more than 3 sd between kinds in: {', '.join(visible) or 'no channel'}",
+        "any channel beyond 3 sd",
+        follows,
+    )
 
 
 def _environment(store: Store) -> Implication | None:
@@ -296,10 +358,20 @@ def _environment(store: Store) -> Implication | None:
     bound = max(
         0.1, 2 / np.sqrt(fewest)
     )  # the environment hardly changes within a session, so sessions are what is counted
-    follows = "expect little of the environment by itself: film must show its worth in the ablation" if largest < bound else (
-        "it tells something of the state in these recordings: see that a model does not learn the day or the place instead")  # fmt: skip
-    return Implication("Environment", f"its largest correlation with the state within a kind is {largest:.2f} ({where})",
-                       f"little below {bound:.2f}, as far as chance goes with {fewest} sessions", follows)  # fmt: skip
+    follows = (
+        "expect little of the environment by itself: film must show its worth in the ablation"
+        if largest < bound
+        else (
+            "it tells something of the state in these recordings: see that a model does not learn the day or the "
+            "place instead"
+        )
+    )
+    return Implication(
+        "Environment",
+        f"its largest correlation with the state within a kind is {largest:.2f} ({where})",
+        f"little below {bound:.2f}, as far as chance goes with {fewest} sessions",
+        follows,
+    )
 
 
 def _clock(store: Store) -> Implication:
@@ -367,5 +439,10 @@ def _devices(data: Windows) -> Implication:
         if shared
         else "test devices are new to the model"
     )
-    return Implication("Devices", f"sessions a device: {per_device.median():.0f} (median); {shared} of {len(owners['test'])} test devices are trained on",
-                       "known where any is shared", follows)  # fmt: skip
+    return Implication(
+        "Devices",
+        f"sessions a device: {per_device.median():.0f} (median); {shared} of {len(owners['test'])} test devices are "
+        "trained on",
+        "known where any is shared",
+        follows,
+    )

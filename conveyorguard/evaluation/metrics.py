@@ -125,7 +125,8 @@ def _diagonal(confusion: np.ndarray) -> np.ndarray:
 
 
 def per_class(confusion: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Precision, recall, F1 and support (..., K) of confusion matrices (..., K, K); NaN where there is nothing to divide by."""
+    """Precision, recall, F1 and support (..., K) of confusion matrices (..., K, K); NaN where there is nothing to
+    divide by."""
     right, actual, called = _diagonal(confusion), confusion.sum(-1), confusion.sum(-2)
     return _ratio(right, called), _ratio(right, actual), _ratio(2 * right, actual + called), actual
 
@@ -157,18 +158,23 @@ METRICS: dict[str, Metric] = {
     "accuracy": Metric(lambda t: _ratio(_diagonal(t.confusion).sum(-1), t.n), True, title="accuracy", percent=True),
     "macro_f1": Metric(_macro_f1, True, title="macro-F1", percent=True),
     "severe_recall": Metric(lambda t: per_class(t.confusion)[1][..., -1], True, title="{worst} recall", percent=True),
-    "severe_precision": Metric(lambda t: per_class(t.confusion)[0][..., -1], True, title="{worst} precision", percent=True),
+    "severe_precision": Metric(
+        lambda t: per_class(t.confusion)[0][..., -1], True, title="{worst} precision", percent=True
+    ),
     "severe_as_normal": Metric(lambda t: t.confusion[..., -1, 0], False, title="{worst} windows called {first}"),
-    "severe_sessions_missed": Metric(lambda t: t.worst_sessions[..., 1], False, "session", "{worst} sessions missed entirely"),
+    "severe_sessions_missed": Metric(
+        lambda t: t.worst_sessions[..., 1], False, "session", "{worst} sessions missed entirely"
+    ),
     "qwk": Metric(_qwk, True, title="quadratic weighted kappa"),
     "ordinal_error": Metric(
-        lambda t: _ratio((t.confusion * _distance(t.confusion.shape[-1])).sum((-2, -1)), t.n), False,
+        lambda t: _ratio((t.confusion * _distance(t.confusion.shape[-1])).sum((-2, -1)), t.n),
+        False,
         title="mean distance in states",
     ),
     "nll": Metric(lambda t: _ratio(t.nll, t.n), False, title="negative log-likelihood"),
     "brier": Metric(lambda t: _ratio(t.brier, t.n), False, title="Brier score"),
     "ece": Metric(_ece, False, title=f"expected calibration error, {CALIBRATION_BINS} bins", percent=True),
-}  # fmt: skip
+}
 # what validation can choose an epoch by: computed after every epoch, on windows
 OBJECTIVES = {
     "val/loss": False,
@@ -192,9 +198,15 @@ def evaluate(predictions: Predictions, state_names: list[str]) -> dict[str, Any]
     confusion = Totals.over(predictions).confusion
     precision, recall, f1, support = (np.nan_to_num(column) for column in per_class(confusion))
     values["per_class"] = [
-        {"class": state_names[k], "precision": float(precision[k]), "recall": float(recall[k]), "f1": float(f1[k]),
-         "support": int(support[k])} for k in range(len(support))
-    ]  # fmt: skip
+        {
+            "class": state_names[k],
+            "precision": float(precision[k]),
+            "recall": float(recall[k]),
+            "f1": float(f1[k]),
+            "support": int(support[k]),
+        }
+        for k in range(len(support))
+    ]
     values["confusion"] = confusion.astype(int).tolist()
     values["n"] = len(predictions.y_true)
     return values

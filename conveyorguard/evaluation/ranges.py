@@ -20,8 +20,8 @@ Ranges = dict[str, dict[str, Any]]
 def training_ranges(store: Store, rows: np.ndarray) -> Ranges:
     """What every channel, and the camera's frame maximum and mean, were like over the train seconds (a mask).
 
-    Kept as `ranges.json`: low and high, the least and greatest value; middle, the median; still, the longest time at one
-    value, s; constant, whether some train recording has one value throughout, so that this is nothing odd.
+    Kept as `ranges.json`: low and high, the least and greatest value; middle, the median; still, the longest time at
+    one value, s; constant, whether some train recording has one value throughout, so that this is nothing odd.
     """
     frames = store.frames[rows]
     found: Ranges = {}
@@ -40,7 +40,8 @@ def training_ranges(store: Store, rows: np.ndarray) -> Ranges:
 
 
 def odd_inputs(store: Store, ranges: Ranges) -> dict[str, list[str]]:
-    """What in each recording is unlike the training, in sentences: values outside its range, dead and missing channels."""
+    """What in each recording is unlike the training, in sentences: values outside its range, dead and missing
+    channels."""
     found: dict[str, list[str]] = {}
     for session, rows in store.frames.groupby("session", observed=True):
         missing = [name for name in ranges if name not in rows or rows[name].isna().all()]
@@ -82,8 +83,10 @@ def _odd(channel: str, rows: pd.DataFrame, known: dict[str, Any]) -> list[str]:
         said.append(f"{name} stands at {values[first]:.4g} for {still} s: a dead sensor?")
     outside = (values < known["low"]) | (values > known["high"])
     if outside.mean() > OUTSIDE_SHARE:
-        said.append(f"{name} is outside the training range, {known['low']:.4g} to {known['high']:.4g}, in {outside.mean():.0%} "
-                    f"of the seconds ({values.min():.4g} to {values.max():.4g})")  # fmt: skip
+        said.append(
+            f"{name} is outside the training range, {known['low']:.4g} to {known['high']:.4g}, in {outside.mean():.0%} "
+            f"of the seconds ({values.min():.4g} to {values.max():.4g})"
+        )
     return said
 
 
@@ -96,7 +99,8 @@ def _longest_still(values: np.ndarray) -> tuple[int, int]:
 
 
 def filled(store: Store, ranges: Ranges) -> Store:
-    """The same recordings with the middle of the training in place of what nobody measured; the store itself is left."""
+    """The same recordings with the middle of the training in place of what nobody measured; the store itself is
+    left."""
     arrays = {"sensors": [*store.schema.channels], "environment": [*store.schema.environment]}
     changed = {}
     for group, names in arrays.items():

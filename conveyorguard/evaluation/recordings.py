@@ -131,8 +131,8 @@ class Totals:
 
 
 def _ratio(share: float, of: float, units: int, squares: np.ndarray) -> Interval:
-    """A share of so many with its interval, units drawn (ratio estimator: Cochran, 1977, section 6.3); the exact one of so many
-    units where all have the same share, as of all or none, or they are too few.
+    """A share of so many with its interval, units drawn (ratio estimator: Cochran, 1977, section 6.3); the exact one of
+    so many units where all have the same share, as of all or none, or they are too few.
 
     Args:
         squares: sums over the units of count^2, count x of, of^2.
@@ -147,12 +147,18 @@ def _ratio(share: float, of: float, units: int, squares: np.ndarray) -> Interval
 
 
 CLUSTERED = "; intervals take devices for independent of each other, not their recordings"
-INDEPENDENT = f"; intervals take recordings for independent of each other, which several of one device are not quite: devices are fewer than {FEWEST_DEVICES}"
+INDEPENDENT = (
+    "; intervals take recordings for independent of each other, which several of one device are not "
+    f"quite: devices are fewer than {FEWEST_DEVICES}"
+)
 
 
 def labelled_sentence(totals: Totals, schema: Schema) -> str:
     """How the prediction agrees with the labels, where there are any."""
-    said = f"{totals.right:.1%}{_bounds(totals.right_interval)} of {totals.labelled:,} labelled windows are predicted as they are labelled"
+    said = (
+        f"{totals.right:.1%}{_bounds(totals.right_interval)} of {totals.labelled:,} labelled windows are "
+        "predicted as they are labelled"
+    )
     if totals.faults:
         name = schema.states[schema.alarm].name
         share = totals.missed_interval

@@ -61,8 +61,8 @@ class Trial:
 
     @cached_property
     def starts_cut(self) -> tuple[Store, pd.DataFrame, np.ndarray]:
-        """A view without 0 to 100 s of each recording's start, the windows that remain, and the second (n,) of its recording
-        at which the recording of each now begins."""
+        """A view without 0 to 100 s of each recording's start, the windows that remain, and the second (n,) of its
+        recording at which the recording of each now begins."""
         view, begins = cut_starts(self.store, self.seed, LONGEST_CUT)
         begin = begins[self.windows["row"]]
         kept = self.windows["start"].to_numpy() >= begin
@@ -97,9 +97,7 @@ def under_corruption(model: LoadedRun, trial: Trial) -> dict[str, Predictions]:
     return found
 
 
-def corruption_table(
-    schema, clean: dict[str, Arm], corrupted: dict[str, dict[str, Arm]]
-) -> pd.DataFrame:  # fmt: skip
+def corruption_table(schema, clean: dict[str, Arm], corrupted: dict[str, dict[str, Arm]]) -> pd.DataFrame:
     """A row a corruption and arm: macro_f1, and its fall against the clean recordings, with paired intervals.
 
     Args:
@@ -110,34 +108,47 @@ def corruption_table(
         for arm, own in corrupted.items():
             score = own[corruption.name].interval("macro_f1")
             fall = clean[arm].difference(own[corruption.name], "macro_f1")
-            found.append({"corruption": corruption.name, "group": corruption.group, "level": corruption.level, "arm": arm,
-                          **_columns("macro_f1", score), **_columns("fall", fall)})  # fmt: skip
+            found.append(
+                {
+                    "corruption": corruption.name,
+                    "group": corruption.group,
+                    "level": corruption.level,
+                    "arm": arm,
+                    **_columns("macro_f1", score),
+                    **_columns("fall", fall),
+                }
+            )
     return pd.DataFrame(found)
 
 
-def against_single(
-    fused: dict[str, Arm], single: dict[str, dict[str, Arm]]
-) -> pd.DataFrame:  # fmt: skip
+def against_single(fused: dict[str, Arm], single: dict[str, dict[str, Arm]]) -> pd.DataFrame:
     """A row a corruption: the fused arm less the better of the arms of one modality under the same corruption.
 
     Args:
         fused: by corruption. single: by arm, by corruption.
 
     Returns:
-        corruption, macro_f1, better arm, its macro_f1, difference with its interval, verdict; severe_recall and, of the worst
-        seed, severe_sessions_missed of the fused arm; seeds of the two.
+        corruption, macro_f1, better arm, its macro_f1, difference with its interval, verdict; severe_recall and, of the
+        worst seed, severe_sessions_missed of the fused arm; seeds of the two.
     """
     found = []
     for name, arm in fused.items():
         better = max(single, key=lambda other: single[other][name].by_seed("macro_f1").mean())
         d = arm.difference(single[better][name], "macro_f1")
         told = "holds" if d.value >= -TOLERATED else "falls below"
-        found.append({"corruption": name, "macro_f1": float(arm.by_seed("macro_f1").mean()), "better arm": better,
-                      "its macro_f1": float(single[better][name].by_seed("macro_f1").mean()),
-                      **_columns("difference", d), "verdict": told,
-                      "severe_recall": float(arm.by_seed("severe_recall").mean()),
-                      "severe_sessions_missed": float(arm.by_seed("severe_sessions_missed").max()),
-                      "seeds": f"{len(arm.totals)}, {len(single[better][name].totals)}"})  # fmt: skip
+        found.append(
+            {
+                "corruption": name,
+                "macro_f1": float(arm.by_seed("macro_f1").mean()),
+                "better arm": better,
+                "its macro_f1": float(single[better][name].by_seed("macro_f1").mean()),
+                **_columns("difference", d),
+                "verdict": told,
+                "severe_recall": float(arm.by_seed("severe_recall").mean()),
+                "severe_sessions_missed": float(arm.by_seed("severe_sessions_missed").max()),
+                "seeds": f"{len(arm.totals)}, {len(single[better][name].totals)}",
+            }
+        )
     return pd.DataFrame(found)
 
 
@@ -192,8 +203,8 @@ def attribution(model: LoadedRun, trial: Trial, clean: Predictions) -> pd.DataFr
 
 
 def with_starts_cut(model: LoadedRun, trial: Trial) -> tuple[pd.DataFrame, dict[str, Predictions]]:
-    """The windows that remain when 0 to 100 s are cut off each recording's start, and what a model says about them: in the
-    'whole' recordings and in the 'cut' ones. Only what is relative to a recording's start can differ.
+    """The windows that remain when 0 to 100 s are cut off each recording's start, and what a model says about them: in
+    the 'whole' recordings and in the 'cut' ones. Only what is relative to a recording's start can differ.
     """
     view, kept, _ = trial.starts_cut
     return kept, {"whole": predictions_on(model, trial.store, kept), "cut": predictions_on(model, view, kept)}
@@ -212,7 +223,8 @@ def arms_of(windows: pd.DataFrame, found: dict[str, Predictions]) -> dict[str, A
 
 
 def starts_cut_scores(arm: dict[str, Arm]) -> dict[str, float]:
-    """Macro-F1 of an arm on the 'whole' recordings and on the 'cut' ones: whole, cut, change, the last two with intervals."""
+    """Macro-F1 of an arm on the 'whole' recordings and on the 'cut' ones: whole, cut, change, the last two with
+    intervals."""
     return {
         "whole": float(arm["whole"].by_seed("macro_f1").mean()),
         **_columns("cut", arm["cut"].interval("macro_f1")),
@@ -221,8 +233,8 @@ def starts_cut_scores(arm: dict[str, Arm]) -> dict[str, float]:
 
 
 def second_by_second(model: LoadedRun, trial: Trial) -> tuple[pd.DataFrame, dict[str, Predictions]]:
-    """A window every second, and what a model says about it: held against its commonest state ('majority') and against the
-    state of its last second ('last'), the causal rule: what matters at a plant is the state now.
+    """A window every second, and what a model says about it: held against its commonest state ('majority') and against
+    the state of its last second ('last'), the causal rule: what matters at a plant is the state now.
     """
     by_rule = {}
     for rule in ("majority", "last"):

@@ -42,10 +42,15 @@ def fit_shortcuts(data: Windows) -> dict[str, Any]:
     for name, features in shortcut_features(data, train).items():
         one_fact = name != "last second only"
         model = (
-            DummyClassifier(strategy="prior") if name == "majority class" else
-            DecisionTreeClassifier(max_leaf_nodes=2 * len(data.store.schema.states) if one_fact else LEAVES,
-                                   min_samples_leaf=5, class_weight="balanced", random_state=0)
-        )  # fmt: skip
+            DummyClassifier(strategy="prior")
+            if name == "majority class"
+            else DecisionTreeClassifier(
+                max_leaf_nodes=2 * len(data.store.schema.states) if one_fact else LEAVES,
+                min_samples_leaf=5,
+                class_weight="balanced",
+                random_state=0,
+            )
+        )
         fitted[name] = model.fit(features, train["label"])
     return fitted
 
@@ -58,7 +63,8 @@ def shortcut_probabilities(model: Any, features: np.ndarray, states: int) -> np.
 
 
 def shortcut_predictions(data: Windows, parts: list[str]) -> pd.DataFrame:
-    """Predictions of all shortcuts, fitted on the train windows: the columns of `predictions.parquet` and `shortcut`."""
+    """Predictions of all shortcuts, fitted on the train windows: the columns of `predictions.parquet` and
+    `shortcut`."""
     fitted, tables = fit_shortcuts(data), []
     for part in parts:
         windows = data.part(part)

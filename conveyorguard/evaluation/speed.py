@@ -28,7 +28,8 @@ def step_seconds(
     windows: int = 16,
     rounds: int = 3,
 ) -> float:
-    """Seconds of a training step (augmentation, forward, backward) of a config's network with so many thermal frames a window.
+    """Seconds of a training step (augmentation, forward, backward) of a config's network with so many thermal frames a
+    window.
 
     On a GPU seconds that passed; on processors seconds they worked, which others on the machine change little.
 
@@ -59,7 +60,8 @@ def step_seconds(
 
 
 def speed_techniques(cfg: DictConfig, data: Windows, search: optuna.Study) -> dict[str, str]:
-    """What the seed study's techniques buy on this machine: technique -> a sentence, with the seconds it was measured by.
+    """What the seed study's techniques buy on this machine: technique -> a sentence, with the seconds it was measured
+    by.
 
     Args:
         cfg: of the tuned network. search: whose trials could be pruned.
@@ -99,8 +101,8 @@ def _against(before: float, after: float, where: str) -> str:
 
 
 def side_by_side(configs: dict[str, tuple[DictConfig, Windows]], rounds: int = 3) -> pd.DataFrame:
-    """Networks on this machine, in turns: model, windows_per_second of training steps with their own batches, latency_ms
-    of a single window from the store to probabilities on one thread, parameters."""
+    """Networks on this machine, in turns: model, windows_per_second of training steps with their own batches,
+    latency_ms of a single window from the store to probabilities on one thread, parameters."""
     steps: dict[str, list[float]] = {name: [] for name in configs}
     for _ in range(rounds):
         for name, (cfg, data) in configs.items():
@@ -114,7 +116,13 @@ def side_by_side(configs: dict[str, tuple[DictConfig, Windows]], rounds: int = 3
         inputs, _unused = used_inputs(cfg, data.store.schema)
         module = build_module(cfg, data, inputs).eval()
         dataset = WindowDataset(data.store, data.part("val"), data.settings, inputs)
-        found.append({"model": name, "windows_per_second": median(steps[name]), "latency_ms": latency_ms(module, dataset, repeats=200),
-                      "parameters": module.parameter_count})  # fmt: skip
+        found.append(
+            {
+                "model": name,
+                "windows_per_second": median(steps[name]),
+                "latency_ms": latency_ms(module, dataset, repeats=200),
+                "parameters": module.parameter_count,
+            }
+        )
     torch.set_num_threads(threads)
     return pd.DataFrame(found)

@@ -39,8 +39,16 @@ class FrameCNN(nn.Module):
 class SequenceEncoder(nn.Module):
     """An embedding, learned positions and a Transformer encoder; (B, length, ...) to (B, length, embed_dim)."""
 
-    def __init__(self, embed: nn.Module, length: int, embed_dim: int, num_heads: int, num_layers: int, dropout: float,
-                 norm_first: bool):  # fmt: skip
+    def __init__(
+        self,
+        embed: nn.Module,
+        length: int,
+        embed_dim: int,
+        num_heads: int,
+        num_layers: int,
+        dropout: float,
+        norm_first: bool,
+    ):
         super().__init__()
         self.embed = embed
         self.positions = nn.Parameter(torch.randn(1, length, embed_dim) * 0.02)
@@ -88,10 +96,10 @@ class CNNTransformer(nn.Module):
         window_size: T, seconds. thermal_frames: Tf, of them with a frame.
         film_identity: FiLM begins at no effect; false is the seed's gamma x + beta.
         attention_identity: so does the sensors' attention to the frames; false, torch's own beginning, is the seed's.
-        norm_first: layer norm before attention and feed-forward, which trains without a warm-up (Xiong et al., 2020); false,
-            after them, is the seed's.
-        from_start: beside its sensors each second has their rise since the recording began, as scaling tells it in units of their
-            noise; false is the seed's.
+        norm_first: layer norm before attention and feed-forward, which trains without a warm-up (Xiong et al., 2020);
+            false, after them, is the seed's.
+        from_start: beside its sensors each second has their rise since the recording began, as scaling tells it in
+            units of their noise; false is the seed's.
     """
 
     NEEDS: ClassVar[dict[str, str]] = {
@@ -103,10 +111,20 @@ class CNNTransformer(nn.Module):
     PER_SECOND: ClassVar[bool] = False
 
     def __init__(
-        self, schema: Schema, inputs: list[str], window_size: int, thermal_frames: int, embed_dim: int = 256,
-        num_heads: int = 4, num_layers: int = 2, dropout: float = 0.1, film_identity: bool = True,
-        attention_identity: bool = True, norm_first: bool = True, from_start: bool = False,
-    ):  # fmt: skip
+        self,
+        schema: Schema,
+        inputs: list[str],
+        window_size: int,
+        thermal_frames: int,
+        embed_dim: int = 256,
+        num_heads: int = 4,
+        num_layers: int = 2,
+        dropout: float = 0.1,
+        film_identity: bool = True,
+        attention_identity: bool = True,
+        norm_first: bool = True,
+        from_start: bool = False,
+    ):
         super().__init__()
         settings = (embed_dim, num_heads, num_layers, dropout, norm_first)
         encoders: dict[str, nn.Module] = {}

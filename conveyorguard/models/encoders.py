@@ -9,7 +9,8 @@ LAGS = (1, 5, 10)  # seconds
 
 
 def with_differences(x: Tensor) -> Tensor:
-    """Append differences over several lags; before the window's first second its value is held. (B, T, C) to (B, T, 4C)."""
+    """Append differences over several lags; before the window's first second its value is held. (B, T, C) to (B, T,
+    4C)."""
     differences = [x]
     for lag in LAGS:
         lag = min(lag, x.shape[1])
@@ -43,10 +44,13 @@ class FrameEncoder(nn.Module):
     def __init__(self, channels: int, width: int, dropout: float):
         super().__init__()
         self.convolutions = nn.Sequential(
-            nn.Conv2d(channels, 16, 4, stride=2, padding=1), nn.GELU(),
-            nn.Conv2d(16, 32, 3, stride=2, padding=1), nn.GELU(),
-            nn.Conv2d(32, width, 3, stride=2, padding=1), nn.GELU(),
-        )  # fmt: skip
+            nn.Conv2d(channels, 16, 4, stride=2, padding=1),
+            nn.GELU(),
+            nn.Conv2d(16, 32, 3, stride=2, padding=1),
+            nn.GELU(),
+            nn.Conv2d(32, width, 3, stride=2, padding=1),
+            nn.GELU(),
+        )
         self.project = nn.Sequential(nn.Linear(2 * width, width), nn.LayerNorm(width), nn.GELU(), nn.Dropout(dropout))
 
     def forward(self, frames: Tensor) -> Tensor:

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 class FiLM(nn.Module):
     """Feature-wise linear modulation by the environment (Perez et al., 2018).
 
-    The environment's mean over time gives a gain and a shift for each feature. With `identity` these begin at no effect,
-    (1 + gamma) x + beta with both zero; without it the form is the seed study's, gamma x + beta.
+    The environment's mean over time gives a gain and a shift for each feature. With `identity` these begin at no
+    effect, (1 + gamma) x + beta with both zero; without it the form is the seed study's, gamma x + beta.
     """
 
     def __init__(self, environment: int, width: int, identity: bool = True):

@@ -29,7 +29,8 @@ class Series(nn.Module):
 
 
 class ThermalSeries(Series):
-    """The frame's own statistics every second, and its pixels where a frame is used, held until the next; (B, T, width)."""
+    """The frame's own statistics every second, and its pixels where a frame is used, held until the next; (B, T,
+    width)."""
 
     def __init__(self, schema: Schema, width: int, dropout: float, from_start: bool):
         super().__init__("thermal_stats", len(THERMAL_STATISTICS), width, dropout, from_start)
@@ -43,11 +44,12 @@ class ThermalSeries(Series):
 
 
 class WindowStatistics(nn.Module):
-    """The first layer on encoded statistics of the window, a group of weights for each statistic; (B, groups * bins) to (B, width).
+    """The first layer on encoded statistics of the window, a group of weights for each statistic; (B, groups * bins) to
+    (B, width).
 
-    A network that may use hundreds of statistics learns sessions by heart from those that say little. `shrink` is the group lasso
-    (Yuan and Lin, 2006) as a proximal step: a statistic keeps its weights only as far as it earns them, and `sparsity` says of each
-    how much that is.
+    A network that may use hundreds of statistics learns sessions by heart from those that say little. `shrink` is the
+    group lasso (Yuan and Lin, 2006) as a proximal step: a statistic keeps its weights only as far as it earns them, and
+    `sparsity` says of each how much that is.
     """
 
     sparsity: Tensor
@@ -72,27 +74,39 @@ class WindowStatistics(nn.Module):
 class Fusion(nn.Module):
     """Encode each second, let the frames correct the sensors, condition on the environment, look along time, classify.
 
-    The window is classified by its statistics, as trees would; the sequence joins through a gate that begins at zero, and so does
-    the camera beside the sensors within the sequence.
+    The window is classified by its statistics, as trees would; the sequence joins through a gate that begins at zero,
+    and so does the camera beside the sensors within the sequence.
 
     Args:
         inputs: 'sensors', 'thermal' or both, with 'environment' for FiLM.
-        bins: of the piecewise-linear encoding of statistics that scaling gives, with which a network can set the thresholds
-            that trees set.
+        bins: of the piecewise-linear encoding of statistics that scaling gives, with which a network can set the
+            thresholds that trees set.
         width: features of a second; the window has twice as many.
         dilations: of the convolutions over time, seconds.
-        sparsity: how fast statistics that say little lose their weights. sparsity_beside: of the camera's beside the sensors'.
-        from_start: whether what has changed since the recording began is told, second by second and among the statistics.
-        sequence_drop: share of the windows that are trained on without their sequence, so that it adds to the statistics
-            rather than takes their place.
+        sparsity: how fast statistics that say little lose their weights. sparsity_beside: of the camera's beside the
+            sensors'.
+        from_start: whether what has changed since the recording began is told, second by second and among the
+            statistics.
+        sequence_drop: share of the windows that are trained on without their sequence, so that it adds to the
+            statistics rather than takes their place.
     """
 
     NEEDS: ClassVar[dict[str, str]] = {}
     PER_SECOND: ClassVar[bool] = True
 
-    def __init__(self, schema: Schema, inputs: list[str], bins: int, width: int = 64, dropout: float = 0.2,
-                 dilations: tuple[int, ...] = (1, 2, 4, 8), sparsity: float = 3.0, sparsity_beside: float = 9.0, from_start: bool = True,
-                 sequence_drop: float = 0.5):  # fmt: skip
+    def __init__(
+        self,
+        schema: Schema,
+        inputs: list[str],
+        bins: int,
+        width: int = 64,
+        dropout: float = 0.2,
+        dilations: tuple[int, ...] = (1, 2, 4, 8),
+        sparsity: float = 3.0,
+        sparsity_beside: float = 9.0,
+        from_start: bool = True,
+        sequence_drop: float = 0.5,
+    ):
         super().__init__()
         branches: list[Series] = []
         if "sensors" in inputs:
@@ -112,10 +126,17 @@ class Fusion(nn.Module):
         self.statistics = WindowStatistics(asked, bins, 2 * width)
         self.sequence = nn.Linear(3 * width, 2 * width)
         self.sequence_gate = nn.Parameter(torch.zeros(2 * width))
-        self.window = nn.Sequential(  # no activation before it: the sparse layer is to stay a linear choice of statistics
-            nn.Linear(2 * width, 2 * width), nn.GELU(), nn.Dropout(dropout),
-            nn.Linear(2 * width, 2 * width), nn.GELU(), nn.Dropout(dropout), nn.Linear(2 * width, len(schema.states)),
-        )  # fmt: skip
+        self.window = (
+            nn.Sequential(  # no activation before it: the sparse layer is to stay a linear choice of statistics
+                nn.Linear(2 * width, 2 * width),
+                nn.GELU(),
+                nn.Dropout(dropout),
+                nn.Linear(2 * width, 2 * width),
+                nn.GELU(),
+                nn.Dropout(dropout),
+                nn.Linear(2 * width, len(schema.states)),
+            )
+        )
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Scaled batch to {"window": (B, K), "second": (B, T, K)} logits."""

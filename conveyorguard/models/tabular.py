@@ -1,4 +1,5 @@
-"""Classifiers of window statistics: trees and a linear model. Saved in their library's own text, or by skops; never a pickle."""
+"""Classifiers of window statistics: trees and a linear model. Saved in their library's own text, or by skops; never a
+pickle."""
 
 from __future__ import annotations
 
@@ -76,17 +77,38 @@ class LightGBM(Tabular):
 
     FILE = "best.txt"
 
-    def __init__(self, schema: Schema, seed: int, threads: int, class_weight: str = "balanced", n_estimators: int = 300,
-                 learning_rate: float = 0.03, num_leaves: int = 15, min_child_samples: int = 20,
-                 colsample_bytree: float = 0.2, subsample: float = 0.8, reg_lambda: float = 1.0):  # fmt: skip
+    def __init__(
+        self,
+        schema: Schema,
+        seed: int,
+        threads: int,
+        class_weight: str = "balanced",
+        n_estimators: int = 300,
+        learning_rate: float = 0.03,
+        num_leaves: int = 15,
+        min_child_samples: int = 20,
+        colsample_bytree: float = 0.2,
+        subsample: float = 0.8,
+        reg_lambda: float = 1.0,
+    ):
         super().__init__(schema, seed, threads, class_weight)
         self.rounds = n_estimators
         self.parameters = {
-            "objective": "multiclass", "num_class": self.states, "learning_rate": learning_rate, "num_leaves": num_leaves,
-            "min_data_in_leaf": min_child_samples, "feature_fraction": colsample_bytree, "bagging_fraction": subsample,
-            "bagging_freq": 1, "lambda_l2": reg_lambda, "seed": seed, "num_threads": threads, "deterministic": True,
-            "force_row_wise": True, "verbose": -1,
-        }  # fmt: skip
+            "objective": "multiclass",
+            "num_class": self.states,
+            "learning_rate": learning_rate,
+            "num_leaves": num_leaves,
+            "min_data_in_leaf": min_child_samples,
+            "feature_fraction": colsample_bytree,
+            "bagging_fraction": subsample,
+            "bagging_freq": 1,
+            "lambda_l2": reg_lambda,
+            "seed": seed,
+            "num_threads": threads,
+            "deterministic": True,
+            "force_row_wise": True,
+            "verbose": -1,
+        }
 
     def fit(self, x: np.ndarray, y: np.ndarray) -> None:
         data = lightgbm.Dataset(x, y, weight=self.sample_weight(y))
@@ -114,7 +136,8 @@ class SklearnModel(Tabular):
     """An estimator of scikit-learn."""
 
     FILE = "best.skops"
-    # what skops does not vouch for by itself: trees, whose indices `load` checks, and the imputer's note of its input's type
+    # what skops does not vouch for by itself: trees, whose indices `load` checks, and the imputer's note of its input's
+    # type
     TRUSTED: ClassVar[tuple[str, ...]] = ("sklearn.tree._tree.Tree", "numpy.dtype")
     estimator: Any
 
@@ -147,11 +170,24 @@ class Forest(SklearnModel):
 
     ESTIMATOR: ClassVar[type]
 
-    def __init__(self, schema: Schema, seed: int, threads: int, class_weight: str = "balanced", n_estimators: int = 300,
-                 min_samples_leaf: int = 3, max_features: float = 0.5):  # fmt: skip
+    def __init__(
+        self,
+        schema: Schema,
+        seed: int,
+        threads: int,
+        class_weight: str = "balanced",
+        n_estimators: int = 300,
+        min_samples_leaf: int = 3,
+        max_features: float = 0.5,
+    ):
         super().__init__(schema, seed, threads, class_weight)
-        self.estimator = self.ESTIMATOR(n_estimators, min_samples_leaf=min_samples_leaf, max_features=max_features,
-                                        random_state=seed, n_jobs=threads)  # fmt: skip
+        self.estimator = self.ESTIMATOR(
+            n_estimators,
+            min_samples_leaf=min_samples_leaf,
+            max_features=max_features,
+            random_state=seed,
+            n_jobs=threads,
+        )
 
     def fit(self, x: np.ndarray, y: np.ndarray) -> None:
         self.estimator.fit(x, y, sample_weight=self.sample_weight(y))
@@ -176,13 +212,21 @@ class RandomForest(Forest):
 class LogisticRegression(SklearnModel):
     """A linear model of standardised features; what is unknown takes the feature's median."""
 
-    def __init__(self, schema: Schema, seed: int, threads: int, class_weight: str = "balanced", C: float = 1.0,
-                 max_iter: int = 2000):  # fmt: skip
+    def __init__(
+        self,
+        schema: Schema,
+        seed: int,
+        threads: int,
+        class_weight: str = "balanced",
+        C: float = 1.0,
+        max_iter: int = 2000,
+    ):
         super().__init__(schema, seed, threads, class_weight)
         self.estimator = make_pipeline(
-            SimpleImputer(strategy="median", keep_empty_features=True), StandardScaler(),
+            SimpleImputer(strategy="median", keep_empty_features=True),
+            StandardScaler(),
             linear_model.LogisticRegression(C=C, max_iter=max_iter),
-        )  # fmt: skip
+        )
 
     def fit(self, x: np.ndarray, y: np.ndarray) -> None:
         with threadpool_limits(self.threads):
@@ -201,16 +245,36 @@ class XGBoost(Tabular):
 
     PACKAGE, FILE = "xgboost", "best.json"
 
-    def __init__(self, schema: Schema, seed: int, threads: int, class_weight: str = "balanced", n_estimators: int = 300,
-                 learning_rate: float = 0.03, max_depth: int = 4, min_child_weight: float = 3.0, colsample_bytree: float = 0.2,
-                 subsample: float = 0.8, reg_lambda: float = 1.0):  # fmt: skip
+    def __init__(
+        self,
+        schema: Schema,
+        seed: int,
+        threads: int,
+        class_weight: str = "balanced",
+        n_estimators: int = 300,
+        learning_rate: float = 0.03,
+        max_depth: int = 4,
+        min_child_weight: float = 3.0,
+        colsample_bytree: float = 0.2,
+        subsample: float = 0.8,
+        reg_lambda: float = 1.0,
+    ):
         super().__init__(schema, seed, threads, class_weight)
         self.rounds = n_estimators
         self.parameters = {
-            "objective": "multi:softprob", "num_class": self.states, "eta": learning_rate, "max_depth": max_depth,
-            "min_child_weight": min_child_weight, "colsample_bytree": colsample_bytree, "subsample": subsample,
-            "lambda": reg_lambda, "tree_method": "hist", "seed": seed, "nthread": threads, "device": "cpu",
-        }  # fmt: skip
+            "objective": "multi:softprob",
+            "num_class": self.states,
+            "eta": learning_rate,
+            "max_depth": max_depth,
+            "min_child_weight": min_child_weight,
+            "colsample_bytree": colsample_bytree,
+            "subsample": subsample,
+            "lambda": reg_lambda,
+            "tree_method": "hist",
+            "seed": seed,
+            "nthread": threads,
+            "device": "cpu",
+        }
 
     def fit(self, x: np.ndarray, y: np.ndarray) -> None:
         import xgboost
@@ -240,14 +304,32 @@ class CatBoost(Tabular):
 
     PACKAGE, FILE = "catboost", "best.json"
 
-    def __init__(self, schema: Schema, seed: int, threads: int, class_weight: str = "balanced", n_estimators: int = 300,
-                 learning_rate: float = 0.1, depth: int = 5, rsm: float = 0.2, reg_lambda: float = 3.0):  # fmt: skip
+    def __init__(
+        self,
+        schema: Schema,
+        seed: int,
+        threads: int,
+        class_weight: str = "balanced",
+        n_estimators: int = 300,
+        learning_rate: float = 0.1,
+        depth: int = 5,
+        rsm: float = 0.2,
+        reg_lambda: float = 3.0,
+    ):
         super().__init__(schema, seed, threads, class_weight)
         self.parameters = {
-            "loss_function": "MultiClass", "classes_count": self.states, "iterations": n_estimators,
-            "learning_rate": learning_rate, "depth": depth, "rsm": rsm, "l2_leaf_reg": reg_lambda, "random_seed": seed,
-            "thread_count": threads, "allow_writing_files": False, "verbose": False,
-        }  # fmt: skip
+            "loss_function": "MultiClass",
+            "classes_count": self.states,
+            "iterations": n_estimators,
+            "learning_rate": learning_rate,
+            "depth": depth,
+            "rsm": rsm,
+            "l2_leaf_reg": reg_lambda,
+            "random_seed": seed,
+            "thread_count": threads,
+            "allow_writing_files": False,
+            "verbose": False,
+        }
 
     def fit(self, x: np.ndarray, y: np.ndarray) -> None:
         import catboost

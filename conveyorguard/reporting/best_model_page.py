@@ -1,4 +1,5 @@
-"""Stage 08: the best model's targets, comparisons over several splits, robustness and speed; and a summary in markdown."""
+"""Stage 08: the best model's targets, comparisons over several splits, robustness and speed; and a summary in
+markdown."""
 
 from __future__ import annotations
 
@@ -24,10 +25,10 @@ FIRST = "fusion"  # the model that the page is about
 class BestModel:
     """All that the stage found.
 
-    comparisons: by split, the folds pooled; the first is the one that the targets are of. names: of an arm, by the label
-    that the comparison gives it. robustness, against_trees: of `against_single`. devices, distance, causal, onsets: of
-    `evaluation.breakdown` and `by_label_rule`, of the main arms. starts_cut: None where recordings are too short. onsets: None
-    where there is no fault. others: None where the data cannot be drawn anew.
+    comparisons: by split, the folds pooled; the first is the one that the targets are of. names: of an arm, by the
+    label that the comparison gives it. robustness, against_trees: of `against_single`. devices, distance, causal,
+    onsets: of `evaluation.breakdown` and `by_label_rule`, of the main arms. starts_cut: None where recordings are too
+    short. onsets: None where there is no fault. others: None where the data cannot be drawn anew.
     """
 
     comparisons: Mapping[str, Comparison]
@@ -65,22 +66,64 @@ def parts(made: BestModel) -> list[Part]:
     found = [
         Part("Targets", note, "targets", made.targets),
         Part("What each input buys", f"{RULE} {SEEDS_NOTE}", "findings", _in_points(made.findings), POINTS),
-        *(Part(f"split={split}", f"{comparison.protocol}. {comparison.resampling.note}", split, results(comparison, made.names[split]), {**SHARES, **BEFORE})
-          for split, comparison in made.comparisons.items()),
-        Part("When something fails", f"Fusion, one trained model, against the better of its arms of one modality under the same corruption, in points of macro-F1. {HOLDS} {FAILING} {NOISE}",
-             "robustness", _in_points(made.robustness), failing),
-        Part("When something fails: against trees", f"Fusion against LightGBM extended under the same corruption, in points of macro-F1. {HOLDS} {FAILING}",
-             "against_trees", _in_points(made.against_trees.rename(columns={"better arm": "trees"})), failing),
-        *([] if made.starts_cut is None else [
-            Part("Without the recordings' start", STARTS_NOTE, "starts_cut", _starts(made.starts_cut), STARTS)]),
-        Part("Devices", f"Accuracy on the windows of each device, which no model was trained on, seeds averaged. {FEW}", "devices",
-             *_shares(made.devices)),
-        Part("Errors near a change of state", "Accuracy of windows by the time between them and the nearest change of state in their recording, seeds averaged.",
-             "distance", *_shares(made.distance)),
+        *(
+            Part(
+                f"split={split}",
+                f"{comparison.protocol}. {comparison.resampling.note}",
+                split,
+                results(comparison, made.names[split]),
+                {**SHARES, **BEFORE},
+            )
+            for split, comparison in made.comparisons.items()
+        ),
+        Part(
+            "When something fails",
+            "Fusion, one trained model, against the better of its arms of one modality under the same corruption, "
+            f"in points of macro-F1. {HOLDS} {FAILING} {NOISE}",
+            "robustness",
+            _in_points(made.robustness),
+            failing,
+        ),
+        Part(
+            "When something fails: against trees",
+            f"Fusion against LightGBM extended under the same corruption, in points of macro-F1. {HOLDS} {FAILING}",
+            "against_trees",
+            _in_points(made.against_trees.rename(columns={"better arm": "trees"})),
+            failing,
+        ),
+        *(
+            []
+            if made.starts_cut is None
+            else [Part("Without the recordings' start", STARTS_NOTE, "starts_cut", _starts(made.starts_cut), STARTS)]
+        ),
+        Part(
+            "Devices",
+            f"Accuracy on the windows of each device, which no model was trained on, seeds averaged. {FEW}",
+            "devices",
+            *_shares(made.devices),
+        ),
+        Part(
+            "Errors near a change of state",
+            "Accuracy of windows by the time between them and the nearest change of state in their recording, "
+            "seeds averaged.",
+            "distance",
+            *_shares(made.distance),
+        ),
         Part("Second by second", CAUSAL_NOTE, "causal", *_shares(made.causal)),
-        *([] if made.onsets is None else [
-            Part("Faults: delay after the onset, lead to the end", ONSETS_NOTE, "onsets", made.onsets, dict.fromkeys(made.onsets.columns[1:], ",.0f"))]),
-    ]  # fmt: skip
+        *(
+            []
+            if made.onsets is None
+            else [
+                Part(
+                    "Faults: delay after the onset, lead to the end",
+                    ONSETS_NOTE,
+                    "onsets",
+                    made.onsets,
+                    dict.fromkeys(made.onsets.columns[1:], ",.0f"),
+                )
+            ]
+        ),
+    ]
     if made.others is not None:
         found.append(
             Part("Recordings on which nothing was chosen", OTHERS_NOTE, "others", _in_points(made.others), OTHERS)
@@ -118,65 +161,110 @@ def write_best_model(site: Site, made: BestModel, full: bool) -> Path:
 DIFFERENCES = "A target on a difference is reached by its figure, not by the end of its interval, unless it says so."
 TRIED = "What was tried for a target that is not reached, failures included: experiments/best_model/log.md."
 SEEDS_NOTE = (
-    "Intervals are of devices and recordings; seeds of an arm are averaged, and where it has one (seeds: of the arm, of what is subtracted) another would "
-    "give other figures, by up to half a point a fold. A bound within a few hundredths of a border of the rule may lie beyond it by other replicates."
+    "Intervals are of devices and recordings; seeds of an arm are averaged, and where it has one (seeds: of the "
+    "arm, of what is subtracted) another would "
+    "give other figures, by up to half a point a fold. A bound within a few hundredths of a border of the rule may "
+    "lie beyond it by other replicates."
 )
 HOLDS = "Holds: not more than a point below it, by the figure."
 FAILING = (
     "Severe recall, and sessions whose worst state its worst seed missed entirely; seeds: of fusion, of the other."
 )
 SPEED_NOTE = (
-    "On this machine; a ratio says more than a time. Windows a second of processor time in training steps (augmentation, blending, forward, backward), the "
-    "models in turns; then of each a single window from the store to probabilities on one thread, its recording's start at hand."
+    "On this machine; a ratio says more than a time. Windows a second of processor time in training steps "
+    "(augmentation, blending, forward, backward), the "
+    "models in turns; then of each a single window from the store to probabilities on one thread, its recording's "
+    "start at hand."
 )
 NOISE = (
-    "Noise is added to a channel's own on devices of the kind, so that x1 makes it 1.4 times as large. Of an absent camera every frame is the training's median, flagged; predict "
-    "fills no camera in, but tells such a recording as one that cannot be read. No model reads the flag of what was missing."
+    "Noise is added to a channel's own on devices of the kind, so that x1 makes it 1.4 times as large. Of an "
+    "absent camera every frame is the training's median, flagged; predict "
+    "fills no camera in, but tells such a recording as one that cannot be read. No model reads the flag of what "
+    "was missing."
 )
 STARTS_NOTE = (
-    "0 to 100 s are cut off each recording's start; the windows that remain, in the whole recordings and in the cut ones. Change and what an arm "
-    "then has before LightGBM on the 64 features, which knows no start, in points of macro-F1; what is said of the worst state is of the cut ones."
+    "0 to 100 s are cut off each recording's start; the windows that remain, in the whole recordings and in the "
+    "cut ones. Change and what an arm "
+    "then has before LightGBM on the 64 features, which knows no start, in points of macro-F1; what is said of the "
+    "worst state is of the cut ones."
 )
-FEW = f"Intervals by resampling its recordings; of fewer than {FEWEST_SESSIONS} the exact bound, a recording counting once."
+FEW = (
+    f"Intervals by resampling its recordings; of fewer than {FEWEST_SESSIONS} the exact bound, a recording "
+    "counting once."
+)
 CAUSAL_NOTE = (
-    "A window ends at every second. last: it is judged by the state of that second, all that is known then; majority: by its commonest state, "
+    "A window ends at every second. last: it is judged by the state of that second, all that is known then; "
+    "majority: by its commonest state, "
     "as the seed study does. The models are the same."
 )
 ONSETS_NOTE = (
-    "A row a seed: fault recordings, those that no alarm told of, and of the others the seconds. The model of each fold alarms at its own "
-    "operating point, chosen on its validation: of the thresholds that missed no fault there and rang least without one, one in the middle. A delay "
-    "counts from the first second that is not normal; a state that is worth an alarm may begin long after it, so a long delay need not be a late alarm."
+    "A row a seed: fault recordings, those that no alarm told of, and of the others the seconds. The model of each "
+    "fold alarms at its own "
+    "operating point, chosen on its validation: of the thresholds that missed no fault there and rang least "
+    "without one, one in the middle. A delay "
+    "counts from the first second that is not normal; a state that is worth an alarm may begin long after it, so a "
+    "long delay need not be a late alarm."
 )
 OTHERS_NOTE = (
-    "Recordings and devices drawn by another data.seed for this table alone. Choosing was done on the validation windows of all folds, each of "
-    "which is a test window of another fold; here is what was never looked at. The models of all folds and seeds count as seeds; points of macro-F1 that fusion has before each."
+    "Recordings and devices drawn by another data.seed for this table alone. Choosing was done on the validation "
+    "windows of all folds, each of "
+    "which is a test window of another fold; here is what was never looked at. The models of all folds and seeds "
+    "count as seeds; points of macro-F1 that fusion has before each."
 )
 SHARES = dict.fromkeys(
-    ["macro-F1", "macro-F1 low", "macro-F1 high", "accuracy", "severe recall", "macro_f1", "its macro_f1", "severe_recall"], ".1%"
-)  # fmt: skip
+    [
+        "macro-F1",
+        "macro-F1 low",
+        "macro-F1 high",
+        "accuracy",
+        "severe recall",
+        "macro_f1",
+        "its macro_f1",
+        "severe_recall",
+    ],
+    ".1%",
+)
 BEFORE = {f"{FIRST} before it{end}": "+.2f" for end in ("", " low", " high")}
 POINTS = dict.fromkeys(["points", "points low", "points high"], "+.2f")
 MISSED = {"severe_sessions_missed": ".0f"}
-STARTS = {**dict.fromkeys(["whole", "cut", "cut low", "cut high"], ".1%"),
-          **{f"{name}{end}": "+.2f" for name in ("change", "before lightgbm") for end in ("", " low", " high")},
-          "severe recall": ".1%", **dict.fromkeys(["severe sessions missed", "severe as normal"], ".0f")}  # fmt: skip
-OTHERS = {**{f"{name}{end}": ".1%" for name in ("macro_f1", "severe_recall") for end in ("", " low", " high")}, **POINTS,
-          **dict.fromkeys(["severe_sessions_missed", "severe_as_normal"], ".0f")}  # fmt: skip
+STARTS = {
+    **dict.fromkeys(["whole", "cut", "cut low", "cut high"], ".1%"),
+    **{f"{name}{end}": "+.2f" for name in ("change", "before lightgbm") for end in ("", " low", " high")},
+    "severe recall": ".1%",
+    **dict.fromkeys(["severe sessions missed", "severe as normal"], ".0f"),
+}
+OTHERS = {
+    **{f"{name}{end}": ".1%" for name in ("macro_f1", "severe_recall") for end in ("", " low", " high")},
+    **POINTS,
+    **dict.fromkeys(["severe_sessions_missed", "severe_as_normal"], ".0f"),
+}
 SPEED = {"windows_per_second": ",.1f", "latency_ms": ".2f", "parameters": ",.0f"}
 
 
 def results(comparison: Comparison, names: Mapping[str, str]) -> pd.DataFrame:
-    """A row an arm, the best first: macro-F1 with its interval, what fusion has before it in points, and what else counts."""
+    """A row an arm, the best first: macro-F1 with its interval, what fusion has before it in points, and what else
+    counts."""
     table, arms = comparison.table, {row.label: row.arm for row in comparison.rows}
     first = next(arms[label] for label, name in names.items() if name == f"{FIRST}_both_film")
     gains = [first.difference(arms[label], "macro_f1") for label in table["arm"]]
-    before = {f"{FIRST} before it{end}": [100 * getattr(d, value) for d in gains]
-              for end, value in (("", "value"), (" low", "low"), (" high", "high"))}  # fmt: skip
-    return pd.DataFrame({
-        "arm": [names.get(label, f"shortcut: {label}") for label in table["arm"]], "macro-F1": table["macro_f1"], "macro-F1 low": table["macro_f1_low"],
-        "macro-F1 high": table["macro_f1_high"], **before, "accuracy": table["accuracy"], "severe recall": table["severe_recall"],
-        "severe sessions missed": table["severe_sessions_missed"], "severe called normal": table["severe_as_normal"], "seeds": table["seeds"],
-    })  # fmt: skip
+    before = {
+        f"{FIRST} before it{end}": [100 * getattr(d, value) for d in gains]
+        for end, value in (("", "value"), (" low", "low"), (" high", "high"))
+    }
+    return pd.DataFrame(
+        {
+            "arm": [names.get(label, f"shortcut: {label}") for label in table["arm"]],
+            "macro-F1": table["macro_f1"],
+            "macro-F1 low": table["macro_f1_low"],
+            "macro-F1 high": table["macro_f1_high"],
+            **before,
+            "accuracy": table["accuracy"],
+            "severe recall": table["severe_recall"],
+            "severe sessions missed": table["severe_sessions_missed"],
+            "severe called normal": table["severe_as_normal"],
+            "seeds": table["seeds"],
+        }
+    )
 
 
 def _in_points(table: pd.DataFrame) -> pd.DataFrame:

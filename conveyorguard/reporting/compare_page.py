@@ -64,9 +64,17 @@ def comparison_tables(comparison: Comparison) -> dict[str, pd.DataFrame]:
 def comparison_blocks(comparison: Comparison, home: Path) -> list[str]:
     """The sections of the page as html; `home` is the folder it is written to."""
     blocks = [
-        _conclusion(comparison), _results(comparison, home), _intervals(comparison), _cost(comparison), _ablation(comparison),
-        _differences(comparison), _safety(comparison), _confusions(comparison), _devices(comparison), _sources(comparison, home),
-    ]  # fmt: skip
+        _conclusion(comparison),
+        _results(comparison, home),
+        _intervals(comparison),
+        _cost(comparison),
+        _ablation(comparison),
+        _differences(comparison),
+        _safety(comparison),
+        _confusions(comparison),
+        _devices(comparison),
+        _sources(comparison, home),
+    ]
     return [block for block in blocks if block]
 
 
@@ -121,22 +129,44 @@ def write_ensemble(result: Ensemble, folder: Path) -> Path:
 
 def ensemble_table(result: Ensemble) -> pd.DataFrame:
     """A row a strategy: strategy, best_member, difference of macro-F1, low, high, verdict."""
-    facts = [{"strategy": name, "best_member": result.best, "difference": d.value, "low": d.low, "high": d.high, "verdict": verdict}
-             for name, d, verdict in result.against]  # fmt: skip
+    facts = [
+        {
+            "strategy": name,
+            "best_member": result.best,
+            "difference": d.value,
+            "low": d.low,
+            "high": d.high,
+            "verdict": verdict,
+        }
+        for name, d, verdict in result.against
+    ]
     return pd.DataFrame(facts)
 
 
 def ensemble_block(result: Ensemble) -> str:
     """Did combining help? As html."""
     found = ensemble_table(result)
-    frame = pd.DataFrame({
-        "strategy": found["strategy"], "minus the best member": found["best_member"], "macro-F1, points": 100 * found["difference"],
-        "macro-F1, points low": 100 * found["low"], "macro-F1, points high": 100 * found["high"], "verdict": found["verdict"],
-    })  # fmt: skip
-    note = ("The best member is the one with the highest validation macro-F1. Helped: the interval of the paired difference lies "
-            "above zero; not shown: it includes zero. In brackets 95 % intervals.")  # fmt: skip
-    how = ("<p class='note'>soft: the mean of the members' probabilities. weighted: each member weighs as much as its validation macro-F1. stacking: a "
-           "logistic regression on the members' log-probabilities, fitted on validation alone; its own validation figures are cross-fitted by session.</p>")  # fmt: skip
+    frame = pd.DataFrame(
+        {
+            "strategy": found["strategy"],
+            "minus the best member": found["best_member"],
+            "macro-F1, points": 100 * found["difference"],
+            "macro-F1, points low": 100 * found["low"],
+            "macro-F1, points high": 100 * found["high"],
+            "verdict": found["verdict"],
+        }
+    )
+    note = (
+        "The best member is the one with the highest validation macro-F1. Helped: the interval of the paired "
+        "difference lies "
+        "above zero; not shown: it includes zero. In brackets 95 % intervals."
+    )
+    how = (
+        "<p class='note'>soft: the mean of the members' probabilities. weighted: each member weighs as much as its "
+        "validation macro-F1. stacking: a "
+        "logistic regression on the members' log-probabilities, fitted on validation alone; its own validation "
+        "figures are cross-fitted by session.</p>"
+    )
     return pages.section("Did combining help?", pages.framed(frame, {"macro-F1, points": "+.1f"}), how, note=note)
 
 
@@ -229,10 +259,15 @@ def _results(comparison: Comparison, home: Path) -> str:
     links = {row.label: target for row in comparison.models if (target := _page_of(row, home))}
     worst = len(schema.states) - 1
     own = comparison.windows[comparison.windows["y_true"] == worst]
-    note = (f"Ranked by macro-F1; the shortcuts, which know one obvious fact, below. In brackets 95 % intervals. {_state_name(schema, worst)}: {len(own):,} "
-            f"windows in {own['session'].nunique()} sessions. Merged: the states between the first and the last taken as one, because the border between "
-            "them is an arbitrary midpoint of the fault. Times are of the machine a run was made on. A row tells its run directory and command where the "
-            "mouse rests on it; they are listed at the end of the page.")  # fmt: skip
+    note = (
+        "Ranked by macro-F1; the shortcuts, which know one obvious fact, below. In brackets 95 % intervals. "
+        f"{_state_name(schema, worst)}: {len(own):,} "
+        f"windows in {own['session'].nunique()} sessions. Merged: the states between the first and the last taken "
+        "as one, because the border between "
+        "them is an arbitrary midpoint of the fault. Times are of the machine a run was made on. A row tells its "
+        "run directory and command where the "
+        "mouse rests on it; they are listed at the end of the page."
+    )
     return pages.section("Results", pages.framed(pd.DataFrame(columns), formats, links, origins, "dense"), note=note)
 
 
@@ -276,7 +311,8 @@ def _intervals(comparison: Comparison) -> str:
 
 
 def _ablation(comparison: Comparison) -> str:
-    """The cells of each model beside one another; and the seed study's figures beside those of its network, if it is there."""
+    """The cells of each model beside one another; and the seed study's figures beside those of its network, if it is
+    there."""
     families = comparison.ablations
     if not families:
         return ""
@@ -293,27 +329,45 @@ def _ablation(comparison: Comparison) -> str:
     networks = [family for family in families if next(iter(family.values())).model == "cnn_transformer"]
     quoted = [
         [row.label, f"{100 * accuracy[row.label]:.2f} %", f"{seed_study.ABLATION[cell]:.2f} %"]
-        for family in (networks or families)[:1] for cell in cells if cell in seed_study.ABLATION and (row := family.get(cell))
-    ]  # fmt: skip
-    told = ("<p class='note'>The seed study ran the full arm for 30 epochs and the others for 10; here every arm has the same "
-            "budget. Its figures are of other data: they are quoted, not compared.</p>")  # fmt: skip
+        for family in (networks or families)[:1]
+        for cell in cells
+        if cell in seed_study.ABLATION and (row := family.get(cell))
+    ]
+    told = (
+        "<p class='note'>The seed study ran the full arm for 30 epochs and the others for 10; here every arm has "
+        "the same "
+        "budget. Its figures are of other data: they are quoted, not compared.</p>"
+    )
     beside = told + pages.table(["arm", "validation accuracy here", "the seed study's, on its own data"], quoted)
-    return pages.section("Ablation", pages.figure(plot, "accuracy of each cell of the ablation"), beside,
-                         note="What each input is worth: one model with the same settings, given other inputs.")  # fmt: skip
+    return pages.section(
+        "Ablation",
+        pages.figure(plot, "accuracy of each cell of the ablation"),
+        beside,
+        note="What each input is worth: one model with the same settings, given other inputs.",
+    )
 
 
 def _differences(comparison: Comparison) -> str:
     differences = _all_differences(comparison)
     if not len(differences):
         return ""
-    frame = pd.DataFrame({
-        "arm": differences["arm"], "minus": differences["reference"], "metric": [metric_title(name, comparison.schema) for name in differences["metric"]],
-        "points": 100 * differences["difference"], "points low": 100 * differences["low"], "points high": 100 * differences["high"],
-        "verdict": differences["verdict"],
-    })  # fmt: skip
+    frame = pd.DataFrame(
+        {
+            "arm": differences["arm"],
+            "minus": differences["reference"],
+            "metric": [metric_title(name, comparison.schema) for name in differences["metric"]],
+            "points": 100 * differences["difference"],
+            "points low": 100 * differences["low"],
+            "points high": 100 * differences["high"],
+            "verdict": differences["verdict"],
+        }
+    )
     table = pages.framed(frame, {"points": "+.1f"})
-    note = ("Paired: both arms in the same replicates, seeds averaged inside each; in brackets 95 % intervals. Better or worse: the interval excludes "
-            "zero; otherwise not shown. Against sensors alone, and against the arm that is best on validation.")  # fmt: skip
+    note = (
+        "Paired: both arms in the same replicates, seeds averaged inside each; in brackets 95 % intervals. Better "
+        "or worse: the interval excludes "
+        "zero; otherwise not shown. Against sensors alone, and against the arm that is best on validation."
+    )
     if len(frame) > 24:
         table = f"<details><summary>all {len(frame)} differences</summary>{table}</details>"
     return pages.section("Differences", table, note=note)
@@ -324,8 +378,11 @@ def _cost(comparison: Comparison) -> str:
     if not np.isfinite(table["fit_seconds"]).any():
         return ""
     plot = figures.cost_plot(list(table["arm"]), list(table["fit_seconds"]), list(table["accuracy"]))
-    return pages.section("Accuracy against training time", pages.figure(plot, "accuracy of each model over its training time"),
-                         note="Times are of the machines the runs were made on. The other models' names show where the mouse rests.")  # fmt: skip
+    return pages.section(
+        "Accuracy against training time",
+        pages.figure(plot, "accuracy of each model over its training time"),
+        note="Times are of the machines the runs were made on. The other models' names show where the mouse rests.",
+    )
 
 
 def _safety(comparison: Comparison) -> str:
@@ -364,8 +421,10 @@ def _devices(comparison: Comparison) -> str:
     columns: dict[str, list] = {"model": labels}
     for device, row in table.iterrows():
         title = f"{device} ({row['windows']})"
-        columns |= {f"{title}{end}": [row[f"{label}{bound}"] for label in labels]
-                    for end, bound in (("", ""), (" low", "_low"), (" high", "_high"))}  # fmt: skip
+        columns |= {
+            f"{title}{end}": [row[f"{label}{bound}"] for label in labels]
+            for end, bound in (("", ""), (" low", "_low"), (" high", "_high"))
+        }
     frame = pd.DataFrame(columns)
     drawn = pages.framed(
         frame,
@@ -374,10 +433,15 @@ def _devices(comparison: Comparison) -> str:
         look="dense",
     )
     plot = figures.heat(labels, list(table.index), table[labels].T.to_numpy(), "Accuracy by device")
-    return pages.section("Devices", pages.figure(plot, "accuracy of each model on the windows of each device"),
-                         f"<details><summary>the numbers</summary>{drawn}</details>",
-                         note="Accuracy on the windows of each device, seeds averaged; behind a device its number of windows. In brackets 95 % "
-                              f"intervals, the device's sessions resampled; where it has fewer than {FEWEST_SESSIONS} the exact bound, a session counting once: such a figure says little.")  # fmt: skip
+    return pages.section(
+        "Devices",
+        pages.figure(plot, "accuracy of each model on the windows of each device"),
+        f"<details><summary>the numbers</summary>{drawn}</details>",
+        note="Accuracy on the windows of each device, seeds averaged; behind a device its number of windows. In "
+        "brackets 95 % "
+        f"intervals, the device's sessions resampled; where it has fewer than {FEWEST_SESSIONS} the exact bound, a "
+        "session counting once: such a figure says little.",
+    )
 
 
 def _sources(comparison: Comparison, home: Path) -> str:

@@ -25,8 +25,10 @@ def write_diagnosis(diagnosis: Diagnosis, folder: Path) -> Path:
     for name, table in diagnosis.tables.items():
         write_text(folder / f"{PREFIX}{name}.csv", table.to_csv(index=False))
     run = diagnosis.run
-    subtitle = (f"{run.config.model.name}, {run.config.modality}, run {run.folder.resolve().name}; {diagnosis.part} part of "
-                f"split={run.config.split.name} of {run.config.data.name} data")  # fmt: skip
+    subtitle = (
+        f"{run.config.model.name}, {run.config.modality}, run {run.folder.resolve().name}; {diagnosis.part} part of "
+        f"split={run.config.split.name} of {run.config.data.name} data"
+    )
     makers = (
         _advice,
         _arms,
@@ -95,8 +97,18 @@ def _advice(d: Diagnosis) -> str:
 
 def _arms(d: Diagnosis) -> str:
     scores = ("macro_f1", "accuracy", "severe_recall")
-    rows = [[r["arm"], r["run"], r["model"], r["modality"], "yes" if r["film"] else "no", *(share(r, s) for s in scores),
-             f"{100 * r['validation_macro_f1']:.1f} %"] for _, r in d.tables["arms"].iterrows()]  # fmt: skip
+    rows = [
+        [
+            r["arm"],
+            r["run"],
+            r["model"],
+            r["modality"],
+            "yes" if r["film"] else "no",
+            *(share(r, s) for s in scores),
+            f"{100 * r['validation_macro_f1']:.1f} %",
+        ]
+        for _, r in d.tables["arms"].iterrows()
+    ]
     header = [
         "arm",
         "run",
@@ -112,24 +124,41 @@ def _arms(d: Diagnosis) -> str:
         first = next(iter(d.arms))
         told = [[r["minus"], points(r), r["verdict"]] for _, r in gap.iterrows()]
         parts.append(_table(d, "gap", [f"{first} minus", "macro-F1, points", "verdict"], told))
-    return pages.section("The run and what it is held against", *parts,
-                         note="The same windows for all. Better or worse: the interval of the paired difference excludes zero.")  # fmt: skip
+    return pages.section(
+        "The run and what it is held against",
+        *parts,
+        note="The same windows for all. Better or worse: the interval of the paired difference excludes zero.",
+    )
 
 
 def _attribution(d: Diagnosis) -> str:
     rows = [
         [r["arm"], r["modality"], points(r, "fall"), f"{r['share']:.0%}"] for _, r in d.tables["attribution"].iterrows()
     ]
-    return pages.section("What each arm leans on", _table(d, "attribution", ["arm", "modality", "macro-F1 lost, points", "share"], rows),
-                         note=f"A modality is exchanged between the windows at random, {REPEATS} times, so that it says nothing of its window; "
-                         "the share is of all that is lost so. What two modalities both say is counted for neither.")  # fmt: skip
+    return pages.section(
+        "What each arm leans on",
+        _table(d, "attribution", ["arm", "modality", "macro-F1 lost, points", "share"], rows),
+        note=f"A modality is exchanged between the windows at random, {REPEATS} times, so that it says nothing of "
+        "its window; "
+        "the share is of all that is lost so. What two modalities both say is counted for neither.",
+    )
 
 
 def _robustness(d: Diagnosis) -> str:
     if "robustness" not in d.tables:
         return ""
-    rows = [[r["corruption"], f"{100 * r['macro_f1']:.1f} %", r["better arm"], f"{100 * r['its macro_f1']:.1f} %", points(r),
-             r["verdict"], f"{r['severe_sessions_missed']:.0f}"] for _, r in d.tables["robustness"].iterrows()]  # fmt: skip
+    rows = [
+        [
+            r["corruption"],
+            f"{100 * r['macro_f1']:.1f} %",
+            r["better arm"],
+            f"{100 * r['its macro_f1']:.1f} %",
+            points(r),
+            r["verdict"],
+            f"{r['severe_sessions_missed']:.0f}",
+        ]
+        for _, r in d.tables["robustness"].iterrows()
+    ]
     header = [
         "corruption",
         next(iter(d.arms)),
@@ -139,8 +168,12 @@ def _robustness(d: Diagnosis) -> str:
         "verdict",
         METRICS["severe_sessions_missed"].named(d.run.schema.state_names),
     ]
-    return pages.section("When something fails: against the better single modality", _table(d, "robustness", header, rows),
-                         note=f"Holds: not more than {100 * TOLERATED:.0f} point below the better of the arms trained on one modality, under the same corruption.")  # fmt: skip
+    return pages.section(
+        "When something fails: against the better single modality",
+        _table(d, "robustness", header, rows),
+        note=f"Holds: not more than {100 * TOLERATED:.0f} point below the better of the arms trained on one "
+        "modality, under the same corruption.",
+    )
 
 
 def _corruption(d: Diagnosis) -> str:
@@ -153,12 +186,17 @@ def _corruption(d: Diagnosis) -> str:
             [name, *(f"{share(own.loc[a], 'macro_f1')}, {0.0 - 100 * own.loc[a, 'fall']:+.1f}" for a in labels)]
         )
     return pages.section(
-        "When something fails: every arm", _table(d, "corruption", ["corruption", *labels], rows),
-        note="Macro-F1 with its interval, and the change against the recordings as they are, in points. All arms see the same corrupted seconds, before "
-        "scaling and before features. Missing values are the last ones held, and flagged (no model reads the flag; a flagged second is no part of a recording's start); a dead sensor (each channel in ampere, or scaled by its logarithm) reads zero, a black camera 0 degC, a frozen one goes on with "
-        "the recording's first frame, and nothing says so; of an absent camera every frame is the median of the training, flagged. Noise is added, in multiples of the "
+        "When something fails: every arm",
+        _table(d, "corruption", ["corruption", *labels], rows),
+        note="Macro-F1 with its interval, and the change against the recordings as they are, in points. All arms see "
+        "the same corrupted seconds, before "
+        "scaling and before features. Missing values are the last ones held, and flagged (no model reads the flag; "
+        "a flagged second is no part of a recording's start); a dead sensor (each channel in ampere, or scaled "
+        "by its logarithm) reads zero, a black camera 0 degC, a frozen one goes on with "
+        "the recording's first frame, and nothing says so; of an absent camera every frame is the median of the "
+        "training, flagged. Noise is added, in multiples of the "
         "channel's own from second to second in the first state, on devices of the kind.",
-    )  # fmt: skip
+    )
 
 
 def _noise(d: Diagnosis) -> str:
@@ -186,7 +224,8 @@ def _curve(d: Diagnosis) -> str:
     if "curve" not in d.tables:
         return pages.section(
             CURVE,
-            note="Not made: curve=4,8,16 after the run trains it, and the run of the other family, anew on so many devices.",
+            note="Not made: curve=4,8,16 after the run trains it, and the run of the other family, anew on so many "
+            "devices.",
         )
     table = d.tables["curve"]
     curves = {
@@ -197,10 +236,15 @@ def _curve(d: Diagnosis) -> str:
     }
     plot = figures.interval_lines(curves, "Macro-F1 by the number of devices", "devices trained on", "macro-F1")
     rows = [[r["arm"], r["devices"], share(r, "macro_f1"), r["run"]] for _, r in table.iterrows()]
-    return pages.section(CURVE,
-                         pages.pair(pages.figure(plot, "macro-F1 of each arm over the number of devices it is trained on"),
-                                    _table(d, "curve", ["arm", "devices", "macro-F1", "run"], rows)),
-                         note="Trained anew on some of the train devices; fewer are a part of more. Validation and test are the same throughout.")  # fmt: skip
+    return pages.section(
+        CURVE,
+        pages.pair(
+            pages.figure(plot, "macro-F1 of each arm over the number of devices it is trained on"),
+            _table(d, "curve", ["arm", "devices", "macro-F1", "run"], rows),
+        ),
+        note="Trained anew on some of the train devices; fewer are a part of more. Validation and test are the same "
+        "throughout.",
+    )
 
 
 def _groups(d: Diagnosis, name: str, first: Sequence[str]) -> str:
@@ -210,13 +254,20 @@ def _groups(d: Diagnosis, name: str, first: Sequence[str]) -> str:
 
 
 def _devices(d: Diagnosis) -> str:
-    return pages.section("Devices", _groups(d, "devices", ["device", "kind", "windows", "sessions"]),
-                         note=f"Accuracy on the windows of each device; intervals by resampling its recordings, of fewer than {FEWEST_SESSIONS} the exact bound, a recording counting once.")  # fmt: skip
+    return pages.section(
+        "Devices",
+        _groups(d, "devices", ["device", "kind", "windows", "sessions"]),
+        note="Accuracy on the windows of each device; intervals by resampling its recordings, of fewer than "
+        f"{FEWEST_SESSIONS} the exact bound, a recording counting once.",
+    )
 
 
 def _distance(d: Diagnosis) -> str:
-    return pages.section("Errors near a change of state", _groups(d, "distance", ["nearest change of state", "windows", "sessions"]),
-                         note="Accuracy of windows by the time between them and the nearest change of state in their recording.")  # fmt: skip
+    return pages.section(
+        "Errors near a change of state",
+        _groups(d, "distance", ["nearest change of state", "windows", "sessions"]),
+        note="Accuracy of windows by the time between them and the nearest change of state in their recording.",
+    )
 
 
 def _causal(d: Diagnosis) -> str:
@@ -225,9 +276,18 @@ def _causal(d: Diagnosis) -> str:
         [r["arm"], r["label"], f"{r['windows']:,}", *(share(r, s) for s in scores)]
         for _, r in d.tables["causal"].iterrows()
     ]
-    return pages.section("Second by second", _table(d, "causal", ["arm", "label", "windows", *(METRICS[s].named(d.run.schema.state_names) for s in scores)], rows),
-                         note="A window ends at every second. last: it is judged by the state of that second, all that is known then; majority: by its "
-                         "commonest state, as the seed study does. The model is the same.")  # fmt: skip
+    return pages.section(
+        "Second by second",
+        _table(
+            d,
+            "causal",
+            ["arm", "label", "windows", *(METRICS[s].named(d.run.schema.state_names) for s in scores)],
+            rows,
+        ),
+        note="A window ends at every second. last: it is judged by the state of that second, all that is known then; "
+        "majority: by its "
+        "commonest state, as the seed study does. The model is the same.",
+    )
 
 
 def _onsets(d: Diagnosis) -> str:
@@ -239,14 +299,28 @@ def _onsets(d: Diagnosis) -> str:
         )
     summary = onset_summary(table)
     told = pages.framed(summary, dict.fromkeys(summary.columns[1:], ".0f"))
-    rows = [[r["session"], r["device"], r["arm"], "missed" if r["missed"] else _seconds(r["alarm_at"]), _seconds(r["delay"]),
-             _seconds(r["lead"])] for _, r in table.sort_values(["session", "arm"]).iterrows()]  # fmt: skip
+    rows = [
+        [
+            r["session"],
+            r["device"],
+            r["arm"],
+            "missed" if r["missed"] else _seconds(r["alarm_at"]),
+            _seconds(r["delay"]),
+            _seconds(r["lead"]),
+        ]
+        for _, r in table.sort_values(["session", "arm"]).iterrows()
+    ]
     each = _table(
         d, "onsets", ["session", "device", "arm", "alarm at, s", "delay after the onset, s", "lead to the end, s"], rows
     )
-    return pages.section("Faults: delay after the onset, lead to the end", told,
-                         f"<details><summary>each recording</summary>{each}</details>",
-                         note="At the operating point of each run, chosen on validation: of the thresholds that missed no fault there and rang least without one, one in the middle. Seconds; the onset is the first second that is not normal, and not known where a recording begins so.")  # fmt: skip
+    return pages.section(
+        "Faults: delay after the onset, lead to the end",
+        told,
+        f"<details><summary>each recording</summary>{each}</details>",
+        note="At the operating point of each run, chosen on validation: of the thresholds that missed no fault there "
+        "and rang least without one, one in the middle. Seconds; the onset is the first second that is not "
+        "normal, and not known where a recording begins so.",
+    )
 
 
 def _seconds(value: float) -> str:
@@ -257,10 +331,17 @@ def _start(d: Diagnosis) -> str:
     if "start_cut" not in d.tables:
         return pages.section(
             START,
-            note="Not made: the recordings are so short that no window remains when 0 to 100 s are cut off their start.",
+            note="Not made: the recordings are so short that no window remains when 0 to 100 s are cut off their "
+            "start.",
         )
-    rows = [[r["arm"], f"{r['windows']:,}", f"{100 * r['whole']:.1f} %", share(r, "cut"), points(r, "change")]
-            for _, r in d.tables["start_cut"].iterrows()]  # fmt: skip
-    return pages.section(START, _table(d, "start_cut", ["arm", "windows", "whole", "start cut off", "change, points"], rows),
-                         note="0 to 100 s, drawn for each recording, are cut off its start, and what is relative to the start is computed anew; macro-F1 on the windows that "
-                         "remain. An arm that is given nothing relative to the start cannot change.")  # fmt: skip
+    rows = [
+        [r["arm"], f"{r['windows']:,}", f"{100 * r['whole']:.1f} %", share(r, "cut"), points(r, "change")]
+        for _, r in d.tables["start_cut"].iterrows()
+    ]
+    return pages.section(
+        START,
+        _table(d, "start_cut", ["arm", "windows", "whole", "start cut off", "change, points"], rows),
+        note="0 to 100 s, drawn for each recording, are cut off its start, and what is relative to the start is "
+        "computed anew; macro-F1 on the windows that "
+        "remain. An arm that is given nothing relative to the start cannot change.",
+    )

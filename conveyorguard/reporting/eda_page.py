@@ -28,14 +28,22 @@ def write_eda(site: Site, data: Windows) -> Path:
     store = data.store
     found = exploration.implications(data)
     blocks = [
-        _sizes(site, store), _balance(site, data), _correlations(site, store), _distributions(site, store),
-        _timeline(store), _camera(site, store), _environment(site, store), _quality(site, store), _implications(site, found),
-    ]  # fmt: skip
+        _sizes(site, store),
+        _balance(site, data),
+        _correlations(site, store),
+        _distributions(site, store),
+        _timeline(store),
+        _camera(site, store),
+        _environment(site, store),
+        _quality(site, store),
+        _implications(site, found),
+    ]
     counts = store.manifest["counts"]
     worst = exploration.worst_sessions(store)
     said = [
         f"{counts['sessions']} sessions, {counts['frames']:,} seconds, {store.frames['device'].nunique()} devices.",
-        f"{worst['contain']} sessions contain {store.schema.states[-1].name}, {worst['dominated']} are dominated by it.",
+        f"{worst['contain']} sessions contain {store.schema.states[-1].name}, {worst['dominated']} are dominated by "
+        "it.",
         f"{len(found)} design implications computed from the data.",
     ]
     return site.write(
@@ -54,14 +62,26 @@ def names_of(store: Store) -> list[str]:
 def _sizes(site: Site, store: Store) -> str:
     table = exploration.sizes(store)
     whole = table.iloc[-1]
-    tiles = [("sessions", f"{whole['sessions']:,}"), ("devices", f"{whole['devices']:,}"), ("seconds, a frame each", f"{whole['seconds']:,}"),
-             ("hours", f"{whole['hours']:.1f}"), ("sessions with a fault", f"{whole['with a fault']:,}"), ("channels", f"{len(store.schema.channels)}")]  # fmt: skip
+    tiles = [
+        ("sessions", f"{whole['sessions']:,}"),
+        ("devices", f"{whole['devices']:,}"),
+        ("seconds, a frame each", f"{whole['seconds']:,}"),
+        ("hours", f"{whole['hours']:.1f}"),
+        ("sessions with a fault", f"{whole['with a fault']:,}"),
+        ("channels", f"{len(store.schema.channels)}"),
+    ]
     camera = store.schema.thermal
-    note = f"Seed study, on its own data: {seed_study.SESSIONS} sessions, {seed_study.SECONDS:,} seconds, {seed_study.DEVICES} devices. "
+    note = (
+        f"Seed study, on its own data: {seed_study.SESSIONS} sessions, {seed_study.SECONDS:,} seconds, "
+        f"{seed_study.DEVICES} devices. "
+    )
     if camera and store.thermal is not None:
         megabytes = store.thermal.nbytes / 1e6
-        note += (f"Thermal frames of {camera.shape[0]} x {camera.shape[1]} pixels are kept as {' and '.join(camera.channels)} of "
-                 f"{camera.stored_shape[1]} x {camera.stored_shape[2]} ({megabytes:,.0f} MB).")  # fmt: skip
+        note += (
+            f"Thermal frames of {camera.shape[0]} x {camera.shape[1]} pixels are kept as "
+            f"{' and '.join(camera.channels)} of "
+            f"{camera.stored_shape[1]} x {camera.stored_shape[2]} ({megabytes:,.0f} MB)."
+        )
     return pages.section(
         "Size",
         pages.tiles(tiles),
@@ -101,10 +121,17 @@ def _balance(site: Site, data: Windows) -> str:
         ["", "here", "the seed study's, on its own data"], rows
     )
     quoted = " / ".join(f"{100 * share:.1f} %" for share in seed_study.STATE_SHARES)
-    note = (f"A window's label is its {'commonest' if data.settings.label == 'majority' else 'last'} state. Dominated: {name} is the session's "
-            f"commonest state. Seed study, on its own data, shares of the seconds: {quoted}.")  # fmt: skip
-    return pages.section("Balance of the states", pages.pair(pages.figure(plot, "share of each state among seconds and windows"), beside),
-                         site.table("00_balance", table.assign(state=names), shares), note=note)  # fmt: skip
+    note = (
+        f"A window's label is its {'commonest' if data.settings.label == 'majority' else 'last'} state. Dominated: "
+        f"{name} is the session's "
+        f"commonest state. Seed study, on its own data, shares of the seconds: {quoted}."
+    )
+    return pages.section(
+        "Balance of the states",
+        pages.pair(pages.figure(plot, "share of each state among seconds and windows"), beside),
+        site.table("00_balance", table.assign(state=names), shares),
+        note=note,
+    )
 
 
 def _correlations(site: Site, store: Store) -> str:
@@ -118,8 +145,11 @@ def _correlations(site: Site, store: Store) -> str:
         autorange="reversed", showgrid=False
     )
     formats = dict.fromkeys([c for c in map(str, shown) if c not in ("quantity", "unit")], "+.3f")
-    note = ("Over labelled seconds; rank is Spearman's; the kinds apart are Pearson's. time is seconds since the recording began: a shortcut, "
-            "not a measurement. A channel whose level differs between kinds correlates more within a kind than over all.")  # fmt: skip
+    note = (
+        "Over labelled seconds; rank is Spearman's; the kinds apart are Pearson's. time is seconds since the "
+        "recording began: a shortcut, "
+        "not a measurement. A channel whose level differs between kinds correlates more within a kind than over all."
+    )
     alt = "bars of the correlation of each quantity with the state"
     return pages.section(
         "What goes with the state", pages.figure(plot, alt), site.table("00_correlations", shown, formats), note=note
@@ -145,10 +175,22 @@ def _boxes(
         for kind, colour in zip(kinds, KIND_COLOURS * len(kinds), strict=False):
             own = table[(table["quantity"] == quantity) & (table["kind"] == kind)]
             plot.add_trace(
-                go.Box(x=own["state"], lowerfence=own["q05"], q1=own["q25"], median=own["q50"], q3=own["q75"], upperfence=own["q95"],
-                       name=kind, legendgroup=kind, showlegend=i == 0, marker_color=colour, offsetgroup=kind),
-                i // columns + 1, i % columns + 1,
-            )  # fmt: skip
+                go.Box(
+                    x=own["state"],
+                    lowerfence=own["q05"],
+                    q1=own["q25"],
+                    median=own["q50"],
+                    q3=own["q75"],
+                    upperfence=own["q95"],
+                    name=kind,
+                    legendgroup=kind,
+                    showlegend=i == 0,
+                    marker_color=colour,
+                    offsetgroup=kind,
+                ),
+                i // columns + 1,
+                i % columns + 1,
+            )
         if quantity in logarithmic:
             plot.update_yaxes(type="log", dtick=1, row=i // columns + 1, col=i % columns + 1)
     _style(plot, title, height=90 + 235 * rows)
@@ -203,11 +245,19 @@ def _timeline(store: Store) -> str:
         chosen = np.concatenate([spread(np.flatnonzero(state == k)) for k in np.unique(state[state >= 0])])
         frames = np.asarray(store.thermal[rows[chosen], -1], np.float32)
         low, high = float(frames.min()), float(frames.max())
-        strip = [(figures.thermal_image(frame, low, high), f"{seconds[i]} s, {names[state[i]]}, up to {own['thermal_max'].iloc[i]:.1f} °C")
-                 for frame, i in zip(frames, chosen, strict=True)]  # fmt: skip
+        strip = [
+            (
+                figures.thermal_image(frame, low, high),
+                f"{seconds[i]} s, {names[state[i]]}, up to {own['thermal_max'].iloc[i]:.1f} °C",
+            )
+            for frame, i in zip(frames, chosen, strict=True)
+        ]
         parts += [f"<h3>Camera, {low:.0f} °C (dark) to {high:.0f} °C (yellow)</h3>", pages.film(strip)]
-    note = (f"{name}, {own['device'].iloc[0]}: of the sessions that go through the most states, the one with the fewest repaired seconds, the first "
-            "by name. Colours behind the traces: states, green is normal, red the worst.")  # fmt: skip
+    note = (
+        f"{name}, {own['device'].iloc[0]}: of the sessions that go through the most states, the one with the fewest "
+        "repaired seconds, the first "
+        "by name. Colours behind the traces: states, green is normal, red the worst."
+    )
     return pages.section("One session with a fault", *parts, note=note)
 
 
@@ -225,8 +275,12 @@ def _camera(site: Site, store: Store) -> str:
     plot.update_layout(height=360)
     formats = dict.fromkeys(STATISTICS, ".1f")
     shown = site.table("00_thermal_maxima", own.drop(columns=["quantity", "unit"]), formats)
-    return pages.section("Hottest pixel by state", pages.figure(plot, "box plots of the frame maximum by state and kind"), shown,
-                         note="The maximum of each full-resolution frame, degC, after repair of impossible pixels.")  # fmt: skip
+    return pages.section(
+        "Hottest pixel by state",
+        pages.figure(plot, "box plots of the frame maximum by state and kind"),
+        shown,
+        note="The maximum of each full-resolution frame, degC, after repair of impossible pixels.",
+    )
 
 
 def _environment(site: Site, store: Store) -> str:
@@ -235,12 +289,23 @@ def _environment(site: Site, store: Store) -> str:
     frames = exploration.labelled(store)
     known = exploration.correlations(store).set_index("quantity")["pearson"]
     rows = [
-        {"quantity": name, "unit": channel.unit, "kind": str(kind), "mean": own[name].mean(), "sd": own[name].std(),
-         "sd within sessions": own.groupby("session", observed=True)[name].std().mean(), "correlation with the state, all": known[name]}
-        for name, channel in store.schema.environment.items() for kind, own in frames.groupby("kind", observed=True)
-    ]  # fmt: skip
+        {
+            "quantity": name,
+            "unit": channel.unit,
+            "kind": str(kind),
+            "mean": own[name].mean(),
+            "sd": own[name].std(),
+            "sd within sessions": own.groupby("session", observed=True)[name].std().mean(),
+            "correlation with the state, all": known[name],
+        }
+        for name, channel in store.schema.environment.items()
+        for kind, own in frames.groupby("kind", observed=True)
+    ]
     formats = {"mean": ".2f", "sd": ".2f", "sd within sessions": ".2f", "correlation with the state, all": "+.3f"}
-    note = "Of the room, not of the device. What hardly changes within a session can tell where and when it was recorded, not how worn the device is."
+    note = (
+        "Of the room, not of the device. What hardly changes within a session can tell where and when it was "
+        "recorded, not how worn the device is."
+    )
     return pages.section("Environment", site.table("00_environment", pd.DataFrame(rows), formats), note=note)
 
 
@@ -252,8 +317,11 @@ def _quality(site: Site, store: Store) -> str:
         parts.append(
             f"<details><summary>where</summary>{site.table('00_quality_where', examples, look='prose')}</details>"
         )
-    note = ("Repaired: NaN, Inf or impossible pixels taken from their neighbours, and flagged. Dropped: a second that misses a part or cannot be read. "
-            "Skipped: a session of which nothing can be had.")  # fmt: skip
+    note = (
+        "Repaired: NaN, Inf or impossible pixels taken from their neighbours, and flagged. Dropped: a second that "
+        "misses a part or cannot be read. "
+        "Skipped: a session of which nothing can be had."
+    )
     return pages.section("Quality of the data", *parts, note=note)
 
 

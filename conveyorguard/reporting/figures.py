@@ -53,8 +53,14 @@ def learning_curve(
     """Lines of a history over epochs, the kept epoch marked."""
     figure = go.Figure()
     for name, colour in zip(names, (BLUE, GREY, STATE_COLOURS[2]), strict=False):
-        figure.add_scatter(x=history["epoch"] + 1, y=history[name], name=name, mode="lines+markers",
-                           line={"color": colour}, marker={"size": 5})  # fmt: skip
+        figure.add_scatter(
+            x=history["epoch"] + 1,
+            y=history[name],
+            name=name,
+            mode="lines+markers",
+            line={"color": colour},
+            marker={"size": 5},
+        )
     if best_epoch is not None:
         figure.add_vline(
             x=best_epoch + 1,
@@ -73,9 +79,19 @@ def confusion(matrix: list[list[int]], names: list[str], title: str) -> go.Figur
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     text = [[f"{n:,}<br>{s:.0%}" for n, s in zip(*rows, strict=True)] for rows in zip(counts, share, strict=True)]
     figure = go.Figure(
-        go.Heatmap(z=share, x=names, y=names, text=text, texttemplate="%{text}", colorscale=[[0, "#ffffff"], [1, BLUE]],
-                   zmin=0, zmax=1, showscale=False, hovertemplate="actual %{y}, predicted %{x}: %{text}<extra></extra>")
-    )  # fmt: skip
+        go.Heatmap(
+            z=share,
+            x=names,
+            y=names,
+            text=text,
+            texttemplate="%{text}",
+            colorscale=[[0, "#ffffff"], [1, BLUE]],
+            zmin=0,
+            zmax=1,
+            showscale=False,
+            hovertemplate="actual %{y}, predicted %{x}: %{text}<extra></extra>",
+        )
+    )
     figure.update_yaxes(autorange="reversed")
     return _style(figure, title, height=360, x="predicted", y="actual")
 
@@ -100,8 +116,14 @@ def traces(
         axis = "" if row == 0 else str(row + 1)
         log = unit == "A"
         for i in [i for i, u in enumerate(units) if u == unit]:
-            figure.add_scatter(x=seconds, y=values[:, i], name=names[i], mode="lines", yaxis=f"y{axis}",
-                               hovertemplate=f"{names[i]} %{{y:.2f}} {unit} at %{{x}} s<extra></extra>")  # fmt: skip
+            figure.add_scatter(
+                x=seconds,
+                y=values[:, i],
+                name=names[i],
+                mode="lines",
+                yaxis=f"y{axis}",
+                hovertemplate=f"{names[i]} %{{y:.2f}} {unit} at %{{x}} s<extra></extra>",
+            )
         domain = [1 - (row + 1) * step + 0.05, 1 - row * step]
         scale = {"type": "log", "dtick": 1} if log else {"type": "linear"}
         figure.update_layout({f"yaxis{axis}": {"domain": domain, "title": {"text": unit}, **scale}})
@@ -137,8 +159,15 @@ def probabilities(seconds: np.ndarray, p: np.ndarray, names: list[str], alarms: 
     """
     figure = go.Figure()
     for k, name in enumerate(names):
-        figure.add_scatter(x=seconds, y=p[:, k], name=name, stackgroup="one", line={"width": 0}, fillcolor=state_colour(k, len(names)),
-                           hovertemplate=f"{name} %{{y:.2f}} at %{{x}} s<extra></extra>")  # fmt: skip
+        figure.add_scatter(
+            x=seconds,
+            y=p[:, k],
+            name=name,
+            stackgroup="one",
+            line={"width": 0},
+            fillcolor=state_colour(k, len(names)),
+            hovertemplate=f"{name} %{{y:.2f}} at %{{x}} s<extra></extra>",
+        )
     for begin, end in alarms:
         figure.add_shape(
             type="rect", x0=begin - 0.5, x1=end + 0.5, y0=1.02, y1=1.08, fillcolor=STATE_COLOURS[-1], line_width=0
@@ -153,15 +182,25 @@ def interval_plot(labels: list[str], intervals: list[Interval], seeds: list[list
     values, low, high = (np.array([getattr(i, name) for i in intervals]) for name in ("value", "low", "high"))
     figure = go.Figure()
     figure.add_scatter(
-        x=values, y=labels, mode="markers", marker={"size": 11, "color": BLUE}, showlegend=False,
+        x=values,
+        y=labels,
+        mode="markers",
+        marker={"size": 11, "color": BLUE},
+        showlegend=False,
         error_x={"type": "data", "symmetric": False, "array": high - values, "arrayminus": values - low, "color": BLUE},
         hovertemplate="%{y}: %{x:.4f}<extra></extra>",
-    )  # fmt: skip
+    )
     several = [(value, label) for label, own in zip(labels, seeds, strict=True) if len(own) > 1 for value in own]
     if several:
         x, y = zip(*several, strict=True)
-        figure.add_scatter(x=x, y=y, mode="markers", marker={"size": 5, "color": STATE_COLOURS[2]}, showlegend=False,
-                           hovertemplate="one seed: %{x:.4f}<extra></extra>")  # fmt: skip
+        figure.add_scatter(
+            x=x,
+            y=y,
+            mode="markers",
+            marker={"size": 5, "color": STATE_COLOURS[2]},
+            showlegend=False,
+            hovertemplate="one seed: %{x:.4f}<extra></extra>",
+        )
     figure.update_yaxes(autorange="reversed")
     return _style(figure, title, height=120 + 34 * len(labels), x=title)
 
@@ -169,10 +208,23 @@ def interval_plot(labels: list[str], intervals: list[Interval], seeds: list[list
 def bars(labels: list[str], intervals: list[Interval], title: str) -> go.Figure:
     """Bars with intervals."""
     values, low, high = (np.array([getattr(i, name) for i in intervals]) for name in ("value", "low", "high"))
-    figure = go.Figure(go.Bar(
-        x=labels, y=values, marker_color=BLUE, text=[f"{v:.3f}" for v in values], textposition="inside", insidetextanchor="start",
-        error_y={"type": "data", "symmetric": False, "array": high - values, "arrayminus": values - low, "color": INK},
-    ))  # fmt: skip
+    figure = go.Figure(
+        go.Bar(
+            x=labels,
+            y=values,
+            marker_color=BLUE,
+            text=[f"{v:.3f}" for v in values],
+            textposition="inside",
+            insidetextanchor="start",
+            error_y={
+                "type": "data",
+                "symmetric": False,
+                "array": high - values,
+                "arrayminus": values - low,
+                "color": INK,
+            },
+        )
+    )
     return _style(figure, title, height=360, y=title)
 
 
@@ -185,9 +237,23 @@ def grouped_bars(labels: list[str], groups: dict[str, dict[str, Interval]], titl
             np.array([getattr(own[label], side) for label in shown]) for side in ("value", "low", "high")
         )
         figure.add_bar(
-            x=shown, y=values, name=name, marker_color=colour, text=[f"{v:.2f}" for v in values], textposition="inside", insidetextanchor="start",
-            error_y={"type": "data", "symmetric": False, "array": high - values, "arrayminus": values - low, "color": INK, "thickness": 1.2, "width": 3},
-        )  # fmt: skip
+            x=shown,
+            y=values,
+            name=name,
+            marker_color=colour,
+            text=[f"{v:.2f}" for v in values],
+            textposition="inside",
+            insidetextanchor="start",
+            error_y={
+                "type": "data",
+                "symmetric": False,
+                "array": high - values,
+                "arrayminus": values - low,
+                "color": INK,
+                "thickness": 1.2,
+                "width": 3,
+            },
+        )
     _style(figure, title, height=420, y=title)
     return figure.update_layout(barmode="group").update_xaxes(categoryorder="array", categoryarray=labels)
 
@@ -196,9 +262,17 @@ def heat(rows: list[str], columns: list[str], values: np.ndarray, title: str) ->
     """Shares of 1 as a coloured table, the first row on top."""
     text = [[f"{v:.0%}" for v in row] for row in values]
     figure = go.Figure(
-        go.Heatmap(z=values, x=columns, y=rows, text=text, texttemplate="%{text}", colorscale=[[0, STATE_COLOURS[1]], [0.5, "#ffffff"], [1, BLUE]],
-                   showscale=False, hovertemplate="%{y} on %{x}: %{z:.1%}<extra></extra>")
-    )  # fmt: skip
+        go.Heatmap(
+            z=values,
+            x=columns,
+            y=rows,
+            text=text,
+            texttemplate="%{text}",
+            colorscale=[[0, STATE_COLOURS[1]], [0.5, "#ffffff"], [1, BLUE]],
+            showscale=False,
+            hovertemplate="%{y} on %{x}: %{z:.1%}<extra></extra>",
+        )
+    )
     figure.update_yaxes(autorange="reversed")
     return _style(figure, title, height=130 + 24 * len(rows), x="device")
 
@@ -207,8 +281,14 @@ def horizontal_bars(labels: list[str], groups: dict[str, list[float]], title: st
     """Bars of each label, one colour a group, the first label on top."""
     figure = go.Figure()
     for (name, values), colour in zip(groups.items(), (BLUE, STATE_COLOURS[2]), strict=False):
-        figure.add_bar(x=values, y=labels, name=name, orientation="h", marker_color=colour,
-                       hovertemplate=f"%{{y}}: %{{x:.3g}} of the {name}<extra></extra>")  # fmt: skip
+        figure.add_bar(
+            x=values,
+            y=labels,
+            name=name,
+            orientation="h",
+            marker_color=colour,
+            hovertemplate=f"%{{y}}: %{{x:.3g}} of the {name}<extra></extra>",
+        )
     _style(figure, title, height=120 + (16 + 10 * len(groups)) * len(labels), x=x)
     return figure.update_yaxes(autorange="reversed", showgrid=False).update_layout(showlegend=True)
 
@@ -223,25 +303,51 @@ def interval_lines(curves: dict[str, pd.DataFrame], title: str, x: str, y: str) 
     for (name, table), colour in zip(curves.items(), itertools.cycle(LINE_COLOURS)):
         value, low, high = (table[column].to_numpy(float) for column in ("value", "low", "high"))
         figure.add_scatter(
-            x=table["x"], y=value, name=name, mode="lines+markers", line={"color": colour},
-            error_y={"type": "data", "symmetric": False, "array": high - value, "arrayminus": value - low, "color": colour,
-                     "thickness": 1},
+            x=table["x"],
+            y=value,
+            name=name,
+            mode="lines+markers",
+            line={"color": colour},
+            error_y={
+                "type": "data",
+                "symmetric": False,
+                "array": high - value,
+                "arrayminus": value - low,
+                "color": colour,
+                "thickness": 1,
+            },
             hovertemplate=f"{name}: %{{y:.3f}} at %{{x}}<extra></extra>",
-        )  # fmt: skip
+        )
     return _style(figure, title, height=360, x=x, y=y)
 
 
 def cost_plot(labels: list[str], seconds: list[float], accuracy: list[float]) -> go.Figure:
-    """Accuracy over training time, the time on a logarithmic axis; named are those that nothing cheaper beats, as a line."""
+    """Accuracy over training time, the time on a logarithmic axis; named are those that nothing cheaper beats, as a
+    line."""
     order = sorted((i for i in range(len(labels)) if np.isfinite(seconds[i])), key=lambda i: (seconds[i], -accuracy[i]))
     front = [i for place, i in enumerate(order) if all(accuracy[i] > accuracy[j] for j in order[:place])]
     figure = go.Figure()
-    figure.add_scatter(x=[seconds[i] for i in order], y=[accuracy[i] for i in order], customdata=[labels[i] for i in order], mode="markers",
-                       marker={"size": 9, "color": GREY}, name="beaten by a cheaper one",
-                       hovertemplate="%{customdata}: %{y:.4f} in %{x:.1f} s<extra></extra>")  # fmt: skip
-    figure.add_scatter(x=[seconds[i] for i in front], y=[accuracy[i] for i in front], text=[labels[i] for i in front], mode="lines+markers+text",
-                       textposition="top center", marker={"size": 10, "color": BLUE}, line={"shape": "hv", "dash": "dot"}, cliponaxis=False,
-                       name="beaten by none that is as cheap", hovertemplate="%{text}: %{y:.4f} in %{x:.1f} s<extra></extra>")  # fmt: skip
+    figure.add_scatter(
+        x=[seconds[i] for i in order],
+        y=[accuracy[i] for i in order],
+        customdata=[labels[i] for i in order],
+        mode="markers",
+        marker={"size": 9, "color": GREY},
+        name="beaten by a cheaper one",
+        hovertemplate="%{customdata}: %{y:.4f} in %{x:.1f} s<extra></extra>",
+    )
+    figure.add_scatter(
+        x=[seconds[i] for i in front],
+        y=[accuracy[i] for i in front],
+        text=[labels[i] for i in front],
+        mode="lines+markers+text",
+        textposition="top center",
+        marker={"size": 10, "color": BLUE},
+        line={"shape": "hv", "dash": "dot"},
+        cliponaxis=False,
+        name="beaten by none that is as cheap",
+        hovertemplate="%{text}: %{y:.4f} in %{x:.1f} s<extra></extra>",
+    )
     _style(figure, "Accuracy against training time", height=400, x="training, s (logarithmic)", y="accuracy")
     return figure.update_xaxes(type="log", dtick=1)
 
@@ -253,24 +359,40 @@ def radar(labels: list[str], axes: list[str], values: list[list[float]]) -> go.F
         figure.add_scatterpolar(r=[*row, row[0]], theta=[*axes, axes[0]], name=label)
     _style(figure, "Profile, shares of 1", height=440)
     least = float(np.nanmin(values))
-    figure.update_layout(polar={"radialaxis": {"range": [max(0.0, np.floor(10 * least - 0.5) / 10), 1]}},
-                         legend={"orientation": "v", "x": 1.05, "y": 1, "xanchor": "left", "yanchor": "top"})  # fmt: skip
+    figure.update_layout(
+        polar={"radialaxis": {"range": [max(0.0, np.floor(10 * least - 0.5) / 10), 1]}},
+        legend={"orientation": "v", "x": 1.05, "y": 1, "xanchor": "left", "yanchor": "top"},
+    )
     return figure
 
 
 def reliability_plot(curves: dict[str, pd.DataFrame]) -> go.Figure:
-    """Share that is right over the probability given, a line each; the size of a dot is the number of windows, a bar its interval."""
+    """Share that is right over the probability given, a line each; the size of a dot is the number of windows, a bar
+    its interval."""
     figure = go.Figure()
     figure.add_scatter(x=[0, 1], y=[0, 1], mode="lines", line={"dash": "dot", "color": GREY}, name="ideal")
     for (name, table), colour in zip(curves.items(), (STATE_COLOURS[2], BLUE), strict=False):
         size = 5 + 15 * np.sqrt(table["windows"] / max(table["windows"].max(), 1))
         bars = None
         if "low" in table:
-            bars = {"type": "data", "array": table["high"] - table["accuracy"], "arrayminus": table["accuracy"] - table["low"],
-                    "thickness": 1, "width": 2}  # fmt: skip
-        figure.add_scatter(x=table["confidence"], y=table["accuracy"], mode="lines+markers", name=name, text=table["windows"], error_y=bars,
-                           marker={"size": size, "color": colour}, line={"color": colour},
-                           hovertemplate="%{text} windows: given %{x:.2f}, right %{y:.2f}<extra></extra>")  # fmt: skip
+            bars = {
+                "type": "data",
+                "array": table["high"] - table["accuracy"],
+                "arrayminus": table["accuracy"] - table["low"],
+                "thickness": 1,
+                "width": 2,
+            }
+        figure.add_scatter(
+            x=table["confidence"],
+            y=table["accuracy"],
+            mode="lines+markers",
+            name=name,
+            text=table["windows"],
+            error_y=bars,
+            marker={"size": size, "color": colour},
+            line={"color": colour},
+            hovertemplate="%{text} windows: given %{x:.2f}, right %{y:.2f}<extra></extra>",
+        )
     return _style(figure, "Reliability", x="probability of the predicted state", y="share that is right")
 
 

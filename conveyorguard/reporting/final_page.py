@@ -49,7 +49,8 @@ def write_final(site: Site, folders: Sequence[Path], left_out: Sequence[str] = (
     if not folders:
         told = "".join(f"\n  - {sentence}" for sentence in left_out)
         raise RunError(
-            f"{site.folder / 'runs'}: no finished run to compare; run the stages 02 to 06 first, or the whole study{told}"
+            f"{site.folder / 'runs'}: no finished run to compare; run the stages 02 to 06 first, or the whole "
+            f"study{told}"
         )
     comparison = compare(folders)
     comparison.notes += left_out
@@ -79,9 +80,27 @@ def _csv(site: Site, prefix: str, comparison: Comparison) -> str:
 def _quoted() -> str:
     """What the seed study says of its models, apart from ours."""
     rows = [
-        ["LightGBM", f"{seed_study.LIGHTGBM['test']:.2f} %", f"{seed_study.LIGHTGBM['worst_recall']} %", f"{seed_study.LIGHTGBM['seconds']} s"],
-        ["first network", f"{seed_study.BASELINE['test']:.2f} %", f"{seed_study.BASELINE['worst_recall']} %", f"{seed_study.BASELINE['minutes']} min"],
-        ["tuned network", f"{seed_study.TUNED['test']:.2f} %", f"{seed_study.TUNED['worst_recall']} %", f"{seed_study.TUNED['minutes']} min"],
-    ]  # fmt: skip
-    return pages.section("What the seed study found", pages.table(["its model", "test accuracy", "recall of its worst state", "training"], rows),
-                         note="On its own data and split: these figures are quoted, they do not compare with those above.")  # fmt: skip
+        [
+            "LightGBM",
+            f"{seed_study.LIGHTGBM['test']:.2f} %",
+            f"{seed_study.LIGHTGBM['worst_recall']} %",
+            f"{seed_study.LIGHTGBM['seconds']} s",
+        ],
+        [
+            "first network",
+            f"{seed_study.BASELINE['test']:.2f} %",
+            f"{seed_study.BASELINE['worst_recall']} %",
+            f"{seed_study.BASELINE['minutes']} min",
+        ],
+        [
+            "tuned network",
+            f"{seed_study.TUNED['test']:.2f} %",
+            f"{seed_study.TUNED['worst_recall']} %",
+            f"{seed_study.TUNED['minutes']} min",
+        ],
+    ]
+    return pages.section(
+        "What the seed study found",
+        pages.table(["its model", "test accuracy", "recall of its worst state", "training"], rows),
+        note="On its own data and split: these figures are quoted, they do not compare with those above.",
+    )

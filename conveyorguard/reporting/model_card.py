@@ -1,4 +1,5 @@
-"""MODEL_CARD.md of a run: what the model was trained on, what it does and does not do, drawn from the run's files alone.
+"""MODEL_CARD.md of a run: what the model was trained on, what it does and does not do, drawn from the run's files
+alone.
 
 After Mitchell et al., Model Cards for Model Reporting (2019).
 """
@@ -76,7 +77,8 @@ def _head(run: SavedRun) -> str:
     return (
         f"# Model card: {plain(model)}, {plain(run.folder.resolve().name)}\n\n"
         f"Tells the state of a device ({states}) from a window of {config.window.size} s of {looks}{film}. "
-        f"{size}; trained on {p['start'][:10]} in {p.get('fit_seconds') or 0:.0f} s, conveyorguard {p['versions'].get('conveyorguard', '?')}, "
+        f"{size}; trained on {p['start'][:10]} in {p.get('fit_seconds') or 0:.0f} s, conveyorguard "
+        f"{p['versions'].get('conveyorguard', '?')}, "
         f"commit {(p['git']['commit'] or 'unknown')[:12]}{' with uncommitted changes' if p['git']['dirty'] else ''}. "
         "The page of the run is [report.html](report.html)."
     )
@@ -89,8 +91,15 @@ def _data(run: SavedRun) -> str:
     for part in PARTS:
         hours = trained.get("hours", {}).get(part, {})
         devices = trained.get("devices", {}).get(part)
-        rows.append([part, p["sessions"][part], len(devices) if devices else "?", f"{p['windows'][part]:,}",
-                     *(f"{hours[s]:.2f}" if s in hours else "?" for s in schema.state_names)])  # fmt: skip
+        rows.append(
+            [
+                part,
+                p["sessions"][part],
+                len(devices) if devices else "?",
+                f"{p['windows'][part]:,}",
+                *(f"{hours[s]:.2f}" if s in hours else "?" for s in schema.state_names),
+            ]
+        )
     header = ["part", "sessions", "devices", "windows", *(f"{name}, hours" for name in schema.state_names)]
     names = [
         f"{part}: {', '.join(plain(d) for d in trained['devices'][part])}" for part in PARTS if trained.get("devices")
@@ -100,8 +109,11 @@ def _data(run: SavedRun) -> str:
     )
     camera = f" Camera: {schema.thermal.shape[0]} x {schema.thermal.shape[1]} pixels." if schema.thermal else ""
     store = p["store"]
-    lines = ["## Trained on", f"Data set {plain(run.config.data.name)}, store {plain(store['name'])}, fingerprint `{store['fingerprint']}`.",
-             _table(header, rows)]  # fmt: skip
+    lines = [
+        "## Trained on",
+        f"Data set {plain(run.config.data.name)}, store {plain(store['name'])}, fingerprint `{store['fingerprint']}`.",
+        _table(header, rows),
+    ]
     lines += ["Devices, " + "; ".join(names) + "."] if names else []
     return "\n\n".join([*lines, f"Channels: {units}.{camera}"])
 
@@ -136,10 +148,16 @@ def _results(run: SavedRun) -> str:
             for name in SHOWN
             if name in METRICS
         ]
-        per_class = [[plain(r["class"]), *(_with_interval(found) for found in arm.class_intervals(k)), f"{r['support']:,}"]
-                     for k, r in enumerate(run.metrics[part]["per_class"])]  # fmt: skip
-        blocks += [f"### {part}", _table(["metric", "value", "95 % interval"], shown), plain(drawn.note),
-                   _table(["state", "precision (95 %)", "recall (95 %)", "F1 (95 %)", "windows"], per_class)]  # fmt: skip
+        per_class = [
+            [plain(r["class"]), *(_with_interval(found) for found in arm.class_intervals(k)), f"{r['support']:,}"]
+            for k, r in enumerate(run.metrics[part]["per_class"])
+        ]
+        blocks += [
+            f"### {part}",
+            _table(["metric", "value", "95 % interval"], shown),
+            plain(drawn.note),
+            _table(["state", "precision (95 %)", "recall (95 %)", "F1 (95 %)", "windows"], per_class),
+        ]
     blocks += _shortcuts(run, list(run.metrics)[-1])
     return "\n\n".join(blocks)
 
@@ -175,8 +193,11 @@ def _shortcuts(run: SavedRun, part: str) -> list[str]:
         value, difference = arm.interval("macro_f1"), model.difference(arm, "macro_f1")
         verdict = difference.verdict if np.isfinite(difference.low) else "not shown: too few sessions"
         rows.append([name, _with_interval(value), _interval(difference, True)[1], verdict])
-    note = ("What can be had without a model, on the same windows. A model that is not shown to be better has learned the recording's "
-            "clock or the kind of device rather than wear.")  # fmt: skip
+    note = (
+        "What can be had without a model, on the same windows. A model that is not shown to be better has learned "
+        "the recording's "
+        "clock or the kind of device rather than wear."
+    )
     return [
         "### Shortcuts",
         note,
@@ -192,9 +213,17 @@ def _alarms(run: SavedRun) -> str:
         lines.append("None: no validation recording has a state worth an alarm, so there is no operating point.")
     else:
         lines.append(f"{when_it_rings(plain(run.schema.alarming), OperatingPoint(**point))}. {how_chosen(facts)}")
-        rows = [[part, f"{a['missed']} of {a['fault_sessions']}", _range(a["missed_share_interval"]), a["false_alarms"], f"{a['exposure_hours']:.2f}",
-                 "–" if a["false_alarms_per_hour_bound"] is None else f"{a['false_alarms_per_hour_bound']:.1f}"]
-                for part, a in facts["parts"].items()]  # fmt: skip
+        rows = [
+            [
+                part,
+                f"{a['missed']} of {a['fault_sessions']}",
+                _range(a["missed_share_interval"]),
+                a["false_alarms"],
+                f"{a['exposure_hours']:.2f}",
+                "–" if a["false_alarms_per_hour_bound"] is None else f"{a['false_alarms_per_hour_bound']:.1f}",
+            ]
+            for part, a in facts["parts"].items()
+        ]
         header = [
             "part",
             "fault recordings missed",
@@ -223,14 +252,26 @@ def _limits(run: SavedRun) -> str:
     worst = plain(run.schema.state_names[-1])
     windows = run.predictions[run.predictions["split"] == list(run.metrics)[-1]]
     devices = windows["device"].nunique()
-    said.append(f"The results are of {devices} devices, {windows['session'].nunique()} recordings; "
-                + ("they were never trained on." if config.split.name in ("device", "kfold") else
-                   "the devices may have been trained on, in other recordings: split=device tells how it does on new ones."))  # fmt: skip
     said.append(
-        f"{worst} is what the labels call it. A window is judged from its own {config.window.size} s alone, and is known at its end."
+        f"The results are of {devices} devices, {windows['session'].nunique()} recordings; "
+        + (
+            "they were never trained on."
+            if config.split.name in ("device", "kfold")
+            else "the devices may have been trained on, in other recordings: split=device tells how it does on new "
+            "ones."
+        )
     )
-    said.append("Inputs outside the ranges of the training (`ranges.json`), missing channels and dead sensors are reported by predict, and "
-                "what is then said of the state is a guess." if facts else "The ranges of the training inputs are not known.")  # fmt: skip
+    said.append(
+        f"{worst} is what the labels call it. A window is judged from its own {config.window.size} s alone, and is "
+        "known at its end."
+    )
+    said.append(
+        "Inputs outside the ranges of the training (`ranges.json`), missing channels and dead sensors are reported "
+        "by predict, and "
+        "what is then said of the state is a guess."
+        if facts
+        else "The ranges of the training inputs are not known."
+    )
     said.append(
         "It advises a person. Whether a line may be stopped or kept running by it alone is not shown by these figures."
     )
@@ -241,6 +282,7 @@ def _use(run: SavedRun) -> str:
     if not (run.folder / "checkpoints").is_dir():
         return "## Using it\n\nThe run holds predictions of its members and no model of its own; apply those."
     needs = ", ".join(code(name) for name in ("session", "time", *run.schema.channels))
+    environment = ", the environment's channels" if run.schema.environment else ""
     return f"""## Using it
 
 ```python
@@ -249,8 +291,8 @@ from conveyorguard import load_run
 windows = load_run("RUN").predict(frame_table)  # RUN: this directory
 ```
 
-`frame_table` has a row a second: {needs}{", the environment's channels" if run.schema.environment else ""}, in the units above; where the
-run uses the camera, `predict(frame_table, thermal)`. From a shell:
+`frame_table` has a row a second: {needs}{environment}, in the
+units above; where the run uses the camera, `predict(frame_table, thermal)`. From a shell:
 
 ```bash
 python -m conveyorguard predict RUN data.root=NEW            # new recordings: states, alarms, a page
@@ -259,4 +301,5 @@ python -m conveyorguard export RUN                           # ONNX
 python -m conveyorguard reproduce RUN                        # the same numbers anew
 ```
 
-Loading executes nothing from the files of the run: weights are read with `weights_only=True`, trees from text, json or skops."""
+Loading executes nothing from the files of the run: weights are read with `weights_only=True`, trees from text, json
+or skops."""

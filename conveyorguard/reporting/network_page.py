@@ -15,15 +15,23 @@ from conveyorguard.saved_run import SavedRun
 def write_baseline(site: Site, run: SavedRun) -> Path:
     """Write 02_baseline_cnn.html and its tables."""
     config = run.config
-    note = (f"CNN on every thermal frame ({config.model.thermal_frames} a window), Transformers, cross-attention and FiLM, {config.model.embed_dim} wide, "
-            f"with the seed study's scaling; {run.provenance['parameters']:,} parameters; epochs: {config.trainer.max_epochs} at most.")  # fmt: skip
+    note = (
+        f"CNN on every thermal frame ({config.model.thermal_frames} a window), Transformers, cross-attention and "
+        f"FiLM, {config.model.embed_dim} wide, "
+        f"with the seed study's scaling; {run.provenance['parameters']:,} parameters; epochs: "
+        f"{config.trainer.max_epochs} at most."
+    )
     blocks = [
         pages.section("Result", scores_beside(site, "02_result", run, seed_study.BASELINE), note=note),
         class_block(run, state_names(run), drawn_on(site, "02")),
         learning_block(run),
-        pages.section("Held against shortcuts", runs_table(site, "02_runs", {"baseline_cnn": run}),
-                      note="A shortcut knows one obvious fact; a model that is not clearly better has learned that fact. The model's name leads to its own page."),
-    ]  # fmt: skip
+        pages.section(
+            "Held against shortcuts",
+            runs_table(site, "02_runs", {"baseline_cnn": run}),
+            note="A shortcut knows one obvious fact; a model that is not clearly better has learned that fact. The "
+            "model's name leads to its own page.",
+        ),
+    ]
     history = run.history
     assert history is not None
     site.table("02_history", history)

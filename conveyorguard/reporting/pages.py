@@ -27,7 +27,8 @@ main { max-width: 1320px; margin: 0 auto; padding: 24px }
 header { background: #1f2933; color: white; padding: 20px 0 }
 header div { max-width: 1320px; margin: 0 auto; padding: 0 24px }
 header h1 { margin: 0; font-size: 24px } header p { margin: 4px 0 0; color: #cbd2d9 }
-nav { margin: 12px 0 0; font-size: 13.5px; display: flex; flex-wrap: wrap; gap: 4px 16px } nav a { color: #9fc5e8; text-decoration: none }
+nav { margin: 12px 0 0; font-size: 13.5px; display: flex; flex-wrap: wrap; gap: 4px 16px }
+nav a { color: #9fc5e8; text-decoration: none }
 nav a:hover { text-decoration: underline } nav a[aria-current] { color: white; font-weight: 600 }
 .banner { background: #fff6e0; border: 1px solid #e5c46b; border-radius: 8px; padding: 10px 16px; margin: 0 0 18px }
 .csv { margin: 0 0 12px; font-size: 12.5px } a { color: var(--blue) }
@@ -37,14 +38,17 @@ section { background: white; border: 1px solid var(--line); border-radius: 8px; 
 h2 { font-size: 18px; margin: 0 0 10px } h3 { font-size: 15px; margin: 16px 0 6px }
 p.note { color: var(--soft); margin: 4px 0 12px; max-width: 1000px }
 table { border-collapse: collapse; margin: 6px 0; font-variant-numeric: tabular-nums }
-th, td { padding: 5px 12px; border-bottom: 1px solid var(--line); text-align: right } th { color: var(--soft); font-weight: 600; word-break: keep-all }
+th, td { padding: 5px 12px; border-bottom: 1px solid var(--line); text-align: right }
+th { color: var(--soft); font-weight: 600; word-break: keep-all }
 th:first-child, td:first-child { text-align: left }
 TEXT_COLUMNS
-.dense { font-size: 12px } .dense th, .dense td { padding: 4px 3px } .dense td i { font-style: normal; color: var(--soft); display: block; white-space: nowrap }
+.dense { font-size: 12px } .dense th, .dense td { padding: 4px 3px }
+.dense td i { font-style: normal; color: var(--soft); display: block; white-space: nowrap }
 td i { font-style: normal; color: var(--soft); white-space: nowrap }
 .tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); gap: 12px }
 .tile { border: 1px solid var(--line); border-radius: 8px; padding: 10px 14px }
-.tile b { font-size: 24px; display: block; font-variant-numeric: tabular-nums } .tile span { color: var(--soft); font-size: 13px }
+.tile b { font-size: 24px; display: block; font-variant-numeric: tabular-nums }
+.tile span { color: var(--soft); font-size: 13px }
 .pair { display: grid; grid-template-columns: minmax(0, 1fr) minmax(0, 1fr); gap: 16px; align-items: start }
 @media (max-width: 860px) { .pair { grid-template-columns: minmax(0, 1fr) } }
 .pair > div { min-width: 0; overflow-x: auto } .pair table { font-size: 13px } .pair th, .pair td { padding: 5px 7px }
@@ -89,7 +93,8 @@ def page(title: str, subtitle: str, sections: Iterable[str], plotly: str | None 
     """A whole page; sections are html.
 
     Args:
-        plotly: relative path of plotly.min.js where a site keeps one for all its pages; without it the page carries its own.
+        plotly: relative path of plotly.min.js where a site keeps one for all its pages; without it the page carries its
+            own.
         nav: html of links to other pages, below the title.
     """
     body = "\n".join(sections)
@@ -114,9 +119,11 @@ def section(title: str, *parts: str, note: str = "") -> str:
 
 def tiles(values: Iterable[tuple[str, str]]) -> str:
     """Large figures with what they are."""
-    return '<div class="tiles">' + "".join(
-        f'<div class="tile"><b>{shown(value)}</b><span>{shown(what)}</span></div>' for what, value in values
-    ) + "</div>"  # fmt: skip
+    return (
+        '<div class="tiles">'
+        + "".join(f'<div class="tile"><b>{shown(value)}</b><span>{shown(what)}</span></div>' for what, value in values)
+        + "</div>"
+    )
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
@@ -159,7 +166,8 @@ def framed(
 
     Args:
         formats: column -> format of its numbers, e.g. `{"share": ".1%"}`; a missing number is a dash.
-        links, origins: text of a first cell -> where it leads, relative to the page, and where the row's numbers come from.
+        links, origins: text of a first cell -> where it leads, relative to the page, and where the row's numbers come
+            from.
         look: 'prose' for cells that are sentences, 'dense' for many columns.
     """
     known = formats or {}
@@ -214,7 +222,8 @@ def _table(header: Sequence[str], rows: list[list[str]], origins: list[str | Non
 
 @cache
 def _state_names_font() -> str:
-    """Syllables of state names, for machines without a Korean font: a subset of Noto Sans KR (SIL Open Font License 1.1)."""
+    """Syllables of state names, for machines without a Korean font: a subset of Noto Sans KR (SIL Open Font License
+    1.1)."""
     font = base64.b64encode(Path(__file__).with_name("hangul.woff2").read_bytes()).decode()
     return (
         f"@font-face {{ font-family: StateNames; src: url(data:font/woff2;base64,{font}); unicode-range: U+AC00-D7A3 }}"
@@ -229,7 +238,8 @@ def plotly_around(folder: Path) -> str | None:
 
 
 def path_between(page: Path, target: Path) -> str | None:
-    """What a page in the folder `page` calls a file; None where there is no such file, or only the disk's root holds both:
+    """What a page in the folder `page` calls a file; None where there is no such file, or only the disk's root holds
+    both:
     such a link would tell the file's whole place."""
     here, there = Path(abspath(page)), Path(abspath(target))
     if not target.exists() or here.anchor != there.anchor or commonpath([here, there]) == here.anchor:
@@ -250,10 +260,16 @@ def pair(*parts: str) -> str:
 
 def film(images: Iterable[tuple[bytes, str]]) -> str:
     """PNG images in a row, each with its caption."""
-    return '<div class="film">' + "".join(
-        f'<figure><img alt="{escape(caption, quote=True)}" src="data:image/png;base64,{base64.b64encode(png).decode()}">'
-        f"<figcaption>{escape(caption)}</figcaption></figure>" for png, caption in images
-    ) + "</div>"  # fmt: skip
+    return (
+        '<div class="film">'
+        + "".join(
+            f'<figure><img alt="{escape(caption, quote=True)}" '
+            f'src="data:image/png;base64,{base64.b64encode(png).decode()}">'
+            f"<figcaption>{escape(caption)}</figcaption></figure>"
+            for png, caption in images
+        )
+        + "</div>"
+    )
 
 
 # a path from the root of a disk or a home, quoted with spaces or bare without; not the // of an address on the web

@@ -23,7 +23,8 @@ CHANNELS = 12  # curves of a timeline; of more channels those that move most, me
 
 
 class PredictionPage:
-    """The page while recordings come in: it keeps what it will show and no more, those with an alarm before the others."""
+    """The page while recordings come in: it keeps what it will show and no more, those with an alarm before the
+    others."""
 
     def __init__(self, loaded: LoadedRun, data: str):
         self.loaded, self.data = loaded, data
@@ -67,13 +68,22 @@ class PredictionPage:
             ("recordings not predicted", f"{totals.unpredicted:,}"),
         ]
         if point:
-            note = (f"{when_it_rings(schema.alarming, point)}, the run's operating point; both are stamped at the end of a window. "
-                    f"{how_it_did(self.loaded.run.facts('alarms'))}")  # fmt: skip
+            note = (
+                f"{when_it_rings(schema.alarming, point)}, the run's operating point; both are stamped at the end "
+                "of a window. "
+                f"{how_it_did(self.loaded.run.facts('alarms'))}"
+            )
         else:
             note = "The run has no operating point, so there are no alarms: its validation part had no fault recording."
         seconds = sum(totals.seconds.values())
-        rows = [[f"{s.name} {s.label}".strip(), f"{totals.seconds.get(s.name, 0):,}", f"{totals.seconds.get(s.name, 0) / max(seconds, 1):.1%}"]
-                for s in schema.states]  # fmt: skip
+        rows = [
+            [
+                f"{s.name} {s.label}".strip(),
+                f"{totals.seconds.get(s.name, 0):,}",
+                f"{totals.seconds.get(s.name, 0) / max(seconds, 1):.1%}",
+            ]
+            for s in schema.states
+        ]
         return pages.section(
             "Summary", pages.tiles(values), pages.table(["state", "seconds", "share"], rows), note=note
         )
@@ -92,12 +102,30 @@ class PredictionPage:
     def _recordings(self, totals: Totals) -> str:
         lines = [*self.lines[True], *self.lines[False]][:LINES]
         rows = [
-            [t.session, t.device, f"{t.seconds:,}", t.state_at_end or "–", t.worst_state or "–", str(t.alarms) if t.alarms else "–",
-             "–" if t.first_alarm is None else f"{t.first_alarm} s", t.unlike_training or "–", pages.base_names(t.noticed) or "–"]
+            [
+                t.session,
+                t.device,
+                f"{t.seconds:,}",
+                t.state_at_end or "–",
+                t.worst_state or "–",
+                str(t.alarms) if t.alarms else "–",
+                "–" if t.first_alarm is None else f"{t.first_alarm} s",
+                t.unlike_training or "–",
+                pages.base_names(t.noticed) or "–",
+            ]
             for t in lines
-        ]  # fmt: skip
-        header = ["recording", "device", "seconds", "state at the end", "worst state", "alarms", "first alarm at",
-                  "unlike the training", "noticed when reading"]  # fmt: skip
+        ]
+        header = [
+            "recording",
+            "device",
+            "seconds",
+            "state at the end",
+            "worst state",
+            "alarms",
+            "first alarm at",
+            "unlike the training",
+            "noticed when reading",
+        ]
         note = (
             f"{totals.recordings - len(lines):,} more are in recordings.csv." if totals.recordings > len(lines) else ""
         )
@@ -105,7 +133,8 @@ class PredictionPage:
 
 
 def timeline(loaded: LoadedRun, store: Store, predicted: Predicted) -> str:
-    """Probabilities with the alarms, sensors on the predicted states, thermal frames at the alarms, of one recording."""
+    """Probabilities with the alarms, sensors on the predicted states, thermal frames at the alarms, of one
+    recording."""
     schema = loaded.schema
     name = str(store.frames["session"].iloc[0])
     step = max(len(store.frames) // POINTS, 1)
@@ -117,8 +146,12 @@ def timeline(loaded: LoadedRun, store: Store, predicted: Predicted) -> str:
     p = own[[f"c{k}" for k in range(len(names))]].to_numpy()
     spans = list(zip(alarms["begin"], alarms["end"], strict=True))
     told = ["; ".join(f"alarm from second {b} to {e}" for b, e in spans) or "no alarm", *predicted.odd.get(name, [])]
-    parts = [pages.figure(figures.probabilities(own["time"].to_numpy()[::step], p[::step], names, spans),
-                          f"probability of each state of {name}")]  # fmt: skip
+    parts = [
+        pages.figure(
+            figures.probabilities(own["time"].to_numpy()[::step], p[::step], names, spans),
+            f"probability of each state of {name}",
+        )
+    ]
     channels = _most_moving(loaded, store)
     if len(channels) < len(store.schema.channels):
         told.append(f"drawn are the {len(channels)} channels of {len(store.schema.channels)} that move most")
@@ -151,6 +184,8 @@ def _film(store: Store, begin: int) -> str:
     places = sorted({max(0, min(at, len(time) - 1) - 10 * k) for k in range(FRAMES)})
     frames = [np.asarray(store.thermal[i, -1], float) for i in places]
     low, high = min(f.min() for f in frames), max(f.max() for f in frames)
-    pictures = [(figures.thermal_image(frame, low, high), f"{time[i]} s, up to {frame.max():.1f} °C")
-                for frame, i in zip(frames, places, strict=True)]  # fmt: skip
+    pictures = [
+        (figures.thermal_image(frame, low, high), f"{time[i]} s, up to {frame.max():.1f} °C")
+        for frame, i in zip(frames, places, strict=True)
+    ]
     return f"<h3>thermal frames up to the alarm at {begin} s</h3>" + pages.film(pictures)

@@ -30,10 +30,11 @@ def write_preprocess(site: Site, data: Windows, fit_on: str) -> Path:
     counts = {part: len(data.part(part)) for part in PARTS}
     said = [
         f"{len(data.frame):,} windows of {data.settings.size} s every {data.settings.stride} s: "
-        + ", ".join(f"{part} {n:,}" for part, n in counts.items()) + ".",
+        + ", ".join(f"{part} {n:,}" for part, n in counts.items())
+        + ".",
         f"{1 - data.frame['pure'].mean():.1%} of the windows have more than one state.",
         f"Leakage: {len(bad)} of {len(leaks)} checks failed.",
-    ]  # fmt: skip
+    ]
     blocks = [_windows(site, data), _states(site, data), _purity(site, data), _leakage(site, leaks)]
     return site.write(
         "01_preprocess", "How recordings become windows, and who trains, validates and tests", blocks, said
@@ -45,13 +46,23 @@ def parts_table(data: Windows) -> pd.DataFrame:
     rows = []
     for part in PARTS:
         own = data.part(part)
-        rows.append({"part": part, "sessions": own["session"].nunique(), "devices": own["device"].nunique(), "windows": len(own),
-                     "share of windows": len(own) / len(data.frame), "pure": int(own["pure"].sum()), "share pure": own["pure"].mean()})  # fmt: skip
+        rows.append(
+            {
+                "part": part,
+                "sessions": own["session"].nunique(),
+                "devices": own["device"].nunique(),
+                "windows": len(own),
+                "share of windows": len(own) / len(data.frame),
+                "pure": int(own["pure"].sum()),
+                "share pure": own["pure"].mean(),
+            }
+        )
     return pd.DataFrame(rows)
 
 
 def states_table(data: Windows) -> pd.DataFrame:
-    """A row a state: its windows in each part, the class weight, and how many of its windows have one state throughout."""
+    """A row a state: its windows in each part, the class weight, and how many of its windows have one state
+    throughout."""
     states = len(data.store.schema.states)
     table = pd.DataFrame({"state": names_of(data.store)})
     for part in PARTS:
@@ -64,7 +75,8 @@ def states_table(data: Windows) -> pd.DataFrame:
 
 
 def leakage(data: Windows, fit_on: str) -> pd.DataFrame:
-    """Checks on the windows themselves: check, found, verdict (ok, LEAK, or a note where it is how the split is meant)."""
+    """Checks on the windows themselves: check, found, verdict (ok, LEAK, or a note where it is how the split is
+    meant)."""
     own = {part: data.part(part) for part in PARTS}
     seconds = {part: np.unique(w["row"].to_numpy()[:, None] + np.arange(data.settings.size)) for part, w in own.items()}
     session = data.store.frames["session"].cat.codes.to_numpy()
@@ -106,9 +118,11 @@ def _windows(site: Site, data: Windows) -> str:
     names = {"session": "whole sessions, drawn at random", "device": "whole devices", "kfold": "folds of devices"}
     quoted = [[part, f"{seed_study.PART_SESSIONS[part]:,}", f"{seed_study.PART_WINDOWS[part]:,}"] for part in PARTS]
     beside = "<h3>Seed study, on its own data</h3>" + pages.table(["part", "sessions", "windows"], quoted)
-    note = (f"Windows of {data.settings.size} s every {data.settings.stride} s within a session, labelled by their "
-            f"{'commonest (of several the lowest)' if data.settings.label == 'majority' else 'last'} state. "
-            f"Split by {names[data.split.settings['name']]} (hash {data.split.hash}). {data.split.note}")  # fmt: skip
+    note = (
+        f"Windows of {data.settings.size} s every {data.settings.stride} s within a session, labelled by their "
+        f"{'commonest (of several the lowest)' if data.settings.label == 'majority' else 'last'} state. "
+        f"Split by {names[data.split.settings['name']]} (hash {data.split.hash}). {data.split.note}"
+    )
     shown = site.table("01_parts", table, {"share of windows": ".1%", "share pure": ".1%"})
     return pages.section("Windows and parts", shown, beside, note=note)
 
@@ -118,8 +132,14 @@ def _states(site: Site, data: Windows) -> str:
     plot = go.Figure()
     for k, row in table.iterrows():
         shares = [row[part] / max(len(data.part(part)), 1) for part in PARTS]
-        plot.add_bar(x=list(PARTS), y=shares, name=row["state"], marker_color=state_colour(int(str(k)), len(table)),
-                     text=[f"{row[part]:,}" for part in PARTS], textposition="inside")  # fmt: skip
+        plot.add_bar(
+            x=list(PARTS),
+            y=shares,
+            name=row["state"],
+            marker_color=state_colour(int(str(k)), len(table)),
+            text=[f"{row[part]:,}" for part in PARTS],
+            textposition="inside",
+        )
     _style(plot, "States in each part", height=360, y="share of the part's windows").update_yaxes(tickformat=".0%")
     plot.update_layout(
         barmode="stack", legend={"orientation": "v", "x": 1.02, "y": 1, "yanchor": "top", "traceorder": "reversed"}
@@ -151,13 +171,28 @@ def _purity(site: Site, data: Windows) -> str:
         x="share of the window's seconds",
         y="windows",
     ).update_xaxes(tickformat=".0%")
-    table = pd.DataFrame([
-        {"windows": "pure, one state throughout", "count": int(data.frame["pure"].sum()), "share": data.frame["pure"].mean()},
-        {"windows": "mixed", "count": int((~data.frame["pure"]).sum()), "share": 1 - data.frame["pure"].mean()},
-    ])  # fmt: skip
-    note = "Near a change of state the label follows from a majority of seconds: a window just before and just after look alike, and no model can part them."
-    return pages.section("Pure and mixed windows", pages.pair(pages.figure(plot, "histogram of the share of the label's state in mixed windows"),
-                         site.table("01_purity", table, {"share": ".1%"})), note=note)  # fmt: skip
+    table = pd.DataFrame(
+        [
+            {
+                "windows": "pure, one state throughout",
+                "count": int(data.frame["pure"].sum()),
+                "share": data.frame["pure"].mean(),
+            },
+            {"windows": "mixed", "count": int((~data.frame["pure"]).sum()), "share": 1 - data.frame["pure"].mean()},
+        ]
+    )
+    note = (
+        "Near a change of state the label follows from a majority of seconds: a window just before and just after "
+        "look alike, and no model can part them."
+    )
+    return pages.section(
+        "Pure and mixed windows",
+        pages.pair(
+            pages.figure(plot, "histogram of the share of the label's state in mixed windows"),
+            site.table("01_purity", table, {"share": ".1%"}),
+        ),
+        note=note,
+    )
 
 
 def _leakage(site: Site, leaks: pd.DataFrame) -> str:

@@ -85,18 +85,25 @@ def _summary(run: SavedRun, schema: Schema, shown: str, arm: Arm) -> str:
     m = run.scores[shown]
     worst, first = schema.states[-1].name, schema.states[0].name
     values = []
-    for name, title in (("accuracy", "accuracy"), ("macro_f1", "macro-F1"), ("severe_recall", f"{worst} recall"),
-                        ("severe_as_normal", f"{worst} windows called {first}"),
-                        ("severe_sessions_missed", f"sessions whose {worst} state was missed entirely"),
-                        ("ece", "expected calibration error")):  # fmt: skip
+    for name, title in (
+        ("accuracy", "accuracy"),
+        ("macro_f1", "macro-F1"),
+        ("severe_recall", f"{worst} recall"),
+        ("severe_as_normal", f"{worst} windows called {first}"),
+        ("severe_sessions_missed", f"sessions whose {worst} state was missed entirely"),
+        ("ece", "expected calibration error"),
+    ):
         percent = METRICS[name].percent
         told, _, brackets = with_interval(arm.interval(name), percent).partition(" [")
         unit = " %" if percent else ""
         values.append((f"{title}, 95 % interval {brackets.rstrip(']')}{unit}" if brackets else title, told))
     sessions = run.provenance["sessions"][shown]
-    note = (f"On the {shown} part: {m['n']:,} windows of {sessions} sessions, "
-            f"{run.predictions.query('split == @shown')['device'].nunique()} devices. {arm.resampling.note} One seed: how much another would "
-            "differ, only several runs can say (python -m conveyorguard compare). ")  # fmt: skip
+    note = (
+        f"On the {shown} part: {m['n']:,} windows of {sessions} sessions, "
+        f"{run.predictions.query('split == @shown')['device'].nunique()} devices. {arm.resampling.note} One seed: "
+        "how much another would "
+        "differ, only several runs can say (python -m conveyorguard compare). "
+    )
     if run.config.data.name == "simulated":
         note += "Simulated recordings: a result here is not a result on AI Hub."
     return pages.section("Result", pages.tiles(values), note=note)
@@ -108,7 +115,8 @@ def plain_table(name: str, frame: pd.DataFrame, formats: Mapping[str, str]) -> s
 
 
 def class_block(run: SavedRun, names: list[str], draw: Draw = plain_table, arms: dict[str, Arm] | None = None) -> str:
-    """Confusion matrix and per-class table of each part, every figure with its interval; arms: `arms_of` the run, if at hand."""
+    """Confusion matrix and per-class table of each part, every figure with its interval; arms: `arms_of` the run, if at
+    hand."""
     arms, parts, notes = arms or arms_of(run), [], set()
     all_metrics: dict[str, list] = {"metric": [metric.named(names) for metric in METRICS.values()]}
     for part, m in run.scores.items():
@@ -162,15 +170,31 @@ def _alarms(run: SavedRun, shown: str) -> str:
             "–" if bound is None else f"{bound:.1f} ({24 * bound:.0f} a day)",
         ),
     ]
-    rows = [[r["session"], r["device"], "missed" if r["missed"] else f"{r['alarm_at']} s", *(_whole(r[k]) for k in ("lead", "delay"))]
-            for r in a["sessions"]]  # fmt: skip
+    rows = [
+        [
+            r["session"],
+            r["device"],
+            "missed" if r["missed"] else f"{r['alarm_at']} s",
+            *(_whole(r[k]) for k in ("lead", "delay")),
+        ]
+        for r in a["sessions"]
+    ]
     header = ["fault recording", "device", "alarm at", "lead to its end, s", "after onset, s"]
     table = f"<details><summary>each fault recording</summary>{pages.sortable(header, rows)}</details>"
-    excluded = (f"The bound is what {a['exposure_hours']:.2f} hours without a fault can exclude, and no more: it says nothing about a plant's ordinary days."
-                if a["exposure_hours"] else "There is no time without a fault, so of false alarms nothing can be said.")  # fmt: skip
-    note = (f"{when_it_rings(run.schema.alarming, OperatingPoint(**point))}, or where no window follows for longer than one lasts. {how_chosen(facts)} Stamped at the end of the window. The onset is the first second that is not normal, though an "
-            f"alarm is for {facts['state']}; where a recording begins so it is not known. {excluded}"
-            + f" Begun after the onset of a fault, and at no time in {run.schema.alarming}: {early}." * bool(early))  # fmt: skip
+    excluded = (
+        f"The bound is what {a['exposure_hours']:.2f} hours without a fault can exclude, and no more: it says "
+        "nothing about a plant's ordinary days."
+        if a["exposure_hours"]
+        else "There is no time without a fault, so of false alarms nothing can be said."
+    )
+    note = (
+        f"{when_it_rings(run.schema.alarming, OperatingPoint(**point))}, or where no window follows for longer than "
+        f"one lasts. {how_chosen(facts)} Stamped at the end of the window. The onset is the first second that "
+        "is not normal, though an "
+        f"alarm is for {facts['state']}; where a recording begins so it is not known. {excluded}"
+        + f" Begun after the onset of a fault, and at no time in {run.schema.alarming}: {early}."
+        * bool(early)
+    )
     return pages.section("Alarms", pages.tiles(values), table, note=note)
 
 
@@ -209,8 +233,11 @@ def _calibration(run: SavedRun, shown: str, resampling: Resampling) -> str:
             for k in facts["parts"][shown]["before"]
         ],
     )
-    note = (f"Temperature {facts['temperature']:.2f}, fitted on validation (above 1: the model was too sure); validation's own figures "
-            f"are cross-fitted by {facts['crossed_by']}.")  # fmt: skip
+    note = (
+        f"Temperature {facts['temperature']:.2f}, fitted on validation (above 1: the model was too sure); "
+        "validation's own figures "
+        f"are cross-fitted by {facts['crossed_by']}."
+    )
     return pages.section(
         "Can the probabilities be trusted?", pages.pair(pages.figure(plot, "reliability diagram"), table), note=note
     )
@@ -227,7 +254,10 @@ def learning_block(run: SavedRun) -> str:
     score = figures.learning_curve(
         history, ["val/macro_f1", "train/accuracy", "val/accuracy"], "Macro-F1 and accuracy", "share", best
     )
-    note = f"{len(history)} epochs in {history['seconds'].sum():.0f} s; the weights of epoch {best + 1}, best by {objective}, were tested."
+    note = (
+        f"{len(history)} epochs in {history['seconds'].sum():.0f} s; the weights of epoch {best + 1}, best by "
+        f"{objective}, were tested."
+    )
     both = pages.pair(pages.figure(loss, "loss by epoch"), pages.figure(score, "macro-F1 and accuracy by epoch"))
     return pages.section("Learning", both, note=note)
 
@@ -244,17 +274,35 @@ def importance_block(table: pd.DataFrame, draw: Draw = plain_table, shown: int =
         sums = shares.groupby(by)[list(measures)].sum().sort_values(first, ascending=False)
         plots.append((sums, title, f"importance by {'sensor' if by == 'source' else by}"))
     one, *others = (
-        pages.figure(figures.horizontal_bars(list(map(str, sums.index)), {name: list(sums[column]) for column, name in measures.items()}, title, "share"), alt)
+        pages.figure(
+            figures.horizontal_bars(
+                list(map(str, sums.index)),
+                {name: list(sums[column]) for column, name in measures.items()},
+                title,
+                "share",
+            ),
+            alt,
+        )
         for sums, title, alt in plots
-    )  # fmt: skip
+    )
     columns = {"source": "of", "gain": "gain, share", "shap": "mean |SHAP|, log-odds"}
     listed = table if known else table.drop(columns="shap")
     every = draw("importance", listed.rename(columns=columns), dict.fromkeys(list(columns.values())[1:], ".4f"))
-    note = (f"{len(table)} features; shares of what all of them are worth. Gain: by the model's own measure. "
-            + ("SHAP: contributions on the validation windows, their size averaged over windows and states. " if known else "")
-            + "Features that say the same share what they are worth between them.")  # fmt: skip
-    return pages.section("What the model looks at", pages.pair(one, "".join(others)),
-                         f"<details><summary>all features</summary>{every}</details>", note=note)  # fmt: skip
+    note = (
+        f"{len(table)} features; shares of what all of them are worth. Gain: by the model's own measure. "
+        + (
+            "SHAP: contributions on the validation windows, their size averaged over windows and states. "
+            if known
+            else ""
+        )
+        + "Features that say the same share what they are worth between them."
+    )
+    return pages.section(
+        "What the model looks at",
+        pages.pair(one, "".join(others)),
+        f"<details><summary>all features</summary>{every}</details>",
+        note=note,
+    )
 
 
 def _examples(run: SavedRun, schema: Schema, names: list[str], shown: str) -> str:
@@ -270,19 +318,27 @@ def _examples(run: SavedRun, schema: Schema, names: list[str], shown: str) -> st
         truth, guess = int(examples["y_true"][i]), int(examples["y_pred"][i])
         seconds = examples["seconds"][i]
         verdict = "right" if truth == guess else "wrong"
-        heading = (f"{examples['session'][i]}, seconds {seconds[0]} to {seconds[-1]}: actual {names[truth]}, predicted {names[guess]} "
-                   f"({_percent(float(examples['p'][i].max()))})")  # fmt: skip
+        heading = (
+            f"{examples['session'][i]}, seconds {seconds[0]} to {seconds[-1]}: actual {names[truth]}, predicted "
+            f"{names[guess]} "
+            f"({_percent(float(examples['p'][i].max()))})"
+        )
         plot = figures.traces(seconds, examples["sensors"][i], channels, units, examples["state"][i], len(names))
         blocks.append(
             f'<h3 class="{verdict}">{pages.escape(heading)}</h3>' + pages.figure(plot, f"sensor traces of {heading}")
         )
         if thermal is not None:
             places = examples["thermal_seconds"]
-            frames = [(figures.thermal_image(np.asarray(frame), low, high), f"{seconds[t]} s, up to {frame.max():.1f} °C")
-                      for frame, t in zip(thermal[i], places, strict=True)]  # fmt: skip
+            frames = [
+                (figures.thermal_image(np.asarray(frame), low, high), f"{seconds[t]} s, up to {frame.max():.1f} °C")
+                for frame, t in zip(thermal[i], places, strict=True)
+            ]
             blocks.append(pages.film(frames))
-    note = (f"From the {shown} part: first the mistakes that matter most (by states apart, then by how sure the model was; one of each "
-            "session), then the surest hit of each state. Colours behind the traces are the actual states; ")  # fmt: skip
+    note = (
+        f"From the {shown} part: first the mistakes that matter most (by states apart, then by how sure the model "
+        "was; one of each "
+        "session), then the surest hit of each state. Colours behind the traces are the actual states; "
+    )
     note += (
         f"thermal frames from {low:.0f} °C (dark) to {high:.0f} °C (yellow)." if thermal is not None else "no camera."
     )
@@ -307,7 +363,8 @@ def _origin(run: SavedRun) -> str:
         ["size", _size(p)],
         [
             "took",
-            f"{p.get('seconds', 0):.0f} s, of it training {p.get('fit_seconds', 0):.1f} s, {p.get('peak_memory_mib', 0):,} MiB at the most",
+            f"{p.get('seconds', 0):.0f} s, of it training {p.get('fit_seconds', 0):.1f} s, "
+            f"{p.get('peak_memory_mib', 0):,} MiB at the most",
         ],
         ["versions", ", ".join(f"{name} {v}" for name, v in p["versions"].items())],
     ]

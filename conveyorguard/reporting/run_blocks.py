@@ -49,12 +49,17 @@ def beside_seed(site: Site, name: str, run: SavedRun, rows: Sequence[tuple[str, 
 def scores_beside(site: Site, name: str, run: SavedRun, quoted: Mapping[str, float]) -> str:
     """Validation and test accuracy, recall of the worst state and training time, beside the seed study's."""
     figures = measured(tested(run), resampling_of(run))
-    return beside_seed(site, name, run, [
-        ("validation accuracy", percent(run.scores["val"]["accuracy"]), f"{quoted['val']:.2f} %"),
-        ("test accuracy", with_interval(figures, "test accuracy"), f"{quoted['test']:.2f} %"),
-        (f"{state_names(run)[-1]} recall", with_interval(figures, "severe recall"), f"{quoted['worst_recall']} %"),
-        ("training", f"{minutes(run)} on {run.provenance['device']}", f"{quoted['minutes']:.1f} min on two T4"),
-    ])  # fmt: skip
+    return beside_seed(
+        site,
+        name,
+        run,
+        [
+            ("validation accuracy", percent(run.scores["val"]["accuracy"]), f"{quoted['val']:.2f} %"),
+            ("test accuracy", with_interval(figures, "test accuracy"), f"{quoted['test']:.2f} %"),
+            (f"{state_names(run)[-1]} recall", with_interval(figures, "severe recall"), f"{quoted['worst_recall']} %"),
+            ("training", f"{minutes(run)} on {run.provenance['device']}", f"{quoted['minutes']:.1f} min on two T4"),
+        ],
+    )
 
 
 def with_interval(figures: Mapping[str, float], name: str) -> str:
@@ -102,15 +107,22 @@ def shortcut_rows(run: SavedRun, resampling: Resampling) -> pd.DataFrame:
 
 
 def runs_table(site: Site, name: str, runs: Mapping[str, SavedRun], shortcuts: bool = True) -> str:
-    """A row a run with figures, intervals and its source, leading to its own page, and the shortcuts; below, all commands."""
+    """A row a run with figures, intervals and its source, leading to its own page, and the shortcuts; below, all
+    commands."""
     first = next(iter(runs.values()))
     resampling = resampling_of(first)
     rows = [
-        {"model": title, **measured(tested(run), resampling), "validation accuracy": run.scores["val"]["accuracy"],
-         "validation macro-F1": run.scores["val"]["macro_f1"], "training, s": run.provenance.get("fit_seconds"),
-         "file, MB": (run.provenance.get("model_bytes") or float("nan")) / 1e6, "run directory": run.folder.name}
+        {
+            "model": title,
+            **measured(tested(run), resampling),
+            "validation accuracy": run.scores["val"]["accuracy"],
+            "validation macro-F1": run.scores["val"]["macro_f1"],
+            "training, s": run.provenance.get("fit_seconds"),
+            "file, MB": (run.provenance.get("model_bytes") or float("nan")) / 1e6,
+            "run directory": run.folder.name,
+        }
         for title, run in runs.items()
-    ]  # fmt: skip
+    ]
     table = pd.DataFrame(rows)
     if shortcuts:
         table = pd.concat([table, shortcut_rows(first, resampling)], ignore_index=True)

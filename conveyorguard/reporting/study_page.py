@@ -103,8 +103,14 @@ def last_value(trial: FrozenTrial) -> float | None:
 
 
 def _summary(study: optuna.Study, trials: list[FrozenTrial], best: FrozenTrial | None) -> str:
-    counts = [(word, sum(trial.state == state for trial in trials)) for word, state in
-              (("complete", TrialState.COMPLETE), ("pruned", TrialState.PRUNED), ("failed", TrialState.FAIL))]  # fmt: skip
+    counts = [
+        (word, sum(trial.state == state for trial in trials))
+        for word, state in (
+            ("complete", TrialState.COMPLETE),
+            ("pruned", TrialState.PRUNED),
+            ("failed", TrialState.FAIL),
+        )
+    ]
     epochs, limit = sum(len(trial.intermediate_values) for trial in trials), _epochs_of_a_trial(_config(trials))
     trained = "epochs trained" + (f", of at most {limit * len(trials)}" if limit else "")
     values = [(word, str(count)) for word, count in counts] + ([(trained, str(epochs))] if epochs else [])
@@ -115,7 +121,10 @@ def _summary(study: optuna.Study, trials: list[FrozenTrial], best: FrozenTrial |
     values = [(f"best {_objective(trials)}, trial {best.number}", f"{best.value:.4f}"), *values]
     rows = [[name, few_digits(value), searched(best.distributions[name])] for name, value in best.params.items()]
     command = pages.base_names(retraining(study, best))
-    told = f"<h3>Train it again</h3><p class='note'>{escape(_told(trials))}</p><pre style='white-space: pre-wrap'>{escape(command)}</pre>"
+    told = (
+        f"<h3>Train it again</h3><p class='note'>{escape(_told(trials))}</p><pre style='white-space: "
+        f"pre-wrap'>{escape(command)}</pre>"
+    )
     return pages.section(
         "Result",
         pages.tiles(values),
@@ -145,8 +154,11 @@ def _told(trials: list[FrozenTrial]) -> str:
     told = [same]
     limit = _epochs_of_a_trial(config)
     if any(trial.intermediate_values for trial in trials) and limit:
-        told = [f"A trial trained at most {limit} epoch{'s' if limit > 1 else ''} and kept the best by {config.objective}.", same,
-                "For longer training change trainer.max_epochs, and expect other figures."]  # fmt: skip
+        told = [
+            f"A trial trained at most {limit} epoch{'s' if limit > 1 else ''} and kept the best by {config.objective}.",
+            same,
+            "For longer training change trainer.max_epochs, and expect other figures.",
+        ]
     if config and not config.test:
         told.append("The sweep did not touch the test data; the command evaluates on them at the end.")
     return " ".join(told)
@@ -164,8 +176,9 @@ def optimization_history(trials: list[FrozenTrial], maximize: bool, objective: s
     numbers = [t.number for t in complete]
     if numbers and trials[-1].number > numbers[-1]:  # to the last trial, which need not be complete
         numbers, so_far = [*numbers, trials[-1].number], [*so_far, so_far[-1]]
-    figure.add_scatter(x=numbers, y=so_far, name="best so far", mode="lines",
-                       line={"color": BEST, "shape": "hv"}, hoverinfo="skip")  # fmt: skip
+    figure.add_scatter(
+        x=numbers, y=so_far, name="best so far", mode="lines", line={"color": BEST, "shape": "hv"}, hoverinfo="skip"
+    )
     for trace in _points(trials, lambda trial: trial.number):
         figure.add_trace(trace)
     figure = _style(figure, f"{objective} by trial", x="trial", y=objective)
@@ -181,18 +194,28 @@ def _points(trials: list[FrozenTrial], x: Callable[[FrozenTrial], Any], legend: 
     """Complete and pruned trials as points at x(trial)."""
     looks = (
         (TrialState.COMPLETE, "complete", {"color": BLUE, "size": 9}),
-        (TrialState.PRUNED, "pruned, at its last epoch", {"color": GREY, "size": 8, "symbol": "x-thin", "line_width": 2, "line_color": GREY}),
-    )  # fmt: skip
+        (
+            TrialState.PRUNED,
+            "pruned, at its last epoch",
+            {"color": GREY, "size": 8, "symbol": "x-thin", "line_width": 2, "line_color": GREY},
+        ),
+    )
     traces = []
     for state, name, marker in looks:
         shown = [t for t in trials if t.state == state and last_value(t) is not None]
         if shown:
             traces.append(
                 go.Scatter(
-                    x=[x(t) for t in shown], y=[last_value(t) for t in shown], mode="markers", marker=marker, name=name,
-                    showlegend=legend, hovertext=[_hover(t) for t in shown], hoverinfo="text",
+                    x=[x(t) for t in shown],
+                    y=[last_value(t) for t in shown],
+                    mode="markers",
+                    marker=marker,
+                    name=name,
+                    showlegend=legend,
+                    hovertext=[_hover(t) for t in shown],
+                    hoverinfo="text",
                 )
-            )  # fmt: skip
+            )
     return traces
 
 
@@ -223,11 +246,16 @@ def intermediate_values(trials: list[FrozenTrial], best: FrozenTrial | None, obj
         cross = kind in ("pruned", "failed")
         sizes = [0] * (len(steps) - 1) + [9 if cross else 5]
         figure.add_scatter(
-            x=[step + 1 for step in steps], y=[values[step] for step in steps], mode="lines+markers", name=kind,
-            legendgroup=kind, showlegend=kind not in seen, **looks[kind],
+            x=[step + 1 for step in steps],
+            y=[values[step] for step in steps],
+            mode="lines+markers",
+            name=kind,
+            legendgroup=kind,
+            showlegend=kind not in seen,
+            **looks[kind],
             marker={"symbol": "x" if cross else "circle", "size": sizes, "opacity": 1},
             hovertemplate=f"trial {trial.number}, epoch %{{x}}: %{{y:.4f}}<extra></extra>",
-        )  # fmt: skip
+        )
         seen.add(kind)
     figure = _style(figure, f"{objective} after each epoch", height=380, x="epoch", y=objective)
     epochs = max((len(trial.intermediate_values) for trial in trials), default=0)
@@ -241,16 +269,27 @@ def _importances(study: optuna.Study, trials: list[FrozenTrial]) -> str:
         few = f"{len(complete)} complete trials are too few to tell ({LEAST_FOR_IMPORTANCES} or more are needed)."
         return pages.section(title, note=few if len(complete) < LEAST_FOR_IMPORTANCES else "All values are the same.")
     shares = get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0))
-    note = (f"Share of the objective's variance that a parameter explains (fANOVA on {len(complete)} complete trials; pruned ones "
-            "are left out). From fewer than about 50 trials it is a hint, no more.")  # fmt: skip
+    note = (
+        f"Share of the objective's variance that a parameter explains (fANOVA on {len(complete)} complete trials; "
+        "pruned ones "
+        "are left out). From fewer than about 50 trials it is a hint, no more."
+    )
     return pages.section(title, pages.figure(importance_bars(shares), "importance of each parameter"), note=note)
 
 
 def importance_bars(shares: dict[str, float]) -> go.Figure:
     """A bar a parameter, the most important one on top."""
     names, values = [escape(name) for name in reversed(shares)], list(reversed(shares.values()))
-    bar = go.Bar(x=values, y=names, orientation="h", marker_color=BLUE, text=[f"{v:.0%}" for v in values],
-                 textposition="outside", cliponaxis=False, hoverinfo="skip")  # fmt: skip
+    bar = go.Bar(
+        x=values,
+        y=names,
+        orientation="h",
+        marker_color=BLUE,
+        text=[f"{v:.0%}" for v in values],
+        textposition="outside",
+        cliponaxis=False,
+        hoverinfo="skip",
+    )
     figure = _style(
         go.Figure(bar), "What each parameter explains", height=110 + 34 * len(names), x="share of the variance"
     )
@@ -286,8 +325,19 @@ def slices(trials: list[FrozenTrial], best: FrozenTrial, objective: str) -> go.F
         for trace in _points(having, x, legend=i == 0):
             figure.add_trace(trace, row, column)
         ring = {"size": 16, "symbol": "circle-open", "color": BEST, "line_width": 2}
-        figure.add_trace(go.Scatter(x=[x(best)], y=[best.value], mode="markers", marker=ring, name="best",
-                                    showlegend=i == 0, hoverinfo="skip"), row, column)  # fmt: skip
+        figure.add_trace(
+            go.Scatter(
+                x=[x(best)],
+                y=[best.value],
+                mode="markers",
+                marker=ring,
+                name="best",
+                showlegend=i == 0,
+                hoverinfo="skip",
+            ),
+            row,
+            column,
+        )
         figure.update_xaxes(title_text=escape(name), row=row, col=column)
         if choices:
             ends = [-0.5, len(choices) - 0.5]

@@ -39,20 +39,37 @@ def write_trees(site: Site, models: Mapping[str, SavedRun], cells: Mapping[str, 
     run = models[shown]
     test = run.scores[list(run.scores)[-1]]
     figures = measured(tested(run), resampling_of(run))
-    result = beside_seed(site, "03_result", run, [
-        ("test accuracy", with_interval(figures, "test accuracy"), f"{seed_study.LIGHTGBM['test']:.2f} %"),
-        (f"{state_names(run)[-1]} recall", with_interval(figures, "severe recall"), f"{seed_study.LIGHTGBM['worst_recall']} %"),
-        ("training", minutes(run), f"{seed_study.LIGHTGBM['seconds']} s"),
-    ])  # fmt: skip
+    result = beside_seed(
+        site,
+        "03_result",
+        run,
+        [
+            ("test accuracy", with_interval(figures, "test accuracy"), f"{seed_study.LIGHTGBM['test']:.2f} %"),
+            (
+                f"{state_names(run)[-1]} recall",
+                with_interval(figures, "severe recall"),
+                f"{seed_study.LIGHTGBM['worst_recall']} %",
+            ),
+            ("training", minutes(run), f"{seed_study.LIGHTGBM['seconds']} s"),
+        ],
+    )
     importance = run.importance
     blocks = [
         pages.section("LightGBM", result, note="On the plain statistics of a window, as in the seed study."),
-        pages.section("Models and features", runs_table(site, "03_models", models),
-                      note="extended: logarithms, slopes, lags, hot spot and deviation from the recording's start; without_start leaves the last out, "
-                      "since a plant has no recording start. A name leads to the run's own page."),
-        pages.section("Which inputs", _cells(site, cells), note="LightGBM with the features of one modality; film adds those of the environment."),
+        pages.section(
+            "Models and features",
+            runs_table(site, "03_models", models),
+            note="extended: logarithms, slopes, lags, hot spot and deviation from the recording's start; "
+            "without_start leaves the last out, "
+            "since a plant has no recording start. A name leads to the run's own page.",
+        ),
+        pages.section(
+            "Which inputs",
+            _cells(site, cells),
+            note="LightGBM with the features of one modality; film adds those of the environment.",
+        ),
         class_block(run, state_names(run), drawn_on(site, "03")),
-    ]  # fmt: skip
+    ]
     if importance is not None:
         blocks.append(importance_block(importance, drawn_on(site, "03")))
         for by in ("source", "modality"):
@@ -61,7 +78,8 @@ def write_trees(site: Site, models: Mapping[str, SavedRun], cells: Mapping[str, 
     chosen = models[best].scores[list(models[best].scores)[-1]]
     said = [
         f"LightGBM on plain statistics: test accuracy {percent(test['accuracy'])} after {minutes(run)} of training.",
-        f"Best by validation macro-F1: {best}, test accuracy {percent(chosen['accuracy'])}, macro-F1 {percent(chosen['macro_f1'])}.",
+        f"Best by validation macro-F1: {best}, test accuracy {percent(chosen['accuracy'])}, macro-F1 "
+        f"{percent(chosen['macro_f1'])}.",
     ]
     return site.write("03_ml_baseline", "Trees and a linear model on statistics of the same windows", blocks, said)
 
@@ -69,9 +87,14 @@ def write_trees(site: Site, models: Mapping[str, SavedRun], cells: Mapping[str, 
 def _cells(site: Site, cells: Mapping[str, SavedRun]) -> str:
     resampling = resampling_of(next(iter(cells.values())))
     rows = [
-        {"cell": name, "features": 0 if run.importance is None else len(run.importance), "validation accuracy": run.scores["val"]["accuracy"],
-         **measured(tested(run), resampling), "run directory": run.folder.name}
+        {
+            "cell": name,
+            "features": 0 if run.importance is None else len(run.importance),
+            "validation accuracy": run.scores["val"]["accuracy"],
+            **measured(tested(run), resampling),
+            "run directory": run.folder.name,
+        }
         for name, run in cells.items()
-    ]  # fmt: skip
+    ]
     shares = dict.fromkeys(["validation accuracy", *MEASURED], ".1%")
     return site.table("03_cells", pd.DataFrame(rows), shares, links_of(site, cells), origins_of(cells))

@@ -47,8 +47,8 @@ FULL = seed_study.CELLS[("both", True)]
 class Tuning:
     """What the stage has made.
 
-    settings: config of the search. cells: runs with the best parameters by the name of the cell, the full one among them.
-    preset: the run with the seed study's own parameters. speed: technique -> what it buys here, measured.
+    settings: config of the search. cells: runs with the best parameters by the name of the cell, the full one among
+    them. preset: the run with the seed study's own parameters. speed: technique -> what it buys here, measured.
     """
 
     search: optuna.Study
@@ -70,13 +70,28 @@ def write_tuning(site: Site, made: Tuning) -> Path:
     files = write_files(site, made)
     tuned = made.tuned.scores
     best = best_of(made.search, made.search.get_trials(deepcopy=False))
-    said = [f"Best of {len(ended(made.search.get_trials(deepcopy=False)))} trials: validation accuracy {percent(best.value if best else None)}.",
-            f"Tuned network: validation accuracy {percent(tuned['val']['accuracy'])}, test accuracy {percent(tuned['test']['accuracy'])}.",
-            *(f"{name}: {percent(run.scores['val']['accuracy'])} validation accuracy." for name, run in made.cells.items() if name != FULL)]  # fmt: skip
+    said = [
+        f"Best of {len(ended(made.search.get_trials(deepcopy=False)))} trials: validation accuracy "
+        f"{percent(best.value if best else None)}.",
+        f"Tuned network: validation accuracy {percent(tuned['val']['accuracy'])}, test accuracy "
+        f"{percent(tuned['test']['accuracy'])}.",
+        *(
+            f"{name}: {percent(run.scores['val']['accuracy'])} validation accuracy."
+            for name, run in made.cells.items()
+            if name != FULL
+        ),
+    ]
     blocks = [
-        _search(site, made), _trained(site, made), learning_block(made.tuned), _curve(site, made), _ablation(site, made), _classes(site, made),
-        _techniques(site, made), _against(site, made), _files(site, files),
-    ]  # fmt: skip
+        _search(site, made),
+        _trained(site, made),
+        learning_block(made.tuned),
+        _curve(site, made),
+        _ablation(site, made),
+        _classes(site, made),
+        _techniques(site, made),
+        _against(site, made),
+        _files(site, files),
+    ]
     return site.write(
         "04_dl_tuning", "Search, the tuned network, what each input is worth, and what makes it fast", blocks, said
     )
@@ -91,19 +106,27 @@ def write_files(site: Site, made: Tuning) -> dict[str, str]:
     }
     best = best_of(made.search, made.search.get_trials(deepcopy=False))
     config: Any = OmegaConf.to_container(run.config.model, resolve=True)
-    torch.save({
-        "model_state_dict": weights,
-        "best_val_acc": 100 * run.scores["val"]["accuracy"],
-        "test_acc": 100 * run.scores["test"]["accuracy"],
-        "best_params": dict(best.params) if best else {},
-        "ablation_results": {name: 100 * cell.scores["val"]["accuracy"] for name, cell in made.cells.items()},
-        "model_config": {**config, "inputs": state["conveyorguard"]["inputs"]},
-    }, site.folder / "tuned_model.pt")  # fmt: skip
+    torch.save(
+        {
+            "model_state_dict": weights,
+            "best_val_acc": 100 * run.scores["val"]["accuracy"],
+            "test_acc": 100 * run.scores["test"]["accuracy"],
+            "best_params": dict(best.params) if best else {},
+            "ablation_results": {name: 100 * cell.scores["val"]["accuracy"] for name, cell in made.cells.items()},
+            "model_config": {**config, "inputs": state["conveyorguard"]["inputs"]},
+        },
+        site.folder / "tuned_model.pt",
+    )
     shutil.copyfile(made.folder / "journal.log", site.folder / "optuna_study.log")
     names = state_names(run)
     plot = figures.confusion(run.scores["test"]["confusion"], names, "test windows by actual and predicted state")
-    block = pages.section("Confusion matrix", pages.figure(plot, "confusion matrix of the tuned network on test"),
-                          pages.table(["actual", *names], [[name, *row] for name, row in zip(names, run.scores["test"]["confusion"], strict=True)]))  # fmt: skip
+    block = pages.section(
+        "Confusion matrix",
+        pages.figure(plot, "confusion matrix of the tuned network on test"),
+        pages.table(
+            ["actual", *names], [[name, *row] for name, row in zip(names, run.scores["test"]["confusion"], strict=True)]
+        ),
+    )
     write_text(
         site.folder / "tuned_confusion_matrix.html",
         pages.page("Tuned network", site.banner, [block], "assets/plotly.min.js"),
@@ -111,7 +134,8 @@ def write_files(site: Site, made: Tuning) -> dict[str, str]:
     return {
         "tuned_model.pt": "weights, accuracies, best parameters, ablation; torch.load(..., weights_only=True)",
         "optuna_study.log": f"the search: optuna.load_study(study_name={made.search.study_name!r}, "
-        'storage=JournalStorage(JournalFileBackend("optuna_study.log"))), of optuna.storages and optuna.storages.journal',
+        'storage=JournalStorage(JournalFileBackend("optuna_study.log"))), of optuna.storages and '
+        "optuna.storages.journal",
         "tuned_confusion_matrix.html": "the confusion matrix",
     }
 
@@ -143,15 +167,27 @@ def _search(site: Site, made: Tuning) -> str:
         state: sum(trial.state == state for trial in trials)
         for state in (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
     }
-    settings = pd.DataFrame([
-        ("sampler", class_name(made.settings.hydra.sweeper.sampler), "TPE"), ("pruner", class_name(made.settings.sweep.pruner), "MedianPruner"),
-        ("trials", len(trials), f"{seed_study.TRIALS_PLANNED} planned, {seed_study.TIMEOUT_MINUTES} min at most"),
-        ("complete", counts[TrialState.COMPLETE], seed_study.TRIALS_COMPLETE), ("pruned", counts[TrialState.PRUNED], seed_study.TRIALS_PRUNED),
-        ("failed", counts[TrialState.FAIL], "–"),
-    ], columns=["", "here", SEED])  # fmt: skip
+    settings = pd.DataFrame(
+        [
+            ("sampler", class_name(made.settings.hydra.sweeper.sampler), "TPE"),
+            ("pruner", class_name(made.settings.sweep.pruner), "MedianPruner"),
+            ("trials", len(trials), f"{seed_study.TRIALS_PLANNED} planned, {seed_study.TIMEOUT_MINUTES} min at most"),
+            ("complete", counts[TrialState.COMPLETE], seed_study.TRIALS_COMPLETE),
+            ("pruned", counts[TrialState.PRUNED], seed_study.TRIALS_PRUNED),
+            ("failed", counts[TrialState.FAIL], "–"),
+        ],
+        columns=["", "here", SEED],
+    )
     seconds = [trial.duration.total_seconds() if trial.duration else float("nan") for trial in trials]
-    table = pd.DataFrame({"trial": [t.number for t in trials], "validation accuracy": [t.value for t in trials], "state": [t.state.name for t in trials],
-                          "epochs": [len(t.intermediate_values) for t in trials], "seconds": seconds})  # fmt: skip
+    table = pd.DataFrame(
+        {
+            "trial": [t.number for t in trials],
+            "validation accuracy": [t.value for t in trials],
+            "state": [t.state.name for t in trials],
+            "epochs": [len(t.intermediate_values) for t in trials],
+            "seconds": seconds,
+        }
+    )
     the_best = max(seed_study.TRIALS.values())
     told = [
         [f"{number}{' (best)' if value == the_best else ''}", f"{value:.2f} %"]
@@ -167,11 +203,19 @@ def _search(site: Site, made: Tuning) -> str:
         else ""
     )
     return pages.section(
-        "Search", "<h3>Space</h3>", site.table("04_space", pd.DataFrame(rows)), "<h3>Settings</h3>", site.table("04_settings", settings),
-        pages.pair(pages.figure(plot, "validation accuracy by trial"), "<h3>Trials</h3>" + site.table("04_trials", table, {"validation accuracy": ".4f", "seconds": ".0f"})),
-        link, f"<details><summary>{SEED}: trials</summary>{theirs}</details>",
+        "Search",
+        "<h3>Space</h3>",
+        site.table("04_space", pd.DataFrame(rows)),
+        "<h3>Settings</h3>",
+        site.table("04_settings", settings),
+        pages.pair(
+            pages.figure(plot, "validation accuracy by trial"),
+            "<h3>Trials</h3>" + site.table("04_trials", table, {"validation accuracy": ".4f", "seconds": ".0f"}),
+        ),
+        link,
+        f"<details><summary>{SEED}: trials</summary>{theirs}</details>",
         note="Chosen by validation accuracy; test data were not touched.",
-    )  # fmt: skip
+    )
 
 
 def class_name(node: Any) -> str:
@@ -182,14 +226,23 @@ def class_name(node: Any) -> str:
 def _trained(site: Site, made: Tuning) -> str:
     config = made.tuned.config
     rows = [
-        ("batch", config.batch_size, "64 (32 a GPU)"), ("optimizer", class_name(config.optimizer), "AdamW"), ("schedule", "cosine", "CosineAnnealing"),
-        ("loss", f"cross-entropy, weights {config.loss.class_weights}", "cross-entropy, weighted"), ("patience, epochs", config.patience, 7),
+        ("batch", config.batch_size, "64 (32 a GPU)"),
+        ("optimizer", class_name(config.optimizer), "AdamW"),
+        ("schedule", "cosine", "CosineAnnealing"),
+        ("loss", f"cross-entropy, weights {config.loss.class_weights}", "cross-entropy, weighted"),
+        ("patience, epochs", config.patience, 7),
         ("epochs at most", config.trainer.max_epochs, 30),
-    ]  # fmt: skip
+    ]
     settings = site.table("04_training", pd.DataFrame(rows, columns=["", "here", SEED]))
     scores = scores_beside(site, "04_result", made.tuned, seed_study.TUNED)
-    return pages.section("The tuned network", "<h3>Result</h3>", scores, "<h3>Training</h3>", settings,
-                         note="The full cell of the ablation, trained anew with the best parameters of the search.")  # fmt: skip
+    return pages.section(
+        "The tuned network",
+        "<h3>Result</h3>",
+        scores,
+        "<h3>Training</h3>",
+        settings,
+        note="The full cell of the ablation, trained anew with the best parameters of the search.",
+    )
 
 
 def _curve(site: Site, made: Tuning) -> str:
@@ -218,20 +271,30 @@ def _ablation(site: Site, made: Tuning) -> str:
         modality, film = keys[name]
         difference = by_cell[name].arm.difference(base.arm, "accuracy") if name != base.cell else None
         quoted = seed_study.ABLATION.get(name)
-        rows.append({
-            "arm": name, "sensors": _tick(modality != "image"), "camera": _tick(modality != "sensor"), "film": _tick(film),
-            "validation accuracy": run.scores["val"]["accuracy"], **interval_columns("test accuracy", by_cell[name].arm.interval("accuracy")),
-            "test, points over sensors alone": _points(difference), "verdict": difference.verdict if difference else "–",
-            f"validation accuracy, {SEED}": "not run" if quoted is None else f"{quoted:.2f} %",
-        })  # fmt: skip
+        rows.append(
+            {
+                "arm": name,
+                "sensors": _tick(modality != "image"),
+                "camera": _tick(modality != "sensor"),
+                "film": _tick(film),
+                "validation accuracy": run.scores["val"]["accuracy"],
+                **interval_columns("test accuracy", by_cell[name].arm.interval("accuracy")),
+                "test, points over sensors alone": _points(difference),
+                "verdict": difference.verdict if difference else "–",
+                f"validation accuracy, {SEED}": "not run" if quoted is None else f"{quoted:.2f} %",
+            }
+        )
     arms = [by_cell[name].arm.interval("accuracy") for name in made.cells]
     plot = figures.bars(list(made.cells), arms, "Test accuracy")
     shares = {"validation accuracy": ".1%", "test accuracy": ".1%"}
     table = site.table(
         "04_ablation", pd.DataFrame(rows), shares, links_of(site, made.cells), origins_of(made.cells), "dense"
     )
-    note = ("Every arm has the best parameters and the same budget; the seed study ran the full arm for 30 epochs and the others for 10. "
-            f"{comparison.resampling.note}")  # fmt: skip
+    note = (
+        "Every arm has the best parameters and the same budget; the seed study ran the full arm for 30 epochs and "
+        "the others for 10. "
+        f"{comparison.resampling.note}"
+    )
     return pages.section("Ablation", pages.figure(plot, "test accuracy of each arm of the ablation"), table, note=note)
 
 
@@ -248,8 +311,13 @@ def _tick(there: bool) -> str:
 
 def _classes(site: Site, made: Tuning) -> str:
     test, names = made.tuned.scores["test"], state_names(made.tuned)
-    own = pd.DataFrame([[name, *(row[key] for key in ("precision", "recall", "f1", "support"))] for name, row in zip(names, test["per_class"], strict=True)],
-                       columns=["state", "precision", "recall", "F1", "windows"])  # fmt: skip
+    own = pd.DataFrame(
+        [
+            [name, *(row[key] for key in ("precision", "recall", "f1", "support"))]
+            for name, row in zip(names, test["per_class"], strict=True)
+        ],
+        columns=["state", "precision", "recall", "F1", "windows"],
+    )
     quoted = pages.table(
         ["state", "precision", "recall", "F1", "windows"],
         [
@@ -270,8 +338,10 @@ def _classes(site: Site, made: Tuning) -> str:
 
 
 def _techniques(site: Site, made: Tuning) -> str:
-    rows = [{"technique": name, "here": made.speed.get(name, "–"), f"how, {SEED}": how, f"what it bought, {SEED}": bought}
-            for name, (how, bought) in seed_study.TECHNIQUES.items()]  # fmt: skip
+    rows = [
+        {"technique": name, "here": made.speed.get(name, "–"), f"how, {SEED}": how, f"what it bought, {SEED}": bought}
+        for name, (how, bought) in seed_study.TECHNIQUES.items()
+    ]
     shown = site.table("04_techniques", pd.DataFrame(rows), look="prose")
     return pages.section("What makes it fast", shown, note="Here: measured by this stage on the machine it ran on.")
 
@@ -282,18 +352,37 @@ def _against(site: Site, made: Tuning) -> str:
         runs = {"baseline (02)": made.baseline, **runs}
     if made.lightgbm:
         runs = {"LightGBM (03)": made.lightgbm, **runs}
-    quoted = pages.table(["its model", "validation accuracy", "test accuracy", "recall of its worst state", "training"], [
-        ["LightGBM", "–", f"{seed_study.LIGHTGBM['test']:.2f} %", f"{seed_study.LIGHTGBM['worst_recall']} %", f"{seed_study.LIGHTGBM['seconds']} s"],
-        *([name, f"{q['val']:.2f} %", f"{q['test']:.2f} %", f"{q['worst_recall']} %", f"{q['minutes']} min"]
-          for name, q in (("baseline", seed_study.BASELINE), ("tuned", seed_study.TUNED))),
-    ])  # fmt: skip
-    told = [f"No row for {name}: experiments/{script}.py has not been run on these data."
-            for name, script, run in (("the baseline", "02_baseline_cnn", made.baseline), ("LightGBM", "03_ml_baseline", made.lightgbm))
-            if run is None]  # fmt: skip
+    quoted = pages.table(
+        ["its model", "validation accuracy", "test accuracy", "recall of its worst state", "training"],
+        [
+            [
+                "LightGBM",
+                "–",
+                f"{seed_study.LIGHTGBM['test']:.2f} %",
+                f"{seed_study.LIGHTGBM['worst_recall']} %",
+                f"{seed_study.LIGHTGBM['seconds']} s",
+            ],
+            *(
+                [name, f"{q['val']:.2f} %", f"{q['test']:.2f} %", f"{q['worst_recall']} %", f"{q['minutes']} min"]
+                for name, q in (("baseline", seed_study.BASELINE), ("tuned", seed_study.TUNED))
+            ),
+        ],
+    )
+    told = [
+        f"No row for {name}: experiments/{script}.py has not been run on these data."
+        for name, script, run in (
+            ("the baseline", "02_baseline_cnn", made.baseline),
+            ("LightGBM", "03_ml_baseline", made.lightgbm),
+        )
+        if run is None
+    ]
     if made.baseline:
         before, after = made.baseline.scores["test"]["accuracy"], made.tuned.scores["test"]["accuracy"]
-        told.append(f"Tuned minus baseline: {100 * (after - before):+.1f} points of test accuracy, training {minutes(made.tuned)} instead of "
-                    f"{minutes(made.baseline)}. Stage 07 has the intervals.")  # fmt: skip
+        told.append(
+            f"Tuned minus baseline: {100 * (after - before):+.1f} points of test accuracy, training "
+            f"{minutes(made.tuned)} instead of "
+            f"{minutes(made.baseline)}. Stage 07 has the intervals."
+        )
     return pages.section(
         "Baseline, tuned, trees",
         runs_table(site, "04_against", runs, shortcuts=False),

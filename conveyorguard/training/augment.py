@@ -18,19 +18,19 @@ NORMAL_STEP = 0.6745 * 2**0.5  # median distance of two values of a normal distr
 class Augment(nn.Module):
     """Random changes to each window of a batch in raw units.
 
-    Boards differ from device to device and a network learns them by heart. Mirrored they are new ones; and a window whose
-    frames are blank must be told from its sensors, so that the network does not come to lean on frames alone. Nor is it to
-    lean on one sensor, or to take a camera that has stopped for a board that stays cool.
+    Boards differ from device to device and a network learns them by heart. Mirrored they are new ones; and a window
+    whose frames are blank must be told from its sensors, so that the network does not come to lean on frames alone. Nor
+    is it to lean on one sensor, or to take a camera that has stopped for a board that stays cool.
 
     Args:
         flip: mirror a window's frames, each of the two ways in half of the windows, all frames of a window alike.
         drop_thermal: share of the windows whose frames are blanked to the middle of the camera's range.
-        freeze_thermal: share of the windows whose camera has stopped: the frames' statistics stay what they were when the
-            recording began, and the pixels are of another window, for a batch has none of that time.
-        dead_sensor: share of the windows in which a sensor has read zero since the recording began; of each sensor, one at a
-            time, so that of many each gets less: in a fifth of the windows none is dead.
-        noise: at most so many times a channel's own noise is added to it; how many is drawn for each window and channel. Its
-            own is that of the window, and none where the channel's steps are coarser than it.
+        freeze_thermal: share of the windows whose camera has stopped: the frames' statistics stay what they were when
+            the recording began, and the pixels are of another window, for a batch has none of that time.
+        dead_sensor: share of the windows in which a sensor has read zero since the recording began; of each sensor, one
+            at a time, so that of many each gets less: in a fifth of the windows none is dead.
+        noise: at most so many times a channel's own noise is added to it; how many is drawn for each window and
+            channel. Its own is that of the window, and none where the channel's steps are coarser than it.
     """
 
     NEEDS: ClassVar[dict[str, str]] = {  # the input that each setting acts on
@@ -41,8 +41,15 @@ class Augment(nn.Module):
         "noise": "sensors",
     }
 
-    def __init__(self, schema: Schema, flip: bool = False, drop_thermal: float = 0.0, freeze_thermal: float = 0.0,
-                 dead_sensor: float = 0.0, noise: float = 0.0):  # fmt: skip
+    def __init__(
+        self,
+        schema: Schema,
+        flip: bool = False,
+        drop_thermal: float = 0.0,
+        freeze_thermal: float = 0.0,
+        dead_sensor: float = 0.0,
+        noise: float = 0.0,
+    ):
         super().__init__()
         shares = {"drop_thermal": drop_thermal, "freeze_thermal": freeze_thermal, "dead_sensor": dead_sensor}
         for name, share in shares.items():
@@ -54,8 +61,8 @@ class Augment(nn.Module):
         self.drop_thermal, self.freeze_thermal, self.dead_sensor = shares.values()
 
     def forward(self, batch: Batch) -> Batch:
-        """Raw batch to raw batch; sensors (B, T, C), frames (B, Tf, channels, rows, columns), statistics of each second's
-        frame (B, T, 6), and both at the recording's start (B, C) and (B, 6)."""
+        """Raw batch to raw batch; sensors (B, T, C), frames (B, Tf, channels, rows, columns), statistics of each
+        second's frame (B, T, 6), and both at the recording's start (B, C) and (B, 6)."""
         if "thermal" in batch:
             batch = self._camera(batch)
         if "sensors" in batch and self.noise:
@@ -103,8 +110,8 @@ class Augment(nn.Module):
 
 
 class Mixup:
-    """A batch blended with itself in another order (Zhang et al., 2018): between the windows it has seen a network is to be
-    as unsure as their labels differ.
+    """A batch blended with itself in another order (Zhang et al., 2018): between the windows it has seen a network is
+    to be as unsure as their labels differ.
 
     Args:
         alpha: of the Beta distribution that a batch's weight is drawn from.
@@ -117,8 +124,10 @@ class Mixup:
 
     def inputs(self, batch: Batch) -> Batch:
         """The scaled batch, blended; what is no floating-point number stays."""
-        return {name: torch.lerp(value[self.order], value, self.weight) if value.is_floating_point() else value
-                for name, value in batch.items()}  # fmt: skip
+        return {
+            name: torch.lerp(value[self.order], value, self.weight) if value.is_floating_point() else value
+            for name, value in batch.items()
+        }
 
     def others(self, batch: Batch) -> Batch:
         """The targets that are blended in."""
@@ -126,8 +135,8 @@ class Mixup:
 
 
 def _own_noise(values: Tensor) -> Tensor:
-    """Standard deviation of each channel from second to second, as the middle of its steps tells it, whatever its slope and
-    its outliers; (B, T, C) to (B, 1, C)."""
+    """Standard deviation of each channel from second to second, as the middle of its steps tells it, whatever its slope
+    and its outliers; (B, T, C) to (B, 1, C)."""
     if values.shape[1] == 1:
         return torch.zeros_like(values)
     steps = values.diff(dim=1)

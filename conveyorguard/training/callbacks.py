@@ -72,8 +72,9 @@ class History(pl.Callback):
 class Averaging(WeightAveraging):
     """An exponential moving average of the weights, with batch norm statistics that belong to the averaged weights.
 
-    Averaged statistics are those of other weights, and wrong while these still move fast. So before every validation they
-    are measured anew on a fixed sample of the train windows, as `torch.optim.swa_utils.update_bn` does once at the end.
+    Averaged statistics are those of other weights, and wrong while these still move fast. So before every validation
+    they are measured anew on a fixed sample of the train windows, as `torch.optim.swa_utils.update_bn` does once at the
+    end.
     """
 
     SAMPLE, BATCH = 512, 64  # windows
@@ -101,11 +102,11 @@ class Averaging(WeightAveraging):
 
 
 def moving_average(averages: list[Tensor], currents: list[Tensor], count: Tensor, decay: float) -> None:
-    """One step of the average, of all weights of one type at once. A function of the module: torch's own, a closure, does
-    not reach spawned processes.
+    """One step of the average, of all weights of one type at once. A function of the module: torch's own, a closure,
+    does not reach spawned processes.
 
-    Of the first steps more is forgotten: with a few recordings an epoch is two steps, and the weights that training began
-    with would weigh most until it stops.
+    Of the first steps more is forgotten: with a few recordings an epoch is two steps, and the weights that training
+    began with would weigh most until it stops.
     """
     if not averages[0].is_floating_point():  # counters and switches: there is nothing between two of them
         torch._foreach_copy_(averages, currents)
@@ -188,8 +189,11 @@ class Progression(pl.Callback):
         if not console().is_terminal:
             loss = float(trainer.callback_metrics["train/loss"])
             mark = "  best" if better else ""
-            print(f"epoch {trainer.current_epoch + 1:>3}/{trainer.max_epochs}  train/loss {loss:.4f}  "
-                  f"{self.monitor} {float(value):.4f}{mark}", flush=True)  # fmt: skip
+            print(
+                f"epoch {trainer.current_epoch + 1:>3}/{trainer.max_epochs}  train/loss {loss:.4f}  "
+                f"{self.monitor} {float(value):.4f}{mark}",
+                flush=True,
+            )
 
     def teardown(self, trainer: pl.Trainer, module: pl.LightningModule, stage: str) -> None:
         if self.progress:

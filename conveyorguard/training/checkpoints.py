@@ -18,8 +18,8 @@ from conveyorguard.files import replacing
 class WholeFiles(TorchCheckpointIO):
     """Checkpoints written beside their place and renamed.
 
-    Lightning's own way leads through the folder of temporary files: where that is another disk the last step is a copy, which a
-    kill cuts in two.
+    Lightning's own way leads through the folder of temporary files: where that is another disk the last step is a copy,
+    which a kill cuts in two.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
@@ -48,8 +48,10 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         if {"state_dict", "conveyorguard"} <= set(state):
             return state
     except UnpicklingError as error:
-        raise RunError(f"{path}: holds more than tensors and plain values, or is damaged; not loaded. Use a checkpoint that "
-                       f"a run of ConveyorGuard wrote ({str(error).splitlines()[0]})") from error  # fmt: skip
+        raise RunError(
+            f"{path}: holds more than tensors and plain values, or is damaged; not loaded. Use a checkpoint that "
+            f"a run of ConveyorGuard wrote ({str(error).splitlines()[0]})"
+        ) from error
     except (OSError, ValueError, TypeError, RuntimeError, EOFError, KeyError, AttributeError) as error:
         raise RunError(
             f"{path}: cannot be read as a checkpoint ({error}); it is damaged, train the run again"

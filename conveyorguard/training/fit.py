@@ -44,13 +44,22 @@ def build_module(cfg: DictConfig, data: Windows, inputs: list[str]) -> WindowCla
     }
     optimizer = partial(build_optimizer, cfg.optimizer)
     return WindowClassifier(
-        model, scaling, loss, optimizer, cfg.trainer.max_epochs, len(schema.states), cfg.seed, saved,
-        augment=build(cfg.augment, schema=schema), mixup=cfg.get("mixup", 0.0),
-    )  # fmt: skip
+        model,
+        scaling,
+        loss,
+        optimizer,
+        cfg.trainer.max_epochs,
+        len(schema.states),
+        cfg.seed,
+        saved,
+        augment=build(cfg.augment, schema=schema),
+        mixup=cfg.get("mixup", 0.0),
+    )
 
 
 def build_optimizer(node: DictConfig, parameters: Any) -> torch.optim.Optimizer:
-    """The optimizer of a config. A plain function, because what Hydra builds partially does not reach spawned processes."""
+    """The optimizer of a config. A plain function, because what Hydra builds partially does not reach spawned
+    processes."""
     return build(node, _partial_=True)(parameters)
 
 
@@ -82,9 +91,15 @@ def fit(
     mode = "max" if OBJECTIVES[cfg.objective] else "min"
     checkpoints = folder / "checkpoints"
     best = ModelCheckpoint(
-        checkpoints, "best", monitor=cfg.objective, mode=mode, save_top_k=1, enable_version_counter=False,
-        save_on_train_epoch_end=False, auto_insert_metric_name=False,
-    )  # fmt: skip
+        checkpoints,
+        "best",
+        monitor=cfg.objective,
+        mode=mode,
+        save_top_k=1,
+        enable_version_counter=False,
+        save_on_train_epoch_end=False,
+        auto_insert_metric_name=False,
+    )
     # Lightning's own save_last follows the monitored metric; this one is written after every epoch
     last = ModelCheckpoint(checkpoints, "last", save_on_train_epoch_end=True, enable_version_counter=False)
     callbacks = [
@@ -104,9 +119,16 @@ def fit(
         warnings.filterwarnings("ignore", ".*number of training batches.*smaller than the logging interval.*")
         warnings.filterwarnings("ignore", ".*isinstance\\(treespec, LeafSpec\\).*")
         trainer = build(
-            cfg.trainer, logger=loggers or False, callbacks=callbacks, plugins=[WholeFiles()], default_root_dir=str(folder), num_sanity_val_steps=0,
-            enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False,
-        )  # fmt: skip
+            cfg.trainer,
+            logger=loggers or False,
+            callbacks=callbacks,
+            plugins=[WholeFiles()],
+            default_root_dir=str(folder),
+            num_sanity_val_steps=0,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            use_distributed_sampler=False,
+        )
         try:
             trainer.fit(module, datamodule=datamodule, ckpt_path=cfg.ckpt_path, weights_only=True)
         finally:
@@ -136,13 +158,22 @@ def load_module(path: Path) -> tuple[WindowClassifier, dict[str, Any]]:
     scaling = Scaling(schema, build(cfg.scaling))
     loss = build(cfg.loss, class_counts=np.ones(len(schema.states)))
     module = WindowClassifier(
-        build_model(cfg, schema, saved["inputs"]), scaling, loss, torch.optim.AdamW, cfg.trainer.max_epochs,
-        len(schema.states), cfg.seed, saved,
-    )  # fmt: skip
+        build_model(cfg, schema, saved["inputs"]),
+        scaling,
+        loss,
+        torch.optim.AdamW,
+        cfg.trainer.max_epochs,
+        len(schema.states),
+        cfg.seed,
+        saved,
+    )
     try:
         module.load_state_dict(state["state_dict"])
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:200]
-        raise RunError(f"{path}: trained by a version of ConveyorGuard whose {cfg.model.name} or scaling was another; predict with "
-                       f"that version, or train the run again ({reason})") from error  # fmt: skip
+        raise RunError(
+            f"{path}: trained by a version of ConveyorGuard whose {cfg.model.name} or scaling was another; predict "
+            "with "
+            f"that version, or train the run again ({reason})"
+        ) from error
     return module.eval(), saved

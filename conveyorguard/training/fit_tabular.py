@@ -101,7 +101,8 @@ def load_tabular(path: Path) -> tuple[TabularClassifier, DictConfig]:
 
 
 def importance(classifier: TabularClassifier, data: Windows) -> pd.DataFrame:
-    """What the model makes of its features: feature, source (a channel, or 'thermal'), modality, gain, shap; the most useful first.
+    """What the model makes of its features: feature, source (a channel, or 'thermal'), modality, gain, shap; the most
+    useful first.
 
     gain is the model's own measure as a share of 1; shap, where the library computes it, the mean |SHAP value| over the
     validation windows and the states, in log-odds.

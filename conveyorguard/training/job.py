@@ -61,7 +61,8 @@ NETWORK_SETTINGS = (
 
 
 def train(cfg: DictConfig, folder: Path, overrides: list[str]) -> float:
-    """Prepare, fit, evaluate, report; where the folder holds an unfinished training of the same config, go on with that.
+    """Prepare, fit, evaluate, report; where the folder holds an unfinished training of the same config, go on with
+    that.
 
     Args:
         cfg: the composed config.
@@ -137,7 +138,8 @@ def load_store(cfg: DictConfig) -> Store:
 
 
 def conditioned(store: Store, cfg: DictConfig) -> Store:
-    """The store with the environment that the config's film is given; runs made before there was a choice have their own."""
+    """The store with the environment that the config's film is given; runs made before there was a choice have their
+    own."""
     return film_view(store, cfg.get("film_input", "environment"), cfg.seed) if cfg.film else store
 
 
@@ -183,7 +185,8 @@ def used_inputs(cfg: DictConfig, schema: Schema) -> tuple[list[str], list[str]]:
 
 
 def unfinished(cfg: DictConfig, folder: Path) -> Path | None:
-    """The last checkpoint of a training of this very config and code in the folder that did not come to its end, as after a kill."""
+    """The last checkpoint of a training of this very config and code in the folder that did not come to its end, as
+    after a kill."""
     last, provenance = folder / "checkpoints" / "last.ckpt", folder / "provenance.json"
     if cfg.ckpt_path or current_trial() or not last.is_file() or not provenance.is_file():
         return None
@@ -242,8 +245,10 @@ def say(data: Windows, unused: list[str]) -> None:
     """What is about to be trained on, in a few lines."""
     screen = console()
     screen.print(data.store.summary())
-    parts = [f"{part} {len(names)} sessions, {(data.frame['part'] == part).sum():,} windows"
-             for part, names in data.split.sessions.items()]  # fmt: skip
+    parts = [
+        f"{part} {len(names)} sessions, {(data.frame['part'] == part).sum():,} windows"
+        for part, names in data.split.sessions.items()
+    ]
     screen.print(f"split {data.split.settings['name']} ({data.split.hash}): " + "; ".join(parts))
     if data.split.note:
         screen.print(f"note: {data.split.note}")

@@ -52,8 +52,16 @@ def learning_curve(
             rows = made.predictions[made.predictions["split"] == part]
             resampling = resample(rows["session"].to_numpy(), rows["device"].to_numpy())
             score = Arm([as_predictions(rows)], resampling).interval("macro_f1")
-            found.append({"arm": label, "devices": count, "run": made.folder.name, "macro_f1": score.value,
-                          "macro_f1_low": score.low, "macro_f1_high": score.high})  # fmt: skip
+            found.append(
+                {
+                    "arm": label,
+                    "devices": count,
+                    "run": made.folder.name,
+                    "macro_f1": score.value,
+                    "macro_f1_low": score.low,
+                    "macro_f1_high": score.high,
+                }
+            )
     return pd.DataFrame(found)
 
 

@@ -140,9 +140,15 @@ class WandbRun(WandbLogger):
         # online without a key would ask for one; WANDB_MODE goes before
         mode = None if os.environ.get("WANDB_MODE") or has_key(server) else "offline"
         super().__init__(
-            name=job.name, save_dir=str(job.folder), group=job.group, tags=job.tags, mode=mode, settings=quiet,
-            job_type="trial" if "trial" in job.config else "train", **options,
-        )  # fmt: skip
+            name=job.name,
+            save_dir=str(job.folder),
+            group=job.group,
+            tags=job.tags,
+            mode=mode,
+            settings=quiet,
+            job_type="trial" if "trial" in job.config else "train",
+            **options,
+        )
         self.job = job
 
     def log_hyperparams(self, params: Any) -> None:
@@ -169,9 +175,12 @@ class WandbRun(WandbLogger):
                 fields = ["Actual", "Predicted", "nPredictions"]  # what W&B's chart calls them
                 counts = wandb.Table(dataframe=pd.DataFrame([(*pair, int(n)) for pair, n in pairs], columns=fields))
                 chart = wandb.plot_table(
-                    "wandb/confusion_matrix/v1", counts, {field: field for field in fields},
-                    {"title": f"{part}: confusion matrix"}, split_table=True,
-                )  # fmt: skip
+                    "wandb/confusion_matrix/v1",
+                    counts,
+                    {field: field for field in fields},
+                    {"title": f"{part}: confusion matrix"},
+                    split_table=True,
+                )
                 table = wandb.Table(dataframe=classes)
                 self.experiment.log({f"final/{part}/per_class": table, f"final/{part}/confusion": chart})
             best = [path for path in self.job.folder.glob("checkpoints/*") if path.stem != "last"]

@@ -15,18 +15,25 @@ class WindowLoss(nn.Module):
 
     Args:
         class_counts: train windows per state.
-        class_weights: 'balanced' weighs a state by 1 / its count, scaled to sum to the number of states (the seed's); 'sqrt' by the
-            root of that; 'none'.
+        class_weights: 'balanced' weighs a state by 1 / its count, scaled to sum to the number of states (the seed's);
+            'sqrt' by the root of that; 'none'.
         worst_weight: further weight of the worst state: missing it costs more than a false alarm.
-        worst_enough: train windows of the worst state with which its border is known well enough to do without the further
-            weight; with fewer it is in proportion, up to `worst_weight`. 0: always `worst_weight`.
+        worst_enough: train windows of the worst state with which its border is known well enough to do without the
+            further weight; with fewer it is in proportion, up to `worst_weight`. 0: always `worst_weight`.
         label_smoothing: of the window's and the seconds' targets.
     """
 
     weights: Tensor
 
-    def __init__(self, class_counts: np.ndarray, class_weights: str = "balanced", second_weight: float = 0.0,
-                 worst_weight: float = 1.0, worst_enough: int = 0, label_smoothing: float = 0.0):  # fmt: skip
+    def __init__(
+        self,
+        class_counts: np.ndarray,
+        class_weights: str = "balanced",
+        second_weight: float = 0.0,
+        worst_weight: float = 1.0,
+        worst_enough: int = 0,
+        label_smoothing: float = 0.0,
+    ):
         super().__init__()
         if class_weights not in POWERS:
             raise ValueError(f"loss.class_weights={class_weights}: {', '.join(POWERS)}")
@@ -40,7 +47,8 @@ class WindowLoss(nn.Module):
         self.register_buffer("weights", weights)
 
     def forward(self, logits: dict[str, Tensor], batch: dict[str, Tensor]) -> Tensor:
-        """Mean loss over the batch: logits window (B, K) and second (B, T, K), targets window (B,) and second (B, T)."""
+        """Mean loss over the batch: logits window (B, K) and second (B, T, K), targets window (B,) and second (B,
+        T)."""
         loss = self._cross_entropy(logits["window"], batch["window"])
         if self.second_weight and "second" in logits:
             second = self._cross_entropy(logits["second"].flatten(0, 1), batch["second"].flatten())
@@ -52,6 +60,7 @@ class WindowLoss(nn.Module):
 
 
 def class_weight(counts: np.ndarray, rule: str = "balanced") -> Tensor:
-    """1 / count to the rule's power, scaled to sum to the number of states; a state without a train window gets none of it."""
+    """1 / count to the rule's power, scaled to sum to the number of states; a state without a train window gets none of
+    it."""
     inverse = np.where(counts > 0, np.maximum(counts, 1.0) ** -POWERS[rule], 0)
     return torch.tensor(inverse / inverse.sum() * len(counts), dtype=torch.float32)

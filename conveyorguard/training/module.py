@@ -23,8 +23,8 @@ class WindowClassifier(pl.LightningModule):
     """Scale a raw batch, classify its windows.
 
     Args:
-        model: takes a scaled batch, returns logits {"window": (B, K)} and, if it has them, {"second": (B, T, K)}. Its `shrink`, if
-            it has one, is called with the learning rate after each step.
+        model: takes a scaled batch, returns logits {"window": (B, K)} and, if it has them, {"second": (B, T, K)}. Its
+            `shrink`, if it has one, is called with the learning rate after each step.
         optimizer: parameters -> optimizer.
         epochs: of the cosine annealing.
         states: K.
@@ -34,10 +34,18 @@ class WindowClassifier(pl.LightningModule):
     """
 
     def __init__(
-        self, model: nn.Module, scaling: nn.Module, loss: nn.Module, optimizer: Callable[[Any], torch.optim.Optimizer],
-        epochs: int, states: int, seed: int, saved: dict[str, Any] | None = None, augment: nn.Module | None = None,
+        self,
+        model: nn.Module,
+        scaling: nn.Module,
+        loss: nn.Module,
+        optimizer: Callable[[Any], torch.optim.Optimizer],
+        epochs: int,
+        states: int,
+        seed: int,
+        saved: dict[str, Any] | None = None,
+        augment: nn.Module | None = None,
         mixup: float = 0.0,
-    ):  # fmt: skip
+    ):
         super().__init__()
         self.model, self.scaling, self.loss = model, scaling, loss
         self.augment, self.mixup = augment or nn.Identity(), mixup
@@ -68,7 +76,8 @@ class WindowClassifier(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "epoch"}}
 
     def on_train_batch_start(self, batch: Batch, batch_index: int) -> None:
-        # random state is not in a checkpoint: derived from the epoch, a resumed run draws what an uninterrupted one does
+        # random state is not in a checkpoint: derived from the epoch, a resumed run draws what an uninterrupted one
+        # does
         if batch_index == 0:
             source = np.random.SeedSequence([self.seed, self.current_epoch, self.global_rank])
             torch.manual_seed(int(source.generate_state(1)[0]))

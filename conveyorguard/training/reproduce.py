@@ -120,7 +120,8 @@ def _print(old: SavedRun, new: SavedRun, changed: list[tuple[str, str, str]], ov
         columns = [c for c in old.predictions if str(c).startswith("p") and str(c)[1:].isdigit()]
         apart = float((old.predictions[columns] - new.predictions[columns]).abs().to_numpy().max())
         screen.print(
-            f"predictions: {agreement:.2%} of {len(old.predictions):,} states agree, probabilities differ by {apart:.3g} at most"
+            f"predictions: {agreement:.2%} of {len(old.predictions):,} states agree, probabilities differ by "
+            f"{apart:.3g} at most"
         )
     else:
         agreement = 0.0

@@ -276,8 +276,10 @@ def check_study(
     for key, old, now in changed(study.user_attrs.get("settings", {}), settings):
         if matches(key, free):
             continue
-        errors.append(f"{key}={now}, but the study was begun with {key}={old}: {remedy}; or, should that not matter, "
-                      f"add {key} to sweep.free")  # fmt: skip
+        errors.append(
+            f"{key}={now}, but the study was begun with {key}={old}: {remedy}; or, should that not matter, "
+            f"add {key} to sweep.free"
+        )
     for key, begun in (trials[-1].distributions if trials else {}).items():
         try:
             check_distribution_compatibility(begun, space.get(key, begun))

@@ -75,9 +75,17 @@ class StudySweeper(Sweeper):
         refuse(errors + self.check())
         try:
             self.shared = SharedStudy(
-                self.place, options.study, options.direction, self.folder, options.n_trials, options.max_failures,
-                self.space, options.sampler, self.settings, self.print_trial,
-            )  # fmt: skip
+                self.place,
+                options.study,
+                options.direction,
+                self.folder,
+                options.n_trials,
+                options.max_failures,
+                self.space,
+                options.sampler,
+                self.settings,
+                self.print_trial,
+            )
         except StorageError as error:
             refuse([f"storage={error}"])
         refuse(self.check_study())  # once more: another sweep may have begun it meanwhile
@@ -214,7 +222,8 @@ class StudySweeper(Sweeper):
         return list(self.options.command or own_command([*given.task, *given.hydra]))
 
     def retraining(self, trial: DictConfig) -> list[str]:
-        """Overrides that compose, without the sweep, the config of a trial but for its parameters and the sweep's own keys."""
+        """Overrides that compose, without the sweep, the config of a trial but for its parameters and the sweep's own
+        keys."""
         own, name = self.options.own, self.app.hydra.job.config_name
         task = [line for line in self.task if not matches(line, own)]
         chosen = [line for line in task if matches(line, self.choices)]

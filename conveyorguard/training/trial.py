@@ -141,7 +141,8 @@ def open_storage(place: str) -> BaseStorage:
         raise StorageError(f"{place}: {error.strerror}: write another sweep.storage") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise StorageError(
-            f"{place}: not a journal of Optuna, or damaged ({error}): bring back a copy of it, or write another sweep.study"
+            f"{place}: not a journal of Optuna, or damaged ({error}): bring back a copy of it, or write another "
+            "sweep.study"
         ) from error
 
 
@@ -155,7 +156,8 @@ def check_journal(file: Path) -> None:
 
 
 def open_database(url: str, is_file: bool) -> RDBStorage:
-    """A database as storage. Two sweepers that make the tables of a new one at once get in each other's way: so again."""
+    """A database as storage. Two sweepers that make the tables of a new one at once get in each other's way: so
+    again."""
     from sqlalchemy.exc import ArgumentError, SQLAlchemyError  # slow to import, and not needed for a journal
 
     if is_file:

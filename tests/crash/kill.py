@@ -1,13 +1,14 @@
-"""kill -9 at random moments, then the same command again: nothing half-written is read as whole, nothing finished is lost.
+"""kill -9 at random moments, then the same command again: nothing half-written is read as whole, nothing finished is
+lost.
 
     python tests/crash/kill.py                                    (make kill, which has a time limit)
     python tests/crash/kill.py --stages prepare,training --kills 20 --seed 1 --seconds 1200
 
-Stages: prepare (the frame store while it is built), checkpoint (inside the writing of a checkpoint file), training (between the
-start and the end of a training), sweep (its parent or one of its trials). Each kill is a line of the log: stage, number, victim,
-seconds since the stage was entered, what was on the disk. A kill counts only when it hit a living process inside its stage. What
-each stage ends with is compared with the same work undisturbed. Exit status 1 when something is lost, doubled or different, or
-when there were fewer kills than asked for.
+Stages: prepare (the frame store while it is built), checkpoint (inside the writing of a checkpoint file), training
+(between the start and the end of a training), sweep (its parent or one of its trials). Each kill is a line of the log:
+stage, number, victim, seconds since the stage was entered, what was on the disk. A kill counts only when it hit a
+living process inside its stage. What each stage ends with is compared with the same work undisturbed. Exit status 1
+when something is lost, doubled or different, or when there were fewer kills than asked for.
 """
 
 import argparse
@@ -127,7 +128,8 @@ class Stage:
     def must_be_fine(self, process: subprocess.Popen) -> None:
         if process.returncode != 0:
             raise Lost(
-                f"{self.name}: the command ended with {process.returncode}:\n{(self.folder / 'output.txt').read_text()[-3000:]}"
+                f"{self.name}: the command ended with "
+                f"{process.returncode}:\n{(self.folder / 'output.txt').read_text()[-3000:]}"
             )
 
     def to_the_end(self) -> None:
@@ -222,7 +224,10 @@ class Prepare(Stage):
         store = Store(path)
         if store.fingerprint != self.reference or contents(path) != self.files:
             raise Lost("the store differs from the one built undisturbed")
-        return f"one store, fingerprint {store.fingerprint[:12]} and every byte of the data as undisturbed, nothing left aside"
+        return (
+            f"one store, fingerprint {store.fingerprint[:12]} and every byte of the data as undisturbed, nothing "
+            "left aside"
+        )
 
     def again(self) -> None:
         shutil.rmtree(self.cache)
@@ -336,8 +341,18 @@ class Sweep(Stage):
 
     def command(self) -> list[str]:
         self.began = time.time()
-        return [str(ROOT / "train.py"), *SMALL, "-m", "sweep=optuna", "model=fusion", "sweep.study=s", "sweep.timeout=null", "trainer.max_epochs=3",
-                f"sweep.n_trials={self.trials}", "sweep.max_failures=100"]  # fmt: skip
+        return [
+            str(ROOT / "train.py"),
+            *SMALL,
+            "-m",
+            "sweep=optuna",
+            "model=fusion",
+            "sweep.study=s",
+            "sweep.timeout=null",
+            "trainer.max_epochs=3",
+            f"sweep.n_trials={self.trials}",
+            "sweep.max_failures=100",
+        ]
 
     def _ended(self) -> list:
         journal = self.folder / "studies/s/journal.log"
@@ -364,7 +379,8 @@ class Sweep(Stage):
         return found
 
     def victims(self, process: subprocess.Popen) -> list[psutil.Process]:
-        """The parent and all, or, half of the time, a trial first: its parent is then ended too, to start the same command again."""
+        """The parent and all, or, half of the time, a trial first: its parent is then ended too, to start the same
+        command again."""
         trials = self._environments()
         self.hit = "a trial" if trials and self.chance.random() < 0.5 else "the parent"
         if self.hit == "a trial":
@@ -385,7 +401,8 @@ class Sweep(Stage):
         ended = self._ended()
         if len(ended) != self.trials or len({tuple(sorted(trial.params.items())) for trial in ended}) != self.trials:
             raise Lost(
-                f"{len(ended)} finished trials of {len({str(t.params) for t in ended})} settings, {self.trials} were asked for"
+                f"{len(ended)} finished trials of {len({str(t.params) for t in ended})} settings, {self.trials} "
+                "were asked for"
             )
         for trial in ended:
             if not (self.folder / f"studies/s/{trial.number}/trial.json").exists():

@@ -121,17 +121,25 @@ def _json(name: str, t: int, values: dict[str, float], block: float, state: int)
     maker = {"oht": "A", "agv": "B" if device < "agv10" else "C"}[device[:3]]
     air = {"ex_temperature": (22.5, "degC"), "ex_humidity": (35.0, "%"), "ex_illuminance": (511.0 + t, "lx")}
     content = {
-        "meta_info": [{
-            "device_id": device, "device_manufacturer": maker, "collection_date": f"{date[:2]}-{date[2:]}",
-            "collection_time": f"{clock[:2]}:{clock[2:4]}:{clock[4:]}", "duration_time": "00:06:00",
-            "cumulative_operating_day": "117", "equipment_history": "0", "location": "line 1",
-            "filename": name, "img-id": name + ".bin",
-        }],
+        "meta_info": [
+            {
+                "device_id": device,
+                "device_manufacturer": maker,
+                "collection_date": f"{date[:2]}-{date[2:]}",
+                "collection_time": f"{clock[:2]}:{clock[2:4]}:{clock[4:]}",
+                "duration_time": "00:06:00",
+                "cumulative_operating_day": "117",
+                "equipment_history": "0",
+                "location": "line 1",
+                "filename": name,
+                "img-id": name + ".bin",
+            }
+        ],
         "sensor_data": [{c: [{"value": values[c], "data_unit": u, "trend": "0"}] for c, u in UNITS.items()}],
         "ir_data": [{"temp_max": [{"value_TGmx": block + 0.5, "X_Tmax": PEAK[1], "Y_Tmax": PEAK[0]}]}],
         "annotations": [{"tagging": [{"state": str(state)}]}],
         "external_data": [{c: [{"value": v, "data_unit": u}] for c, (v, u) in air.items()}],
-    }  # fmt: skip
+    }
     return json.dumps(content, ensure_ascii=False, indent=4).encode()
 
 
@@ -334,19 +342,29 @@ def _expected(root: Path, archive: str, tripwire: Path) -> Expected:
     whole = dict.fromkeys([0, 8, 20, 24, 28, 32, 36, 40], _heat(60.0))
     sessions = {  # seconds, states, windows, sensors, environment, thermal
         CLEAN_OHT: SessionExpected(  # 60 s: windows start at 0 10 20 30
-            60, dict(enumerate(_states((0, 15), (1, 8), (2, 7), (3, 30)))), 4,
+            60,
+            dict(enumerate(_states((0, 15), (1, 8), (2, 7), (3, 30)))),
+            4,
             same | {(0, "NTC"): 20, (31, "NTC"): 23.1, (59, "NTC"): 25.9, (9, "CT3"): 0.59, (9, "CT4"): 0.41},
-            air | {(59, "ex_illuminance"): 570.0}, {0: _heat(45.0), 31: _heat(52.75), 59: _heat(59.75)},
+            air | {(59, "ex_illuminance"): 570.0},
+            {0: _heat(45.0), 31: _heat(52.75), 59: _heat(59.75)},
         ),
         CLEAN_AGV: SessionExpected(  # 70 s: 0 10 20 30 40
-            70, dict(enumerate(_states((0, 20), (1, 10), (2, 10), (3, 30)))), 5,
-            same | {(69, "NTC"): 26.9, (69, "CT3"): 1.19, (69, "CT4"): 0.42}, air, {69: _heat(62.25)},
+            70,
+            dict(enumerate(_states((0, 20), (1, 10), (2, 10), (3, 30)))),
+            5,
+            same | {(69, "NTC"): 26.9, (69, "CT3"): 1.19, (69, "CT4"): 0.42},
+            air,
+            {69: _heat(62.25)},
         ),
         # 23:56:50 to 00:00:19, 210 s: 0 10 .. 180. Second 190 is the first after midnight.
         MIDNIGHT: SessionExpected(
-            210, dict(enumerate(_states((0, 150), (1, 15), (2, 15), (3, 30)))), 19,
+            210,
+            dict(enumerate(_states((0, 150), (1, 15), (2, 15), (3, 30)))),
+            19,
             same | {(0, "NTC"): 20, (189, "NTC"): 38.9, (190, "NTC"): 39, (209, "CT3"): 2.59},
-            air | {(190, "ex_illuminance"): 701.0}, {0: _heat(45.0), 100: _heat(70.0), 190: _heat(92.5)},
+            air | {(190, "ex_illuminance"): 701.0},
+            {0: _heat(45.0), 100: _heat(70.0), 190: _heat(92.5)},
         ),
         SWAPPED: SessionExpected(40, zero, 2, late | {(39, "CT4"): 0.44}, air, {39: _heat(60.0)}),  # 0 10
         BOM: SessionExpected(40, zero, 2, late | {(39, "CT4"): 0.45}, air, {39: _heat(60.0)}),  # 0 10
@@ -355,34 +373,56 @@ def _expected(root: Path, archive: str, tripwire: Path) -> Expected:
         # 130 s, 20 of them bad: 40 42 .. 78. Runs: 0..39 (40 s: 0 10, 2 windows), the 19 single seconds
         # 41 43 .. 77 (none), 79..129 (51 s: 79 89 99, 3 windows).
         DEFECTS: SessionExpected(
-            110, {t: state for t, state in defect_states.items() if t not in bad}, 5,
+            110,
+            {t: state for t, state in defect_states.items() if t not in bad},
+            5,
             same | {(39, "NTC"): 23.9, (41, "NTC"): 24.1, (79, "NTC"): 27.9, (129, "NTC"): 32.9},
-            air | {(41, "ex_illuminance"): 552.0}, {41: _heat(60.0), 129: _heat(60.0)}, dropped=bad,
+            air | {(41, "ex_illuminance"): 552.0},
+            {41: _heat(60.0), 129: _heat(60.0)},
+            dropped=bad,
         ),
         # 60 s: 0 10 20 30; what is repaired stays in. At 44 one pixel is 115 above the board, one 55 below.
         REPAIRS: SessionExpected(
-            60, dict.fromkeys(range(60), 0), 4,
+            60,
+            dict.fromkeys(range(60), 0),
+            4,
             same | {(0, "CT4"): 0.48, (8, "NTC"): 20.8, (12, "PM10"): 20.0, (16, "CT2"): 1.1},
-            air, whole | {44: (150.0, 20, 30, 35 + (84 * 25 + 0.5 + 115 - 55) / 19200)},
+            air,
+            whole | {44: (150.0, 20, 30, 35 + (84 * 25 + 0.5 + 115 - 55) / 19200)},
             repaired=frozenset([0, 8, 12, 16, 20, 24, 28, 32, 36, 40]),
         ),
         STUCK: SessionExpected(  # 47 s: 0 10
-            47, dict.fromkeys(range(47), 0), 2,
+            47,
+            dict.fromkeys(range(47), 0),
+            2,
             same | {(0, "NTC"): 48.0, (23, "NTC"): 36.5, (46, "NTC"): 25.0, (46, "CT1"): 2.0},
-            air, {0: _heat(60.0), 10: (-13.0, 80, 40, -14 + 1 / 19200),
-                  20: (9.5, 80, 40, 8.5 + 1 / 19200), 30: (11.5, 80, 40, 10.5 + 1 / 19200)},
+            air,
+            {
+                0: _heat(60.0),
+                10: (-13.0, 80, 40, -14 + 1 / 19200),
+                20: (9.5, 80, 40, 8.5 + 1 / 19200),
+                30: (11.5, 80, 40, 10.5 + 1 / 19200),
+            },
         ),
         PART0: SessionExpected(  # 41 s: 0 10
-            41, dict(enumerate(_states((0, 5), (1, 3), (2, 3), (3, 30)))), 2,
-            same | {(40, "NTC"): 24.0, (40, "CT4"): 0.50}, air, {40: _heat(55.0)},
+            41,
+            dict(enumerate(_states((0, 5), (1, 3), (2, 3), (3, 30)))),
+            2,
+            same | {(40, "NTC"): 24.0, (40, "CT4"): 0.50},
+            air,
+            {40: _heat(55.0)},
         ),
         # 70 s less 35 36 37. Runs: 0..34 (35 s: 0, 1 window), 38..69 (32 s: 38, 1 window)
         GAP: SessionExpected(
-            67, dict.fromkeys(range(35), 0) | dict.fromkeys(range(38, 70), 3), 2,
+            67,
+            dict.fromkeys(range(35), 0) | dict.fromkeys(range(38, 70), 3),
+            2,
             same | {(34, "NTC"): 23.4, (38, "NTC"): 23.8, (69, "NTC"): 26.9, (69, "CT4"): 0.51},
-            air, {34: _heat(53.5), 38: _heat(54.5)}, absent=(35, 36, 37),
+            air,
+            {34: _heat(53.5), 38: _heat(54.5)},
+            absent=(35, 36, 37),
         ),
-    }  # fmt: skip
+    }
     for stem, session in sessions.items():
         session.kind, session.device = stem[3:6], stem[3:6] + stem[7:9]
     skipped = {HOPELESS: "no_usable_frame"} | ({TRUNCATED: "unreadable_archive"} if archive == "zip" else {})

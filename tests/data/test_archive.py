@@ -395,7 +395,8 @@ def test_several_parts_are_refused_with_the_remedy(one_session, schema, quirks):
 
 @given(st.integers(0, 86399), st.sets(st.integers(1, 20_000), max_size=60))
 def test_seconds_are_in_time_order_across_midnight(start, later):
-    """A recording is far shorter than a day, so the largest silence on the clock is that between its end and its begin."""
+    """A recording is far shorter than a day, so the largest silence on the clock is that between its end and its
+    begin."""
     times = sorted({0, *later})
     seconds = {f"{(start + t) % 86400:06d}": (start + t) % 86400 for t in times}
     ordered = archive.in_time_order(sorted(seconds), seconds)

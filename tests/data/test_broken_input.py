@@ -1,4 +1,5 @@
-"""Every way in which archives have been seen or can be made to be broken: a named error with the remedy, nothing lost, nothing else touched."""
+"""Every way in which archives have been seen or can be made to be broken: a named error with the remedy, nothing lost,
+nothing else touched."""
 
 import dataclasses
 import importlib.util
@@ -35,10 +36,14 @@ SPOILED = 2  # the second that is broken
 
 @pytest.fixture(scope="module")
 def small():
-    return Schema.from_config({
-        "channels": {name: {"unit": "x"} for name in COLUMNS}, "environment": {"ex_temperature": {"unit": "degC"}},
-        "thermal": {"shape": list(SHAPE), "stored": [3, 4]}, "states": [{"name": name} for name in ("normal", "worn", "broken")],
-    })  # fmt: skip
+    return Schema.from_config(
+        {
+            "channels": {name: {"unit": "x"} for name in COLUMNS},
+            "environment": {"ex_temperature": {"unit": "degC"}},
+            "thermal": {"shape": list(SHAPE), "stored": [3, 4]},
+            "states": [{"name": name} for name in ("normal", "worn", "broken")],
+        }
+    )
 
 
 def npy(frame):
@@ -146,16 +151,32 @@ MEMBERS = {
     "a long header": ("bin", header(b"{" + b" " * 4000 + b"}") + b"\0" * 400, "header of floating point"),
     "a header to be evaluated": ("bin", EVALUATED, "header of floating point"),
     "a header that ends nowhere": ("bin", b"\x93NUMPY\x02\x00\xff\xff\xff\x7f" + PIXELS, "one of 2,147,483,659"),
-    "little-endian as big-endian": ("bin", npy(np.full(SHAPE, 30.25)).replace(b"<f8", b">f8"), "byte order of the header, >f8, found 2.08e-317"),
-    "little-endian as big-endian, one of 0": ("bin", npy(np.arange(48.0).reshape(SHAPE)).replace(b"<f8", b">f8"), "byte order of the header"),
-    "single precision in the wrong order": ("bin", npy(np.full(SHAPE, 30.25, "<f4")).replace(b"<f4", b">f4"), "byte order of the header, >f4"),
+    "little-endian as big-endian": (
+        "bin",
+        npy(np.full(SHAPE, 30.25)).replace(b"<f8", b">f8"),
+        "byte order of the header, >f8, found 2.08e-317",
+    ),
+    "little-endian as big-endian, one of 0": (
+        "bin",
+        npy(np.arange(48.0).reshape(SHAPE)).replace(b"<f8", b">f8"),
+        "byte order of the header",
+    ),
+    "single precision in the wrong order": (
+        "bin",
+        npy(np.full(SHAPE, 30.25, "<f4")).replace(b"<f4", b">f4"),
+        "byte order of the header, >f4",
+    ),
     "a frame of 0 and below": ("bin", npy(np.linspace(-9, 0, 48).reshape(SHAPE)), None),
     "cut short": ("bin", npy(np.full(SHAPE, 42.0))[:-3], "381"),
     "too long": ("bin", npy(np.full(SHAPE, 42.0)) + b"\0", "385"),
     "empty bin": ("bin", b"", "0 bytes"),
     # json
     "state as a number": ("json", json.dumps(label(1)).encode(), None),
-    "environment as text": ("json", json.dumps(label(external_data=[{"ex_temperature": [{"value": "22.5"}]}])).encode(), None),
+    "environment as text": (
+        "json",
+        json.dumps(label(external_data=[{"ex_temperature": [{"value": "22.5"}]}])).encode(),
+        None,
+    ),
     "an environment block of null": ("json", json.dumps(label(external_data=None)).encode(), None),
     "a null block": ("json", json.dumps(label(annotations=None)).encode(), "NoneType"),
     "null inside": ("json", json.dumps(label(annotations=[{"tagging": [None]}])).encode(), "NoneType"),
@@ -168,16 +189,36 @@ MEMBERS = {
     "no object": ("json", b"[1, 2]", "TypeError"),
     "deep nesting": ("json", b'{"a":' * 100_000 + b"1" + b"}" * 100_000, "depth limit"),
     "deep lists": ("json", b"[" * 900_000, ""),
-    "a key twice": ("json", b'{"annotations": [{"tagging": [{"state": "0", "state": "2"}]}], "external_data": [{}]}', "'state' twice"),
-    "a block twice": ("json", json.dumps(label()).encode()[:-1] + b', "annotations": [{"tagging": [{"state": "2"}]}]}', "'annotations' twice"),
-    "a value twice": ("json", json.dumps(label()).encode().replace(b'"value": 22.5', b'"value": 22.5, "value": 3'), "'value' twice"),
-    "a value twice, an object between": ("json", json.dumps(label()).encode().replace(b'"value": 22.5', b'"value": 22.5, "x": {}, "value": 99'), "'value' twice"),
-    "a key twice, one of them in disguise": ("json", json.dumps(label()).encode().replace(b'"state"', b'"st\\u0061te": "2", "state"'), "'state' twice"),
+    "a key twice": (
+        "json",
+        b'{"annotations": [{"tagging": [{"state": "0", "state": "2"}]}], "external_data": [{}]}',
+        "'state' twice",
+    ),
+    "a block twice": (
+        "json",
+        json.dumps(label()).encode()[:-1] + b', "annotations": [{"tagging": [{"state": "2"}]}]}',
+        "'annotations' twice",
+    ),
+    "a value twice": (
+        "json",
+        json.dumps(label()).encode().replace(b'"value": 22.5', b'"value": 22.5, "value": 3'),
+        "'value' twice",
+    ),
+    "a value twice, an object between": (
+        "json",
+        json.dumps(label()).encode().replace(b'"value": 22.5', b'"value": 22.5, "x": {}, "value": 99'),
+        "'value' twice",
+    ),
+    "a key twice, one of them in disguise": (
+        "json",
+        json.dumps(label()).encode().replace(b'"state"', b'"st\\u0061te": "2", "state"'),
+        "'state' twice",
+    ),
     "not a number": ("json", b'{"annotations": NaN}', ""),
     "cut json": ("json", json.dumps(label()).encode()[:30], ""),
     "empty json": ("json", b"", ""),
     "a huge json": ("json", b'{"a": "' + b"x" * (2 << 20) + b'"}', "at most 1,048,576 are expected"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", MEMBERS)
@@ -338,7 +379,10 @@ def encrypted(path):
 
 
 ARCHIVES = {
-    "truncated": (lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size * 6 // 10]), "its end is missing"),
+    "truncated": (
+        lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size * 6 // 10]),
+        "its end is missing",
+    ),
     "empty": (lambda path: path.write_bytes(b""), "its end is missing"),
     "another format": (lambda path: path.write_bytes(b"Rar!\x1a\x07\x00" * 50), "no zip"),
     "a web page": (lambda path: path.write_text("<html>please log in</html>"), "no zip"),
@@ -346,10 +390,13 @@ ARCHIVES = {
     "a huge directory": (huge_directory, "its directory has"),
     "a huge directory in the zip64 record": (huge_directory_in_the_zip64_record, "its directory has"),
     "encrypted": (encrypted, "encrypted"),
-    "of a later version": (lambda path: path.write_bytes(path.read_bytes().replace(b"PK\1\2\x14\x03\x14", b"PK\1\2\x14\x03\xff")), "version"),
+    "of a later version": (
+        lambda path: path.write_bytes(path.read_bytes().replace(b"PK\1\2\x14\x03\x14", b"PK\1\2\x14\x03\xff")),
+        "version",
+    ),
     "a pipe": (lambda path: (path.unlink(), os.mkfifo(path)), "neither a folder nor a regular file"),
     "a link to nothing": (lambda path: (path.unlink(), path.symlink_to("nowhere")), "No such file"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", ARCHIVES)
@@ -460,12 +507,16 @@ def test_an_archive_under_the_name_of_another_recording_is_told(beside, small, t
     beside.files = {name.replace("oht01", "oht09"): raw for name, raw in beside.files.items()}
     beside.write()
     told = skipped(store_of(beside, small, tmp_path))[NAME]
-    found = f"{NAME}.zip: expected frames of oht01_0827, found those of oht09_0827 alone, as oht09_0827_101100.csv; rename it"
+    found = (
+        f"{NAME}.zip: expected frames of oht01_0827, found those of oht09_0827 alone, as oht09_0827_101100.csv; "
+        "rename it"
+    )
     assert found in told
 
 
 def test_seconds_that_come_twice_are_told(recording, small, tmp_path):
-    """Over midnight some go on under the old day and some under the new one: which is right nobody knows, the first is kept."""
+    """Over midnight some go on under the old day and some under the new one: which is right nobody knows, the first is
+    kept."""
     recording.files = {
         name.replace("_1011", "_0000").replace("0827", day): raw
         for day in ("0827", "0828")
@@ -557,13 +608,19 @@ def test_names_with_backslashes_are_those_of_zips_made_on_windows(recording, sma
 @pytest.mark.parametrize(
     ("start", "day", "time", "its"),
     [
-        ("2350", "0828", "234900", True), ("2350", "0828", "235100", False), ("0010", "0826", "122000", True),
-        ("0010", "0826", "120500", False), ("0010", "0828", "000900", True), ("0010", "0828", "001100", False),
-        ("1011", "0829", "000000", False), ("1011", "0827", "235959", True),
+        ("2350", "0828", "234900", True),
+        ("2350", "0828", "235100", False),
+        ("0010", "0826", "122000", True),
+        ("0010", "0826", "120500", False),
+        ("0010", "0828", "000900", True),
+        ("0010", "0828", "001100", False),
+        ("1011", "0829", "000000", False),
+        ("1011", "0827", "235959", True),
     ],
-)  # fmt: skip
+)
 def test_a_frame_of_the_day_beside_belongs_to_a_recording_over_midnight_alone(start, day, time, its):
-    """To the day after up to the minute the recording is named after, to the day before in the half of it that is nearer."""
+    """To the day after up to the minute the recording is named after, to the day before in the half of it that is
+    nearer."""
     second = int(time[:2]) * 3600 + int(time[2:4]) * 60 + int(time[4:])
     of = {"device": "oht01", "day": "0827", "start": start}
     assert archive.belongs(f"oht01_{day}_{time}", second, of) == its
@@ -1165,7 +1222,8 @@ def test_what_the_store_finds_is_told_with_archive_member_problem_and_remedy(suf
 
 
 def test_a_folder_that_cannot_be_looked_into_is_told(beside, small, tmp_path, monkeypatch):
-    """Rights do not stop the user who runs the tests in a container, so that the system's answer is put in their place."""
+    """Rights do not stop the user who runs the tests in a container, so that the system's answer is put in their
+    place."""
     unpack(beside.write())
     touch(beside.root, f"locked/{NAME}/x.csv", "locked/x.txt")
     scandir, closed = os.scandir, ["locked"]
@@ -1178,7 +1236,10 @@ def test_a_folder_that_cannot_be_looked_into_is_told(beside, small, tmp_path, mo
     monkeypatch.setattr(os, "scandir", refuse)
     store = store_of(beside, small, tmp_path)
     assert len(store.frames) == 10
-    locked = "unreadable_folder: locked: this folder cannot be looked into (Permission denied), and what is in it was not read; give"
+    locked = (
+        "unreadable_folder: locked: this folder cannot be looked into (Permission denied), and what is in it "
+        "was not read; give"
+    )
     assert skipped(store)["locked"].startswith(locked)
     closed.append(NAME)
     told = skipped(store_of(beside, small, tmp_path))
@@ -1241,7 +1302,8 @@ def test_without_one_frame_there_is_no_session(recording, small):
     recording.files = {name: b"" for name in recording.files}
     with pytest.raises(
         DataError,
-        match=rf"^{NAME}.zip: no usable frame \({NAME}.zip: {stem(0)}.csv: expected a header and a row, found 0 lines; ",
+        match=rf"^{NAME}.zip: no usable frame \({NAME}.zip: {stem(0)}.csv: expected a header and a row, found 0 "
+        r"lines; ",
     ):
         recording.write().read(small)
     recording.files = {}

@@ -18,15 +18,41 @@ from conveyorguard.data.store import prepare, read_part
 from conveyorguard.data.table import sessions
 from conveyorguard.errors import ConveyorGuardError, DataError
 
-SCHEMA = Schema.from_config({
-    "columns": {"time": "time", "state": "state"}, "channels": {"heat": {"unit": "degC"}, "amps": {"unit": "A"}},
-    "states": [{"name": "fine"}, {"name": "worn"}],
-})  # fmt: skip
+SCHEMA = Schema.from_config(
+    {
+        "columns": {"time": "time", "state": "state"},
+        "channels": {"heat": {"unit": "degC"}, "amps": {"unit": "A"}},
+        "states": [{"name": "fine"}, {"name": "worn"}],
+    }
+)
 SOUND = b"time,heat,amps,state\n" + b"".join(
     b"%d,%d.5,1.25,%s\n" % (t, 20 + t, b"fine" if t < 6 else b"worn") for t in range(12)
 )
-CELLS = ["", "nan", "inf", "-inf", "1e999", "1,5", "1.234,5", "0x10", "1_0", "hot", '"', '"a\nb"', "\t", "１", "2024-02-30", "99:99:99", "-1", "1e300",
-         "99999999999999999999", "fine", "\x00", "\ufeff", "é"]  # fmt: skip
+CELLS = [
+    "",
+    "nan",
+    "inf",
+    "-inf",
+    "1e999",
+    "1,5",
+    "1.234,5",
+    "0x10",
+    "1_0",
+    "hot",
+    '"',
+    '"a\nb"',
+    "\t",
+    "１",
+    "2024-02-30",
+    "99:99:99",
+    "-1",
+    "1e300",
+    "99999999999999999999",
+    "fine",
+    "\x00",
+    "\ufeff",
+    "é",
+]
 
 
 def read(folder: Path):
@@ -160,13 +186,27 @@ def as_parquet(path, **changes):
 
 
 BROKEN = {
-    "a field without an end": (lambda path: path.with_suffix(".csv").write_bytes(SOUND.replace(b"1.25", b'"' + b"x" * 200_000, 1)),
-                               "row 2: expected fields of at most 131,072 characters", "close the quotation mark"),
-    "a name without an end": (lambda path: path.with_suffix(".csv").write_bytes(SOUND.replace(b"state", b'state,"' + b"x" * 200_000, 1)),
-                              "row 1: expected fields of at most 131,072 characters", "close the quotation mark"),
-    "bytes": (lambda path: as_parquet(path.with_suffix(".parquet"), heat=[b"\xff"] * 12), "column 'heat': found '\\xff', expected a number", "a blank cell"),
-    "dates": (lambda path: as_parquet(path.with_suffix(".parquet"), heat=pd.Timestamp("2024-01-01")), "column 'heat': found '2024-01-01", "a blank cell"),
-}  # fmt: skip
+    "a field without an end": (
+        lambda path: path.with_suffix(".csv").write_bytes(SOUND.replace(b"1.25", b'"' + b"x" * 200_000, 1)),
+        "row 2: expected fields of at most 131,072 characters",
+        "close the quotation mark",
+    ),
+    "a name without an end": (
+        lambda path: path.with_suffix(".csv").write_bytes(SOUND.replace(b"state", b'state,"' + b"x" * 200_000, 1)),
+        "row 1: expected fields of at most 131,072 characters",
+        "close the quotation mark",
+    ),
+    "bytes": (
+        lambda path: as_parquet(path.with_suffix(".parquet"), heat=[b"\xff"] * 12),
+        "column 'heat': found '\\xff', expected a number",
+        "a blank cell",
+    ),
+    "dates": (
+        lambda path: as_parquet(path.with_suffix(".parquet"), heat=pd.Timestamp("2024-01-01")),
+        "column 'heat': found '2024-01-01",
+        "a blank cell",
+    ),
+}
 
 
 @pytest.mark.parametrize("case", BROKEN)
@@ -192,7 +232,8 @@ def test_a_date_before_the_clock_of_pandas_costs_its_row(tmp_path):
 
 
 def test_a_file_and_a_folder_that_may_not_be_read_are_told(tmp_path, monkeypatch):
-    """Rights do not stop the user who runs the tests in a container, so that the system's answer is put in their place."""
+    """Rights do not stop the user who runs the tests in a container, so that the system's answer is put in their
+    place."""
     root = tmp_path / "set"
     (root / "locked").mkdir(parents=True)
     for name in ("sound.csv", "rec.csv"):
@@ -250,8 +291,13 @@ def test_a_header_of_many_columns_of_one_name_is_read_at_once(tmp_path):
 
 @pytest.mark.parametrize("name", ["../../outside", "/outside", ".", "a/../../../outside"])
 def test_the_name_of_a_session_leads_to_no_frames_outside_their_folder(name, tmp_path):
-    schema = Schema.from_config({**SCHEMA.to_dict(), "thermal": {"shape": [4, 5], "stored": [2, 2]},
-                                 "columns": {"time": "time", "state": "state", "session": "name"}})  # fmt: skip
+    schema = Schema.from_config(
+        {
+            **SCHEMA.to_dict(),
+            "thermal": {"shape": [4, 5], "stored": [2, 2]},
+            "columns": {"time": "time", "state": "state", "session": "name"},
+        }
+    )
     root = tmp_path / "set"
     (root / "thermal").mkdir(parents=True)
     np.save(tmp_path / "outside.npy", np.zeros((12, 4, 5)))
@@ -353,7 +399,8 @@ def test_a_file_whose_name_is_no_text_is_told_and_the_others_are_read(tmp_path):
     (message,) = skipped.values()
     assert (
         message
-        == "bad_name: odd\\udcff.csv: expected a name in UTF-8, found bytes that are none, and it was not read; rename it"
+        == "bad_name: odd\\udcff.csv: expected a name in UTF-8, found bytes that are none, and it was not read; "
+        "rename it"
     )
 
 

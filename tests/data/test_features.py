@@ -78,12 +78,21 @@ def oracle(store, row, s: FeatureSettings, inputs):
     if "sensors" in inputs:
         series = {name: lambda f, name=name: f[name].astype(float) for name in store.schema.channels}
         if s.log:
-            series |= {f"{name}_log": lambda f, name=name: np.log(f[name].astype(float).clip(lower=SMALLEST))
-                       for name, c in store.schema.channels.items() if c.scaling == "log"}  # fmt: skip
+            series |= {
+                f"{name}_log": lambda f, name=name: np.log(f[name].astype(float).clip(lower=SMALLEST))
+                for name, c in store.schema.channels.items()
+                if c.scaling == "log"
+            }
         for name, column in series.items():
             x = column(window)
-            out |= {f"{name}_mean": x.mean(), f"{name}_sd": x.std(ddof=0), f"{name}_max": x.max(), f"{name}_min": x.min(),
-                    f"{name}_last": x.iloc[-1], f"{name}_change": x.iloc[-1] - x.iloc[0]}  # fmt: skip
+            out |= {
+                f"{name}_mean": x.mean(),
+                f"{name}_sd": x.std(ddof=0),
+                f"{name}_max": x.max(),
+                f"{name}_min": x.min(),
+                f"{name}_last": x.iloc[-1],
+                f"{name}_change": x.iloc[-1] - x.iloc[0],
+            }
             more(name, column, 1)
     if "thermal" in inputs:
         of = {
@@ -92,9 +101,15 @@ def oracle(store, row, s: FeatureSettings, inputs):
         }
         t = {name: column(window) for name, column in of.items()}
         variance = (t["sd"] ** 2 + t["mean"] ** 2).mean() - t["mean"].mean() ** 2
-        out |= {"thermal_mean": t["mean"].mean(), "thermal_sd": variance**0.5, "thermal_max": t["max"].max(),
-                "thermal_mean_of_max": t["max"].mean(), "thermal_last_mean": t["mean"].iloc[-1],
-                "thermal_last_max": t["max"].iloc[-1], "thermal_trend": slope(t["mean"])}  # fmt: skip
+        out |= {
+            "thermal_mean": t["mean"].mean(),
+            "thermal_sd": variance**0.5,
+            "thermal_max": t["max"].max(),
+            "thermal_mean_of_max": t["max"].mean(),
+            "thermal_last_mean": t["mean"].iloc[-1],
+            "thermal_last_max": t["max"].iloc[-1],
+            "thermal_trend": slope(t["mean"]),
+        }
         for name in ("max", "p99", "mean", "sd"):
             more(
                 f"thermal_{name}",
@@ -196,8 +211,15 @@ def test_sixty_four_names_for_the_aihub_schema(compose_default):
     assert found.shape == (50, 64) and found.index.equals(rows.index)
     names = list(found)
     assert names[:6] == ["NTC_mean", "NTC_sd", "NTC_max", "NTC_min", "NTC_last", "NTC_change"]
-    assert names[48:55] == ["thermal_mean", "thermal_sd", "thermal_max", "thermal_mean_of_max", "thermal_last_mean",
-                            "thermal_last_max", "thermal_trend"]  # fmt: skip
+    assert names[48:55] == [
+        "thermal_mean",
+        "thermal_sd",
+        "thermal_max",
+        "thermal_mean_of_max",
+        "thermal_last_mean",
+        "thermal_last_max",
+        "thermal_trend",
+    ]
     assert names[55:58] == ["ex_temperature_mean", "ex_temperature_sd", "ex_temperature_last"]
     counts = feature_sources(names, data.store.schema).groupby("modality").size().to_dict()
     assert counts == {"sensors": 48, "thermal": 7, "environment": 9}

@@ -1,4 +1,5 @@
-"""A data set of somebody else's, with other sensors, camera and states: one yaml and a reader of a few lines are all it takes."""
+"""A data set of somebody else's, with other sensors, camera and states: one yaml and a reader of a few lines are all it
+takes."""
 
 import json
 import os
@@ -54,8 +55,17 @@ def train(tmp_path):
 
     def run(*overrides):
         paths = {"PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}", "CONVEYORGUARD_CACHE": str(tmp_path / "cache")}
-        line = [sys.executable, ROOT / "train.py", f"--config-dir={tmp_path / 'conf'}", "data=madeup", "trainer=cpu",
-                "trainer.max_epochs=1", "threads=1", f"hydra.run.dir={tmp_path / 'run'}", *overrides]  # fmt: skip
+        line = [
+            sys.executable,
+            ROOT / "train.py",
+            f"--config-dir={tmp_path / 'conf'}",
+            "data=madeup",
+            "trainer=cpu",
+            "trainer.max_epochs=1",
+            "threads=1",
+            f"hydra.run.dir={tmp_path / 'run'}",
+            *overrides,
+        ]
         env = {**os.environ, **paths, "CONVEYORGUARD_WHITELIST": "furnace.sessions"}
         return subprocess.run(
             line, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300

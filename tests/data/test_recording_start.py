@@ -1,4 +1,5 @@
-"""The beginning of a recording, as windows are told of it: nothing of what comes after them, nothing that was not measured."""
+"""The beginning of a recording, as windows are told of it: nothing of what comes after them, nothing that was not
+measured."""
 
 import numpy as np
 import pytest

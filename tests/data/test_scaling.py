@@ -34,8 +34,11 @@ def store(store_of, session_of, camera_schema):
         for i, name in enumerate(NAMES):
             rng = np.random.default_rng(i)
             by = factor if name in change else 1.0
-            arrays = {"sensors": np.exp(rng.normal(2, 1, (40, 2))) * by, "environment": rng.normal(22, 1, (40, 1)) * by,
-                      "thermal": np.clip(rng.normal(45, 8, (40, 8, 10)) * by, -19, 149)}  # fmt: skip
+            arrays = {
+                "sensors": np.exp(rng.normal(2, 1, (40, 2))) * by,
+                "environment": rng.normal(22, 1, (40, 1)) * by,
+                "thermal": np.clip(rng.normal(45, 8, (40, 8, 10)) * by, -19, 149),
+            }
             for group, channel in spoil.items():
                 arrays[group][:, channel] = np.nan
             sessions.append(session_of(name, range(40), [0] * 40, **arrays))
@@ -72,8 +75,14 @@ def test_other_sessions_than_the_given_ones_change_nothing(store):
     for name, value in one.items():
         np.testing.assert_array_equal(value, other[name], err_msg=name)
     changed = state(fitted(store(change={"s0"}, factor=3.0), ScalingSettings()))
-    for name in ("sensors_center", "sensors_noise", "sensors_window_edges", "environment_center",
-                 "thermal_stats_noise", "thermal_stats_window_edges"):  # fmt: skip
+    for name in (
+        "sensors_center",
+        "sensors_noise",
+        "sensors_window_edges",
+        "environment_center",
+        "thermal_stats_noise",
+        "thermal_stats_window_edges",
+    ):
         assert not np.array_equal(one[name], changed[name]), f"{name} does depend on the train sessions"
 
 
@@ -100,8 +109,10 @@ def test_the_default_is_log_currents_robust_and_absolute_degrees(store):
     train = made.sensors[made.frames["session"].isin(TRAIN)].astype(float)
     raw = made.sensors[:90].astype(float)
     heat, amps = train[:, 0], np.log(train[:, 1])
-    wanted = [(raw[:, 0] - np.median(heat)) / np.subtract(*np.percentile(heat, [75, 25])),
-              (np.log(raw[:, 1]) - np.median(amps)) / np.subtract(*np.percentile(amps, [75, 25]))]  # fmt: skip
+    wanted = [
+        (raw[:, 0] - np.median(heat)) / np.subtract(*np.percentile(heat, [75, 25])),
+        (np.log(raw[:, 1]) - np.median(amps)) / np.subtract(*np.percentile(amps, [75, 25])),
+    ]
     np.testing.assert_allclose(scaled["sensors"].reshape(90, 2), np.stack(wanted, axis=1), rtol=1e-4, atol=1e-5)
     frames = np.asarray(made.thermal[:90], np.float32)
     np.testing.assert_allclose(scaled["thermal"].reshape(frames.shape), (frames - 60) / 40, atol=1e-5)
@@ -306,7 +317,8 @@ def test_each_thermal_frame_and_channel_has_its_own_range(camera_schema):
 
 
 def test_intervals_lie_where_the_states_are_not_where_the_seconds_are(store_of, session_of, plain_schema):
-    """90 s of normal from 0 to 89, ten of severe from 1000 to 1009: half of the intervals for each. Unlabelled ones count for none."""
+    """90 s of normal from 0 to 89, ten of severe from 1000 to 1009: half of the intervals for each. Unlabelled ones
+    count for none."""
     values = np.concatenate([np.arange(90.0), np.arange(1000.0, 1010.0)])
     both = np.stack([values, np.full(100, 3.0)], axis=1)
     sessions = [

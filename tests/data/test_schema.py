@@ -111,8 +111,17 @@ def test_a_device_of_two_parts_is_refused(schema_node):
 
 
 def test_all_problems_are_told_at_once(schema_node):
-    paths = ["chanels", "channels/NTC/scaling", "channels/time", "environment/ex_humidity", "states/1/name", "alarm",
-             "thermal/size", "thermal/range", "thermal/reduce"]  # fmt: skip
+    paths = [
+        "chanels",
+        "channels/NTC/scaling",
+        "channels/time",
+        "environment/ex_humidity",
+        "states/1/name",
+        "alarm",
+        "thermal/size",
+        "thermal/range",
+        "thermal/reduce",
+    ]
     node, wanted = schema_node(), []
     for path in paths:
         value, words = next((v, w) for p, v, w in ERRORS if p == path)
@@ -140,8 +149,16 @@ def paths(node, way=""):
         yield from paths(value, f"{way}{key}/")
 
 
-odd = st.one_of(st.none(), st.just(...), st.integers(-3, 300), st.text(max_size=3), st.booleans(), st.floats(),
-                st.lists(st.integers(-1, 200), max_size=3), st.dictionaries(st.text(max_size=3), st.integers(), max_size=2))  # fmt: skip
+odd = st.one_of(
+    st.none(),
+    st.just(...),
+    st.integers(-3, 300),
+    st.text(max_size=3),
+    st.booleans(),
+    st.floats(),
+    st.lists(st.integers(-1, 200), max_size=3),
+    st.dictionaries(st.text(max_size=3), st.integers(), max_size=2),
+)
 
 
 @given(st.data())

@@ -123,7 +123,8 @@ def test_the_same_seed_makes_the_same_data_and_another_seed_others(schema):
 
 
 def frames_without_boards(sessions, seed, schema):
-    """Every second as a row. The board is not drawn: `test_the_frame_maximum_is_the_hot_spot` shows its maximum to be `hot`."""
+    """Every second as a row. The board is not drawn: `test_the_frame_maximum_is_the_hot_spot` shows its maximum to be
+    `hot`."""
     tables = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(simulate, "_board", lambda item, hot, *_: hot.round(2)[:, None, None])
@@ -271,8 +272,10 @@ def test_only_the_faulting_currents_grow(full):
 
 def test_shares_of_the_states(full):
     assert_close(full["state"].value_counts(normalize=True).sort_index(), [0.491, 0.215, 0.216, 0.078], "share")
-    per_kind = {"oht": [27855 + 3059, 13098 + 1804, 13176 + 1819, 4920 + 660],
-                "agv": [21430 + 2584, 8091 + 1088, 8146 + 1050, 2760 + 330]}  # fmt: skip
+    per_kind = {
+        "oht": [27855 + 3059, 13098 + 1804, 13176 + 1819, 4920 + 660],
+        "agv": [21430 + 2584, 8091 + 1088, 8146 + 1050, 2760 + 330],
+    }
     for kind, counts in per_kind.items():
         assert_close(full[full["kind"] == kind]["state"].value_counts().sort_index(), counts, kind)
 
@@ -284,9 +287,16 @@ def normal(full):
 
 
 NOISE = {  # sd within a session, sd between sessions
-    "oht": {"NTC": (0.30, 0.39), "CT1": (0.25, 0.24), "CT2": (0.20, 0.15), "CT3": (0.09, 0.10), "CT4": (0.06, 0.09), "hot": (2.0, 2.6)},
+    "oht": {
+        "NTC": (0.30, 0.39),
+        "CT1": (0.25, 0.24),
+        "CT2": (0.20, 0.15),
+        "CT3": (0.09, 0.10),
+        "CT4": (0.06, 0.09),
+        "hot": (2.0, 2.6),
+    },
     "agv": {"NTC": (1.4, 4.7), "CT1": (0.15, 0.08), "CT2": (1.0, 3.4), "CT3": (0.9, 3.4), "CT4": (0.04, 0.4)},
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(("kind", "channel"), [(kind, channel) for kind in NOISE for channel in NOISE[kind]])

@@ -85,8 +85,11 @@ def test_folds_depend_on_the_seed_of_the_split(windows, twin):
 
 
 def test_a_kind_with_fewer_devices_than_folds_is_dealt_as_far_as_it_goes(store_of, session_of, plain_schema):
-    sessions = [session_of(f"{kind}{i}", range(30), [0] * 30, device=f"{kind}{i}", kind=kind)
-                for kind, count in (("a", 4), ("b", 2)) for i in range(count)]  # fmt: skip
+    sessions = [
+        session_of(f"{kind}{i}", range(30), [0] * 30, device=f"{kind}{i}", kind=kind)
+        for kind, count in (("a", 4), ("b", 2))
+        for i in range(count)
+    ]
     windows = make_windows(store_of(sessions, plain_schema), WindowSettings())
     tests = [
         make_split(windows, plain_schema, {"name": "kfold", "seed": 0, "n_folds": 3, "fold": f}).sessions["test"]
@@ -112,8 +115,10 @@ def test_hashes_are_equal_if_and_only_if_the_parts_are(windows, twin):
 
 
 def test_the_split_has_a_seed_of_its_own(twin_config):
-    hashes = {seeds: load_windows(twin_config(f"seed={seeds[0]}", f"split.seed={seeds[1]}")).split.hash
-              for seeds in ((0, 42), (1, 42), (0, 43))}  # fmt: skip
+    hashes = {
+        seeds: load_windows(twin_config(f"seed={seeds[0]}", f"split.seed={seeds[1]}")).split.hash
+        for seeds in ((0, 42), (1, 42), (0, 43))
+    }
     assert hashes[0, 42] == hashes[1, 42] != hashes[0, 43]
 
 
@@ -231,13 +236,17 @@ def test_as_many_folds_as_devices_leave_one_device_out(plain_schema):
 def test_train_devices_are_taken_from_the_kinds_in_turn_as_long_as_they_last(plain_schema):
     windows = table(a=2, b=6)
     schema = dataclasses.replace(plain_schema, device_split={"val": ["b4"], "test": ["b5"]})
-    taken = [devices_of(make_split(windows, schema, {"name": "device", "seed": 1, "train_devices": n}))["train"]
-             for n in range(1, 7)]  # fmt: skip
+    taken = [
+        devices_of(make_split(windows, schema, {"name": "device", "seed": 1, "train_devices": n}))["train"]
+        for n in range(1, 7)
+    ]
     kinds = ["".join(device[0] for device in devices) for devices in taken]
     assert kinds == ["a", "ab", "aab", "aabb", "aabbb", "aabbbb"]
     assert taken[3] == ["a0", "a1", "b0", "b1"], "which ones, is a matter of the seed alone"
-    others = {tuple(devices_of(make_split(windows, schema, {"name": "device", "seed": seed, "train_devices": 4}))["train"])
-              for seed in range(8)}  # fmt: skip
+    others = {
+        tuple(devices_of(make_split(windows, schema, {"name": "device", "seed": seed, "train_devices": 4}))["train"])
+        for seed in range(8)
+    }
     assert len(others) > 1
 
 

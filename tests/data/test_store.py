@@ -50,8 +50,11 @@ def test_reduction_is_block_mean_and_block_maximum(case):
     wanted = np.empty((len(frames), 2, stored_rows, stored_columns))
     for i in range(stored_rows):
         for j in range(stored_columns):
-            block = frames[:, i * rows // stored_rows : (i + 1) * rows // stored_rows,
-                           j * columns // stored_columns : (j + 1) * columns // stored_columns].astype(float)  # fmt: skip
+            block = frames[
+                :,
+                i * rows // stored_rows : (i + 1) * rows // stored_rows,
+                j * columns // stored_columns : (j + 1) * columns // stored_columns,
+            ].astype(float)
             wanted[:, 0, i, j], wanted[:, 1, i, j] = block.mean((1, 2)), block.max((1, 2))
     np.testing.assert_allclose(reduced, wanted, rtol=1e-5)
     assert reduced.dtype == np.float32
@@ -61,8 +64,14 @@ def test_reduction_is_block_mean_and_block_maximum(case):
 def _check_statistics(frames, statistics):
     flat = frames.reshape(len(frames), -1).astype(float)
     hottest = [np.unravel_index(frame.argmax(), frame.shape) for frame in frames]
-    wanted = {"max": flat.max(1), "p99": np.percentile(flat, 99, axis=1), "mean": flat.mean(1), "sd": flat.std(1),
-              "x_max": [x for _, x in hottest], "y_max": [y for y, _ in hottest]}  # fmt: skip
+    wanted = {
+        "max": flat.max(1),
+        "p99": np.percentile(flat, 99, axis=1),
+        "mean": flat.mean(1),
+        "sd": flat.std(1),
+        "x_max": [x for _, x in hottest],
+        "y_max": [y for y, _ in hottest],
+    }
     assert tuple(wanted) == THERMAL_STATISTICS
     np.testing.assert_allclose(statistics, np.stack(list(wanted.values()), axis=1), rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(statistics[:, 2], wanted["mean"], rtol=1e-12, err_msg="summed in double precision")
@@ -152,8 +161,14 @@ def warm(count, shape=(8, 10)):
 
 
 def test_seconds_to_the_end_and_since_onset(store_of, session_of, plain_schema):
-    made = store_of([session_of("a", [0, 1, 2, 5, 6], [0, 0, 1, 2, 3]), session_of("b", range(3), [0, 0, 0]),
-                     session_of("c", range(3))], plain_schema)  # fmt: skip
+    made = store_of(
+        [
+            session_of("a", [0, 1, 2, 5, 6], [0, 0, 1, 2, 3]),
+            session_of("b", range(3), [0, 0, 0]),
+            session_of("c", range(3)),
+        ],
+        plain_schema,
+    )
     rows = dict(list(made.frames.groupby("session", observed=True)))
     assert rows["a"]["seconds_to_end"].tolist() == [6, 5, 4, 1, 0]
     assert rows["a"]["seconds_since_onset"].tolist() == [-2, -1, 0, 3, 4]
@@ -351,7 +366,8 @@ def read(name, kill, wait):
     time.sleep(wait)
     n = 50
     rng = np.random.default_rng(len(name))
-    return Session(name, "a1", "a", np.arange(n), rng.normal(size=(n, 2)), rng.normal(size=(n, 1)), rng.normal(40, 2, (n, 8, 10)), np.zeros(n, int))
+    sensors, environment, thermal = rng.normal(size=(n, 2)), rng.normal(size=(n, 1)), rng.normal(40, 2, (n, 8, 10))
+    return Session(name, "a1", "a", np.arange(n), sensors, environment, thermal, np.zeros(n, int))
 
 def sessions(root, schema, wait=0.0):
     for i in range(6):
@@ -463,8 +479,10 @@ from conveyorguard.data import simulate
 from conveyorguard.data.schema import Schema
 from conveyorguard.data.store import prepare
 count, cache, node = int(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3])
-prepare(functools.partial(simulate.sessions, sessions=count, seed=0), Schema.from_config(node), None, cache, "m", jobs=2)
-print(json.dumps([resource.getrusage(who).ru_maxrss / 1024 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]))
+reader = functools.partial(simulate.sessions, sessions=count, seed=0)
+prepare(reader, Schema.from_config(node), None, cache, "m", jobs=2)
+who = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+print(json.dumps([resource.getrusage(one).ru_maxrss / 1024 for one in who]))
 """
 
 

@@ -49,8 +49,15 @@ def schema_of(camera=None, **changes):
 def frame():
     """A sound recording of N seconds."""
     time = np.arange(N)
-    return pd.DataFrame({"time": time, "heat": 20 + time / 8, "Current (A)": 1.5 + time / 4, "air": 21.25,
-                         "state": np.array(STATES)[time * 3 // N]})  # fmt: skip
+    return pd.DataFrame(
+        {
+            "time": time,
+            "heat": 20 + time / 8,
+            "Current (A)": 1.5 + time / 4,
+            "air": 21.25,
+            "state": np.array(STATES)[time * 3 // N],
+        }
+    )
 
 
 @pytest.fixture
@@ -113,8 +120,12 @@ def test_what_is_written_is_what_is_read(tmp_path_factory, recording, form, cloc
     if form == "parquet":
         frame.to_parquet(path)
     else:
-        text = frame.to_csv(index=False, sep={"tabs": "\t", "semicolons and decimal commas": ";"}.get(form, ","),
-                            decimal="," if "commas" in form else ".", lineterminator="\r\n" if "crlf" in form else "\n")  # fmt: skip
+        text = frame.to_csv(
+            index=False,
+            sep={"tabs": "\t", "semicolons and decimal commas": ";"}.get(form, ","),
+            decimal="," if "commas" in form else ".",
+            lineterminator="\r\n" if "crlf" in form else "\n",
+        )
         bom = codecs.BOM_UTF8 if "bom" in form else b""
         path.write_bytes(bom + text.encode("utf-16" if form == "utf-16" else "utf-8"))
     schema = schema_of(columns={"time": "when", "state": "state"}, channels=dict.fromkeys(names, "V"), environment={})
@@ -196,7 +207,10 @@ def test_device_and_kind_from_the_name(tmp_path, frame):
         i.read() for i in table.sessions(tmp_path, schema_of(), device_pattern="/([^_]+)_", kind_pattern="^([^/]+)/")
     ]
     assert [(s.name, s.device, s.kind) for s in found] == [
-        ("agv/agv1_a", "agv1", "agv"), ("agv/agv2_b", "agv2", "agv"), ("oht/oht1_c", "oht1", "oht")]  # fmt: skip
+        ("agv/agv1_a", "agv1", "agv"),
+        ("agv/agv2_b", "agv2", "agv"),
+        ("oht/oht1_c", "oht1", "oht"),
+    ]
     store = stored(tmp_path, tmp_path)
     assert store.manifest["counts"]["sessions"] == 3
 
@@ -545,7 +559,8 @@ def test_a_large_camera_is_not_read_at_once(tmp_path, frame):
     schema = schema_of((480, 640), thermal={"shape": [480, 640], "stored": [30, 40]})
     with pytest.raises(
         DataError,
-        match=r"no usable frame .rec.npy: the frame of rec.csv: row 2: second 0: expected pixels within .*data.schema.thermal.valid",
+        match=r"no usable frame .rec.npy: the frame of rec.csv: row 2: second 0: expected pixels within "
+        r".*data.schema.thermal.valid",
     ):
         stored(tmp_path, tmp_path, schema)
     reader = functools.partial(table.sessions, thermal_scale=0.01, thermal_offset=-273.15)
@@ -568,13 +583,19 @@ def write_plant(folder, sessions=12, seconds=150, camera=None, first=0):
         noise = rng.normal(size=(6, seconds))
         moment = pd.Timestamp("2024-03-05 10:00") + pd.to_timedelta(time + 3600 * i, unit="s")
         name = f"press{i % 4 + 1}_{i:03d}"
-        pd.DataFrame({
-            "timestamp": moment.strftime("%d.%m.%Y %H:%M:%S"), "machine": name.split("_")[0],
-            "oil temp [°C]": 40 + 30 * wear + noise[0], "motor current (A)": np.exp(1 + 2.5 * wear + 0.1 * noise[1]),
-            "vibration": 1 + 4 * wear + 0.2 * np.abs(noise[2]), "flow": 20 - 5 * wear + 0.5 * noise[3], "rpm": 1450 + 5 * noise[4],
-            "ambient temperature": 21 + 0.1 * noise[5],
-            "condition": np.array(["sound", "worn", "failing"])[np.where(wear <= 0, 0, np.where(wear < 0.5, 1, 2))],
-        }).to_csv(folder / f"{name}.csv", index=False, sep=";", decimal=",", float_format="%.4f")  # fmt: skip
+        pd.DataFrame(
+            {
+                "timestamp": moment.strftime("%d.%m.%Y %H:%M:%S"),
+                "machine": name.split("_")[0],
+                "oil temp [°C]": 40 + 30 * wear + noise[0],
+                "motor current (A)": np.exp(1 + 2.5 * wear + 0.1 * noise[1]),
+                "vibration": 1 + 4 * wear + 0.2 * np.abs(noise[2]),
+                "flow": 20 - 5 * wear + 0.5 * noise[3],
+                "rpm": 1450 + 5 * noise[4],
+                "ambient temperature": 21 + 0.1 * noise[5],
+                "condition": np.array(["sound", "worn", "failing"])[np.where(wear <= 0, 0, np.where(wear < 0.5, 1, 2))],
+            }
+        ).to_csv(folder / f"{name}.csv", index=False, sep=";", decimal=",", float_format="%.4f")
         if camera:
             (folder / "thermal").mkdir(exist_ok=True)
             frames = 30 + rng.normal(0, 0.3, (seconds, *camera))
@@ -650,9 +671,19 @@ def test_a_draft_lists_what_is_odd(tmp_path, frame):
             one.loc[30:, "state"] = "worn"
         one.to_csv(tmp_path / f"r{i}.csv", index=False)
     odd = "\n".join(draft(tmp_path, "x").odd)
-    for words in ("'stuck' is constant or empty in 3 of 3", "'operator' holds words", "'extra' is in 1 of 3 files only", "2 gaps in time",
-                  "'heat': 0.8", "one device only", "1 of 3 recordings have no states", "state 'worn' is in 1 of 2", "3 recordings: training",
-                  "1 rows left out, bad_number: r2.csv: row 5: column 'heat': found 'ERR'", "unit not known"):  # fmt: skip
+    for words in (
+        "'stuck' is constant or empty in 3 of 3",
+        "'operator' holds words",
+        "'extra' is in 1 of 3 files only",
+        "2 gaps in time",
+        "'heat': 0.8",
+        "one device only",
+        "1 of 3 recordings have no states",
+        "state 'worn' is in 1 of 2",
+        "3 recordings: training",
+        "1 rows left out, bad_number: r2.csv: row 5: column 'heat': found 'ERR'",
+        "unit not known",
+    ):
         assert words in odd, (words, odd)
 
 
@@ -667,7 +698,7 @@ def test_a_draft_lists_what_is_odd(tmp_path, frame):
         (pd.DataFrame({"run": np.repeat(range(4), N // 4), "t": np.tile(np.arange(N // 4), 4)}), "session: run"),
     ],
     ids=lambda value: "" if isinstance(value, pd.DataFrame) else value,
-)  # fmt: skip
+)
 def test_a_draft_finds_the_time(content, words, tmp_path):
     rng = np.random.default_rng(0)
     for i in range(2 if "session" not in words else 1):

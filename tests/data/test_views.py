@@ -15,10 +15,17 @@ def store(store_of, plain_schema, session_of):
 
     schema = replace(plain_schema, kinds=("a", "b"))
     sessions = [
-        session_of(f"{kind}{i}", np.arange(length), np.zeros(length, int), device=f"{kind}{i}", kind=kind,
-                   environment=np.full((length, 1), 100.0 * (kind == "b") + i))
-        for kind in ("a", "b") for i, length in enumerate((150, 200, 130))
-    ]  # fmt: skip
+        session_of(
+            f"{kind}{i}",
+            np.arange(length),
+            np.zeros(length, int),
+            device=f"{kind}{i}",
+            kind=kind,
+            environment=np.full((length, 1), 100.0 * (kind == "b") + i),
+        )
+        for kind in ("a", "b")
+        for i, length in enumerate((150, 200, 130))
+    ]
     return store_of(sessions, schema)
 
 

@@ -15,19 +15,28 @@ def test_each_statistic_is_what_it_is_called():
     x = torch.from_numpy(np.random.default_rng(0).normal(5, 2, (4, 30, 3)))
     level, rise = levels(x), rises(x).sinh()
     wanted = {
-        "mean": x.mean(1), "max": x.amax(1), "min": x.amin(1), "last": x[:, 29], "last_5": x[:, 25:].mean(1),
-        "first_third": x[:, :10].mean(1), "middle_third": x[:, 10:20].mean(1), "last_third": x[:, 20:].mean(1),
-    }  # fmt: skip
+        "mean": x.mean(1),
+        "max": x.amax(1),
+        "min": x.amin(1),
+        "last": x[:, 29],
+        "last_5": x[:, 25:].mean(1),
+        "first_third": x[:, :10].mean(1),
+        "middle_third": x[:, 10:20].mean(1),
+        "last_third": x[:, 20:].mean(1),
+    }
     assert set(wanted) == set(LEVELS)
     for name, value in wanted.items():
         torch.testing.assert_close(of(level, LEVELS, name), value)
     seconds = np.arange(30)
     slope = np.stack([np.polyfit(seconds, window.numpy(), 1)[0] for window in x]) * 30
     wanted = {
-        "sd": x.std(1, unbiased=False), "change": x[:, 29] - x[:, 0], "slope": torch.from_numpy(slope), "dip": x.amin(1) - x.mean(1),
+        "sd": x.std(1, unbiased=False),
+        "change": x[:, 29] - x[:, 0],
+        "slope": torch.from_numpy(slope),
+        "dip": x.amin(1) - x.mean(1),
         "over_thirds": x[:, 20:].mean(1) - x[:, :10].mean(1),
         "over_first_thirds": x[:, 10:20].mean(1) - x[:, :10].mean(1),
-    }  # fmt: skip
+    }
     assert set(wanted) == set(RISES)
     for name, value in wanted.items():
         torch.testing.assert_close(of(rise, RISES, name), value)

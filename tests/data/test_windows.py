@@ -26,8 +26,17 @@ def recordings(draw):
         time = np.cumsum(steps)
         state = np.array(draw(st.lists(st.integers(0, 3), min_size=len(time), max_size=len(time))))
         labelled = draw(st.sampled_from([True, True, False]))
-        sessions.append(Session(f"s{i}", f"d{i}", "k", time, np.ones((len(time), 2)), np.ones((len(time), 1)),
-                                state=state if labelled else None))  # fmt: skip
+        sessions.append(
+            Session(
+                f"s{i}",
+                f"d{i}",
+                "k",
+                time,
+                np.ones((len(time), 2)),
+                np.ones((len(time), 1)),
+                state=state if labelled else None,
+            )
+        )
     return sessions
 
 
@@ -180,14 +189,25 @@ def test_a_window_longer_than_any_recording_is_refused_with_the_longest(store_of
 
 
 def test_a_window_is_told_whole(store_of, session_of, plain_schema):
-    sessions = [session_of("a", [3, 4, 5, 6, 9, 10, 11], [0, 0, 1, 2, 3, 3, 3], device="oht07", kind="oht"),
-                session_of("b", range(3), [1, 1, 0], device="agv01", kind="agv")]  # fmt: skip
+    sessions = [
+        session_of("a", [3, 4, 5, 6, 9, 10, 11], [0, 0, 1, 2, 3, 3, 3], device="oht07", kind="oht"),
+        session_of("b", range(3), [1, 1, 0], device="agv01", kind="agv"),
+    ]
     windows = make_windows(store_of(sessions, plain_schema), WindowSettings(size=3, stride=1, thermal_frames=3))
-    expected = pd.DataFrame({
-        "session": ["a", "a", "a", "b"], "device": ["oht07", "oht07", "oht07", "agv01"], "kind": ["oht", "oht", "oht", "agv"],
-        "row": [0, 1, 4, 7], "start": [3, 4, 9, 0], "end": [5, 6, 11, 2], "seconds_to_end": [6, 5, 0, 0],
-        "seconds_since_onset": [0, 1, 6, 2], "label": [0, 0, 3, 1], "pure": [False, False, True, False],
-    })  # fmt: skip
+    expected = pd.DataFrame(
+        {
+            "session": ["a", "a", "a", "b"],
+            "device": ["oht07", "oht07", "oht07", "agv01"],
+            "kind": ["oht", "oht", "oht", "agv"],
+            "row": [0, 1, 4, 7],
+            "start": [3, 4, 9, 0],
+            "end": [5, 6, 11, 2],
+            "seconds_to_end": [6, 5, 0, 0],
+            "seconds_since_onset": [0, 1, 6, 2],
+            "label": [0, 0, 3, 1],
+            "pure": [False, False, True, False],
+        }
+    )
     pd.testing.assert_frame_equal(windows, expected, check_dtype=False)
 
 
@@ -213,8 +233,13 @@ def test_what_is_too_short_for_a_window_is_told_with_its_longest_run(store_of, s
 
 
 def test_the_parts_of_a_run_have_windows_and_states_of_their_own(store_of, session_of, plain_schema):
-    store = store_of([session_of(name, range(4), states) for name, states in
-                      (("a", [0, 0, 1, 1]), ("b", [2, 2, 2, 2]), ("c", [1, 1, 0, 0]))], plain_schema)  # fmt: skip
+    store = store_of(
+        [
+            session_of(name, range(4), states)
+            for name, states in (("a", [0, 0, 1, 1]), ("b", [2, 2, 2, 2]), ("c", [1, 1, 0, 0]))
+        ],
+        plain_schema,
+    )
     settings = WindowSettings(size=2, stride=2, thermal_frames=1)
     split = Split({}, {"train": ["a", "c"], "val": ["b"], "test": []})
     frame = make_windows(store, settings)

@@ -67,10 +67,22 @@ def run_maker(place, schema_node):
             tables = [predicted(table, part, right, number if draw is None else draw) for part in parts]
             run.write_predictions(tables, schema)
             of_parts = {part: len(table) for part in ("train", "val", "test")}
-            run.note(store={"name": "given", "fingerprint": "0" * 16}, split="0" * 16, sessions=of_parts, windows=of_parts,
-                     unused=[], threads=1, device="cpu")  # fmt: skip
-            run.note(fit_seconds=10.0 + number, parameters=1000, latency_ms=1.0, model_bytes=4000,
-                     start=f"2026-01-01T00:00:{number % 60:02d}+00:00")  # fmt: skip
+            run.note(
+                store={"name": "given", "fingerprint": "0" * 16},
+                split="0" * 16,
+                sessions=of_parts,
+                windows=of_parts,
+                unused=[],
+                threads=1,
+                device="cpu",
+            )
+            run.note(
+                fit_seconds=10.0 + number,
+                parameters=1000,
+                latency_ms=1.0,
+                model_bytes=4000,
+                start=f"2026-01-01T00:00:{number % 60:02d}+00:00",
+            )
             write_json(folder / "split.json", {"settings": {"name": cfg.split.name}, "sessions": {}, "note": ""})
             if shortcut:
                 short = [predicted(table, part, 0.4, 99).assign(shortcut="elapsed seconds only") for part in parts]

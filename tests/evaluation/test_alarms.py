@@ -24,15 +24,24 @@ from .conftest import windows
 
 
 def recording(name, scores, actual, onset=None):
-    """Windows of 30 s every 10 s; actual: in a state worth an alarm or not. In the first lesser state from the onset on."""
+    """Windows of 30 s every 10 s; actual: in a state worth an alarm or not. In the first lesser state from the onset
+    on."""
     n = len(scores)
     start = 10 * np.arange(n)
     lesser = start + 29 > onset if onset is not None else np.zeros(n, bool)
-    return pd.DataFrame({
-        "session": name, "device": name[0], "start": start, "end": start + 29, "seconds_to_end": (10 * (n - 1 - np.arange(n))),
-        "seconds_since_onset": start + 29.0 - onset if onset is not None else np.nan,
-        "score": np.array(scores, float), "y_true_alarm": np.array(actual, bool), "y_true": np.where(actual, 2, lesser.astype(int)),
-    })  # fmt: skip
+    return pd.DataFrame(
+        {
+            "session": name,
+            "device": name[0],
+            "start": start,
+            "end": start + 29,
+            "seconds_to_end": (10 * (n - 1 - np.arange(n))),
+            "seconds_since_onset": start + 29.0 - onset if onset is not None else np.nan,
+            "score": np.array(scores, float),
+            "y_true_alarm": np.array(actual, bool),
+            "y_true": np.where(actual, 2, lesser.astype(int)),
+        }
+    )
 
 
 def test_an_episode_begins_at_on_and_ends_below_off():
@@ -149,7 +158,8 @@ def test_the_operating_point_leaves_room_on_both_sides():
 
 
 def test_what_rings_after_the_fault_began_sets_no_threshold():
-    """The window before the state is reached is often as sure of it; a threshold above it would ring at nothing else."""
+    """The window before the state is reached is often as sure of it; a threshold above it would ring at nothing
+    else."""
     faulty = recording("a", [0.01, 0.02, 0.999999, 0.99999, 0.99], [0, 0, 0, 1, 1], onset=45)
     point = choose_operating_point(pd.concat([faulty, recording("n", [0.03] * 4, [0] * 4)]))
     assert 0.1 < point.on < 0.99
@@ -203,8 +213,14 @@ def test_one_stray_second_of_a_lesser_state_takes_no_exposure():
 
 
 def test_an_alarm_does_not_go_on_over_a_silence():
-    table = pd.concat([recording("a", [0.9, 0.4, 0.9], [0, 0, 0]), recording("a", [0.4, 0.9, 0.9], [0, 0, 0]).assign(
-        start=lambda t: t["start"] + 10_000, end=lambda t: t["end"] + 10_000)])  # fmt: skip
+    table = pd.concat(
+        [
+            recording("a", [0.9, 0.4, 0.9], [0, 0, 0]),
+            recording("a", [0.4, 0.9, 0.9], [0, 0, 0]).assign(
+                start=lambda t: t["start"] + 10_000, end=lambda t: t["end"] + 10_000
+            ),
+        ]
+    )
     point = OperatingPoint(0.5, 0.2)
     assert episodes(table, point)[["begin", "end"]].to_numpy().tolist() == [[29, 49], [10_039, 10_049]]
     assert summarise(table, point, 10)["false_alarms"] == 2
@@ -226,7 +242,8 @@ def test_without_any_time_without_a_fault_nothing_is_said_of_false_alarms():
     assert told["missed"] == 0 and told["delay_seconds"] is None, "a fault that was there first began nobody knows when"
     assert "had no say" in how_chosen({"parts": {"val": told}})
     assert how_it_did({"parts": {"val": told}}) == (
-        "On the validation recordings of the run it missed 0 of 2 faults; there was no time without a fault to ring falsely in."
+        "On the validation recordings of the run it missed 0 of 2 faults; there was no time without a fault to "
+        "ring falsely in."
     )
     weak = pd.concat([recording(name, [0.2, 0.3], [1, 1], onset=0) for name in "ab"])
     assert (
@@ -243,8 +260,11 @@ def test_the_bound_grows_with_the_false_alarms_by_the_poisson_distribution():
         6.2958, abs=1e-4
     )  # as Poisson tables have it
     said = how_it_did({"parts": {"val": {**told, "false_alarms": 99}, "test": told}})
-    assert said == ("On the test recordings of the run it missed 0 of 0 faults and rang falsely 2 times in 0.10 h without a fault, so that up to 63.0 "
-                    "times an hour are not excluded.")  # fmt: skip
+    assert said == (
+        "On the test recordings of the run it missed 0 of 0 faults and rang falsely 2 times in 0.10 h without a "
+        "fault, so that up to 63.0 "
+        "times an hour are not excluded."
+    )
 
 
 def test_an_alarm_ends_at_half_of_where_it_begins():

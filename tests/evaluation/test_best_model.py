@@ -41,9 +41,21 @@ SPEED = pd.DataFrame(
         "parameters": [200_000, 3_000_000],
     }
 )
-WORST = pd.DataFrame({"corruption": ["camera black", "CT1 dead"], "macro_f1": [0.8, 0.7], "better arm": ["fusion_sensor_film"] * 2,
-                      "its macro_f1": [0.79, 0.72], "difference": [0.01, -0.02], "difference_low": [0.0, -0.03], "difference_high": [0.02, -0.01],
-                      "verdict": ["holds", "falls below"], "severe_recall": [0.9, 0.4], "severe_sessions_missed": [0.0, 7.0], "seeds": ["2, 1"] * 2})  # fmt: skip
+WORST = pd.DataFrame(
+    {
+        "corruption": ["camera black", "CT1 dead"],
+        "macro_f1": [0.8, 0.7],
+        "better arm": ["fusion_sensor_film"] * 2,
+        "its macro_f1": [0.79, 0.72],
+        "difference": [0.01, -0.02],
+        "difference_low": [0.0, -0.03],
+        "difference_high": [0.02, -0.01],
+        "verdict": ["holds", "falls below"],
+        "severe_recall": [0.9, 0.4],
+        "severe_sessions_missed": [0.0, 7.0],
+        "seeds": ["2, 1"] * 2,
+    }
+)
 
 
 @pytest.fixture(scope="module")
@@ -51,10 +63,12 @@ def compared(tmp_path_factory, schema_node):
     """Two seeds of each arm; fusion is right more often than trees, film makes no difference."""
     make_run = run_maker(tmp_path_factory.mktemp("runs"), schema_node)
     arms = {
-        "fusion_both_film": ["model=fusion", "modality=both"], "fusion_both_plain": ["model=fusion", "modality=both", "film=false"],
-        "fusion_sensor_film": ["model=fusion", "modality=sensor"], "lightgbm": ["model=lightgbm"],
+        "fusion_both_film": ["model=fusion", "modality=both"],
+        "fusion_both_plain": ["model=fusion", "modality=both", "film=false"],
+        "fusion_sensor_film": ["model=fusion", "modality=sensor"],
+        "lightgbm": ["model=lightgbm"],
         "lightgbm_extended_both_film": ["model=lightgbm", "features=extended"],
-    }  # fmt: skip
+    }
     right = {"fusion_sensor_film": 0.7, "lightgbm": 0.6}
     folders = {}
     for arm, own in arms.items():
@@ -127,8 +141,15 @@ def test_nothing_is_claimed_of_a_state_that_is_not_there_and_the_bound_is_of_the
 
 def test_what_an_input_buys_is_said_by_one_rule(compared):
     _, _, rows = compared
-    found = findings(rows, {"camera": ("fusion_both_film", "fusion_sensor_film"), "film": ("fusion_both_film", "fusion_both_plain"),
-                            "sensors": ("fusion_sensor_film", "fusion_both_film"), "nobody": ("fusion_both_film", "absent")})  # fmt: skip
+    found = findings(
+        rows,
+        {
+            "camera": ("fusion_both_film", "fusion_sensor_film"),
+            "film": ("fusion_both_film", "fusion_both_plain"),
+            "sensors": ("fusion_sensor_film", "fusion_both_film"),
+            "nobody": ("fusion_both_film", "absent"),
+        },
+    )
     assert found.set_index("question")["verdict"].to_dict() == {
         "camera": "helps",
         "film": "does not",
@@ -143,16 +164,33 @@ def test_what_an_input_buys_is_said_by_one_rule(compared):
 def test_page_and_summary_say_what_they_are_of(compared, tmp_path):
     comparison, names, rows = compared
     site = Site(tmp_path, "Best", {"08_best_model": "The best model"}, "", [("data", "simulated")])
-    starts = starts_cut_table({"fusion": {"whole": rows["fusion_both_film"].arm, "cut": rows["fusion_sensor_film"].arm},
-                               "lightgbm": dict.fromkeys(("whole", "cut"), rows["lightgbm"].arm)}, "lightgbm")  # fmt: skip
+    starts = starts_cut_table(
+        {
+            "fusion": {"whole": rows["fusion_both_film"].arm, "cut": rows["fusion_sensor_film"].arm},
+            "lightgbm": dict.fromkeys(("whole", "cut"), rows["lightgbm"].arm),
+        },
+        "lightgbm",
+    )
     seen = others_table({"fusion": rows["fusion_both_film"].arm, "lightgbm": rows["lightgbm"].arm}, "fusion")
     arms = {name: row.predictions for name, row in rows.items()}
     every_second = {name: {"majority": row.arm, "last": rows["lightgbm"].arm} for name, row in rows.items()}
     devices = by_device(comparison.windows, arms)
-    made = BestModel({"kfold": comparison}, {"kfold": names}, targets(rows, WORST, SPEED, 1.0, False),
-                     findings(rows, {"camera": ("fusion_both_film", "fusion_sensor_film")}), WORST, WORST, starts, devices,
-                     devices.rename(columns={"device": "nearest change of state"}), causal_table(every_second),
-                     onset_table({name: row.runs for name, row in rows.items()}), seen, SPEED, ["split=device is left out"])  # fmt: skip
+    made = BestModel(
+        {"kfold": comparison},
+        {"kfold": names},
+        targets(rows, WORST, SPEED, 1.0, False),
+        findings(rows, {"camera": ("fusion_both_film", "fusion_sensor_film")}),
+        WORST,
+        WORST,
+        starts,
+        devices,
+        devices.rename(columns={"device": "nearest change of state"}),
+        causal_table(every_second),
+        onset_table({name: row.runs for name, row in rows.items()}),
+        seen,
+        SPEED,
+        ["split=device is left out"],
+    )
     page = write_best_model(site, made, full=False)
     text = (tmp_path / "summary.md").read_text()
     assert (
@@ -271,7 +309,8 @@ def test_what_was_tried_is_kept_until_the_code_or_the_run_is_another(tmp_path, s
 
 
 def test_a_window_is_held_against_the_state_of_its_last_second(store_of, plain_schema, session_of):
-    """Of two states that change once, a model that says the second from the change on is wrong by the commonest state."""
+    """Of two states that change once, a model that says the second from the change on is wrong by the commonest
+    state."""
     store = store_of([session_of("s0", np.arange(60), np.repeat([0, 1], 30))], plain_schema)
     settings = WindowSettings(10, 10)
     trial = Trial(store, Split({}, {"train": [], "val": [], "test": ["s0"]}), settings, "test")

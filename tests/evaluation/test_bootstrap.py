@@ -109,7 +109,8 @@ def test_a_recall_of_one_keeps_an_honest_lower_bound(devices, units):
 
 @pytest.mark.slow
 def test_an_interval_covers_the_truth_about_as_often_as_it_says():
-    """Devices differ, sessions differ: 300 simulated studies of 14 devices; a percentile interval covers a little less than 95 %."""
+    """Devices differ, sessions differ: 300 simulated studies of 14 devices; a percentile interval covers a little less
+    than 95 %."""
     rng, hits = np.random.default_rng(1), 0
     session, device = windows(devices=14, sessions=4)
     for study in range(300):
@@ -130,7 +131,8 @@ def test_the_same_seed_gives_the_same_interval():
 
 
 def test_a_precision_at_the_edge_counts_the_sessions_that_were_called_so():
-    """Severe is called in four sessions, rightly; severe occurs in nine. And wrongly in five, of no severe window at all."""
+    """Severe is called in four sessions, rightly; severe occurs in nine. And wrongly in five, of no severe window at
+    all."""
     session, device = windows(4, 9)
     y = np.tile([0, 1, 2, 3, 3, 0, 0, 1, 1, 2], 36)
     y[90:] = np.minimum(y[90:], 2)
@@ -248,8 +250,8 @@ def test_a_difference_is_that_of_the_two_values():
 
 @pytest.mark.parametrize(("devices", "all_of_them", "severe"), [(4, 36, 9), (12, 12, 3)])
 def test_a_state_always_or_never_recognised_has_the_exact_bounds_of_its_sessions(devices, all_of_them, severe):
-    """State 1 occurs in 36 sessions and is always right; state 3 in nine, and is never recognised; called 3 is nothing. Where
-    there are ten devices, they are counted instead."""
+    """State 1 occurs in 36 sessions and is always right; state 3 in nine, and is never recognised; called 3 is nothing.
+    Where there are ten devices, they are counted instead."""
     session, device = windows(devices, 36 // devices)
     y = np.tile([0, 1, 2, 3, 3, 0, 0, 1, 1, 2], 36)
     y[90:] = np.minimum(y[90:], 2)

@@ -16,15 +16,24 @@ from .conftest import predicted, windows
 
 def cells(make_run, seeds=(0,), right=None):
     right = right or {("sensor", "false"): 0.85, ("both", "true"): 0.95}
-    return [make_run(f"modality={m}", f"film={f}", f"seed={s}", right=right.get((m, f), 0.8))
-            for m in ("sensor", "image", "both") for f in ("true", "false") for s in seeds]  # fmt: skip
+    return [
+        make_run(f"modality={m}", f"film={f}", f"seed={s}", right=right.get((m, f), 0.8))
+        for m in ("sensor", "image", "both")
+        for f in ("true", "false")
+        for s in seeds
+    ]
 
 
 def test_the_six_cells_have_the_seed_studys_names_and_seeds_are_one_row(make_run):
     found = compare(cells(make_run, seeds=(0, 1)))
     assert {row.label for row in found.models} == {
-        "Sensor Only", "Image Only", "Sensor + Image", "Sensor + Image + FiLM (Full)", "Sensor + FiLM", "Image + FiLM"
-    }  # fmt: skip
+        "Sensor Only",
+        "Image Only",
+        "Sensor + Image",
+        "Sensor + Image + FiLM (Full)",
+        "Sensor + FiLM",
+        "Image + FiLM",
+    }
     assert all(len(row.predictions) == 2 for row in found.models) and found.sensor_only.label == "Sensor Only"
     best = found.models[0]
     assert best.label == "Sensor + Image + FiLM (Full)" == found.chosen.label
@@ -56,8 +65,11 @@ def test_differences_are_to_sensor_only_and_the_chosen_one(make_run):
 def test_folds_are_pooled_into_one_row_a_model(make_run):
     everything = windows()
     folds = [everything[everything["device"].isin([f"dev{d:02d}" for d in range(k, 12, 3)])] for k in range(3)]
-    runs = [make_run(f"model={m}", "split=kfold", "split.n_folds=3", f"split.fold={k}", table=folds[k], right=r)
-            for m, r in (("fusion", 0.95), ("cnn_transformer", 0.8)) for k in range(3)]  # fmt: skip
+    runs = [
+        make_run(f"model={m}", "split=kfold", "split.n_folds=3", f"split.fold={k}", table=folds[k], right=r)
+        for m, r in (("fusion", 0.95), ("cnn_transformer", 0.8))
+        for k in range(3)
+    ]
     found = compare(runs)
     assert [row.label for row in found.models] == ["fusion", "cnn_transformer"]
     assert len(found.windows) == len(everything) and found.resampling.devices == 12 and found.resampling.by_device
@@ -70,10 +82,14 @@ def test_folds_are_pooled_into_one_row_a_model(make_run):
 
 @pytest.mark.parametrize(
     ("override", "named"),
-    [("window.stride=5", "window.stride: 10 in run0, 5"), ("split.seed=43", "split.seed: 42 in run0, 43"),
-     ("split=device", "split.name: session in run0, device"), ("window.label=last", "window.label"),
-     ("data=aihub data.root=x", "data: simulated in run0, aihub")],
-)  # fmt: skip
+    [
+        ("window.stride=5", "window.stride: 10 in run0, 5"),
+        ("split.seed=43", "split.seed: 42 in run0, 43"),
+        ("split=device", "split.name: session in run0, device"),
+        ("window.label=last", "window.label"),
+        ("data=aihub data.root=x", "data: simulated in run0, aihub"),
+    ],
+)
 def test_other_protocols_are_refused_by_name(make_run, override, named):
     with pytest.raises(RunError, match=named):
         compare([make_run(), make_run(*override.split())])

@@ -34,11 +34,17 @@ def store(store_of, camera_schema, session_of):
     rng = np.random.default_rng(0)
     sessions = [
         session_of(
-            name, np.arange(60), np.repeat([0, 1, 2, 3], 15), device=name, kind="oht", sensors=rng.normal(20, 1, (60, 3)),
-            environment=rng.normal(22, 1, (60, 3)), thermal=rng.normal(40, 2, (60, 4, 6)).astype(np.float32),
+            name,
+            np.arange(60),
+            np.repeat([0, 1, 2, 3], 15),
+            device=name,
+            kind="oht",
+            sensors=rng.normal(20, 1, (60, 3)),
+            environment=rng.normal(22, 1, (60, 3)),
+            thermal=rng.normal(40, 2, (60, 4, 6)).astype(np.float32),
         )
         for name in ("a", "b")
-    ]  # fmt: skip
+    ]
     return store_of(sessions, camera_schema)
 
 
@@ -63,7 +69,10 @@ def features_of(store):
 def test_which_corruptions_there_are_follows_from_the_schema(camera_schema, plain_schema):
     names = [c.name for c in corruptions(camera_schema)]
     assert [n for n in names if "dead" in n] == ["amps dead"] and [n for n in names if "camera" in n] == [
-        "camera frozen", "camera black", "camera absent"]  # fmt: skip
+        "camera frozen",
+        "camera black",
+        "camera absent",
+    ]
     assert not any("camera" in c.name for c in corruptions(plain_schema))
     linear = replace(plain_schema, channels={"heat": plain_schema.channels["heat"]})
     assert {c.group for c in corruptions(linear)} == {"missing", "noise"}
@@ -132,8 +141,9 @@ def test_noise_is_in_multiples_of_the_normal_and_the_store_is_left_alone(store):
 
 def test_slow_changes_and_differences_between_devices_are_no_noise(store_of, plain_schema, session_of):
     sessions = [
-        session_of(f"s{i}", np.arange(50), np.zeros(50, int), sensors=np.stack([100 * i + np.arange(50.0)] * 2, axis=1)) for i in range(3)
-    ]  # fmt: skip
+        session_of(f"s{i}", np.arange(50), np.zeros(50, int), sensors=np.stack([100 * i + np.arange(50.0)] * 2, axis=1))
+        for i in range(3)
+    ]
     store = store_of(sessions, plain_schema)
     np.testing.assert_allclose(normal_noise(store, np.ones(150, bool)), 0, atol=1e-6)
     assert (normal_noise(store, np.zeros(150, bool)) == 0).all()  # nothing to learn it from

@@ -1,4 +1,5 @@
-"""A diagnosis follows from the runs and the store; its rule is the one it states; what does not belong together is refused."""
+"""A diagnosis follows from the runs and the store; its rule is the one it states; what does not belong together is
+refused."""
 
 import json
 
@@ -29,8 +30,12 @@ def multirun(tmp_path_factory):
     """The arms of trees, which take no time, as a multirun would lay them; tests only read it."""
     folder = tmp_path_factory.mktemp("multirun")
     tree = ["model=lightgbm", "model.n_estimators=20", "features=extended"]
-    for name, own in {"both": ["modality=both", *tree], "sensor": ["modality=sensor", *tree], "image": ["modality=image", *tree],
-                      "network": ["model=fusion", "modality=sensor", "scaling.from_start=false"]}.items():  # fmt: skip
+    for name, own in {
+        "both": ["modality=both", *tree],
+        "sensor": ["modality=sensor", *tree],
+        "image": ["modality=image", *tree],
+        "network": ["model=fusion", "modality=sensor", "scaling.from_start=false"],
+    }.items():
         cfg = compose_config([*TINY, f"paths.cache={folder.parent / 'stores'}", *own])
         train(cfg, folder / name, own)
     return folder
@@ -67,7 +72,10 @@ def test_a_learning_curve_is_made_once_and_gone_on_with(multirun, tmp_path, caps
     curve = pd.read_csv(tmp_path / "diagnose_curve.csv")
     assert set(curve["devices"]) == {2} and curve["arm"].tolist() == ["lightgbm", "fusion"]
     made = SavedRun(tmp_path / "curve" / curve["run"][0])
-    assert len(set(made.predictions["device"]) & {"x"}) == 0 and made.provenance["sessions"]["train"] < SavedRun(multirun / "both").provenance["sessions"]["train"]  # fmt: skip
+    assert (
+        len(set(made.predictions["device"]) & {"x"}) == 0
+        and made.provenance["sessions"]["train"] < SavedRun(multirun / "both").provenance["sessions"]["train"]
+    )
     assert made.split.sessions["test"] == SavedRun(multirun / "both").split.sessions["test"]
     written = (tmp_path / "curve" / curve["run"][0] / "metrics.json").stat().st_mtime_ns
     assert verb(["diagnose", str(multirun / "both"), f"out={tmp_path}", "curve=2"]) == 0
@@ -110,8 +118,10 @@ def of_modality(*others):
 
 def test_the_rule(make_run, tmp_path):
     def choice(both, sensor, image=0.5, draw=None):
-        runs = {name: SavedRun(make_run(*of_modality(f"modality={name}"), right=right, draw=draw))
-                for name, right in (("both", both), ("sensor", sensor), ("image", image))}  # fmt: skip
+        runs = {
+            name: SavedRun(make_run(*of_modality(f"modality={name}"), right=right, draw=draw))
+            for name, right in (("both", both), ("sensor", sensor), ("image", image))
+        }
         return advise(
             runs["both"],
             {"fusion": runs["both"], "sensors alone": runs["sensor"], "camera alone": runs["image"]},
@@ -121,8 +131,12 @@ def test_the_rule(make_run, tmp_path):
     assert choice(0.9, 0.9) == "sensor only"
     assert choice(0.5, 0.5, 0.9) == "image only"
     assert choice(0.99, 0.7) == "fuse"  # as sure where it is wrong: a cascade cannot know when to ask
-    val_only = [SavedRun(make_run(*of_modality(f"modality={name}"), right=0.7 if name == "sensor" else 0.99, draw=i, parts=("val",)))
-                for i, name in enumerate(("both", "sensor"))]  # fmt: skip
+    val_only = [
+        SavedRun(
+            make_run(*of_modality(f"modality={name}"), right=0.7 if name == "sensor" else 0.99, draw=i, parts=("val",))
+        )
+        for i, name in enumerate(("both", "sensor"))
+    ]
     told = advise(val_only[0], {"fusion": val_only[0], "sensors alone": val_only[1]}, "val").reasons[0]
     assert told.count("on validation") == 2 and "; by" not in told, "a part that decides is told once"
     alone = SavedRun(make_run(*of_modality("modality=both")))
@@ -130,8 +144,10 @@ def test_the_rule(make_run, tmp_path):
 
 
 def test_the_rule_goes_by_validation_and_tells_test_beside(make_run, monkeypatch):
-    both, sensor = (SavedRun(make_run(*of_modality(f"modality={name}"), right=right, draw=7))
-                    for name, right in (("both", 0.9), ("sensor", 0.9)))  # fmt: skip
+    both, sensor = (
+        SavedRun(make_run(*of_modality(f"modality={name}"), right=right, draw=7))
+        for name, right in (("both", 0.9), ("sensor", 0.9))
+    )
     gains = {"val": Interval(0.02, 0.01, 0.03), "test": Interval(-0.01, -0.02, 0.005)}
     monkeypatch.setattr("conveyorguard.evaluation.diagnose.fusing_gain", lambda run, one, part: gains[part])
     found = advise(both, {"fusion": both, "sensors alone": sensor}, "test")
@@ -164,10 +180,15 @@ def test_recordings_too_short_to_lose_their_start_are_diagnosed_without_it(multi
 
 
 def test_arms_that_are_missing_or_trained_in_another_way_are_told(make_run):
-    run, sensor, noisy, trees = (SavedRun(make_run(*own)) for own in (
-        ["model=fusion"], ["model=fusion", "modality=sensor"], ["model=fusion", "modality=image", "augment.noise=3", "mixup=0.5"],
-        ["model=lightgbm"],
-    ))  # fmt: skip
+    run, sensor, noisy, trees = (
+        SavedRun(make_run(*own))
+        for own in (
+            ["model=fusion"],
+            ["model=fusion", "modality=sensor"],
+            ["model=fusion", "modality=image", "augment.noise=3", "mixup=0.5"],
+            ["model=lightgbm"],
+        )
+    )
     assert arm_notes({"fusion": run, "sensors alone": sensor, "camera alone": sensor, "lightgbm": trees}) == []
     alone, without_trees = arm_notes({"fusion": run, "sensors alone": sensor})
     assert "Not given: camera alone" in alone and "Not given: trees" in without_trees

@@ -85,8 +85,12 @@ def test_every_metric_is_an_objective_with_its_direction():
     assert windows.items() <= OBJECTIVES.items()
     assert OBJECTIVES["val/loss"] is False
     assert {name for name, m in METRICS.items() if m.higher_is_better} == {
-        "accuracy", "macro_f1", "severe_recall", "severe_precision", "qwk",
-    }  # fmt: skip
+        "accuracy",
+        "macro_f1",
+        "severe_recall",
+        "severe_precision",
+        "qwk",
+    }
     assert {name for name, m in METRICS.items() if m.level != "window"} == {"severe_sessions_missed"}
 
 
@@ -131,8 +135,12 @@ def test_weighted_totals_are_those_of_repeated_sessions(predictions, seed):
     names, index = np.unique(predictions.session, return_inverse=True)
     weights = np.random.default_rng(seed).integers(0, 4, len(names))
     rows = np.concatenate([np.tile(np.flatnonzero(index == i), w) for i, w in enumerate(weights)]).astype(int)
-    copies = np.concatenate([np.repeat([f"{n}{k}" for k in range(w)], (index == i).sum())
-                             for i, (n, w) in enumerate(zip(names, weights, strict=True))])  # fmt: skip
+    copies = np.concatenate(
+        [
+            np.repeat([f"{n}{k}" for k in range(w)], (index == i).sum())
+            for i, (n, w) in enumerate(zip(names, weights, strict=True))
+        ]
+    )
     if len(rows):
         repeated = metric_values(Predictions(predictions.y_true[rows], predictions.p[rows], copies))
         totals = Totals.of(predictions, index, len(names)).weighted(weights)

@@ -74,5 +74,6 @@ def test_every_share_of_the_sentence_has_its_bounds():
         "100.0% (95 %: 63.1% to 100.0%) of 16 labelled windows are predicted as they are labelled; "
         "0 of 4 (95 %: 0.0% to 60.2%) recordings that reach moderate have no alarm; "
         "1 of 4 (95 %: 0.6% to 80.6%) recordings that do not reach it have one; "
-        "intervals take recordings for independent of each other, which several of one device are not quite: devices are fewer than 10"
+        "intervals take recordings for independent of each other, which several of one device are not quite: "
+        "devices are fewer than 10"
     )

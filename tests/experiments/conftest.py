@@ -74,8 +74,8 @@ def console_of(page: Path, profile: Path) -> tuple[str, list[str]]:
 
 @pytest.fixture
 def opens(tmp_path):
-    """Open every page of a folder, those of its runs included; fails on console errors, missing or foreign assets, figures
-    that are not drawn, and figures without a title or a text alternative."""
+    """Open every page of a folder, those of its runs included; fails on console errors, missing or foreign assets,
+    figures that are not drawn, and figures without a title or a text alternative."""
 
     def check(folder: Path, *names: str) -> None:
         assert {page.stem for page in folder.glob("*.html")} >= set(names)
@@ -99,7 +99,10 @@ def sorted_by(tmp_path):
 
     def click(page: Path, column: int, clicks: int = 1) -> list[str]:
         copy = page.with_name(f"clicked-{page.name}")
-        press = f"for (let i = 0; i < {clicks}; i++) document.querySelector('table.sortable').tHead.rows[0].cells[{column}].click();"
+        press = (
+            f"for (let i = 0; i < {clicks}; i++) "
+            f"document.querySelector('table.sortable').tHead.rows[0].cells[{column}].click();"
+        )
         text = page.read_text(encoding="utf-8").replace("</body>", f"<script>{press}</script></body>")
         copy.write_text(text, encoding="utf-8")
         document, _ = console_of(copy, tmp_path / "profile")

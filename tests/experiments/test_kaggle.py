@@ -1,4 +1,5 @@
-"""The notebook, executed as Kaggle would: data only read, and a second version that goes on with the first one's study."""
+"""The notebook, executed as Kaggle would: data only read, and a second version that goes on with the first one's
+study."""
 
 import os
 import sys
@@ -22,11 +23,17 @@ def execute(given, work, trials, overrides=QUICK):
     """Execute the notebook with other settings in its first cell; returns it with its outputs."""
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     settings = next(cell for cell in notebook.cells if cell.cell_type == "code")
-    settings.source = "\n".join([
-        "from pathlib import Path", f"INPUT, WORK = Path({str(given)!r}), Path({str(work)!r})", "SOURCE = INPUT / 'conveyorguard'",
-        "DATA = INPUT / 'aihub-71802'", f"SIMULATED, TRIALS, MINUTES = 12, {trials}, 30",
-        "ABLATION = ['modality=sensor', 'film=true,false']", f"OVERRIDES = {overrides!r}",
-    ])  # fmt: skip
+    settings.source = "\n".join(
+        [
+            "from pathlib import Path",
+            f"INPUT, WORK = Path({str(given)!r}), Path({str(work)!r})",
+            "SOURCE = INPUT / 'conveyorguard'",
+            "DATA = INPUT / 'aihub-71802'",
+            f"SIMULATED, TRIALS, MINUTES = 12, {trials}, 30",
+            "ABLATION = ['modality=sensor', 'film=true,false']",
+            f"OVERRIDES = {overrides!r}",
+        ]
+    )
     nbclient.NotebookClient(notebook, timeout=1500, kernel_name="python3").execute()
     return notebook
 
@@ -49,7 +56,8 @@ def place(tmp_path, monkeypatch):
     kernels = tmp_path / "jupyter" / "kernels" / "python3"
     kernels.mkdir(parents=True)
     (kernels / "kernel.json").write_text(
-        f'{{"argv": ["{sys.executable}", "-m", "ipykernel_launcher", "-f", "{{connection_file}}"], "display_name": "3", "language": "python"}}'
+        f'{{"argv": ["{sys.executable}", "-m", "ipykernel_launcher", "-f", "{{connection_file}}"], "display_name": '
+        f'"3", "language": "python"}}'
     )
     monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
     return given, work

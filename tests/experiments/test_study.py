@@ -348,8 +348,17 @@ def test_a_training_that_fails_ends_the_one_beside_it(tiny, tmp_path):
 @pytest.mark.slow
 def test_the_search_for_trees_goes_on_and_is_of_one_set_of_features(cache, tmp_path):
     def run(trials, *more):
-        command = [sys.executable, str(ROOT / "experiments" / "tune_trees.py"), f"trials={trials}", f"out={tmp_path / 'out'}",
-                   "data.sessions=24", "model.n_estimators=20", "threads=1", f"paths.cache={cache}", *more]  # fmt: skip
+        command = [
+            sys.executable,
+            str(ROOT / "experiments" / "tune_trees.py"),
+            f"trials={trials}",
+            f"out={tmp_path / 'out'}",
+            "data.sessions=24",
+            "model.n_estimators=20",
+            "threads=1",
+            f"paths.cache={cache}",
+            *more,
+        ]
         return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=600)
 
     assert run(1).returncode == 0
@@ -376,9 +385,18 @@ def test_a_killed_network_is_resumed(tiny, tmp_path):
 
 @pytest.mark.slow
 def test_the_whole_study(cache, tmp_path, opens):
-    """Every stage as `make study` runs it, on 12 recordings and the least of networks; then one stage again, of which one run is missing."""
-    small = ["data.sessions=12", "trainer=cpu", "trainer.max_epochs=1", "threads=1", "window.stride=30", "data.schema.thermal.stored=[6,8]",
-             "data.schema.thermal.stride=10", "sweep.n_trials=2"]  # fmt: skip
+    """Every stage as `make study` runs it, on 12 recordings and the least of networks; then one stage again, of which
+    one run is missing."""
+    small = [
+        "data.sessions=12",
+        "trainer=cpu",
+        "trainer.max_epochs=1",
+        "threads=1",
+        "window.stride=30",
+        "data.schema.thermal.stored=[6,8]",
+        "data.schema.thermal.stride=10",
+        "sweep.n_trials=2",
+    ]
     out = tmp_path / "out"
 
     def run(*more, script="study.py"):
@@ -416,9 +434,20 @@ def test_the_whole_study(cache, tmp_path, opens):
 def test_the_best_models_tables_are_printed_in_one_go_and_gone_on_with(cache, tmp_path, opens):
     """On 12 recordings and the least of networks; then again, of which one run is missing."""
     out = tmp_path / "out"
-    command = [sys.executable, str(ROOT / "experiments" / "08_best_model.py"), "arms=", "data.sessions=12", "trainer=cpu", "trainer.max_epochs=1", "threads=1",
-               "window.stride=30", "data.schema.thermal.stored=[6,8]", "data.schema.thermal.stride=10",
-               f"paths.cache={cache}", f"out={out}"]  # fmt: skip
+    command = [
+        sys.executable,
+        str(ROOT / "experiments" / "08_best_model.py"),
+        "arms=",
+        "data.sessions=12",
+        "trainer=cpu",
+        "trainer.max_epochs=1",
+        "threads=1",
+        "window.stride=30",
+        "data.schema.thermal.stored=[6,8]",
+        "data.schema.thermal.stride=10",
+        f"paths.cache={cache}",
+        f"out={out}",
+    ]
 
     def run():
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=1500)
@@ -429,8 +458,22 @@ def test_the_best_models_tables_are_printed_in_one_go_and_gone_on_with(cache, tm
     told, _, page = first.stdout.strip().rpartition("\n")
     assert Path(page) == out / "08_best_model.html" and told.strip() == (out / "summary.md").read_text().strip()
     opens(out, "08_best_model")
-    sections = ("Targets", "What each input buys", "split=kfold", "split=device", "split=session", "When something fails", "Without the recordings' start",
-                "Devices", "Errors near a change of state", "Second by second", "Faults: delay", "Recordings on which nothing was chosen", "Speed", "Notes")  # fmt: skip
+    sections = (
+        "Targets",
+        "What each input buys",
+        "split=kfold",
+        "split=device",
+        "split=session",
+        "When something fails",
+        "Without the recordings' start",
+        "Devices",
+        "Errors near a change of state",
+        "Second by second",
+        "Faults: delay",
+        "Recordings on which nothing was chosen",
+        "Speed",
+        "Notes",
+    )
     assert [name for name in sections if f"\n## {name}" not in told] == []
     assert "Whether to fuse at all" in told and "of 2 folds" in told
     names = [path.name for path in (out / "tables").glob("*.csv") if path.stem != "08_best_model_speed"]
@@ -448,11 +491,14 @@ def load_tuned(model, out):
     network.load_state_dict(model["model_state_dict"])
 
 
-@pytest.mark.parametrize(("given", "told"), [
-    ("sweep.n_trials=2", "sweep.n_trials=2: there is no search in 00_eda; give it to 04_dl_tuning"),
-    ("workers=0", "workers=0: how many trainings run at a time, 1 or more"),
-    ("workers=two", "workers=two: how many trainings run at a time, 1 or more"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ("sweep.n_trials=2", "sweep.n_trials=2: there is no search in 00_eda; give it to 04_dl_tuning"),
+        ("workers=0", "workers=0: how many trainings run at a time, 1 or more"),
+        ("workers=two", "workers=two: how many trainings run at a time, 1 or more"),
+    ],
+)
 def test_settings_that_cannot_work_are_refused(given, told, capsys, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["experiments/00_eda.py", given])
     assert main("what it does", {"00_eda": (None, None)}) == 2

@@ -1,8 +1,8 @@
 """What the files of a frame say, by the standard library and numpy's own loader: shares no code with the reader.
 
 Each function returns what a reader must give, or None where the file cannot be used; `*_is_plain` says of which inputs
-both must agree on that, too. Elsewhere (odd line ends, keys given twice, directories that contradict themselves) a reader
-may refuse what the standard library lets pass, but never give another value.
+both must agree on that, too. Elsewhere (odd line ends, keys given twice, directories that contradict themselves) a
+reader may refuse what the standard library lets pass, but never give another value.
 """
 
 import io
@@ -147,8 +147,8 @@ def label_is_plain(raw):
 
 
 def archives(source, labels, channels, shape, states, environment, recording):
-    """Stem: (sensors, environment, frame, state, seconds since the first frame that is named, whether its files are plain) of every
-    second of the recording that can be used, in the order of time; None where a zip is none."""
+    """Stem: (sensors, environment, frame, state, seconds since the first frame that is named, whether its files are
+    plain) of every second of the recording that can be used, in the order of time; None where a zip is none."""
     try:
         files = {
             name: {*_contents(source, name), *_contents(labels, name)} for name in {*_names(source), *_names(labels)}

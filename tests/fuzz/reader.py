@@ -4,9 +4,10 @@
     python tests/fuzz/reader.py --inputs 1000000        (make fuzz-long)
     python tests/fuzz/reader.py --only 123 --seed 0     one input again
 
-Every input ends in a named error or in the oracle's values. Anything else is a finding: another exception, other values, a sound
-input refused, more than 10 s of the processor or 2 minutes on the clock, more than 1 GiB of memory, a file opened for writing. Inputs are made from (seed, number) alone; the
-work is done by a child process, so that a crash or a hang is a finding too. Findings are kept in tests/fuzz/found/.
+Every input ends in a named error or in the oracle's values. Anything else is a finding: another exception, other
+values, a sound input refused, more than 10 s of the processor or 2 minutes on the clock, more than 1 GiB of memory, a
+file opened for writing. Inputs are made from (seed, number) alone; the work is done by a child process, so that a crash
+or a hang is a finding too. Findings are kept in tests/fuzz/found/.
 """
 
 import argparse
@@ -41,21 +42,117 @@ KINDS = {"csv": 40, "json": 30, "bin": 20, "zip": 10}  # of a hundred inputs
 EVERY = 10**12  # inputs: until the time is over
 HANG, STUCK, MEMORY = 10, 120, 1 << 30  # s of the processor, s on the clock (waiting for a pipe, say), bytes
 TOKENS = {
-    "csv": [b",", b";", b"\n", b"\r\n", b'"', b"\xef\xbb\xbf", b"NaN", b"inf", b"-Infinity", b"1e999", b"1_0", b"0x10", b"1,5", b" ", b"\t",
-            b"\x0b", b"\x1c", b"\xc2\x85", b"\0", b"NTC", b"CT1", b",CT1", "１".encode(), b"\xff\xfe", b"9" * 400],
-    "json": [b"{", b"}", b"[", b"]", b"[" * 2000, b'{"a":' * 500, b",", b":", b'"', b"null", b"true", b"NaN", b"-Infinity", b"1e999", b"-0", b"1" * 400,
-             b'"state"', b'"state": "3",', b'"value": 7,', b"\\u0073", b"\xed\xa0\x80", b"\xef\xbb\xbf", b'"1"', b'" 1"', b'"1_0"', "１".encode(), b"4", b"-1"],
-    "bin": [b"\x93NUMPY", b"\x01\x00", b"\x02\x00", b"\x03\x00", b"\x09\x09", b"'descr'", b"'|O'", b"'<f8'", b"'>f8'", b"'<f4'", b"'<f16'", b"'<c16'", b"'<i8'",
-            b"True", b"(5, 4)", b"(4, 5)", b"(20,)", b"(-4, -5)", b"(99999999999, 9)", b"\x80\x04\x95", b"\xff\xff", b"\xff\xff\xff\x7f", b"lambda: 0", b"(" * 300],
-    "zip": [b"PK\3\4", b"PK\1\2", b"PK\5\6", b"PK\6\6", b"PK\6\7", b"\xff\xff\xff\xff", b"\0\0\0\0", b"\xff" * 8, b"../", b"/", b"C:\\", b"\0", b"\x08\x00", b"\x0e\x00"],
-}  # fmt: skip
+    "csv": [
+        b",",
+        b";",
+        b"\n",
+        b"\r\n",
+        b'"',
+        b"\xef\xbb\xbf",
+        b"NaN",
+        b"inf",
+        b"-Infinity",
+        b"1e999",
+        b"1_0",
+        b"0x10",
+        b"1,5",
+        b" ",
+        b"\t",
+        b"\x0b",
+        b"\x1c",
+        b"\xc2\x85",
+        b"\0",
+        b"NTC",
+        b"CT1",
+        b",CT1",
+        "１".encode(),
+        b"\xff\xfe",
+        b"9" * 400,
+    ],
+    "json": [
+        b"{",
+        b"}",
+        b"[",
+        b"]",
+        b"[" * 2000,
+        b'{"a":' * 500,
+        b",",
+        b":",
+        b'"',
+        b"null",
+        b"true",
+        b"NaN",
+        b"-Infinity",
+        b"1e999",
+        b"-0",
+        b"1" * 400,
+        b'"state"',
+        b'"state": "3",',
+        b'"value": 7,',
+        b"\\u0073",
+        b"\xed\xa0\x80",
+        b"\xef\xbb\xbf",
+        b'"1"',
+        b'" 1"',
+        b'"1_0"',
+        "１".encode(),
+        b"4",
+        b"-1",
+    ],
+    "bin": [
+        b"\x93NUMPY",
+        b"\x01\x00",
+        b"\x02\x00",
+        b"\x03\x00",
+        b"\x09\x09",
+        b"'descr'",
+        b"'|O'",
+        b"'<f8'",
+        b"'>f8'",
+        b"'<f4'",
+        b"'<f16'",
+        b"'<c16'",
+        b"'<i8'",
+        b"True",
+        b"(5, 4)",
+        b"(4, 5)",
+        b"(20,)",
+        b"(-4, -5)",
+        b"(99999999999, 9)",
+        b"\x80\x04\x95",
+        b"\xff\xff",
+        b"\xff\xff\xff\x7f",
+        b"lambda: 0",
+        b"(" * 300,
+    ],
+    "zip": [
+        b"PK\3\4",
+        b"PK\1\2",
+        b"PK\5\6",
+        b"PK\6\6",
+        b"PK\6\7",
+        b"\xff\xff\xff\xff",
+        b"\0\0\0\0",
+        b"\xff" * 8,
+        b"../",
+        b"/",
+        b"C:\\",
+        b"\0",
+        b"\x08\x00",
+        b"\x0e\x00",
+    ],
+}
 
 
 def schema():
-    return Schema.from_config({
-        "channels": {name: {"unit": "x"} for name in CHANNELS}, "environment": {name: {"unit": "x"} for name in ENVIRONMENT},
-        "thermal": {"shape": list(SHAPE), "stored": [2, 2]}, "states": [{"name": f"s{k}"} for k in range(STATES)],
-    })  # fmt: skip
+    return Schema.from_config(
+        {
+            "channels": {name: {"unit": "x"} for name in CHANNELS},
+            "environment": {name: {"unit": "x"} for name in ENVIRONMENT},
+            "thermal": {"shape": list(SHAPE), "stored": [2, 2]},
+            "states": [{"name": f"s{k}"} for k in range(STATES)],
+        }
+    )
 
 
 def sound(kind, rng):
@@ -154,10 +251,22 @@ def judged(kind, content, folder, given):
     if kind == "zip":
         return judged_zip(content, folder, given)
     read, expected, plain = {
-        "csv": (lambda: frame_files.parse_csv(content, CHANNELS), oracle.csv_row(content, CHANNELS), oracle.csv_is_plain(content)),
-        "json": (lambda: frame_files.parse_json(content, STATES, ENVIRONMENT), oracle.label(content, STATES, ENVIRONMENT), oracle.label_is_plain(content)),
-        "bin": (lambda: frame_files.parse_bin(content, SHAPE), oracle.npy_frame(content, SHAPE), oracle.npy_is_plain(content, SHAPE)),
-    }[kind]  # fmt: skip
+        "csv": (
+            lambda: frame_files.parse_csv(content, CHANNELS),
+            oracle.csv_row(content, CHANNELS),
+            oracle.csv_is_plain(content),
+        ),
+        "json": (
+            lambda: frame_files.parse_json(content, STATES, ENVIRONMENT),
+            oracle.label(content, STATES, ENVIRONMENT),
+            oracle.label_is_plain(content),
+        ),
+        "bin": (
+            lambda: frame_files.parse_bin(content, SHAPE),
+            oracle.npy_frame(content, SHAPE),
+            oracle.npy_is_plain(content, SHAPE),
+        ),
+    }[kind]
     given["reading"] = True
     try:
         found = read()
@@ -319,7 +428,8 @@ def main():
         print(f"FINDING number {finding['number']} ({finding['kind']}): {finding['wrong']}")
     total = sum(counts.values())
     print(
-        f"{total:,} inputs in {time.time() - began:.0f} s, {peak >> 20} MiB at the most, {len(findings)} findings (seed {given.seed})"
+        f"{total:,} inputs in {time.time() - began:.0f} s, {peak >> 20} MiB at the most, {len(findings)} findings "
+        f"(seed {given.seed})"
     )
     if too_few := total < given.inputs and given.inputs < EVERY:
         print(f"{given.inputs:,} inputs were asked for: give more --seconds")

@@ -24,9 +24,16 @@ def schema(reduce="mean_max"):
 def batch(size=2, frames=10):
     g = torch.Generator().manual_seed(0)
     r = lambda *shape: torch.rand(*shape, generator=g)  # noqa: E731
-    return {"sensors": r(size, 30, 8), "environment": r(size, 30, 3), "thermal": r(size, frames, 2, 30, 40), "thermal_stats": r(size, 30, 6),
-            "sensors_change": r(size, 30, 8), "thermal_stats_change": r(size, 30, 6),
-            "sensors_window": r(size, statistics(True) * 64), "thermal_stats_window": r(size, statistics(True) * 48)}  # fmt: skip
+    return {
+        "sensors": r(size, 30, 8),
+        "environment": r(size, 30, 3),
+        "thermal": r(size, frames, 2, 30, 40),
+        "thermal_stats": r(size, 30, 6),
+        "sensors_change": r(size, 30, 8),
+        "thermal_stats_change": r(size, 30, 6),
+        "sensors_window": r(size, statistics(True) * 64),
+        "thermal_stats_window": r(size, statistics(True) * 48),
+    }
 
 
 def count(model):
@@ -100,8 +107,10 @@ def test_every_series_tells_of_the_seconds_and_what_has_changed_only_if_it_is_to
     with torch.no_grad():
         model.gates[0].fill_(0.5)
     a = batch()
-    windows = {key: torch.zeros(2, statistics(from_start) * channels * 8)
-               for key, channels in (("sensors_window", 8), ("thermal_stats_window", 6))}  # fmt: skip
+    windows = {
+        key: torch.zeros(2, statistics(from_start) * channels * 8)
+        for key, channels in (("sensors_window", 8), ("thermal_stats_window", 6))
+    }
     b = {**a, name: a[name].flip(1)}
     same = torch.equal(model({**a, **windows})["second"], model({**b, **windows})["second"])
     assert same == (name.endswith("_change") and not from_start)

@@ -28,8 +28,16 @@ def add(study, folder, state=TrialState.COMPLETE, value=None, lr=3e-4, kind="pla
     there.mkdir(parents=True)
     values = dict(enumerate(steps))
     user = {"dir": str(there), "owner": {"host": "secret", "pid": 1, "start": 0.0}, "folder": str(folder), **attrs}
-    study.add_trial(create_trial(state=state, value=value, params={"optimizer.lr": lr, "model.kind": kind},
-                                 distributions=SPACE, intermediate_values=values, user_attrs=user))  # fmt: skip
+    study.add_trial(
+        create_trial(
+            state=state,
+            value=value,
+            params={"optimizer.lr": lr, "model.kind": kind},
+            distributions=SPACE,
+            intermediate_values=values,
+            user_attrs=user,
+        )
+    )
     return there
 
 
@@ -106,8 +114,14 @@ def test_what_the_sweep_trained_and_what_the_command_does(make, tmp_path, capsys
 def test_trials_that_were_told_or_added_by_hand_are_on_the_page(make, tmp_path):
     """As the sweeper says to do when another host is gone: study.tell(number, state=FAIL)."""
     study = make(2)
-    study.add_trial(create_trial(state=TrialState.RUNNING, params={"optimizer.lr": 1e-4, "model.kind": "plain"}, distributions=SPACE,
-                                 user_attrs={"folder": str(tmp_path)}))  # fmt: skip
+    study.add_trial(
+        create_trial(
+            state=TrialState.RUNNING,
+            params={"optimizer.lr": 1e-4, "model.kind": "plain"},
+            distributions=SPACE,
+            user_attrs={"folder": str(tmp_path)},
+        )
+    )
     study.tell(5, state=TrialState.FAIL)
     study.add_trial(create_trial(params={"optimizer.lr": 2e-4, "model.kind": "plain"}, distributions=SPACE, value=0.7))
     html = write_study_page(study, tmp_path).read_text()
@@ -134,8 +148,12 @@ def test_pruned_trials_are_told_from_complete_ones(make):
     trials = study.trials[:5]
     figure = intermediate_values(trials, trials[1], "v")
     assert [(trace.name, trace.line.dash, trace.marker.symbol) for trace in figure.data] == [
-        ("pruned", "dot", "x"), ("failed", "dot", "x"), ("complete", None, "circle"), ("complete", None, "circle"), ("best", None, "circle"),
-    ]  # fmt: skip
+        ("pruned", "dot", "x"),
+        ("failed", "dot", "x"),
+        ("complete", None, "circle"),
+        ("complete", None, "circle"),
+        ("best", None, "circle"),
+    ]
     assert list(figure.data[0].x) == [1, 2] and list(figure.data[0].y) == [0.3, 0.25]
     assert [last_value(trial) for trial in trials] == [0.5, 0.9, 0.52, 0.25, None]
 

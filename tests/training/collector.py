@@ -1,8 +1,8 @@
 """A collector, as a process of its own: python collector.py KIND SOURCE TARGET RATE LOG
 
-Writes a recording second by second, RATE of them in a second of the clock, and notes in LOG when the last file of each was
-written. KIND: archive (a folder of csv and bin files), loose (the same files among others) or table (a growing csv, each line in
-two pieces).
+Writes a recording second by second, RATE of them in a second of the clock, and notes in LOG when the last file of each
+was written. KIND: archive (a folder of csv and bin files), loose (the same files among others) or table (a growing csv,
+each line in two pieces).
 """
 
 import sys

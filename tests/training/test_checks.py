@@ -72,8 +72,11 @@ def edit_predictions(folder, change, consistent=False):
     if consistent:
         run = SavedRun(folder)
         plain = table.drop(columns=[c for c in table if c[0] == "c"])
-        derived = derive([plain[plain["split"] == part].reset_index(drop=True) for part in plain["split"].unique()], run.schema,
-                         run.config.window.stride)  # fmt: skip
+        derived = derive(
+            [plain[plain["split"] == part].reset_index(drop=True) for part in plain["split"].unique()],
+            run.schema,
+            run.config.window.stride,
+        )
         table = derived.predictions
         for name, content in (
             ("metrics", derived.metrics),
@@ -204,12 +207,15 @@ def test_predictions_that_are_no_predictions_fail_the_checks_that_need_them_and_
     "name, content, expected",
     [
         ("split", [], "split.json: expected a mapping, found []"),
-        ("split", {"settings": {"name": "session"}, "sessions": {"train": 5}, "note": ""},
-         "split.json: expected a list at sessions.train, found 5"),
+        (
+            "split",
+            {"settings": {"name": "session"}, "sessions": {"train": 5}, "note": ""},
+            "split.json: expected a list at sessions.train, found 5",
+        ),
         ("metrics", {}, "metrics.json: expected val, found none"),
         ("provenance", [], "provenance.json: expected a mapping, found []"),
     ],
-)  # fmt: skip
+)
 def test_a_json_file_that_is_not_what_it_should_be_is_told_by_name(name, content, expected, copied):
     write_json(copied / f"{name}.json", content)
     found = verdicts(copied, "files")
@@ -510,10 +516,14 @@ def test_examples_that_show_something_else_are_told(name, copied):
 def test_facts_that_are_not_those_of_config_and_model_are_told(copied):
     for change, name, place in (
         ({"seed": 42}, "the config is the run's", "seed = 0"),
-        ({"store": {**SavedRun(copied).provenance["store"], "name": "aihub-deadbeef"}}, "the config is the run's", "data set of the store = simulated"),
+        (
+            {"store": {**SavedRun(copied).provenance["store"], "name": "aihub-deadbeef"}},
+            "the config is the run's",
+            "data set of the store = simulated",
+        ),
         ({"parameters": 7}, "predictions are the model's", "parameters = "),
         ({"model_bytes": 1}, "predictions are the model's", "model_bytes = "),
-    ):  # fmt: skip
+    ):
         sound = (copied / "provenance.json").read_bytes()
         edit_json(copied / "provenance.json", lambda p, change=change: p.update(change))
         assert f"expected {place}" in told(copied, name)
@@ -538,9 +548,18 @@ def test_an_ensemble_is_checked_as_far_as_it_has_files(train_run, tmp_path):
     outcomes = verdicts(found).values()
     assert "FAILED" not in {outcome.verdict for outcome in outcomes}
     assert [outcome.name for outcome in outcomes if outcome.verdict == "not checked"] == [
-        "examples are of the predictions", CARD, PAGE,  "scaling is fitted on train", "ranges are of train", "shortcuts are of the data",
-        "history is of the model", "predictions are the model's", "examples show the data", "constant input gives chance", "every modality gets a gradient",
-    ]  # fmt: skip
+        "examples are of the predictions",
+        CARD,
+        PAGE,
+        "scaling is fitted on train",
+        "ranges are of train",
+        "shortcuts are of the data",
+        "history is of the model",
+        "predictions are the model's",
+        "examples show the data",
+        "constant input gives chance",
+        "every modality gets a gradient",
+    ]
     edit_json(found / "metrics.json", lambda m: m["test"].update(accuracy=0.999))
     assert told(found, "metrics follow from predictions")
 
@@ -554,8 +573,11 @@ def test_tabular_runs_are_checked_alike(model, train_run, monkeypatch):
     if model == "logistic_regression":
         path = run / "checkpoints" / LogisticRegression.FILE
         sound = path.read_bytes()
-        for step, name, what in (("standardscaler", "scale_", "sd"), ("standardscaler", "mean_", "mean"),
-                                 ("simpleimputer", "statistics_", "median")):  # fmt: skip
+        for step, name, what in (
+            ("standardscaler", "scale_", "sd"),
+            ("standardscaler", "mean_", "mean"),
+            ("simpleimputer", "statistics_", "median"),
+        ):
             estimator = skops.io.load(path, trusted=LogisticRegression.TRUSTED)
             setattr(estimator[step], name, getattr(estimator[step], name) * 1.05)
             skops.io.dump(estimator, path)

@@ -63,7 +63,8 @@ def test_every_parameter_of_every_cell_gets_a_gradient(model, modality, film, co
     module, loss = one_step(compose(f"model={model}", f"modality={modality}", f"film={film}"))
     assert torch.isfinite(loss)
     without = {name for name, p in module.model.named_parameters() if p.grad is None or not p.grad.any()}
-    # a gate or a gain at zero keeps the gradient from what is behind it until it has moved itself: one step later all learn
+    # a gate or a gain at zero keeps the gradient from what is behind it until it has moved itself: one step later all
+    # learn
     for p in module.model.parameters():
         with torch.no_grad():
             p.add_(0.01)

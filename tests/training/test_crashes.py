@@ -1,4 +1,5 @@
-"""Writing that is broken off: what was whole stays whole, half of it is never read. Kills at random moments: tests/crash/kill.py."""
+"""Writing that is broken off: what was whole stays whole, half of it is never read. Kills at random moments:
+tests/crash/kill.py."""
 
 import os
 import subprocess
@@ -101,8 +102,19 @@ def test_a_disk_that_fills_up_while_training_is_told_and_old_files_are_whole(fin
     """The checkpoint of this network needs more than is left."""
     old = small_disk / "old.json"
     old.write_bytes((finished_run / "metrics.json").read_bytes())
-    full(cache, tmp_path, ROOT / "train.py", "data=simulated", "data.sessions=12", "modality=sensor", "trainer=cpu", "threads=1",
-         "trainer.max_epochs=2", "model.width=96", f"hydra.run.dir={small_disk / 'run'}")  # fmt: skip
+    full(
+        cache,
+        tmp_path,
+        ROOT / "train.py",
+        "data=simulated",
+        "data.sessions=12",
+        "modality=sensor",
+        "trainer=cpu",
+        "threads=1",
+        "trainer.max_epochs=2",
+        "model.width=96",
+        f"hydra.run.dir={small_disk / 'run'}",
+    )
     assert old.read_bytes() == (finished_run / "metrics.json").read_bytes()
     with pytest.raises(RunError):
         SavedRun(small_disk / "run")

@@ -1,4 +1,5 @@
-"""ONNX files: the probabilities of the run's own model on real windows, and a description that is enough to serve them."""
+"""ONNX files: the probabilities of the run's own model on real windows, and a description that is enough to serve
+them."""
 
 import json
 import shutil
@@ -36,8 +37,13 @@ def test_a_network_from_the_shell_with_raw_inputs(finished_run, compose, tmp_pat
     description = json.loads((out / "model.json").read_text())
     loaded, data = load_run(finished_run), load_windows(compose())
     assert [i["name"] for i in description["inputs"]] == [
-        "sensors", "sensors_start", "environment", "thermal", "thermal_stats", "thermal_stats_start",
-    ]  # fmt: skip
+        "sensors",
+        "sensors_start",
+        "environment",
+        "thermal",
+        "thermal_stats",
+        "thermal_stats_start",
+    ]
     assert description["units"]["sensors"]["NTC"] == "degC" and description["alarm"]["on"] == loaded.point.on
     known = loaded.run.predictions.query("split == 'test'")
     for count in (1, 7):  # any number of windows at once

@@ -1,4 +1,5 @@
-"""A run applied to a data set: the same numbers as from a store, whatever is odd about a recording told, memory bounded."""
+"""A run applied to a data set: the same numbers as from a store, whatever is odd about a recording told, memory
+bounded."""
 
 import functools
 import json
@@ -82,7 +83,8 @@ def test_a_run_on_simulated_recordings_reads_archives(finished_run, archives, tm
 
 
 def copy_without(archives, tmp_path, change):
-    """The archives without labels, each file of a frame as `change(recording number, path)` says; None leaves it out."""
+    """The archives without labels, each file of a frame as `change(recording number, path)` says; None leaves it
+    out."""
     for i, folder in enumerate(sources(archives)):
         target = tmp_path / "new" / folder.name
         target.mkdir(parents=True)
@@ -109,8 +111,13 @@ def test_what_is_odd_about_a_recording_is_told_and_costs_no_other(sensor_run, ar
         if i == 1:
             return without_columns(content, ["CT1", "CT2", "CT3", "CT4", "NTC"])
         if i == 2:  # a sensor that stands still after a hundred seconds
-            return content if path.name < sorted(p.name for p in path.parent.iterdir())[300] else (
-                content.decode().split()[0] + "\n" + ",".join(["33.5", *content.decode().split()[1].split(",")[1:]])).encode()  # fmt: skip
+            return (
+                content
+                if path.name < sorted(p.name for p in path.parent.iterdir())[300]
+                else (
+                    content.decode().split()[0] + "\n" + ",".join(["33.5", *content.decode().split()[1].split(",")[1:]])
+                ).encode()
+            )
         return content
 
     new = copy_without(archives, tmp_path, change)
@@ -138,8 +145,10 @@ def test_a_missing_channel_is_filled_with_the_middle_of_the_training(sensor_run,
     def left_out(i, path):
         return None if path.suffix == ".bin" else without_columns(path.read_bytes(), ["NTC"])
 
-    tables = [predicted(sensor_run, copy_without(archives, tmp_path / str(k), change), tmp_path / str(k))[0]
-              for k, change in enumerate((filled_in, left_out))]  # fmt: skip
+    tables = [
+        predicted(sensor_run, copy_without(archives, tmp_path / str(k), change), tmp_path / str(k))[0]
+        for k, change in enumerate((filled_in, left_out))
+    ]
     assert np.allclose(tables[0][["p0", "p3"]], tables[1][["p0", "p3"]], atol=1e-6)
 
 
@@ -228,14 +237,22 @@ def test_memory_does_not_grow_with_the_number_of_recordings(finished_run, tmp_pa
     for count in (12, 48):
         code = (
             "import json, re\nfrom pathlib import Path\nimport psutil\nfrom conveyorguard.cli import main\n"
-            f"assert main(['predict', {str(finished_run)!r}, 'data.sessions={count}', 'out={tmp_path / str(count)}']) == 0\n"
+            f"assert main(['predict', {str(finished_run)!r}, 'data.sessions={count}', "
+            f"'out={tmp_path / str(count)}']) == 0\n"
             # of a process itself; getrusage hands down what the test's own process had
-            "def peak(pid):\n    return int(re.search(r'VmHWM:\\s+(\\d+)', Path(f'/proc/{pid}/status').read_text())[1])\n"
+            "def peak(pid):\n    return int(re.search(r'VmHWM:\\s+(\\d+)', "
+            "Path(f'/proc/{pid}/status').read_text())[1])\n"
             "readers = psutil.Process().children(recursive=True)\n"
             "print(json.dumps([peak('self'), max(peak(reader.pid) for reader in readers)]))"
         )
-        done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=900,
-                              env={**os.environ, "PYTHONPATH": str(ROOT)})  # fmt: skip
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=900,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
         assert done.returncode == 0, done.stderr
         peaks[count] = json.loads(done.stdout.splitlines()[-1])
     print("peak memory, KiB (command, its readers):", peaks)

@@ -39,8 +39,11 @@ def test_a_run_has_a_card_and_its_page_leads_to_it(finished_run):
 
 
 def test_hours_and_devices_are_those_of_the_seconds(store_of, session_of, plain_schema):
-    sessions = [session_of("a", range(60), [0] * 50 + [3] * 10, device="x"), session_of("b", range(30), [1] * 30, device="y"),
-                session_of("c", range(40), None, device="z")]  # fmt: skip
+    sessions = [
+        session_of("a", range(60), [0] * 50 + [3] * 10, device="x"),
+        session_of("b", range(30), [1] * 30, device="y"),
+        session_of("c", range(40), None, device="z"),
+    ]
     store = store_of(sessions, plain_schema)
     facts = data_facts(store.frames, {"train": ["a"], "val": ["b"], "test": ["c"]}, plain_schema.state_names)
     assert facts["devices"] == {"train": ["x"], "val": ["y"], "test": ["z"]}

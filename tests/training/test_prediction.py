@@ -82,8 +82,10 @@ def test_inputs_unlike_the_training_are_told_by_recording(finished_run, compose,
     sensors, environment = rows[list(schema.channels)].to_numpy(), rows[list(schema.environment)].to_numpy()
     hot, dead = sensors.copy(), sensors.copy()
     hot[:, 0], dead[:, 1] = 500.0, dead[0, 1]
-    sessions = [session_of(name, range(60), None, sensors=values, environment=environment)
-                for name, values in (("fine", sensors), ("hot", hot), ("dead", dead))]  # fmt: skip
+    sessions = [
+        session_of(name, range(60), None, sensors=values, environment=environment)
+        for name, values in (("fine", sensors), ("hot", hot), ("dead", dead))
+    ]
     found = odd_inputs(store_of(sessions, schema), loaded.run.facts("ranges"))
     first, second = list(schema.channels)[:2]
     assert any(

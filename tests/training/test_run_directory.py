@@ -19,10 +19,39 @@ from conveyorguard.saved_run import SavedRun
 from conveyorguard.training.fit import load_module
 from conveyorguard.training.job import load_windows
 
-COLUMNS = ["split", "session", "device", "kind", "start", "end", "seconds_to_end", "seconds_since_onset",
-           "y_true", "y_pred", "p0", "p1", "p2", "p3", "c0", "c1", "c2", "c3"]  # fmt: skip
-METRIC_KEYS = {"accuracy", "macro_f1", "severe_recall", "severe_precision", "severe_as_normal", "qwk", "nll", "ece",
-               "per_class", "confusion", "n"}  # fmt: skip
+COLUMNS = [
+    "split",
+    "session",
+    "device",
+    "kind",
+    "start",
+    "end",
+    "seconds_to_end",
+    "seconds_since_onset",
+    "y_true",
+    "y_pred",
+    "p0",
+    "p1",
+    "p2",
+    "p3",
+    "c0",
+    "c1",
+    "c2",
+    "c3",
+]
+METRIC_KEYS = {
+    "accuracy",
+    "macro_f1",
+    "severe_recall",
+    "severe_precision",
+    "severe_as_normal",
+    "qwk",
+    "nll",
+    "ece",
+    "per_class",
+    "confusion",
+    "n",
+}
 HISTORY = [
     "epoch",
     "train/loss",
@@ -37,8 +66,23 @@ HISTORY = [
 
 def test_every_file_of_the_contract_is_there(finished_run):
     names = {path.relative_to(finished_run).as_posix() for path in finished_run.rglob("*") if path.is_file()}
-    assert names == {"config.yaml", "provenance.json", "metrics.json", "predictions.parquet", "examples.npz", "history.csv",
-                     "split.json", "shortcuts.parquet", "calibration.json", "alarms.json", "ranges.json", "checkpoints/best.ckpt", "checkpoints/last.ckpt", "report.html", "MODEL_CARD.md"}  # fmt: skip
+    assert names == {
+        "config.yaml",
+        "provenance.json",
+        "metrics.json",
+        "predictions.parquet",
+        "examples.npz",
+        "history.csv",
+        "split.json",
+        "shortcuts.parquet",
+        "calibration.json",
+        "alarms.json",
+        "ranges.json",
+        "checkpoints/best.ckpt",
+        "checkpoints/last.ckpt",
+        "report.html",
+        "MODEL_CARD.md",
+    }
     assert list(pd.read_parquet(finished_run / "predictions.parquet")) == COLUMNS
     assert list(pd.read_csv(finished_run / "history.csv"))[: len(HISTORY)] == HISTORY
     metrics = json.loads((finished_run / "metrics.json").read_text())

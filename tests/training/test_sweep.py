@@ -358,14 +358,28 @@ def test_the_entry_point_registers_the_sweeper(toy: Path) -> None:
 
 def test_all_errors_come_at_once_with_what_to_write(toy: Path) -> None:
     output = sweep(
-        toy, "seed=0,1", "group=a,b", "sweep.direction=up", "sweep.workers=0", "hydra/sweeper/sampler=grid",
-        "sweep.pruner={_target_:os.system}", "x=glob(*)", "hydra/launcher=joblib", code=1,
-    )  # fmt: skip
+        toy,
+        "seed=0,1",
+        "group=a,b",
+        "sweep.direction=up",
+        "sweep.workers=0",
+        "hydra/sweeper/sampler=grid",
+        "sweep.pruner={_target_:os.system}",
+        "x=glob(*)",
+        "hydra/launcher=joblib",
+        code=1,
+    )
     assert output.startswith("Nothing was started:")
-    for part in ("Write seed=0,", "Write group=a,", "direction=up is unknown: write minimize or maximize",
-                 "workers=0: write 1 or more", "sampler=grid", "the pruner cannot be built",
-                 "hydra/launcher=joblib: a study starts its trials itself. Write sweep.workers=N",
-                 "x=glob(*): not a search space"):  # fmt: skip
+    for part in (
+        "Write seed=0,",
+        "Write group=a,",
+        "direction=up is unknown: write minimize or maximize",
+        "workers=0: write 1 or more",
+        "sampler=grid",
+        "the pruner cannot be built",
+        "hydra/launcher=joblib: a study starts its trials itself. Write sweep.workers=N",
+        "x=glob(*): not a search space",
+    ):
         assert part in output, part
     assert not (toy / "studies").exists()
 
@@ -390,13 +404,25 @@ def test_a_study_is_not_continued_as_another_one(toy: Path) -> None:
     journal = toy / "studies/toy/journal.log"
     before = journal.read_bytes()
     output = sweep(
-        toy, "sweep.n_trials=1", "seed=1", "group=a", "sweep.direction=minimize", "layers=choice(1,3)", "word=choice(a,b)",
-        "+more=1", code=1,
-    )  # fmt: skip
-    for part in ("n_trials=1, but 2 have finished: write 2 or more",
-                 "seed=1, but the study was begun with seed=0", "group=a, but the study was begun with group=b",
-                 "direction=minimize, but", "layers is no longer", "word=tuned, but the study was begun with word=plain",
-                 "more=1, but the study was begun with more=nothing"):  # fmt: skip
+        toy,
+        "sweep.n_trials=1",
+        "seed=1",
+        "group=a",
+        "sweep.direction=minimize",
+        "layers=choice(1,3)",
+        "word=choice(a,b)",
+        "+more=1",
+        code=1,
+    )
+    for part in (
+        "n_trials=1, but 2 have finished: write 2 or more",
+        "seed=1, but the study was begun with seed=0",
+        "group=a, but the study was begun with group=b",
+        "direction=minimize, but",
+        "layers is no longer",
+        "word=tuned, but the study was begun with word=plain",
+        "more=1, but the study was begun with more=nothing",
+    ):
         assert part in output, part
     assert "group.one" not in output and "group.two" not in output  # the group says it all
     assert "layers=2, but the study was begun with layers=tuned" in sweep(toy, "layers=2", code=1)

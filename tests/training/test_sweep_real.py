@@ -69,8 +69,9 @@ class Trainer:
     def start(self, *overrides: str) -> subprocess.Popen[str]:
         command = [sys.executable, *self.program, *SMALL, *overrides]
         with open(self.folder / "output.txt", "w") as output:
-            return subprocess.Popen(command, cwd=self.folder, env=self.env, text=True, stdout=output, stderr=output,
-                                    start_new_session=True)  # fmt: skip
+            return subprocess.Popen(
+                command, cwd=self.folder, env=self.env, text=True, stdout=output, stderr=output, start_new_session=True
+            )
 
     def wait(self, process: subprocess.Popen[str], code: int = 0) -> str:
         returned = process.wait(timeout=500)
@@ -149,14 +150,34 @@ def check_ranks(folder: Path, **optimizer: float) -> None:
 @pytest.mark.slow
 def test_all_that_a_study_must_not_vary_is_refused_at_once(trainer: Trainer) -> None:
     output = trainer.run(
-        "-m", "sweep=optuna", "data=simulated,aihub", "seed=0,1,2", "split=session,device", "modality=sensor,both", "film=true,false",
-        "objective=val/nonsense", "model.embed_dim=choice(64,100)", "model.num_heads=choice(4,8)", "hydra/launcher=joblib",
-        "sweep.storage='nosuch://me:secret@plant/x'", "window.stride=5,10", code=1,
-    )  # fmt: skip
+        "-m",
+        "sweep=optuna",
+        "data=simulated,aihub",
+        "seed=0,1,2",
+        "split=session,device",
+        "modality=sensor,both",
+        "film=true,false",
+        "objective=val/nonsense",
+        "model.embed_dim=choice(64,100)",
+        "model.num_heads=choice(4,8)",
+        "hydra/launcher=joblib",
+        "sweep.storage='nosuch://me:secret@plant/x'",
+        "window.stride=5,10",
+        code=1,
+    )
     assert output.startswith("Nothing was started:")
-    for remedy in ("Write data=simulated,", "Write seed=0,", "Write split=session,", "Write modality=sensor,", "Write film=", "Write window.stride=5,",
-                   "objective=val/nonsense: one of val/loss", "Write sweep.workers=N", "no password may stand in it: leave it out",
-                   "model.num_heads=8 does not divide model.embed_dim=100: leave one of them out"):  # fmt: skip
+    for remedy in (
+        "Write data=simulated,",
+        "Write seed=0,",
+        "Write split=session,",
+        "Write modality=sensor,",
+        "Write film=",
+        "Write window.stride=5,",
+        "objective=val/nonsense: one of val/loss",
+        "Write sweep.workers=N",
+        "no password may stand in it: leave it out",
+        "model.num_heads=8 does not divide model.embed_dim=100: leave one of them out",
+    ):
         assert remedy in output, remedy
     assert "model.num_heads=4 does not" not in output and "secret" not in output
     assert not (trainer.folder / "studies").exists()
@@ -164,10 +185,24 @@ def test_all_that_a_study_must_not_vary_is_refused_at_once(trainer: Trainer) -> 
 
 @pytest.mark.slow
 def test_what_no_trial_could_do_is_refused_before_one_starts(trainer: Trainer) -> None:
-    output = trainer.run("-m", "sweep=optuna", "data.root=???", "trainer=ddp_2xT4", "window.size=0", "patience=0",
-                         "batch_size=choice(16,32)", "sweep.n_trials=0", code=1)  # fmt: skip
-    for part in ("data.root is not set: add data.root=PATH", "trainer=ddp_2xT4 needs 2 CUDA devices", "window.size=0",
-                 "patience=0: a whole number, 1 or more", "n_trials=0: write 1 or more"):  # fmt: skip
+    output = trainer.run(
+        "-m",
+        "sweep=optuna",
+        "data.root=???",
+        "trainer=ddp_2xT4",
+        "window.size=0",
+        "patience=0",
+        "batch_size=choice(16,32)",
+        "sweep.n_trials=0",
+        code=1,
+    )
+    for part in (
+        "data.root is not set: add data.root=PATH",
+        "trainer=ddp_2xT4 needs 2 CUDA devices",
+        "window.size=0",
+        "patience=0: a whole number, 1 or more",
+        "n_trials=0: write 1 or more",
+    ):
         assert part in output, part
 
 
@@ -197,8 +232,12 @@ def test_a_sweep_is_continued_on_the_same_data_and_settings_or_not_at_all(traine
     command = [*SWEEP, "model=logistic_regression", "sweep.n_trials=1"]
     trainer.run(*command)
     output = trainer.run(*command, "data.sessions=16", "window.stride=5", "scaling=seed", "split=device", code=1)
-    for part in ("data.sessions=16, but the study was begun with data.sessions=12", "window.stride=5, but",
-                 "scaling=seed, but", "split=device, but the study was begun with split=session"):  # fmt: skip
+    for part in (
+        "data.sessions=16, but the study was begun with data.sessions=12",
+        "window.stride=5, but",
+        "scaling=seed, but",
+        "split=device, but the study was begun with split=session",
+    ):
         assert part in output, part
     assert output.count("but the study") == 4 and len(trainer.trials()) == 1
     trainer.run(*command, "sweep.n_trials=2", "threads=2", "logger=none", f"paths.cache={trainer.folder}/elsewhere")
@@ -293,8 +332,12 @@ def test_pruning_saves_epochs_and_the_best_trial_is_trained_again(trainer: Train
     command = shlex.split(retrain.removeprefix("retrain it: "))
     assert {"objective=val/loss", "trainer.max_epochs=5"} <= set(command) and "test=false" not in command
     again = subprocess.run(
-        [sys.executable, *command[1:], "hydra.run.dir=again"], cwd=trainer.folder, env=trainer.env, text=True, capture_output=True
-    )  # fmt: skip
+        [sys.executable, *command[1:], "hydra.run.dir=again"],
+        cwd=trainer.folder,
+        env=trainer.env,
+        text=True,
+        capture_output=True,
+    )
     assert again.returncode == 0, again.stderr
     metrics = json.loads((trainer.folder / "again/metrics.json").read_text())
     kept = json.loads((trainer.folder / f"studies/s/{best.number}/metrics.json").read_text())
@@ -430,7 +473,8 @@ def test_two_sweepers_share_a_study(trainer: Trainer) -> None:
 
 @pytest.mark.slow
 def test_ten_kills_of_real_trainings_lose_nothing_and_double_nothing(trainer: Trainer) -> None:
-    """kill -9 of the sweeper or a trial at random moments, 10 times, over a study of 6; then run to the end. `make kill` has 20."""
+    """kill -9 of the sweeper or a trial at random moments, 10 times, over a study of 6; then run to the end. `make
+    kill` has 20."""
     command = [*SWEEP, "trainer=cpu", "trainer.max_epochs=2", "sweep.n_trials=6", "sweep.workers=2"]
     chance, folder, log = random.Random(0), trainer.folder / "studies/s", []
 
@@ -458,8 +502,10 @@ def test_ten_kills_of_real_trainings_lose_nothing_and_double_nothing(trainer: Tr
     found = trainer.trials()
     finished = [trial for trial in found if trial.state in FINISHED]
     of_trials, in_trials = (sum(word in line for line in log) for word in ("trial ", "while trials run"))
-    print(f"{10 - of_trials} kills of the sweeper, {of_trials} of trials, {in_trials} while trials ran; "
-          f"{len(found)} trials, {len(finished)} finished")  # fmt: skip
+    print(
+        f"{10 - of_trials} kills of the sweeper, {of_trials} of trials, {in_trials} while trials ran; "
+        f"{len(found)} trials, {len(finished)} finished"
+    )
     assert in_trials >= 3 and 1 <= of_trials <= 9
     assert len(finished) == distinct(finished) == 6
     assert not [trial for trial in found if trial.state == TrialState.RUNNING] and not trainer.living()
@@ -474,8 +520,14 @@ def test_ten_kills_of_real_trainings_lose_nothing_and_double_nothing(trainer: Tr
     ("launcher", "kind"), [("joblib", "cpu"), ("submitit_local", "cpu"), ("submitit_local", "ddp_cpu")]
 )
 def test_grids_run_with_parallel_launchers(trainer: Trainer, launcher: str, kind: str) -> None:
-    trainer.run("-m", f"trainer={kind}", "trainer.max_epochs=1", "optimizer.lr=0.001,0.002", f"hydra/launcher={launcher}",
-                "hydra.sweep.dir=grid")  # fmt: skip
+    trainer.run(
+        "-m",
+        f"trainer={kind}",
+        "trainer.max_epochs=1",
+        "optimizer.lr=0.001,0.002",
+        f"hydra/launcher={launcher}",
+        "hydra.sweep.dir=grid",
+    )
     for job, lr in (("0", 0.001), ("1", 0.002)):
         folder = trainer.folder / "grid" / job
         assert yaml.safe_load((folder / "config.yaml").read_text())["optimizer"]["lr"] == lr

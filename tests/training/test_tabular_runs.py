@@ -112,9 +112,13 @@ def test_six_cells(train_run):
         tables.append(pd.read_parquet(run / "predictions.parquet"))
     s, t, e = {"sensors": 48}, {"thermal": 7}, {"environment": 9}
     assert sizes == {
-        ("sensor", "true"): s | e, ("sensor", "false"): s, ("image", "true"): t | e, ("image", "false"): t,
-        ("both", "true"): s | t | e, ("both", "false"): s | t,
-    }  # fmt: skip
+        ("sensor", "true"): s | e,
+        ("sensor", "false"): s,
+        ("image", "true"): t | e,
+        ("image", "false"): t,
+        ("both", "true"): s | t | e,
+        ("both", "false"): s | t,
+    }
     assert all(table[WINDOW].equals(tables[0][WINDOW]) for table in tables)
     assert len({table[P].to_numpy().tobytes() for table in tables}) == 6
 

@@ -51,8 +51,11 @@ def test_resumed_after_kill_ends_with_the_weights_of_an_uninterrupted_run(
     killed = tmp_path / "killed"
     done = subprocess.Popen(
         [sys.executable, *_train_line(arguments), f"hydra.run.dir={killed}"],
-        cwd=tmp_path, env={**os.environ, "CONVEYORGUARD_CACHE": str(cache)}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
+        cwd=tmp_path,
+        env={**os.environ, "CONVEYORGUARD_CACHE": str(cache)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
     last = killed / "checkpoints" / "last.ckpt"
     until = time.time() + 120
     while not (last.exists() and (killed / "history.csv").exists() and len(pd.read_csv(killed / "history.csv")) >= 2):
@@ -86,7 +89,8 @@ def _train_line(arguments):
 
 @pytest.mark.slow
 def test_two_processes_train_like_one(command, compose, tmp_path):
-    """Without anything drawn at random the gradients of 32 + 32 windows average to those of 64; metrics count each window once."""
+    """Without anything drawn at random the gradients of 32 + 32 windows average to those of 64; metrics count each
+    window once."""
     arguments = [
         "model.dropout=0",
         "model.sequence_drop=0",
@@ -144,8 +148,16 @@ def test_workers_of_a_sweep_leave_each_trial_its_gpus(trainer, workers, fits, co
 
 
 def test_all_errors_of_a_config_are_told_at_once(compose):
-    cfg = compose("window.size=0", "window.label=first", "window.thermal_frames=40", "objective=val/f2", "batch_size=0", "film=maybe",
-                  "model=cnn_transformer", "model.num_heads=7")  # fmt: skip
+    cfg = compose(
+        "window.size=0",
+        "window.label=first",
+        "window.thermal_frames=40",
+        "objective=val/f2",
+        "batch_size=0",
+        "film=maybe",
+        "model=cnn_transformer",
+        "model.num_heads=7",
+    )
     with pytest.raises(ConfigError) as error:
         check(cfg)
     text = str(error.value)
@@ -207,9 +219,19 @@ def test_class_weights_are_the_seed_studys():
     assert class_weight(np.array([5, 0, 5, 5]))[1] == 0
 
 
-@pytest.mark.parametrize(("severe", "enough", "weight"), [
-    (400, 320, 1), (320, 320, 1), (160, 320, 2), (90, 320, 320 / 90), (20, 320, 4), (0, 320, 0), (400, 0, 4), (20, 0, 4),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("severe", "enough", "weight"),
+    [
+        (400, 320, 1),
+        (320, 320, 1),
+        (160, 320, 2),
+        (90, 320, 320 / 90),
+        (20, 320, 4),
+        (0, 320, 0),
+        (400, 0, 4),
+        (20, 0, 4),
+    ],
+)
 def test_the_worst_state_weighs_more_where_there_are_few_windows_of_it(severe, enough, weight):
     loss = WindowLoss(np.array([1000, 500, 500, severe]), "none", worst_weight=4.0, worst_enough=enough)
     assert loss.weights[3] / loss.weights[0] == pytest.approx(weight)

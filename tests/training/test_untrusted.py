@@ -1,4 +1,5 @@
-"""Files that come from elsewhere carry no code: checkpoints, configs, tables, names. And pages tell nothing of the machine."""
+"""Files that come from elsewhere carry no code: checkpoints, configs, tables, names. And pages tell nothing of the
+machine."""
 
 import ast
 import html
@@ -91,12 +92,14 @@ def test_no_module_unpickles_or_evaluates(path):
 
 TRACE = """
 import sys
-import conveyorguard.cli, conveyorguard.evaluation.checks, conveyorguard.reporting.prediction_page, conveyorguard.evaluation.ensemble
+import conveyorguard.cli, conveyorguard.evaluation.checks, conveyorguard.reporting.prediction_page
+import conveyorguard.evaluation.ensemble
 
 def no_unpickling(event, arguments):
     if event == "pickle.find_class":
         frame = sys._getframe()
-        while frame and "loky" not in frame.f_code.co_filename:  # joblib's pipe to worker processes of this very command
+        # joblib's pipe to worker processes of this very command
+        while frame and "loky" not in frame.f_code.co_filename:
             frame = frame.f_back
         if frame is None:
             raise RuntimeError(f"unpickled {arguments}")
@@ -120,8 +123,12 @@ def test_no_verb_unpickles_anything_of_a_run(copied, tmp_path):
 
 @pytest.mark.slow
 def test_the_trace_would_see_an_unpickling(tmp_path, mark):
-    done = subprocess.run([sys.executable, "-c", TRACE.replace("run = ", "import pickle; pickle.loads(pickle.dumps(sys.exit)); run = ")],
-                          capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", TRACE.replace("run = ", "import pickle; pickle.loads(pickle.dumps(sys.exit)); run = ")],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
     assert "unpickled" in done.stderr
 
 
@@ -232,9 +239,23 @@ def test_a_file_of_a_run_that_holds_something_else_is_told_by_name(name, content
 
 # Configs
 
-EVIL = ["os.system", "subprocess.check_output", "subprocess.Popen", "builtins.eval", "builtins.exec", "builtins.__import__",
-        "importlib.import_module", "pickle.loads", "torch.load", "hydra.utils.get_method", "hydra.utils.instantiate",
-        "conveyorguard.cli.main", "conveyorguard.provenance.subprocess.run", "conveyorguard.training.processes.start", "shutil.rmtree"]  # fmt: skip
+EVIL = [
+    "os.system",
+    "subprocess.check_output",
+    "subprocess.Popen",
+    "builtins.eval",
+    "builtins.exec",
+    "builtins.__import__",
+    "importlib.import_module",
+    "pickle.loads",
+    "torch.load",
+    "hydra.utils.get_method",
+    "hydra.utils.instantiate",
+    "conveyorguard.cli.main",
+    "conveyorguard.provenance.subprocess.run",
+    "conveyorguard.training.processes.start",
+    "shutil.rmtree",
+]
 
 
 def poison(node, target, mark):
@@ -353,26 +374,46 @@ IMAGE = '"><img src=x onerror="window.pwned=1">'
 
 @pytest.fixture(scope="module")
 def evil_site(tmp_path_factory, cache):
-    """Everything a page may show has a name that is markup: sessions, devices, kinds, channels, states, units, labels, folders."""
+    """Everything a page may show has a name that is markup: sessions, devices, kinds, channels, states, units, labels,
+    folders."""
     base = tmp_path_factory.mktemp("plant-of-somebody")
     rng = np.random.default_rng(0)
     for d in range(4):
         rows = []
         for s in range(4):
             state = np.repeat([0, 1, 2], [60, 20, 20]) if s % 2 == 0 else np.zeros(100, int)
-            rows.append(pd.DataFrame({
-                "session": f"{MARKUP}{d}-{s}", "device": f"{IMAGE}{d}", "time": np.arange(100), MARKUP: 20 + 10.0 * state + rng.normal(size=100),
-                "b": rng.normal(size=100), "state": np.array([f"{MARKUP}fine", f"{IMAGE}worn", "broken"])[state],
-            }))  # fmt: skip
+            rows.append(
+                pd.DataFrame(
+                    {
+                        "session": f"{MARKUP}{d}-{s}",
+                        "device": f"{IMAGE}{d}",
+                        "time": np.arange(100),
+                        MARKUP: 20 + 10.0 * state + rng.normal(size=100),
+                        "b": rng.normal(size=100),
+                        "state": np.array([f"{MARKUP}fine", f"{IMAGE}worn", "broken"])[state],
+                    }
+                )
+            )
         pd.concat(rows).to_csv(base / f"<img src=x onerror=window.pwned=1>{d}.csv", index=False)
     yaml = base / "conf" / "data" / "evil.yaml"
     yaml.parent.mkdir(parents=True)
-    OmegaConf.save({
-        "defaults": ["table", "_self_"], "name": "evil", "root": str(base),
-        "schema": {"columns": {"session": "session", "device": "device", "time": "time", "state": "state"},
-                   "channels": {MARKUP: {"unit": IMAGE}, "b": {"unit": "A"}},
-                   "states": [{"name": f"{MARKUP}fine", "label": "정상"}, {"name": f"{IMAGE}worn"}, {"name": "broken", "label": MARKUP}]},
-    }, yaml)  # fmt: skip
+    OmegaConf.save(
+        {
+            "defaults": ["table", "_self_"],
+            "name": "evil",
+            "root": str(base),
+            "schema": {
+                "columns": {"session": "session", "device": "device", "time": "time", "state": "state"},
+                "channels": {MARKUP: {"unit": IMAGE}, "b": {"unit": "A"}},
+                "states": [
+                    {"name": f"{MARKUP}fine", "label": "정상"},
+                    {"name": f"{IMAGE}worn"},
+                    {"name": "broken", "label": MARKUP},
+                ],
+            },
+        },
+        yaml,
+    )
     env = {
         **os.environ,
         "PYTHONPATH": str(ROOT),
@@ -387,8 +428,19 @@ def evil_site(tmp_path_factory, cache):
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    common = ["--config-dir", str(base / "conf"), "data=evil", "split=kfold", "split.n_folds=4", "window.size=10", "window.thermal_frames=5",
-              "model=lightgbm", "model.n_estimators=5", "trainer=cpu", "threads=1"]  # fmt: skip
+    common = [
+        "--config-dir",
+        str(base / "conf"),
+        "data=evil",
+        "split=kfold",
+        "split.n_folds=4",
+        "window.size=10",
+        "window.thermal_frames=5",
+        "model=lightgbm",
+        "model.n_estimators=5",
+        "trainer=cpu",
+        "threads=1",
+    ]
     first, second = runs = [f"{base}/runs/<u>run{number}" for number in (1, 2)]
     for number, folder in enumerate(runs):
         run("train", *common, f"seed={number}", f"hydra.run.dir='{folder}'")
@@ -435,8 +487,16 @@ def test_a_browser_executes_no_name(evil_site):
             page.read_text(encoding="utf-8") + "<script>document.title = window.pwned ? 'PWNED' : 'sound'</script>",
             encoding="utf-8",
         )
-        line = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--virtual-time-budget=4000",
-                "--dump-dom", f"file://{probe}"]  # fmt: skip
+        line = [
+            "chromium",
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-background-networking",
+            "--virtual-time-budget=4000",
+            "--dump-dom",
+            f"file://{probe}",
+        ]
         dom = subprocess.run(line, capture_output=True, text=True, timeout=120).stdout
         probe.unlink()
         assert "<title>sound</title>" in dom, page.name

@@ -167,14 +167,16 @@ def test_no_crash_loses_or_repeats_an_alarm(watching, recordings, crashes, seed)
         watch.close()
         if count == 10_000:
             break
-        # the last write of a crashed process may be cut short: of alarms, or of windows before any alarm followed from it
+        # the last write of a crashed process may be cut short: of alarms, or of windows before any alarm followed from
+        # it
         journal = watching.out / ("windows.csv" if both else "alarms.csv")
         content = journal.read_bytes()
         lines = content.splitlines(keepends=True)
         if both and len(lines) > 1:
             last = lines[-1].decode().split(",")
             followed = f"{last[0]},{last[1]},begin,{last[4]}," in (watching.out / "alarms.csv").read_text() or (
-                "end" in (watching.out / "alarms.csv").read_text().rsplit("\n", 2)[-2])  # fmt: skip
+                "end" in (watching.out / "alarms.csv").read_text().rsplit("\n", 2)[-2]
+            )
             if followed:
                 continue
         if len(lines) > 1:
@@ -198,8 +200,9 @@ def test_no_crash_loses_or_repeats_an_alarm(watching, recordings, crashes, seed)
 def test_ringing_window_by_window_is_the_episodes_of_all(windows):
     scores, steps = zip(*windows, strict=True)
     start = np.cumsum(steps)
-    table = pd.DataFrame({"session": "s", "device": "d", "start": start, "end": start + 29,
-                          "score": scores, "y_true_alarm": False})  # fmt: skip
+    table = pd.DataFrame(
+        {"session": "s", "device": "d", "start": start, "end": start + 29, "score": scores, "y_true_alarm": False}
+    )
     point, ringing = OperatingPoint(0.5, 0.3), Ringing()
     events = [event for row in table.itertuples() for event in ringing.step(row.start, row.end, row.score, point)]
     expected = episodes(table, point)
@@ -510,13 +513,25 @@ def test_alarms_come_within_a_second_of_the_last_line(tmp_path, cache):
     rng = np.random.default_rng(0)
     for i in range(8):
         wear = np.clip((np.arange(120) - 50 - 2 * i) / 60, 0, 1)
-        pd.DataFrame({"time": np.arange(120), "heat": 30 + 40 * wear + rng.normal(size=120), "amps": 2 + 8 * wear,
-                      "state": np.where(wear <= 0, "ok", np.where(wear < 0.5, "worn", "bad"))}).to_csv(folder / f"m{i}.csv", index=False)  # fmt: skip
+        pd.DataFrame(
+            {
+                "time": np.arange(120),
+                "heat": 30 + 40 * wear + rng.normal(size=120),
+                "amps": 2 + 8 * wear,
+                "state": np.where(wear <= 0, "ok", np.where(wear < 0.5, "worn", "bad")),
+            }
+        ).to_csv(folder / f"m{i}.csv", index=False)
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "CONVEYORGUARD_CACHE": str(cache)}
 
     def shell(*line):
-        return subprocess.run([sys.executable, "-m", "conveyorguard", *line], cwd=tmp_path, env=environment, check=True,
-                              capture_output=True, text=True).stdout.splitlines()  # fmt: skip
+        return subprocess.run(
+            [sys.executable, "-m", "conveyorguard", *line],
+            cwd=tmp_path,
+            env=environment,
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout.splitlines()
 
     shell("schema", "recordings", "out=conf/data/plant.yaml")
     run = tmp_path / shell("train", "--config-dir", "conf", "data=plant", "model=lightgbm", "model.n_estimators=30")[-1]
