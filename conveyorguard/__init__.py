@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from conveyorguard.prediction import LoadedRun
+    from conveyorguard.inference.loaded_run import LoadedRun
 
 __version__ = "0.1.0"
 
@@ -20,7 +20,7 @@ def load_run(folder: str | Path) -> LoadedRun:
     score, the probability of a state worth an alarm. Where the run uses the camera, `predict(frame_table, thermal)`
     takes the frames as well, (n, rows, columns) in degC. `schema` says which channels, units, pixels and states these
     are, `settings` the length and step of a window in s, `point` the scores at which an alarm begins and ends. See
-    `conveyorguard.prediction`.
+    `conveyorguard.inference.loaded_run`.
 
     Args:
         folder: the run directory, as a training prints it last.
@@ -28,6 +28,6 @@ def load_run(folder: str | Path) -> LoadedRun:
     Raises:
         RunError: the directory is not that of a finished run, or has no model.
     """
-    from conveyorguard.prediction import LoadedRun  # torch takes seconds to import
+    from conveyorguard.inference.loaded_run import LoadedRun  # torch takes seconds to import
 
     return LoadedRun(folder)

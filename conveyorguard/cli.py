@@ -14,9 +14,9 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from conveyorguard.config import config_dir, whitelist
+from conveyorguard.commands.verbs import VERBS
+from conveyorguard.config.compose import config_dir, whitelist
 from conveyorguard.errors import ConfigError, ConveyorGuardError, RunError
-from conveyorguard.verbs import VERBS
 
 USAGE = """\
 usage: python -m conveyorguard <verb> [arguments] [overrides]
@@ -60,15 +60,15 @@ UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 def train_main() -> None:
     """Hydra's command line of a training: one job, or with -m many."""
     if any(argument.startswith("sweep=") for argument in sys.argv):
-        from conveyorguard.training.sweep import register
+        from conveyorguard.sweeps.sweeper import register
 
         register()
     hydra.main(config_path=str(config_dir()), config_name="train", execution_whitelist=whitelist())(_train)()
 
 
 def _train(cfg: DictConfig) -> float:
-    from conveyorguard.files import alone, own_directory
-    from conveyorguard.training.trial import current_trial
+    from conveyorguard.sweeps.trial import current_trial
+    from conveyorguard.system.files import alone, own_directory
 
     job = HydraConfig.get()
     folder = Path(job.runtime.output_dir)
@@ -82,7 +82,7 @@ def _train(cfg: DictConfig) -> float:
                 "the "
                 f"{devices} processes of a job. Leave the launcher out, or write hydra/launcher=submitit_local"
             )
-        from conveyorguard.training.job import train  # with torch and Lightning, seconds that a refusal need not take
+        from conveyorguard.commands.train import train  # with torch and Lightning, seconds that a refusal need not take
 
         named = job.mode is RunMode.MULTIRUN or any(line.startswith("hydra.run.dir=") for line in job.overrides.hydra)
         with alone(folder) if named or cfg.ckpt_path else own_directory(folder) as folder:

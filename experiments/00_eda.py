@@ -10,7 +10,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from a checkout, installed or not
 
 from conveyorguard.reporting.eda_page import write_eda
-from conveyorguard.stages import Study, main
+from experiments.stages.study import Study, main
 
 
 def run(study: Study) -> Path:

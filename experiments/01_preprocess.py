@@ -8,8 +8,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from a checkout, installed or not
 
-from conveyorguard.reporting.preprocess_page import write_preprocess
-from conveyorguard.stages import Study, main
+from experiments.stages.preprocess_page import write_preprocess
+from experiments.stages.study import Study, main
 
 
 def run(study: Study) -> Path:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from a checkout, installed or not
 
-from conveyorguard.reporting.network_page import write_baseline
-from conveyorguard.stages import Study, main, units_of_runs
+from experiments.stages.network_page import write_baseline
+from experiments.stages.study import Study, main, units_of_runs
 
 RUNS = {"baseline_cnn": ["experiment=baseline_cnn"]}
 

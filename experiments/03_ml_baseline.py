@@ -8,9 +8,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from a checkout, installed or not
 
-from conveyorguard.evaluation.seed_study import CELLS, FURTHER_CELLS
-from conveyorguard.reporting.trees_page import write_trees
-from conveyorguard.stages import Study, main, units_of_runs
+from conveyorguard.evaluation.cells import CELLS, FURTHER_CELLS
+
+from experiments.stages.study import Study, main, units_of_runs
+from experiments.stages.trees_page import write_trees
 
 MODELS = {
     **{name: [f"model={name}"] for name in ("lightgbm", "extra_trees", "random_forest", "logistic_regression")},

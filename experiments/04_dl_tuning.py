@@ -8,11 +8,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from a checkout, installed or not
 
-from conveyorguard.evaluation.seed_study import CELLS, FURTHER_CELLS
-from conveyorguard.evaluation.speed import speed_techniques
-from conveyorguard.reporting.tuning_page import Tuning, write_tuning
-from conveyorguard.stages import Overrides, Study, main, units_of_runs
-from conveyorguard.training.space import override
+from conveyorguard.evaluation.cells import CELLS, FURTHER_CELLS
+
+from conveyorguard.sweeps.space import override
+from experiments.stages.speed import speed_techniques
+from experiments.stages.study import Overrides, Study, main, units_of_runs
+from experiments.stages.tuning_page import Tuning, write_tuning
 
 PRESET = {"dl_tuned": ["experiment=dl_tuned"]}  # the seed study's own parameters
 SEARCH = ["experiment=dl_tuned"]

@@ -8,8 +8,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from a checkout, installed or not
 
-from conveyorguard.reporting.final_page import write_ensemble_stage
-from conveyorguard.stages import Overrides, Study, main, units_of_runs
+from experiments.stages.final_page import write_ensemble_stage
+from experiments.stages.study import Overrides, Study, main, units_of_runs
 
 EPOCHS = "trainer.max_epochs"
 OTHERS = {

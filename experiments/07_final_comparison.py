@@ -9,8 +9,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from a checkout, installed or not
 
-from conveyorguard.reporting.final_page import write_final
-from conveyorguard.stages import Study, main
+from experiments.stages.final_page import write_final
+from experiments.stages.study import Study, main
 
 
 def run(study: Study) -> Path:

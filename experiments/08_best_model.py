@@ -21,8 +21,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from a chec
 
 from conveyorguard.data.splits import SEED_STUDY_SESSIONS
 from conveyorguard.errors import ConfigError
-from conveyorguard.evaluation import seed_study
-from conveyorguard.evaluation.best_model import (
+from conveyorguard.evaluation.breakdown import by_device
+from conveyorguard.evaluation.cells import CELLS, FURTHER_CELLS
+from conveyorguard.evaluation.compare import compare
+from conveyorguard.evaluation.diagnose import SINGLE as DIAGNOSED
+from conveyorguard.evaluation.diagnose import advise
+from conveyorguard.evaluation.robustness import against_single, second_by_second, with_starts_cut
+from conveyorguard.evaluation.shortcuts import ELAPSED
+from conveyorguard.runs.provenance import commit_of
+from conveyorguard.runs.saved import SavedRun
+from experiments.stages.best_model import (
     best_epoch_minutes,
     causal_table,
     corrupted,
@@ -36,21 +44,12 @@ from conveyorguard.evaluation.best_model import (
     starts_cut_table,
     targets,
 )
-from conveyorguard.evaluation.breakdown import by_device
-from conveyorguard.evaluation.compare import compare
-from conveyorguard.evaluation.diagnose import SINGLE as DIAGNOSED
-from conveyorguard.evaluation.diagnose import advise
-from conveyorguard.evaluation.robustness import against_single, second_by_second, with_starts_cut
-from conveyorguard.evaluation.shortcuts import ELAPSED
-from conveyorguard.evaluation.speed import side_by_side
-from conveyorguard.provenance import commit_of
-from conveyorguard.reporting.best_model_page import STEM, BestModel, write_best_model
-from conveyorguard.saved_run import SavedRun
-from conveyorguard.stages import Study, main, units_of
+from experiments.stages.best_model_page import STEM, BestModel, write_best_model
+from experiments.stages.speed import side_by_side
+from experiments.stages.study import Study, main, units_of
 
 CELLS = {
-    f"{m}_{'film' if f else 'plain'}": [f"modality={m}", f"film={str(f).lower()}"]
-    for m, f in (*seed_study.CELLS, *seed_study.FURTHER_CELLS)
+    f"{m}_{'film' if f else 'plain'}": [f"modality={m}", f"film={str(f).lower()}"] for m, f in (*CELLS, *FURTHER_CELLS)
 }
 FULL = CELLS["both_film"]
 # the best of 80 trials on the validation windows of the folds, as many as fusion had designs:

@@ -40,15 +40,15 @@ from rich.table import Column, Table
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from a checkout, installed or not
 
-from conveyorguard.config import build, compose_config, config_dir
-from conveyorguard.data.archive_writer import write
+from conveyorguard.commands.train import load_store, load_windows, used_inputs
+from conveyorguard.config.compose import build, compose_config, config_dir
+from conveyorguard.data.archive.writer import write
 from conveyorguard.data.datamodule import WindowDataset
 from conveyorguard.data.features import window_features
 from conveyorguard.data.schema import Schema
 from conveyorguard.data.store import Store
-from conveyorguard.progress import console, track
+from conveyorguard.system.progress import console, track
 from conveyorguard.training.fit import build_module, fit
-from conveyorguard.training.job import load_store, load_windows, used_inputs
 
 Ways = dict[str, Callable[[int], Any]]  # name -> what is timed, called with the number of the round
 CHECKOUT = Path(__file__).resolve().parents[1]
@@ -256,7 +256,7 @@ def prepare_speed(folder: Path, archive: str, rounds: int) -> dict[str, Any]:
 
 def wake() -> None:
     """Let a worker import what either way needs: starting processes is no part of what is compared."""
-    from conveyorguard.data import archive, store  # noqa: F401
+    from conveyorguard.data import store  # noqa: F401
 
     sleep(0.1)  # until the other workers have taken one, too
 

@@ -10,7 +10,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from a chec
 
 from importlib import import_module
 
-from conveyorguard.stages import TITLES, main
+from experiments.stages.study import TITLES, main
 
 if __name__ == "__main__":
     stages = {name: import_module(name) for name in TITLES}  # the scripts beside this one

@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from a checkout, installed or not
 
-from conveyorguard.config import compose_config, config_dir
+from conveyorguard.config.compose import compose_config, config_dir
 
 DEFAULTS = {"entity": "", "project": "conveyorguard", "model": "cnn_transformer", "data": "simulated"}
 

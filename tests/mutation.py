@@ -33,26 +33,26 @@ READER = ["tests/data/test_broken_input.py"]
 MODULES = {
     "splits": ("conveyorguard/data/splits.py", ["tests/data/test_splits.py"], "not own"),
     "windows": ("conveyorguard/data/windows.py", ["tests/data/test_windows.py"], "not every_modality"),
-    "metrics": ("conveyorguard/evaluation/metrics.py", ["tests/evaluation/test_metrics.py"], ""),
+    "metrics": ("conveyorguard/metrics/scores.py", ["tests/evaluation/test_metrics.py"], ""),
     "reduce": (
-        "conveyorguard/data/reduce.py",
+        "conveyorguard/data/repair.py",
         ["tests/data/test_store.py"],
         "reduction or stride or pixel or bad_values or repaired",
     ),
-    "bootstrap": ("conveyorguard/evaluation/bootstrap.py", ["tests/evaluation/test_bootstrap.py"], ""),
-    "alarms": ("conveyorguard/evaluation/alarms.py", ["tests/evaluation/test_alarms.py"], ""),
+    "bootstrap": ("conveyorguard/metrics/bootstrap.py", ["tests/evaluation/test_bootstrap.py"], ""),
+    "alarms": ("conveyorguard/metrics/alarms.py", ["tests/evaluation/test_alarms.py"], ""),
     "frame_files": (
-        "conveyorguard/data/frame_files.py",
+        "conveyorguard/data/archive/frames.py",
         READER,
         "not (strict or lead_out or fuzz or disk or root or written)",
     ),
     "archive": (
-        "conveyorguard/data/archive.py",
+        "conveyorguard/data/archive/reader.py",
         READER,
         "not (fuzz or disk or read_only or bomb or a_broken or cannot_be_written)",
     ),
     "archive_files": (
-        "conveyorguard/data/archive_files.py",
+        "conveyorguard/data/archive/containers.py",
         [*READER, "tests/data/test_archive_files.py"],
         "not (fuzz or disk or read_only or cannot_be_written)",
     ),

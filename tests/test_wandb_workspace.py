@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from conveyorguard.evaluation.metrics import METRICS, OBJECTIVES
+from conveyorguard.metrics.scores import METRICS, OBJECTIVES
 
 SCRIPT = Path(__file__).parents[1] / "experiments" / "wandb_workspace.py"
 STATES = ("normal", "minor", "moderate", "severe")

@@ -74,7 +74,7 @@ def trained(installed, tmp_path_factory):
 
 def test_the_package_is_the_installed_one_with_its_yaml_files(installed, tmp_path):
     code = (
-        "import conveyorguard; from conveyorguard.config import config_dir; print(conveyorguard.__file__); "
+        "import conveyorguard; from conveyorguard.config.compose import config_dir; print(conveyorguard.__file__); "
         "print(config_dir())"
     )
     package, conf = installed("-c", code, cwd=tmp_path, command=False)

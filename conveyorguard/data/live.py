@@ -17,10 +17,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from conveyorguard.data import archive, table
-from conveyorguard.data.columns import SUFFIXES
+from conveyorguard.data.archive import reader as archive
 from conveyorguard.data.schema import Recording, Schema, Session, Unreadable
-from conveyorguard.data.table_files import is_text, no_text, same_name
+from conveyorguard.data.table import reader as table
+from conveyorguard.data.table.columns import SUFFIXES
+from conveyorguard.data.table.discover import is_text, no_text, same_name
 from conveyorguard.errors import ConfigError, DataError
 
 PATIENCE = 3.0  # s that a second which is missing or not whole is waited for

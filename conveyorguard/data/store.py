@@ -26,8 +26,7 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from conveyorguard.data.archive_files import without_path
-from conveyorguard.data.reduce import reduce_frames, repair_frames, repair_series
+from conveyorguard.data.repair import reduce_frames, repair_frames, repair_series
 from conveyorguard.data.schema import (
     THERMAL_STATISTICS,
     UNLABELLED,
@@ -38,7 +37,8 @@ from conveyorguard.data.schema import (
     Unreadable,
 )
 from conveyorguard.errors import ConfigError, DataError
-from conveyorguard.progress import track
+from conveyorguard.system.progress import track
+from conveyorguard.system.text import without_path
 
 FORMAT = 1  # of the store; raise it when a change of this package changes what is stored
 CHUNK = 64  # frames reduced at a time

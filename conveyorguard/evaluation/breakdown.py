@@ -9,10 +9,10 @@ import pandas as pd
 
 from conveyorguard.data.store import Store
 from conveyorguard.data.views import session_starts
-from conveyorguard.evaluation.alarms import missed_share_interval
-from conveyorguard.evaluation.bootstrap import Arm, resample
-from conveyorguard.evaluation.metrics import Predictions
-from conveyorguard.saved_run import SavedRun
+from conveyorguard.metrics.alarms import missed_share_interval
+from conveyorguard.metrics.bootstrap import Arm, resample
+from conveyorguard.metrics.scores import Predictions
+from conveyorguard.runs.saved import SavedRun
 
 DISTANCES = (10, 30, 60)  # s, between the groups of windows
 COLUMNS = ["session", "device", "missed", "alarm_at", "lead", "delay"]

@@ -19,11 +19,12 @@ from omegaconf import OmegaConf
 
 from conveyorguard.data.schema import Schema
 from conveyorguard.errors import RunError
-from conveyorguard.evaluation import breakdown, seed_study
-from conveyorguard.evaluation.bootstrap import Arm, Interval, Resampling, resample
-from conveyorguard.evaluation.metrics import METRICS, Predictions
-from conveyorguard.run import as_predictions
-from conveyorguard.saved_run import SavedRun
+from conveyorguard.evaluation import breakdown
+from conveyorguard.evaluation.cells import CELLS, FURTHER_CELLS
+from conveyorguard.metrics.bootstrap import Arm, Interval, Resampling, resample
+from conveyorguard.metrics.scores import METRICS, Predictions
+from conveyorguard.runs.saved import SavedRun
+from conveyorguard.runs.writer import as_predictions
 
 # config keys that say where, how long or how a run was logged, not what it learns from what
 NOT_THE_MODEL = ("seed", "threads", "test", "ckpt_path", "paths", "logger", "sweep", "hydra")
@@ -398,7 +399,7 @@ def _pooled(folds: dict[int, SavedRun], part: str) -> pd.DataFrame:
 
 def _labels(configs: list[Any]) -> list[tuple[str, str, str]]:
     """(label, cell, model) of each arm; where that leaves two alike, the keys in which they differ are added."""
-    cells = {**seed_study.CELLS, **seed_study.FURTHER_CELLS}
+    cells = {**CELLS, **FURTHER_CELLS}
     names = [
         (c.model.get("name", "model"), cells.get((c.modality, c.film), f"{c.modality}, film={c.film}")) for c in configs
     ]

@@ -15,18 +15,18 @@ import numpy as np
 import pandas as pd
 from omegaconf import OmegaConf
 
-from conveyorguard.config import is_tabular
+from conveyorguard.config.compose import is_tabular
 from conveyorguard.data.store import Store
 from conveyorguard.errors import RunError
 from conveyorguard.evaluation import breakdown, robustness
-from conveyorguard.evaluation.bootstrap import Arm, Interval, resample
 from conveyorguard.evaluation.compare import find_runs
-from conveyorguard.evaluation.metrics import Predictions
 from conveyorguard.evaluation.robustness import Trial
-from conveyorguard.prediction import LoadedRun
-from conveyorguard.progress import track
-from conveyorguard.run import as_predictions
-from conveyorguard.saved_run import SavedRun
+from conveyorguard.inference.loaded_run import LoadedRun
+from conveyorguard.metrics.bootstrap import Arm, Interval, resample
+from conveyorguard.metrics.scores import Predictions
+from conveyorguard.runs.saved import SavedRun
+from conveyorguard.runs.writer import as_predictions
+from conveyorguard.system.progress import track
 
 SAME_STATES = 0.99  # of the windows, predicted now and when the run was made
 CLOSE = 0.005  # macro-F1: half a point is what a second model has to be worth, and what a cascade may cost

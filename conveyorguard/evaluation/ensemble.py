@@ -17,11 +17,11 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold
 
 from conveyorguard.errors import RunError
-from conveyorguard.evaluation.bootstrap import Interval
 from conveyorguard.evaluation.compare import Comparison, compare, refuse_other_protocols
-from conveyorguard.files import write_json
-from conveyorguard.run import Run, as_predictions
-from conveyorguard.saved_run import SavedRun
+from conveyorguard.metrics.bootstrap import Interval
+from conveyorguard.runs.saved import SavedRun
+from conveyorguard.runs.writer import Run, as_predictions
+from conveyorguard.system.files import write_json
 
 KEY = ["session", "start", "end", "y_true"]
 FOLDS = 5

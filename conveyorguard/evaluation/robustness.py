@@ -8,18 +8,18 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
+from conveyorguard.commands.train import conditioned
+from conveyorguard.data.corruption import corruptions
 from conveyorguard.data.datamodule import Batch, WindowDataset
 from conveyorguard.data.features import feature_sources
 from conveyorguard.data.splits import Split
 from conveyorguard.data.store import Store
 from conveyorguard.data.views import LONGEST_CUT, cut_starts
 from conveyorguard.data.windows import WindowSettings, make_windows
-from conveyorguard.evaluation.bootstrap import Arm, Interval, Resampling, resample
-from conveyorguard.evaluation.corruption import corruptions
-from conveyorguard.evaluation.metrics import Predictions
-from conveyorguard.evaluation.predict import predict
-from conveyorguard.prediction import LoadedRun
-from conveyorguard.training.job import conditioned
+from conveyorguard.inference.loaded_run import LoadedRun
+from conveyorguard.inference.predict import predict
+from conveyorguard.metrics.bootstrap import Arm, Interval, Resampling, resample
+from conveyorguard.metrics.scores import Predictions
 from conveyorguard.training.module import WindowClassifier
 
 REPEATS = 3  # permutations of a modality

@@ -13,15 +13,16 @@ from rich.console import Console
 from rich.table import Table
 
 from conveyorguard.data.schema import Schema
-from conveyorguard.evaluation import seed_study
-from conveyorguard.evaluation.bootstrap import FEWEST_SESSIONS
+from conveyorguard.evaluation.cells import CELLS, FURTHER_CELLS
 from conveyorguard.evaluation.compare import Comparison, Row
 from conveyorguard.evaluation.ensemble import Ensemble
-from conveyorguard.evaluation.metrics import METRICS
-from conveyorguard.files import write_text
+from conveyorguard.metrics.bootstrap import FEWEST_SESSIONS
+from conveyorguard.metrics.scores import METRICS
 from conveyorguard.reporting import figures, pages
 from conveyorguard.reporting.model_card import write_card
-from conveyorguard.saved_run import SavedRun
+from conveyorguard.runs.saved import SavedRun
+from conveyorguard.system.files import write_text
+from experiments.stages import seed_figures
 
 SHOWN = ("accuracy", "macro_f1", "severe_recall", "severe_sessions_missed", "severe_as_normal", "ordinal_error", "ece")
 DRAWN = ("accuracy", "macro_f1", "severe_recall")
@@ -109,9 +110,9 @@ def print_comparison(comparison: Comparison) -> None:
                 row["verdict"],
             )
         screen.print(table)
-    quoted = {row.cell for row in comparison.models} & set(seed_study.ABLATION)
+    quoted = {row.cell for row in comparison.models} & set(seed_figures.ABLATION)
     if len(quoted) > 1:
-        told = ", ".join(f"{cell} {seed_study.ABLATION[cell]}" for cell in seed_study.ABLATION if cell in quoted)
+        told = ", ".join(f"{cell} {seed_figures.ABLATION[cell]}" for cell in seed_figures.ABLATION if cell in quoted)
         screen.print(f"the seed study, on its own data, validation accuracy in percent: {told}")
     screen.print(comparison.resampling.note)
     for sentence in comparison.conclusion():
@@ -316,7 +317,7 @@ def _ablation(comparison: Comparison) -> str:
     families = comparison.ablations
     if not families:
         return ""
-    cells = [*seed_study.CELLS.values(), *seed_study.FURTHER_CELLS.values()]
+    cells = [*CELLS.values(), *FURTHER_CELLS.values()]
     firsts = [next(iter(family.values())) for family in families]
     models = [row.model for row in firsts]
     names = [row.model if models.count(row.model) == 1 else row.label for row in firsts]
@@ -328,10 +329,10 @@ def _ablation(comparison: Comparison) -> str:
     accuracy = comparison.table.set_index("arm")["validation_accuracy"]
     networks = [family for family in families if next(iter(family.values())).model == "cnn_transformer"]
     quoted = [
-        [row.label, f"{100 * accuracy[row.label]:.2f} %", f"{seed_study.ABLATION[cell]:.2f} %"]
+        [row.label, f"{100 * accuracy[row.label]:.2f} %", f"{seed_figures.ABLATION[cell]:.2f} %"]
         for family in (networks or families)[:1]
         for cell in cells
-        if cell in seed_study.ABLATION and (row := family.get(cell))
+        if cell in seed_figures.ABLATION and (row := family.get(cell))
     ]
     told = (
         "<p class='note'>The seed study ran the full arm for 30 epochs and the others for 10; here every arm has "

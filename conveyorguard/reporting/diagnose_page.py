@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from conveyorguard.evaluation.bootstrap import FEWEST_SESSIONS
 from conveyorguard.evaluation.breakdown import onset_summary
 from conveyorguard.evaluation.diagnose import RULE, Diagnosis
-from conveyorguard.evaluation.metrics import METRICS
 from conveyorguard.evaluation.robustness import REPEATS, TOLERATED
-from conveyorguard.files import write_text
+from conveyorguard.metrics.bootstrap import FEWEST_SESSIONS
+from conveyorguard.metrics.scores import METRICS
 from conveyorguard.reporting import figures, pages
+from conveyorguard.system.files import write_text
 
 PREFIX = "diagnose_"  # of the csv files, which may lie in the run directory
 

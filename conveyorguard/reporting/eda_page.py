@@ -11,12 +11,13 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from conveyorguard.data import exploration
 from conveyorguard.data.store import Store
 from conveyorguard.data.windows import Windows
-from conveyorguard.evaluation import exploration, seed_study
 from conveyorguard.reporting import figures, pages
 from conveyorguard.reporting.figures import _style
 from conveyorguard.reporting.site import Site
+from experiments.stages import seed_figures
 
 KIND_COLOURS = (figures.BLUE, figures.STATE_COLOURS[2], figures.STATE_COLOURS[0], figures.GREY)
 STATISTICS = ("mean", "sd", *(f"q{100 * q:02.0f}" for q in exploration.QUANTILES))
@@ -72,8 +73,8 @@ def _sizes(site: Site, store: Store) -> str:
     ]
     camera = store.schema.thermal
     note = (
-        f"Seed study, on its own data: {seed_study.SESSIONS} sessions, {seed_study.SECONDS:,} seconds, "
-        f"{seed_study.DEVICES} devices. "
+        f"Seed study, on its own data: {seed_figures.SESSIONS} sessions, {seed_figures.SECONDS:,} seconds, "
+        f"{seed_figures.DEVICES} devices. "
     )
     if camera and store.thermal is not None:
         megabytes = store.thermal.nbytes / 1e6
@@ -113,14 +114,14 @@ def _balance(site: Site, data: Windows) -> str:
         [
             "sessions that contain it",
             f"{worst['contain']} of {worst['sessions']}",
-            f"{seed_study.WORST_SESSIONS['contain']} of {seed_study.SESSIONS}",
+            f"{seed_figures.WORST_SESSIONS['contain']} of {seed_figures.SESSIONS}",
         ],
-        ["sessions dominated by it", worst["dominated"], seed_study.WORST_SESSIONS["dominated"]],
+        ["sessions dominated by it", worst["dominated"], seed_figures.WORST_SESSIONS["dominated"]],
     ]
     beside = f"<h3>{pages.escape(names[-1])}, session by session</h3>" + pages.table(
         ["", "here", "the seed study's, on its own data"], rows
     )
-    quoted = " / ".join(f"{100 * share:.1f} %" for share in seed_study.STATE_SHARES)
+    quoted = " / ".join(f"{100 * share:.1f} %" for share in seed_figures.STATE_SHARES)
     note = (
         f"A window's label is its {'commonest' if data.settings.label == 'majority' else 'last'} state. Dominated: "
         f"{name} is the session's "
@@ -136,7 +137,7 @@ def _balance(site: Site, data: Windows) -> str:
 
 def _correlations(site: Site, store: Store) -> str:
     table = exploration.correlations(store)
-    shown = table.assign(**{"seed study's, on its own data": table["quantity"].map(seed_study.CORRELATIONS)})
+    shown = table.assign(**{"seed study's, on its own data": table["quantity"].map(seed_figures.CORRELATIONS)})
     order = table.reindex(table["pearson"].abs().sort_values(ascending=False).index)
     plot = go.Figure()
     for column, colour in zip(("pearson", "rank"), KIND_COLOURS, strict=False):

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from conveyorguard.evaluation.bootstrap import Interval
+from conveyorguard.metrics.bootstrap import Interval
 from conveyorguard.reporting.pages import FONTS
 
 STATE_COLOURS = ("#2e7d6b", "#d9a514", "#d96c1e", "#b3261e")  # normal to worst; more states take the nearest

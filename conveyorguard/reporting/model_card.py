@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 
 from conveyorguard.data.splits import PARTS
-from conveyorguard.evaluation.alarms import OperatingPoint, how_chosen, when_it_rings
-from conveyorguard.evaluation.bootstrap import Arm, Interval, resample
-from conveyorguard.evaluation.metrics import METRICS
-from conveyorguard.files import write_text
-from conveyorguard.run import as_predictions
-from conveyorguard.saved_run import SavedRun
+from conveyorguard.metrics.alarms import OperatingPoint, how_chosen, when_it_rings
+from conveyorguard.metrics.bootstrap import Arm, Interval, resample
+from conveyorguard.metrics.scores import METRICS
+from conveyorguard.runs.saved import SavedRun
+from conveyorguard.runs.writer import as_predictions
+from conveyorguard.system.files import write_text
 
 FILE = "MODEL_CARD.md"
 SHOWN = (

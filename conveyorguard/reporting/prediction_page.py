@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 
 from conveyorguard.data.store import Store
-from conveyorguard.evaluation.alarms import how_it_did, when_it_rings
-from conveyorguard.evaluation.recordings import Told, Totals, labelled_sentence
-from conveyorguard.files import write_text
-from conveyorguard.prediction import LoadedRun, Predicted
+from conveyorguard.inference.loaded_run import LoadedRun, Predicted
+from conveyorguard.inference.summary import Told, Totals, labelled_sentence
+from conveyorguard.metrics.alarms import how_it_did, when_it_rings
 from conveyorguard.reporting import figures, pages
+from conveyorguard.system.files import write_text
 
 SHOWN = 20  # timelines on the page; the tables hold all recordings
 LINES = 300  # recordings in the page's table

@@ -11,14 +11,14 @@ import pandas as pd
 from omegaconf import OmegaConf
 
 from conveyorguard.data.schema import Schema
-from conveyorguard.evaluation.alarms import OperatingPoint, how_chosen, when_it_rings
-from conveyorguard.evaluation.bootstrap import Arm, Interval, Resampling, resample
-from conveyorguard.evaluation.calibration import reliability
-from conveyorguard.evaluation.metrics import METRICS, OBJECTIVES
-from conveyorguard.files import write_text
+from conveyorguard.metrics.alarms import OperatingPoint, how_chosen, when_it_rings
+from conveyorguard.metrics.bootstrap import Arm, Interval, Resampling, resample
+from conveyorguard.metrics.calibration import reliability
+from conveyorguard.metrics.scores import METRICS, OBJECTIVES
 from conveyorguard.reporting import figures, pages
-from conveyorguard.run import as_predictions
-from conveyorguard.saved_run import SavedRun
+from conveyorguard.runs.saved import SavedRun
+from conveyorguard.runs.writer import as_predictions
+from conveyorguard.system.files import write_text
 
 Draw = Callable[[str, pd.DataFrame, Mapping[str, str]], str]  # a table, given its name and the formats of its columns
 

@@ -12,8 +12,8 @@ import pandas as pd
 from plotly.offline import get_plotlyjs
 
 from conveyorguard.errors import RunError
-from conveyorguard.files import read_json, write_json, write_text
 from conveyorguard.reporting import pages
+from conveyorguard.system.files import read_json, write_json, write_text
 
 NAV = re.compile("<nav>.*?</nav>", re.DOTALL)
 

@@ -18,11 +18,11 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from plotly.subplots import make_subplots
 
-from conveyorguard.files import write_text
 from conveyorguard.reporting import pages
 from conveyorguard.reporting.figures import BLUE, GREY, STATE_COLOURS, _style
-from conveyorguard.training.study import best_of, ended
-from conveyorguard.training.summary import few_digits, retraining, trial_cells
+from conveyorguard.sweeps.shared_study import best_of, ended
+from conveyorguard.sweeps.summary import few_digits, retraining, trial_cells
+from conveyorguard.system.files import write_text
 
 BEST = STATE_COLOURS[2]
 LEAST_FOR_IMPORTANCES = 5  # complete trials

@@ -17,10 +17,10 @@ from rich.progress import Progress, TaskID
 from torch import Tensor, nn
 
 from conveyorguard.errors import RunError
-from conveyorguard.files import replacing, write_json
-from conveyorguard.progress import bar, console
+from conveyorguard.sweeps.trial import TrialHandle
+from conveyorguard.system.files import replacing, write_json
+from conveyorguard.system.progress import bar, console
 from conveyorguard.training.module import WindowClassifier
-from conveyorguard.training.trial import TrialHandle
 
 COLUMNS = (
     "epoch",

@@ -12,7 +12,7 @@ import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from conveyorguard.errors import RunError
-from conveyorguard.files import replacing
+from conveyorguard.system.files import replacing
 
 
 class WholeFiles(TorchCheckpointIO):

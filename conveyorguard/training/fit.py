@@ -15,13 +15,13 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 from torch import nn
 
-from conveyorguard.config import build, refuse_interpolations
+from conveyorguard.config.compose import build, refuse_interpolations
 from conveyorguard.data.datamodule import WindowDataModule
 from conveyorguard.data.scaling import Scaling
 from conveyorguard.data.schema import Schema
 from conveyorguard.data.windows import Windows
 from conveyorguard.errors import RunError
-from conveyorguard.evaluation.metrics import OBJECTIVES
+from conveyorguard.metrics.scores import OBJECTIVES
 from conveyorguard.training.callbacks import Averaging, History, Progression, Ranks
 from conveyorguard.training.checkpoints import WholeFiles, read_checkpoint
 from conveyorguard.training.loss import WindowLoss

@@ -9,14 +9,14 @@ import numpy as np
 import pandas as pd
 from omegaconf import DictConfig, OmegaConf
 
-from conveyorguard.config import build, load_saved
+from conveyorguard.config.compose import build, load_saved
 from conveyorguard.data.datamodule import WindowDataset
 from conveyorguard.data.features import FeatureSettings, feature_sources, window_features
 from conveyorguard.data.schema import Schema
 from conveyorguard.data.windows import Windows
 from conveyorguard.errors import RunError
-from conveyorguard.files import read_json, write_json
 from conveyorguard.models.tabular import Tabular
+from conveyorguard.system.files import read_json, write_json
 
 
 @dataclass(frozen=True)

@@ -25,10 +25,10 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 
-from conveyorguard.config import build
+from conveyorguard.config.compose import build
 from conveyorguard.errors import ConfigError
-from conveyorguard.progress import console
-from conveyorguard.training.trial import current_trial
+from conveyorguard.sweeps.trial import current_trial
+from conveyorguard.system.progress import console
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from torchmetrics.classification import MulticlassAccuracy
 from torchmetrics.utilities import dim_zero_cat
 
 from conveyorguard.data.datamodule import Batch
-from conveyorguard.evaluation.metrics import OBJECTIVES, Predictions, metric_values
+from conveyorguard.metrics.scores import OBJECTIVES, Predictions, metric_values
 from conveyorguard.training.augment import Mixup
 
 

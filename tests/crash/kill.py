@@ -34,9 +34,9 @@ sys.path.insert(0, str(ROOT))
 
 from conveyorguard.data.store import Store  # noqa: E402
 from conveyorguard.errors import ConveyorGuardError  # noqa: E402
-from conveyorguard.saved_run import SavedRun  # noqa: E402
+from conveyorguard.runs.saved import SavedRun  # noqa: E402
+from conveyorguard.sweeps.trial import open_storage  # noqa: E402
 from conveyorguard.training.checkpoints import read_checkpoint  # noqa: E402
-from conveyorguard.training.trial import open_storage  # noqa: E402
 
 LONGEST = 900  # s that a command may take, killed or not
 SMALL = ["data=simulated", "data.sessions=12", "modality=sensor", "trainer=cpu", "threads=1"]

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conveyorguard.data import archive
+from conveyorguard.data.archive import reader as archive
 from conveyorguard.data.schema import Unreadable
 from conveyorguard.data.store import Store, prepare
 from conveyorguard.data.windows import WindowSettings, make_windows

@@ -5,8 +5,9 @@ import zipfile
 
 import pytest
 
-from conveyorguard.data import archive_files
-from conveyorguard.data.archive_files import Archive, Unusable, printable, read_file
+from conveyorguard.data.archive import containers as archive_files
+from conveyorguard.data.archive.containers import Archive, Unusable, read_file
+from conveyorguard.system.text import printable
 
 LIMIT = 1 << 20
 CONTENT = b"NTC,PM1.0\n1.5,2.5\n" * 50

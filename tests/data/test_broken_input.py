@@ -19,10 +19,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from conveyorguard.data import archive
-from conveyorguard.data.archive import read_frame, read_session
-from conveyorguard.data.archive_files import Archive, Unusable
-from conveyorguard.data.frame_files import Wrong, bin_limit, environment_value, parse_bin, parse_csv, parse_json
+from conveyorguard.data.archive import reader as archive
+from conveyorguard.data.archive.containers import Archive, Unusable
+from conveyorguard.data.archive.frames import (
+    Wrong,
+    bin_limit,
+    environment_value,
+    parse_bin,
+    parse_csv,
+    parse_json,
+)
+from conveyorguard.data.archive.reader import read_frame, read_session
 from conveyorguard.data.schema import Schema, Unreadable
 from conveyorguard.data.store import Store, prepare
 from conveyorguard.errors import DataError

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from conveyorguard.data import columns
-from conveyorguard.data.frames import open_frames
 from conveyorguard.data.schema import Recording, Schema, Unreadable
 from conveyorguard.data.store import prepare, read_part
-from conveyorguard.data.table import sessions
+from conveyorguard.data.table import columns
+from conveyorguard.data.table.camera import open_frames
+from conveyorguard.data.table.reader import sessions
 from conveyorguard.errors import ConveyorGuardError, DataError
 
 SCHEMA = Schema.from_config(

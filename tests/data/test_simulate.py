@@ -8,7 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from conveyorguard.data import archive, archive_writer, simulate
+from conveyorguard.data.archive import reader as archive
+from conveyorguard.data.archive import writer as archive_writer
+from conveyorguard.data.simulate import generate as simulate
 from conveyorguard.errors import ConfigError, DataError
 
 TENTHS = range(10)
@@ -56,7 +58,7 @@ def test_archives_lie_in_the_layout_of_the_set(written, schema):
 
 
 def real_recordings():
-    text = files("conveyorguard.data").joinpath("aihub_71802_recordings.csv").read_text(encoding="utf-8")
+    text = files("conveyorguard.data.simulate").joinpath("aihub_71802_recordings.csv").read_text(encoding="utf-8")
     return {row["archive"]: int(row["seconds"]) for row in csv.DictReader(text.splitlines())}
 
 

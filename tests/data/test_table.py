@@ -19,13 +19,13 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 
 from conveyorguard.cli import main
-from conveyorguard.config import compose_config
-from conveyorguard.data import table
-from conveyorguard.data.draft import draft
-from conveyorguard.data.frames import Frames
-from conveyorguard.data.resample import resample
+from conveyorguard.config.compose import compose_config
+from conveyorguard.data.draft.guess import draft
 from conveyorguard.data.schema import Recording, Schema, Unreadable
 from conveyorguard.data.store import prepare
+from conveyorguard.data.table import reader as table
+from conveyorguard.data.table.camera import Frames
+from conveyorguard.data.table.resample import resample
 from conveyorguard.errors import ConfigError, DataError
 
 ROOT = Path(__file__).parents[2]
@@ -650,7 +650,7 @@ def test_fifty_channels_and_six_states_fit_into_twenty_lines(tmp_path):
     assert len(lines_of(made.text)) <= 20, made.text
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "mill.yaml").write_text(made.text, encoding="utf-8")
-    from conveyorguard.training.job import load_store
+    from conveyorguard.commands.train import load_store
 
     store = load_store(compose_config([f"--config-dir={tmp_path}", "data=mill", f"paths.cache={tmp_path / 'cache'}"]))
     assert len(store.schema.channels) == 50 and set(store.frames["state"]) == {*range(6)}

@@ -5,11 +5,11 @@ import pandas as pd
 import pytest
 from omegaconf import OmegaConf
 
-from conveyorguard.config import compose_config
+from conveyorguard.config.compose import compose_config
 from conveyorguard.data.schema import Schema
-from conveyorguard.evaluation.predict import PREDICTION_COLUMNS
-from conveyorguard.files import write_json, write_parquet
-from conveyorguard.run import Run
+from conveyorguard.inference.predict import PREDICTION_COLUMNS
+from conveyorguard.runs.writer import Run
+from conveyorguard.system.files import write_json, write_parquet
 
 
 def windows(devices=12, sessions=2, each=20):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from conveyorguard.evaluation.alarms import (
+from conveyorguard.metrics.alarms import (
     OperatingPoint,
     choose_operating_point,
     episodes,

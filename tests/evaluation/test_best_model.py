@@ -11,8 +11,16 @@ import pytest
 
 from conveyorguard.data.splits import Split
 from conveyorguard.data.windows import Windows, WindowSettings, make_windows
-from conveyorguard.evaluation import best_model, robustness
-from conveyorguard.evaluation.best_model import (
+from conveyorguard.evaluation import robustness
+from conveyorguard.evaluation.breakdown import by_device, by_distance
+from conveyorguard.evaluation.compare import compare
+from conveyorguard.evaluation.robustness import Trial, second_by_second
+from conveyorguard.metrics.bootstrap import Interval
+from conveyorguard.metrics.scores import Predictions
+from conveyorguard.reporting.site import Site
+from conveyorguard.runs.saved import SavedRun
+from experiments.stages import best_model
+from experiments.stages.best_model import (
     causal_table,
     distance_table,
     findings,
@@ -22,14 +30,7 @@ from conveyorguard.evaluation.best_model import (
     targets,
     verdict,
 )
-from conveyorguard.evaluation.bootstrap import Interval
-from conveyorguard.evaluation.breakdown import by_device, by_distance
-from conveyorguard.evaluation.compare import compare
-from conveyorguard.evaluation.metrics import Predictions
-from conveyorguard.evaluation.robustness import Trial, second_by_second
-from conveyorguard.reporting.best_model_page import TRIED, BestModel, write_best_model
-from conveyorguard.reporting.site import Site
-from conveyorguard.saved_run import SavedRun
+from experiments.stages.best_model_page import TRIED, BestModel, write_best_model
 
 from .conftest import run_maker
 

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from conveyorguard.evaluation.bootstrap import Arm, exact, resample
-from conveyorguard.evaluation.metrics import Predictions
+from conveyorguard.metrics.bootstrap import Arm, exact, resample
+from conveyorguard.metrics.scores import Predictions
 
 
 def windows(devices=12, sessions=3, each=10):

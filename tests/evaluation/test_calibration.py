@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conveyorguard.evaluation.calibration import calibrate, fit_temperature, reliability, scale
-from conveyorguard.evaluation.metrics import METRICS, Predictions, Totals
+from conveyorguard.metrics.calibration import calibrate, fit_temperature, reliability, scale
+from conveyorguard.metrics.scores import METRICS, Predictions, Totals
 
 
 def drawn(n=4000, temperature=1.0, seed=0, states=4):

@@ -7,9 +7,9 @@ import pytest
 from conveyorguard.cli import main
 from conveyorguard.errors import RunError
 from conveyorguard.evaluation.compare import compare
-from conveyorguard.evaluation.metrics import METRICS
+from conveyorguard.metrics.scores import METRICS
 from conveyorguard.reporting.compare_page import write_comparison
-from conveyorguard.saved_run import SavedRun
+from conveyorguard.runs.saved import SavedRun
 
 from .conftest import predicted, windows
 

@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from conveyorguard.data.corruption import MISSING, corruptions, hold, normal_noise
 from conveyorguard.data.datamodule import WindowDataset
 from conveyorguard.data.features import FeatureSettings, window_features
 from conveyorguard.data.schema import Channel
 from conveyorguard.data.store import SENSORS_REPAIRED, THERMAL_REPAIRED
 from conveyorguard.data.views import session_starts
 from conveyorguard.data.windows import WindowSettings, make_windows
-from conveyorguard.evaluation.corruption import MISSING, corruptions, hold, normal_noise
 
 SIZE = 10
 

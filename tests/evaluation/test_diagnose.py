@@ -8,19 +8,19 @@ import pandas as pd
 import pytest
 
 from conveyorguard.cli import main as verb
-from conveyorguard.config import compose_config
+from conveyorguard.commands.learning_curve import one
+from conveyorguard.commands.train import load_store, load_windows, train
+from conveyorguard.config.compose import compose_config
 from conveyorguard.data.views import session_starts
 from conveyorguard.errors import RunError
-from conveyorguard.evaluation.best_model import elapsed_arm, pooled_arm
-from conveyorguard.evaluation.bootstrap import Arm, Interval, resample
 from conveyorguard.evaluation.breakdown import by_distance, change_distance
 from conveyorguard.evaluation.diagnose import advise, arm_notes, cascade, cascade_threshold, companions, diagnose
-from conveyorguard.evaluation.metrics import Predictions
 from conveyorguard.evaluation.robustness import Trial, against_single, with_starts_cut
-from conveyorguard.prediction import LoadedRun
-from conveyorguard.saved_run import SavedRun
-from conveyorguard.training.job import load_store, load_windows, train
-from conveyorguard.training.learning_curve import one
+from conveyorguard.inference.loaded_run import LoadedRun
+from conveyorguard.metrics.bootstrap import Arm, Interval, resample
+from conveyorguard.metrics.scores import Predictions
+from conveyorguard.runs.saved import SavedRun
+from experiments.stages.best_model import elapsed_arm, pooled_arm
 
 TINY = ["data=simulated", "data.sessions=12", "trainer=cpu", "trainer.max_epochs=1", "threads=1"]
 

@@ -8,15 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torchmetrics.functional.classification import multiclass_calibration_error
 
-from conveyorguard.evaluation.metrics import (
-    METRICS,
-    OBJECTIVES,
-    Predictions,
-    Totals,
-    evaluate,
-    metric_values,
-    per_class,
-)
+from conveyorguard.metrics.scores import METRICS, OBJECTIVES, Predictions, Totals, evaluate, metric_values, per_class
 
 STATES = ["a", "b", "c", "d"]
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from conveyorguard.evaluation.recordings import Told, Totals, labelled_sentence
+from conveyorguard.inference.summary import Told, Totals, labelled_sentence
 
 SCHEMA = SimpleNamespace(alarm=2, states=[SimpleNamespace(name=n) for n in ("normal", "minor", "moderate", "severe")])
 

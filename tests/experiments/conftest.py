@@ -10,7 +10,7 @@ from urllib.parse import unquote
 
 import pytest
 
-from conveyorguard.stages import Study
+from experiments.stages.study import Study
 
 TINY = ["data=simulated", "data.sessions=12", "trainer=cpu", "trainer.max_epochs=1", "threads=1"]
 

@@ -9,8 +9,8 @@ import nbformat
 import pandas as pd
 import pytest
 
-from conveyorguard.config import compose_config
-from conveyorguard.data.archive_writer import write
+from conveyorguard.config.compose import compose_config
+from conveyorguard.data.archive.writer import write
 from conveyorguard.data.schema import Schema
 
 nbclient = pytest.importorskip("nbclient")

@@ -16,16 +16,18 @@ import sklearn.metrics
 import torch
 
 from conveyorguard.cli import main as verb
+from conveyorguard.data import exploration
 from conveyorguard.errors import ConfigError, RunError
-from conveyorguard.evaluation import exploration, seed_study
+from conveyorguard.evaluation.cells import CELLS, FURTHER_CELLS
 from conveyorguard.models.cnn_transformer import CNNTransformer
 from conveyorguard.reporting.eda_page import write_eda
-from conveyorguard.reporting.final_page import write_final
-from conveyorguard.reporting.preprocess_page import leakage, write_preprocess
 from conveyorguard.reporting.report import write_report
-from conveyorguard.reporting.trees_page import write_trees
-from conveyorguard.saved_run import SavedRun
-from conveyorguard.stages import TITLES, Study, main
+from conveyorguard.runs.saved import SavedRun
+from experiments.stages import seed_figures
+from experiments.stages.final_page import write_final
+from experiments.stages.preprocess_page import leakage, write_preprocess
+from experiments.stages.study import TITLES, Study, main
+from experiments.stages.trees_page import write_trees
 
 ROOT = Path(__file__).parents[2]
 LINEAR = ["model=logistic_regression", "modality=sensor"]
@@ -70,9 +72,9 @@ def test_the_seed_studys_figures_stand_apart_and_say_whose_they_are(explored):
     header = list(table(explored, "00_correlations"))
     assert [name for name in header if "own data" in name] == header[-1:]
     assert table(explored, "00_correlations")[header[-1]].dropna().tolist() == list(
-        seed_study.CORRELATIONS[q]
+        seed_figures.CORRELATIONS[q]
         for q in table(explored, "00_correlations")["quantity"]
-        if q in seed_study.CORRELATIONS
+        if q in seed_figures.CORRELATIONS
     )
     page = (explored.out / "01_preprocess.html").read_text()
     assert "7,311" in page and "Seed study, on its own data" in page
@@ -97,8 +99,8 @@ def test_windows_and_class_weights_of_the_split(explored):
 
 def test_the_seed_studys_class_weights_are_of_its_counts():
     # 1,608 test windows of which 788 / 371 / 361 / 88: shares of all data, so the weights come out near its own
-    weights = exploration.class_weights(np.array(seed_study.TEST_SUPPORT))
-    assert weights == pytest.approx(seed_study.CLASS_WEIGHTS, abs=0.05)
+    weights = exploration.class_weights(np.array(seed_figures.TEST_SUPPORT))
+    assert weights == pytest.approx(seed_figures.CLASS_WEIGHTS, abs=0.05)
 
 
 def test_leakage_is_found(explored):
@@ -417,7 +419,7 @@ def test_the_whole_study(cache, tmp_path, opens):
         "ablation_results",
         "model_config",
     }
-    assert set(model["ablation_results"]) == {*seed_study.CELLS.values(), *seed_study.FURTHER_CELLS.values()}
+    assert set(model["ablation_results"]) == {*CELLS.values(), *FURTHER_CELLS.values()}
     assert model["best_val_acc"] == model["ablation_results"]["Sensor + Image + FiLM (Full)"]
     load_tuned(model, out)
     comparison = pd.read_csv(out / "tables" / "07_comparison.csv")

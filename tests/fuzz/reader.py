@@ -31,7 +31,8 @@ import numpy as np
 sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parent)]
 import oracle  # noqa: E402
 
-from conveyorguard.data import archive, frame_files  # noqa: E402
+from conveyorguard.data.archive import frames as frame_files  # noqa: E402
+from conveyorguard.data.archive import reader as archive  # noqa: E402
 from conveyorguard.data.schema import Schema  # noqa: E402
 from conveyorguard.errors import DataError  # noqa: E402
 

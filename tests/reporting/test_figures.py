@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from conveyorguard.evaluation.bootstrap import Interval
+from conveyorguard.metrics.bootstrap import Interval
 from conveyorguard.reporting.figures import cost_plot, grouped_bars
 
 

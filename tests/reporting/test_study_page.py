@@ -180,7 +180,7 @@ def test_slices_have_the_axis_of_their_parameter(make):
 def test_a_sweep_calls_it_by_name():
     from hydra.utils import instantiate
 
-    from conveyorguard.config import whitelist
+    from conveyorguard.config.compose import whitelist
 
     target = {"_target_": "conveyorguard.reporting.study_page.write_study_page", "_partial_": True}
     assert instantiate(target, _execution_whitelist_=whitelist()).func is study_page.write_study_page

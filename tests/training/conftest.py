@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from conveyorguard.config import compose_config
-from conveyorguard.training.job import train
+from conveyorguard.commands.train import train
+from conveyorguard.config.compose import compose_config
 
 ROOT = Path(__file__).parents[2]
 SMALL = ["data=simulated", "data.sessions=12", "trainer=cpu", "trainer.max_epochs=2", "threads=1"]

@@ -3,11 +3,11 @@
 import pytest
 import torch
 
+from conveyorguard.commands.train import load_windows
 from conveyorguard.data.datamodule import WindowDataset
 from conveyorguard.data.schema import THERMAL_STATISTICS, Schema
 from conveyorguard.training.augment import Augment, Mixup
 from conveyorguard.training.fit import build_module
-from conveyorguard.training.job import load_windows
 
 X, Y, MAX = (THERMAL_STATISTICS.index(name) for name in ("x_max", "y_max", "max"))
 

@@ -10,23 +10,23 @@ import pytest
 import skops.io
 import torch
 
+from conveyorguard.checks import tabular as check_tabular
+from conveyorguard.checks.checks import DATA, FILES, TRAINING, check_run
+from conveyorguard.checks.files import Failed, Subject, devices_apart
+from conveyorguard.checks.model import TENSORS, balanced_accuracy
 from conveyorguard.cli import main
+from conveyorguard.commands.train import load_windows, used_inputs
 from conveyorguard.data.datamodule import WindowDataset
 from conveyorguard.errors import RunError
-from conveyorguard.evaluation import check_tabular
-from conveyorguard.evaluation.check_files import Failed, Subject, devices_apart
-from conveyorguard.evaluation.check_model import TENSORS, balanced_accuracy
-from conveyorguard.evaluation.checks import DATA, FILES, TRAINING, check_run
 from conveyorguard.evaluation.ensemble import ensemble
-from conveyorguard.files import write_json
 from conveyorguard.models.fusion import Fusion
 from conveyorguard.models.tabular import LogisticRegression
 from conveyorguard.reporting.model_card import write_card
 from conveyorguard.reporting.report import write_report
-from conveyorguard.run import derive
-from conveyorguard.saved_run import SavedRun
+from conveyorguard.runs.saved import SavedRun
+from conveyorguard.runs.writer import derive
+from conveyorguard.system.files import write_json
 from conveyorguard.training.fit import build_module
-from conveyorguard.training.job import load_windows, used_inputs
 
 CARD, PAGE = "the model card says what the files say", "the page says what the files say"
 
@@ -116,9 +116,7 @@ def test_the_verb_says_each_verdict_and_ends_with_status_1_when_one_failed(copie
 
 def test_the_verb_checks_all_there_is_unless_told_otherwise(tmp_path, monkeypatch):
     depths = []
-    monkeypatch.setattr(
-        "conveyorguard.evaluation.checks.check_run", lambda folder, depth, _: depths.append(depth) or []
-    )
+    monkeypatch.setattr("conveyorguard.checks.checks.check_run", lambda folder, depth, _: depths.append(depth) or [])
     for arguments in ([], ["depth=files"]):
         main(["check", str(tmp_path), *arguments])
     assert depths == ["training", "files"] and "shuffled labels give chance" in TRAINING

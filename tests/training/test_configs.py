@@ -7,13 +7,13 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from conveyorguard.config import build, check, compose_config, config_dir, model_class
+from conveyorguard.commands.train import load_windows, used_inputs
+from conveyorguard.config.compose import build, check, compose_config, config_dir, model_class
 from conveyorguard.data.datamodule import WindowDataset
 from conveyorguard.errors import ConfigError
-from conveyorguard.evaluation.predict import predict
+from conveyorguard.inference.predict import predict
 from conveyorguard.training.fit import build_module
 from conveyorguard.training.fit_tabular import fit_tabular
-from conveyorguard.training.job import load_windows, used_inputs
 
 NAMES = {group.name: sorted(p.stem for p in group.glob("*.yaml")) for group in config_dir().iterdir() if group.is_dir()}
 NETWORKS = ["fusion", "cnn_transformer"]
@@ -95,7 +95,7 @@ def test_every_trainer_is_buildable_where_its_devices_are(name, compose):
 
 @pytest.mark.parametrize("name", NAMES["debug"])
 def test_every_debug_config_trains(name, compose, tmp_path):
-    from conveyorguard.training.job import train
+    from conveyorguard.commands.train import train
 
     train(
         compose(f"debug={name}", "data.sessions=12", "trainer.max_epochs=2", "modality=sensor"),
@@ -111,7 +111,7 @@ def test_data_configs_share_one_schema():
 
 def test_names_of_the_schema_stand_in_yaml_readers_and_tests_only():
     package = config_dir().parent / "conveyorguard"
-    allowed = {"archive.py", "simulate.py", "seed_study.py"}  # the last quotes the study
+    allowed = {"archive.py", "simulate.py", "seed_figures.py"}  # the last quotes the study
     for path in package.rglob("*.py"):
         if path.name not in allowed:
             text = path.read_text(encoding="utf-8")

@@ -12,8 +12,8 @@ import torch
 
 from conveyorguard.cli import main
 from conveyorguard.errors import RunError
-from conveyorguard.files import read_json, write_json, write_text
-from conveyorguard.saved_run import SavedRun
+from conveyorguard.runs.saved import SavedRun
+from conveyorguard.system.files import read_json, write_json, write_text
 from conveyorguard.training.checkpoints import WholeFiles, read_checkpoint
 
 ROOT = Path(__file__).parents[2]

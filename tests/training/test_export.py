@@ -7,12 +7,13 @@ import shutil
 import numpy as np
 import pytest
 
-from conveyorguard import export, load_run
+from conveyorguard import load_run
 from conveyorguard.cli import main
+from conveyorguard.commands.train import load_windows
 from conveyorguard.data.datamodule import WindowDataset
 from conveyorguard.errors import ConfigError, RunError
-from conveyorguard.evaluation.calibration import scale
-from conveyorguard.training.job import load_windows
+from conveyorguard.inference import export
+from conveyorguard.metrics.calibration import scale
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")

@@ -14,12 +14,13 @@ import pytest
 
 from conveyorguard import load_run
 from conveyorguard.cli import main
-from conveyorguard.data import archive, simulate
-from conveyorguard.data.archive_writer import write
+from conveyorguard.commands.predict import schema_for
+from conveyorguard.commands.train import load_windows
+from conveyorguard.data.archive import reader as archive
+from conveyorguard.data.archive.writer import write
+from conveyorguard.data.simulate import generate as simulate
 from conveyorguard.data.stream import lenient, stream
 from conveyorguard.errors import DataError
-from conveyorguard.inference import schema_for
-from conveyorguard.training.job import load_windows
 
 ROOT = Path(__file__).parents[2]
 
@@ -27,7 +28,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture(scope="module")
 def sensor_run(compose, tmp_path_factory):
     """Trees on sensors alone: quick, and what is missing must be filled in for them."""
-    from conveyorguard.training.job import train
+    from conveyorguard.commands.train import train
 
     folder = tmp_path_factory.mktemp("sensor") / "run"
     train(compose("modality=sensor", "model=lightgbm", "model.n_estimators=20"), folder, [])

@@ -11,11 +11,11 @@ from omegaconf import OmegaConf
 from wandb.proto import wandb_internal_pb2
 
 from conveyorguard.errors import ConfigError
-from conveyorguard.evaluation.metrics import METRICS
-from conveyorguard.files import read_json
+from conveyorguard.metrics.scores import METRICS
+from conveyorguard.sweeps.trial import current_trial
+from conveyorguard.system.files import read_json
 from conveyorguard.training import loggers
 from conveyorguard.training.loggers import Job, JobLoggers, has_key
-from conveyorguard.training.trial import current_trial
 
 KEY = "0123456789abcdef" * 5
 SMALLEST = ("modality=sensor", "trainer.max_epochs=1")
@@ -195,7 +195,7 @@ def test_a_failed_run_is_ended_as_failed_and_the_next_is_its_own(no_key, monkeyp
         raise ZeroDivisionError
 
     with monkeypatch.context() as patch:
-        patch.setattr("conveyorguard.training.job.fit", crash)
+        patch.setattr("conveyorguard.commands.train.fit", crash)
         with pytest.raises(ZeroDivisionError):
             train_run("logger=wandb", *SMALLEST)
     failed = read_wandb(tmp_path / "run0")
@@ -209,7 +209,7 @@ def test_a_pruned_trial_is_ended_as_pruned(no_key, in_trial, monkeypatch, train_
     def prune(*arguments):
         current_trial().finish("PRUNED", 0.2)
 
-    monkeypatch.setattr("conveyorguard.training.job.fit", prune)
+    monkeypatch.setattr("conveyorguard.commands.train.fit", prune)
     run = read_wandb(train_run("logger=wandb", *SMALLEST))
     assert run.exit == 0 and run.summary["status"] == "pruned"
     assert run.run.run_group == "fusion-sensor" and run.config["trial"] == 7 and "trial=7" in run.run.tags
@@ -248,7 +248,7 @@ def test_mlflow_has_curves_final_metrics_and_settings(train_run, monkeypatch, tm
     monkeypatch.chdir(tmp_path)
     folder = train_run("logger=mlflow", "modality=sensor")
     with monkeypatch.context() as patch:
-        patch.setattr("conveyorguard.training.job.load_windows", lambda cfg: 1 / 0)
+        patch.setattr("conveyorguard.commands.train.load_windows", lambda cfg: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             train_run("logger=mlflow", "modality=sensor", "seed=1")
     client, runs = read_mlflow("mlruns/mlflow.db")

@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 
 from conveyorguard.cli import main
-from conveyorguard.evaluation.metrics import METRICS
+from conveyorguard.metrics.scores import METRICS
 from conveyorguard.reporting.model_card import plain, write_card
-from conveyorguard.run import data_facts
+from conveyorguard.runs.writer import data_facts
 
 
 @pytest.fixture

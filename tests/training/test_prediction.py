@@ -8,11 +8,11 @@ import pytest
 
 from conveyorguard import load_run
 from conveyorguard.cli import main
+from conveyorguard.commands.train import load_windows
+from conveyorguard.data.ranges import odd_inputs
 from conveyorguard.errors import DataError, RunError
-from conveyorguard.evaluation.alarms import how_it_did
-from conveyorguard.evaluation.ranges import odd_inputs
-from conveyorguard.saved_run import SavedRun
-from conveyorguard.training.job import load_windows
+from conveyorguard.metrics.alarms import how_it_did
+from conveyorguard.runs.saved import SavedRun
 
 
 def test_its_own_recordings_get_the_probabilities_of_its_evaluation(finished_run, compose):

@@ -10,10 +10,10 @@ import pytest
 from omegaconf import OmegaConf
 
 from conveyorguard.cli import main
-from conveyorguard.config import compose_config
-from conveyorguard.files import read_json, write_json
-from conveyorguard.saved_run import SavedRun
-from conveyorguard.training.job import train
+from conveyorguard.commands.train import train
+from conveyorguard.config.compose import compose_config
+from conveyorguard.runs.saved import SavedRun
+from conveyorguard.system.files import read_json, write_json
 
 from .conftest import ROOT
 

@@ -9,15 +9,15 @@ import pytest
 import torch
 
 from conveyorguard.cli import train_main
+from conveyorguard.commands.train import load_windows
 from conveyorguard.data.datamodule import WindowDataset
 from conveyorguard.errors import RunError
-from conveyorguard.evaluation.metrics import evaluate
-from conveyorguard.evaluation.predict import predict
-from conveyorguard.files import alone, own_directory
-from conveyorguard.run import as_predictions
-from conveyorguard.saved_run import SavedRun
+from conveyorguard.inference.predict import predict
+from conveyorguard.metrics.scores import evaluate
+from conveyorguard.runs.saved import SavedRun
+from conveyorguard.runs.writer import as_predictions
+from conveyorguard.system.files import alone, own_directory
 from conveyorguard.training.fit import load_module
-from conveyorguard.training.job import load_windows
 
 COLUMNS = [
     "split",

@@ -28,17 +28,11 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
 import conveyorguard
-from conveyorguard.training import processes, study
-from conveyorguard.training.space import difference, matches, override, read_space
-from conveyorguard.training.study import SharedStudy
-from conveyorguard.training.trial import (
-    Journal,
-    StorageError,
-    find_study,
-    open_storage,
-    read_result,
-    storage_place,
-)
+from conveyorguard.sweeps import shared_study as study
+from conveyorguard.sweeps.shared_study import SharedStudy
+from conveyorguard.sweeps.space import difference, matches, override, read_space
+from conveyorguard.sweeps.trial import Journal, StorageError, find_study, open_storage, read_result, storage_place
+from conveyorguard.system import processes
 
 ROOT = Path(conveyorguard.__file__).parents[1]
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
@@ -49,7 +43,7 @@ from pathlib import Path
 
 import hydra
 from conveyorguard.training import sweep
-from conveyorguard.training.trial import current_trial
+from conveyorguard.sweeps.trial import current_trial
 
 sweep.register()
 
@@ -347,7 +341,7 @@ def test_the_entry_point_registers_the_sweeper(toy: Path) -> None:
     installed = toy / "site" / "toy-1.dist-info"
     installed.mkdir(parents=True)
     (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: toy\nVersion: 1\n")
-    entry = "[hydra.plugins]\nstudy = conveyorguard.training.sweep:StudySweeper\n"
+    entry = "[hydra.plugins]\nstudy = conveyorguard.sweeps.sweeper:StudySweeper\n"
     (installed / "entry_points.txt").write_text(entry)
     sweep(toy, "sweep.n_trials=1", env={"PYTHONPATH": f"{ROOT}:{toy / 'site'}"})
     assert [trial.state for trial in trials(toy)] == [TrialState.COMPLETE]
@@ -654,7 +648,7 @@ def test_memory_that_ran_out_is_a_fault_of_the_trial_and_a_kill_is_not(
     for number, more in enumerate((0, 1)):
         trial = study.claim()
         study.folder_of(trial).mkdir()
-        monkeypatch.setattr("conveyorguard.training.study.memory_kills", lambda more=more: count + more)
+        monkeypatch.setattr("conveyorguard.sweeps.shared_study.memory_kills", lambda more=more: count + more)
         study.settle(trial, -signal.SIGKILL)
         reason = study.trials()[number].user_attrs["reason"]
         assert reason == ("killed, is tried again", "out of memory: the kernel ended it")[more]

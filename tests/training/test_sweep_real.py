@@ -26,7 +26,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
 import conveyorguard
-from conveyorguard.training.trial import open_storage
+from conveyorguard.sweeps.trial import open_storage
 
 ROOT = Path(conveyorguard.__file__).parents[1]
 SMALL = ["data=simulated", "data.sessions=12", "threads=1", "modality=sensor"]

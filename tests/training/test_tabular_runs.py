@@ -10,15 +10,15 @@ import optuna
 import pandas as pd
 import pytest
 
-from conveyorguard.config import check
+from conveyorguard.commands.train import load_windows
+from conveyorguard.config.compose import check
 from conveyorguard.data.datamodule import WindowDataset
 from conveyorguard.errors import ConfigError, RunError
-from conveyorguard.evaluation.predict import predict
+from conveyorguard.inference.predict import predict
 from conveyorguard.reporting.report import write_report
-from conveyorguard.saved_run import SavedRun
+from conveyorguard.runs.saved import SavedRun
+from conveyorguard.sweeps.trial import find_study
 from conveyorguard.training.fit_tabular import load_tabular
-from conveyorguard.training.job import load_windows
-from conveyorguard.training.trial import find_study
 
 FEW = ["model=lightgbm", "model.n_estimators=20"]
 WINDOW = ["split", "session", "device", "kind", "start", "end", "seconds_to_end", "seconds_since_onset", "y_true"]
@@ -32,7 +32,7 @@ def provenance(run):
 @pytest.fixture(scope="module")
 def tabular_run(compose, tmp_path_factory):
     """A finished run of LightGBM; tests only read it."""
-    from conveyorguard.training.job import train
+    from conveyorguard.commands.train import train
 
     folder = tmp_path_factory.mktemp("tabular") / "run"
     train(compose(*FEW), folder, FEW)
@@ -148,7 +148,7 @@ def test_another_seed_is_another_model_on_the_same_split(train_run):
 def test_validation_and_test_train_nothing(train_run, monkeypatch):
     """The model is what it is without them: other labels there leave every probability as it was."""
     whole = pd.read_parquet(train_run(*FEW) / "predictions.parquet")
-    from conveyorguard.training import job
+    from conveyorguard.commands import train as job
 
     def relabelled(cfg):
         data = load_windows(cfg)
@@ -175,7 +175,7 @@ def test_a_checkpoint_of_other_features_is_refused(tabular_run, tmp_path):
 
 def test_settings_that_cannot_work_are_told_at_once(compose, monkeypatch):
     monkeypatch.setitem(sys.modules, "xgboost", None)
-    monkeypatch.setattr("conveyorguard.config.find_spec", lambda name: None)
+    monkeypatch.setattr("conveyorguard.config.compose.find_spec", lambda name: None)
     cfg = compose(
         "model=xgboost", "features=extended", "window.size=8", "window.thermal_frames=5", "objective=val/loss"
     )

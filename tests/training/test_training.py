@@ -14,12 +14,12 @@ import pytest
 import torch
 from torch import nn
 
-from conveyorguard.config import build, check, compose_config, merge_saved, sweep_problems
+from conveyorguard.commands.train import device_name, train, unfinished
+from conveyorguard.config.compose import build, check, compose_config, merge_saved, sweep_problems
 from conveyorguard.data.datamodule import BatchSampler
 from conveyorguard.errors import ConfigError
 from conveyorguard.models.fusion import Fusion
 from conveyorguard.training.callbacks import moving_average
-from conveyorguard.training.job import device_name, train, unfinished
 from conveyorguard.training.loss import WindowLoss, class_weight
 from conveyorguard.training.module import WindowClassifier
 
@@ -139,7 +139,7 @@ def test_what_is_trained_on_the_processor_beside_a_gpu_says_so(compose, monkeypa
     ("trainer", "workers", "fits"), [("ddp_2xT4", 2, True), ("ddp_2xT4", 3, False), ("gpu", 9, True)]
 )
 def test_workers_of_a_sweep_leave_each_trial_its_gpus(trainer, workers, fits, compose, monkeypatch):
-    import conveyorguard.training.sweep  # noqa: F401  its settings
+    import conveyorguard.sweeps.sweeper  # noqa: F401  its settings
 
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
     cfg = compose("sweep=optuna", "model=fusion", f"trainer={trainer}", f"sweep.workers={workers}")
@@ -170,7 +170,9 @@ def test_a_missing_root_says_what_to_add():
         check(compose_config(["data=aihub"]))
 
 
-@pytest.mark.parametrize("target", ["os.system", "subprocess.run", "builtins.eval", "conveyorguard.files.os.system"])
+@pytest.mark.parametrize(
+    "target", ["os.system", "subprocess.run", "builtins.eval", "conveyorguard.system.files.os.system"]
+)
 def test_a_config_can_build_only_what_the_whitelist_allows(target, compose, tmp_path, monkeypatch):
     cfg = compose()
     marker = tmp_path / "executed"

@@ -21,11 +21,11 @@ from omegaconf import OmegaConf
 
 from conveyorguard import load_run
 from conveyorguard.cli import main
-from conveyorguard.config import build, check
+from conveyorguard.config.compose import build, check
 from conveyorguard.errors import ConfigError, RunError
-from conveyorguard.files import read_json, write_json
 from conveyorguard.models.tabular import ExtraTrees
-from conveyorguard.saved_run import SavedRun
+from conveyorguard.runs.saved import SavedRun
+from conveyorguard.system.files import read_json, write_json
 
 ROOT = Path(__file__).parents[2]
 SOURCES = [*(ROOT / "conveyorguard").rglob("*.py"), *(ROOT / "experiments").glob("*.py"), ROOT / "train.py"]
@@ -92,7 +92,7 @@ def test_no_module_unpickles_or_evaluates(path):
 
 TRACE = """
 import sys
-import conveyorguard.cli, conveyorguard.evaluation.checks, conveyorguard.reporting.prediction_page
+import conveyorguard.cli, conveyorguard.checks.checks, conveyorguard.reporting.prediction_page
 import conveyorguard.evaluation.ensemble
 
 def no_unpickling(event, arguments):
@@ -154,7 +154,7 @@ def test_a_poisoned_or_damaged_checkpoint_is_refused_by_name(content, copied, ma
 
 
 def test_going_on_from_a_poisoned_checkpoint_is_refused(copied, mark, compose):
-    from conveyorguard.training.job import train
+    from conveyorguard.commands.train import train
 
     path = copied / "checkpoints" / "last.ckpt"
     torch.save({**torch.load(path, weights_only=True), "callbacks": Tripwire(mark)}, path)
@@ -252,8 +252,8 @@ EVIL = [
     "hydra.utils.get_method",
     "hydra.utils.instantiate",
     "conveyorguard.cli.main",
-    "conveyorguard.provenance.subprocess.run",
-    "conveyorguard.training.processes.start",
+    "conveyorguard.runs.provenance.subprocess.run",
+    "conveyorguard.system.processes.start",
     "shutil.rmtree",
 ]
 

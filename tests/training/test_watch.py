@@ -18,14 +18,16 @@ from PIL import Image
 
 from conveyorguard import load_run
 from conveyorguard.cli import main
-from conveyorguard.data import archive, live, table
-from conveyorguard.data.archive_writer import write
+from conveyorguard.commands.train import load_windows, train
+from conveyorguard.data import live
+from conveyorguard.data.archive import reader as archive
+from conveyorguard.data.archive.writer import write
 from conveyorguard.data.live import follow
 from conveyorguard.data.schema import Schema
+from conveyorguard.data.table import reader as table
 from conveyorguard.errors import ConfigError, RunError
-from conveyorguard.evaluation.alarms import OperatingPoint, episodes
-from conveyorguard.training.job import load_windows, train
-from conveyorguard.watch import Journal, Ringing, Watch
+from conveyorguard.inference.watch import Journal, Ringing, Watch
+from conveyorguard.metrics.alarms import OperatingPoint, episodes
 
 ROOT = Path(__file__).parents[2]
 COLLECTOR = Path(__file__).with_name("collector.py")

@@ -1,0 +1,99 @@
+"""How a run's test figures grow with the number of devices it is trained on."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+import pandas as pd
+from omegaconf import DictConfig, OmegaConf
+
+from conveyorguard.commands.train import train, unfinished
+from conveyorguard.config.compose import merge_saved
+from conveyorguard.errors import ConfigError, RunError
+from conveyorguard.metrics.bootstrap import Arm, resample
+from conveyorguard.runs.provenance import config_hash
+from conveyorguard.runs.saved import SavedRun
+from conveyorguard.runs.writer import as_predictions
+from conveyorguard.system.files import alone
+
+
+def counts_of(text: str) -> list[int]:
+    """`4,8,16` as numbers.
+
+    Raises:
+        ConfigError: it is something else.
+    """
+    parts = text.split(",")
+    if not all(part.strip().isdigit() and int(part) for part in parts):
+        raise ConfigError(f"curve={text}: numbers of devices, e.g. curve=4,8,16")
+    return sorted({int(part) for part in parts})
+
+
+def learning_curve(
+    runs: dict[str, SavedRun], counts: Iterable[int], folder: Path, overrides: list[str]
+) -> pd.DataFrame:
+    """Train each run's config anew on so many devices of its train part; validation and test stay as they are.
+
+    A finished run of the same config in the folder is taken as it is, a network that was stopped goes on.
+
+    Args:
+        runs: by label. folder: of the new run directories, <label>-<count>. overrides: e.g. data.root=PATH.
+
+    Returns:
+        arm, devices, run, macro_f1 with its interval.
+    """
+    found = []
+    for label, run in runs.items():
+        for count in counts:
+            made = one(run, count, folder / f"{label.replace(' ', '_')}-{count:02d}", overrides)
+            part = list(made.metrics)[-1]
+            rows = made.predictions[made.predictions["split"] == part]
+            resampling = resample(rows["session"].to_numpy(), rows["device"].to_numpy())
+            score = Arm([as_predictions(rows)], resampling).interval("macro_f1")
+            found.append(
+                {
+                    "arm": label,
+                    "devices": count,
+                    "run": made.folder.name,
+                    "macro_f1": score.value,
+                    "macro_f1_low": score.low,
+                    "macro_f1_high": score.high,
+                }
+            )
+    return pd.DataFrame(found)
+
+
+def one(run: SavedRun, count: int, folder: Path, overrides: list[str]) -> SavedRun:
+    """The finished run of one number of devices."""
+    saved = run.config.copy()
+    OmegaConf.update(saved, "split.train_devices", None, force_add=True)  # runs made before there was a choice
+    cfg = merge_saved(saved, [*overrides, f"split.train_devices={count}"], run.provenance)
+    cfg.threads = run.provenance["threads"]
+    OmegaConf.set_struct(cfg, False)
+    if finished := _finished(folder, cfg):
+        return finished
+    if not unfinished(cfg, folder):
+        shutil.rmtree(folder, ignore_errors=True)
+    with alone(folder):
+        train(cfg, folder, [])
+    return SavedRun(folder)
+
+
+def _finished(folder: Path, cfg: DictConfig) -> SavedRun | None:
+    try:
+        run = SavedRun(folder)
+    except RunError:
+        return None
+    return run if run.provenance.get("status") == "complete" and _hash(folder) == config_hash(cfg) else None
+
+
+def _hash(folder: Path) -> str | None:
+    path = folder / "config.yaml"
+    if not path.is_file():
+        return None
+    config = OmegaConf.load(path)
+    assert isinstance(config, DictConfig)
+    config.ckpt_path = None  # of a run that was gone on with
+    return config_hash(config)

@@ -1,0 +1,386 @@
+"""One csv or parquet file as columns, whatever program wrote it: separators, byte order marks, decimal commas,
+clocks."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import difflib
+import re
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from conveyorguard.errors import DataError
+from conveyorguard.system.text import without_path
+
+SUFFIXES = (".csv", ".tsv", ".parquet")
+SEPARATORS = (",", ";", "\t", "|")
+PREAMBLE = 50  # lines that a logger may write above its header
+MISSING = ("", "nan", "na", "n/a", "#n/a", "null", "none")
+DECIMAL_COMMA = r"[+-]?\d*,\d+(?:[eE][+-]?\d+)?"
+YEARS = (1700, 2200)  # of the dates that are taken for some: the nanoseconds pandas counts in reach from 1678 to 2261
+UNITS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9, "min": 60.0, "h": 3600.0, "d": 86400.0}
+CLOCK = r"(?P<clock>\d{1,2}:\d{2}(?::\d{2}(?:[.,]\d+)?)?)\s*(?P<half>[AaPp][Mm])?"
+DATE = re.compile(rf"\s*(?P<a>\d{{1,2}})[./-](?P<b>\d{{1,2}})[./-](?P<year>\d{{4}})[ T,]+{CLOCK}\s*")
+TIME_OF_DAY = re.compile(rf"\s*{CLOCK}\s*")
+
+
+@dataclass
+class Table:
+    """Columns of a file.
+
+    Attributes:
+        frame: text of a csv as it stands there, typed columns of a parquet file.
+        row: (n,) the row of the file each comes from, as a spreadsheet numbers them: 1 is the first line.
+        ragged: rows with too few or too many fields, and what is wrong with each.
+        separator: of a csv; empty for parquet.
+    """
+
+    frame: pd.DataFrame
+    row: np.ndarray
+    ragged: dict[int, str]
+    separator: str = ""
+
+
+def header(path: Path, encoding: str = "utf-8", wanted: Iterable[str] = ()) -> list[str]:
+    """Names of a file's columns.
+
+    Args:
+        wanted: columns that tell the header from lines above it, and the separator from other characters.
+
+    Raises:
+        DataError: the file is empty, damaged or in another encoding.
+    """
+    if path.suffix.lower() == ".parquet":
+        return list(_parquet(path).schema_arrow.names)
+    return _find_header(path, _decode(path, _bytes(path, 1 << 16), encoding, whole=False), list(wanted))[1]
+
+
+def read(path: Path, encoding: str = "utf-8", wanted: Iterable[str] | None = None, growing: bool = False) -> Table:
+    """Read a file, or the wanted columns of it as far as they are there.
+
+    Args:
+        growing: of a csv that is being written, what follows the last line end is left out: half a number is another
+            one.
+
+    Raises:
+        DataError: the file is empty, damaged, in another encoding, or has two wanted columns of one name.
+    """
+    if path.suffix.lower() == ".parquet":
+        file = _parquet(path)
+        names = _chosen(path, list(file.schema_arrow.names), wanted)
+        try:
+            table = file.read(columns=names).replace_schema_metadata()
+            frame = table.to_pandas()
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise DataError(f"{path.name}: cannot be read as parquet ({error}); write or fetch it again") from error
+        for field in table.schema:
+            if pa.types.is_binary(field.type) or pa.types.is_large_binary(field.type):
+                frame[field.name] = frame[field.name].map(_text_of)  # pandas would take it for UTF-8, and fail
+        return Table(frame, np.arange(1, len(frame) + 1), {})
+    text = _decode(path, _bytes(path), encoding, whole=not growing)
+    text = text[: text.rfind("\n") + 1] if growing else text
+    first, names, separator = _find_header(path, text, list(wanted or ()))
+    refused: dict[int, str] = {}
+
+    def refuse(found: pa.csv.InvalidRow) -> str:
+        refused[found.number] = (
+            f"expected {found.expected_columns} fields as in the header, found {found.actual_columns}"
+        )
+        return "skip"
+
+    options = {
+        "read_options": pa.csv.ReadOptions(use_threads=False, skip_rows=first + 1, column_names=_unique(names)),
+        "parse_options": pa.csv.ParseOptions(
+            delimiter=separator, invalid_row_handler=refuse, ignore_empty_lines=False, newlines_in_values=False
+        ),
+        "convert_options": pa.csv.ConvertOptions(
+            column_types=dict.fromkeys(_unique(names), pa.string()),
+            strings_can_be_null=False,
+            include_columns=_chosen(path, names, wanted),
+        ),
+    }
+    body = text.encode().rstrip() + b"\n"  # a blank last line is no row
+    if body.count(b"\n") <= first + 1:
+        raise DataError(f"{path.name}: expected rows below the header, found none")
+    try:
+        frame = pa.csv.read_csv(BytesIO(body), **options).to_pandas()
+    except pa.ArrowException as error:
+        raise DataError(f"{path.name}: cannot be read as csv ({error}); write or fetch it again") from error
+    blank = {i + 1 for i, line in enumerate(body.split(b"\n")) if not line.strip()}
+    ragged = {row: why for row, why in refused.items() if row not in blank}
+    row = np.setdiff1d(np.arange(first + 2, body.count(b"\n") + 1), [*refused])
+    if len(frame) != len(row):  # rows were joined, and which is which nobody knows
+        odd = next((i + 1 for i, line in enumerate(body.split(b"\n")) if line.count(b'"') % 2), "?")
+        raise DataError(
+            f"{path.name}: row {odd}: expected every quotation mark closed in its row, found one that is not; "
+            "remove or close it"
+        )
+    keep = ~np.isin(row, [*blank])
+    return Table(frame[keep].reset_index(drop=True), row[keep], ragged, separator)
+
+
+def _bytes(path: Path, limit: int = -1) -> bytes:
+    try:
+        with path.open("rb") as stream:
+            return stream.read(limit)
+    except OSError as error:
+        raise DataError(
+            f"{path.name}: cannot be read ({without_path(error)}); give yourself the right to read it, and check "
+            "the disk it is on"
+        ) from error
+
+
+def _text_of(cell: object) -> object:
+    return cell.decode(errors="backslashreplace") if isinstance(cell, bytes) else cell
+
+
+def _parquet(path: Path) -> pq.ParquetFile:
+    try:
+        return pq.ParquetFile(path)
+    except (pa.ArrowException, OSError) as error:
+        why = str(error).replace(str(path), path.name)
+        raise DataError(f"{path.name}: cannot be read as parquet ({why}); write or fetch it again") from error
+
+
+def _chosen(path: Path, names: list[str], wanted: Iterable[str] | None) -> list[str]:
+    if wanted is None:
+        return [name for name in _unique(names) if name]
+    chosen = [name for name in dict.fromkeys(wanted) if name in names]
+    twice = [name for name in chosen if names.count(name) > 1]
+    if twice:
+        raise DataError(f"{path.name}: two columns are called {_quoted(twice)}; rename one of them")
+    return chosen
+
+
+def _unique(names: list[str]) -> list[str]:
+    """The names with later ones of the same name numbered, so that a column nobody wants does no harm."""
+    first = {name: i for i, name in reversed([*enumerate(names)])}
+    return [name if first[name] == i else f"{name}#{i + 1}" for i, name in enumerate(names)]
+
+
+def _decode(path: Path, raw: bytes, encoding: str, whole: bool = True) -> str:
+    """Text with plain line ends; of the beginning of a file, a character cut in two at its end is left out."""
+    if raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        encoding = "utf-16"
+    elif raw[:3] == b"\xef\xbb\xbf":
+        encoding = "utf-8-sig"
+    if not raw.strip():
+        raise DataError(f"{path.name}: expected a header and rows, found an empty file")
+    try:
+        text = codecs.getincrementaldecoder(encoding)().decode(raw, final=whole)
+    except UnicodeDecodeError as error:
+        row = raw[: error.start].count(b"\n") + 1
+        raise DataError(
+            f"{path.name}: row {row}: expected text in {encoding}, found the byte {error.object[error.start]:#x}; "
+            "save it as "
+            "UTF-8, or set data.reader.encoding, e.g. cp1252 (Western Windows) or cp949 (Korean Windows)"
+        ) from error
+    except LookupError as error:
+        raise DataError(f"data.reader.encoding={encoding}: no such encoding; e.g. utf-8, cp1252, cp949") from error
+    if "\0" in text:
+        raise DataError(f"{path.name}: expected text, found zero bytes: damaged, or no csv at all")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _find_header(path: Path, text: str, wanted: list[str]) -> tuple[int, list[str], str]:
+    """Number of the header's line, its names, and the separator.
+
+    It is the first line with most of the wanted columns; with none of them, the first with as many fields as most have.
+    """
+    lines = {i: line for i, line in enumerate(text.split("\n", PREAMBLE)[:PREAMBLE]) if line.strip()}
+    if not lines:
+        raise DataError(f"{path.name}: expected a header in the first {PREAMBLE} lines, found only blank ones")
+    split = {(i, s): names for i, line in lines.items() for s in SEPARATORS if (names := _fields(line, s)) is not None}
+    for i, line in lines.items():
+        if not any((i, s) in split for s in SEPARATORS):
+            raise DataError(
+                f"{path.name}: row {i + 1}: expected fields of at most {csv.field_size_limit():,} characters, found "
+                f"{len(line):,} in the "
+                "row and a longer field; close the quotation mark, or save it as csv again"
+            )
+    sizes = {s: Counter(len(names) for (_, separator), names in split.items() if separator == s) for s in SEPARATORS}
+    usual = {s: max(count, key=count.__getitem__, default=0) for s, count in sizes.items()}
+
+    def rank(key: tuple[int, str]) -> tuple[int, int, int]:
+        i, separator = key
+        found = len(set(wanted) & set(split[key]))
+        return found, usual[separator] if found or len(split[key]) == usual[separator] else 0, -i
+
+    first, separator = max(split, key=rank)
+    return first, split[first, separator], separator
+
+
+def _fields(line: str, separator: str) -> list[str] | None:
+    """The fields of a line; None where one of them is longer than Python's csv allows, so that this is not the
+    separator."""
+    try:
+        return [name.strip() for name in next(csv.reader([line], delimiter=separator))]
+    except csv.Error:
+        return None
+
+
+def missing_columns(path: Path, names: list[str], wanted: list[str], remedy: str) -> str | None:
+    """One sentence a line: the wanted columns that are not there, those that are, the closest names; None if all are
+    there."""
+    missing = [name for name in dict.fromkeys(wanted) if name not in names]
+    if not missing:
+        return None
+    plain = {re.sub(r"\W|_", "", name).lower(): name for name in names}
+    lines = []
+    for name in missing:
+        close = difflib.get_close_matches(re.sub(r"\W|_", "", name).lower(), plain, n=1, cutoff=0.5)
+        lines.append(f"    '{name}'" + (f", closest: '{plain[close[0]]}'" if close else ""))
+    there = _quoted(names[:60]) + (f" and {len(names) - 60} more" if len(names) > 60 else "")
+    return "\n".join(
+        [
+            f"{path.name}: {len(missing)} columns are missing:",
+            *lines,
+            f"  columns there: {there}",
+            f"  remedy: {remedy}",
+        ]
+    )
+
+
+def _quoted(names: Iterable[str]) -> str:
+    return ", ".join(f"'{name}'" for name in names)
+
+
+def numbers(table: Table, names: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Columns as numbers.
+
+    A decimal comma is understood where it cannot be a separator. In such a file a number with a point is bad: it may
+    be thousands or decimals.
+
+    Returns:
+        (n, columns) float64, NaN where nothing is written, and (n, columns) True where something is that is no number.
+    """
+    values = np.full((len(table.frame), len(names)), np.nan)
+    bad = np.zeros(values.shape, bool)
+    for i, name in enumerate(names):
+        values[:, i], bad[:, i] = _numbers(table.frame[name])
+    wrong = {i: table.frame[names[i]][bad[:, i]].astype(str).str.strip() for i in np.flatnonzero(bad.any(axis=0))}
+    if table.separator != "," and any(text.str.fullmatch(DECIMAL_COMMA).any() for text in wrong.values()):
+        for i, name in enumerate(names):
+            text = table.frame[name].astype(str)
+            ambiguous = text.str.contains(".", regex=False).to_numpy()
+            values[:, i], bad[:, i] = _numbers(text.str.replace(",", ".", regex=False))
+            bad[:, i] |= ambiguous & np.isfinite(values[:, i])
+    return values, bad
+
+
+def _numbers(column: pd.Series) -> tuple[np.ndarray, np.ndarray]:
+    if pd.api.types.is_numeric_dtype(column.dtype):
+        return column.to_numpy(np.float64, na_value=np.nan), np.zeros(len(column), bool)
+    if pd.api.types.is_datetime64_any_dtype(column.dtype):  # pandas would count its nanoseconds
+        return np.full(len(column), np.nan), column.notna().to_numpy()
+    values = pd.to_numeric(column, errors="coerce").to_numpy(np.float64, na_value=np.nan)
+    unread = np.flatnonzero(np.isnan(values))
+    bad = np.zeros(len(column), bool)
+    bad[unread] = ~is_missing(column.iloc[unread])
+    return values, bad
+
+
+def is_missing(column: pd.Series) -> np.ndarray:
+    """(n,) True where nothing is written, or one of the usual words for it."""
+    text = column.astype(str).str.strip().str.lower()
+    return column.isna().to_numpy() | text.isin([*MISSING, "nat", "<na>"]).to_numpy()
+
+
+def clock(table: Table, columns: list[str], unit: str = "s", time_format: str | None = None) -> np.ndarray:
+    """Seconds on some clock, (n,) float64, from numbers, dates and times, or times of day (over midnight too).
+
+    Of 03/04/2024 it is not known which is the day: the reading under which the recording is shorter is taken.
+
+    Args:
+        columns: one, or several to be read as one, e.g. a date and a time.
+        unit: of numbers: s, ms, us, ns, min, h or d.
+        time_format: of `strptime`, if it is none of the usual.
+
+    Returns:
+        NaN where there is no time.
+
+    Raises:
+        DataError: not half of the column can be read.
+    """
+    column = table.frame[columns[0]]
+    if len(columns) > 1:
+        column = table.frame[columns].astype(str).agg(" ".join, axis=1)
+    if pd.api.types.is_datetime64_any_dtype(column.dtype):
+        return _of_dates(column)
+    there = ~is_missing(column)
+
+    def enough(seconds: np.ndarray) -> bool:
+        return bool(np.count_nonzero(np.isfinite(seconds)) >= max(np.count_nonzero(there) / 2, 1))
+
+    if time_format:
+        seconds = _of_dates(pd.to_datetime(column.astype(str), format=time_format, errors="coerce", utc=True))
+        if enough(seconds):
+            return seconds
+    else:
+        if len(columns) == 1:
+            seconds = numbers(table, columns)[0][:, 0] * UNITS[unit]
+            if enough(seconds):
+                return np.where(np.isfinite(seconds), seconds, np.nan)
+        text = column.astype(str).str.strip()
+        for parse in (_iso, _day_and_month, _time_of_day):
+            seconds = parse(text)
+            if enough(seconds):
+                return seconds
+    example = str(column[there].iloc[0]) if there.any() else "nothing"
+    expected = (
+        f"times of the format {time_format}" if time_format else "seconds, or dates and times as 2024-01-31 10:00:00"
+    )
+    raise DataError(
+        f"column {_quoted(columns)}: expected {expected}, found '{example}'; "
+        "name another column as data.schema.columns.time, or say how to read it with data.reader.time_format"
+    )
+
+
+def _of_dates(dates: pd.Series) -> np.ndarray:
+    moments = dates.dt.tz_convert("UTC").dt.tz_localize(None) if dates.dt.tz is not None else dates
+    moments = moments.where(moments.dt.year.between(*YEARS))
+    return (moments - pd.Timestamp(0)).dt.total_seconds().to_numpy(np.float64, na_value=np.nan)
+
+
+def _iso(text: pd.Series) -> np.ndarray:
+    return _of_dates(pd.to_datetime(text, format="ISO8601", errors="coerce", utc=True))
+
+
+def _day_and_month(text: pd.Series) -> np.ndarray:
+    part = text.str.extract(DATE)
+    a, b = (pd.to_numeric(part[name], errors="coerce") for name in "ab")
+    year, hours = pd.to_numeric(part["year"], errors="coerce"), _hours(part)
+    year = year.where(year.between(1678, 2261))  # the years of pandas' nanoseconds
+    readings = []
+    for day, month in ((a, b), (b, a)):
+        dates = pd.to_datetime(pd.DataFrame({"year": year, "month": month, "day": day}), errors="coerce")
+        readings.append(_of_dates(dates) + hours)
+    return min(readings, key=lambda s: (np.isnan(s).sum(), np.nanmax(s) - np.nanmin(s) if np.isfinite(s).any() else 0))
+
+
+def _time_of_day(text: pd.Series) -> np.ndarray:
+    seconds = _hours(text.str.extract(TIME_OF_DAY)).copy()
+    read = np.flatnonzero(np.isfinite(seconds))
+    over_midnight = np.diff(seconds[read], prepend=seconds[read][:1]) < -12 * 3600
+    seconds[read] += 86400 * np.cumsum(over_midnight)
+    return seconds
+
+
+def _hours(part: pd.DataFrame) -> np.ndarray:
+    """Seconds of the day of the groups of CLOCK."""
+    clock = part["clock"].str.replace(",", ".", regex=False)
+    clock = clock.where(clock.str.count(":") > 1, clock + ":00")
+    seconds = pd.to_timedelta(clock, errors="coerce").dt.total_seconds().to_numpy(np.float64, na_value=np.nan)
+    half = part["half"].str.lower()
+    afternoon, twelve = (half == "pm").to_numpy(), (seconds // 3600 == 12) & half.notna().to_numpy()
+    return seconds + np.where(afternoon, 43200, 0) - np.where(twelve, 43200, 0)

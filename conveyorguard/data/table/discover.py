@@ -1,0 +1,82 @@
+"""The csv and parquet files of a folder: which there are, and what cannot be one by its name or place."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from conveyorguard.data.schema import Unreadable
+from conveyorguard.data.table.columns import SUFFIXES
+from conveyorguard.errors import DataError
+from conveyorguard.system.text import printable, without_path
+
+
+def find_files(root: str | Path, thermal_folder: str = "thermal") -> tuple[dict[str, Path], list[Unreadable]]:
+    """Name of the recording (the path below the root without its suffix) and its file, sorted.
+
+    Returns:
+        The file of each name, of several the first; and what is not read: the others, files whose name is no text,
+        folders that cannot be looked into.
+
+    Raises:
+        DataError: there is no such folder or file, or nothing in it that can be read.
+    """
+    top = Path(root)
+    if top.is_file() and top.suffix.lower() in SUFFIXES:
+        return {top.stem: top}, []
+    if not top.is_dir():
+        problem = "not a csv, tsv or parquet file" if top.exists() else "no such folder or file"
+        raise DataError(
+            f"data.root={root}: {problem}. Point it at a folder of csv or parquet files, or at one of them."
+        )
+    errors: list[OSError] = []
+    every = [Path(folder, name) for folder, _, names in os.walk(top, onerror=errors.append) for name in names]
+    below = sorted(path for path in every if os.path.isfile(path) and not _ours_or_hidden(path, top))
+    lost = []
+    for error in errors:
+        folder = Path(os.fsdecode(error.filename)).relative_to(top).as_posix()
+        message = (
+            f"{printable(folder)}: this folder cannot be looked into ({without_path(error)}), and what is in it was "
+            "not read; "
+            "give yourself the right to read it, or move it elsewhere"
+        )
+        lost.append(Unreadable(printable(folder), "unreadable_folder", message))
+    files: dict[str, Path] = {}
+    for path in below:
+        if path.suffix.lower() in SUFFIXES and path.relative_to(top).parts[0] != thermal_folder:
+            name = path.relative_to(top).with_suffix("").as_posix()
+            if not is_text(name):
+                lost.append(Unreadable(printable(name), "bad_name", no_text(path)))
+            elif (first := files.setdefault(name, path)) != path:
+                lost.append(Unreadable(name, "duplicate_session", same_name(first, path)))
+    if not files:
+        inside = sorted({path.suffix or path.name for path in below})[:8]
+        raise DataError(
+            f"data.root={root}: no recording found\n"
+            f"  looked for: {', '.join('*' + suffix for suffix in SUFFIXES)}, at any depth\n"
+            f"  there is:   {', '.join(inside or [one.message for one in lost]) or 'nothing, it is empty'}\n"
+            "  remedy:     point data.root at the folder of the recordings, or save them as csv or parquet"
+        )
+    return files, lost
+
+
+def _ours_or_hidden(path: Path, top: Path) -> bool:
+    """Editors leave hidden copies; and a store or a run may lie below the root, if that is where somebody works."""
+    hidden = any(part.startswith((".", "~")) for part in path.relative_to(top).parts)
+    ours = (("manifest.json", "frames.parquet"), ("provenance.json", "config.yaml"))
+    return hidden or any(all(os.path.exists(path.parent / name) for name in names) for names in ours)
+
+
+def is_text(name: str) -> bool:
+    """Whether a name can be written down; bytes that are no UTF-8 cannot."""
+    return not any("\ud800" <= c <= "\udfff" for c in name)
+
+
+def no_text(path: Path) -> str:
+    return (
+        f"{printable(path.name)}: expected a name in UTF-8, found bytes that are none, and it was not read; rename it"
+    )
+
+
+def same_name(read: Path, other: Path) -> str:
+    return f"two files of one name: {read.name} was read, {other.name} was not; remove or rename the one that is wrong"

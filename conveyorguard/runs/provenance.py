@@ -1,0 +1,100 @@
+"""What a run was made by: commit, code, versions, processor, config."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import re
+import resource
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+PACKAGES = (
+    "conveyorguard",
+    "torch",
+    "pytorch-lightning",
+    "hydra-core",
+    "omegaconf",
+    "numpy",
+    "scipy",
+    "pandas",
+    "scikit-learn",
+    "torchmetrics",
+    "lightgbm",
+    "xgboost-cpu",
+    "xgboost",
+    "catboost",
+    "skops",
+    "optuna",
+    "wandb",
+)
+
+
+def git_state() -> dict[str, Any]:
+    """Commit of the code that runs, and whether it has uncommitted changes; nulls for an installed package."""
+    here = Path(__file__).parent.parent
+
+    def ask(*arguments: str) -> str | None:
+        try:
+            answer = subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True, timeout=20)
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return answer.stdout.strip() if answer.returncode == 0 else None
+
+    top = ask("rev-parse", "--show-toplevel")
+    if top is None or Path(top).resolve() != here.parent.resolve():  # a virtual environment inside another project
+        return {"commit": None, "dirty": None}
+    return {"commit": ask("rev-parse", "HEAD"), "dirty": bool(ask("status", "--porcelain"))}
+
+
+def commit_of(git: dict[str, Any]) -> str:
+    """`git_state` as pages show it."""
+    return "–" if not git["commit"] else git["commit"][:12] + (" with uncommitted changes" if git["dirty"] else "")
+
+
+def processor() -> str:
+    """The model of the processor: its kind of vector instructions decides how sums are rounded."""
+    path = Path("/proc/cpuinfo")
+    named = re.search(r"^model name\s*: (.+)$", path.read_text(), re.MULTILINE) if path.exists() else None
+    return named[1] if named else platform.processor()
+
+
+def code_hash() -> str:
+    """Digest of the package's source: it tells changes that no commit names."""
+    digest = hashlib.sha256()
+    root = Path(__file__).parent.parent
+    for path in sorted(root.rglob("*.py")):
+        digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def config_hash(config: DictConfig) -> str:
+    """Digest of a resolved config's values."""
+    text = json.dumps(OmegaConf.to_container(config, resolve=True), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of the packages that can change a result."""
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def peak_memory_mib() -> int:
+    """The most memory this process has held, in MiB. Not getrusage's on Linux: that begins with what the parent
+    held."""
+    status = Path("/proc/self/status")
+    if own := re.search(r"VmHWM:\s*(\d+) kB", status.read_text() if status.exists() else ""):
+        return int(own[1]) // 1024
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 1024))

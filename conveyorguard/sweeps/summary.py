@@ -1,0 +1,80 @@
+"""What a study says in the terminal: a line a trial, and at the end the table, the best parameters, the command."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+from rich.console import Console
+from rich.table import Table
+
+from conveyorguard.sweeps.shared_study import STATES, best_of, count_finished, ended
+from conveyorguard.sweeps.space import override
+
+
+def trial_line(study: optuna.Study, trial: FrozenTrial, n_trials: int, left: float | None) -> str:
+    """One line on a trial that has ended; `left` is in s."""
+    trials = study.get_trials(deepcopy=False)
+    best = best_of(study, trials)
+    words = [f"trial {trial.number:3d}", f"{STATES[trial.state]:8}"]
+    words += [f"{trial.value:.5g}"] if trial.value is not None else []
+    words += [f"best {best.value:.5g} (trial {best.number})"] if best else []
+    words += [f"{count_finished(trials)} of {n_trials}"]
+    words += [f"{max(0, left):.0f} s left"] if left is not None else []
+    if trial.state == TrialState.FAIL:
+        words += [trial.user_attrs["reason"], f"see {trial.user_attrs['dir']}"]
+    return "  ".join(words)
+
+
+def show_summary(study: optuna.Study, folder: Path) -> None:
+    """Print the table of trials, the best parameters and what trains them again."""
+    trials = study.get_trials(deepcopy=False)
+    show_table(ended(trials))
+    if best := best_of(study, trials):
+        parameters = [override(name, value) for name, value in best.params.items()]
+        print(f"best: trial {best.number}, {best.value:.6g}: {', '.join(parameters)}")
+        print(f"retrain it: {retraining(study, best)}")
+    print(f"study {study.study_name!r} in {folder}", flush=True)
+
+
+def retraining(study: optuna.Study, trial: FrozenTrial) -> str:
+    """The command that trains a trial again outside its study, with all settings the study gave it."""
+    parameters = [override(name, value) for name, value in trial.params.items()]
+    return shlex.join([*study.user_attrs["retrain"], *parameters])
+
+
+def show_table(trials: Sequence[FrozenTrial]) -> None:
+    """Print trials with their parameters."""
+    names = list(dict.fromkeys(name for trial in trials for name in trial.params))
+    table = Table("trial", "state", "value", "s", *names, title=state_counts(trials), title_justify="left")
+    for trial in trials:
+        table.add_row(*trial_cells(trial, names))
+    Console(width=None if sys.stdout.isatty() else 160).print(table)
+
+
+def state_counts(trials: Sequence[FrozenTrial]) -> str:
+    """`4 COMPLETE, 2 PRUNED, 0 FAILED`."""
+    return ", ".join(f"{sum(trial.state == state for trial in trials)} {word}" for state, word in STATES.items())
+
+
+def trial_cells(trial: FrozenTrial, names: Sequence[str]) -> list[str]:
+    """A trial as a row of a table: number, state, value, s, and the named parameters."""
+    value = "" if trial.value is None else f"{trial.value:.5g}"
+    seconds = f"{trial.duration.total_seconds():.0f}" if trial.duration else ""
+    return [
+        str(trial.number),
+        STATES[trial.state],
+        value,
+        seconds,
+        *(few_digits(trial.params.get(name, "")) for name in names),
+    ]
+
+
+def few_digits(value: Any) -> str:
+    """A parameter's value in few digits."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
