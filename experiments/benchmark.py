@@ -40,15 +40,16 @@ from rich.table import Column, Table
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from a checkout, installed or not
 
-from conveyorguard.commands.train import load_store, load_windows, used_inputs
 from conveyorguard.config.compose import build, compose_config, config_dir
 from conveyorguard.data.archive.writer import write
 from conveyorguard.data.datamodule import WindowDataset
 from conveyorguard.data.features import window_features
 from conveyorguard.data.schema import Schema
 from conveyorguard.data.store import Store
+from conveyorguard.runs.data import load_store, load_windows
 from conveyorguard.system.progress import console, track
 from conveyorguard.training.fit import build_module, fit
+from conveyorguard.training.setup import used_inputs
 
 Ways = dict[str, Callable[[int], Any]]  # name -> what is timed, called with the number of the round
 CHECKOUT = Path(__file__).resolve().parents[1]

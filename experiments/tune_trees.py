@@ -17,15 +17,16 @@ from omegaconf import OmegaConf
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from a checkout, installed or not
 
-from conveyorguard.commands.train import load_windows, use_threads, used_inputs
 from conveyorguard.config.compose import build, compose_config, config_dir
 from conveyorguard.data.features import window_features
 from conveyorguard.errors import ConfigError, ConveyorGuardError
 from conveyorguard.metrics.scores import Predictions, metric_values
+from conveyorguard.runs.data import load_windows
 from conveyorguard.sweeps.shared_study import count_finished
 from conveyorguard.sweeps.space import read_space
 from conveyorguard.system.files import alone
 from conveyorguard.training.fit_tabular import build_tabular
+from conveyorguard.training.setup import use_threads, used_inputs
 
 FOLDS = 5
 

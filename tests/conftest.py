@@ -11,10 +11,11 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from omegaconf import OmegaConf
 
-from conveyorguard.commands.train import load_store
 from conveyorguard.config.compose import compose_config, config_dir
-from conveyorguard.data.schema import Schema, Session
+from conveyorguard.data.schema import Schema
+from conveyorguard.data.session import Session
 from conveyorguard.data.store import prepare
+from conveyorguard.runs.data import load_store
 
 # machines are shared: how long an example takes says nothing
 settings.register_profile("shared", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -12,14 +12,14 @@ import numpy as np
 import pandas as pd
 from omegaconf import DictConfig, OmegaConf
 
-from conveyorguard.commands.train import load_windows
-from conveyorguard.config.compose import merge_saved
+from conveyorguard.config.saved import merge_saved
 from conveyorguard.data.splits import Split
 from conveyorguard.data.windows import Windows
 from conveyorguard.inference.loaded_run import LoadedRun
+from conveyorguard.runs.data import load_windows
+from conveyorguard.runs.derive import Derived, derive
 from conveyorguard.runs.provenance import config_hash
 from conveyorguard.runs.saved import SavedRun
-from conveyorguard.runs.writer import Derived, derive
 from conveyorguard.system.files import read_json
 
 SAME = 1e-6  # relative, of figures computed again from the same numbers

@@ -23,7 +23,6 @@ from conveyorguard.checks.files import (
     must_equal,
     some,
 )
-from conveyorguard.commands.train import used_inputs
 from conveyorguard.config.compose import build, is_tabular
 from conveyorguard.data.datamodule import WindowDataset
 from conveyorguard.data.ranges import training_ranges
@@ -35,12 +34,13 @@ from conveyorguard.evaluation.shortcuts import shortcut_predictions
 from conveyorguard.inference.predict import predict
 from conveyorguard.metrics.bootstrap import resample
 from conveyorguard.metrics.scores import METRICS, OBJECTIVES, Predictions, Totals, per_class
-from conveyorguard.runs.writer import data_facts
+from conveyorguard.runs.derive import data_facts
 from conveyorguard.system.files import read_json
 from conveyorguard.training.checkpoints import read_checkpoint
 from conveyorguard.training.fit import fit, fitted_rows
 from conveyorguard.training.fit_tabular import TabularClassifier, fit_tabular
 from conveyorguard.training.module import WindowClassifier
+from conveyorguard.training.setup import used_inputs
 
 CHANCE_LEVEL = 0.999  # of the interval that must hold chance: of a thousand sound runs one may be told as unsound
 SMALL = {"train": 12, "val": 6, "test": 6}  # sessions that the checks by training use

@@ -10,12 +10,12 @@ import pandas as pd
 from omegaconf import DictConfig, OmegaConf
 
 from conveyorguard.commands.train import train, unfinished
-from conveyorguard.config.compose import merge_saved
+from conveyorguard.config.saved import merge_saved
 from conveyorguard.errors import ConfigError, RunError
 from conveyorguard.metrics.bootstrap import Arm, resample
+from conveyorguard.runs.derive import as_predictions
 from conveyorguard.runs.provenance import config_hash
 from conveyorguard.runs.saved import SavedRun
-from conveyorguard.runs.writer import as_predictions
 from conveyorguard.system.files import alone
 
 

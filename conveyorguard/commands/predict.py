@@ -17,44 +17,19 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from conveyorguard.config.compose import build
-from conveyorguard.data.schema import Schema, Unreadable
+from conveyorguard.data.session import Unreadable
 from conveyorguard.data.stream import OneRecording, lenient, stream
 from conveyorguard.errors import ConfigError, DataError
-from conveyorguard.inference.loaded_run import LoadedRun, Predicted
+from conveyorguard.inference.loaded_run import LoadedRun, Predicted, schema_for
 from conveyorguard.inference.summary import Told, Totals, labelled_sentence
 from conveyorguard.reporting.prediction_page import PredictionPage
 from conveyorguard.system.progress import bar_over_all
 
 ROWS = 20_000  # of a parquet row group
 ALARM_COLUMNS = ("session", "device", "begin", "end", "peak", "windows")
-
-
-def schema_for(loaded: LoadedRun, config: DictConfig) -> Schema:
-    """The schema by which a config's data are read for a run; without the camera where the run has no use for one.
-
-    Raises:
-        DataError: the data are not those the run was trained on, as far as it uses them.
-        ConfigError: the run is a control that is given the environment of other recordings.
-    """
-    if loaded.run.config.film and loaded.run.config.get("film_input") == "shuffled":
-        raise ConfigError(
-            "the run was trained with film_input=shuffled, a control that is given the environment of other "
-            "recordings: "
-            "it can be measured and compared, not applied; train with film_input=environment"
-        )
-    node: dict[str, Any] = OmegaConf.to_container(config.data.schema, resolve=True)  # type: ignore[assignment]
-    schema = Schema.from_config(node if "thermal" in loaded.inputs else {**node, "thermal": None})
-    loaded.refuse_other(schema)
-    period, known = (OmegaConf.select(c, "data.reader.period", default=1) for c in (config, loaded.run.config))
-    if period != known:
-        raise DataError(
-            f"the run was trained on a row every {known} s, the data are read as one every {period} s: "
-            f"set data.reader.period={known}"
-        )
-    return schema
 
 
 def predict_all(loaded: LoadedRun, config: DictConfig, folder: Path, jobs: int | None = None) -> tuple[Totals, Path]:

@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
-from conveyorguard.config.compose import merge_saved
+from conveyorguard.config.saved import merge_saved
 from conveyorguard.metrics.scores import METRICS
 from conveyorguard.runs.provenance import config_hash
 from conveyorguard.runs.saved import SavedRun

@@ -2,62 +2,42 @@
 
 from __future__ import annotations
 
-import ctypes
-import os
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import pytorch_lightning as pl
-import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from conveyorguard.config.compose import build, check, is_tabular, load_saved, merge_saved, model_class
+from conveyorguard.config.checks import check
+from conveyorguard.config.compose import is_tabular
+from conveyorguard.config.saved import load_saved, merge_saved
 from conveyorguard.data.datamodule import WindowDataset
-from conveyorguard.data.schema import Schema
-from conveyorguard.data.splits import make_split
-from conveyorguard.data.store import Store, prepare
-from conveyorguard.data.views import film_view
-from conveyorguard.data.windows import Windows, WindowSettings, make_windows
-from conveyorguard.errors import ConfigError, RunError
+from conveyorguard.data.windows import Windows
+from conveyorguard.errors import RunError
 from conveyorguard.evaluation.shortcuts import shortcut_predictions
-from conveyorguard.inference.predict import latency_ms, predict, prediction_table
+from conveyorguard.inference.predict import latency_ms, predict
 from conveyorguard.reporting.model_card import write_card
 from conveyorguard.reporting.report import write_report
 from conveyorguard.reporting.terminal import class_table
+from conveyorguard.runs.data import load_windows
 from conveyorguard.runs.examples import choose_examples
+from conveyorguard.runs.predictions import prediction_table
 from conveyorguard.runs.provenance import code_hash, config_hash
 from conveyorguard.runs.writer import Run
 from conveyorguard.sweeps.trial import current_trial
 from conveyorguard.system.files import read_json, write_parquet
 from conveyorguard.system.progress import console
-from conveyorguard.training.augment import Augment
 from conveyorguard.training.callbacks import Pruning
 from conveyorguard.training.checkpoints import read_checkpoint
 from conveyorguard.training.fit import fit
 from conveyorguard.training.loggers import JobLoggers
 from conveyorguard.training.module import WindowClassifier
+from conveyorguard.training.setup import device_name, keep_freed_memory, trains_on_gpu, use_threads, used_inputs
 
 if TYPE_CHECKING:
     from conveyorguard.training.fit_tabular import TabularClassifier
-
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
-
-# what a tabular model has no use for, whatever its modality
-NETWORK_SETTINGS = (
-    "augment",
-    "average",
-    "batch_size",
-    "loss",
-    "mixup",
-    "optimizer",
-    "patience",
-    "scaling",
-    "trainer",
-    "window.thermal_frames",
-)
 
 
 def train(cfg: DictConfig, folder: Path, overrides: list[str]) -> float:
@@ -130,60 +110,6 @@ def train(cfg: DictConfig, folder: Path, overrides: list[str]) -> float:
     return value
 
 
-def load_store(cfg: DictConfig) -> Store:
-    """The frame store of the config's data, built if it is not there."""
-    schema = Schema.from_config(OmegaConf.to_container(cfg.data.schema, resolve=True))  # type: ignore[arg-type]
-    reader = build(cfg.data.reader, _partial_=True)
-    return prepare(reader, schema, cfg.data.root, cfg.paths.cache, cfg.data.name, cfg.data.strict)
-
-
-def conditioned(store: Store, cfg: DictConfig) -> Store:
-    """The store with the environment that the config's film is given; runs made before there was a choice have their
-    own."""
-    return film_view(store, cfg.get("film_input", "environment"), cfg.seed) if cfg.film else store
-
-
-def load_windows(cfg: DictConfig) -> Windows:
-    """Store, windows and split of a config."""
-    store = conditioned(load_store(cfg), cfg)
-    settings = WindowSettings(**cfg.window)
-    frame = make_windows(store, settings)
-    split = make_split(frame, store.schema, OmegaConf.to_container(cfg.split))  # type: ignore[arg-type]
-    return Windows(store, frame.assign(part=split.part_of(frame["session"])), split, settings)
-
-
-def used_inputs(cfg: DictConfig, schema: Schema) -> tuple[list[str], list[str]]:
-    """What the model is given, and the settings that therefore do nothing.
-
-    Raises:
-        ConfigError: the data have nothing of what the modality asks for.
-    """
-    inputs = [name for name in cfg.inputs if name in schema.inputs]
-    unused = [f"modality={cfg.modality}: the data have no {n}" for n in cfg.inputs if n not in schema.inputs]
-    if not inputs:
-        there = "sensor" if "sensors" in schema.inputs else "image"
-        raise ConfigError(
-            f"modality={cfg.modality}: the data have no {' and no '.join(cfg.inputs)}; use modality={there}"
-        )
-    if cfg.film and "environment" in schema.inputs:
-        inputs.append("environment")
-    elif cfg.film:
-        unused.append("film: the data have no environment")
-    if "environment" not in inputs and cfg.get("film_input", "environment") != "environment":
-        unused.append("film_input")
-    model = model_class(cfg)
-    if is_tabular(cfg):
-        return inputs, sorted([*unused, *NETWORK_SETTINGS])
-    unused.append("features")
-    unused += [f"model.{key}" for key, need in model.NEEDS.items() if need not in inputs and key in cfg.model]
-    if "thermal" not in inputs:
-        unused += ["window.thermal_frames", "scaling.thermal"]
-    unused += [f"augment.{key}" for key, need in Augment.NEEDS.items() if need not in inputs and cfg.augment.get(key)]
-    if not model.PER_SECOND and cfg.loss.get("second_weight"):
-        unused.append("loss.second_weight")
-    return inputs, sorted(unused)
-
-
 def unfinished(cfg: DictConfig, folder: Path) -> Path | None:
     """The last checkpoint of a training of this very config and code in the folder that did not come to its end, as
     after a kill."""
@@ -211,34 +137,6 @@ def refuse_other_data(folder: Path, data: Windows) -> None:
     path = folder / "split.json"
     if path.exists() and read_json(path)["hash"] != data.split.hash:
         raise RunError(f"{folder}: the data or the split are not those the run began with; start a new run")
-
-
-def use_threads(threads: int | None) -> int:
-    """Set the number of torch threads; results depend on it."""
-    torch.set_num_threads(
-        threads or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
-    return torch.get_num_threads()
-
-
-def keep_freed_memory() -> None:
-    """Let glibc keep large blocks that are freed: given back, every training step takes them anew, page by page.
-
-    Where the C library has no such setting nothing changes but the speed.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if mallopt:
-        mallopt(M_MMAP_MAX, 0)
-        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
-
-
-def trains_on_gpu(cfg: DictConfig) -> bool:
-    return not is_tabular(cfg) and cfg.trainer.accelerator != "cpu" and torch.cuda.is_available()
-
-
-def device_name(cfg: DictConfig) -> str:
-    """Of what a config's model is trained on."""
-    return torch.cuda.get_device_name(0) if trains_on_gpu(cfg) else "cpu"
 
 
 def say(data: Windows, unused: list[str]) -> None:

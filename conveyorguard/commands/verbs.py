@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
-from conveyorguard.config.compose import check, compose_config, config_dir, merge_saved
+from conveyorguard.config.checks import check
+from conveyorguard.config.compose import compose_config, config_dir
+from conveyorguard.config.saved import merge_saved
 from conveyorguard.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -44,7 +46,7 @@ def _prepare(arguments: list[str]) -> None:
 
     Build the frame store (once; a second call finds it), and say how much there is and what was left out or repaired.
     """
-    from conveyorguard.commands.train import load_store
+    from conveyorguard.runs.data import load_store
 
     cfg = compose_config(arguments)
     check(cfg)
@@ -281,10 +283,10 @@ def _diagnose(arguments: list[str]) -> None:
     moved. Writes diagnose.html and its tables, diagnose_*.csv, into RUN, or `out`.
     """
     from conveyorguard.commands.learning_curve import counts_of, learning_curve
-    from conveyorguard.commands.train import load_store
-    from conveyorguard.config.compose import merge_saved
+    from conveyorguard.config.saved import merge_saved
     from conveyorguard.evaluation.diagnose import SINGLE, diagnose
     from conveyorguard.reporting.diagnose_page import terminal_summary, write_diagnosis
+    from conveyorguard.runs.data import load_store
     from conveyorguard.runs.saved import SavedRun
 
     paths, options = [a for a in arguments if "=" not in a], [a for a in arguments if "=" in a]

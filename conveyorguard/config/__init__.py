@@ -1,5 +1,5 @@
 """The config: composing it, checking it, and reading the one that a run has saved."""
 
-from conveyorguard.config.compose import sweep_problems
+from conveyorguard.config.checks import sweep_problems
 
 __all__ = ["sweep_problems"]

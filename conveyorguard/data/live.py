@@ -18,7 +18,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from conveyorguard.data.archive import reader as archive
-from conveyorguard.data.schema import Recording, Schema, Session, Unreadable
+from conveyorguard.data.schema import Schema
+from conveyorguard.data.session import Recording, Session, Unreadable
 from conveyorguard.data.table import reader as table
 from conveyorguard.data.table.columns import SUFFIXES
 from conveyorguard.data.table.discover import is_text, no_text, same_name

@@ -27,15 +27,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from conveyorguard.data.repair import reduce_frames, repair_frames, repair_series
-from conveyorguard.data.schema import (
-    THERMAL_STATISTICS,
-    UNLABELLED,
-    Dropped,
-    Recording,
-    Schema,
-    Session,
-    Unreadable,
-)
+from conveyorguard.data.schema import THERMAL_STATISTICS, UNLABELLED, Schema
+from conveyorguard.data.session import Dropped, Recording, Session, Unreadable
 from conveyorguard.errors import ConfigError, DataError
 from conveyorguard.system.progress import track
 from conveyorguard.system.text import without_path

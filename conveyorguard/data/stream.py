@@ -12,7 +12,8 @@ from typing import Any
 
 import joblib
 
-from conveyorguard.data.schema import Schema, Unreadable
+from conveyorguard.data.schema import Schema
+from conveyorguard.data.session import Unreadable
 from conveyorguard.data.store import Part, Store, first_problem, read_part
 from conveyorguard.errors import DataError
 

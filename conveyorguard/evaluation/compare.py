@@ -23,8 +23,8 @@ from conveyorguard.evaluation import breakdown
 from conveyorguard.evaluation.cells import CELLS, FURTHER_CELLS
 from conveyorguard.metrics.bootstrap import Arm, Interval, Resampling, resample
 from conveyorguard.metrics.scores import METRICS, Predictions
+from conveyorguard.runs.derive import as_predictions
 from conveyorguard.runs.saved import SavedRun
-from conveyorguard.runs.writer import as_predictions
 
 # config keys that say where, how long or how a run was logged, not what it learns from what
 NOT_THE_MODEL = ("seed", "threads", "test", "ckpt_path", "paths", "logger", "sweep", "hydra")

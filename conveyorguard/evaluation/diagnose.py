@@ -24,8 +24,8 @@ from conveyorguard.evaluation.robustness import Trial
 from conveyorguard.inference.loaded_run import LoadedRun
 from conveyorguard.metrics.bootstrap import Arm, Interval, resample
 from conveyorguard.metrics.scores import Predictions
+from conveyorguard.runs.derive import as_predictions
 from conveyorguard.runs.saved import SavedRun
-from conveyorguard.runs.writer import as_predictions
 from conveyorguard.system.progress import track
 
 SAME_STATES = 0.99  # of the windows, predicted now and when the run was made

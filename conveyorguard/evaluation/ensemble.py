@@ -19,8 +19,9 @@ from sklearn.model_selection import GroupKFold
 from conveyorguard.errors import RunError
 from conveyorguard.evaluation.compare import Comparison, compare, refuse_other_protocols
 from conveyorguard.metrics.bootstrap import Interval
+from conveyorguard.runs.derive import as_predictions
 from conveyorguard.runs.saved import SavedRun
-from conveyorguard.runs.writer import Run, as_predictions
+from conveyorguard.runs.writer import Run
 from conveyorguard.system.files import write_json
 
 KEY = ["session", "start", "end", "y_true"]

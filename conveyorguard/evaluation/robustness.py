@@ -8,7 +8,6 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from conveyorguard.commands.train import conditioned
 from conveyorguard.data.corruption import corruptions
 from conveyorguard.data.datamodule import Batch, WindowDataset
 from conveyorguard.data.features import feature_sources
@@ -20,6 +19,7 @@ from conveyorguard.inference.loaded_run import LoadedRun
 from conveyorguard.inference.predict import predict
 from conveyorguard.metrics.bootstrap import Arm, Interval, Resampling, resample
 from conveyorguard.metrics.scores import Predictions
+from conveyorguard.runs.data import conditioned
 from conveyorguard.training.module import WindowClassifier
 
 REPEATS = 3  # permutations of a modality

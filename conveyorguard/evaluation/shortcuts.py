@@ -13,7 +13,7 @@ from sklearn.dummy import DummyClassifier
 from sklearn.tree import DecisionTreeClassifier
 
 from conveyorguard.data.windows import Windows
-from conveyorguard.inference.predict import prediction_table
+from conveyorguard.runs.predictions import prediction_table
 
 LEAVES = 32
 ELAPSED = "elapsed seconds only"

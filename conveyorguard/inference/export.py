@@ -20,7 +20,6 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
-from conveyorguard.commands.train import load_store
 from conveyorguard.data.datamodule import WindowDataset
 from conveyorguard.data.ranges import filled
 from conveyorguard.data.recording_start import START
@@ -30,6 +29,7 @@ from conveyorguard.errors import ConfigError, RunError
 from conveyorguard.inference.loaded_run import LoadedRun
 from conveyorguard.inference.predict import predict
 from conveyorguard.metrics.calibration import scale
+from conveyorguard.runs.data import load_store
 from conveyorguard.system.files import write_json
 from conveyorguard.training.fit_tabular import TabularClassifier
 from conveyorguard.training.module import WindowClassifier

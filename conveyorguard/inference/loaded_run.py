@@ -10,20 +10,24 @@ import tempfile
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from omegaconf import DictConfig, OmegaConf
 
-from conveyorguard.commands.train import conditioned
 from conveyorguard.data.datamodule import WindowDataset
 from conveyorguard.data.ranges import CAMERA, filled, odd_inputs
-from conveyorguard.data.schema import Schema, Session
+from conveyorguard.data.schema import Schema
+from conveyorguard.data.session import Session
 from conveyorguard.data.store import Store, prepare
 from conveyorguard.data.windows import WindowSettings, make_windows
-from conveyorguard.errors import DataError, RunError
-from conveyorguard.inference.predict import PREDICTION_COLUMNS, predict
+from conveyorguard.errors import ConfigError, DataError, RunError
+from conveyorguard.inference.predict import predict
 from conveyorguard.metrics.alarms import OperatingPoint, episodes, with_scores
 from conveyorguard.metrics.calibration import scale
+from conveyorguard.runs.data import conditioned
+from conveyorguard.runs.predictions import PREDICTION_COLUMNS
 from conveyorguard.runs.saved import SavedRun
 from conveyorguard.training.fit import load_module
 from conveyorguard.training.fit_tabular import TabularClassifier, load_tabular
@@ -259,3 +263,28 @@ def _sessions(root: None, schema: Schema, frames: pd.DataFrame, thermal: np.ndar
             )
         )
     return found
+
+
+def schema_for(loaded: LoadedRun, config: DictConfig) -> Schema:
+    """The schema by which a config's data are read for a run; without the camera where the run has no use for one.
+
+    Raises:
+        DataError: the data are not those the run was trained on, as far as it uses them.
+        ConfigError: the run is a control that is given the environment of other recordings.
+    """
+    if loaded.run.config.film and loaded.run.config.get("film_input") == "shuffled":
+        raise ConfigError(
+            "the run was trained with film_input=shuffled, a control that is given the environment of other "
+            "recordings: "
+            "it can be measured and compared, not applied; train with film_input=environment"
+        )
+    node: dict[str, Any] = OmegaConf.to_container(config.data.schema, resolve=True)  # type: ignore[assignment]
+    schema = Schema.from_config(node if "thermal" in loaded.inputs else {**node, "thermal": None})
+    loaded.refuse_other(schema)
+    period, known = (OmegaConf.select(c, "data.reader.period", default=1) for c in (config, loaded.run.config))
+    if period != known:
+        raise DataError(
+            f"the run was trained on a row every {known} s, the data are read as one every {period} s: "
+            f"set data.reader.period={known}"
+        )
+    return schema

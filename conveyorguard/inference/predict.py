@@ -6,7 +6,6 @@ import time
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 import torch
 
 from conveyorguard.data.datamodule import WindowDataset
@@ -16,8 +15,6 @@ from conveyorguard.training.module import WindowClassifier
 
 if TYPE_CHECKING:
     from conveyorguard.training.fit_tabular import TabularClassifier
-
-PREDICTION_COLUMNS = ("session", "device", "kind", "start", "end", "seconds_to_end", "seconds_since_onset")
 
 
 def predict(model: WindowClassifier | TabularClassifier, dataset: WindowDataset, batch_size: int = 256) -> np.ndarray:
@@ -53,14 +50,3 @@ def latency_ms(model: WindowClassifier | TabularClassifier, dataset: WindowDatas
         _of_network(model, one, [0]) if isinstance(model, WindowClassifier) else model.predict(one)
         times.append(1e3 * (time.perf_counter() - began))
     return float(np.median(times))
-
-
-def prediction_table(windows: pd.DataFrame, part: str, probabilities: np.ndarray) -> pd.DataFrame:
-    """Rows of `predictions.parquet`: one a window, with its place, label, prediction and p0, p1, ..."""
-    table = windows[list(PREDICTION_COLUMNS)].copy()
-    table.insert(0, "split", part)
-    table["y_true"] = windows["label"].to_numpy()
-    table["y_pred"] = probabilities.argmax(axis=1)
-    for k in range(probabilities.shape[1]):
-        table[f"p{k}"] = probabilities[:, k]
-    return table

@@ -23,21 +23,21 @@ import numpy as np
 import pandas as pd
 from omegaconf import DictConfig
 
-from conveyorguard.commands.predict import schema_for
-from conveyorguard.commands.train import conditioned
 from conveyorguard.config.compose import build
 from conveyorguard.data.datamodule import WindowDataset
 from conveyorguard.data.live import Follower, follow
 from conveyorguard.data.ranges import filled, odd_inputs
 from conveyorguard.data.recording_start import START
-from conveyorguard.data.schema import Schema, Session
+from conveyorguard.data.schema import Schema
+from conveyorguard.data.session import Session
 from conveyorguard.data.store import SENSORS_REPAIRED, THERMAL_REPAIRED, Store, read_part
 from conveyorguard.data.windows import make_windows
 from conveyorguard.errors import ConfigError, RunError
-from conveyorguard.inference.loaded_run import LoadedRun
+from conveyorguard.inference.loaded_run import LoadedRun, schema_for
 from conveyorguard.inference.predict import predict
 from conveyorguard.metrics.alarms import OperatingPoint, silent
 from conveyorguard.metrics.calibration import scale
+from conveyorguard.runs.data import conditioned
 from conveyorguard.system.files import alone, read_json, write_json
 from conveyorguard.system.progress import no_bars
 

@@ -16,8 +16,8 @@ from conveyorguard.data.splits import PARTS
 from conveyorguard.metrics.alarms import OperatingPoint, how_chosen, when_it_rings
 from conveyorguard.metrics.bootstrap import Arm, Interval, resample
 from conveyorguard.metrics.scores import METRICS
+from conveyorguard.runs.derive import as_predictions
 from conveyorguard.runs.saved import SavedRun
-from conveyorguard.runs.writer import as_predictions
 from conveyorguard.system.files import write_text
 
 FILE = "MODEL_CARD.md"

@@ -12,13 +12,13 @@ import numpy as np
 import pandas as pd
 from omegaconf import OmegaConf
 
-from conveyorguard.config.compose import load_saved
+from conveyorguard.config.saved import load_saved
 from conveyorguard.data.schema import Schema
 from conveyorguard.data.splits import Split
 from conveyorguard.errors import RunError
 from conveyorguard.metrics.scores import evaluate
 from conveyorguard.runs import shapes as run_shapes
-from conveyorguard.runs.writer import as_predictions
+from conveyorguard.runs.derive import as_predictions
 from conveyorguard.system.files import damaged, read_json, read_parquet, refuse
 
 

@@ -15,7 +15,8 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 from torch import nn
 
-from conveyorguard.config.compose import build, refuse_interpolations
+from conveyorguard.config.compose import build
+from conveyorguard.config.saved import refuse_interpolations
 from conveyorguard.data.datamodule import WindowDataModule
 from conveyorguard.data.scaling import Scaling
 from conveyorguard.data.schema import Schema

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 from omegaconf import DictConfig, OmegaConf
 
-from conveyorguard.config.compose import build, load_saved
+from conveyorguard.config.compose import build
+from conveyorguard.config.saved import load_saved
 from conveyorguard.data.datamodule import WindowDataset
 from conveyorguard.data.features import FeatureSettings, feature_sources, window_features
 from conveyorguard.data.schema import Schema

@@ -27,9 +27,9 @@ from conveyorguard.evaluation.shortcuts import ELAPSED, fit_shortcuts, shortcut_
 from conveyorguard.inference.loaded_run import LoadedRun
 from conveyorguard.metrics.bootstrap import Arm, Interval
 from conveyorguard.metrics.scores import Predictions
+from conveyorguard.runs.derive import as_predictions
 from conveyorguard.runs.provenance import code_hash
 from conveyorguard.runs.saved import SavedRun
-from conveyorguard.runs.writer import as_predictions
 from conveyorguard.system.files import write_parquet
 
 HALF_A_POINT = 0.005  # macro-F1

@@ -11,8 +11,8 @@ from conveyorguard.metrics.bootstrap import Arm, Interval, Resampling, resample
 from conveyorguard.reporting import pages
 from conveyorguard.reporting.report import Draw
 from conveyorguard.reporting.site import Site
+from conveyorguard.runs.derive import as_predictions
 from conveyorguard.runs.saved import SavedRun
-from conveyorguard.runs.writer import as_predictions
 
 SEED = "the seed study's, on its own data"
 

@@ -11,12 +11,12 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from optuna.trial import TrialState
 
-from conveyorguard.commands.train import used_inputs
 from conveyorguard.data.datamodule import WindowDataset
 from conveyorguard.data.windows import Windows, WindowSettings
 from conveyorguard.inference.predict import latency_ms
 from conveyorguard.sweeps.shared_study import ended
 from conveyorguard.training.fit import build_module
+from conveyorguard.training.setup import used_inputs
 
 
 def step_seconds(

@@ -28,13 +28,14 @@ import optuna
 from omegaconf import DictConfig, OmegaConf
 from rich.progress import Progress
 
-from conveyorguard.commands.train import load_windows
-from conveyorguard.config.compose import check, compose_config, is_tabular
+from conveyorguard.config.checks import check
+from conveyorguard.config.compose import compose_config, is_tabular
 from conveyorguard.data.splits import SEED_STUDY_SESSIONS
 from conveyorguard.data.windows import Windows
 from conveyorguard.errors import ConfigError, ConveyorGuardError, RunError
 from conveyorguard.reporting import pages
 from conveyorguard.reporting.site import Site, keep_plotly
+from conveyorguard.runs.data import load_windows
 from conveyorguard.runs.provenance import commit_of, git_state
 from conveyorguard.runs.saved import SavedRun
 from conveyorguard.sweeps.shared_study import count_finished, last_line

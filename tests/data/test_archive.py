@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conveyorguard.data.archive import reader as archive
-from conveyorguard.data.schema import Unreadable
+from conveyorguard.data.session import Unreadable
 from conveyorguard.data.store import Store, prepare
 from conveyorguard.data.windows import WindowSettings, make_windows
 from conveyorguard.errors import DataError

@@ -30,7 +30,8 @@ from conveyorguard.data.archive.frames import (
     parse_json,
 )
 from conveyorguard.data.archive.reader import read_frame, read_session
-from conveyorguard.data.schema import Schema, Unreadable
+from conveyorguard.data.schema import Schema
+from conveyorguard.data.session import Unreadable
 from conveyorguard.data.store import Store, prepare
 from conveyorguard.errors import DataError
 

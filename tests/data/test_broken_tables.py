@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from conveyorguard.data.schema import Recording, Schema, Unreadable
+from conveyorguard.data.schema import Schema
+from conveyorguard.data.session import Recording, Unreadable
 from conveyorguard.data.store import prepare, read_part
 from conveyorguard.data.table import columns
 from conveyorguard.data.table.camera import open_frames

@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from conveyorguard.commands.train import load_windows, used_inputs
 from conveyorguard.config.compose import build
 from conveyorguard.data.recording_start import start_means
 from conveyorguard.data.scaling import SMALLEST, Scaling, ScalingSettings
 from conveyorguard.data.schema import Schema
 from conveyorguard.data.window_statistics import LEVELS, statistics
+from conveyorguard.runs.data import load_windows
 from conveyorguard.training.fit import build_module
+from conveyorguard.training.setup import used_inputs
 
 NAMES = [f"s{i}" for i in range(8)]
 TRAIN = set(NAMES[:5])

@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 from sklearn.model_selection import GroupShuffleSplit
 
-from conveyorguard.commands.train import load_windows
 from conveyorguard.data.splits import PARTS, Split, make_split
 from conveyorguard.data.windows import WindowSettings, make_windows
 from conveyorguard.errors import ConfigError
+from conveyorguard.runs.data import load_windows
 
 SESSION = {"name": "session", "seed": 42}
 

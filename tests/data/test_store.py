@@ -19,7 +19,8 @@ from hypothesis.extra import numpy as hnp
 from conveyorguard.data import store
 from conveyorguard.data.archive import reader as archive
 from conveyorguard.data.repair import reduce_frames, repair_frames, repair_series
-from conveyorguard.data.schema import THERMAL_STATISTICS, Schema, Session, Thermal, Unreadable
+from conveyorguard.data.schema import THERMAL_STATISTICS, Schema, Thermal
+from conveyorguard.data.session import Session, Unreadable
 from conveyorguard.data.simulate import generate as simulate
 from conveyorguard.data.store import Store, prepare
 from conveyorguard.errors import DataError

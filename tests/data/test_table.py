@@ -21,7 +21,8 @@ from PIL import Image
 from conveyorguard.cli import main
 from conveyorguard.config.compose import compose_config
 from conveyorguard.data.draft.guess import draft
-from conveyorguard.data.schema import Recording, Schema, Unreadable
+from conveyorguard.data.schema import Schema
+from conveyorguard.data.session import Recording, Unreadable
 from conveyorguard.data.store import prepare
 from conveyorguard.data.table import reader as table
 from conveyorguard.data.table.camera import Frames
@@ -650,7 +651,7 @@ def test_fifty_channels_and_six_states_fit_into_twenty_lines(tmp_path):
     assert len(lines_of(made.text)) <= 20, made.text
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "mill.yaml").write_text(made.text, encoding="utf-8")
-    from conveyorguard.commands.train import load_store
+    from conveyorguard.runs.data import load_store
 
     store = load_store(compose_config([f"--config-dir={tmp_path}", "data=mill", f"paths.cache={tmp_path / 'cache'}"]))
     assert len(store.schema.channels) == 50 and set(store.frames["state"]) == {*range(6)}

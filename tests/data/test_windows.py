@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conveyorguard.commands.train import load_windows
 from conveyorguard.config.compose import compose_config
-from conveyorguard.data.schema import Session
+from conveyorguard.data.session import Session
 from conveyorguard.data.splits import Split
 from conveyorguard.data.store import prepare
 from conveyorguard.data.windows import Windows, WindowSettings, make_windows
 from conveyorguard.errors import ConfigError
+from conveyorguard.runs.data import load_windows
 
 
 @st.composite

@@ -7,7 +7,7 @@ from omegaconf import OmegaConf
 
 from conveyorguard.config.compose import compose_config
 from conveyorguard.data.schema import Schema
-from conveyorguard.inference.predict import PREDICTION_COLUMNS
+from conveyorguard.runs.predictions import PREDICTION_COLUMNS
 from conveyorguard.runs.writer import Run
 from conveyorguard.system.files import write_json, write_parquet
 

@@ -9,7 +9,7 @@ import pytest
 
 from conveyorguard.cli import main as verb
 from conveyorguard.commands.learning_curve import one
-from conveyorguard.commands.train import load_store, load_windows, train
+from conveyorguard.commands.train import train
 from conveyorguard.config.compose import compose_config
 from conveyorguard.data.views import session_starts
 from conveyorguard.errors import RunError
@@ -19,6 +19,7 @@ from conveyorguard.evaluation.robustness import Trial, against_single, with_star
 from conveyorguard.inference.loaded_run import LoadedRun
 from conveyorguard.metrics.bootstrap import Arm, Interval, resample
 from conveyorguard.metrics.scores import Predictions
+from conveyorguard.runs.data import load_store, load_windows
 from conveyorguard.runs.saved import SavedRun
 from experiments.stages.best_model import elapsed_arm, pooled_arm
 

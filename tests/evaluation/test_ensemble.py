@@ -6,8 +6,8 @@ import pytest
 from conveyorguard.cli import main
 from conveyorguard.errors import RunError
 from conveyorguard.evaluation.ensemble import ensemble, stacking
+from conveyorguard.runs.derive import as_predictions
 from conveyorguard.runs.saved import SavedRun
-from conveyorguard.runs.writer import as_predictions
 
 from .conftest import windows
 

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from conveyorguard.commands.train import load_windows
 from conveyorguard.data.datamodule import WindowDataset
 from conveyorguard.data.schema import THERMAL_STATISTICS, Schema
+from conveyorguard.runs.data import load_windows
 from conveyorguard.training.augment import Augment, Mixup
 from conveyorguard.training.fit import build_module
 

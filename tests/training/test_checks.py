@@ -15,7 +15,6 @@ from conveyorguard.checks.checks import DATA, FILES, TRAINING, check_run
 from conveyorguard.checks.files import Failed, Subject, devices_apart
 from conveyorguard.checks.model import TENSORS, balanced_accuracy
 from conveyorguard.cli import main
-from conveyorguard.commands.train import load_windows, used_inputs
 from conveyorguard.data.datamodule import WindowDataset
 from conveyorguard.errors import RunError
 from conveyorguard.evaluation.ensemble import ensemble
@@ -23,10 +22,12 @@ from conveyorguard.models.fusion import Fusion
 from conveyorguard.models.tabular import LogisticRegression
 from conveyorguard.reporting.model_card import write_card
 from conveyorguard.reporting.report import write_report
+from conveyorguard.runs.data import load_windows
+from conveyorguard.runs.derive import derive
 from conveyorguard.runs.saved import SavedRun
-from conveyorguard.runs.writer import derive
 from conveyorguard.system.files import write_json
 from conveyorguard.training.fit import build_module
+from conveyorguard.training.setup import used_inputs
 
 CARD, PAGE = "the model card says what the files say", "the page says what the files say"
 

@@ -7,13 +7,15 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from conveyorguard.commands.train import load_windows, used_inputs
-from conveyorguard.config.compose import build, check, compose_config, config_dir, model_class
+from conveyorguard.config.checks import check
+from conveyorguard.config.compose import build, compose_config, config_dir, model_class
 from conveyorguard.data.datamodule import WindowDataset
 from conveyorguard.errors import ConfigError
 from conveyorguard.inference.predict import predict
+from conveyorguard.runs.data import load_windows
 from conveyorguard.training.fit import build_module
 from conveyorguard.training.fit_tabular import fit_tabular
+from conveyorguard.training.setup import used_inputs
 
 NAMES = {group.name: sorted(p.stem for p in group.glob("*.yaml")) for group in config_dir().iterdir() if group.is_dir()}
 NETWORKS = ["fusion", "cnn_transformer"]

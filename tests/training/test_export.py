@@ -9,11 +9,11 @@ import pytest
 
 from conveyorguard import load_run
 from conveyorguard.cli import main
-from conveyorguard.commands.train import load_windows
 from conveyorguard.data.datamodule import WindowDataset
 from conveyorguard.errors import ConfigError, RunError
 from conveyorguard.inference import export
 from conveyorguard.metrics.calibration import scale
+from conveyorguard.runs.data import load_windows
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")

@@ -14,13 +14,13 @@ import pytest
 
 from conveyorguard import load_run
 from conveyorguard.cli import main
-from conveyorguard.commands.predict import schema_for
-from conveyorguard.commands.train import load_windows
 from conveyorguard.data.archive import reader as archive
 from conveyorguard.data.archive.writer import write
 from conveyorguard.data.simulate import generate as simulate
 from conveyorguard.data.stream import lenient, stream
 from conveyorguard.errors import DataError
+from conveyorguard.inference.loaded_run import schema_for
+from conveyorguard.runs.data import load_windows
 
 ROOT = Path(__file__).parents[2]
 

@@ -11,7 +11,7 @@ import pytest
 from conveyorguard.cli import main
 from conveyorguard.metrics.scores import METRICS
 from conveyorguard.reporting.model_card import plain, write_card
-from conveyorguard.runs.writer import data_facts
+from conveyorguard.runs.derive import data_facts
 
 
 @pytest.fixture

@@ -8,10 +8,10 @@ import pytest
 
 from conveyorguard import load_run
 from conveyorguard.cli import main
-from conveyorguard.commands.train import load_windows
 from conveyorguard.data.ranges import odd_inputs
 from conveyorguard.errors import DataError, RunError
 from conveyorguard.metrics.alarms import how_it_did
+from conveyorguard.runs.data import load_windows
 from conveyorguard.runs.saved import SavedRun
 
 

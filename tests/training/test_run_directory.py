@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from conveyorguard.cli import train_main
-from conveyorguard.commands.train import load_windows
 from conveyorguard.data.datamodule import WindowDataset
 from conveyorguard.errors import RunError
 from conveyorguard.inference.predict import predict
 from conveyorguard.metrics.scores import evaluate
+from conveyorguard.runs.data import load_windows
+from conveyorguard.runs.derive import as_predictions
 from conveyorguard.runs.saved import SavedRun
-from conveyorguard.runs.writer import as_predictions
 from conveyorguard.system.files import alone, own_directory
 from conveyorguard.training.fit import load_module
 

@@ -10,12 +10,12 @@ import optuna
 import pandas as pd
 import pytest
 
-from conveyorguard.commands.train import load_windows
-from conveyorguard.config.compose import check
+from conveyorguard.config.checks import check
 from conveyorguard.data.datamodule import WindowDataset
 from conveyorguard.errors import ConfigError, RunError
 from conveyorguard.inference.predict import predict
 from conveyorguard.reporting.report import write_report
+from conveyorguard.runs.data import load_windows
 from conveyorguard.runs.saved import SavedRun
 from conveyorguard.sweeps.trial import find_study
 from conveyorguard.training.fit_tabular import load_tabular

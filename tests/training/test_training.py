@@ -14,14 +14,17 @@ import pytest
 import torch
 from torch import nn
 
-from conveyorguard.commands.train import device_name, train, unfinished
-from conveyorguard.config.compose import build, check, compose_config, merge_saved, sweep_problems
+from conveyorguard.commands.train import train, unfinished
+from conveyorguard.config.checks import check, sweep_problems
+from conveyorguard.config.compose import build, compose_config
+from conveyorguard.config.saved import merge_saved
 from conveyorguard.data.datamodule import BatchSampler
 from conveyorguard.errors import ConfigError
 from conveyorguard.models.fusion import Fusion
 from conveyorguard.training.callbacks import moving_average
 from conveyorguard.training.loss import WindowLoss, class_weight
 from conveyorguard.training.module import WindowClassifier
+from conveyorguard.training.setup import device_name
 
 
 def predictions(run):

@@ -21,7 +21,8 @@ from omegaconf import OmegaConf
 
 from conveyorguard import load_run
 from conveyorguard.cli import main
-from conveyorguard.config.compose import build, check
+from conveyorguard.config.checks import check
+from conveyorguard.config.compose import build
 from conveyorguard.errors import ConfigError, RunError
 from conveyorguard.models.tabular import ExtraTrees
 from conveyorguard.runs.saved import SavedRun

@@ -18,7 +18,7 @@ from PIL import Image
 
 from conveyorguard import load_run
 from conveyorguard.cli import main
-from conveyorguard.commands.train import load_windows, train
+from conveyorguard.commands.train import train
 from conveyorguard.data import live
 from conveyorguard.data.archive import reader as archive
 from conveyorguard.data.archive.writer import write
@@ -28,6 +28,7 @@ from conveyorguard.data.table import reader as table
 from conveyorguard.errors import ConfigError, RunError
 from conveyorguard.inference.watch import Journal, Ringing, Watch
 from conveyorguard.metrics.alarms import OperatingPoint, episodes
+from conveyorguard.runs.data import load_windows
 
 ROOT = Path(__file__).parents[2]
 COLLECTOR = Path(__file__).with_name("collector.py")

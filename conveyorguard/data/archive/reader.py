@@ -32,7 +32,8 @@ from conveyorguard.data.archive.frames import (
     parse_csv,
     parse_json,
 )
-from conveyorguard.data.schema import Dropped, Recording, Schema, Session, Unreadable
+from conveyorguard.data.schema import Schema
+from conveyorguard.data.session import Dropped, Recording, Session, Unreadable
 from conveyorguard.errors import DataError
 from conveyorguard.system.text import printable, without_path
 

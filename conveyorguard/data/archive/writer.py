@@ -10,7 +10,8 @@ from pathlib import Path
 import joblib
 import numpy as np
 
-from conveyorguard.data.schema import Schema, Session
+from conveyorguard.data.schema import Schema
+from conveyorguard.data.session import Session
 from conveyorguard.data.simulate.generate import CHANNELS, ENVIRONMENT, Plan, plan, simulate
 from conveyorguard.errors import ConfigError, DataError
 from conveyorguard.system.files import replacing

@@ -14,7 +14,8 @@ import pandas as pd
 
 from conveyorguard.data.draft.oddities import LOOKED_AT, look
 from conveyorguard.data.draft.yaml import yaml_text
-from conveyorguard.data.schema import FRAME_COLUMNS, Schema, Session
+from conveyorguard.data.schema import FRAME_COLUMNS, Schema
+from conveyorguard.data.session import Session
 from conveyorguard.data.table import columns
 from conveyorguard.data.table.camera import GREY, PICTURES, open_frames, open_picture
 from conveyorguard.data.table.columns import Table

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from conveyorguard.data.schema import Recording, Schema, Session, Unreadable
+from conveyorguard.data.schema import Schema
+from conveyorguard.data.session import Recording, Session, Unreadable
 from conveyorguard.data.table.reader import sessions
 from conveyorguard.data.table.resample import GAP
 from conveyorguard.errors import DataError

@@ -19,7 +19,8 @@ from pathlib import Path
 import numpy as np
 from scipy.signal import lfilter
 
-from conveyorguard.data.schema import Recording, Schema, Session
+from conveyorguard.data.schema import Schema
+from conveyorguard.data.session import Recording, Session
 from conveyorguard.errors import ConfigError
 
 SEVERE_SECONDS = 30

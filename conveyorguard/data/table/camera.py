@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from conveyorguard.data.schema import Dropped, Session, Thermal
+from conveyorguard.data.schema import Thermal
+from conveyorguard.data.session import Dropped, Session
 from conveyorguard.errors import DataError
 
 SECOND = re.compile("[0-9]{1,18}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from conveyorguard.data.schema import Unreadable
+from conveyorguard.data.session import Unreadable
 from conveyorguard.data.table.columns import SUFFIXES
 from conveyorguard.errors import DataError
 from conveyorguard.system.text import printable, without_path

@@ -18,7 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from conveyorguard.data.schema import UNLABELLED, Dropped, Recording, Schema, Session, Unreadable
+from conveyorguard.data.schema import UNLABELLED, Schema
+from conveyorguard.data.session import Dropped, Recording, Session, Unreadable
 from conveyorguard.data.table import columns
 from conveyorguard.data.table.camera import add_frames
 from conveyorguard.data.table.columns import UNITS, Table

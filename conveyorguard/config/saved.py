@@ -1,0 +1,125 @@
+"""A config as a run leaves it: saved, loaded, and given other values."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from conveyorguard.config.compose import config_dir, first_line
+from conveyorguard.errors import ConfigError, RunError
+
+
+def derived_keys(cfg: DictConfig) -> dict[str, str]:
+    """Keys of a config that follow from others, with their interpolation: `model.window_size: ${window.size}`.
+
+    A saved config is resolved; these let an override of the one still reach the other. What comes from the environment,
+    the clock or Hydra is no such key: it stays as it was.
+    """
+    found = {}
+
+    def walk(node: DictConfig, prefix: str) -> None:
+        for key in map(str, node):
+            name = f"{prefix}{key}"
+            if OmegaConf.is_interpolation(node, key):
+                text = str(node._get_node(key)._value())  # type: ignore[union-attr]
+                if not any(outside in text for outside in ("hydra:", "oc.env:", "now:", "run_folder:")):
+                    found[name] = text
+            elif OmegaConf.is_dict(node[key]):
+                walk(node[key], f"{name}.")
+
+    walk(cfg, "")
+    return found
+
+
+# functions that may stand in what `derived_keys` found; none of them reads anything from outside the config
+DERIVING = ("frames", "direction_of")
+
+
+def load_saved(path: Path) -> DictConfig:
+    """A config that a run has left. It is whole and resolved, and nothing in it is executed or looked up.
+
+    Raises:
+        RunError: it cannot be read, or holds an interpolation: a saved config has none, and one put in later could
+            fetch environment variables.
+    """
+    try:
+        config = OmegaConf.load(path)
+    except (OSError, ValueError, yaml.YAMLError, OmegaConfBaseException) as error:
+        raise RunError(f"{path}: cannot be read ({first_line(error)}); the run is damaged, train it again") from error
+    return refuse_interpolations(config, path)
+
+
+def refuse_interpolations(config: Any, path: Path) -> DictConfig:
+    """The config, if it is a mapping of plain values."""
+    if not (isinstance(config, DictConfig) and "data" in config and "model" in config):
+        raise RunError(
+            f"{path}: expected the settings of a run, data and model among them; the run is damaged, train it again"
+        )
+    found = [place for place, text in _texts(OmegaConf.to_container(config), "") if "${" in text]
+    if found:
+        raise RunError(
+            f"{path}: {found[0]} holds an interpolation ('${{...}}'), which no run writes: the file was changed. "
+            "Write the value itself, if you know where the run comes from"
+        )
+    return config
+
+
+def _texts(value: Any, place: str) -> Iterator[tuple[str, str]]:
+    """Every text of a tree of plain values, names of settings included, with its place."""
+    if isinstance(value, dict):
+        for key, below in value.items():
+            yield f"{place}.{key}".lstrip("."), str(key)
+            yield from _texts(below, f"{place}.{key}".lstrip("."))
+    elif isinstance(value, list):
+        for i, below in enumerate(value):
+            yield from _texts(below, f"{place}[{i}]")
+    elif isinstance(value, str):
+        yield place, value
+
+
+def merge_saved(saved: DictConfig, overrides: list[str], provenance: dict[str, Any]) -> DictConfig:
+    """A saved config with value overrides, and with what follows from them.
+
+    Args:
+        provenance: of the run: `choices`, the config groups it was made of (naming one of them again is allowed), and
+            `derived`, its `derived_keys`.
+
+    Raises:
+        ConfigError: an override names a config group (the saved config is whole, a group cannot be exchanged) or a key
+            that is not there.
+    """
+    groups = {path.name for path in config_dir().iterdir() if path.is_dir()}
+    choices = provenance.get("choices", {})
+    merged = saved.copy()
+    for name, interpolation in provenance.get("derived", {}).items():
+        foreign = set(re.findall(r"\$\{([\w.]+):", str(interpolation))) - set(DERIVING)
+        if foreign:
+            raise RunError(
+                f"provenance.json: derived.{name} asks for {', '.join(sorted(foreign))}, which no run writes: "
+                "the file was changed"
+            )
+        OmegaConf.update(merged, name, interpolation)
+    OmegaConf.set_struct(merged, True)
+    for override in overrides:
+        try:
+            parsed = OverridesParser.create().parse_override(override)
+            key, value = parsed.key_or_group, parsed.value()
+            if choices.get(key) == value:
+                continue
+            if key in groups and (OmegaConf.is_config(OmegaConf.select(saved, key)) or key == "modality"):
+                raise ConfigError(
+                    f"{override}: a saved config takes values only; start a new run to change the group '{key}'"
+                )
+            OmegaConf.update(merged, key, value)
+        except (OmegaConfBaseException, HydraException) as error:
+            raise ConfigError(f"{override}: {first_line(error)}") from error
+    OmegaConf.resolve(merged)
+    return merged
