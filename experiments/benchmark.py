@@ -251,8 +251,8 @@ def prepare_speed(folder: Path, archive: str, rounds: int) -> dict[str, Any]:
     seconds = take_turns(ways, range(rounds), lambda name: shutil.rmtree(folder / name, ignore_errors=True))
     store = load_store(cfg)
     assert_same(store, plain)
-    speed = {name: len(store.frames) / median(times) for name, times in seconds.items()}
-    return {"frames": len(store.frames), "seconds": seconds, "frames_per_second": speed}
+    speed = {name: len(store) / median(times) for name, times in seconds.items()}
+    return {"frames": len(store), "seconds": seconds, "frames_per_second": speed}
 
 
 def wake() -> None:
@@ -323,9 +323,11 @@ def read_frame_plainly(path: Path, labels: Path, schema: Schema) -> tuple[dict[s
 def assert_same(store: Store, plain: Path) -> None:
     """The same rows up to float32 rounding, the same thermal frames up to float16 rounding."""
     text = dict.fromkeys(("session", "device", "kind"), str)
-    ours, theirs = store.frames.astype(text), pd.read_parquet(plain / "frames.parquet").astype(text)
+    ours, theirs = store.to_frame().astype(text), pd.read_parquet(plain / "frames.parquet").astype(text)
     pd.testing.assert_frame_equal(ours, theirs, check_dtype=False, check_like=True, rtol=1e-5)
-    np.testing.assert_allclose(store.thermal, np.load(plain / "thermal.npy", allow_pickle=False), rtol=2**-10)
+    np.testing.assert_allclose(
+        np.asarray(store.thermal), np.load(plain / "thermal.npy", allow_pickle=False), rtol=2**-10
+    )
 
 
 def model_speed(folder: Path, batches: int, answers: int) -> dict[str, dict[str, float]]:

@@ -6,6 +6,7 @@ import copy
 import tempfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -115,7 +116,7 @@ def hours_and_devices(subject: Subject) -> str:
     data, told = subject.data, subject.run.provenance
     if "data" not in told:
         raise NotChecked("provenance.json does not tell them: the run is of an older version")
-    found = data_facts(data.store.frames, data.split.sessions, data.store.schema.state_names)
+    found = data_facts(data.store, data.split.sessions)
     must_equal("provenance.json", {"data": found}, {"data": told["data"]})
     count = int((data.frame["part"] == "train").sum())
     must_equal("provenance.json", {"windows": {"train": count}}, {"windows": {"train": told["windows"].get("train")}})
@@ -302,11 +303,9 @@ def shuffled_labels(subject: Subject) -> str:
     """Trained on labels dealt at random to all windows, a model can only guess the test windows'."""
     data, rng = _small(subject.data), np.random.default_rng(subject.config.seed)
     frame = data.frame.assign(label=rng.permutation(data.frame["label"].to_numpy()))
-    store = copy.copy(data.store)
-    state = store.frames["state"].to_numpy(copy=True)
+    state = np.array(data.store.state)
     state[state >= 0] = rng.permutation(state[state >= 0])
-    store.frames = store.frames.assign(state=state)
-    shuffled = replace(data, frame=frame, store=store)
+    shuffled = replace(data, frame=frame, store=replace(data.store, state=state))
     y, p = _trained(subject, shuffled)
     # windows have been made independent of each other, so each is drawn by itself
     return _must_be_chance(y, p, np.arange(len(y)).astype(str), "a model trained on labels dealt at random")
@@ -362,13 +361,12 @@ def _dataset(data: Windows, part: str, inputs: list[str]) -> WindowDataset:
 
 def _constant(store: Store) -> Store:
     """The store with the same measurements in every second."""
-    still = copy.copy(store)
-    still.frames = store.frames.assign(quality=0)
+    still: dict[str, Any] = {"quality": np.zeros(len(store), np.uint8)}
     for name in ("sensors", "environment", "thermal_statistics", "thermal"):
         values = getattr(store, name)
         if values is not None:
-            setattr(still, name, np.broadcast_to(np.nan_to_num(values[len(values) // 2]), values.shape))
-    return still
+            still[name] = np.broadcast_to(np.nan_to_num(values[len(values) // 2]), values.shape)
+    return replace(store, **still)
 
 
 def balanced_accuracy(y: np.ndarray, p: np.ndarray, group: np.ndarray) -> tuple[float, float, float, float]:

@@ -21,7 +21,7 @@ from omegaconf import DictConfig
 
 from conveyorguard.config.compose import build
 from conveyorguard.data.session import Unreadable
-from conveyorguard.data.stream import OneRecording, lenient, stream
+from conveyorguard.data.stream import StreamedRecording, lenient, stream
 from conveyorguard.errors import ConfigError, DataError
 from conveyorguard.inference.loaded_run import LoadedRun, Predicted, schema_for
 from conveyorguard.inference.summary import Told, Totals, labelled_sentence
@@ -61,7 +61,7 @@ def predict_all(loaded: LoadedRun, config: DictConfig, folder: Path, jobs: int |
             )
             if predicted:
                 tables.add(predicted)
-                page.add_timeline(recording, predicted)  # type: ignore[arg-type]
+                page.add_timeline(recording.store, predicted)  # type: ignore[union-attr]
             elif len(problems) < 20:
                 problems.append(f"  {told.session}: {told.noticed}")
             tables.add_recording(told)
@@ -72,15 +72,15 @@ def predict_all(loaded: LoadedRun, config: DictConfig, folder: Path, jobs: int |
     return totals, page.write(folder, totals)
 
 
-def predict_one(loaded: LoadedRun, recording: OneRecording | Unreadable) -> tuple[Told, Predicted | None]:
+def predict_one(loaded: LoadedRun, recording: StreamedRecording | Unreadable) -> tuple[Told, Predicted | None]:
     """A recording and what is to be told of it; None where it cannot be predicted, and then why."""
     if isinstance(recording, Unreadable):
         return Told(recording.name, noticed=f"not read: {recording.message}"), None
-    frames = recording.frames
-    told = Told(recording.name, str(frames["device"].iloc[0]), str(frames["kind"].iloc[0]), len(frames))
-    noticed = recording.noticed
+    session = recording.store.sessions.iloc[0]
+    told = Told(recording.name, session["device"], session["kind"], len(recording.store))
+    noticed = list(recording.notes)
     try:
-        found = loaded.predict_store(recording)
+        found = loaded.predict_store(recording.store)
     except ConfigError:
         noticed.insert(0, f"not predicted: no {loaded.settings.size} s without a gap, the length of a window")
         told.noticed = "; ".join(noticed)

@@ -17,8 +17,8 @@ import numpy as np
 import pandas as pd
 
 from conveyorguard.data.schema import Schema
-from conveyorguard.data.store import SENSORS_REPAIRED, THERMAL_REPAIRED, Store
-from conveyorguard.data.views import session_starts, view_of
+from conveyorguard.data.store import SENSORS_REPAIRED, THERMAL_REPAIRED, Array, Store
+from conveyorguard.data.views import view_of
 
 MISSING = 0.10  # share of the sensor values
 NOISE = (1, 2, 4)  # times a channel's own on devices of the kind, added to it
@@ -76,32 +76,32 @@ def hold(values: np.ndarray, missing: np.ndarray, starts: np.ndarray) -> np.ndar
 
 def _missing(store: Store, train: np.ndarray, rng: np.random.Generator) -> Store:
     missing = rng.random(store.sensors.shape) < MISSING
-    flags = np.where(missing.any(axis=1), SENSORS_REPAIRED, 0).astype(np.int8)
-    return view_of(store, flags, sensors=hold(store.sensors, missing, session_starts(store)))
+    flags = np.where(missing.any(axis=1), SENSORS_REPAIRED, 0)
+    return view_of(store, flags, sensors=hold(np.asarray(store.sensors), missing, store.session_start))
 
 
 def _dead(store: Store, train: np.ndarray, rng: np.random.Generator, channel: int) -> Store:
     """It reads zero, and nothing says that it is dead."""
-    sensors = store.sensors.copy()
+    sensors = np.array(store.sensors)
     sensors[:, channel] = 0
     return view_of(store, sensors=sensors)
 
 
 def _noisy(store: Store, train: np.ndarray, rng: np.random.Generator, times: float) -> Store:
     noise = rng.standard_normal(store.sensors.shape) * normal_noise(store, train) * times
-    return view_of(store, sensors=(store.sensors + noise).astype(np.float32))
+    return view_of(store, sensors=(np.asarray(store.sensors) + noise).astype(np.float32))
 
 
 def normal_noise(store: Store, train: np.ndarray) -> np.ndarray:
     """(N, C) sd of a channel from second to second in the first state, on devices of the kind of each second: of
     differences, over the root of two, so that what is slow, and what differs between devices, is no noise. Kinds are
     apart because one may be many times as noisy as another; one that the training lacks has the noise of all."""
-    starts, state = session_starts(store), store.frames["state"].to_numpy()
-    time = store.frames["time"].to_numpy()
-    next_to = (np.diff(starts) == 0) & (np.diff(time) == 1)
+    state = np.asarray(store.state)
+    next_to = (np.diff(store.session_index) == 0) & (np.diff(np.asarray(store.tick)) == 1)
     usable = next_to & train[1:] & (state[1:] == 0) & (state[:-1] == 0)
-    differences = np.diff(store.sensors, axis=0)
-    kind, kinds = pd.factorize(store.frames["kind"])
+    differences = np.diff(np.asarray(store.sensors), axis=0)
+    kind, kinds = pd.factorize(store.sessions["kind"])
+    kind = kind[store.session_index]
     noise = np.zeros(store.sensors.shape, np.float32)
     for i in range(len(kinds)) if usable.any() else ():
         own = usable & (kind[1:] == i)
@@ -110,11 +110,11 @@ def normal_noise(store: Store, train: np.ndarray) -> np.ndarray:
     return noise
 
 
-class Frames:
+class IndexedFrames:
     """Thermal frames read through an index, or one frame for all; as an array as far as batches and features need
     it."""
 
-    def __init__(self, frames: np.ndarray, rows: np.ndarray):
+    def __init__(self, frames: Array, rows: np.ndarray):
         self.frames, self.rows = frames, rows
         self.shape = (len(rows), *frames.shape[1:])
 
@@ -130,8 +130,9 @@ class Frames:
 def _frozen(store: Store, train: np.ndarray, rng: np.random.Generator) -> Store:
     """It goes on delivering the recording's first frame."""
     assert store.thermal is not None
-    starts = session_starts(store)
-    return view_of(store, thermal=Frames(store.thermal, starts), thermal_statistics=store.thermal_statistics[starts])
+    first = store.session_start
+    frames = cast(Any, IndexedFrames(store.thermal, first))
+    return view_of(store, thermal=frames, thermal_statistics=store.thermal_statistics[first])
 
 
 def _black(store: Store, train: np.ndarray, rng: np.random.Generator) -> Store:
@@ -153,7 +154,7 @@ def _absent(store: Store, train: np.ndarray, rng: np.random.Generator) -> Store:
 
 
 def _one_frame(store: Store, frame: np.ndarray, statistics: np.ndarray, flag: int) -> Store:
-    count = len(store.frames)
-    frames = cast(Any, Frames(frame[None], np.zeros(count, np.int64)))
-    flags = np.full(count, flag, np.int8)
+    count = len(store)
+    frames = cast(Any, IndexedFrames(frame[None], np.zeros(count, np.int64)))
+    flags = np.full(count, flag)
     return view_of(store, flags, thermal=frames, thermal_statistics=np.tile(statistics, (count, 1)))

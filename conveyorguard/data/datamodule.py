@@ -56,13 +56,13 @@ class WindowDataset(Dataset):
         index = np.asarray(indices)
         first = self.rows[index]
         seconds = first[:, None] + np.arange(self.settings.size)
-        quality = self.store.frames["quality"].to_numpy()[seconds]
+        quality = self.store.quality[seconds]
         flags = (SENSORS_REPAIRED, THERMAL_REPAIRED, ENVIRONMENT_REPAIRED)
         batch = {
             "index": torch.from_numpy(index),
             "mask": torch.from_numpy(np.stack([quality & flag == 0 for flag in flags], axis=-1)),
             "window": self.labels[index],
-            "second": torch.from_numpy(self.store.frames["state"].to_numpy()[seconds].astype(np.int64)),
+            "second": torch.from_numpy(self.store.state[seconds].astype(np.int64)),
         }
         if "sensors" in self.inputs:
             batch["sensors"] = torch.from_numpy(self.store.sensors[seconds])

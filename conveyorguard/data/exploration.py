@@ -28,14 +28,14 @@ class Implication:
 
 def labelled(store: Store) -> pd.DataFrame:
     """The seconds that have a state."""
-    frames = store.frames
+    frames = store.to_frame()
     return frames[frames["state"] != UNLABELLED]
 
 
 def sizes(store: Store) -> pd.DataFrame:
     """A row a kind of device and one for all: devices, sessions, those with a fault, seconds, hours, shortest and
     longest session."""
-    frames = store.frames
+    frames = store.to_frame()
     rows = []
     for kind, own in [*frames.groupby("kind", observed=True), ("all", frames)]:
         by_session = own.groupby("session", observed=True)
@@ -166,14 +166,11 @@ def shown_session(store: Store) -> str:
 
 def quality(store: Store) -> pd.DataFrame:
     """What was repaired, dropped or skipped while the store was built: what, reason, count, of."""
-    manifest, frames = store.manifest, store.frames
+    manifest, quality = store.manifest, np.asarray(store.quality)
     counts = manifest["counts"]
     flags = {"sensors": SENSORS_REPAIRED, "thermal frame": THERMAL_REPAIRED, "environment": ENVIRONMENT_REPAIRED}
-    total = len(frames) + sum(counts["dropped_frames"].values())
-    rows = [
-        ("seconds repaired", name, int((frames["quality"].to_numpy() & flag > 0).sum()), total)
-        for name, flag in flags.items()
-    ]
+    total = len(store) + sum(counts["dropped_frames"].values())
+    rows = [("seconds repaired", name, int((quality & flag > 0).sum()), total) for name, flag in flags.items()]
     rows += [("seconds dropped", reason, count, total) for reason, count in counts["dropped_frames"].items()]
     sessions = counts["sessions"] + len(manifest["skipped_sessions"])
     reasons = pd.Series([skip["reason"] for skip in manifest["skipped_sessions"]], dtype=object).value_counts()
@@ -191,7 +188,9 @@ def quality_examples(store: Store) -> pd.DataFrame:
         (d["where"], d["reason"], d["message"]) for found in store.manifest["dropped_examples"].values() for d in found
     ]
     repaired = [
-        (s["session"], "repaired", f"{s['repaired']} seconds") for s in store.manifest["sessions"] if s["repaired"]
+        (name, "repaired", f"{seconds} seconds")
+        for name, seconds in store.sessions[["name", "repaired"]].to_numpy().tolist()
+        if seconds
     ]
     return pd.DataFrame([*skipped, *dropped, *repaired], columns=["where", "reason", "found"])
 
@@ -420,11 +419,11 @@ def _mixed(data: Windows) -> Implication:
 
 def _repaired(store: Store) -> Implication:
     dropped = sum(store.manifest["counts"]["dropped_frames"].values())
-    repaired = int((store.frames["quality"] > 0).sum())
+    repaired = int((np.asarray(store.quality) > 0).sum())
     follows = "tell the model which seconds were measured (the batch's mask)" if repaired else "nothing to mask"
     return Implication(
         "Quality",
-        f"{repaired:,} seconds repaired, {dropped:,} dropped of {len(store.frames) + dropped:,}",
+        f"{repaired:,} seconds repaired, {dropped:,} dropped of {len(store) + dropped:,}",
         "mask above 0",
         follows,
     )

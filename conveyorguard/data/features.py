@@ -92,7 +92,7 @@ def feature_sources(names: list[str], schema: Schema) -> pd.DataFrame:
 
 
 def _sensors(store: Store, seconds: np.ndarray, settings: FeatureSettings) -> Iterator[Column]:
-    channels = list(zip(store.schema.channels.items(), store.sensors.T, strict=True))
+    channels = list(zip(store.schema.channels.items(), np.asarray(store.sensors).T, strict=True))
     series = [(name, values) for (name, _), values in channels]
     if settings.log:
         logs = [(name, values) for (name, channel), values in channels if channel.scaling == "log"]
@@ -113,7 +113,7 @@ def _sensors(store: Store, seconds: np.ndarray, settings: FeatureSettings) -> It
 
 def _thermal(store: Store, seconds: np.ndarray, settings: FeatureSettings) -> Iterator[Column]:
     """Of the frames' own full-resolution statistics; only the size of the hot spot is of the stored frames."""
-    series = dict(zip(THERMAL_STATISTICS, store.thermal_statistics.T, strict=True))
+    series = dict(zip(THERMAL_STATISTICS, np.asarray(store.thermal_statistics).T, strict=True))
     window = {name: values[seconds].astype(np.float64) for name, values in series.items()}
     mean, top = window["mean"], window["max"]
     yield f"{CAMERA}_mean", np.nanmean(mean, axis=1)
@@ -142,8 +142,9 @@ def _thermal(store: Store, seconds: np.ndarray, settings: FeatureSettings) -> It
 
 
 def _environment(store: Store, seconds: np.ndarray, settings: FeatureSettings) -> Iterator[Column]:
+    windows = store.environment[seconds].astype(np.float64)
     for i, name in enumerate(store.schema.environment):
-        window = store.environment[:, i][seconds].astype(np.float64)
+        window = windows[..., i]
         yield f"{name}_mean", np.nanmean(window, axis=1)
         yield f"{name}_sd", np.nanstd(window, axis=1)
         yield f"{name}_last", _last(window)

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from conveyorguard.data.store import SENSORS_REPAIRED, THERMAL_REPAIRED, Store
+from conveyorguard.data.views import view_of
 
 OUTSIDE_SHARE = 0.01  # of a recording's seconds outside the training range, from which it is reported
 REPAIRED_SHARE = 0.05  # of a recording's seconds with repaired values, from which it is reported
@@ -23,7 +24,7 @@ def training_ranges(store: Store, rows: np.ndarray) -> Ranges:
     Kept as `ranges.json`: low and high, the least and greatest value; middle, the median; still, the longest time at
     one value, s; constant, whether some train recording has one value throughout, so that this is nothing odd.
     """
-    frames = store.frames[rows]
+    frames = store.to_frame()[rows]
     found: Ranges = {}
     for name in [*store.schema.channels, *store.schema.environment, *(CAMERA if store.schema.thermal else ())]:
         values = frames[name]
@@ -43,7 +44,7 @@ def odd_inputs(store: Store, ranges: Ranges) -> dict[str, list[str]]:
     """What in each recording is unlike the training, in sentences: values outside its range, dead and missing
     channels."""
     found: dict[str, list[str]] = {}
-    for session, rows in store.frames.groupby("session", observed=True):
+    for session, rows in store.to_frame().groupby("session", observed=True):
         missing = [name for name in ranges if name not in rows or rows[name].isna().all()]
         said = [_missing(missing, ranges)] if missing else []
         said += [
@@ -104,12 +105,8 @@ def filled(store: Store, ranges: Ranges) -> Store:
     arrays = {"sensors": [*store.schema.channels], "environment": [*store.schema.environment]}
     changed = {}
     for group, names in arrays.items():
-        values = getattr(store, group)
+        values = np.asarray(getattr(store, group))
         middle = np.array([ranges.get(name, {}).get("middle", np.nan) for name in names], np.float32)
         if names and np.isnan(values).any():
             changed[group] = np.where(np.isnan(values), middle, values)
-    if not changed:
-        return store
-    other = Store.__new__(Store)
-    other.__dict__ = {**store.__dict__, **changed}
-    return other
+    return view_of(store, **changed)

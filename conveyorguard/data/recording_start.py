@@ -6,7 +6,7 @@ import warnings
 
 import numpy as np
 
-from conveyorguard.data.store import Store
+from conveyorguard.data.store import Array, Store
 
 START = 30  # valid seconds at the beginning of a recording
 AT_A_TIME = 4096  # windows
@@ -21,9 +21,8 @@ def first_seconds(store: Store, first: np.ndarray, last: np.ndarray, flag: int) 
     Returns:
         Their rows (n, START), and (n, START) True where there is such a second and it is not after the window's end.
     """
-    codes = store.frames["session"].cat.codes.to_numpy()
-    session = np.cumsum(np.diff(codes, prepend=codes[:1]) != 0)  # sessions of a store follow one another
-    good = np.flatnonzero(store.frames["quality"].to_numpy() & flag == 0)
+    session = store.session_index
+    good = np.flatnonzero(np.asarray(store.quality) & flag == 0)
     begins = np.searchsorted(session[good], np.arange(session[-1] + 2))
     own = session[first]
     place = begins[own][:, None] + np.arange(START)
@@ -32,7 +31,7 @@ def first_seconds(store: Store, first: np.ndarray, last: np.ndarray, flag: int) 
     return np.where(there, rows, last[:, None]), there
 
 
-def start_means(store: Store, values: np.ndarray, first: np.ndarray, size: int, flag: int) -> np.ndarray:
+def start_means(store: Store, values: Array, first: np.ndarray, size: int, flag: int) -> np.ndarray:
     """Mean of each series over `first_seconds` of each window's recording; NaN where none of them was measured.
 
     Args:

@@ -83,19 +83,18 @@ class Scaling(nn.Module):
                 center, scale = self._fit_channel(values[:, i], channel)
                 getattr(self, f"{group}_center")[i] = center
                 getattr(self, f"{group}_scale")[i] = scale
-        session = store.frames["session"].cat.codes.to_numpy()
+        session = store.session_index
         follows = rows[1:] & (np.diff(session) == 0)
         for name, values in (("sensors", store.sensors), ("thermal_stats", store.thermal_statistics)):
-            getattr(self, f"{name}_noise").copy_(_noise(values, follows))
+            getattr(self, f"{name}_noise").copy_(_noise(np.asarray(values), follows))
         if self.settings.bins:
             self._fit_encoding(store, session, rows, size)
         return self
 
     def _fit_encoding(self, store: Store, session: np.ndarray, rows: np.ndarray, size: int) -> None:
-        state = store.frames["state"].to_numpy()
         first = _starts(session, rows, size)
         windows = first[:, None] + np.arange(size)
-        own = _balanced(state[windows[:, size // 2]])
+        own = _balanced(store.state[windows[:, size // 2]])
         for name, values, flag in (
             ("sensors", store.sensors, SENSORS_REPAIRED),
             ("thermal_stats", store.thermal_statistics, THERMAL_REPAIRED),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,8 +33,11 @@ class Session:
         dropped: seconds the reader had to leave out.
         notes: what was done to all of it, e.g. that it was resampled; told in the summary with the number of sessions.
         averaged: a value is the mean of several samples, so the last second is whole only when the next has begun.
-        where: of 'sensors', 'environment' or 'thermal' and the index of a second, the file and the part of it that they
-            were read from; None where nobody knows. It must pickle.
+        where: `where(part, i)`: source file and row of second i of 'sensors', 'environment' or 'thermal', for messages;
+            None where nobody knows. It must pickle.
+        period: between two values of `time`, s.
+        start: clock time of second 0, with its zone; None where the files have none.
+        zone: of the files' clock, as pandas names it.
     """
 
     name: str
@@ -48,6 +52,9 @@ class Session:
     notes: list[str] = field(default_factory=list)
     averaged: bool = False
     where: Callable[[str, int], str] | None = None
+    period: float = 1.0
+    start: datetime | None = None
+    zone: str | None = None
 
 
 @dataclass(frozen=True)

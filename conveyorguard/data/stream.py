@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -12,40 +13,29 @@ from typing import Any
 
 import joblib
 
+from conveyorguard.data.build import store_in_memory
+from conveyorguard.data.reduce import ReducedSession, reduce_session
 from conveyorguard.data.schema import Schema
 from conveyorguard.data.session import Unreadable
-from conveyorguard.data.store import Part, Store, first_problem, read_part
+from conveyorguard.data.store import Store
 from conveyorguard.errors import DataError
 
 A_PROCESS = 4  # recordings; of fewer, starting a process costs more than it saves
 AHEAD = 2  # recordings each process reads before the first of them is asked for
 
 
-class OneRecording(Store):
-    """A recording as a frame store in memory; nothing of it is on disk."""
+@dataclass(frozen=True)
+class StreamedRecording:
+    """A recording as a store of its own; notes: what was left out and done while it was read, in sentences."""
 
-    def __init__(self, part: Part, schema: Schema):
-        assert part.table is not None
-        self.part, self.schema = part, schema
-        self.__dict__ |= {"frames": part.table.to_pandas(), "thermal": part.thermal}
-
-    @property
-    def name(self) -> str:
-        return self.part.name
-
-    @property
-    def noticed(self) -> list[str]:
-        """What was left out and done while it was read, in sentences."""
-        said = list(self.part.notes)
-        if self.part.dropped:
-            first = self.part.dropped[0]
-            said.append(f"{len(self.part.dropped)} seconds or rows left out, the first: {first.where}: {first.message}")
-        return said
+    name: str
+    store: Store
+    notes: list[str]
 
 
 def stream(
     reader: Any, schema: Schema, root: str | Path | None, strict: bool = False, jobs: int | None = None
-) -> tuple[int, Iterator[OneRecording | Unreadable]]:
+) -> tuple[int, Iterator[StreamedRecording | Unreadable]]:
     """Read recordings one after another; never more than a few of them are in memory.
 
     Args:
@@ -64,23 +54,30 @@ def stream(
     return len(items), _read(items, schema, strict, processes)
 
 
-def _read(items: list, schema: Schema, strict: bool, processes: int) -> Iterator[OneRecording | Unreadable]:
+def _read(items: list, schema: Schema, strict: bool, processes: int) -> Iterator[StreamedRecording | Unreadable]:
     waiting = iter(items)
     with joblib.Parallel(n_jobs=processes) as workers:
         while batch := list(islice(waiting, AHEAD * processes)):
-            if strict and (lost := [item for item in batch if isinstance(item, Unreadable)]):
-                raise DataError(f"data.strict=true: {lost[0].name}: {lost[0].message}")
+            unreadable = [item for item in batch if isinstance(item, Unreadable)]
+            if strict and unreadable:
+                raise DataError(f"data.strict=true: {unreadable[0].name}: {unreadable[0].message}")
             readable = [item for item in batch if not isinstance(item, Unreadable)]
-            parts = iter(workers(joblib.delayed(read_part)(item, schema, False) for item in readable))
+            reduced = iter(workers(joblib.delayed(reduce_session)(item, schema) for item in readable))
             for item in batch:
-                yield item if isinstance(item, Unreadable) else _store(next(parts), schema, strict)
+                yield item if isinstance(item, Unreadable) else _recording(next(reduced), schema, strict)
 
 
-def _store(part: Part, schema: Schema, strict: bool) -> OneRecording | Unreadable:
-    problem = first_problem(part, labels=False)  # they are not asked for
+def _recording(session: ReducedSession, schema: Schema, strict: bool) -> StreamedRecording | Unreadable:
+    problem = session.problem(labels=False)  # they are not asked for
     if strict and problem:
         raise DataError(f"data.strict=true: {problem}")
-    return part.failure or OneRecording(part, schema)
+    if session.failure:
+        return session.failure
+    notes = list(session.notes)
+    if session.dropped:
+        first = session.dropped[0]
+        notes.append(f"{len(session.dropped)} seconds or rows left out, the first: {first.where}: {first.message}")
+    return StreamedRecording(session.name, store_in_memory([session], schema), notes)
 
 
 def lenient(reader: Callable) -> Callable:

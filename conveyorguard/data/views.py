@@ -5,6 +5,7 @@ Everything downstream reads a view as it reads a store, so windows, batches and 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,26 +17,15 @@ LONGEST_CUT = 100  # s, of what may be cut off a recording's start
 FILM_INPUTS = ("environment", "kind", "shuffled")
 
 
-def view_of(store: Store, quality: np.ndarray | None = None, **arrays: Any) -> Store:
+def view_of(store: Store, flags: np.ndarray | None = None, **arrays: Any) -> Store:
     """A store with some of its arrays (sensors, environment, thermal, thermal_statistics) exchanged; nothing is copied.
 
     Args:
-        quality: (N,) flags to be set beside those that are set.
+        flags: (N,) of `quality`, to be set beside those that are set.
     """
-    view = Store.__new__(type(store))  # a store that is pickled or copied opens its files anew
-    view.__dict__ |= store.__dict__
-    frames = store.frames if quality is None else store.frames.assign(quality=store.frames["quality"] | quality)
-    view.__dict__ |= {"frames": frames, **arrays}
-    for name in ("sensors", "environment", "thermal", "thermal_statistics"):
-        view.__dict__.setdefault(name, getattr(store, name))
-    return view
-
-
-def session_starts(store: Store) -> np.ndarray:
-    """(N,) the row at which each row's recording begins."""
-    codes = store.frames["session"].cat.codes.to_numpy()
-    first = np.diff(codes, prepend=codes[:1] - 1) != 0
-    return np.maximum.accumulate(np.where(first, np.arange(len(codes)), 0))
+    if flags is not None:
+        arrays["quality"] = np.asarray(store.quality) | flags.astype(np.uint8)
+    return replace(store, **arrays)
 
 
 def cut_starts(store: Store, seed: int, longest: int = LONGEST_CUT) -> tuple[Store, np.ndarray]:
@@ -47,12 +37,10 @@ def cut_starts(store: Store, seed: int, longest: int = LONGEST_CUT) -> tuple[Sto
         The view, and (N,) the second of its recording at which each row's recording now begins; windows that start
         before it are to be left out.
     """
-    starts = session_starts(store)
-    places, own = np.unique(starts, return_inverse=True)
-    time = store.frames["time"].to_numpy()
-    begin = time[places] + np.random.default_rng(seed).integers(0, longest + 1, len(places))
-    flags = np.where(time < begin[own], SENSORS_REPAIRED | THERMAL_REPAIRED, 0).astype(np.int8)
-    return view_of(store, flags), begin[own]
+    tick, first = np.asarray(store.tick), store.sessions["first"].to_numpy()
+    begin = tick[first] + np.random.default_rng(seed).integers(0, longest + 1, len(first))
+    begin = begin[store.session_index]
+    return view_of(store, np.where(tick < begin, SENSORS_REPAIRED | THERMAL_REPAIRED, 0)), begin
 
 
 def film_view(store: Store, film_input: str, seed: int) -> Store:
@@ -67,20 +55,20 @@ def film_view(store: Store, film_input: str, seed: int) -> Store:
     """
     if film_input == "environment" or not store.schema.environment:
         return store
-    kind = store.frames["kind"].astype(str).to_numpy()
+    kind = store.sessions["kind"].to_numpy().astype(str)
     if film_input == "kind":
         if not store.schema.kinds:
             raise ConfigError("film_input=kind: data.schema.kinds is empty; list the kinds of your devices there")
         number = np.full(len(kind), np.nan, np.float32)  # an unknown kind: scaled to the middle
         for i, name in enumerate(store.schema.kinds):
             number[kind == name] = i
-        return view_of(store, environment=np.repeat(number[:, None], len(store.schema.environment), axis=1))
-    starts = session_starts(store)
-    places, own = np.unique(starts, return_inverse=True)
-    lengths, rng = np.bincount(own), np.random.default_rng(seed)
-    other = np.arange(len(places))
-    for name in np.unique(kind[places]):
-        members = rng.permutation(np.flatnonzero(kind[places] == name))
+        environment = np.repeat(number[store.session_index, None], len(store.schema.environment), axis=1)
+        return view_of(store, environment=environment)
+    first, count = store.sessions["first"].to_numpy(), store.sessions["rows"].to_numpy()
+    other, rng = np.arange(len(first)), np.random.default_rng(seed)
+    for name in np.unique(kind):
+        members = rng.permutation(np.flatnonzero(kind == name))
         other[members] = np.roll(members, 1)
-    rows = places[other[own]] + (np.arange(len(own)) - starts) % lengths[other[own]]
+    source = other[store.session_index]
+    rows = first[source] + (np.arange(len(store)) - store.session_start) % count[source]
     return view_of(store, environment=store.environment[rows])

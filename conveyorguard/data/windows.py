@@ -13,6 +13,8 @@ from conveyorguard.data.splits import Split
 from conveyorguard.data.store import Store
 from conveyorguard.errors import ConfigError
 
+NAMES = {"session": "name", "device": "device", "kind": "kind"}  # columns of the windows, and of the sessions
+
 
 @dataclass(frozen=True)
 class WindowSettings:
@@ -57,42 +59,45 @@ def make_windows(store: Store, settings: WindowSettings, labelled: bool = True) 
     """
     if settings.problems():
         raise ConfigError("\n".join(settings.problems()))
-    frames = store.frames
-    codes, time = frames["session"].cat.codes.to_numpy(), frames["time"].to_numpy()
-    breaks = np.flatnonzero((np.diff(codes) != 0) | (np.diff(time) != 1)) + 1
-    edges = np.concatenate([[0], breaks, [len(frames)]])
-    rows = np.concatenate(
-        [np.arange(a, b - settings.size + 1, settings.stride) for a, b in itertools.pairwise(edges)]
-    ).astype(np.int64)
-    state = frames["state"].to_numpy()
-    if labelled and (state == UNLABELLED).all():
+    sessions = store.sessions
+    if labelled and not sessions["labelled"].any():
         raise ConfigError(
             "no window to train on: no recording is labelled. Of a table, data.schema.columns.state names the "
             "column of the states"
         )
-    if labelled:
-        rows = rows[state[rows] != UNLABELLED]
+    of_session, longest = [], 0
+    for place, (first, count, known) in enumerate(sessions[["first", "rows", "labelled"]].to_numpy().tolist()):
+        runs = _runs(store.tick[first : first + count])
+        longest = max(longest, *(end - begin for begin, end in runs))
+        if known or not labelled:
+            starts = [np.arange(a, b - settings.size + 1, settings.stride) for a, b in runs]
+            of_session.append((place, first + np.concatenate(starts)))
+    rows = np.concatenate([rows for _, rows in of_session]).astype(np.int64)
     if not len(rows):
-        longest = int(np.diff(edges).max(initial=0))
         raise ConfigError(
             f"no window of window.size={settings.size} s: the longest labelled run is {longest} s or less"
         )
-    states = state[rows[:, None] + np.arange(settings.size)]
+    session = np.repeat([place for place, _ in of_session], [len(rows) for _, rows in of_session])
+    states = store.state[rows[:, None] + np.arange(settings.size)]
     last = rows + settings.size - 1
     return pd.DataFrame(
         {
-            "session": frames["session"].to_numpy()[rows].astype(str),
-            "device": frames["device"].to_numpy()[rows].astype(str),
-            "kind": frames["kind"].to_numpy()[rows].astype(str),
+            **{key: sessions[name].to_numpy()[session].astype(str) for key, name in NAMES.items()},
             "row": rows,
-            "start": time[rows],
-            "end": time[last],
-            "seconds_to_end": frames["seconds_to_end"].to_numpy()[last],
-            "seconds_since_onset": frames["seconds_since_onset"].to_numpy()[last],
+            "start": store.tick[rows],
+            "end": store.tick[last],
+            "seconds_to_end": store.ticks_to_end[last],
+            "seconds_since_onset": store.since_onset(last),
             "label": _labels(states, settings.label, len(store.schema.states)),
             "pure": (states == states[:, :1]).all(axis=1),
         }
     )
+
+
+def _runs(tick: np.ndarray) -> list[tuple[int, int]]:
+    """First row and end of each run of consecutive ticks of a session."""
+    breaks = np.flatnonzero(np.diff(tick) != 1) + 1
+    return list(itertools.pairwise([0, *breaks.tolist(), len(tick)]))
 
 
 def _labels(states: np.ndarray, rule: str, classes: int) -> np.ndarray:

@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 
 from conveyorguard.data.store import Store
-from conveyorguard.data.views import session_starts
 from conveyorguard.metrics.alarms import missed_share_interval
 from conveyorguard.metrics.bootstrap import Arm, resample
 from conveyorguard.metrics.scores import Predictions
@@ -66,7 +65,7 @@ def by_distance(store: Store, windows: pd.DataFrame, size: int, arms: Arms) -> p
 def change_distance(store: Store, rows: np.ndarray, size: int) -> np.ndarray:
     """(n,) seconds from windows, given by their first row, to the nearest change of state in the same recording: 0
     where the state changes within the window, infinite where it never changes."""
-    state, time, starts = store.frames["state"].to_numpy(), store.frames["time"].to_numpy(), session_starts(store)
+    state, time, starts = np.asarray(store.state), np.asarray(store.tick), store.session_start
     changed = np.flatnonzero((np.diff(state) != 0) & (np.diff(starts) == 0)) + 1  # the first second of the new state
     last = rows + size - 1
     after = np.searchsorted(changed, rows, side="right")  # the first change later than the window's first second

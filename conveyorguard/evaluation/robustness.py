@@ -53,7 +53,7 @@ class Trial:
     @cached_property
     def train(self) -> np.ndarray:
         """(N,) True at the seconds of the train sessions."""
-        return self.store.frames["session"].isin(self.split.sessions["train"]).to_numpy()
+        return self.store.rows_of(self.split.sessions["train"])
 
     @cached_property
     def resampling(self) -> Resampling:

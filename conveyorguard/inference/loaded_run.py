@@ -6,9 +6,7 @@ windows = load_run("outputs/2026-01-31/10-00-00-fusion-both").predict(frame_tabl
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +14,13 @@ import numpy as np
 import pandas as pd
 from omegaconf import DictConfig, OmegaConf
 
+from conveyorguard.data.build import store_in_memory
 from conveyorguard.data.datamodule import WindowDataset
 from conveyorguard.data.ranges import CAMERA, filled, odd_inputs
+from conveyorguard.data.reduce import reduce_session
 from conveyorguard.data.schema import Schema
 from conveyorguard.data.session import Session
-from conveyorguard.data.store import Store, prepare
+from conveyorguard.data.store import Store
 from conveyorguard.data.windows import WindowSettings, make_windows
 from conveyorguard.errors import ConfigError, DataError, RunError
 from conveyorguard.inference.predict import predict
@@ -136,9 +136,8 @@ class LoadedRun:
                 f"this run uses the camera: give thermal, {(len(frames), *camera.shape)} in degC; found {found}"
             )
         schema = self.schema if "thermal" in self.inputs else replace(self.schema, thermal=None)
-        with tempfile.TemporaryDirectory() as cache:
-            store = prepare(partial(_sessions, frames=frames, thermal=thermal), schema, None, cache, "given", jobs=1)
-            return self.predict_store(store).windows
+        sessions = [reduce_session(session, schema) for session in _sessions(schema, frames, thermal)]
+        return self.predict_store(store_in_memory(sessions, schema)).windows
 
     def refuse_other(self, schema: Schema) -> None:
         """Refuse data that are not those the run was trained on, as far as it uses them.
@@ -203,16 +202,22 @@ class LoadedRun:
 
     def _seconds(self, store: Store, rows: np.ndarray, p: np.ndarray) -> pd.DataFrame:
         """The mean of the windows over each second; seconds that no window covers are left out."""
-        total, count = np.zeros((len(store.frames) + 1, p.shape[1])), np.zeros(len(store.frames) + 1)
+        total, count = np.zeros((len(store) + 1, p.shape[1])), np.zeros(len(store) + 1)
         for values, target in ((p, total), (np.ones(len(p)), count)):
             np.add.at(target, rows, values)
             np.add.at(target, rows + self.settings.size, -values)  # a window ends: running sums of these differences
         total, count = total.cumsum(axis=0)[:-1], np.rint(count.cumsum()[:-1])
         covered = count > 0
         mean = total[covered] / count[covered, None]
-        frames = store.frames.loc[covered, ["session", "time"]].reset_index(drop=True)
-        frames["session"] = frames["session"].astype(str)
-        table = frames.assign(y_pred=mean.argmax(axis=1), state=np.array(self.schema.state_names)[mean.argmax(axis=1)])
+        names, guess = np.array(self.schema.state_names), mean.argmax(axis=1)
+        table = pd.DataFrame(
+            {
+                "session": store.sessions["name"].to_numpy().astype(str)[store.session_index[covered]],
+                "time": store.tick[covered],
+                "y_pred": guess,
+                "state": names[guess],
+            }
+        )
         return table.assign(**{f"c{k}": mean[:, k].astype(np.float32) for k in range(mean.shape[1])})
 
 
@@ -242,8 +247,8 @@ def _refuse_table(frames: pd.DataFrame, numbers: list[str]) -> None:
     refuse("time", frames.duplicated(["session", "time"]).to_numpy(), "a row a second of each recording")
 
 
-def _sessions(root: None, schema: Schema, frames: pd.DataFrame, thermal: np.ndarray | None) -> list[Session]:
-    """A table as recordings, a reader for `prepare`."""
+def _sessions(schema: Schema, frames: pd.DataFrame, thermal: np.ndarray | None) -> list[Session]:
+    """A table as sessions."""
     found = []
     place = np.arange(len(frames))
     for name, index in pd.Series(place).groupby(frames["session"].to_numpy()).groups.items():

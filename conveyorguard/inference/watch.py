@@ -14,7 +14,7 @@ import io
 import os
 import signal
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -24,13 +24,15 @@ import pandas as pd
 from omegaconf import DictConfig
 
 from conveyorguard.config.compose import build
+from conveyorguard.data.build import store_in_memory
 from conveyorguard.data.datamodule import WindowDataset
 from conveyorguard.data.live import Follower, follow
 from conveyorguard.data.ranges import filled, odd_inputs
 from conveyorguard.data.recording_start import START
+from conveyorguard.data.reduce import ReducedSession, reduce_session
 from conveyorguard.data.schema import Schema
 from conveyorguard.data.session import Session
-from conveyorguard.data.store import SENSORS_REPAIRED, THERMAL_REPAIRED, Store, read_part
+from conveyorguard.data.store import SENSORS_REPAIRED, THERMAL_REPAIRED, Store
 from conveyorguard.data.windows import make_windows
 from conveyorguard.errors import ConfigError, RunError
 from conveyorguard.inference.loaded_run import LoadedRun, schema_for
@@ -113,9 +115,8 @@ class Journal:
 class Tail:
     """What of a recording its next windows need: its last seconds and, for features from the start, its first."""
 
-    frames: pd.DataFrame
-    thermal: np.ndarray | None
-    last_end: int
+    session: ReducedSession
+    last_end: int = -1
     ringing: Ringing = field(default_factory=Ringing)
 
 
@@ -140,7 +141,7 @@ class Watch:
         """Go on from what is written, and append what should have been."""
         written = {(row["session"], row["event"], int(row["begin"])) for row in self.alarms.rows()}
         for row in self.windows.rows():
-            tail = self.tails.setdefault(row["session"], Tail(pd.DataFrame(), None, -1))
+            tail = self.tails.setdefault(row["session"], Tail(ReducedSession(row["session"])))
             tail.last_end = int(row["end"])
             if not self.loaded.from_start:
                 self.follower.skip(row["session"], int(row["start"]))  # where the next window's place is counted from
@@ -188,25 +189,20 @@ class Watch:
 
     def _take(self, session: Session) -> int:
         """New seconds of a recording."""
-        part = read_part(session, self.schema, False)
-        tail = self.tails.setdefault(session.name, Tail(pd.DataFrame(), None, -1))
-        if part.table is None:
-            say(f"{session.name}: {part.failure.message if part.failure else 'nothing usable'}")
+        new = reduce_session(session, self.schema)
+        tail = self.tails.setdefault(session.name, Tail(ReducedSession(session.name)))
+        if new.columns is None:
+            say(f"{session.name}: {new.failure.message if new.failure else 'nothing usable'}")
             return 0
-        frames = part.table.to_pandas()
-        tail.frames = pd.concat([tail.frames, frames], ignore_index=True)
-        measured = [*self.schema.channels, *self.schema.environment]
-        tail.frames[measured] = tail.frames[measured].ffill()  # what is missing now is what it was last
-        tail.frames["session"] = tail.frames["session"].astype("category")
-        tail.thermal = (
-            part.thermal
-            if tail.thermal is None or part.thermal is None
-            else np.concatenate([tail.thermal, part.thermal])
-        )
+        earlier = tail.session.columns or {name: values[:0] for name, values in new.columns.items()}
+        columns = {name: np.concatenate([earlier[name], values]) for name, values in new.columns.items()}
+        for name in ("sensors", "environment"):  # what is missing now is what it was last
+            columns[name] = pd.DataFrame(columns[name]).ffill().to_numpy()
+        tail.session = replace(new, columns=columns, rows=len(columns["tick"]))
         return self._judge(session.name, tail)
 
     def _judge(self, name: str, tail: Tail) -> int:
-        store = conditioned(_store(tail, self.schema), self.loaded.run.config)
+        store = conditioned(store_in_memory([tail.session], self.schema), self.loaded.run.config)
         try:
             windows = make_windows(store, self.loaded.settings, labelled=False)
         except ConfigError:  # too short yet
@@ -237,15 +233,16 @@ class Watch:
         self.windows.append(rows)
         tail.last_end = int(new["end"].iloc[-1])
         self.announce([event for row in rows for event in self._events(row, tail)])
-        keep = tail.frames["time"].to_numpy() >= new["start"].iloc[-1]
+        assert tail.session.columns is not None
+        keep = tail.session.columns["tick"] >= new["start"].iloc[-1]
         if self.loaded.from_start:
-            quality = tail.frames["quality"].to_numpy()
+            quality = tail.session.columns["quality"]
             keep |= (
                 np.min([np.cumsum(quality & flag == 0) for flag in (SENSORS_REPAIRED, THERMAL_REPAIRED)], axis=0)
                 <= START
             )
-        tail.frames = tail.frames[keep].reset_index(drop=True)
-        tail.thermal = None if tail.thermal is None else tail.thermal[keep]
+        columns = {name: values[keep] for name, values in tail.session.columns.items()}
+        tail.session = replace(tail.session, columns=columns, rows=int(keep.sum()))
         return len(new)
 
     def _tell_what_is_odd(self, store: Store) -> None:
@@ -260,12 +257,6 @@ class Watch:
     def close(self) -> None:
         self.windows.close()
         self.alarms.close()
-
-
-def _store(tail: Tail, schema: Schema) -> Store:
-    store = Store.__new__(Store)
-    store.__dict__ = {"schema": schema, "frames": tail.frames, "thermal": tail.thermal}
-    return store
 
 
 def say(sentence: str) -> None:

@@ -42,7 +42,7 @@ def write_eda(site: Site, data: Windows) -> Path:
     counts = store.manifest["counts"]
     worst = exploration.worst_sessions(store)
     said = [
-        f"{counts['sessions']} sessions, {counts['frames']:,} seconds, {store.frames['device'].nunique()} devices.",
+        f"{counts['sessions']} sessions, {counts['frames']:,} seconds, {store.sessions['device'].nunique()} devices.",
         f"{worst['contain']} sessions contain {store.schema.states[-1].name}, {worst['dominated']} are dominated by "
         "it.",
         f"{len(found)} design implications computed from the data.",
@@ -223,8 +223,8 @@ def _distributions(site: Site, store: Store) -> str:
 
 def _timeline(store: Store) -> str:
     name = exploration.shown_session(store)
-    rows = np.flatnonzero((store.frames["session"] == name).to_numpy())
-    own = store.frames.iloc[rows]
+    rows = np.flatnonzero(store.rows_of([name]))
+    own = store.to_frame(slice(rows[0], rows[-1] + 1))
     seconds, state = own["time"].to_numpy(), own["state"].to_numpy()
     channels = list(store.schema.channels)
     units = [store.schema.channels[c].unit for c in channels]

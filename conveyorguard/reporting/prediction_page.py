@@ -136,9 +136,9 @@ def timeline(loaded: LoadedRun, store: Store, predicted: Predicted) -> str:
     """Probabilities with the alarms, sensors on the predicted states, thermal frames at the alarms, of one
     recording."""
     schema = loaded.schema
-    name = str(store.frames["session"].iloc[0])
-    step = max(len(store.frames) // POINTS, 1)
-    time = store.frames["time"].to_numpy()
+    name = str(store.sessions["name"].iloc[0])
+    step = max(len(store) // POINTS, 1)
+    time = np.asarray(store.tick)
     own = predicted.seconds
     state = pd.Series(own["y_pred"].to_numpy(), index=own["time"]).reindex(time).fillna(-1).to_numpy(int)
     alarms = predicted.alarms
@@ -167,11 +167,15 @@ def timeline(loaded: LoadedRun, store: Store, predicted: Predicted) -> str:
 
 def _most_moving(loaded: LoadedRun, store: Store) -> list[str]:
     """The channels to draw, in the schema's order."""
-    names = [name for name in store.schema.channels if store.frames[name].notna().any()]
+    values = dict(zip(store.schema.channels, np.asarray(store.sensors).T, strict=True))
+    names = [name for name, column in values.items() if not np.isnan(column).all()]
     if len(names) <= CHANNELS:
         return names
     spans = {name: loaded.ranges.get(name, {"low": 0.0, "high": 1.0}) for name in names}
-    moved = {n: float(np.ptp(store.frames[n].dropna())) / ((spans[n]["high"] - spans[n]["low"]) or 1.0) for n in names}
+    moved = {
+        name: float(np.nanmax(values[name]) - np.nanmin(values[name])) / ((span["high"] - span["low"]) or 1.0)
+        for name, span in spans.items()
+    }
     most = sorted(names, key=moved.__getitem__, reverse=True)[:CHANNELS]
     return [name for name in names if name in most]
 
@@ -179,7 +183,7 @@ def _most_moving(loaded: LoadedRun, store: Store) -> list[str]:
 def _film(store: Store, begin: int) -> str:
     """The frame at an alarm's beginning and some before it, on one scale of colour."""
     assert store.thermal is not None
-    time = store.frames["time"].to_numpy()
+    time = np.asarray(store.tick)
     at = int(np.searchsorted(time, begin))
     places = sorted({max(0, min(at, len(time) - 1) - 10 * k) for k in range(FRAMES)})
     frames = [np.asarray(store.thermal[i, -1], float) for i in places]

@@ -5,9 +5,10 @@ from __future__ import annotations
 from omegaconf import DictConfig, OmegaConf
 
 from conveyorguard.config.compose import build
+from conveyorguard.data.build import prepare
 from conveyorguard.data.schema import Schema
 from conveyorguard.data.splits import make_split
-from conveyorguard.data.store import Store, prepare
+from conveyorguard.data.store import Store
 from conveyorguard.data.views import film_view
 from conveyorguard.data.windows import Windows, WindowSettings, make_windows
 

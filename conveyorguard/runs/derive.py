@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from conveyorguard.data.schema import Schema
+from conveyorguard.data.store import Store
 from conveyorguard.metrics.alarms import choose_operating_point, summarise, with_scores
 from conveyorguard.metrics.calibration import calibrate
 from conveyorguard.metrics.scores import Predictions, evaluate
@@ -59,19 +60,17 @@ def as_predictions(rows: pd.DataFrame, prefix: str = "p") -> Predictions:
     return Predictions(rows["y_true"].to_numpy(), rows[columns].to_numpy(np.float64), rows["session"].to_numpy())
 
 
-def data_facts(frames: pd.DataFrame, sessions: dict[str, list[str]], states: list[str]) -> dict[str, Any]:
-    """Devices, and hours of each state, by part: what the card tells of the data, kept in the provenance.
+def data_facts(store: Store, sessions: dict[str, list[str]]) -> dict[str, Any]:
+    """Devices, and hours of each state, by part of the split: what the card says of the data, kept in the provenance.
 
     Args:
-        frames: of the store, a row a second.
         sessions: of each part, by name.
     """
-    where = {name: part for part, names in sessions.items() for name in names}
-    part = frames["session"].astype(str).map(where)
+    states = store.schema.state_names
     hours, devices = {}, {}
-    for name in sessions:
-        own = frames[(part == name).to_numpy()]
-        counts = np.bincount(own["state"][own["state"] >= 0], minlength=len(states))
-        hours[name] = {state: round(float(count) / 3600, 4) for state, count in zip(states, counts, strict=True)}
-        devices[name] = sorted(own["device"].astype(str).unique())
+    for part, names in sessions.items():
+        state = store.state[store.rows_of(names)]
+        counts = np.bincount(state[state >= 0], minlength=len(states))
+        hours[part] = {name: round(float(count) / 3600, 4) for name, count in zip(states, counts, strict=True)}
+        devices[part] = sorted(store.sessions.loc[store.sessions["name"].isin(names), "device"].unique())
     return {"hours": hours, "devices": devices}

@@ -42,8 +42,8 @@ def choose_examples(data: Windows, part: str, probabilities: np.ndarray, path: P
         "y_true": truth[chosen],
         "y_pred": guess[chosen],
         "p": probabilities[chosen],
-        "seconds": data.store.frames["time"].to_numpy()[rows],
-        "state": data.store.frames["state"].to_numpy()[rows],
+        "seconds": data.store.tick[rows],
+        "state": data.store.state[rows],
         "sensors": data.store.sensors[rows],
     }
     if data.store.thermal is not None:

@@ -86,18 +86,18 @@ class Run:
     def describe(self, data: Windows, unused: list[str], threads: int, device: str) -> None:
         """Record what the run works on, and keep its split."""
         write_json(self.folder / "split.json", data.split.to_dict())
-        train = data.store.frames["session"].isin(data.split.sessions["train"]).to_numpy()
+        train = data.store.rows_of(data.split.sessions["train"])
         write_json(self.folder / "ranges.json", training_ranges(data.store, train))
         counts = {part: int((data.frame["part"] == part).sum()) for part in data.split.sessions}
         self.note(
-            store={"name": data.store.path.name, "fingerprint": data.store.fingerprint},
+            store={"name": data.store.path.name if data.store.path else "", "fingerprint": data.store.fingerprint},
             split=data.split.hash,
             sessions={part: len(names) for part, names in data.split.sessions.items()},
             windows=counts,
             unused=unused,
             threads=threads,
             device=device,
-            data=data_facts(data.store.frames, data.split.sessions, data.store.schema.state_names),
+            data=data_facts(data.store, data.split.sessions),
         )
 
     def write_predictions(self, tables: list[pd.DataFrame], schema: Schema) -> dict[str, Any]:

@@ -74,8 +74,8 @@ def build_model(cfg: DictConfig, schema: Schema, inputs: list[str]) -> nn.Module
 def fitted_rows(data: Windows, fit_on: str) -> np.ndarray:
     """Seconds of the store that scaling is fitted on: those of the train sessions, or all."""
     if fit_on == "all":
-        return np.ones(len(data.store.frames), bool)
-    return data.store.frames["session"].isin(data.split.sessions["train"]).to_numpy()
+        return np.ones(len(data.store), bool)
+    return data.store.rows_of(data.split.sessions["train"])
 
 
 def fit(

@@ -79,8 +79,8 @@ def leakage(data: Windows, fit_on: str) -> pd.DataFrame:
     meant)."""
     own = {part: data.part(part) for part in PARTS}
     seconds = {part: np.unique(w["row"].to_numpy()[:, None] + np.arange(data.settings.size)) for part, w in own.items()}
-    session = data.store.frames["session"].cat.codes.to_numpy()
-    time = data.store.frames["time"].to_numpy()
+    session = data.store.session_index
+    time = np.asarray(data.store.tick)
     first, last = data.frame["row"].to_numpy(), data.frame["row"].to_numpy() + data.settings.size - 1
     crossing = int(((session[first] != session[last]) | (time[last] - time[first] != data.settings.size - 1)).sum())
 
@@ -157,9 +157,7 @@ def _states(site: Site, data: Windows) -> str:
 
 
 def _purity(site: Site, data: Windows) -> str:
-    states = data.store.frames["state"].to_numpy()[
-        data.frame["row"].to_numpy()[:, None] + np.arange(data.settings.size)
-    ]
+    states = data.store.state[data.frame["row"].to_numpy()[:, None] + np.arange(data.settings.size)]
     own = np.mean(states == data.frame["label"].to_numpy()[:, None], axis=1)[~data.frame["pure"].to_numpy()]
     plot = go.Figure(
         go.Histogram(x=own, xbins={"start": 0, "end": 1.0001, "size": 0.05}, marker_color=state_colour(1, 3))

@@ -144,7 +144,7 @@ class Study:
                 else (f" and given every {cfg.data.schema.thermal.stride}th pixel of a frame's rows and columns")
             )
             told.append(
-                f"A small study: {len(data.store.manifest['sessions'])} sessions, the seed study's networks trained "
+                f"A small study: {len(data.store.sessions)} sessions, the seed study's networks trained "
                 f"for no more epochs than {cfg.trainer.max_epochs}{pixels}. "
                 "It shows how everything works; the figures that count are those of make study-full."
             )
@@ -152,7 +152,7 @@ class Study:
             told.append("Simulated recordings: a result here is not a result on AI Hub.")
         origin = [
             ("command", pages.base_names(self.command)),
-            ("data", f"{cfg.data.name}, store {data.store.path.name}, fingerprint {data.store.fingerprint[:12]}"),
+            ("data", f"{cfg.data.name}, fingerprint {data.store.fingerprint[:12]}"),
             ("split", f"{cfg.split.name}, {data.split.hash}"),
             ("commit", commit_of(git)),
         ]

@@ -1,0 +1,312 @@
+"""Building a frame store: sessions read, repaired and reduced, a shard a worker, whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import socket
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+import pandas as pd
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from conveyorguard.data.ingredients import digest_of, ingredients_of, reason_to_build_again
+from conveyorguard.data.reduce import ReducedSession, reduce_session
+from conveyorguard.data.schema import Schema
+from conveyorguard.data.session import Dropped, Recording, Session, Unreadable
+from conveyorguard.data.store import (
+    EXAMPLES,
+    FORMAT,
+    SESSION_COLUMNS,
+    Store,
+    assemble,
+    column_types,
+    open_store,
+)
+from conveyorguard.errors import DataError
+from conveyorguard.system.progress import track
+from conveyorguard.system.text import without_path
+
+SHARDS = 32  # at most; each keeps a file a column open
+
+
+def prepare(
+    reader: Any,
+    schema: Schema,
+    root: str | Path | None,
+    cache: str | Path,
+    name: str,
+    strict: bool = False,
+    jobs: int = -1,
+) -> Store:
+    """Build the frame store of a data set, or open the one that is there.
+
+    Args:
+        reader: `sessions(root, schema)`, yielding `Recording`, `Session` or `Unreadable`.
+        root: where the recordings lie; it is only read.
+        cache: folder of all stores.
+        name: of the data set, the beginning of the store's name.
+        strict: stop at the first defect instead of counting it.
+        jobs: processes, as in joblib.
+
+    Raises:
+        DataError: nothing usable is found, or, when strict, the first defect.
+    """
+    recordings = list(reader(root, schema))
+    ingredients = ingredients_of(reader, recordings, root, schema)
+    key = digest_of(ingredients)
+    target = Path(cache) / f"{name}-{key[:12]}"
+    if not (target / "manifest.json").exists():
+        try:
+            _build(target, name, recordings, schema, ingredients, strict, jobs)
+        except OSError as error:
+            raise DataError(
+                f"paths.cache={target.parent}: the frame store cannot be written ({without_path(error)}); what was "
+                "there before is unchanged. Free space or set paths.cache (or CONVEYORGUARD_CACHE) to a folder that "
+                "can be written to"
+            ) from error
+    store = open_store(target)
+    if strict and (problem := store.manifest["first_problem"]):
+        raise DataError(f"data.strict=true: {problem}")
+    return store
+
+
+def store_in_memory(sessions: Iterable[ReducedSession], schema: Schema) -> Store:
+    """A store of sessions that have been reduced; nothing of it is on disk.
+
+    Raises:
+        DataError: none of them could be reduced.
+    """
+    sessions = list(sessions)
+    usable = [session for session in sessions if session.columns is not None]
+    if not usable:
+        problems = [f"  {s.name}: {s.failure.message}" for s in sessions[:EXAMPLES] if s.failure]
+        raise DataError("\n".join(["no session could be read:", *problems]))
+    columns = {
+        name: np.concatenate([session.columns[name] for session in usable if session.columns])
+        for name in column_types(schema)
+    }
+    return assemble(schema, _session_table([(s, 0, 0) for s in usable]), columns, period=usable[0].period)
+
+
+def _build(
+    target: Path, name: str, recordings: list, schema: Schema, ingredients: dict[str, str], strict: bool, jobs: int
+) -> None:
+    """Write the store aside and rename it, so that whatever has the store's name is whole."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    _sweep_leftovers(target.parent)
+    reason = reason_to_build_again(target.parent, name, ingredients)
+    aside = target.parent / f".{target.name}.{socket.gethostname()}.{os.getpid()}-{_started(os.getpid())}"
+    (aside / "shards").mkdir(parents=True)
+    try:
+        readable, unreadable = _without_repetitions(recordings)
+        if strict and unreadable:
+            raise DataError(f"data.strict=true: {unreadable[0].problem()}")
+        written = _write_shards(aside, readable, schema, strict, jobs)
+        _write_tables(aside, unreadable, written, schema, {"ingredients": ingredients, "rebuilt": reason})
+        try:
+            aside.rename(target)
+        except OSError:
+            if not (target / "manifest.json").exists():
+                raise
+            # another process was first with the same store
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _without_repetitions(recordings: list) -> tuple[list[Recording | Session], list[ReducedSession]]:
+    """What can be read, and what cannot; of several sessions of one name the first is read."""
+    readable: dict[str, Recording | Session] = {}
+    failures = []
+    for item in recordings:
+        if isinstance(item, Unreadable):
+            failures.append(item)
+        elif item.name in readable:
+            why = "a session of this name is already there; give each its own name in data.reader"
+            failures.append(Unreadable(item.name, "duplicate_session", why))
+        else:
+            readable[item.name] = item
+    return list(readable.values()), [ReducedSession(item.name, failure=item) for item in failures]
+
+
+def _write_shards(
+    folder: Path, items: list[Recording | Session], schema: Schema, strict: bool, jobs: int
+) -> Iterator[tuple[ReducedSession, int]]:
+    """Sessions with the number of their shard, in order; a shard holds a run of the list, whoever writes it."""
+    size = max(-(-len(items) // SHARDS), 1)
+    shards = [items[i : i + size] for i in range(0, len(items), size)]
+    work = (joblib.delayed(_write_shard)(folder, n, shard, schema, strict) for n, shard in enumerate(shards))
+    processes = min(_processes(jobs), max(len(shards), 1))
+    results = joblib.Parallel(n_jobs=processes, return_as="generator")(work)
+    for number, sessions in enumerate(track(results, "preparing", len(shards))):
+        yield from ((session, number) for session in sessions)
+
+
+def _write_shard(
+    folder: Path, number: int, items: list[Recording | Session], schema: Schema, strict: bool
+) -> list[ReducedSession]:
+    """Reduce sessions one after another into a folder of columns, aside, and give it its name."""
+    aside = folder / "shards" / f".{number:04d}"
+    aside.mkdir()
+    sessions = []
+    with ExitStack() as stack:
+        files = {
+            name: stack.enter_context(_GrowingArray(aside / f"{name}.npy", dtype, shape))
+            for name, (dtype, shape) in column_types(schema).items()
+        }
+        for item in items:
+            session = reduce_session(item, schema, strict)
+            if session.columns is not None:
+                digest = hashlib.sha256()
+                for name, file in files.items():
+                    digest.update(file.append(session.columns[name]))
+                session = replace(session, columns=None, content=digest.hexdigest())
+            sessions.append(session)
+    aside.rename(aside.with_name(f"{number:04d}"))
+    return sessions
+
+
+class _GrowingArray:
+    """A `.npy` file that rows are appended to; its header is written last, in the room that numpy leaves for it."""
+
+    def __init__(self, path: Path, dtype: type[np.generic], shape: tuple[int, ...]):
+        self.dtype, self.shape, self.rows = np.dtype(dtype), shape, 0
+        self.stream = path.open("wb")
+        self._write_header()
+
+    def _write_header(self) -> None:
+        header = {"descr": self.dtype.str, "fortran_order": False, "shape": (self.rows, *self.shape)}
+        np.lib.format.write_array_header_2_0(self.stream, header)
+
+    def append(self, values: np.ndarray) -> memoryview:
+        """Append rows; returns their bytes."""
+        content = np.ascontiguousarray(values, self.dtype).data
+        self.stream.write(content)
+        self.rows += len(values)
+        return content
+
+    def __enter__(self) -> _GrowingArray:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        with self.stream:
+            if kind is None:
+                self.stream.seek(0)
+                self._write_header()
+                self.stream.flush()
+                os.fsync(self.stream.fileno())
+
+
+def _write_tables(
+    folder: Path,
+    unreadable: list[ReducedSession],
+    written: Iterable[tuple[ReducedSession, int]],
+    schema: Schema,
+    facts: dict[str, Any],
+) -> None:
+    """Write the table of sessions and, last, the manifest: what the shards hold, and what was left out or repaired."""
+    usable: list[tuple[ReducedSession, int, int]] = []
+    skipped, repairs = [], list[str]()
+    dropped, repaired, notes = Counter[str](), Counter[str](), Counter[str]()
+    examples: dict[str, list[Dropped]] = {}
+    places, first_problem = Counter[int](), None
+    for session, shard in [*((session, -1) for session in unreadable), *written]:
+        first_problem = first_problem or session.problem()
+        if session.failure:
+            failure = session.failure
+            skipped.append({"session": session.name, "reason": failure.reason, "message": failure.message})
+            continue
+        usable.append((session, shard, places[shard]))
+        places[shard] += session.rows
+        for defect in session.dropped:
+            dropped[defect.reason] += 1
+            if len(examples.setdefault(defect.reason, [])) < EXAMPLES:
+                examples[defect.reason].append(defect)
+        repaired.update(session.repaired)
+        repairs += [session.first_repair] if session.first_repair and len(repairs) < EXAMPLES else []
+        notes.update(session.notes)
+    if not usable:
+        problems = [f"  {skip['session']}: {skip['message']}" for skip in skipped[:EXAMPLES]]
+        raise DataError("\n".join(["no session could be read:", *problems]))
+    periods = {session.period for session, *_ in usable}
+    if len(periods) > 1:
+        raise DataError(f"sessions have different periods, {sorted(periods)} s: resample them in the reader")
+    table = _session_table(usable)
+    pq.write_table(pa.Table.from_pandas(table, pa.schema(list(SESSION_COLUMNS.items()))), folder / "sessions.parquet")
+    unlabelled = table.loc[~table["labelled"], "name"].tolist()
+    manifest = {
+        "format": FORMAT,
+        "fingerprint": _fingerprint(table),
+        "period": periods.pop(),
+        "schema": schema.to_dict(),
+        "units": {name: c.unit for name, c in {**schema.channels, **schema.environment}.items()},
+        "counts": {
+            "sessions": len(table),
+            "frames": int(table["rows"].sum()),
+            "labelled_sessions": len(table) - len(unlabelled),
+            "dropped_frames": dict(dropped),
+            "repaired": dict(repaired),
+        },
+        "skipped_sessions": skipped,
+        "unlabelled_sessions": unlabelled,
+        "notes": dict(notes),
+        "dropped_examples": {reason: [d._asdict() for d in items] for reason, items in examples.items()},
+        "repaired_examples": repairs,
+        "first_problem": first_problem,
+        **facts,
+    }
+    (folder / "manifest.json").write_text(json.dumps(manifest, indent=1, ensure_ascii=False), encoding="utf-8")
+
+
+def _session_table(sessions: list[tuple[ReducedSession, int, int]]) -> pd.DataFrame:
+    """A row a session, with its shard and its first row there."""
+    rows = [
+        {
+            **{key: getattr(session, key) for key in SESSION_COLUMNS if hasattr(session, key)},
+            "shard": shard,
+            "first": first,
+            "dropped": len(session.dropped),
+            "repaired": session.repaired["seconds"],
+        }
+        for session, shard, first in sessions
+    ]
+    return pd.DataFrame(rows, columns=list(SESSION_COLUMNS))
+
+
+def _fingerprint(sessions: pd.DataFrame) -> str:
+    """Digest of all content: of the sessions' names, devices, kinds and columns."""
+    return digest_of(sessions[["name", "device", "kind", "content"]].to_numpy().tolist())
+
+
+def _processes(jobs: int) -> int:
+    return jobs if jobs > 0 else max(1, (os.cpu_count() or 1) + 1 + jobs)
+
+
+def _started(pid: int) -> int:
+    """When a process began, in hundredths of a second; 0 if there is none of that number."""
+    try:
+        return round(psutil.Process(pid).create_time() * 100)
+    except psutil.NoSuchProcess:
+        return 0
+
+
+def _sweep_leftovers(cache: Path) -> None:
+    """Remove what builds killed on this host have left behind. Process numbers come again, in a container at every
+    start."""
+    for path in cache.glob(f".*.{socket.gethostname()}.*-*"):
+        pid, _, started = path.name.rsplit(".", 1)[-1].partition("-")
+        if not (pid.isdigit() and started.isdigit()):
+            continue
+        if abs(_started(int(pid)) - int(started)) > 500:  # the clock may be adjusted
+            shutil.rmtree(path, ignore_errors=True)
