@@ -9,7 +9,6 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from a checkout, installed or not
 
 from conveyorguard.evaluation.cells import CELLS, FURTHER_CELLS
-
 from experiments.stages.study import Study, main, units_of_runs
 from experiments.stages.trees_page import write_trees
 

@@ -9,7 +9,6 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from a checkout, installed or not
 
 from conveyorguard.evaluation.cells import CELLS, FURTHER_CELLS
-
 from conveyorguard.sweeps.space import override
 from experiments.stages.speed import speed_techniques
 from experiments.stages.study import Overrides, Study, main, units_of_runs

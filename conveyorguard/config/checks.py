@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Iterable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from conveyorguard.config.compose import build, is_tabular, model_class
 from conveyorguard.data.views import FILM_INPUTS
 from conveyorguard.data.windows import WindowSettings
 from conveyorguard.errors import ConfigError
 from conveyorguard.metrics.scores import OBJECTIVES
-from conveyorguard.system.secrets import keys_in, values_of
+from conveyorguard.system.secrets import secret_problems
 
 
 def sweep_problems(space: dict[str, Any], overrides: list[str], cfg: DictConfig) -> list[str]:
@@ -25,23 +26,23 @@ def sweep_problems(space: dict[str, Any], overrides: list[str], cfg: DictConfig)
         space: key -> Optuna distribution.
         cfg: of one trial.
     """
-    found = []
+    errors = []
     if re.search(r"://[^/@]*:[^/@]*@", cfg.sweep.storage or ""):
-        found.append(
+        errors.append(
             "sweep.storage: every trial saves its config, no password may stand in it: leave it out, and give it "
             "as PGPASSWORD or in ~/.pgpass (PostgreSQL), in ~/.my.cnf (MySQL)"
         )
     devices, gpus = cfg.trainer.get("devices"), gpu_count()
     share = max(1, gpus // max(1, cfg.sweep.workers))
     if isinstance(devices, int) and cfg.trainer.get("accelerator") in ("gpu", "cuda") and share < devices <= gpus:
-        found.append(
+        errors.append(
             f"sweep.workers={cfg.sweep.workers} share {gpus} GPUs, a trial needs {devices}: "
             f"write sweep.workers={gpus // devices}"
         )
     try:
-        return found + problems(cfg, space)
+        return errors + problems(cfg, space)
     except ConfigError as error:
-        return [*found, str(error)]
+        return [*errors, str(error)]
 
 
 def gpu_count() -> int:
@@ -55,23 +56,45 @@ def check(cfg: DictConfig) -> None:
     """Refuse a config that cannot work, before anything runs.
 
     Raises:
-        ConfigError: with every error found, each with what to write instead.
+        ConfigError: with every problem, each with what to write instead.
     """
-    if found := problems(cfg, {}):
-        raise ConfigError("the config cannot work:\n" + "\n".join(f"  - {problem}" for problem in found))
+    if errors := problems(cfg, {}):
+        raise ConfigError("the config cannot work:\n" + "\n".join(f"  - {error}" for error in errors))
 
 
 def problems(cfg: DictConfig, space: dict[str, Any]) -> list[str]:
-    """What in a config cannot work, as sentences; `space` is the search space of a sweep whose trial it is, or
-    empty."""
+    """What in a config cannot work, as sentences.
+
+    Args:
+        space: of the sweep whose trial it is, key -> Optuna distribution; else empty.
+    """
+    settings = list(known_settings(cfg))
     return [
-        *keys_in(cfg),
+        *secret_problems(settings),
         *WindowSettings(**cfg.window).problems(),
+        *_encoding_problems(settings),
+        *_data_problems(cfg.data),
         *_choice_problems(cfg),
         *_head_problems(cfg.model, space),
         *_number_problems(cfg),
         *(_tabular_problems(cfg) if is_tabular(cfg) else _trainer_problems(cfg.trainer)),
     ]
+
+
+def known_settings(node: DictConfig | ListConfig, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """The dotted name of each value of a config and the value as text, but for those that cannot be resolved yet, such
+    as what Hydra's job will be."""
+    keys: Iterable[Any] = node if isinstance(node, DictConfig) else range(len(node))
+    for key in keys:
+        try:
+            value = node[key]
+        except OmegaConfBaseException:
+            continue
+        name = f"{prefix}.{key}" if prefix else str(key)
+        if isinstance(value, DictConfig | ListConfig):
+            yield from known_settings(value, name)
+        else:
+            yield name, str(value)
 
 
 def _head_problems(model: DictConfig, space: dict[str, Any]) -> list[str]:
@@ -82,68 +105,66 @@ def _head_problems(model: DictConfig, space: dict[str, Any]) -> list[str]:
     return [f"model.num_heads={h} does not divide model.embed_dim={d}: {remedy}" for d in sizes for h in heads if d % h]
 
 
-def _choice_problems(cfg: DictConfig) -> list[str]:
-    found = [
+def _encoding_problems(settings: list[tuple[str, str]]) -> list[str]:
+    return [
         f"{name}={value!r} is no UTF-8 text, as which a config is saved: rename the folder or file"
-        for name, value in values_of(cfg)
+        for name, value in settings
         if any("\ud800" <= c <= "\udfff" for c in value)  # how Python spells the bytes of a name that is none
     ]
-    if OmegaConf.is_missing(cfg.data, "root"):
-        found.append("data.root is not set: add data.root=PATH, the folder with your copy of the data")
-    if not cfg.data.schema.channels:
-        found.append(
+
+
+def _data_problems(data: DictConfig) -> list[str]:
+    errors = []
+    if OmegaConf.is_missing(data, "root"):
+        errors.append("data.root is not set: add data.root=PATH, the folder with your copy of the data")
+    if not data.schema.channels:
+        errors.append(
             "data.schema.channels is empty: say what your files hold; python -m conveyorguard schema FOLDER drafts "
             "the yaml"
         )
-    if not isinstance(cfg.film, bool):
-        found.append(f"film={cfg.film}: true or false")
+    if data.schema.thermal and data.thermal.reduce not in ("mean_max", "stride"):
+        errors.append(f"data.thermal.reduce={data.thermal.reduce}: mean_max or stride")
+    return errors
+
+
+def _choice_problems(cfg: DictConfig) -> list[str]:
+    errors = [f"{name}={cfg[name]}: true or false" for name in ("film", "test") if not isinstance(cfg[name], bool)]
     if cfg.get("film_input", "environment") not in FILM_INPUTS:
-        found.append(f"film_input={cfg.film_input}: {', '.join(FILM_INPUTS)}")
+        errors.append(f"film_input={cfg.film_input}: {', '.join(FILM_INPUTS)}")
     mixup = cfg.get("mixup", 0.0)
     if isinstance(mixup, bool) or not isinstance(mixup, int | float) or not 0 <= mixup < float("inf"):
-        found.append(f"mixup={mixup}: alpha of a Beta distribution, or 0 for none")
-    if not isinstance(cfg.test, bool):
-        found.append(f"test={cfg.test}: true or false")
+        errors.append(f"mixup={mixup}: alpha of a Beta distribution, or 0 for none")
     if cfg.objective not in OBJECTIVES:
-        found.append(f"objective={cfg.objective}: one of {', '.join(OBJECTIVES)}")
+        errors.append(f"objective={cfg.objective}: one of {', '.join(OBJECTIVES)}")
     if cfg.ckpt_path and not Path(cfg.ckpt_path).is_file():
-        found.append(f"ckpt_path={cfg.ckpt_path}: no such file; give RUN/checkpoints/last.ckpt")
-    if cfg.data.schema.thermal and cfg.data.thermal.reduce not in ("mean_max", "stride"):
-        found.append(f"data.thermal.reduce={cfg.data.thermal.reduce}: mean_max or stride")
-    return found
+        errors.append(f"ckpt_path={cfg.ckpt_path}: no such file; give RUN/checkpoints/last.ckpt")
+    return errors
 
 
 def _number_problems(cfg: DictConfig) -> list[str]:
-    least: dict[str, tuple[Callable[[DictConfig], Any], float]] = {
-        "seed": (lambda c: c.seed, 0),
-        "split.seed": (lambda c: c.split.seed, 0),
-    }
+    least = {"seed": 0, "split.seed": 0}
     if not is_tabular(cfg):
-        least |= {
-            "batch_size": (lambda c: c.batch_size, 1),
-            "patience": (lambda c: c.patience, 1),
-            "trainer.max_epochs": (lambda c: c.trainer.max_epochs, 1),
-        }
-    found = []
-    for name, (get, minimum) in least.items():
-        value = get(cfg)
-        if not isinstance(value, int) or value < minimum:
-            found.append(f"{name}={value}: a whole number, {minimum} or more")
-    return found
+        least |= {"batch_size": 1, "patience": 1, "trainer.max_epochs": 1}
+    values = {name: OmegaConf.select(cfg, name) for name in least}
+    return [
+        f"{name}={value}: a whole number, {least[name]} or more"
+        for name, value in values.items()
+        if not isinstance(value, int) or value < least[name]
+    ]
 
 
 def _tabular_problems(cfg: DictConfig) -> list[str]:
     name, package = cfg.model.name, model_class(cfg).PACKAGE
-    found = build(cfg.features).problems(cfg.window.size)
+    errors: list[str] = build(cfg.features).problems(cfg.window.size)
     if package and not find_spec(package):
-        found.append(
+        errors.append(
             f"model={name} needs the package {package}: pip install 'conveyorguard[boosting]', or use model=lightgbm"
         )
     if cfg.objective == "val/loss":
-        found.append(f"objective=val/loss: model={name} has none; use val/nll")
+        errors.append(f"objective=val/loss: model={name} has none; use val/nll")
     if cfg.ckpt_path:
-        found.append(f"ckpt_path: model={name} is fitted in one go; start it again")
-    return found
+        errors.append(f"ckpt_path: model={name} is fitted in one go; start it again")
+    return errors
 
 
 def _trainer_problems(trainer: DictConfig) -> list[str]:

@@ -1,9 +1,10 @@
-"""The config: where it lies, what it may build, and every error in it at once."""
+"""The config: where its yaml files lie, composing it from them, and building what it names."""
 
 from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -80,13 +81,14 @@ def whitelist() -> list[str]:
     ]
 
 
-def build(node: DictConfig, **arguments: Any) -> Any:
-    """Instantiate a config node, if its target is on the whitelist.
+def build(node: Mapping[str, Any], **arguments: Any) -> Any:
+    """Instantiate a config node or a plain mapping, if its `_target_` is on the whitelist.
 
     Raises:
         ConfigError: the target may not be built, does not exist, or does not take these settings.
     """
     try:
+        node = node if OmegaConf.is_config(node) else OmegaConf.create(dict(node))
         return instantiate(node, _execution_whitelist_=whitelist(), **arguments)
     except InstantiationException as error:
         target = node.get("_target_", "?")
@@ -101,17 +103,27 @@ def build(node: DictConfig, **arguments: Any) -> Any:
         raise ConfigError(f"cannot build {target}: {first_line(error)}{hint}") from error
 
 
-def model_class(cfg: DictConfig) -> Any:
-    """The class of the config's model, if it is on the whitelist: a network, or an estimator of window features."""
-    return build(OmegaConf.create({"_target_": cfg.model._target_}), _partial_=True).func
+def model_class(model: str | Mapping[str, Any]) -> Any:
+    """The class of a model, if it is on the whitelist: a network, or an estimator of window features.
+
+    Args:
+        model: its `_target_`, its settings with the `_target_` among them, or a whole config.
+    """
+    target = model if isinstance(model, str) else model.get("model", model)["_target_"]
+    return build({"_target_": target}, _partial_=True).func
 
 
-def is_tabular(cfg: DictConfig) -> bool:
-    """Whether the model is fitted on window features by an estimator of its own, rather than trained by Lightning."""
-    return getattr(model_class(cfg), "TABULAR", False)
+def is_tabular(model: str | Mapping[str, Any]) -> bool:
+    """Whether a model is fitted on window features by an estimator of its own, rather than trained by Lightning.
+
+    Args:
+        model: as for `model_class`.
+    """
+    return getattr(model_class(model), "TABULAR", False)
 
 
 def first_line(error: BaseException) -> str:
+    """The first line of an error's cause, or of the error itself; its type where it says nothing."""
     cause = error.__cause__ or error
     return str(cause).strip().splitlines()[0] if str(cause).strip() else type(cause).__name__
 

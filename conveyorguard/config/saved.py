@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,11 @@ from omegaconf.errors import OmegaConfBaseException
 from conveyorguard.config.compose import config_dir, first_line
 from conveyorguard.errors import ConfigError, RunError
 
+# resolvers that may stand in a derived key; none of them reads anything from outside the config
+DERIVING = ("frames", "direction_of")
+# what marks an interpolation that does: of the environment, of the clock, of Hydra's job
+OUTSIDE = ("hydra:", "oc.env:", "now:", "run_folder:")
+
 
 def derived_keys(cfg: DictConfig) -> dict[str, str]:
     """Keys of a config that follow from others, with their interpolation: `model.window_size: ${window.size}`.
@@ -23,28 +28,24 @@ def derived_keys(cfg: DictConfig) -> dict[str, str]:
     A saved config is resolved; these let an override of the one still reach the other. What comes from the environment,
     the clock or Hydra is no such key: it stays as it was.
     """
-    found = {}
+    derived = {}
 
     def walk(node: DictConfig, prefix: str) -> None:
         for key in map(str, node):
             name = f"{prefix}{key}"
             if OmegaConf.is_interpolation(node, key):
                 text = str(node._get_node(key)._value())  # type: ignore[union-attr]
-                if not any(outside in text for outside in ("hydra:", "oc.env:", "now:", "run_folder:")):
-                    found[name] = text
+                if not any(outside in text for outside in OUTSIDE):
+                    derived[name] = text
             elif OmegaConf.is_dict(node[key]):
                 walk(node[key], f"{name}.")
 
     walk(cfg, "")
-    return found
-
-
-# functions that may stand in what `derived_keys` found; none of them reads anything from outside the config
-DERIVING = ("frames", "direction_of")
+    return derived
 
 
 def load_saved(path: Path) -> DictConfig:
-    """A config that a run has left. It is whole and resolved, and nothing in it is executed or looked up.
+    """Read the config that a run has left; it is whole and resolved, and nothing in it is executed or looked up.
 
     Raises:
         RunError: it cannot be read, or holds an interpolation: a saved config has none, and one put in later could
@@ -57,16 +58,24 @@ def load_saved(path: Path) -> DictConfig:
     return refuse_interpolations(config, path)
 
 
-def refuse_interpolations(config: Any, path: Path) -> DictConfig:
-    """The config, if it is a mapping of plain values."""
-    if not (isinstance(config, DictConfig) and "data" in config and "model" in config):
+def refuse_interpolations(config: Any, path: Path) -> Any:
+    """The config as it was given, if it is a mapping of plain values: a config node, or a dict as checkpoints hold it.
+
+    Args:
+        path: of the file it was read from, for the message.
+
+    Raises:
+        RunError: it is no config of a run, or holds an interpolation.
+    """
+    if not (isinstance(config, Mapping) and "data" in config and "model" in config):
         raise RunError(
             f"{path}: expected the settings of a run, data and model among them; the run is damaged, train it again"
         )
-    found = [place for place, text in _texts(OmegaConf.to_container(config), "") if "${" in text]
-    if found:
+    values = OmegaConf.to_container(config) if isinstance(config, DictConfig) else config
+    places = [place for place, text in _texts(values, "") if "${" in text]
+    if places:
         raise RunError(
-            f"{path}: {found[0]} holds an interpolation ('${{...}}'), which no run writes: the file was changed. "
+            f"{path}: {places[0]} holds an interpolation ('${{...}}'), which no run writes: the file was changed. "
             "Write the value itself, if you know where the run comes from"
         )
     return config
@@ -78,7 +87,7 @@ def _texts(value: Any, place: str) -> Iterator[tuple[str, str]]:
         for key, below in value.items():
             yield f"{place}.{key}".lstrip("."), str(key)
             yield from _texts(below, f"{place}.{key}".lstrip("."))
-    elif isinstance(value, list):
+    elif isinstance(value, list | tuple):
         for i, below in enumerate(value):
             yield from _texts(below, f"{place}[{i}]")
     elif isinstance(value, str):
@@ -95,19 +104,15 @@ def merge_saved(saved: DictConfig, overrides: list[str], provenance: dict[str, A
     Raises:
         ConfigError: an override names a config group (the saved config is whole, a group cannot be exchanged) or a key
             that is not there.
+        RunError: `derived` asks for something outside the config.
     """
-    groups = {path.name for path in config_dir().iterdir() if path.is_dir()}
-    choices = provenance.get("choices", {})
     merged = saved.copy()
     for name, interpolation in provenance.get("derived", {}).items():
-        foreign = set(re.findall(r"\$\{([\w.]+):", str(interpolation))) - set(DERIVING)
-        if foreign:
-            raise RunError(
-                f"provenance.json: derived.{name} asks for {', '.join(sorted(foreign))}, which no run writes: "
-                "the file was changed"
-            )
+        _refuse_outside(name, str(interpolation))
         OmegaConf.update(merged, name, interpolation)
     OmegaConf.set_struct(merged, True)
+    groups = {path.name for path in config_dir().iterdir() if path.is_dir()}
+    choices = provenance.get("choices", {})
     for override in overrides:
         try:
             parsed = OverridesParser.create().parse_override(override)
@@ -123,3 +128,13 @@ def merge_saved(saved: DictConfig, overrides: list[str], provenance: dict[str, A
             raise ConfigError(f"{override}: {first_line(error)}") from error
     OmegaConf.resolve(merged)
     return merged
+
+
+def _refuse_outside(name: str, interpolation: str) -> None:
+    """Refuse a derived key that calls another resolver than those of DERIVING."""
+    foreign = set(re.findall(r"\$\{([\w.]+):", interpolation)) - set(DERIVING)
+    if foreign:
+        raise RunError(
+            f"provenance.json: derived.{name} asks for {', '.join(sorted(foreign))}, which no run writes: "
+            "the file was changed"
+        )

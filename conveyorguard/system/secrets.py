@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Sequence
 from netrc import NetrcParseError, netrc
 from pathlib import Path
-from typing import Any
-
-from omegaconf import DictConfig, ListConfig
-from omegaconf.errors import OmegaConfBaseException
 
 KEY = re.compile("(KEY|TOKEN|SECRET|PASSWORD|PASSWD)$", re.IGNORECASE)  # names, of the environment and in a config
 SHORTEST = 8  # characters; a shorter value may stand in a config by chance
 
 
-def keys_in(cfg: DictConfig) -> list[str]:
-    """What in a config is a key, or is called one; as sentences."""
-    values = list(values_of(cfg))
-    text = "\n".join(value for _, value in values)
+def secret_problems(settings: Sequence[tuple[str, str]]) -> list[str]:
+    """What in a config is a key, or is called one; as sentences.
+
+    Args:
+        settings: dotted name and text of each value.
+    """
+    text = "\n".join(value for _, value in settings)
     known = {f"${name}": value for name, value in os.environ.items() if KEY.search(name)} | _logins()
     return [
         f"the value of {name} stands in the config, which is saved and shown: leave it, and what asks for it, out"
@@ -27,25 +26,9 @@ def keys_in(cfg: DictConfig) -> list[str]:
         if len(value) >= SHORTEST and value in text
     ] + [
         f"{name}: a config is saved and shown, no key may stand in it; set it in the environment, or run `wandb login`"
-        for name, value in values
+        for name, value in settings
         if KEY.search(name) and len(value) >= SHORTEST
     ]
-
-
-def values_of(node: Any, name: str = "") -> Iterator[tuple[str, str]]:
-    """The name of each value of a config, and the value as text, as far as it is known by now: of Hydra's job it may
-    not be."""
-    keys: Iterable[Any] = node if isinstance(node, DictConfig) else range(len(node))
-    for key in keys:
-        try:
-            value = node[key]
-        except OmegaConfBaseException:
-            continue
-        own = f"{name}.{key}" if name else str(key)
-        if isinstance(value, DictConfig | ListConfig):
-            yield from values_of(value, own)
-        else:
-            yield own, str(value)
 
 
 def _logins() -> dict[str, str]:
