@@ -6,8 +6,14 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pathlib import Path
+    from typing import Any
 
+    from conveyorguard.data.windows import Windows
     from conveyorguard.inference.loaded_run import LoadedRun
+    from conveyorguard.training.fit_tabular import TabularClassifier
+    from conveyorguard.training.module import WindowClassifier
+
+__all__ = ["load_run", "save_run"]
 
 __version__ = "0.1.0"
 
@@ -31,3 +37,22 @@ def load_run(folder: str | Path) -> LoadedRun:
     from conveyorguard.inference.loaded_run import LoadedRun  # torch takes seconds to import
 
     return LoadedRun(folder)
+
+
+def save_run(
+    folder: str | Path, model: WindowClassifier | TabularClassifier, data: Windows, name: str = "recordings"
+) -> dict[str, Any]:
+    """Make the run directory of a model that was fitted from Python, with its card and page.
+
+    Args:
+        folder: the one that the model was fitted in.
+        model: of `conveyorguard.training.fit.fit` or `conveyorguard.training.fit_tabular.fit_tabular`.
+        data: the windows it was fitted on.
+        name: of the data set, for the pages.
+
+    Returns:
+        Metrics of validation and test by name, as in `metrics.json`.
+    """
+    from conveyorguard.commands.results import save_run as save  # torch takes seconds to import
+
+    return save(folder, model, data, name)

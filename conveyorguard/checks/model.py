@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from omegaconf import OmegaConf
 
 from conveyorguard.checks import tabular as check_tabular
 from conveyorguard.checks.files import (
@@ -25,6 +24,7 @@ from conveyorguard.checks.files import (
     some,
 )
 from conveyorguard.config.compose import build, is_tabular
+from conveyorguard.config.saved import plain_values
 from conveyorguard.data.datamodule import WindowDataset
 from conveyorguard.data.ranges import training_ranges
 from conveyorguard.data.scaling import Scaling
@@ -37,9 +37,10 @@ from conveyorguard.metrics.bootstrap import resample
 from conveyorguard.metrics.scores import METRICS, OBJECTIVES, Predictions, Totals, per_class
 from conveyorguard.runs.derive import data_facts
 from conveyorguard.system.files import read_json
+from conveyorguard.training.by_settings import fit_by_settings
 from conveyorguard.training.checkpoints import read_checkpoint
-from conveyorguard.training.fit import fit, fitted_rows
-from conveyorguard.training.fit_tabular import TabularClassifier, fit_tabular
+from conveyorguard.training.fit import fitted_rows
+from conveyorguard.training.fit_tabular import TabularClassifier
 from conveyorguard.training.module import WindowClassifier
 from conveyorguard.training.setup import used_inputs
 
@@ -322,24 +323,15 @@ def constant_training(subject: Subject) -> str:
 
 def _trained(subject: Subject, data: Windows) -> tuple[np.ndarray, np.ndarray]:
     """Labels (n,) and probabilities (n, K) of the test windows of a model of the run's kind, trained on the data."""
-    cfg = subject.config.copy()
-    OmegaConf.set_struct(cfg, False)
     if subject.is_ensemble:
         raise NotChecked("an ensemble is not trained")
-    inputs, _ = used_inputs(cfg, data.store.schema)
+    settings = plain_values(subject.config)
+    inputs, _ = used_inputs(settings, data.store.schema)
+    epochs = min(EPOCHS, settings["trainer"]["max_epochs"])
+    on_cpu = {"accelerator": "cpu", "devices": 1, "strategy": "auto", "precision": "32-true"}
+    settings["trainer"] |= {"max_epochs": epochs, **on_cpu}
     with tempfile.TemporaryDirectory() as place:
-        model: WindowClassifier | TabularClassifier
-        if is_tabular(cfg):
-            model = fit_tabular(cfg, data, inputs, Path(place), torch.get_num_threads())
-        else:
-            cfg.trainer.update(
-                max_epochs=min(EPOCHS, cfg.trainer.max_epochs),
-                accelerator="cpu",
-                devices=1,
-                strategy="auto",
-                precision="32-true",
-            )
-            model = fit(cfg, data, inputs, Path(place), [], [])
+        model = fit_by_settings(settings, data, inputs, Path(place), torch.get_num_threads())
         return data.part("test")["label"].to_numpy(), predict(model, _dataset(data, "test", inputs))
 
 

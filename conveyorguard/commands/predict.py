@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import fields
 from pathlib import Path
@@ -17,7 +17,6 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from omegaconf import DictConfig
 
 from conveyorguard.config.compose import build
 from conveyorguard.data.session import Unreadable
@@ -32,10 +31,13 @@ ROWS = 20_000  # of a parquet row group
 ALARM_COLUMNS = ("session", "device", "begin", "end", "peak", "windows")
 
 
-def predict_all(loaded: LoadedRun, config: DictConfig, folder: Path, jobs: int | None = None) -> tuple[Totals, Path]:
-    """Apply a run to all recordings of a config's data.
+def predict_all(
+    loaded: LoadedRun, data: Mapping[str, Any], folder: Path, jobs: int | None = None
+) -> tuple[Totals, Path]:
+    """Apply a run to all recordings of a data set.
 
     Args:
+        data: the `data` block of a config as plain values.
         folder: where the tables and the page are written.
         jobs: processes that read; None: as many as there are processors.
 
@@ -45,10 +47,10 @@ def predict_all(loaded: LoadedRun, config: DictConfig, folder: Path, jobs: int |
     Raises:
         DataError: the data are not those the run was trained on, no recording is found, or none can be predicted.
     """
-    schema = schema_for(loaded, config)
-    reader = lenient(build(config.data.reader, _partial_=True))
-    count, recordings = stream(reader, schema, config.data.root, config.data.strict, jobs)
-    totals, page = Totals.of(len(schema.states)), PredictionPage(loaded, config.data.name)
+    schema = schema_for(loaded, data)
+    reader = lenient(build(data["reader"], _partial_=True))
+    count, recordings = stream(reader, schema, data["root"], data["strict"], jobs)
+    totals, page = Totals.of(len(schema.states)), PredictionPage(loaded, data["name"])
     problems: list[str] = []
     with ExitStack() as stack:
         tables = stack.enter_context(_tables(folder))

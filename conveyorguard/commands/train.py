@@ -4,40 +4,31 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
-import pytorch_lightning as pl
 from omegaconf import DictConfig
 
+from conveyorguard.commands.results import write_results
 from conveyorguard.config.checks import check
-from conveyorguard.config.compose import is_tabular
-from conveyorguard.config.saved import load_saved, merge_saved
-from conveyorguard.data.datamodule import WindowDataset
+from conveyorguard.config.saved import load_saved, merge_saved, plain_values
 from conveyorguard.data.windows import Windows
 from conveyorguard.errors import RunError
-from conveyorguard.evaluation.shortcuts import shortcut_predictions
-from conveyorguard.inference.predict import latency_ms, predict
 from conveyorguard.reporting.model_card import write_card
 from conveyorguard.reporting.report import write_report
 from conveyorguard.reporting.terminal import class_table
 from conveyorguard.runs.data import load_windows
-from conveyorguard.runs.examples import choose_examples
-from conveyorguard.runs.predictions import prediction_table
 from conveyorguard.runs.provenance import code_hash, config_hash
 from conveyorguard.runs.writer import Run
 from conveyorguard.sweeps.trial import current_trial
-from conveyorguard.system.files import read_json, write_parquet
+from conveyorguard.system.files import read_json
 from conveyorguard.system.progress import console
+from conveyorguard.training.by_settings import fit_by_settings
 from conveyorguard.training.callbacks import Pruning
 from conveyorguard.training.checkpoints import read_checkpoint
-from conveyorguard.training.fit import fit
 from conveyorguard.training.loggers import JobLoggers
 from conveyorguard.training.module import WindowClassifier
 from conveyorguard.training.setup import device_name, keep_freed_memory, trains_on_gpu, use_threads, used_inputs
-
-if TYPE_CHECKING:
-    from conveyorguard.training.fit_tabular import TabularClassifier
 
 
 def train(cfg: DictConfig, folder: Path, overrides: list[str]) -> float:
@@ -62,47 +53,28 @@ def train(cfg: DictConfig, folder: Path, overrides: list[str]) -> float:
     keep_freed_memory()
     threads = use_threads(cfg.threads)
     loggers = JobLoggers(cfg, folder)
+    settings = plain_values(cfg)
     with Run(cfg, folder, overrides) as run, loggers:
-        data = load_windows(cfg)
+        data = load_windows(settings)
         if cfg.ckpt_path:
             refuse_other_data(folder, data)
-        inputs, unused = used_inputs(cfg, data.store.schema)
-        run.describe(data, unused, threads, device_name(cfg))
+        inputs, unused = used_inputs(settings, data.store.schema)
+        run.describe(data, unused, threads, device_name(settings))
         say(data, unused)
         trial = current_trial()
         began = time.perf_counter()
-        model: WindowClassifier | TabularClassifier
-        if is_tabular(cfg):
-            from conveyorguard.training.fit_tabular import fit_tabular, importance  # slow to import
-
-            model = fit_tabular(cfg, data, inputs, folder, threads)
-        else:
-            extra: list[pl.Callback] = [Pruning(trial, cfg.objective)] if trial else []
-            model = fit(cfg, data, inputs, folder, list(loggers), extra)
+        pruning = [Pruning(trial, cfg.objective)] if trial else []
+        model = fit_by_settings(settings, data, inputs, folder, threads, list(loggers), pruning)
         run.note(fit_seconds=round(time.perf_counter() - began, 2))
         if trial and trial.pruned:
             return float("nan")
         if isinstance(model, WindowClassifier):
-            model.to("cuda" if trains_on_gpu(cfg) else "cpu")
-        else:
-            importance(model, data).to_csv(folder / "importance.csv", index=False, float_format="%.6g")
-        tables, probabilities = [], {}
-        for part in ("val", "test") if cfg.test else ("val",):
-            windows = data.part(part)
-            dataset = WindowDataset(data.store, windows, data.settings, inputs)
-            probabilities[part] = predict(model, dataset)
-            tables.append(prediction_table(windows, part, probabilities[part]))
-        metrics = run.write_predictions(tables, data.store.schema)
-        write_parquet(folder / "shortcuts.parquet", shortcut_predictions(data, list(metrics)))
-        choose_examples(data, part, probabilities[part], folder / "examples.npz")
-        run.note(
-            parameters=model.parameter_count,
-            model_bytes=model.size_in_bytes,
-            latency_ms=round(latency_ms(model, dataset), 3),
-        )
+            model.to("cuda" if trains_on_gpu(settings) else "cpu")
+        metrics = write_results(run, model, data, inputs, ("val", "test") if cfg.test else ("val",))
         loggers.log_results(metrics)
     write_card(folder)
     write_report(folder)
+    part = list(metrics)[-1]
     class_table(metrics[part], part, data.store.schema)
     value = objective_value(cfg.objective, metrics, folder)
     if trial:

@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 
 from conveyorguard.config.checks import check
 from conveyorguard.config.compose import compose_config, config_dir
-from conveyorguard.config.saved import merge_saved
+from conveyorguard.config.saved import merge_saved, plain_values
 from conveyorguard.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -193,10 +193,10 @@ def _predict(arguments: list[str]) -> None:
     if watching:
         from conveyorguard.inference.watch import watch
 
-        watch(loaded, config, out or _watch_folder(config, folder))
+        watch(loaded, plain_values(config)["data"], out or _watch_folder(config, folder))
         return
     out = out or _new_folder("predict")
-    totals, page = predict_all(loaded, config, out)
+    totals, page = predict_all(loaded, plain_values(config)["data"], out)
     print(terminal_summary(loaded, totals, out))
     print(page)
 

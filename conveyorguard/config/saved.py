@@ -58,6 +58,27 @@ def load_saved(path: Path) -> DictConfig:
     return refuse_interpolations(config, path)
 
 
+def plain_values(config: DictConfig) -> dict[str, Any]:
+    """A config as nested plain values, interpolations resolved."""
+    values = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(values, dict)
+    return values  # type: ignore[return-value]
+
+
+def load_settings(path: Path) -> dict[str, Any]:
+    """`load_saved` as nested plain values."""
+    return plain_values(load_saved(path))
+
+
+def saved_settings(values: Any, path: Path) -> dict[str, Any]:
+    """The settings that a file of a run holds, if they are plain values without interpolations.
+
+    Raises:
+        RunError: they are not; see `load_saved`.
+    """
+    return plain_values(refuse_interpolations(OmegaConf.create(values), path))
+
+
 def refuse_interpolations(config: Any, path: Path) -> Any:
     """The config as it was given, if it is a mapping of plain values: a config node, or a dict as checkpoints hold it.
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from conveyorguard.data.schema import UNLABELLED
-from conveyorguard.data.splits import Split
+from conveyorguard.data.splits import Split, make_split
 from conveyorguard.data.store import Store
 from conveyorguard.errors import ConfigError
 
@@ -124,3 +125,17 @@ class Windows:
     def class_counts(self) -> np.ndarray:
         """Train windows per state."""
         return np.bincount(self.part("train")["label"], minlength=len(self.store.schema.states))
+
+
+def split_windows(store: Store, settings: WindowSettings, split: dict[str, Any]) -> Windows:
+    """Cut a store into windows and split its sessions.
+
+    Args:
+        split: of `make_split`, e.g. {"name": "session", "seed": 42}.
+
+    Raises:
+        ConfigError: no window of that size, or a part of the split without a session.
+    """
+    frame = make_windows(store, settings)
+    parts = make_split(frame, store.schema, split)
+    return Windows(store, frame.assign(part=parts.part_of(frame["session"])), parts, settings)

@@ -79,7 +79,7 @@ def resampled(windows: pd.DataFrame) -> Resampling:
 
 def dataset_of(model: LoadedRun, store: Store, windows: pd.DataFrame) -> WindowDataset:
     """Windows of a store as this model is given them."""
-    return WindowDataset(conditioned(store, model.run.config), windows, model.settings, model.inputs)
+    return WindowDataset(conditioned(store, model.run.settings), windows, model.settings, model.inputs)
 
 
 def predictions_on(model: LoadedRun, store: Store, windows: pd.DataFrame) -> Predictions:

@@ -6,13 +6,13 @@ windows = load_run("outputs/2026-01-31/10-00-00-fusion-both").predict(frame_tabl
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from omegaconf import DictConfig, OmegaConf
 
 from conveyorguard.data.build import store_in_memory
 from conveyorguard.data.datamodule import WindowDataset
@@ -73,10 +73,10 @@ class LoadedRun:
             self.model, saved = load_module(found[0])
             self.inputs = saved["inputs"]
         else:
-            tabular, _ = load_tabular(found[0])
+            tabular = load_tabular(found[0])
             self.model, self.inputs = tabular, tabular.inputs
         self.schema = self.run.schema
-        self.settings = WindowSettings(**self.run.config.window)
+        self.settings = WindowSettings(**self.run.settings["window"])
         of = {"sensors": [*self.schema.channels], "environment": [*self.schema.environment], "thermal": [*CAMERA]}
         used = [name for group in self.inputs for name in of[group]]
         self.ranges = {name: known for name, known in self.run.facts("ranges").items() if name in used}
@@ -89,7 +89,7 @@ class LoadedRun:
         """Whether a window is judged by the beginning of its recording too."""
         if isinstance(self.model, TabularClassifier):
             return self.model.settings.from_start
-        return bool(self.run.config.scaling.from_start)
+        return bool(self.run.settings["scaling"]["from_start"])
 
     def predict(self, frames: pd.DataFrame, thermal: np.ndarray | None = None) -> pd.DataFrame:
         """States of the windows of recordings given as a table, labelled or not.
@@ -182,7 +182,7 @@ class LoadedRun:
         """
         self.refuse_other(store.schema)
         windows = make_windows(store, self.settings, labelled=False)
-        store = conditioned(store, self.run.config)
+        store = conditioned(store, self.run.settings)
         p = predict(self.model, WindowDataset(filled(store, self.ranges), windows, self.settings, self.inputs))
         calibrated = scale(p.astype(np.float64), self.temperature)
         names = np.array(self.schema.state_names)
@@ -270,23 +270,26 @@ def _sessions(schema: Schema, frames: pd.DataFrame, thermal: np.ndarray | None) 
     return found
 
 
-def schema_for(loaded: LoadedRun, config: DictConfig) -> Schema:
-    """The schema by which a config's data are read for a run; without the camera where the run has no use for one.
+def schema_for(loaded: LoadedRun, data: Mapping[str, Any]) -> Schema:
+    """The schema by which a data set is read for a run; without the camera where the run has no use for one.
+
+    Args:
+        data: the `data` block of a config as plain values.
 
     Raises:
         DataError: the data are not those the run was trained on, as far as it uses them.
         ConfigError: the run is a control that is given the environment of other recordings.
     """
-    if loaded.run.config.film and loaded.run.config.get("film_input") == "shuffled":
+    settings = loaded.run.settings
+    if settings["film"] and settings.get("film_input") == "shuffled":
         raise ConfigError(
             "the run was trained with film_input=shuffled, a control that is given the environment of other "
-            "recordings: "
-            "it can be measured and compared, not applied; train with film_input=environment"
+            "recordings: it can be measured and compared, not applied; train with film_input=environment"
         )
-    node: dict[str, Any] = OmegaConf.to_container(config.data.schema, resolve=True)  # type: ignore[assignment]
+    node = data["schema"]
     schema = Schema.from_config(node if "thermal" in loaded.inputs else {**node, "thermal": None})
     loaded.refuse_other(schema)
-    period, known = (OmegaConf.select(c, "data.reader.period", default=1) for c in (config, loaded.run.config))
+    period, known = ((d.get("reader") or {}).get("period", 1) for d in (data, settings["data"]))
     if period != known:
         raise DataError(
             f"the run was trained on a row every {known} s, the data are read as one every {period} s: "

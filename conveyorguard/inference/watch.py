@@ -14,6 +14,7 @@ import io
 import os
 import signal
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -21,7 +22,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from omegaconf import DictConfig
 
 from conveyorguard.config.compose import build
 from conveyorguard.data.build import store_in_memory
@@ -202,7 +202,7 @@ class Watch:
         return self._judge(session.name, tail)
 
     def _judge(self, name: str, tail: Tail) -> int:
-        store = conditioned(store_in_memory([tail.session], self.schema), self.loaded.run.config)
+        store = conditioned(store_in_memory([tail.session], self.schema), self.loaded.run.settings)
         try:
             windows = make_windows(store, self.loaded.settings, labelled=False)
         except ConfigError:  # too short yet
@@ -264,30 +264,28 @@ def say(sentence: str) -> None:
     print(f"{datetime.now():%H:%M:%S} {sentence}", flush=True)
 
 
-def watch(loaded: LoadedRun, config: DictConfig, folder: Path) -> None:
+def watch(loaded: LoadedRun, data: Mapping[str, Any], folder: Path) -> None:
     """Follow the folder `data.root` until Ctrl-C.
 
     Args:
+        data: the `data` block of a config as plain values.
         folder: where it is written what has been judged; the same folder goes on where it was.
 
     Raises:
         ConfigError: the data cannot be followed, or the folder belongs to another watch.
         RunError: another process watches into the folder.
     """
-    schema = schema_for(loaded, config)
-    own = {"run": loaded.run.folder.resolve().name, "root": str(Path(config.data.root).resolve())}
+    schema, root = schema_for(loaded, data), Path(data["root"])
+    own = {"run": loaded.run.folder.resolve().name, "root": str(root.resolve())}
     with alone(folder), no_bars():
         path = folder / "watch.json"
         saved: dict[str, Any] = read_json(path) if path.exists() else {**own, "known": {}}
         if other := {key: saved[key] for key in own if saved[key] != own[key]}:
             raise ConfigError(f"{folder}: belongs to a watch of {other}; give another out=DIRECTORY")
-        follower = follow(build(config.data.reader, _partial_=True), config.data.root, schema, saved["known"])
+        follower = follow(build(data["reader"], _partial_=True), root, schema, saved["known"])
         write_json(path, saved)
         watching = Watch(loaded, follower, schema, folder)
-        say(
-            f"watching {config.data.root}; alarms are appended to {folder / 'alarms.csv'}; Ctrl-C stops, the same "
-            "command goes on"
-        )
+        say(f"watching {root}; alarms are appended to {folder / 'alarms.csv'}; Ctrl-C stops, the same command goes on")
         if not loaded.point:
             say(
                 "no alarms: the run has no operating point (no fault recording in its validation part); states are "

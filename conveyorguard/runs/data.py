@@ -2,34 +2,45 @@
 
 from __future__ import annotations
 
-from omegaconf import DictConfig, OmegaConf
+from collections.abc import Mapping
+from typing import Any
+
+from omegaconf import DictConfig
 
 from conveyorguard.config.compose import build
+from conveyorguard.config.saved import plain_values
 from conveyorguard.data.build import prepare
 from conveyorguard.data.schema import Schema
-from conveyorguard.data.splits import make_split
 from conveyorguard.data.store import Store
 from conveyorguard.data.views import film_view
-from conveyorguard.data.windows import Windows, WindowSettings, make_windows
+from conveyorguard.data.windows import Windows, WindowSettings, split_windows
 
 
-def load_store(cfg: DictConfig) -> Store:
-    """The frame store of the config's data, built if it is not there."""
-    schema = Schema.from_config(OmegaConf.to_container(cfg.data.schema, resolve=True))  # type: ignore[arg-type]
-    reader = build(cfg.data.reader, _partial_=True)
-    return prepare(reader, schema, cfg.data.root, cfg.paths.cache, cfg.data.name, cfg.data.strict)
+def load_store(config: Mapping[str, Any]) -> Store:
+    """The frame store of a config's data, built if it is not there.
+
+    Args:
+        config: composed by Hydra, or the same as nested plain values.
+    """
+    settings = _plain(config)
+    data = settings["data"]
+    reader = build(data["reader"], _partial_=True)
+    schema = Schema.from_config(data["schema"])
+    return prepare(reader, schema, data["root"], settings["paths"]["cache"], data["name"], data["strict"])
 
 
-def conditioned(store: Store, cfg: DictConfig) -> Store:
-    """The store with the environment that the config's film is given; runs made before there was a choice have their
-    own."""
-    return film_view(store, cfg.get("film_input", "environment"), cfg.seed) if cfg.film else store
+def conditioned(store: Store, settings: Mapping[str, Any]) -> Store:
+    """The store with the environment that the film of a config is given; runs made before there was a choice have that
+    of the recordings."""
+    return film_view(store, settings.get("film_input", "environment"), settings["seed"]) if settings["film"] else store
 
 
-def load_windows(cfg: DictConfig) -> Windows:
-    """Store, windows and split of a config."""
-    store = conditioned(load_store(cfg), cfg)
-    settings = WindowSettings(**cfg.window)
-    frame = make_windows(store, settings)
-    split = make_split(frame, store.schema, OmegaConf.to_container(cfg.split))  # type: ignore[arg-type]
-    return Windows(store, frame.assign(part=split.part_of(frame["session"])), split, settings)
+def load_windows(config: Mapping[str, Any]) -> Windows:
+    """Store, windows and split of a config, given as for `load_store`."""
+    settings = _plain(config)
+    store = conditioned(load_store(settings), settings)
+    return split_windows(store, WindowSettings(**settings["window"]), settings["split"])
+
+
+def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
+    return plain_values(config) if isinstance(config, DictConfig) else dict(config)

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from omegaconf import OmegaConf
 
-from conveyorguard.config.saved import load_saved
+from conveyorguard.config.saved import load_saved, plain_values
 from conveyorguard.data.schema import Schema
 from conveyorguard.data.splits import Split
 from conveyorguard.errors import RunError
@@ -57,6 +57,11 @@ class SavedRun:
                     f"expected windows of {' and '.join(wanted)}, as metrics.json has them, found those of "
                     f"{' and '.join(found)}",
                 )
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """The config as nested plain values."""
+        return plain_values(self.config)
 
     @cached_property
     def provenance(self) -> dict[str, Any]:

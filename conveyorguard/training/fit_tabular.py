@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from omegaconf import DictConfig, OmegaConf
 
 from conveyorguard.config.compose import build
-from conveyorguard.config.saved import load_saved
+from conveyorguard.config.saved import load_settings
 from conveyorguard.data.datamodule import WindowDataset
 from conveyorguard.data.features import FeatureSettings, feature_sources, window_features
 from conveyorguard.data.schema import Schema
@@ -18,6 +20,7 @@ from conveyorguard.data.windows import Windows
 from conveyorguard.errors import RunError
 from conveyorguard.models.tabular import Tabular
 from conveyorguard.system.files import read_json, write_json
+from conveyorguard.training.recipe import model_settings, path_of
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,7 @@ class TabularClassifier:
     inputs: list[str]
     names: list[str]
     path: Path  # of its checkpoint
+    config: Mapping[str, Any]  # plain values from which it can be built again
     parameter_count = None  # trees have none that compare with a network's
 
     @property
@@ -52,33 +56,52 @@ class TabularClassifier:
         return self.model.probabilities(self.features(dataset)).astype(np.float32)
 
 
-def fit_tabular(cfg: DictConfig, data: Windows, inputs: list[str], folder: Path, threads: int) -> TabularClassifier:
+def fit_tabular(
+    model: Callable[..., Tabular],
+    data: Windows,
+    inputs: list[str],
+    folder: Path,
+    settings: Mapping[str, Any] | None = None,
+    features: FeatureSettings | None = None,
+    seed: int = 0,
+    threads: int = 1,
+) -> TabularClassifier:
     """Train on the train windows, and return the model as its checkpoint gives it back.
 
     Args:
+        model: a class, or what builds one, called as `model(schema=..., seed=..., threads=..., **settings)`.
+        inputs: what its features are made of: sensors, thermal, environment.
         folder: the run directory; `checkpoints/best.*` and `checkpoints/features.json` are written there.
+        features: which statistics; None: the plain ones.
     """
-    settings, windows = build(cfg.features), data.part("train")
-    table = window_features(data.store, windows["row"], data.settings.size, settings, inputs)
-    model = build_tabular(cfg, data.store.schema, threads)
-    model.fit(table.to_numpy(), windows["label"].to_numpy())
+    settings, features = settings or {}, features or FeatureSettings()
+    windows, schema = data.part("train"), data.store.schema
+    table = window_features(data.store, windows["row"], data.settings.size, features, inputs)
+    tabular = model(schema=schema, seed=seed, threads=threads, **settings)
+    tabular.fit(table.to_numpy(), windows["label"].to_numpy())
     checkpoints = folder / "checkpoints"
-    checkpoints.mkdir(exist_ok=True)
-    model.save(checkpoints / model.FILE)
+    checkpoints.mkdir(parents=True, exist_ok=True)
+    path = checkpoints / tabular.FILE
+    tabular.save(path)
     names = [str(name) for name in table]
     write_json(checkpoints / "features.json", {"inputs": inputs, "names": names})
-    model.load(checkpoints / model.FILE)  # text may keep fewer digits than memory: what is evaluated is what was kept
-    return TabularClassifier(model, settings, inputs, names, checkpoints / model.FILE)
+    tabular.load(path)  # text may keep fewer digits than memory: what is evaluated is what was kept
+    config = {
+        "model": model_settings(type(tabular), settings),
+        "features": {"_target_": path_of(FeatureSettings), **asdict(features)},
+        "scaling": {"fit_on": "train"},
+        "seed": seed,
+    }
+    return TabularClassifier(tabular, features, inputs, names, path, config)
 
 
-def build_tabular(cfg: DictConfig, schema: Schema, threads: int) -> Tabular:
-    """The model of a config, not yet trained."""
-    settings = OmegaConf.create({key: value for key, value in cfg.model.items() if key != "name"})
-    return build(settings, schema=schema, seed=cfg.seed, threads=threads)
+def tabular_of(settings: Mapping[str, Any]) -> Callable[..., Tabular]:
+    """What builds the model of a config, given as nested plain values, from schema, seed and threads."""
+    return partial(build, {key: value for key, value in settings["model"].items() if key != "name"})
 
 
-def load_tabular(path: Path) -> tuple[TabularClassifier, DictConfig]:
-    """A trained model from RUN/checkpoints/best.*, and the config of its run, which says how it was made.
+def load_tabular(path: Path) -> TabularClassifier:
+    """A trained model from RUN/checkpoints/best.*; the config of its run says how it was made.
 
     Raises:
         RunError: a file of the run is missing or damaged.
@@ -87,9 +110,9 @@ def load_tabular(path: Path) -> tuple[TabularClassifier, DictConfig]:
     config = path.parent.parent / "config.yaml"
     if not config.is_file():
         raise RunError(f"{config}: not there; a tabular model is loaded from within its run directory")
-    cfg = load_saved(config)
-    schema = Schema.from_config(OmegaConf.to_container(cfg.data.schema, resolve=True))  # type: ignore[arg-type]
-    model = build_tabular(cfg, schema, threads=1)
+    settings = load_settings(config)
+    schema = Schema.from_config(settings["data"]["schema"])
+    model = tabular_of(settings)(schema=schema, seed=settings["seed"], threads=1)
     try:
         model.load(path)
     except RunError:
@@ -98,7 +121,7 @@ def load_tabular(path: Path) -> tuple[TabularClassifier, DictConfig]:
         raise RunError(
             f"{path}: cannot be read as a {type(model).__name__} ({error}); it is damaged, train the run again"
         ) from error
-    return TabularClassifier(model, build(cfg.features), saved["inputs"], saved["names"], path), cfg
+    return TabularClassifier(model, build(settings["features"]), saved["inputs"], saved["names"], path, settings)
 
 
 def importance(classifier: TabularClassifier, data: Windows) -> pd.DataFrame:

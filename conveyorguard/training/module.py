@@ -59,6 +59,16 @@ class WindowClassifier(pl.LightningModule):
         return self.model(self.scaling(batch))
 
     @property
+    def inputs(self) -> list[str]:
+        """What the network is given."""
+        return self.saved["inputs"]
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Plain values from which it can be built again."""
+        return self.saved["config"]
+
+    @property
     def parameter_count(self) -> int:
         """Of the network."""
         return sum(p.numel() for p in self.model.parameters())

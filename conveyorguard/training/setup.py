@@ -5,9 +5,10 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+from collections.abc import Mapping
+from typing import Any
 
 import torch
-from omegaconf import DictConfig
 
 from conveyorguard.config.compose import is_tabular, model_class
 from conveyorguard.data.schema import Schema
@@ -32,43 +33,48 @@ NETWORK_SETTINGS = (
 )
 
 
-def used_inputs(cfg: DictConfig, schema: Schema) -> tuple[list[str], list[str]]:
+def used_inputs(settings: Mapping[str, Any], schema: Schema) -> tuple[list[str], list[str]]:
     """What the model is given, and the settings that therefore do nothing.
+
+    Args:
+        settings: of a config.
 
     Raises:
         ConfigError: the data have nothing of what the modality asks for.
     """
-    inputs = [name for name in cfg.inputs if name in schema.inputs]
-    unused = [f"modality={cfg.modality}: the data have no {n}" for n in cfg.inputs if n not in schema.inputs]
+    wanted, modality = settings["inputs"], settings["modality"]
+    inputs = [name for name in wanted if name in schema.inputs]
+    unused = [f"modality={modality}: the data have no {name}" for name in wanted if name not in schema.inputs]
     if not inputs:
         there = "sensor" if "sensors" in schema.inputs else "image"
-        raise ConfigError(
-            f"modality={cfg.modality}: the data have no {' and no '.join(cfg.inputs)}; use modality={there}"
-        )
-    if cfg.film and "environment" in schema.inputs:
+        raise ConfigError(f"modality={modality}: the data have no {' and no '.join(wanted)}; use modality={there}")
+    if settings["film"] and "environment" in schema.inputs:
         inputs.append("environment")
-    elif cfg.film:
+    elif settings["film"]:
         unused.append("film: the data have no environment")
-    if "environment" not in inputs and cfg.get("film_input", "environment") != "environment":
+    if "environment" not in inputs and settings.get("film_input", "environment") != "environment":
         unused.append("film_input")
-    model = model_class(cfg)
-    if is_tabular(cfg):
-        return inputs, sorted([*unused, *NETWORK_SETTINGS])
-    unused.append("features")
-    unused += [f"model.{key}" for key, need in model.NEEDS.items() if need not in inputs and key in cfg.model]
+    unused += NETWORK_SETTINGS if is_tabular(settings) else _unused_by_network(settings, inputs)
+    return inputs, sorted(unused)
+
+
+def _unused_by_network(settings: Mapping[str, Any], inputs: list[str]) -> list[str]:
+    """Settings that do nothing for a network with these inputs."""
+    network, model, augment = model_class(settings), settings["model"], settings["augment"]
+    unused = ["features"]
+    unused += [f"model.{key}" for key, need in network.NEEDS.items() if need not in inputs and key in model]
     if "thermal" not in inputs:
         unused += ["window.thermal_frames", "scaling.thermal"]
-    unused += [f"augment.{key}" for key, need in Augment.NEEDS.items() if need not in inputs and cfg.augment.get(key)]
-    if not model.PER_SECOND and cfg.loss.get("second_weight"):
+    unused += [f"augment.{key}" for key, need in Augment.NEEDS.items() if need not in inputs and augment.get(key)]
+    if not network.PER_SECOND and settings["loss"].get("second_weight"):
         unused.append("loss.second_weight")
-    return inputs, sorted(unused)
+    return unused
 
 
 def use_threads(threads: int | None) -> int:
     """Set the number of torch threads; results depend on it."""
-    torch.set_num_threads(
-        threads or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
+    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    torch.set_num_threads(threads or there)
     return torch.get_num_threads()
 
 
@@ -83,10 +89,11 @@ def keep_freed_memory() -> None:
         mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
-def trains_on_gpu(cfg: DictConfig) -> bool:
-    return not is_tabular(cfg) and cfg.trainer.accelerator != "cpu" and torch.cuda.is_available()
+def trains_on_gpu(settings: Mapping[str, Any]) -> bool:
+    """Whether the model of a config is trained on a GPU of this machine."""
+    return not is_tabular(settings) and settings["trainer"]["accelerator"] != "cpu" and torch.cuda.is_available()
 
 
-def device_name(cfg: DictConfig) -> str:
-    """Of what a config's model is trained on."""
-    return torch.cuda.get_device_name(0) if trains_on_gpu(cfg) else "cpu"
+def device_name(settings: Mapping[str, Any]) -> str:
+    """Of what the model of a config is trained on."""
+    return torch.cuda.get_device_name(0) if trains_on_gpu(settings) else "cpu"

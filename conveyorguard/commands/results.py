@@ -1,0 +1,99 @@
+"""What a fitted model leaves in its run directory, and a run directory for a model fitted from Python."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from omegaconf import OmegaConf
+
+from conveyorguard.data.datamodule import WindowDataset
+from conveyorguard.data.windows import Windows
+from conveyorguard.evaluation.shortcuts import shortcut_predictions
+from conveyorguard.inference.predict import latency_ms, predict
+from conveyorguard.reporting.model_card import write_card
+from conveyorguard.reporting.report import write_report
+from conveyorguard.runs.examples import choose_examples
+from conveyorguard.runs.predictions import prediction_table
+from conveyorguard.runs.writer import Run
+from conveyorguard.system.files import write_parquet
+from conveyorguard.training.module import WindowClassifier
+
+if TYPE_CHECKING:
+    from conveyorguard.training.fit_tabular import TabularClassifier
+
+
+def write_results(
+    run: Run,
+    model: WindowClassifier | TabularClassifier,
+    data: Windows,
+    inputs: list[str],
+    parts: Sequence[str],
+) -> dict[str, Any]:
+    """Predict parts of the split and write all that follows: predictions, metrics, calibration, operating point,
+    shortcut baselines, examples, importances.
+
+    Returns:
+        The metrics by part, as in `metrics.json`.
+    """
+    tables = []
+    for part in parts:
+        windows = data.part(part)
+        dataset = WindowDataset(data.store, windows, data.settings, inputs)
+        probabilities = predict(model, dataset)
+        tables.append(prediction_table(windows, part, probabilities))
+    metrics = run.write_predictions(tables, data.store.schema)
+    write_parquet(run.folder / "shortcuts.parquet", shortcut_predictions(data, list(metrics)))
+    choose_examples(data, part, probabilities, run.folder / "examples.npz")
+    if not isinstance(model, WindowClassifier):
+        from conveyorguard.training.fit_tabular import importance  # slow to import
+
+        importance(model, data).to_csv(run.folder / "importance.csv", index=False, float_format="%.6g")
+    run.note(
+        parameters=model.parameter_count,
+        model_bytes=model.size_in_bytes,
+        latency_ms=round(latency_ms(model, dataset), 3),
+    )
+    return metrics
+
+
+def save_run(
+    folder: str | Path, model: WindowClassifier | TabularClassifier, data: Windows, name: str = "recordings"
+) -> dict[str, Any]:
+    """Make the run directory of a model that was fitted from Python: predictions of validation and test, metrics, card
+    and page, as a training of the command line leaves them.
+
+    Args:
+        folder: the one that the model was fitted in.
+        model: of `fit` or `fit_tabular`.
+        data: what it was fitted on.
+        name: of the data set, for the pages.
+
+    Returns:
+        The metrics by part of the split, as in `metrics.json`.
+    """
+    folder = Path(folder)
+    inputs = [name for name in model.inputs if name != "environment"]
+    config = {
+        "data": {"name": name, "root": None, "schema": data.store.schema.to_dict(), "limits": []},
+        "window": asdict(data.settings),
+        "split": data.split.settings,
+        "modality": "both" if len(inputs) > 1 else {"sensors": "sensor", "thermal": "image"}[inputs[0]],
+        "inputs": inputs,
+        "film": "environment" in model.inputs,
+        "film_input": "environment",
+        "objective": "val/macro_f1",
+        "test": True,
+        "threads": torch.get_num_threads(),
+        "ckpt_path": None,
+        **{key: value for key, value in model.config.items() if key != "data"},
+    }
+    with Run(OmegaConf.create(config), folder, []) as run:
+        run.describe(data, [], torch.get_num_threads(), "cpu")
+        metrics = write_results(run, model, data, model.inputs, ("val", "test"))
+    write_card(folder)
+    write_report(folder)
+    return metrics
