@@ -1,1 +1,45 @@
-"""From archives to batches: schema, readers, frame store, splits, windows, scaling, data module."""
+"""Recordings: read, built into a frame store, cut into windows, split."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from conveyorguard.data.build import prepare
+    from conveyorguard.data.schema import Schema
+    from conveyorguard.data.session import Recording, Session, Unreadable
+    from conveyorguard.data.store import Store, open_store
+    from conveyorguard.data.windows import Windows, WindowSettings, split_windows
+
+# imported when first asked for: who needs a schema alone should not wait for what builds stores
+PUBLIC = {
+    "prepare": "build",
+    "Schema": "schema",
+    "Recording": "session",
+    "Session": "session",
+    "Unreadable": "session",
+    "Store": "store",
+    "open_store": "store",
+    "Windows": "windows",
+    "WindowSettings": "windows",
+    "split_windows": "windows",
+}
+__all__ = [
+    "Recording",
+    "Schema",
+    "Session",
+    "Store",
+    "Unreadable",
+    "WindowSettings",
+    "Windows",
+    "open_store",
+    "prepare",
+    "split_windows",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in PUBLIC:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{PUBLIC[name]}"), name)

@@ -98,7 +98,7 @@ class Fusion(nn.Module):
         self,
         schema: Schema,
         inputs: list[str],
-        bins: int,
+        bins: int = 24,
         width: int = 64,
         dropout: float = 0.2,
         dilations: tuple[int, ...] = (1, 2, 4, 8),

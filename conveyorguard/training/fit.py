@@ -59,7 +59,7 @@ def fit(
     recipe: Recipe,
     data: Windows,
     inputs: list[str],
-    folder: Path,
+    folder: str | Path,
     loggers: Sequence[Logger] = (),
     callbacks: Sequence[pl.Callback] = (),
 ) -> WindowClassifier:
@@ -70,6 +70,7 @@ def fit(
         folder: the run directory; checkpoints and history.csv are written there.
         callbacks: beside those of every training.
     """
+    folder = Path(folder)
     module = build_module(recipe, data, inputs)
     datamodule = WindowDataModule(data, recipe.batch_size, inputs, recipe.seed)
     mode = "max" if OBJECTIVES[recipe.objective] else "min"

@@ -60,7 +60,7 @@ def fit_tabular(
     model: Callable[..., Tabular],
     data: Windows,
     inputs: list[str],
-    folder: Path,
+    folder: str | Path,
     settings: Mapping[str, Any] | None = None,
     features: FeatureSettings | None = None,
     seed: int = 0,
@@ -79,7 +79,7 @@ def fit_tabular(
     table = window_features(data.store, windows["row"], data.settings.size, features, inputs)
     tabular = model(schema=schema, seed=seed, threads=threads, **settings)
     tabular.fit(table.to_numpy(), windows["label"].to_numpy())
-    checkpoints = folder / "checkpoints"
+    checkpoints = Path(folder) / "checkpoints"
     checkpoints.mkdir(parents=True, exist_ok=True)
     path = checkpoints / tabular.FILE
     tabular.save(path)
