@@ -4,7 +4,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from conveyorguard.config import config_dir
+from conveyorguard.config.compose import config_dir
 from conveyorguard.data.schema import Schema
 from conveyorguard.data.window_statistics import statistics
 from conveyorguard.models.cnn_transformer import CNNTransformer
