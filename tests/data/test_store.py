@@ -23,9 +23,8 @@ from conveyorguard.data.schema import THERMAL_STATISTICS, Schema, Session, Therm
 from conveyorguard.data.simulate import generate as simulate
 from conveyorguard.data.store import Store, prepare
 from conveyorguard.errors import DataError
-
-ROOT = Path(__file__).parents[2]
-
+from tests.data.archive import quirks
+from tests.support.places import ROOT
 
 # Repairing and reducing
 
@@ -293,7 +292,7 @@ def test_frames_are_taken_a_few_at_a_time(store_of, session_of, plain_schema):
 # Which store
 
 
-def test_the_same_data_have_the_same_fingerprint_whatever_their_packing(quirks, schema, unpacked, tmp_path):
+def test_the_same_data_have_the_same_fingerprint_whatever_their_packing(schema, unpacked, tmp_path):
     stores = []
     for root in (quirks.write(tmp_path / "set", "zip", garbled=True).root, unpacked):
         stores.append(prepare(archive.sessions, schema, root, tmp_path / "cache", "aihub", jobs=1))
@@ -302,12 +301,12 @@ def test_the_same_data_have_the_same_fingerprint_whatever_their_packing(quirks, 
 
 
 @pytest.fixture(scope="module")
-def unpacked(quirks, tmp_path_factory):
+def unpacked(tmp_path_factory):
     return quirks.write(tmp_path_factory.mktemp("unpacked") / "set", "folder").root
 
 
 @pytest.fixture
-def few(quirks, schema, unpacked, tmp_path):
+def few(schema, unpacked, tmp_path):
     """Prepare a copy of one quirk session."""
     root = tmp_path / "few"
     for stem in (quirks.CLEAN_OHT, quirks.CLEAN_OHT.replace("TS", "TL")):

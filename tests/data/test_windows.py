@@ -15,6 +15,7 @@ from conveyorguard.data.splits import Split
 from conveyorguard.data.store import prepare
 from conveyorguard.data.windows import Windows, WindowSettings, make_windows
 from conveyorguard.errors import ConfigError
+from tests.data.archive import quirks
 
 
 @st.composite
@@ -123,7 +124,7 @@ def test_unlabelled_windows_come_only_when_asked_for(store_of, session_of, plain
 
 
 @pytest.mark.slow
-def test_windows_split_and_hash_are_the_same_for_every_modality(quirks, tmp_path):
+def test_windows_split_and_hash_are_the_same_for_every_modality(tmp_path):
     """A second that is bad in one modality is out for all, so that the arms of an ablation can be compared."""
     root = quirks.write(tmp_path / "set", "zip").root
 

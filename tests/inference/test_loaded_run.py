@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -21,8 +20,7 @@ from conveyorguard.data.archive.writer import write
 from conveyorguard.data.simulate import generate as simulate
 from conveyorguard.data.stream import lenient, stream
 from conveyorguard.errors import DataError
-
-ROOT = Path(__file__).parents[2]
+from tests.support.places import ROOT
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,6 @@
 """Every yaml composes, instantiates and does one step; no config file escapes the tests."""
 
 import itertools
-from pathlib import Path
 
 import pytest
 import torch
@@ -14,6 +13,7 @@ from conveyorguard.errors import ConfigError
 from conveyorguard.inference.predict import predict
 from conveyorguard.training.fit import build_module
 from conveyorguard.training.fit_tabular import fit_tabular
+from tests.support.places import ROOT
 
 NAMES = {group.name: sorted(p.stem for p in group.glob("*.yaml")) for group in config_dir().iterdir() if group.is_dir()}
 NETWORKS = ["fusion", "cnn_transformer"]
@@ -121,7 +121,7 @@ def test_names_of_the_schema_stand_in_yaml_readers_and_tests_only():
 
 
 def test_config_directory_is_the_checkouts():
-    assert config_dir() == Path(__file__).parents[2] / "conf"
+    assert config_dir() == ROOT / "conf"
 
 
 def test_films_controls_reach_the_data_and_are_said_where_they_do_nothing(compose):

@@ -33,8 +33,8 @@ from conveyorguard.data.archive.reader import read_frame, read_session
 from conveyorguard.data.schema import Schema, Unreadable
 from conveyorguard.data.store import Store, prepare
 from conveyorguard.errors import DataError
+from tests.support.places import ROOT
 
-ROOT = Path(__file__).parents[2]
 NAME, LABELS = "TS_oht_01_oht01_0827_1011", "TL_oht_01_oht01_0827_1011"
 COLUMNS = ["NTC", "PM1.0", "CT1"]
 SHAPE = (6, 8)
@@ -806,7 +806,7 @@ def test_a_read_only_root_is_only_read(beside, small, tmp_path):
 
 def test_a_short_fuzz_finds_nothing():
     done = subprocess.run(
-        [sys.executable, str(ROOT / "tests/fuzz/reader.py"), "--inputs", "4000", "--seed", "7"],
+        [sys.executable, str(ROOT / "tests/system/fuzz/reader.py"), "--inputs", "4000", "--seed", "7"],
         capture_output=True,
         text=True,
     )
@@ -815,7 +815,7 @@ def test_a_short_fuzz_finds_nothing():
 
 
 def test_a_fuzz_that_had_no_time_for_what_was_asked_is_no_success():
-    line = [sys.executable, str(ROOT / "tests/fuzz/reader.py"), "--inputs", "1000000", "--seconds", "1"]
+    line = [sys.executable, str(ROOT / "tests/system/fuzz/reader.py"), "--inputs", "1000000", "--seconds", "1"]
     done = subprocess.run(line, capture_output=True, text=True)
     assert done.returncode == 1 and "1,000,000 inputs were asked for" in done.stdout and "0 findings" in done.stdout
 
@@ -824,7 +824,7 @@ def test_a_fuzz_that_had_no_time_for_what_was_asked_is_no_success():
 def test_what_is_fuzzed_is_that_nothing_is_written(parse, tmp_path):
     written = tmp_path / "written"
     code = (
-        f"import sys; sys.path.insert(0, {str(ROOT / 'tests/fuzz')!r}); import reader\n"
+        f"import sys; sys.path.insert(0, {str(ROOT / 'tests/system/fuzz')!r}); import reader\n"
         f"reader.frame_files.{parse} = lambda *_: open({str(written)!r}, 'w')\n"
         f"reader.work(0, 0, 60, float('inf'), open({str(tmp_path / 'progress')!r}, 'w'))"
     )
@@ -870,8 +870,8 @@ READERS = {
 
 @pytest.mark.parametrize("case", READERS)
 def test_what_is_fuzzed_in_zips_is_that_everything_sound_is_read(case, tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "tests/fuzz"))
-    specification = importlib.util.spec_from_file_location("fuzzed_reader", ROOT / "tests/fuzz/reader.py")
+    monkeypatch.syspath_prepend(str(ROOT / "tests/system/fuzz"))
+    specification = importlib.util.spec_from_file_location("fuzzed_reader", ROOT / "tests/system/fuzz/reader.py")
     fuzz = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(fuzz)
     monkeypatch.setattr(fuzz.archive, "read_session", READERS[case])

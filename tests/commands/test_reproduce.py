@@ -14,8 +14,7 @@ from conveyorguard.commands.train import train
 from conveyorguard.config.compose import compose_config
 from conveyorguard.runs.saved import SavedRun
 from conveyorguard.system.files import read_json, write_json
-
-from .conftest import ROOT
+from tests.support.places import ROOT
 
 pytestmark = pytest.mark.slow
 

@@ -1,13 +1,13 @@
 """Fuzzing the reader of frame files: mutated csv, bin, json and zip bytes, each judged by `oracle.py`.
 
-    python tests/fuzz/reader.py --seconds 60            (make fuzz)
-    python tests/fuzz/reader.py --inputs 1000000        (make fuzz-long)
-    python tests/fuzz/reader.py --only 123 --seed 0     one input again
+    python tests/system/fuzz/reader.py --seconds 60            (make fuzz)
+    python tests/system/fuzz/reader.py --inputs 1000000        (make fuzz-long)
+    python tests/system/fuzz/reader.py --only 123 --seed 0     one input again
 
 Every input ends in a named error or in the oracle's values. Anything else is a finding: another exception, other
 values, a sound input refused, more than 10 s of the processor or 2 minutes on the clock, more than 1 GiB of memory, a
 file opened for writing. Inputs are made from (seed, number) alone; the work is done by a child process, so that a crash
-or a hang is a finding too. Findings are kept in tests/fuzz/found/.
+or a hang is a finding too. Findings are kept in tests/system/fuzz/found/.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from pathlib import Path
 
 import numpy as np
 
-sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parent)]
+sys.path[:0] = [str(Path(__file__).parents[3]), str(Path(__file__).parent)]
 import oracle  # noqa: E402
 
 from conveyorguard.data.archive import frames as frame_files  # noqa: E402

@@ -8,7 +8,6 @@ import shlex
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -27,8 +26,8 @@ from conveyorguard.data.table import reader as table
 from conveyorguard.data.table.camera import Frames
 from conveyorguard.data.table.resample import resample
 from conveyorguard.errors import ConfigError, DataError
+from tests.support.places import ROOT
 
-ROOT = Path(__file__).parents[2]
 STATES = ("ok", "worn", "failing")
 N = 40
 

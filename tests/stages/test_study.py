@@ -28,8 +28,8 @@ from experiments.stages.final_page import write_final
 from experiments.stages.preprocess_page import leakage, write_preprocess
 from experiments.stages.study import TITLES, Study, main
 from experiments.stages.trees_page import write_trees
+from tests.support.places import ROOT
 
-ROOT = Path(__file__).parents[2]
 LINEAR = ["model=logistic_regression", "modality=sensor"]
 
 

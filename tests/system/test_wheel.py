@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from tests.support.places import ROOT
+
 pytestmark = pytest.mark.slow
 
 

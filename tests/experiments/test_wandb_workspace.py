@@ -4,13 +4,13 @@ import json
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from conveyorguard.metrics.scores import METRICS, OBJECTIVES
+from tests.support.places import ROOT
 
-SCRIPT = Path(__file__).parents[1] / "experiments" / "wandb_workspace.py"
+SCRIPT = ROOT / "experiments" / "wandb_workspace.py"
 STATES = ("normal", "minor", "moderate", "severe")
 
 

@@ -1,11 +1,10 @@
 """Writing that is broken off: what was whole stays whole, half of it is never read. Kills at random moments:
-tests/crash/kill.py."""
+tests/system/kill/kill.py."""
 
 import os
 import subprocess
 import sys
 import zipfile
-from pathlib import Path
 
 import pytest
 import torch
@@ -15,8 +14,7 @@ from conveyorguard.errors import RunError
 from conveyorguard.runs.saved import SavedRun
 from conveyorguard.system.files import read_json, write_json, write_text
 from conveyorguard.training.checkpoints import WholeFiles, read_checkpoint
-
-ROOT = Path(__file__).parents[2]
+from tests.support.places import ROOT
 
 
 def checkpoint(value):

@@ -28,8 +28,8 @@ from conveyorguard.data.table import reader as table
 from conveyorguard.errors import ConfigError, RunError
 from conveyorguard.inference.watch import Journal, Ringing, Watch
 from conveyorguard.metrics.alarms import OperatingPoint, episodes
+from tests.support.places import ROOT
 
-ROOT = Path(__file__).parents[2]
 COLLECTOR = Path(__file__).with_name("collector.py")
 
 

@@ -27,14 +27,13 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
-import conveyorguard
 from conveyorguard.sweeps import shared_study as study
 from conveyorguard.sweeps.shared_study import SharedStudy
 from conveyorguard.sweeps.space import difference, matches, override, read_space
 from conveyorguard.sweeps.trial import Journal, StorageError, find_study, open_storage, read_result, storage_place
 from conveyorguard.system import processes
+from tests.support.places import ROOT
 
-ROOT = Path(conveyorguard.__file__).parents[1]
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 APP = """

@@ -26,8 +26,8 @@ from conveyorguard.errors import ConfigError, RunError
 from conveyorguard.models.tabular import ExtraTrees
 from conveyorguard.runs.saved import SavedRun
 from conveyorguard.system.files import read_json, write_json
+from tests.support.places import ROOT
 
-ROOT = Path(__file__).parents[2]
 SOURCES = [*(ROOT / "conveyorguard").rglob("*.py"), *(ROOT / "experiments").glob("*.py"), ROOT / "train.py"]
 SECRET = "s3cret-value-of-the-environment"
 

@@ -1,8 +1,8 @@
 """kill -9 at random moments, then the same command again: nothing half-written is read as whole, nothing finished is
 lost.
 
-    python tests/crash/kill.py                                    (make kill, which has a time limit)
-    python tests/crash/kill.py --stages prepare,training --kills 20 --seed 1 --seconds 1200
+    python tests/system/kill/kill.py                                    (make kill, which has a time limit)
+    python tests/system/kill/kill.py --stages prepare,training --kills 20 --seed 1 --seconds 1200
 
 Stages: prepare (the frame store while it is built), checkpoint (inside the writing of a checkpoint file), training
 (between the start and the end of a training), sweep (its parent or one of its trials). Each kill is a line of the log:
@@ -29,14 +29,15 @@ import optuna
 import pandas as pd
 import psutil
 
-ROOT = Path(__file__).parents[2]
+from tests.support.places import ROOT
+
 sys.path.insert(0, str(ROOT))
 
-from conveyorguard.data.store import Store  # noqa: E402
-from conveyorguard.errors import ConveyorGuardError  # noqa: E402
-from conveyorguard.runs.saved import SavedRun  # noqa: E402
-from conveyorguard.sweeps.trial import open_storage  # noqa: E402
-from conveyorguard.training.checkpoints import read_checkpoint  # noqa: E402
+from conveyorguard.data.store import Store
+from conveyorguard.errors import ConveyorGuardError
+from conveyorguard.runs.saved import SavedRun
+from conveyorguard.sweeps.trial import open_storage
+from conveyorguard.training.checkpoints import read_checkpoint
 
 LONGEST = 900  # s that a command may take, killed or not
 SMALL = ["data=simulated", "data.sessions=12", "modality=sensor", "trainer=cpu", "threads=1"]

@@ -31,8 +31,7 @@ from experiments.stages.best_model import (
     verdict,
 )
 from experiments.stages.best_model_page import TRIED, BestModel, write_best_model
-
-from .conftest import run_maker
+from tests.support.made_runs import run_maker
 
 SPEED = pd.DataFrame(
     {

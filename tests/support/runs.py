@@ -1,16 +1,15 @@
-"""Runs on small simulated data, made once and shared by the tests of this folder."""
+"""Runs on small simulated data, made once and shared."""
 
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from conveyorguard.commands.train import train
 from conveyorguard.config.compose import compose_config
+from tests.support.places import ROOT
 
-ROOT = Path(__file__).parents[2]
 SMALL = ["data=simulated", "data.sessions=12", "trainer=cpu", "trainer.max_epochs=2", "threads=1"]
 
 

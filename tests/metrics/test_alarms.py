@@ -19,8 +19,7 @@ from conveyorguard.metrics.alarms import (
 )
 from conveyorguard.reporting.model_card import write_card
 from conveyorguard.reporting.report import write_report
-
-from .conftest import windows
+from tests.support.made_runs import windows
 
 
 def recording(name, scores, actual, onset=None):

@@ -25,10 +25,9 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
-import conveyorguard
 from conveyorguard.sweeps.trial import open_storage
+from tests.support.places import ROOT
 
-ROOT = Path(conveyorguard.__file__).parents[1]
 SMALL = ["data=simulated", "data.sessions=12", "threads=1", "modality=sensor"]
 SWEEP = ["-m", "sweep=optuna", "model=fusion", "sweep.study=s", "sweep.timeout=null"]
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)

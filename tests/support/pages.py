@@ -1,7 +1,6 @@
-"""A browser for pages, and studies on a few recordings."""
+"""A browser for pages."""
 
 import html.parser
-import os
 import re
 import shutil
 import subprocess
@@ -9,27 +8,6 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
-
-from experiments.stages.study import Study
-
-TINY = ["data=simulated", "data.sessions=12", "trainer=cpu", "trainer.max_epochs=1", "threads=1"]
-
-
-@pytest.fixture(scope="session")
-def cache(tmp_path_factory):
-    """One folder of frame stores for all test processes."""
-    base = tmp_path_factory.getbasetemp()
-    return (base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base) / "study_stores"
-
-
-@pytest.fixture(scope="session")
-def tiny(cache):
-    """A study on 12 recordings with networks of one epoch, in a folder of the test's own."""
-
-    def make(out, *overrides, **settings):
-        return Study(out, overrides=[*TINY, f"paths.cache={cache}", *overrides], **settings)
-
-    return make
 
 
 class Links(html.parser.HTMLParser):

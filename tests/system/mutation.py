@@ -1,6 +1,6 @@
 """Mistakes put into the code whose mistakes would make numbers wrong without anyone noticing: `make mutation`.
 
-    python tests/mutation.py [MODULE ...] [--seconds S] [--again] [--report]
+    python tests/system/mutation.py [MODULE ...] [--seconds S] [--again] [--report]
 
 mutmut changes one thing at a time in a module (a number, a sign, an argument, a comparison) and runs the quick tests of
 that module; a mistake that no test notices has survived. Every module has a folder `mutants/MODULE` with verdicts of
@@ -25,7 +25,8 @@ import time
 from collections import Counter
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+from tests.support.places import ROOT
+
 GOAL = 0.8
 KILLED, SURVIVED, NO_TEST = (1, 3, -9, -11), 0, 33  # exit codes of the tests; others are timeouts
 READER = ["tests/data/test_broken_input.py"]

@@ -19,6 +19,7 @@ from conveyorguard.data.schema import Unreadable
 from conveyorguard.data.store import Store, prepare
 from conveyorguard.data.windows import WindowSettings, make_windows
 from conveyorguard.errors import DataError
+from tests.data.archive import quirks
 
 VARIANTS = [("zip", False), ("zip", True), ("folder", False), ("folder", True)]
 
@@ -44,7 +45,7 @@ def listing(root):
 
 
 @pytest.fixture(scope="module", params=VARIANTS, ids=["zip", "zip garbled", "folder", "folder garbled"])
-def case(request, quirks, schema, tmp_path_factory):
+def case(request, schema, tmp_path_factory):
     base = tmp_path_factory.mktemp("quirks")
     expected = quirks.write(base / "set", *request.param)
     before = listing(expected.root)
@@ -149,7 +150,7 @@ def test_nothing_is_unpickled_and_nothing_written_under_the_root(case):
 
 
 @pytest.fixture(scope="module")
-def sets(quirks, tmp_path_factory):
+def sets(tmp_path_factory):
     """The quirk set as zips and as folders, only to be read."""
     base = tmp_path_factory.mktemp("sets")
     yield {kind: quirks.write(base / kind, kind) for kind in ("zip", "folder")}
@@ -162,7 +163,7 @@ def found(root, schema):
 
 
 @pytest.mark.parametrize("kind", ["zip", "folder"])
-def test_the_root_may_be_any_level_of_the_set(kind, sets, schema, quirks):
+def test_the_root_may_be_any_level_of_the_set(kind, sets, schema):
     root = sets[kind].root
     name, opened, data = quirks.NAME.split("/")
     whole = found(root, schema)
@@ -176,7 +177,7 @@ def test_the_root_may_be_any_level_of_the_set(kind, sets, schema, quirks):
             assert found(root / level, schema) == of_part, level
 
 
-def test_the_root_may_be_a_relative_path_or_one_session(sets, schema, quirks, monkeypatch):
+def test_the_root_may_be_a_relative_path_or_one_session(sets, schema, monkeypatch):
     source = sets["folder"].root / quirks.NAME / "Training" / quirks.SOURCE
     assert found(source / quirks.CLEAN_OHT, schema) == {quirks.CLEAN_OHT: 2}
     monkeypatch.chdir(source)
@@ -184,7 +185,7 @@ def test_the_root_may_be_a_relative_path_or_one_session(sets, schema, quirks, mo
 
 
 @pytest.mark.parametrize("make", ["missing", "file", "empty", "other", "labels"])
-def test_a_wrong_root_is_told_what_was_looked_for_and_where(make, sets, schema, quirks, tmp_path):
+def test_a_wrong_root_is_told_what_was_looked_for_and_where(make, sets, schema, tmp_path):
     root = tmp_path / "root"
     if make == "labels":
         root = sets["zip"].root / quirks.NAME / "Training" / quirks.LABELS
@@ -217,7 +218,7 @@ def test_a_loop_of_links_does_not_hang(sets, schema, tmp_path):
 
 
 @pytest.fixture
-def one_session(sets, quirks, tmp_path):
+def one_session(sets, tmp_path):
     """A copy of one session in a folder of its own, and its two archives."""
 
     def make(kind, name=None, root=None):
@@ -377,7 +378,7 @@ def test_a_lone_part0_is_the_whole_zip(one_session, schema):
     np.testing.assert_array_equal(session.state, wanted.state)
 
 
-def test_several_parts_are_refused_with_the_remedy(one_session, schema, quirks):
+def test_several_parts_are_refused_with_the_remedy(one_session, schema):
     root, source, _ = one_session("zip")
     raw = source.read_bytes()
     source.unlink()
