@@ -25,10 +25,10 @@ test-all: .venv/ready
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 fuzz: .venv/ready
-	$(BIN)/python tests/system/fuzz/reader.py --seconds $(SECONDS)
+	$(BIN)/python -m tests.system.fuzz.reader --seconds $(SECONDS)
 
 fuzz-long: .venv/ready
-	$(BIN)/python tests/system/fuzz/reader.py --inputs 1000000 --seconds $(LIMIT)
+	$(BIN)/python -m tests.system.fuzz.reader --inputs 1000000 --seconds $(LIMIT)
 
 kill: .venv/ready
 	$(BIN)/python -m tests.system.kill.kill --seconds $(LIMIT)
