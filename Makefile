@@ -31,7 +31,7 @@ fuzz-long: .venv/ready
 	$(BIN)/python -m tests.system.fuzz.reader --inputs 1000000 --seconds $(LIMIT)
 
 kill: .venv/ready
-	$(BIN)/python -m tests.system.kill.kill --seconds $(LIMIT)
+	$(BIN)/python -m tests.system.kill --seconds $(LIMIT)
 
 mutation: .venv/ready
 	$(BIN)/python -m tests.system.mutation $(MODULES) --seconds $(SECONDS)

@@ -1,5 +1,5 @@
 """Writing that is broken off: what was whole stays whole, half of it is never read. Kills at random moments:
-tests/system/kill/kill.py."""
+tests/system/kill."""
 
 import os
 import subprocess
