@@ -15,7 +15,13 @@ from conveyorguard.data.store import prepare
 
 # helpers of the tests say what was compared, as tests do
 pytest.register_assert_rewrite("tests.checks", "tests.data", "tests.sweeps", "tests.system")
-pytest_plugins = ["tests.support.runs", "tests.support.made_runs", "tests.support.pages", "tests.support.studies"]
+pytest_plugins = [
+    "tests.support.runs",
+    "tests.support.made_runs",
+    "tests.support.pages",
+    "tests.support.studies",
+    "tests.support.recorded",
+]
 
 # machines are shared: how long an example takes says nothing
 settings.register_profile("shared", deadline=None, suppress_health_check=[HealthCheck.too_slow])
