@@ -25,16 +25,16 @@ test-all: .venv/ready
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 fuzz: .venv/ready
-	$(BIN)/python tests/fuzz/reader.py --seconds $(SECONDS)
+	$(BIN)/python -m tests.system.fuzz.reader --seconds $(SECONDS)
 
 fuzz-long: .venv/ready
-	$(BIN)/python tests/fuzz/reader.py --inputs 1000000 --seconds $(LIMIT)
+	$(BIN)/python -m tests.system.fuzz.reader --inputs 1000000 --seconds $(LIMIT)
 
 kill: .venv/ready
-	$(BIN)/python tests/crash/kill.py --seconds $(LIMIT)
+	$(BIN)/python -m tests.system.kill --seconds $(LIMIT)
 
 mutation: .venv/ready
-	$(BIN)/python tests/mutation.py $(MODULES) --seconds $(SECONDS)
+	$(BIN)/python -m tests.system.mutation $(MODULES) --seconds $(SECONDS)
 
 check: .venv/ready
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

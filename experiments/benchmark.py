@@ -41,6 +41,7 @@ from rich.table import Column, Table
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from a checkout, installed or not
 
 from conveyorguard.config.compose import build, compose_config, config_dir
+from conveyorguard.config.saved import plain_values
 from conveyorguard.data.archive.writer import write
 from conveyorguard.data.datamodule import WindowDataset
 from conveyorguard.data.features import window_features
@@ -49,6 +50,7 @@ from conveyorguard.data.store import Store
 from conveyorguard.runs.data import load_store, load_windows
 from conveyorguard.system.progress import console, track
 from conveyorguard.training.fit import build_module, fit
+from conveyorguard.training.recipe import Recipe
 from conveyorguard.training.setup import used_inputs
 
 Ways = dict[str, Callable[[int], Any]]  # name -> what is timed, called with the number of the round
@@ -154,7 +156,7 @@ def gpu(sessions: int, out: Path) -> None:
         for way, (precision, compiled) in GPU_WAYS.items():
             cfg.trainer.precision, clock = precision, EpochClock(compiled)
             with tempfile.TemporaryDirectory(prefix="conveyorguard-benchmark-") as folder:
-                fit(cfg, data, inputs, Path(folder), [], [clock])
+                fit(Recipe.of(plain_values(cfg)), data, inputs, folder, callbacks=[clock])
             epoch = median(clock.seconds[1:])
             rows.append(
                 {
@@ -340,7 +342,7 @@ def model_speed(folder: Path, batches: int, answers: int) -> dict[str, dict[str,
         data = load_windows(cfg)
         inputs, _ = used_inputs(cfg, data.store.schema)
         dataset = WindowDataset(data.store, data.frame, data.settings, inputs)
-        modules[name] = build_module(cfg, data, inputs)
+        modules[name] = build_module(Recipe.of(plain_values(cfg)), data, inputs)
         steps[name] = training_step(modules[name], dataset, cfg.trainer.gradient_clip_val)
         loads[name] = dataset.__getitems__
         singles[name] = dataset.__getitems__([0])

@@ -18,6 +18,7 @@ from omegaconf import OmegaConf
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from a checkout, installed or not
 
 from conveyorguard.config.compose import build, compose_config, config_dir
+from conveyorguard.config.saved import plain_values
 from conveyorguard.data.features import window_features
 from conveyorguard.errors import ConfigError, ConveyorGuardError
 from conveyorguard.metrics.scores import Predictions, metric_values
@@ -25,7 +26,7 @@ from conveyorguard.runs.data import load_windows
 from conveyorguard.sweeps.shared_study import count_finished
 from conveyorguard.sweeps.space import read_space
 from conveyorguard.system.files import alone
-from conveyorguard.training.fit_tabular import build_tabular
+from conveyorguard.training.fit_tabular import tabular_of
 from conveyorguard.training.setup import use_threads, used_inputs
 
 FOLDS = 5
@@ -57,7 +58,7 @@ def main(arguments: list[str]) -> Path:
         p, truth = [], []
         for fold in folds:
             train, val = ((fold.frame["part"] == part).to_numpy() for part in ("train", "val"))
-            model = build_tabular(settings, store.schema, threads)
+            model = tabular_of(plain_values(settings))(schema=store.schema, seed=settings.seed, threads=threads)
             model.fit(features[train], labels[train])
             p.append(model.probabilities(features[val]).astype(np.float64))
             truth.append(labels[val])

@@ -1,10 +1,7 @@
-"""What the tests of several folders share: the schemas, the quirk archives, stores of a few lines."""
+"""What the tests of several folders share: the schemas, stores of a few lines, and the fixtures of tests/support."""
 
 import functools
-import importlib.util
 import signal
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,10 +9,20 @@ from hypothesis import HealthCheck, Phase, settings
 from omegaconf import OmegaConf
 
 from conveyorguard.config.compose import compose_config, config_dir
+from conveyorguard.data.build import prepare
 from conveyorguard.data.schema import Schema
 from conveyorguard.data.session import Session
-from conveyorguard.data.store import prepare
 from conveyorguard.runs.data import load_store
+
+# helpers of the tests say what was compared, as tests do
+pytest.register_assert_rewrite("tests.checks", "tests.data", "tests.sweeps", "tests.system")
+pytest_plugins = [
+    "tests.support.runs",
+    "tests.support.made_runs",
+    "tests.support.pages",
+    "tests.support.studies",
+    "tests.support.recorded",
+]
 
 # machines are shared: how long an example takes says nothing
 settings.register_profile("shared", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -39,20 +46,10 @@ def pytest_collection_modifyitems(items):
     """Marks the tests on the simulated set at full size, which takes seconds to make: `-m "not twin"`. Those of the
     watch, which wait for minutes to pass, come first: at the end another worker would have nothing left to do
     meanwhile."""
-    items.sort(key=lambda item: item.path.name != "test_watch.py")
+    items.sort(key=lambda item: not item.path.name.startswith("test_watch"))
     for item in items:
         if "twin" in item.fixturenames:
             item.add_marker("twin")
-
-
-@pytest.fixture(scope="session")
-def quirks():
-    """`tests/data/aihub_quirks.py`, which is no package module: archives with every quirk, and what to find in them."""
-    spec = importlib.util.spec_from_file_location("aihub_quirks", Path(__file__).parent / "data" / "aihub_quirks.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # its dataclasses look themselves up there
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="session")

@@ -11,11 +11,13 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from optuna.trial import TrialState
 
+from conveyorguard.config.saved import plain_values
 from conveyorguard.data.datamodule import WindowDataset
 from conveyorguard.data.windows import Windows, WindowSettings
 from conveyorguard.inference.predict import latency_ms
 from conveyorguard.sweeps.shared_study import ended
 from conveyorguard.training.fit import build_module
+from conveyorguard.training.recipe import Recipe
 from conveyorguard.training.setup import used_inputs
 
 
@@ -40,7 +42,7 @@ def step_seconds(
     OmegaConf.update(cfg, "window.thermal_frames", frames)
     settings = WindowSettings(**cfg.window)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    module = build_module(cfg, data, inputs).to(device).train()
+    module = build_module(Recipe.of(plain_values(cfg)), data, inputs).to(device).train()
     module.log = lambda *_, **__: None  # type: ignore[method-assign]  # there is no trainer to log to
     dataset = WindowDataset(data.store, data.part("train"), settings, inputs)
     batch = {
@@ -114,7 +116,7 @@ def side_by_side(configs: dict[str, tuple[DictConfig, Windows]], rounds: int = 3
     torch.set_num_threads(1)
     for name, (cfg, data) in configs.items():
         inputs, _unused = used_inputs(cfg, data.store.schema)
-        module = build_module(cfg, data, inputs).eval()
+        module = build_module(Recipe.of(plain_values(cfg)), data, inputs).eval()
         dataset = WindowDataset(data.store, data.part("val"), data.settings, inputs)
         found.append(
             {

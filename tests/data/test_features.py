@@ -1,6 +1,7 @@
 """Features of windows: against a plain loop over windows, their names, and that nothing after a window is in them."""
 
 import dataclasses
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -9,12 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conveyorguard.config.compose import build, compose_config
+from conveyorguard.data.build import prepare
 from conveyorguard.data.features import HOT, FeatureSettings, feature_sources, window_features
 from conveyorguard.data.recording_start import START
 from conveyorguard.data.scaling import SMALLEST
 from conveyorguard.data.schema import Schema
 from conveyorguard.data.session import Session
-from conveyorguard.data.store import THERMAL_REPAIRED, prepare
+from conveyorguard.data.store import THERMAL_REPAIRED
 from conveyorguard.data.windows import WindowSettings, make_windows
 from conveyorguard.errors import ConfigError
 from conveyorguard.runs.data import load_windows
@@ -56,7 +58,7 @@ def store(store_of, camera_schema):
 
 def oracle(store, row, s: FeatureSettings, inputs):
     """The features of one window by pandas, one after the other."""
-    frames, out = store.frames, {}
+    frames, out = store.to_frame(), {}
     window = frames.iloc[row : row + SIZE]
     past = frames[(frames["session"] == window["session"].iloc[0]) & (frames.index <= row + SIZE - 1)]
 
@@ -171,7 +173,8 @@ def test_the_second_after_a_window_changes_nothing_in_it(tmp_path_factory, plain
             lambda *_, s=(before, session): s, plain_schema, None, tmp_path_factory.mktemp("causal"), "x", jobs=1
         )
         after = np.arange(length) >= start + size
-        store.frames["quality"] = np.r_[np.zeros(12), np.where(after & (version is other), 1, flags)].astype(np.int8)
+        quality = np.r_[np.zeros(12), np.where(after & (version is other), 1, flags)].astype(np.uint8)
+        store = replace(store, quality=quality)
         found.append(window_features(store, pd.Series([12 + start]), size, chosen, ["sensors", "environment"]))
     pd.testing.assert_frame_equal(*found, check_exact=True)
 
@@ -180,12 +183,10 @@ def test_the_camera_after_a_window_changes_nothing_in_it(store):
     rows = windows_of(store)["row"]
     rows = rows[rows + SIZE <= 30]
     before = window_features(store, rows, SIZE, EXTENDED, ALL)
-    columns = [name for name in store.frames if name.startswith("thermal_")]
-    store.frames.loc[store.frames.index >= 30, columns] += 40
-    del store.thermal_statistics
-    changed = store.thermal.copy()
-    changed[30:] += 40
-    store.thermal = changed
+    statistics, thermal = np.array(store.thermal_statistics), np.array(store.thermal)
+    statistics[30:] += 40
+    thermal[30:] += 40
+    store = replace(store, thermal_statistics=statistics, thermal=thermal)
     pd.testing.assert_frame_equal(before, window_features(store, rows, SIZE, EXTENDED, ALL), check_exact=True)
 
 
@@ -200,7 +201,7 @@ def test_from_start_compares_with_the_recording_so_far_and_no_further(store_of, 
 
 
 def test_seconds_that_were_not_measured_are_no_start(store):
-    store.frames["quality"] = np.where(store.frames.index < 5, 1, 0).astype(np.int8)
+    store = replace(store, quality=np.where(np.arange(len(store)) < 5, 1, 0).astype(np.uint8))
     first = window_features(store, pd.Series([0]), 5, EXTENDED, ["sensors"])
     assert np.isnan(first["amps_from_start"][0]) and np.isfinite(first["amps_mean"][0])
 

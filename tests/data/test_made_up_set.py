@@ -5,12 +5,11 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pandas as pd
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.support.places import ROOT
 
 YAML = """\
 name: madeup
@@ -33,7 +32,7 @@ schema:
 
 READER = """\
 import numpy as np
-from conveyorguard.data.schema import Session
+from conveyorguard.data.session import Session
 
 
 def sessions(root, schema):

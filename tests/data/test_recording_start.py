@@ -37,7 +37,7 @@ def test_of_its_own_recording_as_far_as_it_had_passed(store):
 
 
 def test_seconds_that_were_not_measured_do_not_count(store):
-    flags = np.zeros(len(store.frames), np.int8)
+    flags = np.zeros(len(store.to_frame()), np.int8)
     flags[:10] = flags[60:] = SENSORS_REPAIRED
     view = view_of(store, flags)
     found = means(view, [0, 5, 50, 70], 10)

@@ -7,12 +7,14 @@ import pytest
 import torch
 
 from conveyorguard.config.compose import build
+from conveyorguard.config.saved import plain_values
 from conveyorguard.data.recording_start import start_means
 from conveyorguard.data.scaling import SMALLEST, Scaling, ScalingSettings
 from conveyorguard.data.schema import Schema
 from conveyorguard.data.window_statistics import LEVELS, statistics
 from conveyorguard.runs.data import load_windows
 from conveyorguard.training.fit import build_module
+from conveyorguard.training.recipe import Recipe
 from conveyorguard.training.setup import used_inputs
 
 NAMES = [f"s{i}" for i in range(8)]
@@ -49,7 +51,7 @@ def store(store_of, session_of, camera_schema):
 
 
 def fitted(store, settings, names=TRAIN, size=30):
-    return Scaling(store.schema, settings).fit(store, store.frames["session"].isin(names).to_numpy(), size)
+    return Scaling(store.schema, settings).fit(store, store.to_frame()["session"].isin(names).to_numpy(), size)
 
 
 def batch_of(store, rows=slice(0, 90)):
@@ -93,8 +95,8 @@ def test_a_run_fits_on_its_train_sessions_and_the_seeds_scaling_on_all(twin_conf
     for name in ("robust", "seed"):
         cfg = twin_config(f"scaling={name}", "film=true", "data.sessions=24")
         data = load_windows(cfg)
-        scaling = build_module(cfg, data, used_inputs(cfg, data.store.schema)[0]).scaling
-        train = data.store.frames["session"].isin(data.split.sessions["train"]).to_numpy()
+        scaling = build_module(Recipe.of(plain_values(cfg)), data, used_inputs(cfg, data.store.schema)[0]).scaling
+        train = data.store.to_frame()["session"].isin(data.split.sessions["train"]).to_numpy()
         found[name] = scaling, data.store.sensors[train].astype(float), data.store.sensors.astype(float)
     robust, train, whole = found["robust"]
     assert float(robust.sensors_center[0]) == pytest.approx(np.median(train[:, 0]), abs=1e-5)  # NTC
@@ -107,7 +109,7 @@ def test_a_run_fits_on_its_train_sessions_and_the_seeds_scaling_on_all(twin_conf
 def test_the_default_is_log_currents_robust_and_absolute_degrees(store):
     made = store()
     scaled = fitted(made, ScalingSettings())(batch_of(made))
-    train = made.sensors[made.frames["session"].isin(TRAIN)].astype(float)
+    train = made.sensors[made.to_frame()["session"].isin(TRAIN)].astype(float)
     raw = made.sensors[:90].astype(float)
     heat, amps = train[:, 0], np.log(train[:, 1])
     wanted = [
@@ -229,7 +231,7 @@ def test_bins_say_how_far_a_value_reaches(store):
 def test_noise_is_the_median_step_within_train_sessions(store):
     made = store()
     noise = fitted(made, ScalingSettings()).sensors_noise.numpy()
-    session = made.frames["session"].astype(str).to_numpy()
+    session = made.to_frame()["session"].astype(str).to_numpy()
     steps = [np.abs(np.diff(made.sensors[session == name], axis=0)) for name in sorted(TRAIN)]
     np.testing.assert_allclose(noise, np.median(np.concatenate(steps), axis=0), rtol=1e-6)
 

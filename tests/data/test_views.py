@@ -32,9 +32,9 @@ def store(store_of, plain_schema, session_of):
 def test_kind_alone(store):
     view = film_view(store, "kind", 0)
     assert (
-        view.environment[:, 0] == (store.frames["kind"] == "b")
+        view.environment[:, 0] == (store.to_frame()["kind"] == "b")
     ).all() and view.environment.shape == store.environment.shape
-    assert view.sensors is store.sensors and view.frames is store.frames
+    assert view.sensors is store.sensors and view.quality is store.quality
 
 
 def test_kind_needs_kinds(store_of, plain_schema, session_of):
@@ -47,8 +47,8 @@ def test_shuffled_environments_are_of_another_recording_of_the_kind(store):
     view = film_view(store, "shuffled", 0)
     own, given = store.environment[:, 0], view.environment[:, 0]
     assert (own != given).all() and ((own >= 100) == (given >= 100)).all()
-    for name in store.frames["session"].unique():
-        assert len(set(given[(store.frames["session"] == name).to_numpy()])) == 1
+    for name in store.to_frame()["session"].unique():
+        assert len(set(given[(store.to_frame()["session"] == name).to_numpy()])) == 1
     assert len(set(given)) == len(set(own))
     assert (film_view(store, "shuffled", 0).environment == view.environment).all()
     assert any((film_view(store, "shuffled", s).environment != view.environment).any() for s in (1, 2, 3))

@@ -9,12 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conveyorguard.config.compose import compose_config
+from conveyorguard.data.build import prepare
 from conveyorguard.data.session import Session
 from conveyorguard.data.splits import Split
-from conveyorguard.data.store import prepare
 from conveyorguard.data.windows import Windows, WindowSettings, make_windows
 from conveyorguard.errors import ConfigError
 from conveyorguard.runs.data import load_windows
+from tests.data.archive import quirks
 
 
 @st.composite
@@ -72,7 +73,7 @@ def test_windows_are_what_their_definition_says(tmp_path_factory, plain_schema, 
     windows = make_windows(store, chosen)
     assert list(zip(windows["session"], windows["start"], windows["label"], strict=True)) == wanted
     seconds = windows["row"].to_numpy()[:, None] + np.arange(size)
-    frames = store.frames
+    frames = store.to_frame()
     assert (frames["time"].to_numpy()[seconds] == windows["start"].to_numpy()[:, None] + np.arange(size)).all(), (
         "no gap"
     )
@@ -123,7 +124,7 @@ def test_unlabelled_windows_come_only_when_asked_for(store_of, session_of, plain
 
 
 @pytest.mark.slow
-def test_windows_split_and_hash_are_the_same_for_every_modality(quirks, tmp_path):
+def test_windows_split_and_hash_are_the_same_for_every_modality(tmp_path):
     """A second that is bad in one modality is out for all, so that the arms of an ablation can be compared."""
     root = quirks.write(tmp_path / "set", "zip").root
 

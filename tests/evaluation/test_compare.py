@@ -10,8 +10,7 @@ from conveyorguard.evaluation.compare import compare
 from conveyorguard.metrics.scores import METRICS
 from conveyorguard.reporting.compare_page import write_comparison
 from conveyorguard.runs.saved import SavedRun
-
-from .conftest import predicted, windows
+from tests.support.made_runs import predicted, windows
 
 
 def cells(make_run, seeds=(0,), right=None):

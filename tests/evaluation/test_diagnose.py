@@ -11,7 +11,6 @@ from conveyorguard.cli import main as verb
 from conveyorguard.commands.learning_curve import one
 from conveyorguard.commands.train import train
 from conveyorguard.config.compose import compose_config
-from conveyorguard.data.views import session_starts
 from conveyorguard.errors import RunError
 from conveyorguard.evaluation.breakdown import by_distance, change_distance
 from conveyorguard.evaluation.diagnose import advise, arm_notes, cascade, cascade_threshold, companions, diagnose
@@ -231,7 +230,7 @@ def test_distance_to_the_nearest_change(store_of, plain_schema, session_of):
     )
     rows = np.array([0, 25, 45, 50, 70, 90, 100, 150])
     assert change_distance(store, rows, 10).tolist() == [41, 16, 0, 1, 21, 41, np.inf, np.inf]
-    assert session_starts(store)[150] == 100
+    assert store.session_start[150] == 100
     windows = pd.DataFrame({"row": rows, "session": "s", "device": "d"})
     p = Predictions(np.zeros(8, int), np.eye(4)[[0, 0, 1, 1, 0, 0, 0, 0]])
     table = by_distance(store, windows, 10, {"model": [p]}).set_index("nearest change of state")

@@ -8,8 +8,7 @@ from conveyorguard.errors import RunError
 from conveyorguard.evaluation.ensemble import ensemble, stacking
 from conveyorguard.runs.derive import as_predictions
 from conveyorguard.runs.saved import SavedRun
-
-from .conftest import windows
+from tests.support.made_runs import windows
 
 
 def test_soft_voting_is_the_mean_and_weighted_voting_weighs_by_validation(make_run, tmp_path):

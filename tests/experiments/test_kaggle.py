@@ -3,7 +3,6 @@ study."""
 
 import os
 import sys
-from pathlib import Path
 
 import nbformat
 import pandas as pd
@@ -12,9 +11,9 @@ import pytest
 from conveyorguard.config.compose import compose_config
 from conveyorguard.data.archive.writer import write
 from conveyorguard.data.schema import Schema
+from tests.support.places import ROOT
 
 nbclient = pytest.importorskip("nbclient")
-ROOT = Path(__file__).parents[2]
 NOTEBOOK = ROOT / "experiments" / "kaggle.ipynb"
 QUICK = ["trainer.max_epochs=1", "threads=1", "window.thermal_frames=3"]
 

@@ -3,11 +3,13 @@
 import pytest
 import torch
 
+from conveyorguard.config.saved import plain_values
 from conveyorguard.data.datamodule import WindowDataset
 from conveyorguard.data.schema import THERMAL_STATISTICS, Schema
 from conveyorguard.runs.data import load_windows
 from conveyorguard.training.augment import Augment, Mixup
 from conveyorguard.training.fit import build_module
+from conveyorguard.training.recipe import Recipe
 
 X, Y, MAX = (THERMAL_STATISTICS.index(name) for name in ("x_max", "y_max", "max"))
 
@@ -141,7 +143,7 @@ def test_it_is_for_training_only(compose, cache):
     """A validation step of a module whose augmentation blanks nearly all frames sees them all."""
     cfg = compose("augment=frames", "augment.drop_thermal=0.99", "model=cnn_transformer", "modality=image")
     data = load_windows(cfg)
-    module = build_module(cfg, data, ["thermal"]).eval()
+    module = build_module(Recipe.of(plain_values(cfg)), data, ["thermal"]).eval()
     seen = []
     module.model.register_forward_pre_hook(lambda model, given: seen.append(given[0]["thermal"]))
     windows = WindowDataset(data.store, data.part("val"), data.settings, ["thermal"]).__getitems__(list(range(8)))
@@ -157,7 +159,7 @@ def test_training_blends_where_it_is_asked_to(compose, cache, alpha):
     """The loss of a step is that of the blended windows, weighed between both labels."""
     cfg = compose("augment=none", f"mixup={alpha}", "modality=sensor", "film=false")
     data = load_windows(cfg)
-    module = build_module(cfg, data, ["sensors"])
+    module = build_module(Recipe.of(plain_values(cfg)), data, ["sensors"])
     module.log = lambda *_, **__: None
     windows = WindowDataset(data.store, data.part("train"), data.settings, ["sensors"]).__getitems__(
         list(range(0, 128, 2))

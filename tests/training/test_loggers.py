@@ -195,7 +195,7 @@ def test_a_failed_run_is_ended_as_failed_and_the_next_is_its_own(no_key, monkeyp
         raise ZeroDivisionError
 
     with monkeypatch.context() as patch:
-        patch.setattr("conveyorguard.commands.train.fit", crash)
+        patch.setattr("conveyorguard.commands.train.fit_by_settings", crash)
         with pytest.raises(ZeroDivisionError):
             train_run("logger=wandb", *SMALLEST)
     failed = read_wandb(tmp_path / "run0")
@@ -209,7 +209,7 @@ def test_a_pruned_trial_is_ended_as_pruned(no_key, in_trial, monkeypatch, train_
     def prune(*arguments):
         current_trial().finish("PRUNED", 0.2)
 
-    monkeypatch.setattr("conveyorguard.commands.train.fit", prune)
+    monkeypatch.setattr("conveyorguard.commands.train.fit_by_settings", prune)
     run = read_wandb(train_run("logger=wandb", *SMALLEST))
     assert run.exit == 0 and run.summary["status"] == "pruned"
     assert run.run.run_group == "fusion-sensor" and run.config["trial"] == 7 and "trial=7" in run.run.tags

@@ -133,8 +133,8 @@ def test_the_same_command_gives_the_same_bits_and_the_checkpoint_too(model, trai
     first, again = train_run(*overrides), train_run(*overrides)
     saved = pd.read_parquet(first / "predictions.parquet")
     assert saved.equals(pd.read_parquet(again / "predictions.parquet"))
-    classifier, cfg = load_tabular(next((first / "checkpoints").glob("best.*")))
-    data = load_windows(cfg)
+    classifier = load_tabular(next((first / "checkpoints").glob("best.*")))
+    data = load_windows(classifier.config)
     for part in ("val", "test"):
         found = predict(classifier, WindowDataset(data.store, data.part(part), data.settings, classifier.inputs))
         assert np.array_equal(found, saved.loc[saved["split"] == part, P].to_numpy())
@@ -167,15 +167,15 @@ def test_a_checkpoint_of_other_features_is_refused(tabular_run, tmp_path):
     path = run / "checkpoints" / "features.json"
     saved = json.loads(path.read_text())
     path.write_text(json.dumps({**saved, "names": saved["names"][::-1]}))
-    classifier, cfg = load_tabular(run / "checkpoints" / "best.txt")
-    data = load_windows(cfg)
+    classifier = load_tabular(run / "checkpoints" / "best.txt")
+    data = load_windows(classifier.config)
     with pytest.raises(RunError, match="other features"):
         predict(classifier, WindowDataset(data.store, data.part("val"), data.settings, classifier.inputs))
 
 
 def test_settings_that_cannot_work_are_told_at_once(compose, monkeypatch):
     monkeypatch.setitem(sys.modules, "xgboost", None)
-    monkeypatch.setattr("conveyorguard.config.compose.find_spec", lambda name: None)
+    monkeypatch.setattr("conveyorguard.config.checks.find_spec", lambda name: None)
     cfg = compose(
         "model=xgboost", "features=extended", "window.size=8", "window.thermal_frames=5", "objective=val/loss"
     )

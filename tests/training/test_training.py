@@ -25,6 +25,7 @@ from conveyorguard.training.callbacks import moving_average
 from conveyorguard.training.loss import WindowLoss, class_weight
 from conveyorguard.training.module import WindowClassifier
 from conveyorguard.training.setup import device_name
+from tests.support.places import ROOT
 
 
 def predictions(run):
@@ -83,11 +84,8 @@ def test_resumed_after_kill_ends_with_the_weights_of_an_uninterrupted_run(
 
 
 def _train_line(arguments):
-    from pathlib import Path
-
-    root = Path(__file__).parents[2]
     small = ["data=simulated", "data.sessions=12", "trainer=cpu", "trainer.max_epochs=2", "threads=1"]
-    return [str(root / "train.py"), *small, *arguments]
+    return [str(ROOT / "train.py"), *small, *arguments]
 
 
 @pytest.mark.slow

@@ -1,0 +1,98 @@
+"""Disks that are full or may not be written: a clear error, what was there is whole, nothing half-written left."""
+
+import os
+import subprocess
+
+import pytest
+
+from conveyorguard.data.archive import reader as archive
+from conveyorguard.data.build import prepare
+from conveyorguard.data.store import open_store
+from conveyorguard.errors import DataError
+from tests.data.archive.spoiled import frame, store_of
+
+
+def mounted(place, size):
+    """A file system of that size, or None where this user may not mount."""
+    place.mkdir()
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(place)], capture_output=True)
+    return place if done.returncode == 0 else None
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    if os.geteuid() != 0 or (place := mounted(tmp_path / "disk", "600k")) is None:
+        pytest.skip("a small tmpfs needs the right to mount")
+    yield place
+    subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def fill(place, leave):
+    """Leave so many bytes of the disk."""
+    file = os.open(place / "filling", os.O_WRONLY | os.O_CREAT)
+    size = 0
+    try:
+        while True:
+            size += os.write(file, b"\0" * 4096)
+    except OSError:
+        os.ftruncate(file, max(0, size - leave))
+    os.close(file)
+
+
+@pytest.mark.parametrize("leave", [0, 8 << 10, 40 << 10])
+def test_a_full_disk_is_told_and_what_was_there_is_whole(leave, beside, small, small_disk):
+    beside.write()
+    cache = small_disk / "cache"
+    first = prepare(archive.sessions, small, beside.root, cache, "first", jobs=1)
+    before = {path.name: path.read_bytes() for path in first.path.iterdir()}
+    beside.files |= {
+        name.replace("1011", f"10{minute:02d}"): raw
+        for minute in range(12, 40)
+        for s in range(50)
+        for name, raw in frame(s).items()
+    }
+    beside.write()
+    fill(small_disk, leave)
+    with pytest.raises(DataError) as error:
+        prepare(archive.sessions, small, beside.root, cache, "second", jobs=1)
+    assert "the frame store cannot be written (No space left on device" in str(error.value) and "paths.cache" in str(
+        error.value
+    )
+    assert {path.name: path.read_bytes() for path in first.path.iterdir()} == before
+    assert [path.name for path in cache.iterdir()] == [first.path.name], "nothing half-written is left"
+    (small_disk / "filling").unlink()
+    assert len(open_store(first.path).to_frame()) == 10
+
+
+def test_a_cache_that_cannot_be_written_is_told(beside, small, tmp_path):
+    beside.write()
+    (tmp_path / "cache").write_text("a file where the folder should be")
+    with pytest.raises(DataError, match=r"paths\.cache=.*cannot be written.*Free space or set paths\.cache"):
+        store_of(beside, small, tmp_path)
+
+
+def test_a_read_only_disk_is_told(beside, small, tmp_path):
+    place = tmp_path / "disk"
+    if os.geteuid() != 0 or mounted(place, "1m") is None:
+        pytest.skip("a read-only file system needs the right to mount")
+    try:
+        subprocess.run(["mount", "-o", "remount,ro", str(place)], check=True)
+        beside.write()
+        with pytest.raises(DataError, match=r"cannot be written \(Read-only file system\)"):
+            prepare(archive.sessions, small, beside.root, place / "cache", "x", jobs=1)
+    finally:
+        subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def test_a_read_only_root_is_only_read(beside, small, tmp_path):
+    place = tmp_path / "disk"
+    if os.geteuid() != 0 or mounted(place, "1m") is None:
+        pytest.skip("a read-only file system needs the right to mount")
+    try:
+        beside.root = place / "set"
+        beside.source, beside.labels = beside.root / beside.source.name, beside.root / beside.labels.name
+        beside.write()
+        subprocess.run(["mount", "-o", "remount,ro", str(place)], check=True)
+        assert len(store_of(beside, small, tmp_path).to_frame()) == 5
+    finally:
+        subprocess.run(["umount", "-l", str(place)], check=True)

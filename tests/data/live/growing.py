@@ -1,0 +1,16 @@
+"""Tables that grow, and the seconds that a follower gives of them."""
+
+from conveyorguard.data.schema import Schema
+
+
+def table_schema(**changes):
+    node = {
+        "columns": {"time": "time"},
+        "channels": {"heat": "degC", "amps": "A"},
+        "states": [{"name": "a"}, {"name": "b"}],
+    }
+    return Schema.from_config({**node, **changes})
+
+
+def seconds_of(follower):
+    return [(session.name, int(t)) for session in follower.poll() for t in session.time]

@@ -1,0 +1,191 @@
+"""Corruption reaches batches and features alike, is said where it is known, and needs neither camera nor currents."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from conveyorguard.data.corruption import MISSING, corruptions, hold, normal_noise
+from conveyorguard.data.datamodule import WindowDataset
+from conveyorguard.data.features import FeatureSettings, window_features
+from conveyorguard.data.schema import Channel
+from conveyorguard.data.store import SENSORS_REPAIRED, THERMAL_REPAIRED
+from conveyorguard.data.windows import WindowSettings, make_windows
+
+SIZE = 10
+
+
+@pytest.fixture
+def camera_schema(schema_node):
+    from conveyorguard.data.schema import Schema
+
+    node = schema_node(
+        channels={"heat": {"unit": "degC"}, "amps": {"unit": "A", "scaling": "log"}, "volts": {"unit": "V"}}
+    )
+    node["thermal"] |= {"shape": [4, 6], "stored": [2, 3]}
+    return Schema.from_config(node)
+
+
+@pytest.fixture
+def store(store_of, camera_schema, session_of):
+    rng = np.random.default_rng(0)
+    sessions = [
+        session_of(
+            name,
+            np.arange(60),
+            np.repeat([0, 1, 2, 3], 15),
+            device=name,
+            kind="oht",
+            sensors=rng.normal(20, 1, (60, 3)),
+            environment=rng.normal(22, 1, (60, 3)),
+            thermal=rng.normal(40, 2, (60, 4, 6)).astype(np.float32),
+        )
+        for name in ("a", "b")
+    ]
+    return store_of(sessions, camera_schema)
+
+
+def by_name(store, seed=0):
+    train = np.arange(len(store.to_frame())) < 60
+    return {c.name: c.view(store, train, seed) for c in corruptions(store.schema)}
+
+
+def batch_of(store, rows):
+    windows = make_windows(store, WindowSettings(SIZE, SIZE, "majority", "all"))
+    dataset = WindowDataset(
+        store, windows, WindowSettings(SIZE, SIZE, "majority", "all"), ["sensors", "thermal", "environment"]
+    )
+    return dataset.__getitems__(rows)
+
+
+def features_of(store):
+    rows = make_windows(store, WindowSettings(SIZE, SIZE))["row"]
+    return window_features(store, rows, SIZE, FeatureSettings(hot_spot=True, from_start=True), ["sensors", "thermal"])
+
+
+def test_which_corruptions_there_are_follows_from_the_schema(camera_schema, plain_schema):
+    names = [c.name for c in corruptions(camera_schema)]
+    assert [n for n in names if "dead" in n] == ["amps dead"] and [n for n in names if "camera" in n] == [
+        "camera frozen",
+        "camera black",
+        "camera absent",
+    ]
+    assert not any("camera" in c.name for c in corruptions(plain_schema))
+    linear = replace(plain_schema, channels={"heat": plain_schema.channels["heat"]})
+    assert {c.group for c in corruptions(linear)} == {"missing", "noise"}
+    amps = replace(plain_schema, channels={"drive": Channel(unit="A", scaling="linear")})
+    assert "drive dead" in [c.name for c in corruptions(amps)], "a current, however it is scaled"
+
+
+def test_batches_and_features_see_the_same_corrupted_seconds(store):
+    for name, view in by_name(store).items():
+        batch, features = batch_of(view, list(range(12))), features_of(view)
+        for i, channel in enumerate(store.schema.channels):
+            means = batch["sensors"][..., i].numpy().astype(float).mean(axis=1)
+            np.testing.assert_allclose(features[f"{channel}_mean"], means, rtol=1e-5, err_msg=name)
+        hottest = batch["thermal_stats"][..., 0].numpy().max(axis=1)
+        np.testing.assert_allclose(features["thermal_max"], hottest, rtol=1e-6, err_msg=name)
+        # the maximum is kept by block maxima: pixels and statistics tell the same
+        pixels = batch["thermal"][:, :, 1].numpy().astype(float).max(axis=(1, 2, 3))
+        if name != "camera absent":  # the median frame is no frame of its own
+            np.testing.assert_allclose(hottest, pixels, atol=0.05, err_msg=name)
+
+
+def test_a_tenth_is_missing_held_and_flagged(store):
+    view = by_name(store)[f"{MISSING:.0%} of sensor values missing"]
+    changed = view.sensors != store.sensors
+    assert 0.04 < changed.mean() < 0.2
+    flagged = view.to_frame()["quality"].to_numpy() & SENSORS_REPAIRED > 0
+    assert flagged[changed.any(axis=1)].all() and 0.1 < flagged.mean() < 0.5
+    assert not batch_of(view, [0])["mask"][0, :, 0].numpy()[flagged[:SIZE]].any()
+    starts = store.session_start
+    for row, channel in np.argwhere(changed):
+        own = store.sensors[starts[row] : starts[row] + 60, channel]
+        assert view.sensors[row, channel] in own
+
+
+def test_silent_failures_are_not_flagged_and_absent_frames_are(store):
+    views = by_name(store)
+    for name in ("amps dead", "camera frozen", "camera black", "sensor noise x4"):
+        assert (views[name].to_frame()["quality"] == store.to_frame()["quality"]).all(), name
+    assert (views["camera absent"].to_frame()["quality"] & THERMAL_REPAIRED > 0).all()
+    assert (views["amps dead"].sensors[:, 1] == 0).all() and (
+        views["amps dead"].sensors[:, 0] == store.sensors[:, 0]
+    ).all()
+    assert (batch_of(views["camera black"], [3])["thermal"] == 0).all()
+    frozen = batch_of(views["camera frozen"], [3, 9])
+    assert (frozen["thermal"][0].numpy() == store.thermal[0]).all() and (
+        frozen["thermal"][1].numpy() == store.thermal[60]
+    ).all()
+    assert (frozen["thermal_stats"][1].numpy() == store.thermal_statistics[60]).all()
+    assert (
+        features_of(views["camera absent"])["thermal_max_from_start"].isna().all()
+    )  # nothing measured to compare with
+    median = np.median(store.thermal_statistics[:60], axis=0)  # of the train sessions alone
+    np.testing.assert_allclose(views["camera absent"].thermal_statistics[100], median, rtol=1e-6)
+
+
+def test_noise_is_in_multiples_of_the_normal_and_the_store_is_left_alone(store):
+    before = store.sensors.copy()
+    train = np.ones(len(store.to_frame()), bool)
+    normal = normal_noise(store, train)
+    np.testing.assert_allclose(normal, 1, atol=0.35)  # the sensors of the store are noise of sd 1
+    views = by_name(store)
+    added = [(views[f"sensor noise x{k}"].sensors - before).std() for k in (1, 2, 4)]
+    assert added[1] == pytest.approx(2 * added[0], rel=0.25) and added[2] == pytest.approx(4 * added[0], rel=0.25)
+    assert (store.sensors == before).all() and (store.to_frame()["quality"] == 0).all()
+
+
+def test_slow_changes_and_differences_between_devices_are_no_noise(store_of, plain_schema, session_of):
+    sessions = [
+        session_of(f"s{i}", np.arange(50), np.zeros(50, int), sensors=np.stack([100 * i + np.arange(50.0)] * 2, axis=1))
+        for i in range(3)
+    ]
+    store = store_of(sessions, plain_schema)
+    np.testing.assert_allclose(normal_noise(store, np.ones(150, bool)), 0, atol=1e-6)
+    assert (normal_noise(store, np.zeros(150, bool)) == 0).all()  # nothing to learn it from
+
+
+def test_a_kind_has_its_own_noise_and_one_that_was_never_trained_on_that_of_all(store_of, plain_schema, session_of):
+    rng = np.random.default_rng(0)
+    spread = {"oht": 0.1, "agv": 4.0}
+    sessions = [
+        session_of(
+            kind, np.arange(400), np.zeros(400, int), device=kind, kind=kind, sensors=rng.normal(0, sd, (400, 2))
+        )
+        for kind, sd in spread.items()
+    ]
+    store = store_of(sessions, plain_schema)
+    kinds = store.to_frame()["kind"].to_numpy()
+    noise = normal_noise(store, np.ones(800, bool))
+    for kind, sd in spread.items():
+        np.testing.assert_allclose(noise[kinds == kind], sd, rtol=0.2)
+    (x4,) = (c for c in corruptions(store.schema) if c.name == "sensor noise x4")
+    added = x4.view(store, np.ones(800, bool), 0).sensors - store.sensors
+    assert added[kinds == "oht"].std() == pytest.approx(0.4, rel=0.2)
+    np.testing.assert_allclose(normal_noise(store, kinds == "oht")[kinds == "agv"], 0.1, rtol=0.2)
+
+
+def test_the_seed_draws_the_corruption(store):
+    name = "sensor noise x1"
+    assert (by_name(store, 1)[name].sensors == by_name(store, 1)[name].sensors).all()
+    assert (by_name(store, 1)[name].sensors != by_name(store, 2)[name].sensors).any()
+
+
+@given(st.lists(st.integers(1, 6), min_size=1, max_size=5), st.integers(0, 2**32 - 1))
+def test_holding_takes_the_last_value_of_the_recording(lengths, seed):
+    starts = np.repeat(np.cumsum([0, *lengths[:-1]]), lengths)
+    rng = np.random.default_rng(seed)
+    missing = rng.random((len(starts), 2)) < 0.5
+    values = np.arange(2.0 * len(starts)).reshape(-1, 2)
+    found = hold(values, missing, starts)
+    for channel in range(2):
+        for begin in np.unique(starts):
+            own = np.flatnonzero(starts == begin)
+            there = own[~missing[own, channel]]
+            for row in own:
+                before = there[there <= row]
+                expected = before[-1] if len(before) else there[0] if len(there) else row
+                assert found[row, channel] == values[expected, channel]

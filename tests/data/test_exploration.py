@@ -1,0 +1,61 @@
+"""What is known of a data set before a training: its figures follow from the store, and what follows from them."""
+
+import numpy as np
+import pytest
+
+from conveyorguard.data import exploration
+from experiments.stages import seed_figures
+from tests.support.studies import table
+
+
+def test_figures_of_the_data_follow_from_the_store(explored):
+    store = explored.data().store
+    frames, states = store.to_frame(), len(store.schema.states)
+    counts = np.bincount(frames["state"], minlength=states)
+    balance = table(explored, "00_balance")
+    assert balance["seconds"].tolist() == counts.tolist()
+    assert balance["windows"].tolist() == np.bincount(explored.data().frame["label"], minlength=states).tolist()
+    page = (explored.out / "00_eda.html").read_text()
+    assert f"{counts[0]:,}" in page and f"{counts[0] / counts.sum():.1%}" in page
+    correlations = table(explored, "00_correlations").set_index("quantity")
+    for name in store.schema.channels:
+        expected = np.corrcoef(frames[name].astype(float), frames["state"])[0, 1]
+        assert correlations["pearson"][name] == pytest.approx(expected)
+        assert f"{expected:+.3f}" in page
+    sizes = table(explored, "00_sizes").set_index("kind")
+    assert sizes["seconds"]["all"] == len(frames) and sizes["sessions"]["all"] == frames["session"].nunique()
+    maxima = table(explored, "00_thermal_maxima")
+    own = frames[(frames["kind"] == "oht") & (frames["state"] == states - 1)]["thermal_max"]
+    row = maxima[(maxima["kind"] == "oht") & (maxima["state"] == "severe 심각")].iloc[0]
+    assert row["q50"] == pytest.approx(own.median()) and row["n"] == len(own)
+
+
+def test_the_seed_studys_class_weights_are_of_its_counts():
+    # 1,608 test windows of which 788 / 371 / 361 / 88: shares of all data, so the weights come out near its own
+    weights = exploration.class_weights(np.array(seed_figures.TEST_SUPPORT))
+    assert weights == pytest.approx(seed_figures.CLASS_WEIGHTS, abs=0.05)
+
+
+def test_implications_follow_from_other_data_otherwise(store_of, plain_schema, session_of):
+    """Two kinds alike, states balanced and coming back, no camera: another reading of the same rules."""
+    from conveyorguard.data.splits import make_split
+    from conveyorguard.data.windows import Windows, WindowSettings, make_windows
+
+    rng = np.random.default_rng(0)
+    sessions = []
+    for i in range(8):
+        sensors = np.stack([rng.normal(20, 1, 240), rng.normal(5, 0.1, 240)], axis=1)
+        sessions.append(
+            session_of(f"s{i}", np.arange(240), np.repeat([3, 0, 1, 2], 60), device=f"d{i}", kind="a", sensors=sensors)
+        )
+    store = store_of(sessions, plain_schema)
+    settings = WindowSettings(10, 10, "majority", "all")
+    frame = make_windows(store, settings)
+    split = make_split(frame, plain_schema, {"name": "session", "seed": 0})
+    data = Windows(store, frame.assign(part=split.part_of(frame["session"])), split, settings)
+    follows = {one.about: one.follows for one in exploration.implications(data)}
+    assert follows["Balance of the states"] == "no class weights are needed"
+    assert follows["Spread of the channels"] == "linear scales do"
+    assert follows["Order of the states"].startswith("states come back")
+    assert follows["Mixed windows"] == "window labels are enough"
+    assert "Kinds of device" not in follows and "The camera's maximum" not in follows

@@ -1,0 +1,261 @@
+"""A run applied to a data set: the same numbers as from a store, whatever is odd about a recording told, memory
+bounded."""
+
+import functools
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from conveyorguard import load_run
+from conveyorguard.cli import main
+from conveyorguard.config.saved import plain_values
+from conveyorguard.data.archive import reader as archive
+from conveyorguard.data.archive.writer import write
+from conveyorguard.data.simulate import generate as simulate
+from conveyorguard.data.stream import lenient, stream
+from conveyorguard.errors import DataError
+from conveyorguard.inference.loaded_run import schema_for
+from conveyorguard.runs.data import load_windows
+from tests.support.places import ROOT
+
+
+@pytest.fixture(scope="module")
+def sensor_run(compose, tmp_path_factory):
+    """Trees on sensors alone: quick, and what is missing must be filled in for them."""
+    from conveyorguard.commands.train import train
+
+    folder = tmp_path_factory.mktemp("sensor") / "run"
+    train(compose("modality=sensor", "model=lightgbm", "model.n_estimators=20"), folder, [])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def archives(compose, tmp_path_factory):
+    """Four recordings as unpacked archives."""
+    folder = tmp_path_factory.mktemp("archives") / "set"
+    write(folder, load_windows(compose()).store.schema, 4, 9, "folder")
+    return folder
+
+
+def sources(root):
+    return sorted(path for path in root.rglob("?S_*") if path.is_dir())
+
+
+def predicted(run, root, tmp_path, *overrides, expect=0):
+    out = tmp_path / "out"
+    assert main(["predict", str(run), f"data.root={root}", f"out={out}", *overrides]) == expect
+    if expect:
+        return out
+    recordings = pd.read_csv(out / "recordings.csv", keep_default_na=False).set_index("session")
+    return pd.read_parquet(out / "predictions.parquet"), pd.read_csv(out / "alarms.csv"), recordings, out
+
+
+@pytest.mark.parametrize("name", ["finished_run", pytest.param("sensor_run", marks=pytest.mark.slow)])
+def test_streamed_numbers_are_those_of_a_store(name, compose, tmp_path, request):
+    run = request.getfixturevalue(name)
+    loaded, data = load_run(run), load_windows(compose())
+    known = loaded.predict_store(data.store)
+    out = tmp_path / "out"
+    assert main(["predict", str(run), f"out={out}"]) == 0
+    for kind, table in (("predictions", known.windows), ("seconds", known.seconds)):
+        found = pd.read_parquet(out / f"{kind}.parquet")
+        key = ["session", "start" if kind == "predictions" else "time"]
+        found, table = found.sort_values(key).reset_index(drop=True), table.sort_values(key).reset_index(drop=True)
+        assert list(found) == list(table) and (found[key] == table[key]).all().all()
+        columns = [c for c in table if c[0] in "cp" and c[1:].isdigit()]
+        assert np.allclose(found[columns], table[columns], atol=1e-5)
+    alarms = pd.read_csv(out / "alarms.csv")
+    stamps = ["session", "begin", "end"]
+    assert alarms[stamps].to_dict("records") == known.alarms[stamps].to_dict("records")
+    assert len(alarms) or name == "finished_run"  # two epochs of a network may ring at nothing, trees do
+
+
+def test_a_run_on_simulated_recordings_reads_archives(finished_run, archives, tmp_path, capsys):
+    windows, _, recordings, out = predicted(finished_run, archives, tmp_path)
+    assert "read as archives of AI Hub" in capsys.readouterr().out
+    assert set(windows["session"]) == set(recordings.index) == {path.name for path in sources(archives)}
+    assert (windows["y_true"] >= 0).all() and "Against their labels" in (out / "predictions.html").read_text()
+
+
+def copy_without(archives, tmp_path, change):
+    """The archives without labels, each file of a frame as `change(recording number, path)` says; None leaves it
+    out."""
+    for i, folder in enumerate(sources(archives)):
+        target = tmp_path / "new" / folder.name
+        target.mkdir(parents=True)
+        for path in sorted(folder.iterdir()):
+            content = change(i, path)
+            if content is not None:
+                (target / path.name).write_bytes(content)
+    return tmp_path / "new"
+
+
+def without_columns(content, names):
+    header, row = (line.split(",") for line in content.decode().split())
+    keep = [i for i, name in enumerate(header) if name not in names]
+    return "\n".join(",".join(line[i] for i in keep) for line in (header, row)).encode()
+
+
+def test_what_is_odd_about_a_recording_is_told_and_costs_no_other(sensor_run, archives, tmp_path):
+    def change(i, path):
+        content = path.read_bytes()
+        if path.suffix == ".bin":
+            return None  # the run is of sensors alone: no camera is asked for
+        if i == 0:
+            return without_columns(content, ["CT3", "PM10"])
+        if i == 1:
+            return without_columns(content, ["CT1", "CT2", "CT3", "CT4", "NTC"])
+        if i == 2:  # a sensor that stands still after a hundred seconds
+            return (
+                content
+                if path.name < sorted(p.name for p in path.parent.iterdir())[300]
+                else (
+                    content.decode().split()[0] + "\n" + ",".join(["33.5", *content.decode().split()[1].split(",")[1:]])
+                ).encode()
+            )
+        return content
+
+    new = copy_without(archives, tmp_path, change)
+    windows, _, recordings, _ = predicted(sensor_run, new, tmp_path)
+    first, second, third, fourth = (recordings.loc[path.name] for path in sources(archives))
+    assert "PM10, CT3, ex_temperature, ex_humidity, ex_illuminance are missing; the middle" in first["unlike_training"]
+    assert first["windows"] > 20 and "found no column" in second["noticed"] and second["windows"] == 0
+    assert "NTC stands at 33.5 for" in third["unlike_training"] and "a dead sensor?" in third["unlike_training"]
+    assert fourth["unlike_training"].count(",") == 2 or "CT3" not in fourth["unlike_training"]
+    assert set(windows["session"]) == {path.name for path in sources(archives)} - {second.name}
+    assert (windows["y_true"] == -1).all()
+
+
+def test_a_missing_channel_is_filled_with_the_middle_of_the_training(sensor_run, archives, tmp_path):
+    """What trees read as zero would otherwise be an impossible temperature."""
+    loaded = load_run(sensor_run)
+    middle = loaded.ranges["NTC"]["middle"]
+
+    def filled_in(i, path):
+        if path.suffix == ".bin":
+            return None
+        header, row = path.read_text().split()
+        return f"{header}\n{middle:.9g},{row.split(',', 1)[1]}\n".encode()
+
+    def left_out(i, path):
+        return None if path.suffix == ".bin" else without_columns(path.read_bytes(), ["NTC"])
+
+    tables = [
+        predicted(sensor_run, copy_without(archives, tmp_path / str(k), change), tmp_path / str(k))[0]
+        for k, change in enumerate((filled_in, left_out))
+    ]
+    assert np.allclose(tables[0][["p0", "p3"]], tables[1][["p0", "p3"]], atol=1e-6)
+
+
+def test_a_short_recording_is_named_and_nothing_at_all_is_an_error(sensor_run, archives, tmp_path, capsys):
+    first = sources(archives)[0].name
+
+    def short(i, path):
+        frames = sorted({p.stem for p in path.parent.iterdir()})
+        return (
+            path.read_bytes()
+            if path.suffix == ".csv" and (path.parent.name != first or path.stem in frames[:20])
+            else None
+        )
+
+    new = copy_without(archives, tmp_path, short)
+    _, _, recordings, _ = predicted(sensor_run, new, tmp_path)
+    assert "no 30 s without a gap" in recordings.loc[first, "noticed"]
+    for path in new.rglob("*.csv"):
+        path.write_text("nothing")
+    out = predicted(sensor_run, new, tmp_path / "none", expect=2)
+    assert "no recording can be predicted" in capsys.readouterr().err and not list(out.glob("*"))
+
+
+def test_other_units_are_refused(sensor_run, archives, tmp_path, capsys):
+    predicted(sensor_run, archives, tmp_path, "data=aihub", "data.schema.channels.NTC.unit=degF", expect=2)
+    assert "NTC in degF, not degC" in capsys.readouterr().err
+
+
+def test_another_period_is_refused(sensor_run, tmp_path):
+    loaded = load_run(sensor_run)
+    config = loaded.run.config.copy()
+    config.data.reader = {"_target_": "conveyorguard.data.table.sessions", "period": 2}
+    with pytest.raises(DataError, match=r"a row every 1 s.*set data.reader.period=1"):
+        schema_for(loaded, plain_values(config)["data"])
+
+
+def test_strict_stops_at_the_first_defect(sensor_run, archives, tmp_path, capsys):
+    new = copy_without(archives, tmp_path, lambda i, p: b"x" if i == 2 and p.name.endswith("0.csv") else p.read_bytes())
+    predicted(sensor_run, new, tmp_path, "data.strict=true", expect=2)
+    assert sources(archives)[2].name in capsys.readouterr().err
+
+
+def test_no_more_than_a_few_recordings_are_held(schema):
+    """The reader is asked for a recording only when one of those before it has been taken."""
+    asked = []
+
+    def counted(root, schema):
+        for item in simulate.sessions(root, schema, 30, 0):
+            yield item.__class__(item.name, (), functools.partial(_note, asked, item))
+
+    plain = schema.__class__.from_config({**schema.to_dict(), "thermal": None})
+    count, recordings = stream(counted, plain, None, jobs=1)
+    for taken in range(6):
+        next(recordings)
+        assert len(asked) <= taken + 3
+    assert count == 30
+
+
+def _note(asked, item):
+    asked.append(item.name)
+    return item.read()
+
+
+def test_only_readers_that_can_are_asked_to_be_lenient():
+    assert lenient(archive.sessions).keywords == {"incomplete": True}
+    assert lenient(simulate.sessions) is simulate.sessions
+
+
+def test_an_unused_part_of_the_data_may_differ(sensor_run, archives, tmp_path):
+    """A run without the environment does not ask for the same environment."""
+    run = tmp_path / "run"
+    subprocess.run(["cp", "-r", str(sensor_run), str(run)], check=True)
+    loaded = load_run(run)
+    assert "environment" in loaded.inputs
+    other = loaded.schema.__class__.from_config({**loaded.schema.to_dict(), "environment": {"air": "degC"}})
+    with pytest.raises(DataError, match="environment ex_temperature"):
+        loaded.refuse_other(other)
+    loaded.inputs = ["sensors"]
+    loaded.refuse_other(other)
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_number_of_recordings(finished_run, tmp_path):
+    """Peak memory of the command and of its readers, 12 recordings against 48."""
+    peaks = {}
+    for count in (12, 48):
+        code = (
+            "import json, re\nfrom pathlib import Path\nimport psutil\nfrom conveyorguard.cli import main\n"
+            f"assert main(['predict', {str(finished_run)!r}, 'data.sessions={count}', "
+            f"'out={tmp_path / str(count)}']) == 0\n"
+            # of a process itself; getrusage hands down what the test's own process had
+            "def peak(pid):\n    return int(re.search(r'VmHWM:\\s+(\\d+)', "
+            "Path(f'/proc/{pid}/status').read_text())[1])\n"
+            "readers = psutil.Process().children(recursive=True)\n"
+            "print(json.dumps([peak('self'), max(peak(reader.pid) for reader in readers)]))"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=900,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+        assert done.returncode == 0, done.stderr
+        peaks[count] = json.loads(done.stdout.splitlines()[-1])
+    print("peak memory, KiB (command, its readers):", peaks)
+    assert len(pd.read_csv(tmp_path / "48" / "recordings.csv")) == 48
+    # a recording's frames are 23 MB: a few may be on their way at once, 36 more of them would be 0.8 GB
+    assert all(many - few < 75_000 for few, many in zip(peaks[12], peaks[48], strict=True))

@@ -1,0 +1,350 @@
+"""Targets and findings of the best model follow from pooled runs by fixed rules."""
+
+import os
+from dataclasses import replace
+from types import SimpleNamespace
+from unittest.mock import patch
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from conveyorguard.data.splits import Split
+from conveyorguard.data.windows import Windows, WindowSettings, make_windows
+from conveyorguard.evaluation import robustness
+from conveyorguard.evaluation.breakdown import by_device, by_distance
+from conveyorguard.evaluation.compare import compare
+from conveyorguard.evaluation.robustness import Trial, second_by_second
+from conveyorguard.metrics.bootstrap import Interval
+from conveyorguard.metrics.scores import Predictions
+from conveyorguard.reporting.site import Site
+from conveyorguard.runs.saved import SavedRun
+from experiments.stages import best_model
+from experiments.stages.best_model import (
+    causal_table,
+    distance_table,
+    findings,
+    onset_table,
+    others_table,
+    starts_cut_table,
+    targets,
+    verdict,
+)
+from experiments.stages.best_model_page import TRIED, BestModel, write_best_model
+from tests.support.made_runs import run_maker
+
+SPEED = pd.DataFrame(
+    {
+        "model": ["fusion", "dl_tuned"],
+        "windows_per_second": [2000.0, 100.0],
+        "latency_ms": [3.0, 40.0],
+        "parameters": [200_000, 3_000_000],
+    }
+)
+WORST = pd.DataFrame(
+    {
+        "corruption": ["camera black", "CT1 dead"],
+        "macro_f1": [0.8, 0.7],
+        "better arm": ["fusion_sensor_film"] * 2,
+        "its macro_f1": [0.79, 0.72],
+        "difference": [0.01, -0.02],
+        "difference_low": [0.0, -0.03],
+        "difference_high": [0.02, -0.01],
+        "verdict": ["holds", "falls below"],
+        "severe_recall": [0.9, 0.4],
+        "severe_sessions_missed": [0.0, 7.0],
+        "seeds": ["2, 1"] * 2,
+    }
+)
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory, schema_node):
+    """Two seeds of each arm; fusion is right more often than trees, film makes no difference."""
+    make_run = run_maker(tmp_path_factory.mktemp("runs"), schema_node)
+    arms = {
+        "fusion_both_film": ["model=fusion", "modality=both"],
+        "fusion_both_plain": ["model=fusion", "modality=both", "film=false"],
+        "fusion_sensor_film": ["model=fusion", "modality=sensor"],
+        "lightgbm": ["model=lightgbm"],
+        "lightgbm_extended_both_film": ["model=lightgbm", "features=extended"],
+    }
+    right = {"fusion_sensor_film": 0.7, "lightgbm": 0.6}
+    folders = {}
+    for arm, own in arms.items():
+        for seed in (0, 1):
+            folder = make_run(
+                *own,
+                f"seed={seed}",
+                "split=kfold",
+                "split.n_folds=3",
+                right=right.get(arm, 0.95),
+                draw=seed,
+                shortcut=False,
+            )
+            folders[folder] = arm
+    comparison = compare(folders)
+    names = {row.label: folders[row.sources[0].folder] for row in comparison.models}
+    return comparison, names, {names[row.label]: row for row in comparison.models}
+
+
+def test_targets_are_told_reached_or_not(compared):
+    _, _, rows = compared
+    table = targets(rows, WORST, SPEED, minutes=20.0, full=True)
+    told = {row["target"].split(",")[0]: row for _, row in table.iterrows()}
+    assert told["macro-F1 above LightGBM on the window's statistics"]["verdict"] == "reached"
+    assert told["macro-F1 not more than half a point below LightGBM extended"]["verdict"] == "reached"
+    assert told["film=true not more than half a point below film=false"]["figure"] == "+0.00 points"
+    robust = told["never more than a point below its better arm of one modality; worst with CT1 dead"]
+    assert (robust["verdict"], robust["figure"]) == ("not reached", "-2.00 points")
+    assert told["trains 10 times as many windows a second as dl_tuned"]["figure"] == "20.0 times"
+    assert told["trained to its best epoch in under 15 minutes"]["verdict"] == "not reached"
+    assert told["recall of the worst state"]["interval"].startswith("from ")
+    called = table.set_index("target").loc["no window of the worst state called normal, by any seed"]
+    bound = rows["fusion_both_film"].arm.interval("severe_as_normal")
+    assert called["figure"].startswith("0 of ") and called["interval"] == f"up to {bound.high:.1f}" and bound.high > 1
+    without = {name: row for name, row in rows.items() if name != "fusion_both_plain"}
+    unknown = targets(without, WORST, SPEED, 20.0, full=True).set_index("target")["verdict"]
+    assert unknown["film=true not more than half a point below film=false, both"] == "not run"
+    worse = {**rows, "lightgbm": rows["fusion_both_film"], "fusion_both_film": rows["lightgbm"]}
+    assert targets(worse, WORST, SPEED, 1.0, True)["verdict"].tolist()[:2] == ["not reached", "not reached"]
+    assert targets(rows, WORST, SPEED, 20.0, full=False)["verdict"].str.endswith("(not at full size)").all()
+
+
+def test_nothing_is_claimed_of_a_state_that_is_not_there_and_the_bound_is_of_the_worst_seed(compared):
+    _, _, rows = compared
+    best = rows["fusion_both_film"]
+
+    def severe(row, change):
+        return replace(row, predictions=[change(seed, p) for seed, p in enumerate(row.predictions)])
+
+    def without(_, p):
+        return Predictions(np.minimum(p.y_true, 2), p.p, p.session)
+
+    told = targets({name: severe(row, without) for name, row in rows.items()}, WORST, SPEED, 1.0, True)
+    assert (told["verdict"] == "no window has the worst state").sum() == 2
+    assert not told["target"].str.contains("recall").any() and not told["figure"].str.contains("nan").any()
+
+    def second_seed_blind(seed, p):
+        return Predictions(p.y_true, np.where((p.y_true == 3)[:, None], np.eye(4)[0], p.p), p.session) if seed else p
+
+    told = targets({**rows, "fusion_both_film": severe(best, second_seed_blind)}, WORST, SPEED, 1.0, True).set_index(
+        "target"
+    )
+    row, windows = (
+        told.loc["no window of the worst state called normal, by any seed"],
+        int((best.predictions[0].y_true == 3).sum()),
+    )
+    assert row["figure"] == f"{windows} of {windows} by the worst seed" and row["verdict"] == "not reached"
+    assert row["interval"] == f"up to {windows:.1f}", "of the blind seed, not of the mean of both"
+
+
+def test_what_an_input_buys_is_said_by_one_rule(compared):
+    _, _, rows = compared
+    found = findings(
+        rows,
+        {
+            "camera": ("fusion_both_film", "fusion_sensor_film"),
+            "film": ("fusion_both_film", "fusion_both_plain"),
+            "sensors": ("fusion_sensor_film", "fusion_both_film"),
+            "nobody": ("fusion_both_film", "absent"),
+        },
+    )
+    assert found.set_index("question")["verdict"].to_dict() == {
+        "camera": "helps",
+        "film": "does not",
+        "sensors": "does not",
+    }
+    one_seed = replace(rows["fusion_both_film"], predictions=rows["fusion_both_film"].predictions[:1])
+    told = findings({**rows, "fusion_both_film": one_seed}, {"film": ("fusion_both_film", "fusion_both_plain")})
+    assert set(found["seeds"]) == {"2, 2"} and told["seeds"].tolist() == ["1, 2"]
+    assert verdict(Interval(0.01, -0.01, 0.03)) == "not shown" and verdict(Interval(0.0, np.nan, np.nan)) == "not shown"
+
+
+def test_page_and_summary_say_what_they_are_of(compared, tmp_path):
+    comparison, names, rows = compared
+    site = Site(tmp_path, "Best", {"08_best_model": "The best model"}, "", [("data", "simulated")])
+    starts = starts_cut_table(
+        {
+            "fusion": {"whole": rows["fusion_both_film"].arm, "cut": rows["fusion_sensor_film"].arm},
+            "lightgbm": dict.fromkeys(("whole", "cut"), rows["lightgbm"].arm),
+        },
+        "lightgbm",
+    )
+    seen = others_table({"fusion": rows["fusion_both_film"].arm, "lightgbm": rows["lightgbm"].arm}, "fusion")
+    arms = {name: row.predictions for name, row in rows.items()}
+    every_second = {name: {"majority": row.arm, "last": rows["lightgbm"].arm} for name, row in rows.items()}
+    devices = by_device(comparison.windows, arms)
+    made = BestModel(
+        {"kfold": comparison},
+        {"kfold": names},
+        targets(rows, WORST, SPEED, 1.0, False),
+        findings(rows, {"camera": ("fusion_both_film", "fusion_sensor_film")}),
+        WORST,
+        WORST,
+        starts,
+        devices,
+        devices.rename(columns={"device": "nearest change of state"}),
+        causal_table(every_second),
+        onset_table({name: row.runs for name, row in rows.items()}),
+        seen,
+        SPEED,
+        ["split=device is left out"],
+    )
+    page = write_best_model(site, made, full=False)
+    text = (tmp_path / "summary.md").read_text()
+    assert (
+        "None of these figures counts" in text and "(not at full size)" in text and "split=device is left out" in text
+    )
+    assert "\n| camera black |" in text and "CT1 dead" in page.read_text()
+    of_corruption = [
+        line for line in text.splitlines() if line.startswith(("| corruption ", "| camera black |", "| CT1 dead "))
+    ]
+    assert len(of_corruption) == 6 and {line.index("|", 1) for line in of_corruption} == {15}, "columns are in line"
+    assert "points low" in text and "points low" not in page.read_text(), (
+        "on the page bounds stand in the cells of their figure"
+    )
+    assert (
+        pd.read_csv(tmp_path / "tables" / "08_best_model_targets.csv")["target"].tolist()
+        == made.targets["target"].tolist()
+    )
+    shown = pd.read_csv(tmp_path / "tables" / "08_best_model_starts_cut.csv").set_index("arm")
+    change = rows["fusion_sensor_film"].arm.difference(rows["fusion_both_film"].arm, "macro_f1")
+    beside = rows["fusion_sensor_film"].arm.difference(rows["lightgbm"].arm, "macro_f1")
+    cut = rows["fusion_sensor_film"].arm
+    assert shown.loc["fusion", "severe recall"] == pytest.approx(cut.by_seed("severe_recall").mean())
+    assert shown.loc["fusion", "severe sessions missed"] == cut.by_seed("severe_sessions_missed").max()
+    assert shown.loc["fusion", ["change", "change low", "change high"]].tolist() == pytest.approx(
+        [100 * change.value, 100 * change.low, 100 * change.high]
+    )
+    assert shown.loc["fusion", ["before lightgbm", "before lightgbm high"]].tolist() == pytest.approx(
+        [100 * beside.value, 100 * beside.high]
+    )
+    assert shown.loc["lightgbm", ["change", "before lightgbm"]].tolist() == [0, 0] and "\n| fusion " in text
+    other = pd.read_csv(tmp_path / "tables" / "08_best_model_others.csv").set_index("arm")
+    arms = pd.read_csv(tmp_path / "tables" / "08_best_model_kfold.csv").set_index("arm")
+    gain = rows["fusion_both_film"].arm.difference(rows["lightgbm"].arm, "macro_f1")
+    assert arms.loc["lightgbm", ["fusion before it", "fusion before it low"]].tolist() == pytest.approx(
+        [100 * gain.value, 100 * gain.low]
+    )
+    assert gain.value > 0 and arms.loc["fusion_both_film", "fusion before it"] == 0
+    every = pd.read_csv(tmp_path / "tables" / "08_best_model_causal.csv").set_index(["arm", "label"])
+    assert every.loc[("fusion_both_film", "last"), "macro_f1"] == rows["lightgbm"].arm.interval("macro_f1").value
+    assert (
+        every.loc[("fusion_both_film", "majority"), "macro_f1 low"]
+        == rows["fusion_both_film"].arm.interval("macro_f1").low
+    )
+    assert (every["windows"] == len(comparison.windows)).all()
+    gain = rows["fusion_both_film"].arm.difference(rows["lightgbm"].arm, "macro_f1")
+    assert other.loc["lightgbm", ["points", "points low"]].tolist() == pytest.approx([100 * gain.value, 100 * gain.low])
+    assert (
+        other.loc["lightgbm", "severe_sessions_missed"] == rows["lightgbm"].arm.by_seed("severe_sessions_missed").max()
+    )
+    assert "Recordings on which nothing was chosen" in text
+    assert TRIED in text and TRIED in page.read_text(), "the robustness of WORST is not reached"
+    made.targets["verdict"] = "reached"
+    write_best_model(site, made, full=True)
+    assert TRIED not in (tmp_path / "summary.md").read_text()
+    assert "None of these figures counts" not in (tmp_path / "summary.md").read_text()
+
+
+def test_seeds_are_averaged_on_each_device(compared):
+    comparison, _, rows = compared
+    trees = rows["lightgbm"]
+    table = by_device(comparison.windows, {"trees": trees.predictions}).set_index("device")
+    own = (comparison.windows["device"] == table.index[0]).to_numpy()
+    right = [(p.y_pred == p.y_true)[own].mean() for p in trees.predictions]
+    assert len(right) == 2 and right[0] != right[1] and table["trees"].iloc[0] == pytest.approx(np.mean(right))
+    assert table["windows"].sum() == len(comparison.windows) and table.loc["dev00", "kind"] == "oht"
+
+
+def test_faults_of_all_folds_are_told_by_seed(compared):
+    _, _, rows = compared
+    runs = rows["lightgbm"].runs
+    table = onset_table({"trees": runs}).set_index("arm")
+    assert list(table.index) == ["trees, seed 0", "trees, seed 1"]
+    told = [one for run in runs[1].values() for one in run.facts("alarms")["parts"]["test"]["sessions"]]
+    heard = [one["lead"] for one in told if not one["missed"]]
+    assert table.loc["trees, seed 1", "faults"] == len(told) > 0
+    assert table.loc["trees, seed 1", "missed"] == len(told) - len(heard)
+    low, high = table.loc["trees, seed 1", ["missed low", "missed high"]]
+    assert 0 <= low <= len(told) - len(heard) < high < len(told), "none of so many may still be some"
+    nothing = SimpleNamespace(facts=lambda name: {"parts": {"test": {"sessions": []}}})
+    assert onset_table({"trees": {0: {0: nothing}}}) is None
+    assert table.loc["trees, seed 1", "lead, median"] == pytest.approx(np.median(heard))
+
+
+def test_folds_of_a_seed_are_pooled_and_seeds_kept_apart(tmp_path, monkeypatch):
+    runs = {seed: {fold: f"seed {seed}, fold {fold}" for fold in range(2)} for seed in range(3)}
+    monkeypatch.setattr(best_model, "_tried", lambda run, data, *_: pd.DataFrame({"run": [run], "data": [data]}))
+    monkeypatch.setattr(best_model, "_arms", lambda tables: [table.to_numpy().tolist() for table in tables])
+    pooled = best_model.pooled_arm(runs, {0: "of fold 0", 1: "of fold 1"}, tmp_path, None)
+    assert pooled == [[[f"seed {seed}, fold {fold}", f"of fold {fold}"] for fold in range(2)] for seed in range(3)]
+
+
+def test_what_was_tried_is_kept_until_the_code_or_the_run_is_another(tmp_path, schema_node, monkeypatch):
+    run = SavedRun(run_maker(tmp_path, schema_node)("model=fusion"))
+    windows = pd.DataFrame({"session": ["a", "b"], "device": "d", "start": 0})
+    tried = []
+
+    def how(model, trial):
+        tried.append(trial)
+        p = Predictions(np.array([0, 1]), np.eye(4)[:2], windows["session"].to_numpy())
+        return windows, {"whole": p}
+
+    def try_it():
+        return best_model.pooled_arm(
+            {0: {0: run}}, {0: SimpleNamespace(store=None, split=None, settings=None)}, tmp_path / "kept", how
+        )["whole"]
+
+    monkeypatch.setattr(best_model, "LoadedRun", lambda folder: None)
+    assert (try_it().by_seed("accuracy") == try_it().by_seed("accuracy")).all() and len(tried) == 1
+    monkeypatch.setattr(best_model, "code_hash", lambda: "another")
+    try_it()
+    assert len(tried) == 2, "a corruption that was mended is not told by what was made before"
+    later = (tmp_path / "kept" / "another" / f"{run.folder.name}.parquet").stat().st_mtime + 10
+    os.utime(run.folder / "predictions.parquet", (later, later))
+    try_it()
+    assert len(tried) == 3, "the run was trained anew"
+
+
+def test_a_window_is_held_against_the_state_of_its_last_second(store_of, plain_schema, session_of):
+    """Of two states that change once, a model that says the second from the change on is wrong by the commonest
+    state."""
+    store = store_of([session_of("s0", np.arange(60), np.repeat([0, 1], 30))], plain_schema)
+    settings = WindowSettings(10, 10)
+    trial = Trial(store, Split({}, {"train": [], "val": [], "test": ["s0"]}), settings, "test")
+
+    def now(windows):
+        return store.to_frame()["state"].to_numpy()[windows["row"] + 9]
+
+    with patch.object(
+        robustness,
+        "predictions_on",
+        lambda model, store, w: Predictions(w["label"].to_numpy(), np.eye(4)[now(w)], w["session"].to_numpy()),
+    ):
+        windows, found = second_by_second(None, trial)
+    assert len(windows) == 51 and (found["last"].y_pred == found["last"].y_true).all()
+    wrong = found["majority"].y_pred != found["majority"].y_true
+    assert 3 <= wrong.sum() <= 5 and set(windows["end"][wrong]) <= set(range(29, 37))
+
+
+def test_distance_is_of_the_window_not_of_its_place_in_the_table(store_of, plain_schema, session_of):
+    store = store_of(
+        [session_of(f"s{i}", np.arange(100), np.repeat([0, 1], [50, 50] if i else [90, 10])) for i in range(2)],
+        plain_schema,
+    )
+    settings = WindowSettings(10, 10)
+    frame = make_windows(store, settings)
+    data = Windows(
+        store, frame.assign(part="test"), Split({}, {"train": [], "val": [], "test": ["s0", "s1"]}), settings
+    )
+    mixed = frame.drop(columns="row").sample(frac=1, random_state=0)
+    right = np.isin(mixed["start"], [40, 80])  # near the change of s1 and of s0
+    p = Predictions(np.zeros(len(mixed), int), np.eye(4)[np.where(right, 0, 1)])
+    table = distance_table(mixed, data, {"model": [p]}).set_index("nearest change of state")
+    placed = mixed.assign(row=mixed["start"] + np.where(mixed["session"] == "s1", 100, 0))  # sessions of 100 s each
+    pd.testing.assert_frame_equal(
+        table, by_distance(store, placed, 10, {"model": [p]}).set_index("nearest change of state")
+    )
+    assert table["windows"].sum() == len(frame) and table["model"].max() > 0 and table["model"].nunique() > 1

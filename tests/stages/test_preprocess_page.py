@@ -1,0 +1,66 @@
+"""The pages of the first stages: windows, weights and leakage of the split, and that they open and sort."""
+
+import pytest
+
+from experiments.stages import seed_figures
+from experiments.stages.preprocess_page import leakage
+from tests.support.studies import table
+
+
+def test_the_seed_studys_figures_stand_apart_and_say_whose_they_are(explored):
+    header = list(table(explored, "00_correlations"))
+    assert [name for name in header if "own data" in name] == header[-1:]
+    assert table(explored, "00_correlations")[header[-1]].dropna().tolist() == list(
+        seed_figures.CORRELATIONS[q]
+        for q in table(explored, "00_correlations")["quantity"]
+        if q in seed_figures.CORRELATIONS
+    )
+    page = (explored.out / "01_preprocess.html").read_text()
+    assert "7,311" in page and "Seed study, on its own data" in page
+    assert "7311" not in (explored.out / "tables" / "01_parts.csv").read_text()
+
+
+def test_windows_and_class_weights_of_the_split(explored):
+    data = explored.data()
+    parts = table(explored, "01_parts").set_index("part")
+    for part in ("train", "val", "test"):
+        assert (
+            parts["windows"][part] == len(data.part(part))
+            and parts["sessions"][part] == data.part(part)["session"].nunique()
+        )
+    states = table(explored, "01_states")
+    counts = data.class_counts()
+    assert states["train"].tolist() == counts.tolist()
+    assert states["class weight"].to_numpy() == pytest.approx((1 / counts) * len(counts) / (1 / counts).sum())
+    assert states["class weight"].sum() == pytest.approx(len(counts))
+    assert (states["pure"].sum(), states["mixed"].sum()) == (data.frame["pure"].sum(), (~data.frame["pure"]).sum())
+
+
+def test_leakage_is_found(explored):
+    assert (table(explored, "01_leakage")["verdict"] != "LEAK").all()
+    assert (leakage(explored.data(), "all")["verdict"] == "LEAK").sum() == 1
+    data = explored.data()
+    mixed = data.frame.copy()
+    mixed.loc[mixed.index[:1], "part"] = "test" if mixed["part"].iloc[0] != "test" else "train"
+    found = leakage(type(data)(data.store, mixed, data.split, data.settings), "train").set_index("check")["verdict"]
+    assert found["sessions in two parts"] == found["seconds that windows of two parts have in common"] == "LEAK"
+
+
+@pytest.mark.slow
+def test_plotly_comes_once_and_pages_open(explored, opens):
+    assert (explored.out / "assets" / "plotly.min.js").stat().st_size > 1_000_000
+    for page in explored.out.glob("*.html"):
+        assert page.stat().st_size < 1_000_000
+        assert "A small study" in page.read_text() and "not a result on AI Hub" in page.read_text()
+    assert "01_preprocess.html" in (explored.out / "00_eda.html").read_text()  # written later, linked all the same
+    opens(explored.out, "index", "00_eda", "01_preprocess")
+
+
+@pytest.mark.slow
+def test_tables_sort_by_number_when_a_head_is_clicked(explored, sorted_by):
+    page, frame = explored.out / "01_preprocess.html", table(explored, "01_parts").set_index("part")
+    down = frame["windows"].sort_values(ascending=False, kind="stable").index.tolist()
+    assert frame["windows"].is_unique or len(set(frame["windows"])) == 2
+    column = ["part", *frame].index("windows")
+    assert sorted_by(page, column)[0] == down[0] == "train"
+    assert sorted_by(page, column, clicks=2)[-1] == "train"

@@ -1,0 +1,40 @@
+"""Studies on a few recordings."""
+
+import pandas as pd
+import pytest
+
+from conveyorguard.reporting.eda_page import write_eda
+from experiments.stages.preprocess_page import write_preprocess
+from experiments.stages.study import Study
+
+TINY = ["data=simulated", "data.sessions=12", "trainer=cpu", "trainer.max_epochs=1", "threads=1"]
+LINEAR = ["model=logistic_regression", "modality=sensor"]
+
+
+@pytest.fixture(scope="session")
+def tiny(cache):
+    """A study on 12 recordings with networks of one epoch, in a folder of the test's own."""
+
+    def make(out, *overrides, **settings):
+        return Study(out, overrides=[*TINY, f"paths.cache={cache}", *overrides], **settings)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def explored(tiny, tmp_path_factory):
+    """The study of stages 00 and 01; tests only read it."""
+    study = tiny(tmp_path_factory.mktemp("explored"), size="small")
+    write_eda(study.site, study.data())
+    write_preprocess(study.site, study.data(), study.config().scaling.fit_on)
+    return study
+
+
+def table(study, name):
+    return pd.read_csv(study.out / "tables" / f"{name}.csv")
+
+
+@pytest.fixture(scope="session")
+def linear(tiny, tmp_path_factory):
+    """A trained run of a study; tests only read or copy it."""
+    return tiny(tmp_path_factory.mktemp("linear")).train("linear", LINEAR).folder

@@ -1,0 +1,248 @@
+"""Fuzzing the reader of frame files: mutated csv, bin, json and zip bytes, made by `inputs.py`,
+each judged by `oracle.py`.
+
+    python -m tests.system.fuzz.reader --seconds 60            (make fuzz)
+    python -m tests.system.fuzz.reader --inputs 1000000        (make fuzz-long)
+    python -m tests.system.fuzz.reader --only 123 --seed 0     one input again
+
+Every input ends in a named error or in the oracle's values. Anything else is a finding: another exception, other
+values, a sound input refused, more than 10 s of the processor or 2 minutes on the clock, more than 1 GiB of memory, a
+file opened for writing. Inputs are made from (seed, number) alone; the work is done by a child process, so that a crash
+or a hang is a finding too. Findings are kept in tests/system/fuzz/found/.
+"""
+
+import argparse
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+
+from conveyorguard.data.archive import frames as frame_files
+from conveyorguard.data.archive import reader as archive
+from conveyorguard.data.schema import Schema
+from conveyorguard.errors import DataError
+from tests.support.places import ROOT
+from tests.system.fuzz import oracle
+from tests.system.fuzz.inputs import CHANNELS, ENVIRONMENT, SHAPE, STATES, made
+
+NAME = "TS_oht_01_oht01_0827_1011"
+EVERY = 10**12  # inputs: until the time is over
+HANG, STUCK, MEMORY = 10, 120, 1 << 30  # s of the processor, s on the clock (waiting for a pipe, say), bytes
+
+
+def schema():
+    return Schema.from_config(
+        {
+            "channels": {name: {"unit": "x"} for name in CHANNELS},
+            "environment": {name: {"unit": "x"} for name in ENVIRONMENT},
+            "thermal": {"shape": list(SHAPE), "stored": [2, 2]},
+            "states": [{"name": f"s{k}"} for k in range(STATES)],
+        }
+    )
+
+
+def same(a, b):
+    return np.array_equal(np.asarray(a, np.float32), np.asarray(b, np.float32), equal_nan=True)
+
+
+def judged(kind, content, folder, given):
+    """('refused' or 'read', None), or ('finding', what is wrong)."""
+    if kind == "zip":
+        return judged_zip(content, folder, given)
+    read, expected, plain = {
+        "csv": (
+            lambda: frame_files.parse_csv(content, CHANNELS),
+            oracle.csv_row(content, CHANNELS),
+            oracle.csv_is_plain(content),
+        ),
+        "json": (
+            lambda: frame_files.parse_json(content, STATES, ENVIRONMENT),
+            oracle.label(content, STATES, ENVIRONMENT),
+            oracle.label_is_plain(content),
+        ),
+        "bin": (
+            lambda: frame_files.parse_bin(content, SHAPE),
+            oracle.npy_frame(content, SHAPE),
+            oracle.npy_is_plain(content, SHAPE),
+        ),
+    }[kind]
+    given["reading"] = True
+    try:
+        found = read()
+    except frame_files.Wrong as wrong:
+        if plain and expected is not None and expected is not NotImplemented:
+            return "finding", f"refused although it is sound: expected {wrong.expected}, found {wrong.found}"
+        return "refused", None
+    finally:
+        given["reading"] = False
+    if expected is NotImplemented:
+        return "read", None
+    if expected is None:
+        return "finding", f"read although it cannot be: {found!r}"
+    equal = same(found, expected) if kind != "json" else found[0] == expected[0] and same(found[1], expected[1])
+    return ("read", None) if equal else ("finding", f"read as {found!r}, it says {expected!r}")
+
+
+def judged_zip(content, folder, given):
+    """Every second that the oracle finds in the zips is read as it is there, or told by the name of a file of it."""
+    paths = [folder / f"{NAME}.zip", folder / f"{NAME.replace('TS', 'TL')}.zip"]
+    for path, raw in zip(paths, content, strict=True):
+        path.write_bytes(raw)
+    expected = oracle.archives(*content, CHANNELS, SHAPE, STATES, ENVIRONMENT, "oht01_0827")
+    given["reading"] = True
+    try:
+        session = archive.read_session(NAME, *paths, schema())
+    except DataError as error:
+        if NAME[2:] not in str(error):
+            return "finding", f"an error without its archive: {error}"
+        sound = [stem for stem, row in (expected or {}).items() if row[5]]
+        if sound:
+            return "finding", f"refused, although {', '.join(sound)} can be read: {error}"
+        return "refused", None
+    finally:
+        given["reading"] = False
+    if expected is None:
+        return "finding", "read although zipfile finds no directory"
+    told = [defect.where for defect in session.dropped]
+    refused = [stem for stem, row in expected.items() if row[5] and any(stem in where for where in told)]
+    if refused:
+        return "finding", f"{', '.join(refused)} refused although sound: {session.dropped}"
+    wanted = [row for stem, row in expected.items() if not any(stem in where for where in told)]
+    if len(session.time) != len(wanted):
+        return "finding", f"{len(session.time)} seconds, told {told}, the archives say {list(expected)}"
+    if session.time.tolist() != [row[4] for row in wanted]:
+        return "finding", f"times {session.time}, the names say {[row[4] for row in wanted]}"
+    for i, row in enumerate(wanted):
+        own = (session.sensors[i], session.environment[i], session.thermal[i])
+        if not all(same(a, b) for a, b in zip(own, row, strict=False)) or session.state[i] != row[3]:
+            return "finding", f"second {session.time[i]}: read {own}, state {session.state[i]}, the archives say {row}"
+    return "read", None
+
+
+def work(seed, first, last, until, progress):
+    """The child: numbers first to last, until a time; a json line a finding, then one with the counts."""
+    counts, given = Counter(), {"reading": False}
+
+    def watch(event, arguments):
+        if event == "open" and given["reading"]:
+            path, _, flags = arguments
+            if flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
+                raise SystemExit(f"opened for writing: {path}")
+        if (
+            event in ("os.mkdir", "os.rename", "os.remove", "os.system", "subprocess.Popen", "pickle.find_class")
+            and given["reading"]
+        ):
+            raise SystemExit(f"{event} {arguments}")
+
+    sys.addaudithook(watch)
+    with open("/proc/self/statm") as status:
+        now = int(status.read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (now + MEMORY, now + MEMORY))
+    with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as folder:
+        number = first
+        while number < last and time.time() < until:
+            progress.seek(0)
+            progress.write(f"{number:<20}")
+            progress.flush()
+            kind, content = made(seed, number)
+            signal.setitimer(signal.ITIMER_PROF, HANG)  # by default both end the process, also inside a library
+            signal.alarm(STUCK)
+            try:
+                verdict, wrong = judged(kind, content, Path(folder), given)
+            except Exception as error:
+                verdict, wrong = "finding", f"{type(error).__name__}: {error}"
+            signal.setitimer(signal.ITIMER_PROF, 0)
+            signal.alarm(0)
+            counts[f"{kind} {verdict}"] += 1
+            if wrong:
+                print(json.dumps({"number": number, "kind": kind, "wrong": wrong[:400]}), flush=True)
+            number += 1
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+    print(json.dumps({"counts": counts, "next": number, "peak": peak}), flush=True)
+
+
+def fuzz(seed, inputs, seconds):
+    """Run the child, again after each of its deaths; (counts, findings, peak of its memory in bytes)."""
+    counts, findings, first, peak, until = Counter(), [], 0, 0, time.time() + seconds
+    while first < inputs and time.time() < until:
+        with tempfile.NamedTemporaryFile("w+") as progress:
+            line = [
+                sys.executable,
+                "-m",
+                "tests.system.fuzz.reader",
+                "--child",
+                f"{first},{inputs},{until}",
+                "--seed",
+                str(seed),
+                "--progress",
+                progress.name,
+            ]
+            child = subprocess.run(line, cwd=ROOT, capture_output=True, text=True)
+            told = [json.loads(row) for row in child.stdout.splitlines() if row.startswith("{")]
+            if told and "counts" in told[-1]:
+                end = told.pop()
+                first, peak = end["next"], max(peak, end["peak"])
+                counts.update(end["counts"])
+            else:
+                number = int(progress.read() or first)
+                name = signal.Signals(-child.returncode).name if child.returncode < 0 else f"exit {child.returncode}"
+                told.append({"number": number, "kind": made(seed, number)[0], "wrong": f"{name} {child.stderr[-300:]}"})
+                first = number + 1
+            findings += told
+    return counts, findings, peak
+
+
+def keep(seed, finding):
+    folder = Path(__file__).parent / "found"
+    folder.mkdir(exist_ok=True)
+    content = made(seed, finding["number"])[1]
+    for i, raw in enumerate(content if isinstance(content, tuple) else [content]):
+        (folder / f"{seed}-{finding['number']}-{i}.{finding['kind']}").write_bytes(raw)
+
+
+def main():
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--seconds", type=float, default=float("inf"))
+    options.add_argument("--inputs", type=int, default=EVERY)
+    options.add_argument("--seed", type=int, default=0)
+    options.add_argument("--only", type=int, help="number of one input to judge again")
+    options.add_argument("--child", help=argparse.SUPPRESS)
+    options.add_argument("--progress", help=argparse.SUPPRESS)
+    given = options.parse_args()
+    if given.child:
+        first, last, until = given.child.split(",")
+        with open(given.progress, "w") as progress:
+            work(given.seed, int(first), int(last), float(until), progress)
+        return 0
+    if given.only is not None:
+        kind, content = made(given.seed, given.only)
+        with tempfile.TemporaryDirectory() as folder:
+            print(kind, content, *judged(kind, content, Path(folder), {}), sep="\n")
+        return 0
+    began = time.time()
+    counts, findings, peak = fuzz(given.seed, given.inputs, given.seconds)
+    for name in sorted(counts):
+        print(f"{name:>14} {counts[name]:>9,}")
+    for finding in findings:
+        keep(given.seed, finding)
+        print(f"FINDING number {finding['number']} ({finding['kind']}): {finding['wrong']}")
+    total = sum(counts.values())
+    print(
+        f"{total:,} inputs in {time.time() - began:.0f} s, {peak >> 20} MiB at the most, {len(findings)} findings "
+        f"(seed {given.seed})"
+    )
+    if too_few := total < given.inputs and given.inputs < EVERY:
+        print(f"{given.inputs:,} inputs were asked for: give more --seconds")
+    return 1 if findings or too_few or not total else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
