@@ -28,8 +28,9 @@ from conveyorguard.data.archive.frames import (
     parse_bin,
     parse_csv,
     parse_json,
+    read_frame,
 )
-from conveyorguard.data.archive.reader import read_frame, read_session
+from conveyorguard.data.archive.reader import read_session
 from conveyorguard.data.schema import Schema
 from conveyorguard.data.session import Unreadable
 from conveyorguard.data.store import Store, prepare

@@ -18,9 +18,9 @@ from conveyorguard.data.schema import FRAME_COLUMNS, Schema
 from conveyorguard.data.session import Session
 from conveyorguard.data.table import columns
 from conveyorguard.data.table.camera import GREY, PICTURES, open_frames, open_picture
-from conveyorguard.data.table.columns import Table
+from conveyorguard.data.table.clock import clock as clock_of
+from conveyorguard.data.table.columns import Table, part_of, words_of
 from conveyorguard.data.table.discover import find_files
-from conveyorguard.data.table.reader import part_of, words_of
 from conveyorguard.data.table.resample import COARSEST
 from conveyorguard.errors import DataError
 from conveyorguard.system.progress import track
@@ -221,7 +221,7 @@ def _time(files: _Files) -> tuple[list[str], dict[str, Any]]:
             reader["time_unit"] = unit
         try:
             clocks = [
-                columns.clock(t, names, reader.get("time_unit", "s"), reader.get("time_format"))
+                clock_of(t, names, reader.get("time_unit", "s"), reader.get("time_format"))
                 for t in files.tables.values()
             ]
         except DataError:
@@ -249,7 +249,7 @@ def _restarting(files: _Files, time: list[str], reader: dict[str, Any]) -> str |
     if not time or len(files.tables) > 1:
         return None
     (table,) = files.tables.values()
-    clock = columns.clock(table, time, reader.get("time_unit", "s"), reader.get("time_format"))
+    clock = clock_of(table, time, reader.get("time_unit", "s"), reader.get("time_format"))
     steps = np.diff(clock)
     usual = float(np.nanmedian(np.abs(steps)))
     for name in files.names:
