@@ -114,8 +114,7 @@ def locked(top: Path, inventory: Inventory) -> Iterator[Unreadable]:
         if folder == top or not ARCHIVE.match(folder.name):
             message = (
                 f"{_below(top, folder)}: this folder cannot be looked into ({without_path(error)}), and what is in "
-                "it was not read; "
-                "give yourself the right to read it, or move it elsewhere"
+                "it was not read; give yourself the right to read it, or move it elsewhere"
             )
             yield Unreadable(_below(top, folder), "unreadable_folder", message)
 
@@ -128,8 +127,7 @@ def labels_alone(top: Path, inventory: Inventory) -> list[Unreadable]:
         if source not in inventory.archives and source not in inventory.nearly:
             message = (
                 f"{_below(top, inventory.archives[part, role, rest])}: expected the source archive {part}S_{rest} as "
-                "well, found its labels "
-                "alone; fetch it, or remove them"
+                "well, found its labels alone; fetch it, or remove them"
             )
             alone.append(Unreadable(_name((part, role, rest)), "missing_source", message))
     return alone

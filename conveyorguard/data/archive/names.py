@@ -72,13 +72,13 @@ def belongs(stem: str, second: int, archive: Mapping[str, str]) -> bool:
 @lru_cache
 def _neighbours(day: str, step: int) -> set[str]:
     """The day before or after, MMDD; two where it depends on the year, of which the names say nothing."""
-    found = set()
+    days = set()
     for year in (2023, 2024):
         try:
-            found.add(f"{date(year, int(day[:2]), int(day[2:])) + timedelta(step):%m%d}")
+            days.add(f"{date(year, int(day[:2]), int(day[2:])) + timedelta(step):%m%d}")
         except ValueError:  # no day of that year
             continue
-    return found
+    return days
 
 
 def in_time_order(stems: list[str], seconds: dict[str, int]) -> list[tuple[str, int]]:

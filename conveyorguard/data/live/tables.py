@@ -42,7 +42,7 @@ class Tables:
         self.known: dict[str, Any] = {}
         self.files: dict[Path, _TableFile] = {}
         self.next: dict[str, int] = {}
-        self.told: set[str] = set()
+        self.noticed: set[str] = set()
 
     def skip(self, name: str, second: int) -> None:
         self.next[name] = second
@@ -59,7 +59,7 @@ class Tables:
                 continue
             file = self.files.setdefault(path, _TableFile())
             try:
-                status = [one.stat() for one in (path, *file.cameras)]
+                status = [written.stat() for written in (path, *file.cameras)]
             except OSError:  # it has been removed
                 continue
             looked = tuple((s.st_size, s.st_mtime_ns) for s in status)
@@ -73,8 +73,8 @@ class Tables:
 
     def _tables(self, folder: Path) -> Iterator[Path]:
         try:
-            with os.scandir(folder) as found:
-                entries = sorted(found, key=lambda entry: entry.name)
+            with os.scandir(folder) as listing:
+                entries = sorted(listing, key=lambda entry: entry.name)
         except OSError:
             return
         for entry in entries:
@@ -90,8 +90,8 @@ class Tables:
         return path.relative_to(self.root).with_suffix("").as_posix()
 
     def _notice(self, sentence: str) -> None:
-        if sentence not in self.told:
-            self.told.add(sentence)
+        if sentence not in self.noticed:
+            self.noticed.add(sentence)
             self.notices.append(sentence)
 
     def _new(self, path: Path, file: _TableFile) -> Iterator[Session]:

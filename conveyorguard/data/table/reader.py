@@ -48,20 +48,20 @@ def sessions(
         DataError: there are no files, or none of them has the schema's columns.
     """
     layout = Layout.of({**options, "incomplete": incomplete})
-    found: dict[str, Recording | Unreadable] = {}
-    files, lost = find_files(root, layout.thermal_folder)
+    items: dict[str, Recording | Unreadable] = {}
+    files, not_read = find_files(root, layout.thermal_folder)
     for name, path in files.items():
         for item in recordings_in(name, path, Path(root), schema, layout):
-            if item.name in found:
-                message = f"this session is in {_file_of(found[item.name])} and in {path.name}; join or rename them"
+            if item.name in items:
+                message = f"this session is in {_file_of(items[item.name])} and in {path.name}; join or rename them"
                 item = Unreadable(item.name, "duplicate_session", message)
-            found[item.name] = item
-    unreadable = [item for item in found.values() if isinstance(item, Unreadable)]
-    if len(unreadable) == len(found):
+            items[item.name] = item
+    unreadable = [item for item in items.values() if isinstance(item, Unreadable)]
+    if len(unreadable) == len(items):
         more = f"\nand {len(unreadable) - 1} more files alike" if len(unreadable) > 1 else ""
         raise DataError(f"data.root={root}: no recording can be read\n{unreadable[0].message}{more}")
-    yield from (found[name] for name in sorted(found))
-    yield from lost
+    yield from (items[name] for name in sorted(items))
+    yield from not_read
 
 
 def _file_of(item: Recording | Unreadable) -> str:
@@ -86,16 +86,13 @@ def recordings_in(
 ) -> list[Recording | Unreadable]:
     """The recordings of a file; growing: as for `read_session`."""
     roles = roles_of(schema)
-    wanted = [c for role, names in roles.items() if role != "state" for c in names] + column_names(schema)
-    names: list[str] = []
     try:
-        there = columns.header(path, layout.encoding, wanted)
+        there = columns.header(path, layout.encoding, _described(schema))
         remedy = (
             "correct the names in data.schema (`columns` of time and the like, `column` of a channel), or draft it "
-            "anew: "
-            f"python -m conveyorguard schema {shlex.quote(str(root))}"
+            f"anew: python -m conveyorguard schema {shlex.quote(str(root))}"
         )
-        missing = columns.missing_columns(path, there, needed_columns(there, schema, layout), remedy)
+        missing = columns.missing_columns(path, there, _needed(there, schema, layout), remedy)
         if missing:
             return [Unreadable(name, "missing_columns", missing)]
         if "session" not in roles:
@@ -106,20 +103,26 @@ def recordings_in(
         names = sorted(set(words_of(text[~blank])))
     except DataError as error:
         return [Unreadable(name, "unreadable", str(error))]
-    found = [_recording(session, session, path, root, schema, layout, growing) for session in names]
+    recordings = [_recording(session, session, path, root, schema, layout, growing) for session in names]
     if blank.any():
         message = f"{path.name}: column '{text.name}': {blank.sum()} rows name no session; they are left out"
-        found.append(Unreadable(f"{name} (rows without a session)", "missing_session", message))
-    return found
+        recordings.append(Unreadable(f"{name} (rows without a session)", "missing_session", message))
+    return recordings
 
 
-def needed_columns(there: list[str], schema: Schema, layout: Layout) -> list[str]:
+def _described(schema: Schema) -> list[str]:
+    """All columns that the schema names but the state's."""
+    return [c for role, names in roles_of(schema).items() if role != "state" for c in names] + column_names(schema)
+
+
+def _needed(there: list[str], schema: Schema, layout: Layout) -> list[str]:
     """Columns without which a file is not read; where a recording may be incomplete, the time and half of the
     channels."""
-    roles, channels = roles_of(schema), column_names(schema)[: len(schema.channels)]
+    channels = column_names(schema)[: len(schema.channels)]
     if layout.incomplete and 2 * sum(name in there for name in channels) >= len(channels):
+        roles = roles_of(schema)
         return [name for role in ("session", "time") for name in roles.get(role, [])]
-    return [c for role, names in roles.items() if role != "state" for c in names] + column_names(schema)
+    return _described(schema)
 
 
 def _recording(
@@ -131,16 +134,14 @@ def _recording(
         if not Path(name).parts or Path(name).is_absolute() or ".." in Path(name).parts:
             message = (
                 f"{path.name}: expected a session whose name leads to frames in {layout.thermal_folder}, found "
-                f"'{name}', which "
-                "leads out of it; rename the session"
+                f"'{name}', which leads out of it; rename the session"
             )
             return Unreadable(name, "bad_session_name", message)
         camera = next((p for p in (base.with_name(f"{base.name}.npy"), base) if os.path.exists(p)), None)
         if camera is None:
             message = (
                 f"expected {layout.thermal_folder}/{name}.npy or a folder {layout.thermal_folder}/{name}, found "
-                "neither; "
-                "without a camera set data.schema.thermal=null"
+                "neither; without a camera set data.schema.thermal=null"
             )
             return Unreadable(name, "missing_thermal", message)
         files = (path, camera)
@@ -232,9 +233,9 @@ def _constant(
         values = table.frame[column[0]]
         words = list(dict.fromkeys(words_of(values[~columns.is_missing(values)])))
         if len(words) != 1:
-            found = ", ".join(words[:5]) or "none"
+            names = ", ".join(words[:5]) or "none"
             raise DataError(
-                f"column '{column[0]}': expected one {what} a recording, found {found}; split the file, or name a "
+                f"column '{column[0]}': expected one {what} a recording, found {names}; split the file, or name a "
                 "session column as data.schema.columns.session"
             )
         return words[0]
