@@ -31,7 +31,7 @@ class Inventory:
     locked: list[OSError] = field(default_factory=list)
 
     def keys(self, role: str) -> list[Key]:
-        """Of source archives (S) or of those of labels (L), sorted."""
+        """Keys of the source archives (S) or the label archives (L), sorted."""
         return sorted(key for key in self.archives if key[1] == role)
 
     def add(self, path: Path) -> None:
@@ -44,7 +44,7 @@ class Inventory:
             self.nearly.setdefault(key, []).append(path)
 
     def _add_archive(self, key: Key, path: Path) -> None:
-        """A whole one wins over an incomplete download of it."""
+        """Keep a whole archive rather than an incomplete download of it, and count the others as copies."""
         known, whole = self.archives.get(key), not INCOMPLETE.search(path.name)
         if known is None or (whole and INCOMPLETE.search(known.name)):
             self.archives[key] = path
@@ -53,7 +53,7 @@ class Inventory:
 
 
 def find_archives(top: Path) -> Inventory:
-    """What lies below a folder, the folder itself included."""
+    """List the archives of a folder, the folder itself included."""
     inventory, seen = Inventory(), set()
     for folder, folders, files in os.walk(top, followlinks=True, onerror=inventory.locked.append):
         real = os.path.realpath(folder)
@@ -82,7 +82,7 @@ def labels_next_door(top: Path) -> dict[Key, Path]:
 
 
 def copies(top: Path, inventory: Inventory) -> Iterator[Unreadable]:
-    """Second archives of a name."""
+    """Report second archives of a name."""
     for key, path in inventory.copies:
         message = (
             f"two archives of one name: {_below(top, inventory.archives[key])} was read, {_below(top, path)} was not; "
@@ -92,7 +92,7 @@ def copies(top: Path, inventory: Inventory) -> Iterator[Unreadable]:
 
 
 def misnamed(top: Path, inventory: Inventory) -> Iterator[Unreadable]:
-    """What is no archive by its name, but may be one of a recording that there is no other of."""
+    """Report what is not named as an archive is, but may be one of a recording without any other."""
     for key, paths in sorted(inventory.nearly.items()):
         name = _name(key)
         if key in inventory.archives:  # checksums and the like may lie beside it
@@ -108,7 +108,7 @@ def misnamed(top: Path, inventory: Inventory) -> Iterator[Unreadable]:
 
 
 def locked(top: Path, inventory: Inventory) -> Iterator[Unreadable]:
-    """Folders that cannot be looked into; an archive that cannot is told when it is read."""
+    """Report folders that cannot be looked into; an unreadable archive is reported when it is read."""
     for error in inventory.locked:
         folder = Path(os.fsdecode(error.filename))
         if folder == top or not ARCHIVE.match(folder.name):
@@ -120,7 +120,7 @@ def locked(top: Path, inventory: Inventory) -> Iterator[Unreadable]:
 
 
 def labels_alone(top: Path, inventory: Inventory) -> list[Unreadable]:
-    """Label archives without their source archive."""
+    """Report label archives without their source archive."""
     alone = []
     for part, role, rest in inventory.keys("L"):
         source = (part, "S", rest)
@@ -134,7 +134,7 @@ def labels_alone(top: Path, inventory: Inventory) -> list[Unreadable]:
 
 
 def no_session(top: Path, inventory: Inventory) -> str:
-    """What was looked for below a root that holds no source archive, and what is there instead."""
+    """Say what was looked for below a root that holds no source archive, and what is there instead."""
     unread = "".join(
         f"\n  not read:   {item.message}" for item in [*misnamed(top, inventory), *locked(top, inventory)][:8]
     )

@@ -76,7 +76,7 @@ def _recording(
 
 
 def read_session(name: str, source: Path, labels: Path | None, schema: Schema, incomplete: bool = False) -> Session:
-    """Read one session; a defective frame is left out and told in `Session.dropped`.
+    """Read one session; a defective frame is left out and listed in `Session.dropped`.
 
     Args:
         incomplete: a csv need hold no more than half of the channels; the values of the others are NaN.
@@ -160,7 +160,7 @@ def _leave_out_others(
 
 
 def _why_empty(dropped: list[Dropped], named: bool) -> str:
-    """Why no frame of an archive can be used; named: some files are named as frames are."""
+    """Say why no frame of an archive can be used; named: some files are named as frames are."""
     if not dropped:
         return "it holds no file of a frame; fetch it again, or remove it"
     first = f"{dropped[0].where}: {dropped[0].message}"

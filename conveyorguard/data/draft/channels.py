@@ -32,7 +32,7 @@ Channels = dict[str, dict[str, str]]  # unit, column where the files call it oth
 
 
 def channels_of(sample: Sample) -> tuple[Channels, Channels]:
-    """Columns of numbers as channels, those of the environment apart."""
+    """Columns of numbers as (channels, environment)."""
     channels: Channels = {}
     for name in sample.free:
         if not sample.is_number(name):
@@ -51,7 +51,7 @@ def channels_of(sample: Sample) -> tuple[Channels, Channels]:
 
 
 def _key(name: str, taken: Iterable[str]) -> str:
-    """The name of a channel, without brackets and signs, and other than those that are taken."""
+    """A channel's name: without brackets and signs, unlike those that are taken."""
     key = re.sub(r"[^\w.]+", "_", BRACKETED.sub(r"\g<name>", name)).strip("_") or f"channel{len([*taken]) + 1}"
     while key in (*FRAME_COLUMNS, *taken, "thermal"):
         key += "_value"
@@ -59,7 +59,7 @@ def _key(name: str, taken: Iterable[str]) -> str:
 
 
 def _unit(name: str) -> str:
-    """The unit that stands in brackets, else the usual one of what is called so."""
+    """The unit in brackets, else the one that the name suggests."""
     if bracketed := BRACKETED.match(name):
         return re.sub(r"^(°\s?C|℃|C)$", "degC", bracketed["unit"])
     return next((unit for unit, like in UNITS.items() if re.search(like, name.lower())), "-")

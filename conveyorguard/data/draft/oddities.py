@@ -20,7 +20,7 @@ FEW = 3  # recordings; a state in fewer cannot be trained on, chosen by and test
 
 
 def look(root: Path, schema: Schema, reader: dict[str, Any], odd: list[str]) -> list[Session]:
-    """Read some recordings as a training would, and add what is odd about them.
+    """Read some recordings as a training would, and add to `odd` what a person should know of them.
 
     Raises:
         DataError: none of them can be read.

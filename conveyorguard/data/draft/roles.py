@@ -84,7 +84,7 @@ def _is_even(steps: np.ndarray) -> bool:
 
 
 def session_column(sample: Sample, time: list[str], reader: dict[str, Any]) -> str | None:
-    """The column that names the recordings of a file, whatever it is called."""
+    """The column that names the recordings of a file, by its name or where the time begins anew."""
     by_name = (name for name in sample.like("session") if not sample.constant(name))
     return next(by_name, None) or _restarting(sample, time, reader)
 

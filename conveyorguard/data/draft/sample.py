@@ -62,7 +62,7 @@ class Sample:
         return [name for name in everywhere if name not in self.taken]
 
     def like(self, role: str) -> list[str]:
-        """Free columns that are called as those of a role."""
+        """Free columns whose names suit a role."""
         return [
             name
             for name in self.free
@@ -100,7 +100,7 @@ class Sample:
 
 
 def some_of(items: list[T]) -> list[T]:
-    """At most `LOOKED_AT`, evenly spread."""
+    """At most `LOOKED_AT` of the items, evenly spread."""
     return items[:: max(len(items) // LOOKED_AT, 1)][:LOOKED_AT]
 
 

@@ -111,7 +111,7 @@ def recordings_in(
 
 
 def _described(schema: Schema) -> list[str]:
-    """All columns that the schema names but the state's."""
+    """All columns that the schema names, except that of the state."""
     return [c for role, names in roles_of(schema).items() if role != "state" for c in names] + column_names(schema)
 
 
@@ -156,7 +156,7 @@ def _load(path: Path, changed: int, encoding: str, wanted: tuple[str, ...], grow
 def read_session(
     name: str, picked: str | None, files: tuple[Path, ...], schema: Schema, layout: Layout, growing: bool = False
 ) -> Session:
-    """Read one recording; a bad row is left out and told in `Session.dropped`.
+    """Read one recording; a bad row is left out and listed in `Session.dropped`.
 
     Args:
         picked: its value in the session column; None if the file is all its own.
