@@ -1,7 +1,7 @@
 """What a data set measures: the one place that knows channel, camera, state and kind names.
 
 A `Schema` is read from the `schema` block of a `conf/data/*.yaml`, copied into the frame store's manifest and taken
-from there by everything downstream. `Session` is what a reader yields.
+from there by everything downstream.
 """
 
 from __future__ import annotations
@@ -100,14 +100,11 @@ class Schema:
         problems = _problems(node)
         if problems:
             raise ConfigError("data.schema:\n" + "\n".join(f"  - {p}" for p in problems))
-        thermal, alarm = node.get("thermal"), node.get("alarm")
-        if thermal:
-            pairs = {k: tuple(thermal[k]) for k in ("shape", "stored", "range", "valid") if k in thermal}
-            thermal = Thermal(**{**thermal, **pairs})
+        alarm = node.get("alarm")
         return cls(
             channels={name: _channel(c) for name, c in node["channels"].items()},
             environment={name: _channel(c) for name, c in (node.get("environment") or {}).items()},
-            thermal=thermal or None,
+            thermal=_camera(node["thermal"]) if node.get("thermal") else None,
             states=tuple(State(**s) for s in node["states"]),
             alarm=len(node["states"]) - 1 if alarm is None else int(alarm),
             kinds=tuple(node.get("kinds") or ()),
@@ -150,6 +147,11 @@ def _channel(value: str | Mapping[str, Any]) -> Channel:
     return Channel(value) if isinstance(value, str) else Channel(**value)
 
 
+def _camera(node: Mapping[str, Any]) -> Thermal:
+    pairs = {key: tuple(node[key]) for key in ("shape", "stored", "range", "valid") if key in node}
+    return Thermal(**{**node, **pairs})
+
+
 COLUMNS = ("session", "device", "kind", "time", "state")
 _BLOCKS: dict[str, tuple[type, str]] = {
     "channels": (dict, "read {name: {unit: ..., scaling: linear|log}, ...}"),
@@ -165,82 +167,106 @@ _BLOCKS: dict[str, tuple[type, str]] = {
 def _problems(node: Mapping[str, Any]) -> list[str]:
     """Everything wrong with a schema block, as sentences."""
     known = sorted({*_BLOCKS, "alarm"})
-    found = [f"unknown key '{key}'; known are {', '.join(known)}" for key in node if key not in known]
+    problems = [f"unknown key '{key}'; known are {', '.join(known)}" for key in node if key not in known]
     blocks: dict[str, Any] = {}
     for key, (kind, form) in _BLOCKS.items():
         blocks[key] = node.get(key) or kind()
         if not isinstance(blocks[key], kind):
-            found.append(f"`{key}` must {form}, found {blocks[key]!r}")
+            problems.append(f"`{key}` must {form}, found {blocks[key]!r}")
             blocks[key] = kind()
     if not node.get("channels"):
-        found.append("`channels` is empty: name at least one, e.g. `temperature: {unit: degC, scaling: linear}`")
-    for name, channel in {**blocks["channels"], **blocks["environment"]}.items():
+        problems.append("`channels` is empty: name at least one, e.g. `temperature: {unit: degC, scaling: linear}`")
+    return [
+        *problems,
+        *_channel_problems(blocks["channels"], blocks["environment"]),
+        *_column_problems(blocks["columns"]),
+        *_device_split_problems(blocks["device_split"]),
+        *_state_problems(blocks["states"], node.get("alarm")),
+        *(_camera_problems(blocks["thermal"]) if blocks["thermal"] else []),
+    ]
+
+
+def _channel_problems(channels: dict[str, Any], environment: dict[str, Any]) -> list[str]:
+    problems = []
+    for name, channel in {**channels, **environment}.items():
         if name in FRAME_COLUMNS:
-            found.append(f"a channel cannot be called '{name}': the frame store has a column of that name")
+            problems.append(f"a channel cannot be called '{name}': the frame store has a column of that name")
         if isinstance(channel, str):
             continue
-        if (
-            not isinstance(channel, Mapping)
-            or "unit" not in channel
-            or not set(channel) <= {"unit", "scaling", "column"}
-        ):
-            found.append(f"channel '{name}' must read {{unit: ..., scaling: linear|log}}, found {channel!r}")
+        if not _is_entry(channel, "unit", {"unit", "scaling", "column"}):
+            problems.append(f"channel '{name}' must read {{unit: ..., scaling: linear|log}}, found {channel!r}")
         elif channel.get("scaling", "linear") not in ("linear", "log"):
-            found.append(f"channel '{name}': scaling is linear or log, not {channel['scaling']!r}")
-    found += [
-        f"'{name}' is both a channel and an environment channel"
-        for name in blocks["channels"]
-        if name in blocks["environment"]
-    ]
-    for role, column in blocks["columns"].items():
+            problems.append(f"channel '{name}': scaling is linear or log, not {channel['scaling']!r}")
+    both = [name for name in channels if name in environment]
+    return problems + [f"'{name}' is both a channel and an environment channel" for name in both]
+
+
+def _column_problems(columns: dict[str, Any]) -> list[str]:
+    problems = []
+    for role, column in columns.items():
         several = role == "time" and isinstance(column, list) and all(isinstance(c, str) for c in column)
         if role not in COLUMNS or not (column is None or isinstance(column, str) or several):
-            found.append(f"`columns` must {_BLOCKS['columns'][1]}, found {role}: {column!r}")
-    for part, devices in blocks["device_split"].items():
-        if part not in ("train", "val", "test") or not isinstance(devices, list):
-            found.append(f"`device_split` must {_BLOCKS['device_split'][1]}, found {part}: {devices!r}")
-    named = [device for devices in blocks["device_split"].values() if isinstance(devices, list) for device in devices]
+            problems.append(f"`columns` must {_BLOCKS['columns'][1]}, found {role}: {column!r}")
+    return problems
+
+
+def _device_split_problems(parts: dict[str, Any]) -> list[str]:
+    problems = [
+        f"`device_split` must {_BLOCKS['device_split'][1]}, found {part}: {devices!r}"
+        for part, devices in parts.items()
+        if part not in ("train", "val", "test") or not isinstance(devices, list)
+    ]
+    named = [device for devices in parts.values() if isinstance(devices, list) for device in devices]
     if twice := sorted({str(device) for device in named if named.count(device) > 1}):
-        found.append(f"`device_split` names {', '.join(twice)} more than once: a device is in one part alone")
-    return found + _state_problems(blocks["states"], node.get("alarm")) + _camera_problems(blocks["thermal"])
+        problems.append(f"`device_split` names {', '.join(twice)} more than once: a device is in one part alone")
+    return problems
 
 
 def _state_problems(states: list, alarm: Any) -> list[str]:
     if len(states) < 2:
         return ["`states` needs two or more, ordered from normal to worst"]
-    found, names = [], []
+    problems, names = [], []
     for i, state in enumerate(states):
-        if not isinstance(state, Mapping) or "name" not in state or not set(state) <= {"name", "label"}:
-            found.append(f"state {i} must read {{name: ..., label: ...}}, found {state!r}")
+        if not _is_entry(state, "name", {"name", "label"}):
+            problems.append(f"state {i} must read {{name: ..., label: ...}}, found {state!r}")
         elif state["name"] in names:
-            found.append(f"two states are called '{state['name']}'")
+            problems.append(f"two states are called '{state['name']}'")
         else:
             names.append(state["name"])
     if alarm is not None and not (isinstance(alarm, int) and 0 < alarm < len(states)):
-        found.append(f"`alarm` is the lowest state worth an alarm, 1..{len(states) - 1}, not {alarm!r}")
-    return found
+        problems.append(f"`alarm` is the lowest state worth an alarm, 1..{len(states) - 1}, not {alarm!r}")
+    return problems
 
 
-def _camera_problems(thermal: Mapping[str, Any]) -> list[str]:
-    if not thermal:
-        return []
+def _camera_problems(camera: Mapping[str, Any]) -> list[str]:
     known = sorted(Thermal.__dataclass_fields__)
-    found = [f"unknown key 'thermal.{key}'; known are {', '.join(known)}" for key in thermal if key not in known]
-    found += [f"`thermal.{key}` is missing: [rows, columns]" for key in ("shape", "stored") if key not in thermal]
-    sizes = {key: thermal[key] for key in ("shape", "stored") if key in thermal}
-    impossible = [key for key, size in sizes.items() if not (_is_pair(size, int) and min(size) > 0)]
-    found += [f"`thermal.{key}` must be [rows, columns], 1 or more each, found {sizes[key]!r}" for key in impossible]
-    if len(sizes) == 2 and not impossible and any(a > b for a, b in zip(sizes["stored"], sizes["shape"], strict=True)):
-        found.append(f"`thermal.stored` {sizes['stored']} is larger than `thermal.shape` {sizes['shape']}")
+    problems = [f"unknown key 'thermal.{key}'; known are {', '.join(known)}" for key in camera if key not in known]
+    problems += _size_problems(camera)
     for key in ("range", "valid"):
-        limits = thermal.get(key, [0, 1])
+        limits = camera.get(key, [0, 1])
         if not (_is_pair(limits, (int, float)) and limits[0] < limits[1]):
-            found.append(f"`thermal.{key}` must be [lowest, highest] in degC, found {limits!r}")
-    if not (isinstance(thermal.get("stride", 1), int) and thermal.get("stride", 1) > 0):
-        found.append(f"`thermal.stride` must be a whole number, 1 or more, not {thermal['stride']!r}")
-    if thermal.get("reduce", "mean_max") not in ("mean_max", "stride"):
-        found.append(f"`thermal.reduce` is mean_max or stride, not {thermal['reduce']!r}")
-    return found
+            problems.append(f"`thermal.{key}` must be [lowest, highest] in degC, found {limits!r}")
+    stride = camera.get("stride", 1)
+    if not (isinstance(stride, int) and stride > 0):
+        problems.append(f"`thermal.stride` must be a whole number, 1 or more, not {stride!r}")
+    if camera.get("reduce", "mean_max") not in ("mean_max", "stride"):
+        problems.append(f"`thermal.reduce` is mean_max or stride, not {camera['reduce']!r}")
+    return problems
+
+
+def _size_problems(camera: Mapping[str, Any]) -> list[str]:
+    problems = [f"`thermal.{key}` is missing: [rows, columns]" for key in ("shape", "stored") if key not in camera]
+    sizes = {key: camera[key] for key in ("shape", "stored") if key in camera}
+    impossible = [key for key, size in sizes.items() if not (_is_pair(size, int) and min(size) > 0)]
+    problems += [f"`thermal.{key}` must be [rows, columns], 1 or more each, found {sizes[key]!r}" for key in impossible]
+    if len(sizes) == 2 and not impossible and any(a > b for a, b in zip(sizes["stored"], sizes["shape"], strict=True)):
+        problems.append(f"`thermal.stored` {sizes['stored']} is larger than `thermal.shape` {sizes['shape']}")
+    return problems
+
+
+def _is_entry(value: Any, required: str, known: set[str]) -> bool:
+    """Whether it is a mapping that has the required key and no unknown one."""
+    return isinstance(value, Mapping) and required in value and set(value) <= known
 
 
 def _is_pair(value: Any, kind: type | tuple[type, ...]) -> bool:

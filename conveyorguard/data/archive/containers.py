@@ -169,9 +169,9 @@ def _inflate(buffer: mmap.mmap, entry: zipfile.ZipInfo, limit: int) -> bytes:
         raise ValueError("damaged: there is no file where the directory of the zip says")
     name_length, extra_length = struct.unpack_from("<HH", buffer, entry.header_offset + 26)
     start = entry.header_offset + 30 + name_length + extra_length
-    told = buffer[entry.header_offset + 30 : entry.header_offset + 30 + name_length]
-    if told != entry.orig_filename.encode("utf-8" if entry.flag_bits & 0x800 else "cp437"):
-        raise ValueError(f"damaged: another name, {told[-60:]!r}, where the file itself is")
+    name = buffer[entry.header_offset + 30 : entry.header_offset + 30 + name_length]
+    if name != entry.orig_filename.encode("utf-8" if entry.flag_bits & 0x800 else "cp437"):
+        raise ValueError(f"damaged: another name, {name[-60:]!r}, where the file itself is")
     packed = buffer[start : start + entry.compress_size]
     if entry.compress_type == zipfile.ZIP_STORED:
         raw = packed

@@ -9,12 +9,24 @@ import json
 import math
 import re
 from collections import Counter
+from collections.abc import Callable
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import orjson
 
+from conveyorguard.data.archive.containers import Archive, Unusable, read_file
+from conveyorguard.data.schema import Schema
+from conveyorguard.data.session import Dropped
+from conveyorguard.errors import DataError
+
+REMEDY = {
+    "csv": "expected is one header and one row, separated by commas, decimals with a point; export it again",
+    "bin": "write it again with numpy.save, of floating point numbers and without pickle",
+    "json": "export or download the labels again",
+}
 BOM = b"\xef\xbb\xbf"  # of UTF-8, which some editors put in front
 TEXT_LIMIT = {"csv": 64 << 10, "json": 1 << 20}  # bytes; they have 80 and 3,000, so more is damaged or hostile
 HEADER_LIMIT = 4096  # bytes of a .npy header; numpy writes 128
@@ -171,3 +183,73 @@ def _refuse_repeated_keys(raw: bytes) -> None:
         json.loads(raw, object_pairs_hook=once)
     except (ValueError, RecursionError) as error:
         raise Wrong("json", str(error)) from error
+
+
+class Defect(Exception):
+    """One frame cannot be used."""
+
+    def __init__(self, reason: str, archive: str, member: str, expected: str, found: str, remedy: str):
+        super().__init__(reason)
+        self.dropped = Dropped(reason, f"{archive}: {member}", f"expected {expected}, found {found}; {remedy}")
+
+
+def read_second(
+    stem: str, data: Archive, tags: Archive, schema: Schema, incomplete: bool
+) -> tuple[list[float], list[float], np.ndarray | None, int]:
+    """Sensors, environment, thermal frame and state of one second.
+
+    Raises:
+        Defect: one of its files is missing or not whole.
+    """
+    sensors = _parse(stem, "csv", data, TEXT_LIMIT["csv"], parse_csv, tuple(schema.channels), incomplete)
+    thermal = None
+    if schema.thermal:
+        shape = schema.thermal.shape
+        thermal = _parse(stem, "bin", data, bin_limit(shape), parse_bin, shape)
+    if not tags.there:
+        return sensors, [math.nan] * len(schema.environment), thermal, 0
+    states, environment_names = len(schema.states), tuple(schema.environment)
+    state, environment = _parse(stem, "json", tags, TEXT_LIMIT["json"], parse_json, states, environment_names)
+    return sensors, environment, thermal, state
+
+
+def _parse(stem: str, suffix: str, archive: Archive, limit: int, parser: Callable, *arguments: Any) -> Any:
+    member = f"{stem}.{suffix}"
+    if member not in archive.files:
+        remedy = "fetch or unpack the archive again"
+        raise Defect(f"missing_{suffix}", archive.name, member, "the file", "none of that name", remedy)
+    try:
+        return parser(archive.read(member, limit), *arguments)
+    except Unusable as error:
+        remedy = "fetch the archive again"
+        raise Defect(f"bad_{suffix}", archive.name, member, "a whole file", str(error), remedy) from error
+    except Wrong as wrong:
+        remedy = REMEDY[suffix]
+        raise Defect(f"bad_{suffix}", archive.name, member, wrong.expected, wrong.found, remedy) from wrong
+
+
+def read_frame(
+    folder: Path, stem: str, schema: Schema, labels: Path | None = None
+) -> tuple[list[float], list[float], np.ndarray | None]:
+    """Sensors, environment and thermal frame of one second that a collector has written; no label is asked for.
+
+    Args:
+        folder: of the csv and the bin; some channels may be missing.
+        labels: folder of the json that holds the environment; None: there is none, and the environment is NaN.
+
+    Raises:
+        DataError: a file is not there yet, or not whole.
+    """
+    try:
+        sensors = parse_csv(read_file(folder / f"{stem}.csv", TEXT_LIMIT["csv"]), tuple(schema.channels), True)
+        thermal = None
+        if schema.thermal:
+            raw = read_file(folder / f"{stem}.bin", bin_limit(schema.thermal.shape))
+            thermal = parse_bin(raw, schema.thermal.shape)
+        if labels is None:
+            return sensors, [math.nan] * len(schema.environment), thermal
+        label = load_json(read_file(labels / f"{stem}.json", TEXT_LIMIT["json"]), tuple(schema.environment))
+    except (OSError, ValueError, Unusable, Wrong) as error:
+        found = f"expected {error.expected}, found {error.found}" if isinstance(error, Wrong) else str(error)
+        raise DataError(f"{folder.name}: {stem}: {found}") from error
+    return sensors, [environment_value(label, name) for name in schema.environment], thermal

@@ -12,7 +12,9 @@ import numpy as np
 
 from conveyorguard.data.schema import Schema
 from conveyorguard.data.session import Session
-from conveyorguard.data.simulate.generate import CHANNELS, ENVIRONMENT, Plan, plan, simulate
+from conveyorguard.data.simulate.generate import simulate
+from conveyorguard.data.simulate.kinds import CHANNELS, ENVIRONMENT
+from conveyorguard.data.simulate.plan import Plan, plan
 from conveyorguard.errors import ConfigError, DataError
 from conveyorguard.system.files import replacing
 from conveyorguard.system.progress import track

@@ -21,7 +21,7 @@ FORMATS = ("PNG", "TIFF", "JPEG")  # Pillow would take any format for a .png, an
 GREY = ("L", "I", "F", "I;16", "I;16B", "I;16L")  # Pillow's modes whose pixels are one number each
 
 
-class Frames:
+class LazyFrames:
     """Frames in degC, read when they are sliced: a recording of a large camera does not fit into memory."""
 
     def __init__(self, read: Callable[[int], np.ndarray], index: np.ndarray, scale: float, offset: float):
@@ -57,24 +57,39 @@ def add_frames(
                 f"{path.name}: expected a frame for each of {rows} rows, or for each of {length} seconds, found "
                 f"{len(array)}"
             )
-        session.thermal = Frames(array.__getitem__, place if len(array) == rows else session.time, scale, offset)
+        session.thermal = LazyFrames(array.__getitem__, place if len(array) == rows else session.time, scale, offset)
         return
+    pictures = _pictures(path)
+    problems = {int(t): _picture_problem(pictures.get(int(t), []), camera.shape) for t in session.time}
+    _leave_out(session, path.name, {t: problem for t, problem in problems.items() if problem})
+    session.thermal = LazyFrames(lambda t: _picture(pictures[t][0], camera.shape), session.time, scale, offset)
+
+
+def _pictures(folder: Path) -> dict[int, list[Path]]:
+    """The pictures named by each second."""
     pictures: dict[int, list[Path]] = {}
-    for picture in sorted(path.iterdir()):
+    for picture in sorted(folder.iterdir()):
         if picture.suffix.lower() in PICTURES and SECOND.fullmatch(picture.stem):
             pictures.setdefault(int(picture.stem), []).append(picture)
-    problems = {int(t): _picture_problem(pictures.get(int(t), []), camera.shape) for t in session.time}
-    keep = np.array([problems[int(t)] is None for t in session.time], bool)
-    reasons = [(f"{path.name}: second {t}", problem) for t, problem in problems.items() if problem]
-    session.dropped += [Dropped("bad_picture", where, problem) for where, problem in reasons]
+    return pictures
+
+
+def _leave_out(session: Session, folder: str, problems: dict[int, str]) -> None:
+    """Take the seconds without a usable picture out of a session.
+
+    Raises:
+        DataError: no second is left.
+    """
+    session.dropped += [Dropped("bad_picture", f"{folder}: second {t}", why) for t, why in problems.items()]
+    keep = np.array([int(t) not in problems for t in session.time], bool)
     if not keep.any():
-        raise DataError(f"{path.name}: no usable picture ({reasons[0][0]}: {reasons[0][1]})")
+        second, why = next(iter(problems.items()))
+        raise DataError(f"{folder}: no usable picture ({folder}: second {second}: {why})")
     for name in ("time", "sensors", "environment", "state"):
         if getattr(session, name) is not None:
             setattr(session, name, getattr(session, name)[keep])
     if session.where:
         session.where = partial(_kept, session.where, np.flatnonzero(keep))
-    session.thermal = Frames(lambda second: _picture(pictures[second][0], camera.shape), session.time, scale, offset)
 
 
 def _kept(where: Callable[[str, int], str], kept: np.ndarray, what: str, second: int) -> str:

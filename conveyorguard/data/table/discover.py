@@ -32,32 +32,44 @@ def find_files(root: str | Path, thermal_folder: str = "thermal") -> tuple[dict[
     errors: list[OSError] = []
     every = [Path(folder, name) for folder, _, names in os.walk(top, onerror=errors.append) for name in names]
     below = sorted(path for path in every if os.path.isfile(path) and not _ours_or_hidden(path, top))
-    lost = []
-    for error in errors:
-        folder = Path(os.fsdecode(error.filename)).relative_to(top).as_posix()
-        message = (
-            f"{printable(folder)}: this folder cannot be looked into ({without_path(error)}), and what is in it was "
-            "not read; "
-            "give yourself the right to read it, or move it elsewhere"
-        )
-        lost.append(Unreadable(printable(folder), "unreadable_folder", message))
-    files: dict[str, Path] = {}
-    for path in below:
-        if path.suffix.lower() in SUFFIXES and path.relative_to(top).parts[0] != thermal_folder:
-            name = path.relative_to(top).with_suffix("").as_posix()
-            if not is_text(name):
-                lost.append(Unreadable(printable(name), "bad_name", no_text(path)))
-            elif (first := files.setdefault(name, path)) != path:
-                lost.append(Unreadable(name, "duplicate_session", same_name(first, path)))
+    locked = [_locked(Path(os.fsdecode(error.filename)).relative_to(top), error) for error in errors]
+    tables = [p for p in below if p.suffix.lower() in SUFFIXES and p.relative_to(top).parts[0] != thermal_folder]
+    files, unreadable = _by_name(tables, top)
     if not files:
-        inside = sorted({path.suffix or path.name for path in below})[:8]
-        raise DataError(
-            f"data.root={root}: no recording found\n"
-            f"  looked for: {', '.join('*' + suffix for suffix in SUFFIXES)}, at any depth\n"
-            f"  there is:   {', '.join(inside or [one.message for one in lost]) or 'nothing, it is empty'}\n"
-            "  remedy:     point data.root at the folder of the recordings, or save them as csv or parquet"
-        )
-    return files, lost
+        raise DataError(_no_recording(root, below, locked + unreadable))
+    return files, locked + unreadable
+
+
+def _by_name(paths: list[Path], top: Path) -> tuple[dict[str, Path], list[Unreadable]]:
+    """The file of each name, of several the first, and what is wrong with the others."""
+    files: dict[str, Path] = {}
+    unreadable = []
+    for path in paths:
+        name = path.relative_to(top).with_suffix("").as_posix()
+        if not is_text(name):
+            unreadable.append(Unreadable(printable(name), "bad_name", no_text(path)))
+        elif (first := files.setdefault(name, path)) != path:
+            unreadable.append(Unreadable(name, "duplicate_session", same_name(first, path)))
+    return files, unreadable
+
+
+def _locked(folder: Path, error: OSError) -> Unreadable:
+    name = printable(folder.as_posix())
+    message = (
+        f"{name}: this folder cannot be looked into ({without_path(error)}), and what is in it was not read; "
+        "give yourself the right to read it, or move it elsewhere"
+    )
+    return Unreadable(name, "unreadable_folder", message)
+
+
+def _no_recording(root: str | Path, below: list[Path], unreadable: list[Unreadable]) -> str:
+    inside = sorted({path.suffix or path.name for path in below})[:8]
+    return (
+        f"data.root={root}: no recording found\n"
+        f"  looked for: {', '.join('*' + suffix for suffix in SUFFIXES)}, at any depth\n"
+        f"  there is:   {', '.join(inside or [item.message for item in unreadable]) or 'nothing, it is empty'}\n"
+        "  remedy:     point data.root at the folder of the recordings, or save them as csv or parquet"
+    )
 
 
 def _ours_or_hidden(path: Path, top: Path) -> bool:

@@ -10,80 +10,26 @@ from __future__ import annotations
 import os
 import re
 import shlex
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
+from collections.abc import Iterator
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from conveyorguard.data.schema import UNLABELLED, Schema
-from conveyorguard.data.session import Dropped, Recording, Session, Unreadable
+from conveyorguard.data.schema import Schema
+from conveyorguard.data.session import Recording, Session, Unreadable
 from conveyorguard.data.table import columns
 from conveyorguard.data.table.camera import add_frames
-from conveyorguard.data.table.columns import UNITS, Table
+from conveyorguard.data.table.columns import Table, part_of, words_of
 from conveyorguard.data.table.discover import find_files
+from conveyorguard.data.table.layout import Layout
 from conveyorguard.data.table.resample import resample
-from conveyorguard.errors import ConfigError, DataError
+from conveyorguard.data.table.rows import Rows
+from conveyorguard.errors import DataError
 
 UNKNOWN = "unknown"  # device or kind of a recording that does not tell it, where it may be incomplete
 ONE = "device"  # what device and kind are called where nothing tells them apart
-
-
-@dataclass(frozen=True)
-class Layout:
-    """How the files are read: the keys of `data.reader`.
-
-    Attributes:
-        period: s between the rows of the store; recordings of another period are resampled to it.
-        time_unit: of a time column of numbers: s, ms, us, ns, min, h or d.
-        time_format: of a time column of text, as for strptime, if it is none of the usual.
-        encoding: of csv files.
-        device_pattern: regular expression whose group is the device, searched in the session's name.
-        kind_pattern: likewise for the kind of device.
-        thermal_folder: where the frames are, below the root.
-        thermal_scale, thermal_offset: degC = scale * value + offset, of every pixel of an array or picture.
-        incomplete: accept a recording that lacks some channels (their values are NaN) or does not tell its device or
-            kind.
-    """
-
-    period: float = 1.0
-    time_unit: str = "s"
-    time_format: str | None = None
-    encoding: str = "utf-8"
-    device_pattern: str | None = None
-    kind_pattern: str | None = None
-    thermal_folder: str = "thermal"
-    thermal_scale: float = 1.0
-    thermal_offset: float = 0.0
-    incomplete: bool = False
-
-    @classmethod
-    def of(cls, options: dict[str, Any]) -> Layout:
-        """Check the keys of `data.reader`.
-
-        Raises:
-            ConfigError: naming every key that is unknown or impossible.
-        """
-        known = [f.name for f in fields(cls)]
-        found = [f"unknown key '{key}'; known are {', '.join(known)}" for key in options if key not in known]
-        layout = cls(**{key: value for key, value in options.items() if key in known})
-        if not (isinstance(layout.period, int | float) and layout.period > 0):
-            found.append(f"period={layout.period}: seconds, more than 0")
-        if layout.time_unit not in UNITS:
-            found.append(f"time_unit={layout.time_unit}: one of {', '.join(UNITS)}")
-        for key in ("device_pattern", "kind_pattern"):
-            try:
-                groups = re.compile(getattr(layout, key) or "()").groups
-            except re.error as error:
-                found.append(f"{key}={getattr(layout, key)}: no regular expression ({error})")
-            else:
-                if groups != 1:
-                    found.append(f"{key}={getattr(layout, key)}: put brackets round the one part that is the name")
-        if found:
-            raise ConfigError("data.reader:\n" + "\n".join(f"  - {problem}" for problem in found))
-        return layout
 
 
 def sessions(
@@ -102,20 +48,20 @@ def sessions(
         DataError: there are no files, or none of them has the schema's columns.
     """
     layout = Layout.of({**options, "incomplete": incomplete})
-    found: dict[str, Recording | Unreadable] = {}
-    files, lost = find_files(root, layout.thermal_folder)
+    items: dict[str, Recording | Unreadable] = {}
+    files, not_read = find_files(root, layout.thermal_folder)
     for name, path in files.items():
         for item in recordings_in(name, path, Path(root), schema, layout):
-            if item.name in found:
-                message = f"this session is in {_file_of(found[item.name])} and in {path.name}; join or rename them"
+            if item.name in items:
+                message = f"this session is in {_file_of(items[item.name])} and in {path.name}; join or rename them"
                 item = Unreadable(item.name, "duplicate_session", message)
-            found[item.name] = item
-    unreadable = [item for item in found.values() if isinstance(item, Unreadable)]
-    if len(unreadable) == len(found):
+            items[item.name] = item
+    unreadable = [item for item in items.values() if isinstance(item, Unreadable)]
+    if len(unreadable) == len(items):
         more = f"\nand {len(unreadable) - 1} more files alike" if len(unreadable) > 1 else ""
         raise DataError(f"data.root={root}: no recording can be read\n{unreadable[0].message}{more}")
-    yield from (found[name] for name in sorted(found))
-    yield from lost
+    yield from (items[name] for name in sorted(items))
+    yield from not_read
 
 
 def _file_of(item: Recording | Unreadable) -> str:
@@ -140,16 +86,13 @@ def recordings_in(
 ) -> list[Recording | Unreadable]:
     """The recordings of a file; growing: as for `read_session`."""
     roles = roles_of(schema)
-    wanted = [c for role, names in roles.items() if role != "state" for c in names] + column_names(schema)
-    names: list[str] = []
     try:
-        there = columns.header(path, layout.encoding, wanted)
+        there = columns.header(path, layout.encoding, _described(schema))
         remedy = (
             "correct the names in data.schema (`columns` of time and the like, `column` of a channel), or draft it "
-            "anew: "
-            f"python -m conveyorguard schema {shlex.quote(str(root))}"
+            f"anew: python -m conveyorguard schema {shlex.quote(str(root))}"
         )
-        missing = columns.missing_columns(path, there, needed_columns(there, schema, layout), remedy)
+        missing = columns.missing_columns(path, there, _needed(there, schema, layout), remedy)
         if missing:
             return [Unreadable(name, "missing_columns", missing)]
         if "session" not in roles:
@@ -160,20 +103,26 @@ def recordings_in(
         names = sorted(set(words_of(text[~blank])))
     except DataError as error:
         return [Unreadable(name, "unreadable", str(error))]
-    found = [_recording(session, session, path, root, schema, layout, growing) for session in names]
+    recordings = [_recording(session, session, path, root, schema, layout, growing) for session in names]
     if blank.any():
         message = f"{path.name}: column '{text.name}': {blank.sum()} rows name no session; they are left out"
-        found.append(Unreadable(f"{name} (rows without a session)", "missing_session", message))
-    return found
+        recordings.append(Unreadable(f"{name} (rows without a session)", "missing_session", message))
+    return recordings
 
 
-def needed_columns(there: list[str], schema: Schema, layout: Layout) -> list[str]:
+def _described(schema: Schema) -> list[str]:
+    """All columns that the schema names, except that of the state."""
+    return [c for role, names in roles_of(schema).items() if role != "state" for c in names] + column_names(schema)
+
+
+def _needed(there: list[str], schema: Schema, layout: Layout) -> list[str]:
     """Columns without which a file is not read; where a recording may be incomplete, the time and half of the
     channels."""
-    roles, channels = roles_of(schema), column_names(schema)[: len(schema.channels)]
+    channels = column_names(schema)[: len(schema.channels)]
     if layout.incomplete and 2 * sum(name in there for name in channels) >= len(channels):
+        roles = roles_of(schema)
         return [name for role in ("session", "time") for name in roles.get(role, [])]
-    return [c for role, names in roles.items() if role != "state" for c in names] + column_names(schema)
+    return _described(schema)
 
 
 def _recording(
@@ -185,25 +134,18 @@ def _recording(
         if not Path(name).parts or Path(name).is_absolute() or ".." in Path(name).parts:
             message = (
                 f"{path.name}: expected a session whose name leads to frames in {layout.thermal_folder}, found "
-                f"'{name}', which "
-                "leads out of it; rename the session"
+                f"'{name}', which leads out of it; rename the session"
             )
             return Unreadable(name, "bad_session_name", message)
         camera = next((p for p in (base.with_name(f"{base.name}.npy"), base) if os.path.exists(p)), None)
         if camera is None:
             message = (
                 f"expected {layout.thermal_folder}/{name}.npy or a folder {layout.thermal_folder}/{name}, found "
-                "neither; "
-                "without a camera set data.schema.thermal=null"
+                "neither; without a camera set data.schema.thermal=null"
             )
             return Unreadable(name, "missing_thermal", message)
         files = (path, camera)
     return Recording(name, files, partial(read_session, name, picked, files, schema, layout, growing))
-
-
-def words_of(column) -> np.ndarray:
-    """Text of names and codes; 3.0 is written 3, as what it was before a blank cell made it a float."""
-    return column.astype(str).str.strip().str.replace(r"^(-?\d+)\.0+$", r"\1", regex=True).to_numpy(object)
 
 
 @lru_cache(maxsize=1)  # a file of many sessions is read once by each process
@@ -214,7 +156,7 @@ def _load(path: Path, changed: int, encoding: str, wanted: tuple[str, ...], grow
 def read_session(
     name: str, picked: str | None, files: tuple[Path, ...], schema: Schema, layout: Layout, growing: bool = False
 ) -> Session:
-    """Read one recording; a bad row is left out and told in `Session.dropped`.
+    """Read one recording; a bad row is left out and listed in `Session.dropped`.
 
     Args:
         picked: its value in the session column; None if the file is all its own.
@@ -229,7 +171,7 @@ def read_session(
     table = _load(path, os.stat(path).st_mtime_ns, layout.encoding, wanted, growing)
     if picked is not None:
         table = part_of(table, roles["session"][0], picked)
-    rows = _Rows(path, table)
+    rows = Rows(path, table)
     time = rows.times(roles.get("time"), layout)
     values = rows.numbers(column_names(schema))  # NaN where a column is missing
     state = rows.states(roles.get("state"), schema)
@@ -272,101 +214,6 @@ def _where(files: list[str], row: np.ndarray, what: str, second: int) -> str:
     return f"{frame}{files[0]}: row {row[second]}"
 
 
-class _Rows:
-    """The rows of a recording: which are still sound, and what is wrong with the others."""
-
-    def __init__(self, path: Path, table: Table):
-        self.path, self.table = path, table
-        self.keep = np.ones(len(table.row), bool)
-        self.dropped = [Dropped("ragged_row", f"{path.name}: row {row}", why) for row, why in table.ragged.items()]
-        every = np.union1d(table.row, [*table.ragged])
-        self.place, self.count = np.searchsorted(every, table.row), len(every)  # a camera has frames of bad rows too
-
-    def refuse(self, reason: str, where: np.ndarray | list[int], message: Callable[[int], str]) -> None:
-        """Leave out the given rows that were sound so far."""
-        for i in np.arange(len(self.keep))[where]:
-            if self.keep[i]:
-                self.dropped.append(Dropped(reason, f"{self.path.name}: row {self.table.row[i]}", message(int(i))))
-        self.keep[where] = False
-
-    def _cell(self, i: int, names: list[str]) -> str:
-        return (
-            f"column '{names[0]}': found '{' '.join(str(self.table.frame[name].iloc[i]) for name in names)}', expected "
-        )
-
-    def times(self, names: list[str] | None, layout: Layout) -> np.ndarray:
-        """(n,) s since the first row that has a time, be it sound otherwise or not."""
-        if not names:
-            return self.place * layout.period
-        try:
-            time = columns.clock(self.table, names, layout.time_unit, layout.time_format)
-        except DataError as error:
-            raise DataError(f"{self.path.name}: {error}") from error
-        self.refuse("bad_time", np.isnan(time), lambda i: self._cell(i, names) + "a time")
-        time = time - np.nanmin(time)
-        far = time >= layout.period * 2**31
-        self.refuse("bad_time", far, lambda i: self._cell(i, names) + "a time near the others")
-        return time
-
-    def numbers(self, names: list[str]) -> np.ndarray:
-        """(n, columns) float64."""
-        there = [name for name in names if name in self.table.frame]
-        values = np.full((len(self.table.row), len(names)), np.nan)
-        bad = np.zeros(values.shape, bool)
-        places = [i for i, name in enumerate(names) if name in self.table.frame]
-        values[:, places], bad[:, places] = columns.numbers(self.table, there)
-
-        def message(i: int) -> str:
-            name = names[bad[i].argmax()]
-            return self._cell(i, [name]) + "a number" + _remedy(str(self.table.frame[name].iloc[i]), self.table)
-
-        self.refuse("bad_number", np.asarray(bad.any(axis=1)), message)
-        return values
-
-    def states(self, names: list[str] | None, schema: Schema) -> np.ndarray | None:
-        """(n,) 0..K-1; None if the recording has none."""
-        if not names or names[0] not in self.table.frame or columns.is_missing(self.table.frame[names[0]]).all():
-            return None
-        words = state_words(schema)
-        state = np.array([words.get(word, UNLABELLED) for word in words_of(self.table.frame[names[0]])], np.int64)
-        expected = f"one of {', '.join(words)} (data.schema.states; a name, or the label of one)"
-        self.refuse("bad_state", state == UNLABELLED, lambda i: self._cell(i, names) + expected)
-        return state
-
-    def sound(self, time: np.ndarray) -> np.ndarray:
-        """Numbers of the sound rows in the order of their times."""
-        if not self.keep.any():
-            why = f"{self.dropped[0].where}: {self.dropped[0].message}" if self.dropped else "it has none"
-            raise DataError(f"{self.path.name}: no usable row ({why})")
-        return np.flatnonzero(self.keep)[np.argsort(time[self.keep], kind="stable")]
-
-
-def _remedy(found: str, table: Table) -> str:
-    if "," in found and "." in found:
-        return "; write thousands without a separator"
-    if "," in found:
-        return "; write decimals with a point, or separate the columns with ;"
-    if "." in found and table.separator:
-        return "; other numbers of this file have a decimal comma, and a point may mean thousands: write all alike"
-    return "; a blank cell stands for a missing value"
-
-
-def state_words(schema: Schema) -> dict[str, int]:
-    """What may stand for each state: its name or its label; also its number from 0, if no name or label is a number."""
-    words = {word: k for k, state in enumerate(schema.states) for word in (state.label, state.name) if word}
-    if any(re.fullmatch(r"-?\d+", word) for word in words):
-        return words
-    return words | {str(k): k for k in range(len(schema.states))}
-
-
-def part_of(table: Table, column: str, picked: str) -> Table:
-    """The rows of one session. Of a ragged row nobody knows the session: it counts to the one before."""
-    names = words_of(table.frame[column])
-    mine = names == picked
-    ragged = {r: why for r, why in table.ragged.items() if mine[max(np.searchsorted(table.row, r) - 1, 0)]}
-    return Table(table.frame[mine], table.row[mine], ragged, table.separator)
-
-
 def _kind(table: Table, roles: dict[str, list[str]], layout: Layout, schema: Schema, name: str) -> str:
     if "kind" not in roles and not layout.kind_pattern and len(schema.kinds) == 1:
         return schema.kinds[0]
@@ -386,9 +233,9 @@ def _constant(
         values = table.frame[column[0]]
         words = list(dict.fromkeys(words_of(values[~columns.is_missing(values)])))
         if len(words) != 1:
-            found = ", ".join(words[:5]) or "none"
+            names = ", ".join(words[:5]) or "none"
             raise DataError(
-                f"column '{column[0]}': expected one {what} a recording, found {found}; split the file, or name a "
+                f"column '{column[0]}': expected one {what} a recording, found {names}; split the file, or name a "
                 "session column as data.schema.columns.session"
             )
         return words[0]

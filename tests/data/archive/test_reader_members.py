@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from conveyorguard.data.archive import frames
 from conveyorguard.data.archive import reader as archive
 from conveyorguard.data.build import prepare
 from conveyorguard.data.session import Unreadable
@@ -208,7 +209,7 @@ def test_seconds_are_in_time_order_across_midnight(start, later):
 
 
 def test_reading_a_member_of_absurd_size_is_refused(one_session, schema, monkeypatch):
-    monkeypatch.setitem(archive.TEXT_LIMIT, "json", 300)  # a label has some thousand bytes
+    monkeypatch.setitem(frames.TEXT_LIMIT, "json", 300)  # a label has some thousand bytes
     for kind in ("zip", "folder"):
         root, *_ = one_session(kind, root=None)
         with pytest.raises(DataError, match="no usable frame"):

@@ -7,9 +7,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from conveyorguard.data import live
 from conveyorguard.data.archive import reader as archive
-from conveyorguard.data.live import follow
+from conveyorguard.data.live import frame_files, tables
 from conveyorguard.data.schema import Schema
 from conveyorguard.data.table import reader as table
 from tests.data.live.growing import seconds_of, table_schema
@@ -17,7 +16,7 @@ from tests.support.recorded import frames_of
 
 
 def test_a_second_that_is_not_whole_is_waited_for_then_left_out(watching, recordings, monkeypatch):
-    monkeypatch.setattr(live, "PATIENCE", 0.5)
+    monkeypatch.setattr(frame_files, "PATIENCE", 0.5)
     source = sorted(recordings.iterdir())[0]
     target = watching.folder / source.name
     target.mkdir()
@@ -81,7 +80,7 @@ def test_a_frame_of_another_device_in_a_recordings_folder_is_left_out_and_told_o
 
 def test_the_environment_comes_with_the_labels_while_these_come(tmp_path, recordings, schema, monkeypatch):
     """A folder of json files beside the frames is waited for, until one is late."""
-    monkeypatch.setattr(live, "PATIENCE", 0.4)
+    monkeypatch.setattr(frame_files, "PATIENCE", 0.4)
     plain = Schema.from_config({**schema.to_dict(), "thermal": None})
     source = sorted(recordings.iterdir())[0]
     labels = next(p for p in (recordings.parent / "all").rglob("TL_*") if p.name[3:] == source.name[3:])
@@ -112,7 +111,7 @@ def test_the_environment_comes_with_the_labels_while_these_come(tmp_path, record
 
 
 def test_a_picture_that_comes_after_its_row_is_waited_for(tmp_path, monkeypatch):
-    monkeypatch.setattr(live, "PATIENCE", 1.0)
+    monkeypatch.setattr(tables, "PATIENCE", 1.0)
     camera = {"shape": [4, 6], "stored": [2, 3], "range": [0, 100], "valid": [-50, 500]}
     follower = follow(table.sessions, tmp_path, table_schema(thermal=camera), {})
     pictures = tmp_path / "thermal" / "r"

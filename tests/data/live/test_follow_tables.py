@@ -4,8 +4,7 @@ import time
 
 import pytest
 
-from conveyorguard.data import live
-from conveyorguard.data.live import follow
+from conveyorguard.data.live import follow, tables
 from conveyorguard.data.table import reader as table
 from conveyorguard.errors import ConfigError
 from tests.data.live.growing import seconds_of, table_schema
@@ -24,7 +23,7 @@ def test_a_growing_table_gives_whole_lines_once(tmp_path, monkeypatch):
             stream.write("\n")
             stream.flush()
             assert seconds_of(follower) == [("r", second)]
-    monkeypatch.setattr(live, "PATIENCE", 0.3)
+    monkeypatch.setattr(tables, "PATIENCE", 0.3)
     path.write_text(path.read_text() + "4,20.5,14")  # the last line of a file may lack its end
     assert not seconds_of(follower)
     time.sleep(0.4)

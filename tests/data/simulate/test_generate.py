@@ -129,7 +129,7 @@ def frames_without_boards(sessions, seed, schema):
     `hot`."""
     tables = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(simulate, "_board", lambda item, hot, *_: hot.round(2)[:, None, None])
+        patch.setattr(simulate, "board", lambda item, hot, *_: hot.round(2)[:, None, None])
         for item in simulate.plan(sessions, seed):
             made = simulate.simulate(item, schema, seed)
             table = pd.DataFrame(made.sensors.astype(float), columns=list(schema.channels))

@@ -11,7 +11,7 @@ from PIL import Image
 from conveyorguard.data.build import prepare
 from conveyorguard.data.session import Recording, Unreadable
 from conveyorguard.data.table import reader as table
-from conveyorguard.data.table.camera import Frames
+from conveyorguard.data.table.camera import LazyFrames
 from conveyorguard.errors import DataError
 from tests.data.table.plant import N, schema_of, stored
 
@@ -125,7 +125,7 @@ def test_a_large_camera_is_not_read_at_once(tmp_path, frame):
     frames[:] = 30315
     frames[7, 400, 600] = 36315
     item = only(tmp_path, (480, 640), thermal_scale=0.01, thermal_offset=-273.15)
-    assert isinstance(item.thermal, Frames) and item.thermal[5:8].shape == (3, 480, 640)
+    assert isinstance(item.thermal, LazyFrames) and item.thermal[5:8].shape == (3, 480, 640)
     schema = schema_of((480, 640), thermal={"shape": [480, 640], "stored": [30, 40]})
     with pytest.raises(
         DataError,
