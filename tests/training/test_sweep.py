@@ -42,10 +42,10 @@ import math, os, signal, time
 from pathlib import Path
 
 import hydra
-from conveyorguard.training import sweep
+from conveyorguard.sweeps import sweeper
 from conveyorguard.sweeps.trial import current_trial
 
-sweep.register()
+sweeper.register()
 
 
 def page(study, folder):
@@ -336,8 +336,8 @@ def test_sqlite_and_the_command_line_space(toy: Path) -> None:
 
 @pytest.mark.slow
 def test_the_entry_point_registers_the_sweeper(toy: Path) -> None:
-    app = (toy / "app.py").read_text().replace("from conveyorguard.training import sweep\n", "")
-    (toy / "app.py").write_text(app.replace("sweep.register()\n", ""))
+    app = (toy / "app.py").read_text().replace("from conveyorguard.sweeps import sweeper\n", "")
+    (toy / "app.py").write_text(app.replace("sweeper.register()\n", ""))
     installed = toy / "site" / "toy-1.dist-info"
     installed.mkdir(parents=True)
     (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: toy\nVersion: 1\n")
