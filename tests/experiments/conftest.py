@@ -10,7 +10,7 @@ from urllib.parse import unquote
 
 import pytest
 
-from experiments.stages.study import Study
+from experiments.stages.study import StagedStudy
 
 TINY = ["data=simulated", "data.sessions=12", "trainer=cpu", "trainer.max_epochs=1", "threads=1"]
 
@@ -27,7 +27,7 @@ def tiny(cache):
     """A study on 12 recordings with networks of one epoch, in a folder of the test's own."""
 
     def make(out, *overrides, **settings):
-        return Study(out, overrides=[*TINY, f"paths.cache={cache}", *overrides], **settings)
+        return StagedStudy(out, overrides=[*TINY, f"paths.cache={cache}", *overrides], **settings)
 
     return make
 

@@ -24,9 +24,10 @@ from conveyorguard.reporting.eda_page import write_eda
 from conveyorguard.reporting.report import write_report
 from conveyorguard.runs.saved import SavedRun
 from experiments.stages import seed_figures
+from experiments.stages.command_line import main
 from experiments.stages.final_page import write_final
 from experiments.stages.preprocess_page import leakage, write_preprocess
-from experiments.stages.study import TITLES, Study, main
+from experiments.stages.study import TITLES, StagedStudy
 from experiments.stages.trees_page import write_trees
 
 ROOT = Path(__file__).parents[2]
@@ -178,7 +179,7 @@ def test_a_complete_run_is_reused_and_no_other(tiny, linear, tmp_path, monkeypat
         shutil.copytree(linear, folder)
         return 0
 
-    monkeypatch.setattr(Study, "execute", execute)
+    monkeypatch.setattr(StagedStudy, "execute", execute)
     shutil.copytree(linear, folder)
 
     def complete(*overrides):
@@ -327,7 +328,7 @@ def test_trainings_run_side_by_side(tiny, linear, tmp_path, monkeypatch):
         shutil.copytree(linear, self.out / "runs" / name)
         return 0
 
-    monkeypatch.setattr(Study, "execute", execute)
+    monkeypatch.setattr(StagedStudy, "execute", execute)
     shutil.copytree(linear, tmp_path / "runs" / "there")
     names = ("a", "there", "b", "c", "d")
     runs = tiny(tmp_path, workers=2).train_all(dict.fromkeys(names, LINEAR))
