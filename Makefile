@@ -1,4 +1,4 @@
-# make train: set up and train | make test: set up and test | make test-all: with the slow tests | make check: lint and types
+# make train: set up and train | make test: set up and test | make test-all: with the slow tests | make check: lint, types and the rules of the house
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -37,7 +37,8 @@ mutation: .venv/ready
 	$(BIN)/python -m tests.system.mutation $(MODULES) --seconds $(SECONDS)
 
 check: .venv/ready
-	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --no-cache --no-logo
+	$(BIN)/python -m pytest tests/system/test_house.py
 
 # The environment, made anew when what it should hold has changed. Without write access to a cache pip still works.
 .venv/ready: pyproject.toml constraints.txt

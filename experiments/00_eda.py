@@ -10,14 +10,15 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from a checkout, installed or not
 
 from conveyorguard.reporting.eda_page import write_eda
-from experiments.stages.study import Study, main
+from experiments.stages.command_line import main
+from experiments.stages.study import StagedStudy
 
 
-def run(study: Study) -> Path:
+def run(study: StagedStudy) -> Path:
     return write_eda(study.site, study.data())
 
 
-def units(study: Study) -> int:
+def units(study: StagedStudy) -> int:
     return 0
 
 

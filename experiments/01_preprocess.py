@@ -8,15 +8,16 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from a checkout, installed or not
 
+from experiments.stages.command_line import main
 from experiments.stages.preprocess_page import write_preprocess
-from experiments.stages.study import Study, main
+from experiments.stages.study import StagedStudy
 
 
-def run(study: Study) -> Path:
+def run(study: StagedStudy) -> Path:
     return write_preprocess(study.site, study.data(), study.config().scaling.fit_on)
 
 
-def units(study: Study) -> int:
+def units(study: StagedStudy) -> int:
     return 0
 
 

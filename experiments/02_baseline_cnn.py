@@ -8,13 +8,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from a checkout, installed or not
 
+from experiments.stages.command_line import main
 from experiments.stages.network_page import write_baseline
-from experiments.stages.study import Study, main, units_of_runs
+from experiments.stages.study import StagedStudy, units_of_runs
 
 RUNS = {"baseline_cnn": ["experiment=baseline_cnn"]}
 
 
-def run(study: Study) -> Path:
+def run(study: StagedStudy) -> Path:
     return write_baseline(study.site, study.train_all(RUNS)["baseline_cnn"])
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from a checkout, installed or not
 
 from conveyorguard.evaluation.cells import CELLS, FURTHER_CELLS
-from experiments.stages.study import Study, main, units_of_runs
+from experiments.stages.command_line import main
+from experiments.stages.study import StagedStudy, units_of_runs
 from experiments.stages.trees_page import write_trees
 
 MODELS = {
@@ -32,7 +33,7 @@ ABLATION = {
 }
 
 
-def run(study: Study) -> Path:
+def run(study: StagedStudy) -> Path:
     models, others = study.train_all(MODELS), study.train_all(ABLATION)
     cells = dict(zip(OTHER_CELLS.values(), others.values(), strict=True)) | {CELLS["both", True]: models["lightgbm"]}
     return write_trees(study.site, models, cells, shown="lightgbm")

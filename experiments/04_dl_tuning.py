@@ -10,8 +10,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from a chec
 
 from conveyorguard.evaluation.cells import CELLS, FURTHER_CELLS
 from conveyorguard.sweeps.space import override
+from experiments.stages.command_line import main
 from experiments.stages.speed import speed_techniques
-from experiments.stages.study import Overrides, Study, main, units_of_runs
+from experiments.stages.study import Overrides, StagedStudy, units_of_runs
 from experiments.stages.tuning_page import Tuning, write_tuning
 
 PRESET = {"dl_tuned": ["experiment=dl_tuned"]}  # the seed study's own parameters
@@ -40,7 +41,7 @@ def cells(best: Overrides) -> dict[str, Overrides]:
     }
 
 
-def run(study: Study) -> Path:
+def run(study: StagedStudy) -> Path:
     search = study.search("search", SEARCH, USUAL[study.size])
     best = [override(name, value) for name, value in search.best_params.items()]
     runs = study.train_all(cells(best))
@@ -60,7 +61,7 @@ def run(study: Study) -> Path:
     return write_tuning(study.site, made)
 
 
-def units(study: Study) -> int:
+def units(study: StagedStudy) -> int:
     return study.units_of_search(SEARCH, USUAL[study.size]) + units_of_runs({**cells([]), **PRESET})(study)
 
 

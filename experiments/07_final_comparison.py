@@ -9,15 +9,16 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from a checkout, installed or not
 
+from experiments.stages.command_line import main
 from experiments.stages.final_page import write_final
-from experiments.stages.study import Study, main
+from experiments.stages.study import StagedStudy
 
 
-def run(study: Study) -> Path:
+def run(study: StagedStudy) -> Path:
     return write_final(study.site, *study.finished())
 
 
-def units(study: Study) -> int:
+def units(study: StagedStudy) -> int:
     return 0
 
 

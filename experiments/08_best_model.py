@@ -11,7 +11,7 @@ other arms those that `arms` names, by default all but dl_tuned, which takes hou
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 
@@ -20,10 +20,11 @@ from pandas import DataFrame
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from a checkout, installed or not
 
 from conveyorguard.data.splits import SEED_STUDY_SESSIONS
+from conveyorguard.data.windows import Windows
 from conveyorguard.errors import ConfigError
 from conveyorguard.evaluation.breakdown import by_device
 from conveyorguard.evaluation.cells import CELLS, FURTHER_CELLS
-from conveyorguard.evaluation.compare import compare
+from conveyorguard.evaluation.compare import Comparison, compare
 from conveyorguard.evaluation.diagnose import SINGLE as DIAGNOSED
 from conveyorguard.evaluation.diagnose import advise
 from conveyorguard.evaluation.robustness import against_single, second_by_second, with_starts_cut
@@ -45,8 +46,9 @@ from experiments.stages.best_model import (
     targets,
 )
 from experiments.stages.best_model_page import STEM, BestModel, write_best_model
+from experiments.stages.command_line import main
 from experiments.stages.speed import side_by_side
-from experiments.stages.study import Study, main, units_of
+from experiments.stages.study import StagedStudy, units_of
 
 CELLS = {
     f"{m}_{'film' if f else 'plain'}": [f"modality={m}", f"film={str(f).lower()}"] for m, f in (*CELLS, *FURTHER_CELLS)
@@ -105,38 +107,40 @@ OTHERS = {
 SIZES = {"small": (range(2), 3, range(1)), "full": (range(5), 5, range(3))}
 
 
+Runs = dict[str, dict[int, dict[int, SavedRun]]]  # runs[arm][seed][fold]
+Folds = dict[int, list[str]]  # overrides by fold
+
+
 def pairs() -> dict[str, tuple[str, str]]:
     """Questions about inputs, each of two arms."""
-    found = {}
+    questions = {}
     for model in ("fusion", "lightgbm_extended"):
         for film in ("plain", "film"):
-            found[f"{model}: the camera beside the sensors, {film}"] = (
-                f"{model}_both_{film}",
-                f"{model}_sensor_{film}",
-            )
-            found[f"{model}: the sensors beside the camera, {film}"] = (f"{model}_both_{film}", f"{model}_image_{film}")
+            both = f"{model}_both_{film}"
+            questions[f"{model}: the camera beside the sensors, {film}"] = (both, f"{model}_sensor_{film}")
+            questions[f"{model}: the sensors beside the camera, {film}"] = (both, f"{model}_image_{film}")
         for modality in ("sensor", "image", "both"):
-            found[f"{model}: film, {modality}"] = (f"{model}_{modality}_film", f"{model}_{modality}_plain")
-    found["film: the environment beside the kind"] = ("fusion_both_film", "fusion_kind")
-    found["film: the environment beside one shuffled within the kind"] = ("fusion_both_film", "fusion_shuffled")
-    return found
+            questions[f"{model}: film, {modality}"] = (f"{model}_{modality}_film", f"{model}_{modality}_plain")
+    questions["film: the environment beside the kind"] = ("fusion_both_film", "fusion_kind")
+    questions["film: the environment beside one shuffled within the kind"] = ("fusion_both_film", "fusion_shuffled")
+    return questions
 
 
-def protocols(study: Study) -> tuple[dict[str, dict[int, list[str]]], list[str]]:
+def protocols(study: StagedStudy) -> tuple[dict[str, Folds], list[str]]:
     """Overrides of each split by fold, and notes on those that the data do not allow."""
     folds, count, *_ = SIZES[study.size]
-    wanted = {"kfold": {k: ["split=kfold", f"split.n_folds={count}", f"split.fold={k}"] for k in folds}}
+    splits = {"kfold": {k: ["split=kfold", f"split.n_folds={count}", f"split.fold={k}"] for k in folds}}
     notes = []
     for split in ("device", "session"):
         try:
             study.data(study.config([f"split={split}"]))
-            wanted[split] = {0: [f"split={split}"]}
+            splits[split] = {0: [f"split={split}"]}
         except ConfigError as error:
             notes.append(f"split={split} is left out: {error}")
-    return wanted, notes
+    return splits, notes
 
 
-def arms_of(study: Study, split: str) -> dict[str, tuple[list[str], range]]:
+def arms_of(study: StagedStudy, split: str) -> dict[str, tuple[list[str], range]]:
     """Overrides and seeds by the name of the arm. Splits beside the folds have the main ones alone.
 
     Raises:
@@ -160,106 +164,144 @@ def run_name(arm: str, split: str, fold: int, seed: int) -> str:
     return f"{arm}-{split}{fold}-seed{seed}"
 
 
-def run(study: Study) -> Path:
-    wanted, notes = protocols(study)
-    arms = {split: arms_of(study, split) for split in wanted}
-    made = study.train_all(
+def run(study: StagedStudy) -> Path:
+    splits, notes = protocols(study)
+    runs = train(study, splits)
+    comparisons, names = compare_splits(runs)
+    folds, rows = runs["kfold"], {names["kfold"][row.label]: row for row in comparisons["kfold"].models}
+    data = {fold: study.data(study.config(overrides)) for fold, overrides in splits["kfold"].items()}
+
+    study.say("corrupting the test recordings")
+    fused, trees, *single = (
+        pooled_arm(folds[arm], data, study.out / "corrupted", corrupted, study.workers)
+        for arm in ("fusion_both_film", "lightgbm_extended_both_film", *SINGLE)
+    )
+    robust = against_single(fused, dict(zip(SINGLE, single, strict=True)))
+    starts = without_starts(study, folds, data)
+    study.say("going through every second")
+    causal = {
+        arm: pooled_arm(folds[arm], data, study.out / "second_by_second", second_by_second, study.workers)
+        for arm in MAIN
+    }
+    onsets = onset_table({arm: folds[arm] for arm in MAIN})
+    speed = time_networks(study, splits["kfold"][0])
+    minutes = best_epoch_minutes(rows["fusion_both_film"].sources)
+    other_draw = None if study.lacks("data.sessions") else others(study, folds)
+
+    notes += [*which_arms(study, folds), *how_begun(starts), *whether_to_fuse(folds), *how_trained(runs)]
+    if onsets is None:
+        notes.append("Faults: no test recording has a state that is worth an alarm.")
+    predicted, full = {arm: rows[arm].predictions for arm in MAIN}, at_full_size(study)
+    results = BestModel(
+        comparisons=comparisons,
+        names=names,
+        targets=targets(rows, robust, speed, minutes, full),
+        findings=findings(rows, pairs()),
+        robustness=robust,
+        against_trees=against_single(fused, {"lightgbm_extended_both_film": trees}),
+        starts_cut=starts,
+        devices=by_device(comparisons["kfold"].windows, predicted),
+        distance=distance_table(comparisons["kfold"].windows, next(iter(data.values())), predicted),
+        causal=causal_table(causal),
+        onsets=onsets,
+        others=other_draw,
+        speed=speed,
+        notes=notes,
+    )
+    study.site.origin = [(what, value) for what, value in study.site.origin if what != "split"]  # there are several
+    page = write_best_model(study.site, results, full)
+    print((study.out / "summary.md").read_text(encoding="utf-8"))
+    if full and not study.lacks("data.sessions"):  # never of recordings that are not everybody's
+        keep_tables(study.out)
+    return page
+
+
+def train(study: StagedStudy, splits: dict[str, Folds]) -> dict[str, Runs]:
+    """The runs of every split: those that are there, or made."""
+    arms = {split: arms_of(study, split) for split in splits}
+    runs = study.train_all(
         {
             run_name(arm, split, k, seed): [*own, *fold, f"seed={seed}"]
-            for split, folds in wanted.items()
+            for split, folds in splits.items()
             for arm, (own, seeds) in arms[split].items()
             for seed in seeds
             for k, fold in folds.items()
         }
     )
-    comparisons, names, runs = {}, {}, {}
-    for split, folds in wanted.items():
-        runs[split] = {
-            arm: {seed: {k: made[run_name(arm, split, k, seed)] for k in folds} for seed in seeds}
+    return {
+        split: {
+            arm: {seed: {k: runs[run_name(arm, split, k, seed)] for k in folds} for seed in seeds}
             for arm, (_, seeds) in arms[split].items()
         }
-        every = {
-            run.folder: arm
-            for arm, by_seed in runs[split].items()
-            for by_fold in by_seed.values()
-            for run in by_fold.values()
-        }
-        comparisons[split] = compare(every)
-        names[split] = {row.label: every[row.sources[0].folder] for row in comparisons[split].models}
-        if split == "kfold":
-            notes.append(
-                f"Seeds: {len(SIZES[study.size][2])} of {', '.join(MAIN)}; else one. How models were tuned, on "
-                "validation windows but where the log says otherwise: experiments/best_model/log.md."
-            )
-            epochs = study.config(MAIN["fusion_both_film"]).trainer.max_epochs
-            notes.append(
-                f"Networks were trained for at most {epochs} epochs. The default is 30, which small sets need; what "
-                "it gives at the full size stands in the log."
-            )
-            if left_out := [name for name in ARMS if name not in arms[split]]:
-                notes.append(f"Arms that were not run: {', '.join(left_out)}.")
-    rows = {names["kfold"][row.label]: row for row in comparisons["kfold"].models}
-    data = {k: study.data(study.config(fold)) for k, fold in wanted["kfold"].items()}
-    study.say("corrupting the test recordings")
-    fused, trees, *single = (
-        pooled_arm(runs["kfold"][arm], data, study.out / "corrupted", corrupted, study.workers)
-        for arm in ("fusion_both_film", "lightgbm_extended_both_film", *SINGLE)
-    )
+        for split, folds in splits.items()
+    }
+
+
+def compare_splits(runs: dict[str, Runs]) -> tuple[dict[str, Comparison], dict[str, dict[str, str]]]:
+    """The comparison of each split, and its arms by the label that the comparison gives them."""
+    comparisons, names = {}, {}
+    for split, of_split in runs.items():
+        arm_of = {run.folder: arm for arm, run in each_run(of_split)}
+        comparisons[split] = compare(arm_of)
+        names[split] = {row.label: arm_of[row.sources[0].folder] for row in comparisons[split].models}
+    return comparisons, names
+
+
+def each_run(runs: Runs) -> Iterator[tuple[str, SavedRun]]:
+    """Every run with the name of its arm."""
+    for arm, by_seed in runs.items():
+        for by_fold in by_seed.values():
+            for run in by_fold.values():
+                yield arm, run
+
+
+def without_starts(study: StagedStudy, folds: Runs, data: dict[int, Windows]) -> DataFrame | None:
+    """What arms lose without the recordings' start; None where the recordings are too short for it."""
     study.say("cutting the recordings' start")
-    starts = {
-        arm: pooled_arm(runs["kfold"][arm], data, study.out / "starts_cut", with_starts_cut, study.workers)
+    arms = {
+        arm: pooled_arm(folds[arm], data, study.out / "starts_cut", with_starts_cut, study.workers)
         for arm in (*MAIN, *BEGUN)
-        if arm in runs["kfold"]
+        if arm in folds
     }
-    starts[f"shortcut: {ELAPSED}"] = elapsed_arm(data)
-    if not starts["lightgbm"]:
-        notes.append("Without the recordings' start: not made, they are so short that no window remains.")
-    study.say("going through every second")
-    causal = {
-        arm: pooled_arm(runs["kfold"][arm], data, study.out / "second_by_second", second_by_second, study.workers)
-        for arm in MAIN
-    }
-    predicted, windows = {arm: rows[arm].predictions for arm in MAIN}, comparisons["kfold"].windows
-    notes += [*whether_to_fuse(runs["kfold"]), *how_trained(made.values(), runs["kfold"]["fusion_both_film"])]
-    onsets = onset_table({arm: runs["kfold"][arm] for arm in MAIN})
-    if onsets is None:
-        notes.append("Faults: no test recording has a state that is worth an alarm.")
+    arms[f"shortcut: {ELAPSED}"] = elapsed_arm(data)
+    return starts_cut_table(arms, "lightgbm") if arms["lightgbm"] else None
+
+
+def time_networks(study: StagedStudy, fold: list[str]) -> DataFrame:
+    """What fusion and the seed study's tuned network cost on this machine, on one fold."""
     study.say("timing")
-    timed = {
-        name: [*ARMS[arm], *wanted["kfold"][0]]
-        for name, arm in (("fusion", "fusion_both_film"), ("dl_tuned", "dl_tuned"))
-    }
-    speed = side_by_side({name: (study.config(own), study.data(study.config(own))) for name, own in timed.items()})
-    minutes = best_epoch_minutes(rows["fusion_both_film"].sources)
-    robust, full = against_single(fused, dict(zip(SINGLE, single, strict=True))), at_full_size(study)
-    found = BestModel(
-        comparisons,
-        names,
-        targets(rows, robust, speed, minutes, full),
-        findings(rows, pairs()),
-        robust,
-        against_single(fused, {"lightgbm_extended_both_film": trees}),
-        starts_cut_table(starts, "lightgbm") if starts["lightgbm"] else None,
-        by_device(windows, predicted),
-        distance_table(windows, next(iter(data.values())), predicted),
-        causal_table(causal),
-        onsets,
-        None if study.lacks("data.sessions") else others(study, runs["kfold"]),
-        speed,
-        notes,
-    )
-    study.site.origin = [(what, told) for what, told in study.site.origin if what != "split"]  # there are several
-    page = write_best_model(study.site, found, full)
-    print((study.out / "summary.md").read_text(encoding="utf-8"))
-    if full and not study.lacks("data.sessions"):  # never of recordings that are not everybody's
-        kept = Path(__file__).parent / "best_model"
-        kept.mkdir(exist_ok=True)
-        for path in (study.out / "summary.md", *study.out.glob(f"tables/{STEM}_*.csv")):
-            shutil.copy(path, kept / path.name)
-    return page
+    overrides = {"fusion": [*ARMS["fusion_both_film"], *fold], "dl_tuned": [*ARMS["dl_tuned"], *fold]}
+    return side_by_side({name: (study.config(own), study.data(study.config(own))) for name, own in overrides.items()})
 
 
-def whether_to_fuse(runs: dict[str, dict[int, dict[int, SavedRun]]]) -> list[str]:
+def keep_tables(out: Path) -> None:
+    """Copy the summary and the tables to where the repository keeps them."""
+    kept = Path(__file__).parent / "best_model"
+    kept.mkdir(exist_ok=True)
+    for path in (out / "summary.md", *out.glob(f"tables/{STEM}_*.csv")):
+        shutil.copy(path, kept / path.name)
+
+
+def which_arms(study: StagedStudy, folds: Runs) -> list[str]:
+    """How many seeds and epochs the arms had, and which arms were not run."""
+    epochs = study.config(MAIN["fusion_both_film"]).trainer.max_epochs
+    left_out = [name for name in ARMS if name not in folds]
+    return [
+        f"Seeds: {len(SIZES[study.size][2])} of {', '.join(MAIN)}; else one. How models were tuned, on "
+        "validation windows but where the log says otherwise: experiments/best_model/log.md.",
+        f"Networks were trained for at most {epochs} epochs. The default is 30, which small sets need; what "
+        "it gives at the full size stands in the log.",
+        *([f"Arms that were not run: {', '.join(left_out)}."] if left_out else []),
+    ]
+
+
+def how_begun(starts: DataFrame | None) -> list[str]:
+    """Why there is no table without the recordings' start, where there is none."""
+    reason = "Without the recordings' start: not made, they are so short that no window remains."
+    return [reason] if starts is None else []
+
+
+def whether_to_fuse(runs: Runs) -> list[str]:
     """What the rule of `diagnose` recommends of each fold, by the seed that the arms of one modality have."""
     arms = {"fusion": "fusion_both_film", **dict(zip(DIAGNOSED.values(), SINGLE, strict=True))}
     if not all(arm in runs for arm in arms.values()):
@@ -269,17 +311,18 @@ def whether_to_fuse(runs: dict[str, dict[int, dict[int, SavedRun]]]) -> list[str
         advise(run, {label: runs[arm][seed][fold] for label, arm in arms.items()}, "test").choice
         for fold, run in runs["fusion_both_film"][seed].items()
     )
-    told = ", ".join(f"{choice} in {count}" for choice, count in chosen.most_common())
+    choices = ", ".join(f"{choice} in {count}" for choice, count in chosen.most_common())
     return [
-        f"Whether to fuse at all, by the rule of `diagnose`, on validation, of {chosen.total()} folds: {told}. What "
+        f"Whether to fuse at all, by the rule of `diagnose`, on validation, of {chosen.total()} folds: {choices}. What "
         "the camera is worth when a sensor fails is no part of it."
     ]
 
 
-def how_trained(runs: Iterable[SavedRun], fused: dict[int, dict[int, SavedRun]]) -> list[str]:
+def how_trained(runs: dict[str, Runs]) -> list[str]:
     """Of which commits the runs are, which may be older than the summary; and how long a window took when they were
     made."""
-    commits = Counter(commit_of(run.provenance["git"]) for run in runs)
+    commits = Counter(commit_of(run.provenance["git"]) for of_split in runs.values() for _, run in each_run(of_split))
+    fused = runs["kfold"]["fusion_both_film"]
     latencies = [run.provenance["latency_ms"] for by_fold in fused.values() for run in by_fold.values()]
     return [
         "Runs by the commit that trained them: "
@@ -290,7 +333,7 @@ def how_trained(runs: Iterable[SavedRun], fused: dict[int, dict[int, SavedRun]])
     ]
 
 
-def others(study: Study, runs: dict[str, dict[int, dict[int, SavedRun]]]) -> DataFrame:
+def others(study: StagedStudy, runs: Runs) -> DataFrame:
     """The arms that have runs of all seeds, and the reference of the trees, on recordings of another draw."""
     study.say("trying recordings of another draw")
     data = study.data(study.config(OTHERS[study.size]))
@@ -306,7 +349,7 @@ def others(study: Study, runs: dict[str, dict[int, dict[int, SavedRun]]]) -> Dat
     return others_table(tried, "fusion_both_film")
 
 
-def at_full_size(study: Study) -> bool:
+def at_full_size(study: StagedStudy) -> bool:
     """Whether the data have the size that the targets are of: all of one's own, or as many simulated as the seed study
     had."""
     return study.size == "full" and (
@@ -314,11 +357,11 @@ def at_full_size(study: Study) -> bool:
     )
 
 
-def units(study: Study) -> int:
-    wanted, _ = protocols(study)
+def units(study: StagedStudy) -> int:
+    splits, _ = protocols(study)
     return sum(
         len(seeds) * len(folds) * units_of(study.config([*own, *next(iter(folds.values()))]))
-        for split, folds in wanted.items()
+        for split, folds in splits.items()
         for own, seeds in arms_of(study, split).values()
     )
 

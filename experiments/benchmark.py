@@ -18,7 +18,6 @@ import os
 import shutil
 import sys
 import tempfile
-import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -29,7 +28,6 @@ from typing import Any
 
 import joblib
 import numpy as np
-import pandas as pd
 import psutil
 import pytorch_lightning as pl
 import torch
@@ -46,12 +44,12 @@ from conveyorguard.data.archive.writer import write
 from conveyorguard.data.datamodule import WindowDataset
 from conveyorguard.data.features import window_features
 from conveyorguard.data.schema import Schema
-from conveyorguard.data.store import Store
 from conveyorguard.runs.data import load_store, load_windows
 from conveyorguard.system.progress import console, track
 from conveyorguard.training.fit import build_module, fit
 from conveyorguard.training.recipe import Recipe
 from conveyorguard.training.setup import used_inputs
+from experiments import straightforward
 
 Ways = dict[str, Callable[[int], Any]]  # name -> what is timed, called with the number of the round
 CHECKOUT = Path(__file__).resolve().parents[1]
@@ -90,10 +88,7 @@ def main() -> None:
             "memory_mib": peak_memory(folder),
             "seconds": perf_counter() - start,
         }
-    options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "benchmark.json").write_text(json.dumps(result, indent=1), encoding="utf-8")
-    Console().print(table(result))
-    print(options.out / "benchmark.json")
+    keep(result, table(result), options.out / "benchmark.json")
 
 
 def features(sessions: int, out: Path) -> None:
@@ -120,16 +115,7 @@ def features(sessions: int, out: Path) -> None:
                 "median_seconds": median(times),
             }
         )
-    made = Table(
-        *(Column(key.replace("_", " "), justify="right") for key in rows[0]),
-        title=f"{sessions} simulated sessions, {PROCESSES} cores",
-    )
-    for row in rows:
-        made.add_row(*(f"{value:.2f}" if isinstance(value, float) else str(value) for value in row.values()))
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "features.json").write_text(json.dumps(rows, indent=1), encoding="utf-8")
-    Console().print(made)
-    print(out / "features.json")
+    report(rows, out / "features.json", f"{sessions} simulated sessions, {PROCESSES} cores")
 
 
 GPU_WAYS = {  # precision, and torch.compile's mode
@@ -169,17 +155,29 @@ def gpu(sessions: int, out: Path) -> None:
                 }
             )
             console().print(f"{name}, {way}: {rows[-1]['windows_per_second']:,.0f} windows/s")
-    made = Table(
-        *(Column(key.replace("_", " "), justify="right") for key in rows[0]),
-        title=f"{torch.cuda.get_device_name()}, {sessions} simulated sessions",
-        caption="batches: the share of an epoch's steps that making batches and sending them to the GPU takes",
+    report(
+        rows,
+        out / "gpu.json",
+        f"{torch.cuda.get_device_name()}, {sessions} simulated sessions",
+        "batches: the share of an epoch's steps that making batches and sending them to the GPU takes",
     )
+
+
+def report(rows: list[dict[str, Any]], path: Path, title: str, caption: str | None = None) -> None:
+    """Print figures as a table, and keep them as json."""
+    columns = (Column(key.replace("_", " "), justify="right") for key in rows[0])
+    figures = Table(*columns, title=title, caption=caption)
     for row in rows:
-        made.add_row(*(f"{value:,.2f}" if isinstance(value, float) else value for value in row.values()))
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "gpu.json").write_text(json.dumps(rows, indent=1), encoding="utf-8")
-    Console().print(made)
-    print(out / "gpu.json")
+        figures.add_row(*(f"{value:,.2f}" if isinstance(value, float) else str(value) for value in row.values()))
+    keep(rows, figures, path)
+
+
+def keep(result: Any, figures: Table, path: Path) -> None:
+    """Write a result as json, print its table and where it lies."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(result, indent=1), encoding="utf-8")
+    Console().print(figures)
+    print(path)
 
 
 class EpochClock(pl.Callback):
@@ -249,87 +247,19 @@ def prepare_speed(folder: Path, archive: str, rounds: int) -> dict[str, Any]:
     console().print(f"preparing from {archive}: {rounds} times our way and the straightforward way, in turns")
     joblib.Parallel(PROCESSES)(joblib.delayed(wake)() for _ in range(4 * PROCESSES))
     ways: Ways = {"ours": lambda _: load_store(cfg)}
-    ways["straightforward"] = lambda _: prepare_plainly(root, plain, schema_of(cfg))
+    ways["straightforward"] = lambda _: straightforward.prepare(root, plain, schema_of(cfg), PROCESSES)
     seconds = take_turns(ways, range(rounds), lambda name: shutil.rmtree(folder / name, ignore_errors=True))
     store = load_store(cfg)
-    assert_same(store, plain)
+    straightforward.assert_same(store, plain)
     speed = {name: len(store) / median(times) for name, times in seconds.items()}
     return {"frames": len(store), "seconds": seconds, "frames_per_second": speed}
 
 
 def wake() -> None:
     """Let a worker import what either way needs: starting processes is no part of what is compared."""
-    from conveyorguard.data import store  # noqa: F401
+    from experiments import straightforward  # noqa: F401
 
     sleep(0.1)  # until the other workers have taken one, too
-
-
-def prepare_plainly(root: Path, out: Path, schema: Schema) -> None:
-    """The straightforward way to frames.parquet and thermal.npy: unpack a zip, parse three files a frame."""
-    sources = sorted(root.glob("*/*/*/*/01.*/*"), key=lambda path: path.name)
-    work = (joblib.delayed(read_plainly)(path, out / "unpacked", schema) for path in sources)
-    parts = joblib.Parallel(PROCESSES, return_as="generator")(work)
-    frames, thermal = zip(*track(parts, "straightforward", len(sources)), strict=True)
-    out.mkdir(exist_ok=True)
-    pd.concat(frames, ignore_index=True).to_parquet(out / "frames.parquet")
-    np.save(out / "thermal.npy", np.concatenate(thermal))
-
-
-def read_plainly(source: Path, unpacked: Path, schema: Schema) -> tuple[pd.DataFrame, np.ndarray]:
-    """One session: its rows and its reduced thermal frames."""
-    labels = next(source.parents[1].glob("02.*")) / source.name.replace("S_", "L_", 1)
-    if source.suffix == ".zip":
-        for path in (source, labels):
-            with zipfile.ZipFile(path) as archive:
-                archive.extractall(unpacked / path.stem)
-        source, labels = unpacked / source.stem, unpacked / labels.stem
-    read = [read_frame_plainly(path, labels, schema) for path in source.glob("*.csv")]
-    clock = np.array([row.pop("clock") for row, _ in read])
-    if np.ptp(clock) > 12 * 3600:  # over midnight
-        clock[clock < 12 * 3600] += 24 * 3600
-    order = np.argsort(clock)
-    frames = pd.DataFrame([read[i][0] for i in order])
-    time = clock[order] - clock.min()
-    kind, _, device = source.name.split("_")[1:4]
-    frames = frames.assign(session=source.name, device=device, kind=kind, time=time, quality=0)
-    onset = time[frames["state"] > 0].min() if frames["state"].any() else np.nan
-    frames = frames.assign(seconds_to_end=time[-1] - time, seconds_since_onset=time - onset)
-    return frames, np.stack([read[i][1] for i in order])
-
-
-def read_frame_plainly(path: Path, labels: Path, schema: Schema) -> tuple[dict[str, Any], np.ndarray]:
-    """One second: values of csv and json and statistics of the thermal frame; the frame, reduced."""
-    table = pd.read_csv(path)
-    frame = np.load(path.with_suffix(".bin"), allow_pickle=False)
-    with (labels / f"{path.stem}.json").open(encoding="utf-8") as stream:
-        label = json.load(stream)
-    digits = int(path.stem[-6:])
-    y, x = np.unravel_index(frame.argmax(), frame.shape)
-    row = {
-        "clock": digits // 10000 * 3600 + digits // 100 % 100 * 60 + digits % 100,
-        "state": int(label["annotations"][0]["tagging"][0]["state"]),
-        **dict(zip(table.columns, table.to_numpy()[0], strict=True)),
-        **{name: float(label["external_data"][0][name][0]["value"]) for name in schema.environment},
-        "thermal_max": frame.max(),
-        "thermal_p99": np.percentile(frame, 99),
-        "thermal_mean": frame.mean(),
-        "thermal_sd": frame.std(),
-        "thermal_x_max": x,
-        "thermal_y_max": y,
-    }
-    rows, columns = schema.thermal.stored
-    blocks = frame.reshape(rows, frame.shape[0] // rows, columns, frame.shape[1] // columns)
-    return row, np.stack([blocks.mean(axis=(1, 3)), blocks.max(axis=(1, 3))]).astype(np.float16)
-
-
-def assert_same(store: Store, plain: Path) -> None:
-    """The same rows up to float32 rounding, the same thermal frames up to float16 rounding."""
-    text = dict.fromkeys(("session", "device", "kind"), str)
-    ours, theirs = store.to_frame().astype(text), pd.read_parquet(plain / "frames.parquet").astype(text)
-    pd.testing.assert_frame_equal(ours, theirs, check_dtype=False, check_like=True, rtol=1e-5)
-    np.testing.assert_allclose(
-        np.asarray(store.thermal), np.load(plain / "thermal.npy", allow_pickle=False), rtol=2**-10
-    )
 
 
 def model_speed(folder: Path, batches: int, answers: int) -> dict[str, dict[str, float]]:
@@ -413,31 +343,33 @@ def resident(process: psutil.Popen) -> Iterator[int]:
 
 def table(result: dict[str, Any]) -> Table:
     """Everything measured, and what it is held against."""
-    figures = [Column(name, justify="right") for name in ("ConveyorGuard", "held against", "ratio")]
+    columns = [Column(name, justify="right") for name in ("ConveyorGuard", "held against", "ratio")]
     title = f"{result['sessions']} simulated sessions, {result['machine']['cores']} cores"
-    made = Table("", *figures, title=title, caption="held against: the straightforward way; dl_tuned")
+    figures = Table("", *columns, title=title, caption="held against: the straightforward way; dl_tuned")
     for archive, row in result["prepare"].items():
         ours, plain = row["frames_per_second"].values()
-        made.add_row(f"prepare {archive}s", f"{ours:,.0f} frames/s", f"{plain:,.0f}", f"{ours / plain:.1f} x")
+        figures.add_row(f"prepare {archive}s", f"{ours:,.0f} frames/s", f"{plain:,.0f}", f"{ours / plain:.1f} x")
     for what, key, unit in (
         ("training", "windows_per_second", "{:,.1f} windows/s"),
         ("latency, one thread", "latency_ms", "{:,.2f} ms"),
         ("size", "parameters", "{:,} parameters"),
     ):
-        made.add_section()
+        figures.add_section()
         for name, row in result["models"].items():
             seed = result["models"]["dl_tuned"][key]
             ratio = row[key] / seed if what == "training" else seed / row[key]
             against = () if name == "dl_tuned" else (unit.format(seed).split()[0], f"{ratio:.1f} x")
-            made.add_row(f"{what}: {name}", unit.format(row[key]), *against)
-    made.add_section()
+            figures.add_row(f"{what}: {name}", unit.format(row[key]), *against)
+    figures.add_section()
     for name, row in result["models"].items():  # held against its own training: what feeds it must be faster
         ours, own = row["batches_windows_per_second"], row["windows_per_second"]
-        made.add_row(f"batches alone: {name}", f"{ours:,.0f} windows/s", f"{own:,.1f} trained", f"{ours / own:,.0f} x")
-    made.add_section()
+        figures.add_row(
+            f"batches alone: {name}", f"{ours:,.0f} windows/s", f"{own:,.1f} trained", f"{ours / own:,.0f} x"
+        )
+    figures.add_section()
     for command, mib in result["memory_mib"].items():
-        made.add_row(f"peak memory: {command}", f"{mib:,.0f} MiB")
-    return made
+        figures.add_row(f"peak memory: {command}", f"{mib:,.0f} MiB")
+    return figures
 
 
 if __name__ == "__main__":

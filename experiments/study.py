@@ -10,7 +10,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from a chec
 
 from importlib import import_module
 
-from experiments.stages.study import TITLES, main
+from experiments.stages.command_line import main
+from experiments.stages.study import TITLES
 
 if __name__ == "__main__":
     stages = {name: import_module(name) for name in TITLES}  # the scripts beside this one

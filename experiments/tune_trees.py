@@ -9,11 +9,14 @@ any point, the same command goes on. Ends with out/trials.csv, the best first.
 """
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import optuna
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
+from optuna.distributions import BaseDistribution
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from a checkout, installed or not
 
@@ -33,9 +36,39 @@ FOLDS = 5
 
 
 def main(arguments: list[str]) -> Path:
-    own = dict(line.split("=", 1) for line in arguments if line.partition("=")[0] in ("trials", "out"))
-    overrides = ["model=lightgbm", *(line for line in arguments if line.partition("=")[0] not in own)]
+    options = dict(line.split("=", 1) for line in arguments if line.partition("=")[0] in ("trials", "out"))
+    overrides = ["model=lightgbm", *(line for line in arguments if line.partition("=")[0] not in options)]
     cfg = compose_config(overrides)
+    macro_f1 = pooled_macro_f1(cfg, overrides)
+    space = search_space(overrides)
+    with alone(Path(options.get("out", "outputs/tune_trees"))) as out:
+        study = open_study(out, overrides)
+        done = count_finished(study.get_trials())
+        study.sampler = optuna.samplers.RandomSampler(seed=cfg.seed + done)
+        if not study.get_trials():
+            study.enqueue_trial({name: OmegaConf.select(cfg, name) for name in space})
+        for _ in range(done, int(options.get("trials", 80))):
+            trial = study.ask(space)
+            value = macro_f1(trial.params)
+            study.tell(trial, value)
+            print(f"{trial.number}: {value:.4f} {trial.params}", flush=True)
+        table = study.trials_dataframe(("number", "value", "params", "state")).sort_values("value", ascending=False)
+        table.to_csv(out / "trials.csv", index=False)
+    return out / "trials.csv"
+
+
+def search_space(overrides: list[str]) -> dict[str, BaseDistribution]:
+    """The space of the sweep and whether states are weighed, without the keys that are given."""
+    lines = OmegaConf.load(config_dir() / "sweep" / "optuna.yaml").sweep.spaces.lightgbm
+    given = {line.partition("=")[0] for line in overrides}
+    space, _, _ = read_space(
+        {k: v for k, v in {**lines, "model.class_weight": "choice(balanced,none)"}.items() if k not in given}, []
+    )
+    return space
+
+
+def pooled_macro_f1(cfg: DictConfig, overrides: list[str]) -> Callable[[dict[str, Any]], float]:
+    """The objective: parameters -> macro-F1 on the validation windows of all folds, pooled."""
     folds = [
         load_windows(compose_config([*overrides, "split=kfold", f"split.n_folds={FOLDS}", f"split.fold={k}"]))
         for k in range(FOLDS)
@@ -45,13 +78,8 @@ def main(arguments: list[str]) -> Path:
         store, windows["row"], cfg.window.size, build(cfg.features), used_inputs(cfg, store.schema)[0]
     ).to_numpy()
     labels = windows["label"].to_numpy()
-    lines = OmegaConf.load(config_dir() / "sweep" / "optuna.yaml").sweep.spaces.lightgbm
-    given = {line.partition("=")[0] for line in overrides}  # what is given is not searched for
-    space, _, _ = read_space(
-        {k: v for k, v in {**lines, "model.class_weight": "choice(balanced,none)"}.items() if k not in given}, []
-    )
 
-    def macro_f1(params: dict) -> float:
+    def macro_f1(params: dict[str, Any]) -> float:
         settings = cfg.copy()
         for name, value in params.items():
             OmegaConf.update(settings, name, value)
@@ -64,29 +92,26 @@ def main(arguments: list[str]) -> Path:
             truth.append(labels[val])
         return metric_values(Predictions(np.concatenate(truth), np.concatenate(p)))["macro_f1"]
 
-    with alone(Path(own.get("out", "outputs/tune_trees"))) as out:
-        storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(out / "journal.log")))
-        study = optuna.create_study(storage=storage, study_name="trees", direction="maximize", load_if_exists=True)
-        if study.user_attrs.get("overrides", overrides) != overrides:
-            raise ConfigError(
-                f"{out}: the trials there are of {' '.join(study.user_attrs['overrides'])}; give another out=DIR"
-            )
-        study.set_user_attr("overrides", overrides)
-        done = count_finished(study.get_trials())
-        study.sampler = optuna.samplers.RandomSampler(seed=cfg.seed + done)
-        for killed in study.get_trials(states=(optuna.trial.TrialState.RUNNING,)):
-            study.tell(killed.number, state=optuna.trial.TrialState.FAIL)
-            study.enqueue_trial(killed.params)
-        if not study.get_trials():
-            study.enqueue_trial({name: OmegaConf.select(cfg, name) for name in space})
-        for _ in range(done, int(own.get("trials", 80))):
-            trial = study.ask(space)
-            value = macro_f1(trial.params)
-            study.tell(trial, value)
-            print(f"{trial.number}: {value:.4f} {trial.params}", flush=True)
-        table = study.trials_dataframe(("number", "value", "params", "state")).sort_values("value", ascending=False)
-        table.to_csv(out / "trials.csv", index=False)
-    return out / "trials.csv"
+    return macro_f1
+
+
+def open_study(out: Path, overrides: list[str]) -> optuna.Study:
+    """The study in a folder, created where there is none; trials of a process that was killed are to be run again.
+
+    Raises:
+        ConfigError: its trials are of other overrides.
+    """
+    storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(out / "journal.log")))
+    study = optuna.create_study(storage=storage, study_name="trees", direction="maximize", load_if_exists=True)
+    if study.user_attrs.get("overrides", overrides) != overrides:
+        raise ConfigError(
+            f"{out}: the trials there are of {' '.join(study.user_attrs['overrides'])}; give another out=DIR"
+        )
+    study.set_user_attr("overrides", overrides)
+    for killed in study.get_trials(states=(optuna.trial.TrialState.RUNNING,)):
+        study.tell(killed.number, state=optuna.trial.TrialState.FAIL)
+        study.enqueue_trial(killed.params)
+    return study
 
 
 if __name__ == "__main__":

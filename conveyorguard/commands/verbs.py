@@ -94,11 +94,11 @@ def _eda(arguments: list[str]) -> None:
     fixed rules.
     """
     from conveyorguard.reporting.eda_page import write_eda
-    from experiments.stages.study import Study
+    from experiments.stages.study import StagedStudy
 
     out = next((Path(line[4:]) for line in arguments if line.startswith("out=")), None)
     overrides = [line for line in arguments if not line.startswith("out=")]
-    study = Study(
+    study = StagedStudy(
         out or _new_folder("eda"), overrides=overrides, command=f"python -m conveyorguard eda {' '.join(arguments)}"
     )
     print(write_eda(study.site, study.data()))

@@ -173,30 +173,33 @@ class SharedStudy:
         Args:
             code: exit code of its process, None when its sweeper was killed and nobody saw the end.
         """
-        known, folder = self.storage.get_trial(trial._trial_id).user_attrs, self.folder_of(trial)
-        killed, attempt = code in (None, -signal.SIGKILL), known["attempt"]
+        attrs, folder = self.storage.get_trial(trial._trial_id).user_attrs, self.folder_of(trial)
+        killed, attempt = code in (None, -signal.SIGKILL), attrs["attempt"]
         result = read_result(folder)
-        if "ended" not in known and isinstance(result, dict) and (code == 0 or killed):
-            self.failures = 0
-            complete = result["state"] == "COMPLETE"
-            state = TrialState.COMPLETE if complete else TrialState.PRUNED
-            return self.tell(trial, state, result["value"] if complete else None, info=result.get("info"))
+        if "ended" not in attrs and isinstance(result, dict) and (code == 0 or killed):
+            return self.accept(trial, result)
         end_processes("SWEEP_TRIAL_DIR", str(folder))  # ranks and loaders that outlived it
-        if "ended" in known:  # not its fault
-            return self.tell(trial, TrialState.FAIL, reason=f"ended: {known['ended']}", retry=attempt)
+        if "ended" in attrs:  # not its fault
+            return self.tell(trial, TrialState.FAIL, reason=f"ended: {attrs['ended']}", retry=attempt)
         starved = code == -signal.SIGKILL and memory_kills() > self.memory_kills.get(trial.number, math.inf)
+        lost = killed and not starved and not (folder / "trial.json").exists()
+        if lost and attempt < self.max_failures:
+            return self.tell(trial, TrialState.FAIL, reason="killed, is tried again", retry=attempt + 1)
         if starved:
             reason = "out of memory: the kernel ended it"
-        elif killed and not (folder / "trial.json").exists():
-            if attempt < self.max_failures:
-                return self.tell(trial, TrialState.FAIL, reason="killed, is tried again", retry=attempt + 1)
+        elif lost:
             reason = f"killed {attempt + 1} times, is given up"
-        elif code and code < 0 and not killed:
-            reason = f"ended by {signal.Signals(-code).name}"
         else:
-            reason = f"exit code {code}: {last_line(folder / 'trial.log')}" if code and not killed else str(result)
+            reason = exit_reason(code, folder / "trial.log") or str(result)
         self.failures += 1
         return self.tell(trial, TrialState.FAIL, reason=reason)
+
+    def accept(self, trial: FrozenTrial, result: dict[str, Any]) -> None:
+        """Tell the result that a trial has left; see `read_result`."""
+        self.failures = 0
+        complete = result["state"] == "COMPLETE"
+        state = TrialState.COMPLETE if complete else TrialState.PRUNED
+        self.tell(trial, state, result["value"] if complete else None, info=result.get("info"))
 
     def end(self, trials: Running, reason: str, grace: Callable[[], float]) -> None:
         """Ask running trials to end, and make them after `grace` seconds; another call tries them again."""
@@ -310,6 +313,13 @@ def best_of(study: optuna.Study, trials: Sequence[FrozenTrial]) -> FrozenTrial |
     sign = 1 if study.direction == StudyDirection.MAXIMIZE else -1
     complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
     return max(complete, key=lambda trial: sign * trial.values[0], default=None)
+
+
+def exit_reason(code: int | None, log: Path) -> str:
+    """Why a process ended by its exit code; empty where the code says nothing: 0, unknown, or killed."""
+    if code is None or code in (0, -signal.SIGKILL):
+        return ""
+    return f"ended by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}: {last_line(log)}"
 
 
 def last_line(log: Path) -> str:

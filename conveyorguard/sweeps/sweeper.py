@@ -157,30 +157,41 @@ class StudySweeper(Sweeper):
 
     def run(self) -> None:
         """Keep `workers` trials running until the study has its trials, or there is a reason to stop."""
-        options, waiting = self.options, False
-        self.end = math.inf if options.timeout is None else time.monotonic() + options.timeout
+        waiting = False
+        self.end = math.inf if self.options.timeout is None else time.monotonic() + self.options.timeout
         while not self.stop:
-            for process, trial in [pair for pair in self.running if pair[0].poll() is not None]:
-                self.running.remove((process, trial))
-                self.shared.settle(trial, process.returncode)
+            self.settle_ended()
             if self.shared.is_done() and not self.running:
                 break
-            if self.shared.failures > options.max_failures:
-                self.stop = "failures"
-            elif time.monotonic() > self.end:
-                self.stop = "timeout"
-            while not self.stop and len(self.running) < options.workers and (claimed := self.shared.claim()):
-                self.launch(claimed)
+            self.stop = self.reason_to_stop() or self.stop
+            self.launch_claimed()
             if not self.running and not waiting and (others := self.shared.describe_running()):
                 waiting = True
                 print(others, flush=True)
             time.sleep(0.2)
         if self.running:
             print(
-                f"{STOPS[self.stop]}: running trials are ended, in {options.grace:g} s at most; Ctrl-C: at once",
+                f"{STOPS[self.stop]}: running trials are ended, in {self.options.grace:g} s at most; Ctrl-C: at once",
                 flush=True,
             )
-        self.shared.end(self.running, self.stop, lambda: options.grace)
+        self.shared.end(self.running, self.stop, lambda: self.options.grace)
+
+    def settle_ended(self) -> None:
+        """Tell the study how the trials ended whose processes have."""
+        for process, trial in [pair for pair in self.running if pair[0].poll() is not None]:
+            self.running.remove((process, trial))
+            self.shared.settle(trial, process.returncode)
+
+    def reason_to_stop(self) -> str:
+        """A key of STOPS where failures or the time say so, else nothing."""
+        if self.shared.failures > self.options.max_failures:
+            return "failures"
+        return "timeout" if time.monotonic() > self.end else ""
+
+    def launch_claimed(self) -> None:
+        """Start trials while there are free workers and trials to be had."""
+        while not self.stop and len(self.running) < self.options.workers and (trial := self.shared.claim()):
+            self.launch(trial)
 
     def on_signal(self, number: int, frame: Any) -> None:
         """Ctrl-C or SIGTERM: end in order; at the second one without waiting for the trials."""

@@ -1,6 +1,6 @@
 """The trial's side of a study: report values, ask whether to go on, leave the result behind.
 
-`sweep.py` starts a trial as a process and names the study in environment variables (SWEEP_*). An application
+`sweeper.py` starts a trial as a process and names the study in environment variables (SWEEP_*). An application
 writes:
 
     trial = current_trial()                       # None outside a sweep
@@ -125,7 +125,7 @@ class StorageError(Exception):
 
 
 def open_storage(place: str) -> BaseStorage:
-    """The storage at a place made by `storage_place`; made where there is none.
+    """Open the storage at a place as of `storage_place`; create it where there is none.
 
     Raises:
         StorageError: no such server, no driver for it, no permission, or a damaged file.

@@ -261,79 +261,95 @@ def targets(
         robust: of `robustness.against_single`. speed: of `speed.side_by_side`. minutes: to the best epoch.
         full: whether the data have the size that the targets are of.
     """
-    best, found = rows["fusion_both_film"], []
+    best = rows["fusion_both_film"]
+    table = pd.DataFrame(
+        [*_tree_targets(rows), *_worst_state_targets(best), *_film_targets(rows)]
+        + ([] if robust is None else [_failure_target(robust)])
+        + [*_cost_targets(speed, minutes)]
+    )
+    return table if full else table.assign(verdict=[f"{verdict} (not at full size)" for verdict in table["verdict"]])
 
-    def add(target: str, figure: str, interval: str, reached: bool) -> None:
-        found.append(
-            {
-                "target": target,
-                "figure": figure,
-                "interval": interval,
-                "verdict": "reached" if reached else "not reached",
-            }
-        )
 
-    def above(target: str, d: Interval, reached: bool) -> None:
-        add(
-            target,
-            f"{100 * d.value:+.2f} points",
-            f"{100 * d.low:+.2f} to {100 * d.high:+.2f}" if np.isfinite(d.low) else "–",
-            reached,
-        )
+def _target(target: str, figure: str, interval: str, verdict: str | bool) -> dict[str, str]:
+    """A row of `targets`; a verdict is whether the target was reached, or a sentence."""
+    if isinstance(verdict, bool | np.bool_):
+        verdict = "reached" if verdict else "not reached"
+    return {"target": target, "figure": figure, "interval": interval, "verdict": verdict}
 
-    d = best.arm.difference(rows["lightgbm"].arm, "macro_f1")
-    above("macro-F1 above LightGBM on the window's statistics, the interval without zero", d, d.low > 0)
-    d = best.arm.difference(rows["lightgbm_extended_both_film"].arm, "macro_f1")
-    above("macro-F1 not more than half a point below LightGBM extended", d, d.value >= -HALF_A_POINT)
+
+def _gain(target: str, d: Interval, reached: bool) -> dict[str, str]:
+    """A target of a difference of macro-F1."""
+    interval = f"{100 * d.low:+.2f} to {100 * d.high:+.2f}" if np.isfinite(d.low) else "–"
+    return _target(target, f"{100 * d.value:+.2f} points", interval, reached)
+
+
+def _tree_targets(rows: Mapping[str, Row]) -> list[dict[str, str]]:
+    best = rows["fusion_both_film"].arm
+    plain = best.difference(rows["lightgbm"].arm, "macro_f1")
+    extended = best.difference(rows["lightgbm_extended_both_film"].arm, "macro_f1")
+    above = "macro-F1 above LightGBM on the window's statistics, the interval without zero"
+    near = "macro-F1 not more than half a point below LightGBM extended"
+    return [_gain(above, plain, plain.low > 0), _gain(near, extended, extended.value >= -HALF_A_POINT)]
+
+
+def _worst_state_targets(best: Row) -> list[dict[str, str]]:
     severe = best.arm.totals[0].confusion[:, -1].sum(-1)  # windows of the worst state in each session
-    for metric, of, told in (
+    targets = []
+    for metric, of, target in (
         ("severe_sessions_missed", int((severe > 0).sum()), "no session's worst state missed entirely, by any seed"),
         ("severe_as_normal", int(severe.sum()), "no window of the worst state called normal, by any seed"),
     ):
         if not of:
-            found.append({"target": told, "figure": "–", "interval": "–", "verdict": "no window has the worst state"})
+            targets.append(_target(target, "–", "–", "no window has the worst state"))
             continue
         seed = best.predictions[int(best.arm.by_seed(metric).argmax())]
         bound = Arm([seed], best.arm.resampling).interval(metric)
-        add(
-            told,
-            f"{bound.value:.0f} of {of} by the worst seed",
-            f"up to {bound.high:.1f}" if np.isfinite(bound.high) else "–",
-            bound.value == 0,
-        )
+        interval = f"up to {bound.high:.1f}" if np.isfinite(bound.high) else "–"
+        targets.append(_target(target, f"{bound.value:.0f} of {of} by the worst seed", interval, bound.value == 0))
     if severe.any():
         recall = best.arm.interval("severe_recall")
-        found.append(
-            {
-                "target": "recall of the worst state, with its lower bound",
-                "figure": f"{100 * recall.value:.1f} %",
-                "interval": f"from {100 * recall.low:.1f} %" if np.isfinite(recall.low) else "–",
-                "verdict": "told",
-            }
-        )
+        interval = f"from {100 * recall.low:.1f} %" if np.isfinite(recall.low) else "–"
+        target = "recall of the worst state, with its lower bound"
+        targets.append(_target(target, f"{100 * recall.value:.1f} %", interval, "told"))
+    return targets
+
+
+def _film_targets(rows: Mapping[str, Row]) -> list[dict[str, str]]:
+    targets = []
     for modality in ("sensor", "image", "both"):
         film, plain = (rows.get(f"fusion_{modality}_{name}") for name in ("film", "plain"))
-        told = f"film=true not more than half a point below film=false, {modality}"
+        target = f"film=true not more than half a point below film=false, {modality}"
         if film and plain:
             d = film.arm.difference(plain.arm, "macro_f1")
-            above(told, d, d.value >= -HALF_A_POINT)
+            targets.append(_gain(target, d, d.value >= -HALF_A_POINT))
         else:
-            found.append({"target": told, "figure": "–", "interval": "–", "verdict": "not run"})
-    if robust is not None:
-        least: Any = min(robust.to_dict("records"), key=lambda row: row["difference"])
-        d = Interval(least["difference"], least["difference_low"], least["difference_high"])
-        above(
-            f"never more than a point below its better arm of one modality; worst with {least['corruption']}",
-            d,
-            d.value >= -TOLERATED,
-        )
-    by: Any = speed.set_index("model").to_dict("index")
-    ratio = by["fusion"]["windows_per_second"] / by["dl_tuned"]["windows_per_second"]
-    add(f"trains {FASTER} times as many windows a second as dl_tuned", f"{ratio:.1f} times", "–", ratio >= FASTER)
-    latency = by["fusion"]["latency_ms"]
-    add(f"a single window in under {LATENCY_MS} ms on one core", f"{latency:.2f} ms", "–", latency < LATENCY_MS)
-    parameters = by["fusion"]["parameters"]
-    add("under a million parameters", f"{parameters:,.0f}", "–", parameters < PARAMETERS)
-    add(f"trained to its best epoch in under {FIT_MINUTES} minutes", f"{minutes:.1f} min", "–", minutes < FIT_MINUTES)
-    table = pd.DataFrame(found)
-    return table if full else table.assign(verdict=table["verdict"].map(lambda told: f"{told} (not at full size)"))
+            targets.append(_target(target, "–", "–", "not run"))
+    return targets
+
+
+def _failure_target(robust: pd.DataFrame) -> dict[str, str]:
+    least: Any = min(robust.to_dict("records"), key=lambda row: row["difference"])
+    d = Interval(least["difference"], least["difference_low"], least["difference_high"])
+    target = f"never more than a point below its better arm of one modality; worst with {least['corruption']}"
+    return _gain(target, d, d.value >= -TOLERATED)
+
+
+def _cost_targets(speed: pd.DataFrame, minutes: float) -> list[dict[str, str]]:
+    costs: Any = speed.set_index("model").to_dict("index")
+    fusion, tuned = costs["fusion"], costs["dl_tuned"]
+    ratio = fusion["windows_per_second"] / tuned["windows_per_second"]
+    latency, parameters = fusion["latency_ms"], fusion["parameters"]
+    faster = f"trains {FASTER} times as many windows a second as dl_tuned"
+    return [
+        _target(faster, f"{ratio:.1f} times", "–", ratio >= FASTER),
+        _target(
+            f"a single window in under {LATENCY_MS} ms on one core", f"{latency:.2f} ms", "–", latency < LATENCY_MS
+        ),
+        _target("under a million parameters", f"{parameters:,.0f}", "–", parameters < PARAMETERS),
+        _target(
+            f"trained to its best epoch in under {FIT_MINUTES} minutes",
+            f"{minutes:.1f} min",
+            "–",
+            minutes < FIT_MINUTES,
+        ),
+    ]

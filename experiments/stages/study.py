@@ -1,4 +1,4 @@
-"""The stages of the study: run a config unless a complete run of it is there, count the work, keep the site.
+"""A study in stages: run a config unless a complete run of it is there, count the work, keep the site.
 
 A stage is a script in `experiments/`. Its trainings are processes of their own, each the command that its run directory
 names, so a stage that is killed goes on where it was: complete runs of the same config and data are reused, others
@@ -7,19 +7,15 @@ resumed or made anew.
 
 from __future__ import annotations
 
-import argparse
 import os
-import re
-import shlex
 import shutil
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -32,7 +28,7 @@ from conveyorguard.config.checks import check
 from conveyorguard.config.compose import compose_config, is_tabular
 from conveyorguard.data.splits import SEED_STUDY_SESSIONS
 from conveyorguard.data.windows import Windows
-from conveyorguard.errors import ConfigError, ConveyorGuardError, RunError
+from conveyorguard.errors import RunError
 from conveyorguard.reporting import pages
 from conveyorguard.reporting.site import Site, keep_plotly
 from conveyorguard.runs.data import load_windows
@@ -42,9 +38,9 @@ from conveyorguard.sweeps.shared_study import count_finished, last_line
 from conveyorguard.sweeps.space import override
 from conveyorguard.sweeps.sweeper import register
 from conveyorguard.sweeps.trial import find_study, storage_place
-from conveyorguard.system.files import alone, read_json, write_json
+from conveyorguard.system.files import read_json, write_json
 from conveyorguard.system.processes import guarded, start
-from conveyorguard.system.progress import bar_over_all, console
+from conveyorguard.system.progress import console
 
 TITLES = {
     "00_eda": "Data",
@@ -55,7 +51,6 @@ TITLES = {
     "06_ensemble": "Ensemble",
     "07_final_comparison": "Final comparison",
 }
-SEARCH = "04_dl_tuning"  # the stage that `sweep.*` is for
 # every fourth pixel of a thermal frame where the seed study takes every second: a quarter of the work for its networks
 SMALL = {"data.sessions": 24, "trainer.max_epochs": 3, "data.schema.thermal.stride": 4}
 # of a config, what says where things lie or how a run is logged; whether the data are the same is told by their
@@ -65,8 +60,8 @@ Overrides = list[str]
 
 
 @dataclass
-class Study:
-    """Where the study lies, how large it is, and how far it has come.
+class StagedStudy:
+    """Where a study in stages lies, how large it is, and how far it has come. Optuna's study is what `search` gives.
 
     size: 'small', 'full', or '' for what the config says. fresh: make runs anew that are there. workers: trainings at a
     time. overrides: of the user, stronger than the size. options: of the user, of a stage itself. titles: of the pages.
@@ -200,12 +195,7 @@ class Study:
         last = folder / "checkpoints" / "last.ckpt"
         command = ["train", *self.all_overrides(own), override("hydra.run.dir", str(folder))]
         log, units = self.out / "logs" / f"{name}.log", units_of(cfg)
-
-        def epochs() -> int:
-            with suppress(OSError):
-                return max(0, len((folder / "history.csv").read_text().splitlines()) - 1)
-            return 0
-
+        epochs = partial(epochs_in, folder / "history.csv")
         resume = resume and last.is_file() and _same(folder, cfg)
         code = self.execute(name, [*command, f"ckpt_path={last}"], log, epochs, units) if resume else 1
         if code and not self.ending.is_set():
@@ -297,9 +287,7 @@ class Study:
             ]
 
             def epochs() -> int:
-                return sum(
-                    max(0, len(history.read_text().splitlines()) - 1) for history in folder.glob("*/history.csv")
-                )
+                return sum(map(epochs_in, folder.glob("*/history.csv")))
 
             if self.execute(name, command, log, epochs, units):
                 raise RunError(f"{name}: the sweep failed: {last_line(log)}\n  its output: {log}")
@@ -376,6 +364,13 @@ def units_of(cfg: DictConfig) -> int:
     return 1 if is_tabular(cfg) else int(cfg.trainer.max_epochs)
 
 
+def epochs_in(history: Path) -> int:
+    """How many epochs a history.csv has; 0 where there is none."""
+    with suppress(OSError):
+        return max(0, len(history.read_text().splitlines()) - 1)
+    return 0
+
+
 def _same(folder: Path, cfg: DictConfig) -> bool:
     """Whether the run directory was made by this config."""
 
@@ -389,79 +384,10 @@ def _same(folder: Path, cfg: DictConfig) -> bool:
     return path.is_file() and plain(OmegaConf.load(path)) == plain(cfg)
 
 
-Stage = tuple[
-    Callable[[Study], Path], Callable[[Study], int]
-]  # makes the page; how many units of work its trainings are
+# makes the page; how many units of work its trainings are
+Stage = tuple[Callable[[StagedStudy], Path], Callable[[StagedStudy], int]]
 
 
-def units_of_runs(runs: Mapping[str, Overrides]) -> Callable[[Study], int]:
+def units_of_runs(runs: Mapping[str, Overrides]) -> Callable[[StagedStudy], int]:
     """The work of trainings, given by name with their overrides."""
     return lambda study: sum(units_of(study.config(own)) for own in runs.values())
-
-
-def main(
-    doc: str,
-    stages: Mapping[str, Stage],
-    titles: Mapping[str, str] = TITLES,
-    name: str = "study",
-    options: tuple[str, ...] = (),
-) -> int:
-    """Command line of one stage or several: [overrides] [--fresh] [--small|--full] [out=DIR] [workers=N]; returns the
-    exit status.
-
-    Args:
-        titles: of the pages that go together. name: of the folder in outputs/ that they lie in.
-        options: keys beside `out` and `workers` that are the stage's own rather than of train.py.
-    """
-    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "overrides",
-        nargs="*",
-        help="key=value as of train.py, out=DIR, and workers=N: trainings at a time, each with threads=CORES/N",
-    )
-    parser.add_argument("--fresh", action="store_true", help="train anew what is there")
-    sizes = parser.add_mutually_exclusive_group()
-    sizes.add_argument(
-        "--small",
-        dest="size",
-        action="store_const",
-        const="small",
-        default="small",
-        help=f"{SMALL['data.sessions']} sessions, {SMALL['trainer.max_epochs']} epochs (the default)",
-    )
-    sizes.add_argument("--full", dest="size", action="store_const", const="full", help="all sessions, all epochs")
-    given = parser.parse_intermixed_args()
-    keys = ("out", "workers", *options)
-    own = {key: value for key, _, value in (line.partition("=") for line in given.overrides) if key in keys}
-    overrides = [line for line in given.overrides if line.partition("=")[0] not in own]
-    out, workers = own.pop("out", None), own.pop("workers", "1")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that trainings are ended too
-    command = shlex.join(["python", re.sub(".*(?=experiments/)", "", sys.argv[0]), *sys.argv[1:]])
-    try:
-        if SEARCH not in stages and (lost := [line for line in overrides if line.startswith("sweep.")]):
-            raise ConfigError(
-                f"{' '.join(lost)}: there is no search in {', '.join(stages)}; give it to {SEARCH} or the whole study"
-            )
-        if not (workers.isdecimal() and int(workers)):
-            raise ConfigError(f"workers={workers}: how many trainings run at a time, 1 or more")
-        study = Study(Path(out or ""), given.size, given.fresh, int(workers), overrides, own, command, titles)
-        if not out:
-            folder = f"{name}-{study.config().data.name}"
-            study.out = Path("outputs") / (f"{folder}-small" if given.size == "small" else folder)
-        with alone(study.out), bar_over_all() as study.progress:
-            total = sum(1 + units(study) for _, units in stages.values())
-            study.progress.add_task("", total=total, note="")
-            for stage, (run, _) in stages.items():
-                began = time.monotonic()
-                study.say(stage)
-                page = run(study)
-                study.advance(1)
-                study.tell(f"{stage}: {time.monotonic() - began:.0f} s")
-    except ConveyorGuardError as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on from here", file=sys.stderr)
-        return 130
-    print(page if len(stages) == 1 else study.out / "index.html")
-    return 0

@@ -11,8 +11,9 @@ import pytest
 
 from conveyorguard.errors import ConfigError, RunError
 from conveyorguard.reporting.report import write_report
+from experiments.stages.command_line import main
 from experiments.stages.final_page import write_final
-from experiments.stages.study import Study, main
+from experiments.stages.study import StagedStudy
 from tests.support.places import ROOT
 from tests.support.studies import LINEAR
 
@@ -25,7 +26,7 @@ def test_a_complete_run_is_reused_and_no_other(tiny, linear, tmp_path, monkeypat
         shutil.copytree(linear, folder)
         return 0
 
-    monkeypatch.setattr(Study, "execute", execute)
+    monkeypatch.setattr(StagedStudy, "execute", execute)
     shutil.copytree(linear, folder)
 
     def complete(*overrides):
@@ -101,7 +102,7 @@ def test_trainings_run_side_by_side(tiny, linear, tmp_path, monkeypatch):
         shutil.copytree(linear, self.out / "runs" / name)
         return 0
 
-    monkeypatch.setattr(Study, "execute", execute)
+    monkeypatch.setattr(StagedStudy, "execute", execute)
     shutil.copytree(linear, tmp_path / "runs" / "there")
     names = ("a", "there", "b", "c", "d")
     runs = tiny(tmp_path, workers=2).train_all(dict.fromkeys(names, LINEAR))

@@ -5,7 +5,7 @@ import pytest
 
 from conveyorguard.reporting.eda_page import write_eda
 from experiments.stages.preprocess_page import write_preprocess
-from experiments.stages.study import Study
+from experiments.stages.study import StagedStudy
 
 TINY = ["data=simulated", "data.sessions=12", "trainer=cpu", "trainer.max_epochs=1", "threads=1"]
 LINEAR = ["model=logistic_regression", "modality=sensor"]
@@ -16,7 +16,7 @@ def tiny(cache):
     """A study on 12 recordings with networks of one epoch, in a folder of the test's own."""
 
     def make(out, *overrides, **settings):
-        return Study(out, overrides=[*TINY, f"paths.cache={cache}", *overrides], **settings)
+        return StagedStudy(out, overrides=[*TINY, f"paths.cache={cache}", *overrides], **settings)
 
     return make
 

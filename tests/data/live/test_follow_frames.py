@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from conveyorguard.data.archive import reader as archive
-from conveyorguard.data.live import frame_files, tables
+from conveyorguard.data.live import follow, frame_files, tables
 from conveyorguard.data.schema import Schema
 from conveyorguard.data.table import reader as table
 from tests.data.live.growing import seconds_of, table_schema

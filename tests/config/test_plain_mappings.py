@@ -1,0 +1,57 @@
+"""Settings as plain mappings, as a checkpoint or a Python program has them, build what config nodes build."""
+
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from conveyorguard.config.compose import build, compose_config, is_tabular, model_class
+from conveyorguard.config.saved import refuse_interpolations
+from conveyorguard.errors import ConfigError, RunError
+from conveyorguard.models.fusion import Fusion
+from conveyorguard.models.tabular import LightGBM
+from conveyorguard.system.secrets import secret_problems
+
+
+def plain(node):
+    return OmegaConf.to_container(node, resolve=True)
+
+
+def test_plain_mapping_builds_what_its_config_node_builds():
+    cfg = compose_config(["scaling=seed", "features=extended"])
+    for node in (cfg.scaling, cfg.features):
+        assert build(plain(node)) == build(node)
+
+
+def test_plain_mapping_builds_only_what_the_whitelist_allows(tmp_path):
+    with pytest.raises(ConfigError, match=r"cannot build os\.system"):
+        build({"_target_": "os.system", "_args_": [f"touch '{tmp_path / 'mark'}'"]})
+    assert not (tmp_path / "mark").exists()
+
+
+@pytest.mark.parametrize(("name", "expected"), [("fusion", Fusion), ("lightgbm", LightGBM)])
+def test_model_class_follows_from_target_settings_or_config(name, expected):
+    cfg = compose_config([f"model={name}"])
+    for model in (cfg, plain(cfg), cfg.model, plain(cfg.model), cfg.model._target_):
+        assert model_class(model) is expected
+        assert is_tabular(model) is (expected is LightGBM)
+
+
+@pytest.mark.parametrize("value", ["${oc.env:HOME}", ["a", "${oc.env:HOME}"], ("a", "${oc.env:HOME}"), {"${x}": 1}])
+def test_interpolation_in_a_plain_config_is_refused(value):
+    saved = plain(compose_config([]))
+    assert refuse_interpolations(saved, Path("best.ckpt")) is saved
+    with pytest.raises(RunError, match=r"best\.ckpt: note.* holds an interpolation"):
+        refuse_interpolations({**saved, "note": value}, Path("best.ckpt"))
+    with pytest.raises(RunError, match=r"best\.ckpt: expected the settings of a run"):
+        refuse_interpolations({"data": {}}, Path("best.ckpt"))
+
+
+def test_secrets_are_told_by_value_and_by_name(monkeypatch, tmp_path):
+    monkeypatch.setenv("NETRC", str(tmp_path / "none"))
+    monkeypatch.setenv("PLANT_TOKEN", "0123456789")
+    problems = secret_problems([("note", "of 0123456789"), ("plant.password", "abcdefghij"), ("short.key", "abc")])
+    assert [line.split(":")[0] for line in problems] == [
+        "the value of $PLANT_TOKEN stands in the config, which is saved and shown",
+        "plant.password",
+    ]
