@@ -16,13 +16,15 @@ def main(arguments: list[str]) -> None:
     taken from the run's data. Networks take the raw batch of a window, trees and regression its features by name. The
     latency of one window is printed. Needs: pip install "conveyorguard[export]".
     """
-    from conveyorguard.inference.export import export, summary
+    from conveyorguard.inference.export import export, require_packages, summary
     from conveyorguard.inference.loaded_run import LoadedRun
+    from conveyorguard.runs.data import load_store
 
     folder, words = one_path(arguments, "export RUN [data.root=PATH] [out=DIRECTORY]")
     options, overrides = take_options(words, "out")
     out = Path(options.get("out", folder / "export"))
     loaded = LoadedRun(folder)
     config = data_of(loaded.run, overrides)
-    print(summary(export(loaded, config, out)))
+    require_packages("onnx", "onnxruntime")  # before a store is built, which may take minutes
+    print(summary(export(loaded, load_store(config), out)))
     print(out / "model.onnx")
