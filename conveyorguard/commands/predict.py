@@ -24,7 +24,7 @@ from conveyorguard.data.session import Unreadable
 from conveyorguard.data.stream import OneRecording, lenient, stream
 from conveyorguard.errors import ConfigError, DataError
 from conveyorguard.inference.loaded_run import LoadedRun, Predicted, schema_for
-from conveyorguard.inference.summary import Told, Totals, labelled_sentence
+from conveyorguard.inference.summary import PredictionTotals, RecordingSummary, labelled_sentence
 from conveyorguard.reporting.prediction_page import PredictionPage
 from conveyorguard.system.progress import bar_over_all
 
@@ -32,7 +32,9 @@ ROWS = 20_000  # of a parquet row group
 ALARM_COLUMNS = ("session", "device", "begin", "end", "peak", "windows")
 
 
-def predict_all(loaded: LoadedRun, config: DictConfig, folder: Path, jobs: int | None = None) -> tuple[Totals, Path]:
+def predict_all(
+    loaded: LoadedRun, config: DictConfig, folder: Path, jobs: int | None = None
+) -> tuple[PredictionTotals, Path]:
     """Apply a run to all recordings of a config's data.
 
     Args:
@@ -48,7 +50,7 @@ def predict_all(loaded: LoadedRun, config: DictConfig, folder: Path, jobs: int |
     schema = schema_for(loaded, config)
     reader = lenient(build(config.data.reader, _partial_=True))
     count, recordings = stream(reader, schema, config.data.root, config.data.strict, jobs)
-    totals, page = Totals.of(len(schema.states)), PredictionPage(loaded, config.data.name)
+    totals, page = PredictionTotals.of(len(schema.states)), PredictionPage(loaded, config.data.name)
     problems: list[str] = []
     with ExitStack() as stack:
         tables = stack.enter_context(_tables(folder))
@@ -72,12 +74,12 @@ def predict_all(loaded: LoadedRun, config: DictConfig, folder: Path, jobs: int |
     return totals, page.write(folder, totals)
 
 
-def predict_one(loaded: LoadedRun, recording: OneRecording | Unreadable) -> tuple[Told, Predicted | None]:
+def predict_one(loaded: LoadedRun, recording: OneRecording | Unreadable) -> tuple[RecordingSummary, Predicted | None]:
     """A recording and what is to be told of it; None where it cannot be predicted, and then why."""
     if isinstance(recording, Unreadable):
-        return Told(recording.name, noticed=f"not read: {recording.message}"), None
+        return RecordingSummary(recording.name, noticed=f"not read: {recording.message}"), None
     frames = recording.frames
-    told = Told(recording.name, str(frames["device"].iloc[0]), str(frames["kind"].iloc[0]), len(frames))
+    told = RecordingSummary(recording.name, str(frames["device"].iloc[0]), str(frames["kind"].iloc[0]), len(frames))
     noticed = recording.noticed
     try:
         found = loaded.predict_store(recording)
@@ -101,7 +103,7 @@ class _Tables:
         self.waiting: dict[str, list[pd.DataFrame]] = {"predictions": [], "seconds": []}
         self.writers: dict[str, pq.ParquetWriter] = {}
         self.alarms = self._csv("alarms.csv", ALARM_COLUMNS)
-        self.recordings = self._csv("recordings.csv", [f.name for f in fields(Told)])
+        self.recordings = self._csv("recordings.csv", [f.name for f in fields(RecordingSummary)])
 
     def _csv(self, name: str, header: Sequence[str]) -> Any:
         stream = aside(self.folder / name).open("w", newline="", encoding="utf-8")
@@ -116,7 +118,7 @@ class _Tables:
                 self.flush(name)
         self.alarms.writerows(predicted.alarms[list(ALARM_COLUMNS)].itertuples(index=False))
 
-    def add_recording(self, told: Told) -> None:
+    def add_recording(self, told: RecordingSummary) -> None:
         self.recordings.writerow(["" if value is None else value for value in vars(told).values()])
 
     def flush(self, name: str) -> None:
@@ -153,7 +155,7 @@ def aside(path: Path) -> Path:
     return path.with_name(f".{path.name}.{os.getpid()}")
 
 
-def terminal_summary(loaded: LoadedRun, totals: Totals, folder: Path, shown: int = 20) -> str:
+def terminal_summary(loaded: LoadedRun, totals: PredictionTotals, folder: Path, shown: int = 20) -> str:
     """What was found, in a few lines; alarms and oddities in full are in the tables."""
     schema = loaded.schema
     lines = [
