@@ -1,7 +1,7 @@
 """The verbs of `python -m conveyorguard`: functions of the words after the verb; their docstrings are what `--help`
 prints.
 
-A verb imports what it needs when it is called: help and a refused command do not wait for torch.
+A verb imports what it needs when it is called, so that help does not wait for torch.
 """
 
 from __future__ import annotations
