@@ -9,13 +9,13 @@ from contextlib import suppress
 from pathlib import Path
 
 import hydra
+from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from conveyorguard.commands.verbs import VERBS
-from conveyorguard.config.compose import config_dir, whitelist
 from conveyorguard.errors import ConfigError, ConveyorGuardError, RunError
 
 USAGE = """\
@@ -59,6 +59,8 @@ UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 
 def train_main() -> None:
     """Hydra's command line of a training: one job, or with -m many."""
+    from conveyorguard.config.compose import config_dir, whitelist
+
     if any(argument.startswith("sweep=") for argument in sys.argv):
         from conveyorguard.sweeps.sweeper import register
 
@@ -67,21 +69,12 @@ def train_main() -> None:
 
 
 def _train(cfg: DictConfig) -> float:
-    from conveyorguard.sweeps.trial import current_trial
     from conveyorguard.system.files import alone, own_directory
 
     job = HydraConfig.get()
     folder = Path(job.runtime.output_dir)
     try:
-        if cfg.get("sweep") and current_trial() is None:
-            raise ConfigError("sweep= needs -m: python train.py -m " + " ".join(job.overrides.task))
-        devices = cfg.trainer.get("devices")
-        if job.runtime.choices.get("hydra/launcher") == "joblib" and isinstance(devices, int) and devices > 1:
-            raise ConfigError(
-                f"hydra/launcher=joblib and trainer={job.runtime.choices['trainer']}: joblib's workers cannot start "
-                "the "
-                f"{devices} processes of a job. Leave the launcher out, or write hydra/launcher=submitit_local"
-            )
+        _refuse_launch(cfg, job)
         from conveyorguard.commands.train import train  # with torch and Lightning, seconds that a refusal need not take
 
         named = job.mode is RunMode.MULTIRUN or any(line.startswith("hydra.run.dir=") for line in job.overrides.hydra)
@@ -97,17 +90,35 @@ def _train(cfg: DictConfig) -> float:
     except OSError as error:
         if error.errno not in UNWRITABLE:
             raise
-        told = (
+        message = (
             f"{folder}: cannot be written ({os.strerror(error.errno)}); finished files are whole. Free space or "
-            "choose another "
+            "choose another hydra.run.dir, then start again, or go on with ckpt_path=RUN/checkpoints/last.ckpt where "
+            "there is one"
         )
-        more = "hydra.run.dir, then start again, or go on with ckpt_path=RUN/checkpoints/last.ckpt where there is one"
         if job.mode is RunMode.MULTIRUN:
-            raise RunError(told + more) from error
-        print(f"RunError: {told}{more}", file=sys.stderr)
+            raise RunError(message) from error
+        print(f"RunError: {message}", file=sys.stderr)
         sys.exit(2)
     print(folder)
     return value
+
+
+def _refuse_launch(cfg: DictConfig, job: HydraConf) -> None:
+    """Refuse what Hydra would start in a way that cannot work.
+
+    Raises:
+        ConfigError: a sweep without -m, or joblib for jobs of several processes.
+    """
+    from conveyorguard.sweeps.trial import current_trial
+
+    if cfg.get("sweep") and current_trial() is None:
+        raise ConfigError("sweep= needs -m: python train.py -m " + " ".join(job.overrides.task))
+    devices = cfg.trainer.get("devices")
+    if job.runtime.choices.get("hydra/launcher") == "joblib" and isinstance(devices, int) and devices > 1:
+        raise ConfigError(
+            f"hydra/launcher=joblib and trainer={job.runtime.choices['trainer']}: joblib's workers cannot start the "
+            f"{devices} processes of a job. Leave the launcher out, or write hydra/launcher=submitit_local"
+        )
 
 
 class CompareAtTheEnd(Callback):

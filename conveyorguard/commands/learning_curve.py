@@ -1,4 +1,4 @@
-"""How a run's test figures grow with the number of devices it is trained on."""
+"""Test figures of a run by the number of devices it is trained on."""
 
 from __future__ import annotations
 
@@ -44,29 +44,29 @@ def learning_curve(
     Returns:
         arm, devices, run, macro_f1 with its interval.
     """
-    found = []
+    rows = []
     for label, run in runs.items():
         for count in counts:
-            made = one(run, count, folder / f"{label.replace(' ', '_')}-{count:02d}", overrides)
-            part = list(made.metrics)[-1]
-            rows = made.predictions[made.predictions["split"] == part]
-            resampling = resample(rows["session"].to_numpy(), rows["device"].to_numpy())
-            score = Arm([as_predictions(rows)], resampling).interval("macro_f1")
-            found.append(
+            trained = train_on_devices(run, count, folder / f"{label.replace(' ', '_')}-{count:02d}", overrides)
+            part = list(trained.metrics)[-1]
+            windows = trained.predictions[trained.predictions["split"] == part]
+            resampling = resample(windows["session"].to_numpy(), windows["device"].to_numpy())
+            score = Arm([as_predictions(windows)], resampling).interval("macro_f1")
+            rows.append(
                 {
                     "arm": label,
                     "devices": count,
-                    "run": made.folder.name,
+                    "run": trained.folder.name,
                     "macro_f1": score.value,
                     "macro_f1_low": score.low,
                     "macro_f1_high": score.high,
                 }
             )
-    return pd.DataFrame(found)
+    return pd.DataFrame(rows)
 
 
-def one(run: SavedRun, count: int, folder: Path, overrides: list[str]) -> SavedRun:
-    """The finished run of one number of devices."""
+def train_on_devices(run: SavedRun, count: int, folder: Path, overrides: list[str]) -> SavedRun:
+    """Return the finished run of a number of train devices; trained where the folder does not hold it."""
     saved = run.config.copy()
     OmegaConf.update(saved, "split.train_devices", None, force_add=True)  # runs made before there was a choice
     cfg = merge_saved(saved, [*overrides, f"split.train_devices={count}"], run.provenance)
@@ -82,18 +82,12 @@ def one(run: SavedRun, count: int, folder: Path, overrides: list[str]) -> SavedR
 
 
 def _finished(folder: Path, cfg: DictConfig) -> SavedRun | None:
+    """Return the run in the folder if it is finished and of this config."""
     try:
         run = SavedRun(folder)
     except RunError:
         return None
-    return run if run.provenance.get("status") == "complete" and _hash(folder) == config_hash(cfg) else None
-
-
-def _hash(folder: Path) -> str | None:
-    path = folder / "config.yaml"
-    if not path.is_file():
-        return None
-    config = OmegaConf.load(path)
-    assert isinstance(config, DictConfig)
+    config = run.config.copy()
     config.ckpt_path = None  # of a run that was gone on with
-    return config_hash(config)
+    same = config_hash(config) == config_hash(cfg)
+    return run if same and run.provenance.get("status") == "complete" else None

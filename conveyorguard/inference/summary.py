@@ -1,4 +1,4 @@
-"""What is told of the recordings that a run was applied to: a line each, and what they come to together."""
+"""Summaries of the recordings that a run was applied to: a line each, and the totals over all of them."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from conveyorguard.metrics.bootstrap import FEWEST_DEVICES, FEWEST_SESSIONS, LEV
 
 
 @dataclass
-class Told:
-    """One recording, as recordings.csv and the page tell it. Times in s since the recording began."""
+class RecordingSummary:
+    """A recording, as a row of recordings.csv and of the page. Times in s since the recording began."""
 
     session: str
     device: str = ""
@@ -35,8 +35,8 @@ class Told:
 
 
 @dataclass
-class Totals:
-    """What all recordings come to."""
+class PredictionTotals:
+    """Counts over all recordings."""
 
     recordings: int = 0
     unpredicted: int = 0
@@ -48,21 +48,21 @@ class Totals:
     unlike: int = 0
     confusion: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), int))  # labelled windows: actual, predicted
     judged: int = 0  # recordings with labelled windows
-    squares: np.ndarray = field(
-        default_factory=lambda: np.zeros(3)
-    )  # sums over them: right^2, right x windows, windows^2
-    by_device: dict[str, np.ndarray] = field(
-        default_factory=dict
-    )  # of each right windows, missed faults, false alarms, and what they are of, (3, 2)
+    # sums over judged recordings: right^2, right x windows, windows^2
+    squares: np.ndarray = field(default_factory=lambda: np.zeros(3))
+    # of each device right windows, missed faults, false alarms, and what they are of, (3, 2)
+    by_device: dict[str, np.ndarray] = field(default_factory=dict)
     faults: int = 0  # recordings labelled with a state worth an alarm
     missed: int = 0  # of these, without an alarm
     false: int = 0  # labelled recordings without such a state, with an alarm
 
     @classmethod
-    def of(cls, states: int) -> Totals:
+    def of(cls, states: int) -> PredictionTotals:
         return cls(confusion=np.zeros((states, states), int))
 
-    def add(self, told: Told, windows: pd.DataFrame | None, seconds: pd.DataFrame | None, alarm: int) -> None:
+    def add(
+        self, summary: RecordingSummary, windows: pd.DataFrame | None, seconds: pd.DataFrame | None, alarm: int
+    ) -> None:
         """Count a recording.
 
         Args:
@@ -73,25 +73,30 @@ class Totals:
         if windows is None or seconds is None:
             self.unpredicted += 1
             return
-        self.windows += told.windows
+        self.windows += summary.windows
         self.seconds.update(seconds["state"].tolist())
-        self.alarms += told.alarms
-        self.with_alarm += told.alarms > 0
+        self.alarms += summary.alarms
+        self.with_alarm += summary.alarms > 0
         self.reached += bool((seconds["y_pred"] >= alarm).any())
-        self.unlike += bool(told.unlike_training)
-        actual, guess = windows["y_true"].to_numpy(), windows["y_pred"].to_numpy()
+        self.unlike += bool(summary.unlike_training)
+        self._judge(summary, windows["y_true"].to_numpy(), windows["y_pred"].to_numpy(), alarm)
+
+    def _judge(self, summary: RecordingSummary, actual: np.ndarray, predicted: np.ndarray, alarm: int) -> None:
+        """Count the labelled windows of a recording, (n,); those without a label have the actual state -1."""
         known = actual >= 0
-        np.add.at(self.confusion, (actual[known], guess[known]), 1)
-        if known.any():
-            right, of = int((actual[known] == guess[known]).sum()), int(known.sum())
-            self.judged += 1
-            self.squares += (right**2, right * of, of**2)
-            faulty = bool((actual >= alarm).any())
-            self.faults += faulty
-            self.missed += faulty and not told.alarms
-            self.false += not faulty and told.alarms > 0
-            own = self.by_device.setdefault(told.device, np.zeros((3, 2)))
-            own += [[right, of], [faulty and not told.alarms, faulty], [not faulty and told.alarms > 0, not faulty]]
+        if not known.any():
+            return
+        np.add.at(self.confusion, (actual[known], predicted[known]), 1)
+        right, of = int((actual[known] == predicted[known]).sum()), int(known.sum())
+        self.judged += 1
+        self.squares += (right**2, right * of, of**2)
+        faulty = bool((actual >= alarm).any())
+        missed, false = faulty and not summary.alarms, not faulty and summary.alarms > 0
+        self.faults += faulty
+        self.missed += missed
+        self.false += false
+        counts = self.by_device.setdefault(summary.device, np.zeros((3, 2)))
+        counts += [[right, of], [missed, faulty], [false, not faulty]]
 
     @property
     def labelled(self) -> int:
@@ -125,7 +130,7 @@ class Totals:
         return self._of_devices(2) if self.clustered else exact(self.false / healthy, healthy)
 
     def _of_devices(self, share: int) -> Interval:
-        count, of = np.array([own[share] for own in self.by_device.values()]).T
+        count, of = np.array([counts[share] for counts in self.by_device.values()]).T
         count, of = count[of > 0], of[of > 0]
         return _ratio(count.sum() / of.sum(), of.sum(), len(of), np.array([count @ count, count @ of, of @ of]))
 
@@ -153,21 +158,21 @@ INDEPENDENT = (
 )
 
 
-def labelled_sentence(totals: Totals, schema: Schema) -> str:
+def labelled_sentence(totals: PredictionTotals, schema: Schema) -> str:
     """How the prediction agrees with the labels, where there are any."""
-    said = (
+    sentence = (
         f"{totals.right:.1%}{_bounds(totals.right_interval)} of {totals.labelled:,} labelled windows are "
         "predicted as they are labelled"
     )
     if totals.faults:
         name = schema.states[schema.alarm].name
         share = totals.missed_interval
-        said += f"; {totals.missed} of {totals.faults}{_bounds(share)} recordings that reach {name} have no alarm"
+        sentence += f"; {totals.missed} of {totals.faults}{_bounds(share)} recordings that reach {name} have no alarm"
     if totals.false:
         healthy = totals.judged - totals.faults
         share = totals.false_interval
-        said += f"; {totals.false} of {healthy}{_bounds(share)} recordings that do not reach it have one"
-    return said + ((CLUSTERED if totals.clustered else INDEPENDENT) if "95 %" in said else "")
+        sentence += f"; {totals.false} of {healthy}{_bounds(share)} recordings that do not reach it have one"
+    return sentence + ((CLUSTERED if totals.clustered else INDEPENDENT) if "95 %" in sentence else "")
 
 
 def _bounds(share: Interval) -> str:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from conveyorguard.data.store import Store
 from conveyorguard.inference.loaded_run import LoadedRun, Predicted
-from conveyorguard.inference.summary import Told, Totals, labelled_sentence
+from conveyorguard.inference.summary import PredictionTotals, RecordingSummary, labelled_sentence
 from conveyorguard.metrics.alarms import how_it_did, when_it_rings
 from conveyorguard.reporting import figures, pages
 from conveyorguard.system.files import write_text
@@ -28,10 +28,10 @@ class PredictionPage:
 
     def __init__(self, loaded: LoadedRun, data: str):
         self.loaded, self.data = loaded, data
-        self.lines: dict[bool, list[Told]] = {True: [], False: []}
+        self.lines: dict[bool, list[RecordingSummary]] = {True: [], False: []}
         self.timelines: dict[bool, list[str]] = {True: [], False: []}
 
-    def add_line(self, told: Told) -> None:
+    def add_line(self, told: RecordingSummary) -> None:
         """A recording for the table."""
         lines = self.lines[bool(told.alarms or told.unlike_training or not told.predicted)]
         if len(lines) < LINES:
@@ -43,7 +43,7 @@ class PredictionPage:
         if len(timelines) < SHOWN:
             timelines.append(timeline(self.loaded, store, predicted))
 
-    def write(self, folder: Path, totals: Totals) -> Path:
+    def write(self, folder: Path, totals: PredictionTotals) -> Path:
         """Write predictions.html."""
         shown = [*self.timelines[True], *self.timelines[False]][:SHOWN]
         blocks = [self._summary(totals), self._labelled(totals), self._recordings(totals), *shown]
@@ -57,7 +57,7 @@ class PredictionPage:
         write_text(path, pages.page("States and alarms", subtitle, blocks))
         return path
 
-    def _summary(self, totals: Totals) -> str:
+    def _summary(self, totals: PredictionTotals) -> str:
         schema, point = self.loaded.schema, self.loaded.point
         values = [
             ("recordings", f"{totals.recordings:,}"),
@@ -88,7 +88,7 @@ class PredictionPage:
             "Summary", pages.tiles(values), pages.table(["state", "seconds", "share"], rows), note=note
         )
 
-    def _labelled(self, totals: Totals) -> str:
+    def _labelled(self, totals: PredictionTotals) -> str:
         """How the prediction agrees with labels, where the new recordings have them."""
         if not totals.labelled:
             return ""
@@ -99,7 +99,7 @@ class PredictionPage:
             "Against their labels", pages.figure(plot, "confusion matrix of the labelled windows"), note=note
         )
 
-    def _recordings(self, totals: Totals) -> str:
+    def _recordings(self, totals: PredictionTotals) -> str:
         lines = [*self.lines[True], *self.lines[False]][:LINES]
         rows = [
             [

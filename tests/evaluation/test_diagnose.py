@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from conveyorguard.cli import main as verb
-from conveyorguard.commands.learning_curve import one
+from conveyorguard.commands.learning_curve import train_on_devices
 from conveyorguard.commands.train import train
 from conveyorguard.config.compose import compose_config
 from conveyorguard.errors import RunError
@@ -83,7 +83,7 @@ def test_a_learning_curve_is_made_once_and_gone_on_with(multirun, tmp_path, caps
     network = tmp_path / "curve" / curve["run"][1]
     provenance = json.loads((network / "provenance.json").read_text())
     (network / "provenance.json").write_text(json.dumps({**provenance, "status": "running"}))  # as after kill -9
-    again = one(SavedRun(multirun / "network"), 2, network, [])
+    again = train_on_devices(SavedRun(multirun / "network"), 2, network, [])
     assert again.provenance["resumed_from"] == "last.ckpt" and "resumed_from" not in provenance
 
 

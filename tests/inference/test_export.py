@@ -12,8 +12,9 @@ from conveyorguard.cli import main
 from conveyorguard.data.datamodule import WindowDataset
 from conveyorguard.errors import ConfigError, RunError
 from conveyorguard.inference import export
+from conveyorguard.inference.export import onnx_format, tabular
 from conveyorguard.metrics.calibration import scale
-from conveyorguard.runs.data import load_windows
+from conveyorguard.runs.data import load_store, load_windows
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -56,7 +57,7 @@ def test_a_network_from_the_shell_with_raw_inputs(finished_run, compose, tmp_pat
     model = onnx.load(out / "model.onnx")
     inside = json.loads({p.key: p.value for p in model.metadata_props}["conveyorguard"])
     assert inside["states"] == ["normal", "minor", "moderate", "severe"]
-    assert [o.version for o in model.opset_import if o.domain == ""] == [export.OPSET]
+    assert [o.version for o in model.opset_import if o.domain == ""] == [onnx_format.OPSET]
 
 
 @pytest.mark.parametrize(
@@ -67,7 +68,7 @@ def test_tabular_models_from_features_by_name(model, train_run, compose, tmp_pat
     if model in ("xgboost", "catboost"):
         pytest.importorskip(model)
     loaded = load_run(train_run(f"model={model}", "modality=sensor", *trees))
-    description = export.export(loaded, compose("modality=sensor"), tmp_path / "export")
+    description = export.export(loaded, load_store(compose("modality=sensor")), tmp_path / "export")
     data = load_windows(compose("modality=sensor"))
     dataset, _ = batch_of(loaded, data, 9)
     features = loaded.model.features(dataset)
@@ -82,21 +83,21 @@ def test_a_file_that_differs_is_not_kept(train_run, compose, tmp_path, monkeypat
     loaded = load_run(train_run("model=lightgbm", "modality=sensor", "model.n_estimators=2"))
     monkeypatch.setattr(export, "predict", lambda model, dataset: np.full((len(dataset), 4), 0.25))
     with pytest.raises(RunError, match="the file is not kept"):
-        export.export(loaded, compose("modality=sensor"), tmp_path / "export")
+        export.export(loaded, load_store(compose("modality=sensor")), tmp_path / "export")
     assert not (tmp_path / "export" / "model.onnx").exists()
 
 
 def test_a_missing_package_is_named_with_the_command(finished_run, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(export, "find_spec", lambda name: None)
+    monkeypatch.setattr(onnx_format, "find_spec", lambda name: None)
     assert main(["export", str(finished_run), f"out={tmp_path}"]) == 2
     assert "pip install 'conveyorguard[export]'" in capsys.readouterr().err
 
 
 def test_a_model_of_another_library_is_refused(train_run, compose, tmp_path, monkeypatch):
     loaded = load_run(train_run("model=lightgbm", "modality=sensor", "model.n_estimators=2"))
-    monkeypatch.delitem(export.CONVERTERS, "LightGBM")
+    monkeypatch.delitem(tabular.CONVERTERS, "LightGBM")
     with pytest.raises(ConfigError, match="LightGBM: no converter to ONNX"):
-        export.export(loaded, compose("modality=sensor"), tmp_path)
+        export.export(loaded, load_store(compose("modality=sensor")), tmp_path)
 
 
 def test_without_its_data_a_run_says_where_to_look(finished_run, tmp_path, capsys):

@@ -6,18 +6,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from conveyorguard.inference.summary import Told, Totals, labelled_sentence
+from conveyorguard.inference.summary import PredictionTotals, RecordingSummary, labelled_sentence
 
 SCHEMA = SimpleNamespace(alarm=2, states=[SimpleNamespace(name=n) for n in ("normal", "minor", "moderate", "severe")])
 
 
 def totals(recordings, alarms=None, devices=None):
     """recordings: of each its windows' actual and predicted states; alarms, devices: how many, and whose, each has."""
-    found = Totals.of(4)
+    found = PredictionTotals.of(4)
     for i, (actual, guess) in enumerate(recordings):
         windows = pd.DataFrame({"y_true": actual, "y_pred": guess})
         seconds = pd.DataFrame({"state": ["normal"], "y_pred": [0]})
-        told = Told(
+        told = RecordingSummary(
             f"r{i}", device=devices[i] if devices else "d", windows=len(windows), alarms=alarms[i] if alarms else 0
         )
         found.add(told, windows, seconds, SCHEMA.alarm)

@@ -1,0 +1,116 @@
+"""A network as an ONNX graph: from the raw batch of a window to its probabilities."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from conveyorguard.data.datamodule import WindowDataset
+from conveyorguard.inference.export.onnx_format import OPSET, require_packages
+from conveyorguard.inference.loaded_run import LoadedRun
+from conveyorguard.training.module import WindowClassifier
+
+TARGETS = ("index", "window", "second")  # of a batch, which are no inputs
+OUTPUTS = ("probabilities", "calibrated", "seconds")
+DIMENSIONS = {
+    "sensors": ("seconds", "channels"),
+    "sensors_start": ("channels",),
+    "thermal_stats_start": ("statistics",),
+    "environment": ("seconds", "channels"),
+    "mask": ("seconds", "kinds"),
+    "thermal_stats": ("seconds", "statistics"),
+    "thermal": ("frames", "channels", "rows", "columns"),
+}
+
+
+class Graph(nn.Module):
+    """What is exported: raw inputs by name to probabilities as trained, calibrated and, if the model has them, by
+    second."""
+
+    def __init__(self, classifier: WindowClassifier, names: list[str], temperature: float):
+        super().__init__()
+        self.classifier, self.names, self.temperature = classifier, names, temperature
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        logits = self.classifier.model(self.classifier.scaling(dict(zip(self.names, inputs, strict=True))))
+        outputs = [logits["window"].softmax(-1), (logits["window"] / self.temperature).softmax(-1)]
+        if "second" in logits:
+            outputs.append(logits["second"].softmax(-1))
+        return tuple(outputs)
+
+
+def write_network(
+    classifier: WindowClassifier, loaded: LoadedRun, dataset: WindowDataset, path: Path
+) -> tuple[dict[str, np.ndarray], list[dict[str, Any]]]:
+    """Write a network as ONNX.
+
+    Returns:
+        Raw inputs of the dataset's windows by name, and what each input is: name, shape, dimensions, type.
+    """
+    require_packages("onnxscript")
+    classifier = classifier.eval().cpu()
+    batch = dataset.__getitems__(list(range(len(dataset))))
+    raw = {k: v if v.dtype == torch.bool else v.float() for k, v in batch.items() if k not in TARGETS}
+    used = _used_inputs(classifier, raw, loaded.from_start)
+    raw = {name: values for name, values in raw.items() if name in used}
+    _write_graph(Graph(classifier, list(raw), loaded.temperature).eval(), raw, path)
+    inputs = [
+        {
+            "name": name,
+            "shape": ["batch", *values.shape[1:]],
+            "dimensions": ["windows", *DIMENSIONS.get(name, ())],
+            "type": "bool" if values.dtype == torch.bool else "float32",
+        }
+        for name, values in raw.items()
+    ]
+    return {name: values.numpy() for name, values in raw.items()}, inputs
+
+
+class _WatchedBatch(dict):
+    """A batch that notes what of it is read."""
+
+    def __init__(self, batch: dict[str, Tensor]):
+        super().__init__(batch)
+        self.read: set[str] = set()
+
+    def __getitem__(self, name: str) -> Tensor:
+        self.read.add(name)
+        return super().__getitem__(name)
+
+
+def _used_inputs(classifier: WindowClassifier, raw: dict[str, Tensor], from_start: bool) -> set[str]:
+    """Names of the raw inputs from which the model's scaled ones are computed."""
+    batch = _WatchedBatch(classifier.scaling(raw))
+    with torch.inference_mode():
+        classifier.model(batch)
+    used = {name.removesuffix("_window").removesuffix("_change") for name in batch.read}
+    if from_start:
+        used |= {f"{name.rsplit('_', 1)[0]}_start" for name in batch.read if name.endswith(("_window", "_change"))}
+    return used
+
+
+def _write_graph(graph: Graph, raw: dict[str, Tensor], path: Path) -> None:
+    values = tuple(raw.values())
+    outputs = graph(*(value[:2] for value in values))
+    batch_size = torch.export.Dim("batch", min=1)
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # of operators that torchvision would have
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch's own insides; the file itself is checked
+        program = torch.onnx.export(
+            graph,
+            tuple(value[:3] for value in values),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=list(raw),
+            output_names=list(OUTPUTS[: len(outputs)]),
+            dynamic_shapes={"inputs": tuple({0: batch_size} for _ in values)},
+            verbose=False,
+        )
+    assert program is not None
+    program.save(str(path), external_data=False)
