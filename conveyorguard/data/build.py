@@ -112,7 +112,7 @@ def _build(
     try:
         readable, unreadable = _without_repetitions(recordings)
         if strict and unreadable:
-            raise DataError(f"data.strict=true: {unreadable[0].problem()}")
+            raise DataError(f"data.strict=true: {unreadable[0].message}")
         written = _write_shards(aside, readable, schema, strict, jobs)
         _write_tables(aside, unreadable, written, schema, {"ingredients": ingredients, "rebuilt": reason})
         try:
@@ -125,19 +125,19 @@ def _build(
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def _without_repetitions(recordings: list) -> tuple[list[Recording | Session], list[ReducedSession]]:
+def _without_repetitions(recordings: list) -> tuple[list[Recording | Session], list[Unreadable]]:
     """What can be read, and what cannot; of several sessions of one name the first is read."""
     readable: dict[str, Recording | Session] = {}
-    failures = []
+    unreadable = []
     for item in recordings:
         if isinstance(item, Unreadable):
-            failures.append(item)
+            unreadable.append(item)
         elif item.name in readable:
-            why = "a session of this name is already there; give each its own name in data.reader"
-            failures.append(Unreadable(item.name, "duplicate_session", why))
+            message = f"a session called {item.name} is already there; give each its own name in data.reader"
+            unreadable.append(Unreadable(item.name, "duplicate_session", message))
         else:
             readable[item.name] = item
-    return list(readable.values()), [ReducedSession(item.name, failure=item) for item in failures]
+    return list(readable.values()), unreadable
 
 
 def _write_shards(
@@ -210,7 +210,7 @@ class _GrowingArray:
 
 def _write_tables(
     folder: Path,
-    unreadable: list[ReducedSession],
+    unreadable: list[Unreadable],
     written: Iterable[tuple[ReducedSession, int]],
     schema: Schema,
     facts: dict[str, Any],
@@ -221,7 +221,7 @@ def _write_tables(
     dropped, repaired, notes = Counter[str](), Counter[str](), Counter[str]()
     examples: dict[str, list[Dropped]] = {}
     places, first_problem = Counter[int](), None
-    for session, shard in [*((session, -1) for session in unreadable), *written]:
+    for session, shard in [*((ReducedSession(item.name, failure=item), -1) for item in unreadable), *written]:
         first_problem = first_problem or session.problem()
         if session.failure:
             failure = session.failure

@@ -97,7 +97,7 @@ def test_a_run_fits_on_its_train_sessions_and_the_seeds_scaling_on_all(twin_conf
         data = load_windows(cfg)
         scaling = build_module(Recipe.of(plain_values(cfg)), data, used_inputs(cfg, data.store.schema)[0]).scaling
         train = data.store.to_frame()["session"].isin(data.split.sessions["train"]).to_numpy()
-        found[name] = scaling, data.store.sensors[train].astype(float), data.store.sensors.astype(float)
+        found[name] = scaling, data.store.sensors[train].astype(float), np.asarray(data.store.sensors, float)
     robust, train, whole = found["robust"]
     assert float(robust.sensors_center[0]) == pytest.approx(np.median(train[:, 0]), abs=1e-5)  # NTC
     assert np.median(train[:, 0]) != np.median(whole[:, 0])

@@ -18,7 +18,7 @@ from conveyorguard.data.repair import reduce_frames
 from conveyorguard.data.schema import Schema
 from conveyorguard.data.session import Session, Unreadable
 from conveyorguard.data.simulate import generate as simulate
-from conveyorguard.data.store import open_store
+from conveyorguard.data.store import column_types, open_store
 from conveyorguard.errors import DataError
 from tests.data.archive import quirks
 from tests.data.small_camera import small_camera_schema, warm
@@ -104,19 +104,24 @@ def simulate_two(root, schema):
 
 def test_the_manifest_tells_everything(made, schema):
     manifest = json.loads((made.path / "manifest.json").read_text(encoding="utf-8"))
-    assert {"schema", "counts", "units", "fingerprint", "sessions", "skipped_sessions", "unlabelled_sessions"} <= set(
-        manifest
-    )
+    assert {"schema", "period", "counts", "units", "fingerprint", "skipped_sessions", "unlabelled_sessions"} <= {
+        *manifest
+    }
     assert Schema.from_config(manifest["schema"]) == schema
     assert manifest["units"]["CT1"] == "A" and manifest["units"]["ex_illuminance"] == "lx"
     assert manifest["counts"]["sessions"] == 2 and manifest["counts"]["frames"] == len(made.to_frame())
-    assert sum(entry["seconds"] for entry in manifest["sessions"]) == len(made.to_frame())
-    assert sorted(p.name for p in made.path.iterdir()) == ["frames.parquet", "manifest.json", "thermal.npy"]
+    assert sorted(p.name for p in made.path.iterdir()) == ["manifest.json", "sessions.parquet", "shards"]
+    sessions = pd.read_parquet(made.path / "sessions.parquet")
+    assert sessions["rows"].sum() == len(made) and sessions["content"].str.len().eq(64).all()
+    for shard in sessions["shard"]:
+        columns = {path.stem for path in (made.path / "shards" / f"{shard:04d}").iterdir()}
+        assert columns == set(column_types(schema))
 
 
 def test_thermal_frames_stay_on_disk(made):
-    assert isinstance(made.thermal, np.memmap) and not made.thermal.flags.writeable
-    assert made.thermal.dtype == np.float16 and made.thermal.shape == (len(made.to_frame()), 2, 30, 40)
+    shown = made.thermal[:5]
+    assert isinstance(shown.base, np.memmap) and not shown.flags.writeable
+    assert made.thermal.dtype == np.float16 and made.thermal.shape == (len(made), 2, 30, 40)
     assert len(pickle.dumps(made)) < 100_000, "a store goes to worker processes as a path, not as its content"
 
 

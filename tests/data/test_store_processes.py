@@ -48,7 +48,7 @@ print("ready", flush=True)
 while not start.exists():
     time.sleep(0.005)
 store = prepare(partial(slow_reader.sessions, wait=wait), Schema.from_config(node), None, cache, "slow", jobs=1)
-print(store.path, store.fingerprint, store.thermal.sum(dtype=float))
+print(store.path, store.fingerprint, store.thermal[:].sum(dtype=float))
 """
 
 

@@ -75,7 +75,11 @@ def _no_recording(root: str | Path, below: list[Path], unreadable: list[Unreadab
 def _ours_or_hidden(path: Path, top: Path) -> bool:
     """Editors leave hidden copies; and a store or a run may lie below the root, if that is where somebody works."""
     hidden = any(part.startswith((".", "~")) for part in path.relative_to(top).parts)
-    ours = (("manifest.json", "frames.parquet"), ("provenance.json", "config.yaml"))
+    ours = (
+        ("manifest.json", "sessions.parquet"),
+        ("manifest.json", "frames.parquet"),
+        ("provenance.json", "config.yaml"),
+    )
     return hidden or any(all(os.path.exists(path.parent / name) for name in names) for names in ours)
 
 

@@ -44,7 +44,7 @@ def test_a_full_disk_is_told_and_what_was_there_is_whole(leave, beside, small, s
     beside.write()
     cache = small_disk / "cache"
     first = prepare(archive.sessions, small, beside.root, cache, "first", jobs=1)
-    before = {path.name: path.read_bytes() for path in first.path.iterdir()}
+    before = {path: path.read_bytes() for path in first.path.rglob("*.*") if path.is_file()}
     beside.files |= {
         name.replace("1011", f"10{minute:02d}"): raw
         for minute in range(12, 40)
@@ -58,7 +58,7 @@ def test_a_full_disk_is_told_and_what_was_there_is_whole(leave, beside, small, s
     assert "the frame store cannot be written (No space left on device" in str(error.value) and "paths.cache" in str(
         error.value
     )
-    assert {path.name: path.read_bytes() for path in first.path.iterdir()} == before
+    assert {path: path.read_bytes() for path in first.path.rglob("*.*") if path.is_file()} == before
     assert [path.name for path in cache.iterdir()] == [first.path.name], "nothing half-written is left"
     (small_disk / "filling").unlink()
     assert len(open_store(first.path).to_frame()) == 10

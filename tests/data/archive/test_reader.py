@@ -99,7 +99,7 @@ def test_dropped_frames_are_counted_and_named_by_reason(case):
             found.setdefault(name, {})[_seconds(clock) - _seconds(name[-4:] + f"{start:02d}")] = reason
             assert "expected" in example["message"] and "found" in example["message"]
     assert found == {name: session.dropped for name, session in expected.sessions.items() if session.dropped}
-    per_session = {entry["session"]: entry["dropped"] for entry in manifest["sessions"]}
+    per_session = dict(zip(case.store.sessions["name"], case.store.sessions["dropped"], strict=True))
     assert per_session == {name: len(session.dropped) for name, session in expected.sessions.items()}
 
 
