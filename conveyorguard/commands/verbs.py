@@ -257,7 +257,7 @@ def _check(arguments: list[str]) -> None:
                  or two, that are better than chance.
     Overrides say where the recordings are now (data.root=PATH). Exit status 1 when a check fails.
     """
-    from conveyorguard.checks.checks import DEEPEST, check_run
+    from conveyorguard.checks.run import DEEPEST, check_run
 
     folder, overrides = _one_path(arguments, "check RUN")
     depth = next((line.partition("=")[2] for line in overrides if line.startswith("depth=")), DEEPEST)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -123,3 +123,19 @@ def merge_saved(saved: DictConfig, overrides: list[str], provenance: dict[str, A
             raise ConfigError(f"{override}: {first_line(error)}") from error
     OmegaConf.resolve(merged)
     return merged
+
+
+def plain_values(config: DictConfig) -> dict[str, Any]:
+    """A config as nested plain values, interpolations resolved."""
+    values = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(values, dict)
+    return values  # type: ignore[return-value]
+
+
+def with_values(config: DictConfig, values: Mapping[str, Any]) -> DictConfig:
+    """A copy of a config with other values by their dotted keys; keys that it does not have are added."""
+    changed = config.copy()
+    OmegaConf.set_struct(changed, False)
+    for key, value in values.items():
+        OmegaConf.update(changed, key, value, merge=False)
+    return changed

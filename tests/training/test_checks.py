@@ -11,9 +11,10 @@ import skops.io
 import torch
 
 from conveyorguard.checks import tabular as check_tabular
-from conveyorguard.checks.checks import DATA, FILES, TRAINING, check_run
-from conveyorguard.checks.files import Failed, Subject, devices_apart
+from conveyorguard.checks.files import devices_apart
 from conveyorguard.checks.model import TENSORS, balanced_accuracy
+from conveyorguard.checks.run import DATA, FILES, TRAINING, check_run
+from conveyorguard.checks.subject import Failed, Subject
 from conveyorguard.cli import main
 from conveyorguard.data.datamodule import WindowDataset
 from conveyorguard.errors import RunError
@@ -117,7 +118,7 @@ def test_the_verb_says_each_verdict_and_ends_with_status_1_when_one_failed(copie
 
 def test_the_verb_checks_all_there_is_unless_told_otherwise(tmp_path, monkeypatch):
     depths = []
-    monkeypatch.setattr("conveyorguard.checks.checks.check_run", lambda folder, depth, _: depths.append(depth) or [])
+    monkeypatch.setattr("conveyorguard.checks.run.check_run", lambda folder, depth, _: depths.append(depth) or [])
     for arguments in ([], ["depth=files"]):
         main(["check", str(tmp_path), *arguments])
     assert depths == ["training", "files"] and "shuffled labels give chance" in TRAINING
