@@ -22,11 +22,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from a chec
 from conveyorguard.data.splits import SEED_STUDY_SESSIONS
 from conveyorguard.data.windows import Windows
 from conveyorguard.errors import ConfigError
+from conveyorguard.evaluation.advice import SINGLE as DIAGNOSED
+from conveyorguard.evaluation.advice import advise
 from conveyorguard.evaluation.breakdown import by_device
 from conveyorguard.evaluation.cells import CELLS, FURTHER_CELLS
 from conveyorguard.evaluation.compare import Comparison, compare
-from conveyorguard.evaluation.diagnose import SINGLE as DIAGNOSED
-from conveyorguard.evaluation.diagnose import advise
 from conveyorguard.evaluation.robustness import against_single, second_by_second, with_starts_cut
 from conveyorguard.evaluation.shortcuts import ELAPSED
 from conveyorguard.runs.provenance import commit_of

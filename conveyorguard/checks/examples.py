@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from conveyorguard.checks.files import SAME_MODEL, Failed, NotChecked, Subject
+from conveyorguard.checks.subject import SAME_MODEL, Failed, NotChecked, Subject
 from conveyorguard.runs.examples import choose_examples
 
 
@@ -33,7 +33,7 @@ def of_the_predictions(subject: Subject) -> str:
 
 def show_the_data(subject: Subject) -> str:
     """They are chosen again, and what they show is read again."""
-    shown, part = subject.run.examples, subject.evaluated[-1]
+    shown, part = subject.run.examples, subject.run.wanted_parts[-1]
     if not shown:
         raise NotChecked("there is no examples.npz: no windows were kept")
     windows, rows = subject.data.part(part)[["session", "start"]], subject.parts.get(part, pd.DataFrame())

@@ -2,89 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import replace
-from functools import cached_property
-from pathlib import Path
-from typing import Any
-
 import numpy as np
-import pandas as pd
-from omegaconf import DictConfig, OmegaConf
 
-from conveyorguard.config.saved import merge_saved
+from conveyorguard.checks.subject import SAME_MODEL, Failed, NotChecked, Subject, difference_of, must_equal, some
 from conveyorguard.data.splits import Split
-from conveyorguard.data.windows import Windows
-from conveyorguard.inference.loaded_run import LoadedRun
-from conveyorguard.runs.data import load_windows
 from conveyorguard.runs.derive import Derived, derive
 from conveyorguard.runs.provenance import config_hash
-from conveyorguard.runs.saved import SavedRun
 from conveyorguard.system.files import read_json
-
-SAME = 1e-6  # relative, of figures computed again from the same numbers
-SAME_MODEL = 1e-4  # of probabilities of the same model on another machine
-
-
-class Failed(Exception):
-    """A check did not hold."""
-
-    def __init__(self, expected: str, found: str):
-        super().__init__(f"expected {expected}, found {found}")
-
-
-class NotChecked(Exception):
-    """A check has nothing to look at, for a reason."""
-
-
-class Subject:
-    """A run directory with what its checks need, each read when it is first asked for."""
-
-    def __init__(self, folder: str | Path, overrides: list[str] | None = None):
-        self.run = SavedRun(folder, lazily=True)  # a file that is not what it should be fails the checks that need it
-        self.overrides = overrides or []
-
-    @cached_property
-    def config(self) -> DictConfig:
-        return merge_saved(self.run.config, self.overrides, self.run.provenance)
-
-    @property
-    def saved_split(self) -> dict[str, Any]:
-        return self.run.saved_split
-
-    @cached_property
-    def made(self) -> Windows:
-        """The windows and the split as the run's config makes them today."""
-        return load_windows(self.config)
-
-    @cached_property
-    def data(self) -> Windows:
-        """The windows as the run's config makes them today, with the parts of the split as saved."""
-        data = self.made
-        split = Split(data.split.settings, self.saved_split["sessions"], data.split.note)
-        return replace(data, split=split, frame=data.frame.assign(part=split.part_of(data.frame["session"])))
-
-    @property
-    def is_ensemble(self) -> bool:
-        """Whether the run combines others, and has neither a model nor a training of its own."""
-        return "_target_" not in self.run.config.model
-
-    @cached_property
-    def loaded(self) -> LoadedRun:
-        if self.is_ensemble:
-            raise NotChecked("there is no model in the run directory, as in that of an ensemble")
-        return LoadedRun(self.run)
-
-    @property
-    def evaluated(self) -> list[str]:
-        """The parts of the split that the run was to be evaluated on."""
-        return ["val", "test"] if self.run.config.get("test", True) else ["val"]
-
-    @property
-    def parts(self) -> dict[str, pd.DataFrame]:
-        """The saved predictions of each part."""
-        table = self.run.predictions
-        return {str(part): table[table["split"] == part].reset_index(drop=True) for part in table["split"].unique()}
 
 
 def config_is_the_runs(subject: Subject) -> str:
@@ -93,12 +17,12 @@ def config_is_the_runs(subject: Subject) -> str:
         raise NotChecked("provenance.json holds no digest of the config: the run is of an older version")
     if written != now:
         raise Failed(f"a config.yaml of digest {written}", f"{now}: it was edited after the run")
-    told = subject.run.provenance
-    store = str(told["store"].get("name")).rpartition("-")[0]  # a store is called as its data set and by a digest
+    facts = subject.run.provenance
+    store = str(facts["store"].get("name")).rpartition("-")[0]  # a store is called as its data set and by a digest
     must_equal(
         "provenance.json",
-        {"seed": subject.run.config.seed, "data set of the store": subject.run.config.data.name},
-        {"seed": told.get("seed"), "data set of the store": store},
+        {"seed": subject.run.seed, "data set of the store": subject.run.settings["data"]["name"]},
+        {"seed": facts.get("seed"), "data set of the store": store},
     )
     return f"digest {now}"
 
@@ -119,12 +43,10 @@ def sessions_are_apart(subject: Subject) -> str:
 
 def split_is_the_recorded_one(subject: Subject) -> str:
     saved = subject.saved_split
-    must_equal(
-        "split.json", {"settings": OmegaConf.to_container(subject.run.config.split)}, {"settings": saved["settings"]}
-    )
+    must_equal("split.json", {"settings": subject.run.settings["split"]}, {"settings": saved["settings"]})
     digest = Split(saved["settings"], saved["sessions"], saved["note"]).hash
-    told = {"split.json": saved.get("hash"), "provenance.json": subject.run.provenance.get("split")}
-    for name, written in told.items():
+    digests = {"split.json": saved.get("hash"), "provenance.json": subject.run.provenance.get("split")}
+    for name, written in digests.items():
         if written != digest:
             raise Failed(f"the digest of the sessions in split.json, {digest}, in {name}", str(written))
     return f"digest {digest}"
@@ -138,19 +60,20 @@ def devices_are_apart(subject: Subject) -> str:
 def devices_apart(subject: Subject, devices: dict[str, set[str]]) -> str:
     shared = {device for a in devices for b in devices if a < b for device in devices[a] & devices[b]}
     name = subject.saved_split["settings"]["name"]
-    told = f"{', '.join(f'{part} {len(own)}' for part, own in devices.items())} devices, {len(shared)} in several parts"
+    counts = ", ".join(f"{part} {len(names)}" for part, names in devices.items())
+    message = f"{counts} devices, {len(shared)} in several parts"
     if name == "session":
-        return f"{told}: split=session holds out sessions, not devices"
+        return f"{message}: split=session holds out sessions, not devices"
     if shared:
         raise Failed(f"each device in one part, as split={name} means it", f"{some(sorted(shared))} in several parts")
-    return told
+    return message
 
 
 def predictions_are_of_the_split(subject: Subject) -> str:
     table = subject.run.predictions
-    if set(subject.parts) != set(subject.evaluated):
+    if set(subject.parts) != set(subject.run.wanted_parts):
         raise Failed(
-            f"windows of {' and '.join(subject.evaluated)}, which the run was to be evaluated on",
+            f"windows of {' and '.join(subject.run.wanted_parts)}, which the run was to be evaluated on",
             f"those of {' and '.join(subject.parts)}",
         )
     twice = table[table.duplicated(["session", "start"])]
@@ -171,11 +94,11 @@ def predictions_are_of_the_split(subject: Subject) -> str:
 
 def counts_are_of_the_split(subject: Subject) -> str:
     """What card and page say of the sizes of the parts."""
-    told = subject.run.provenance
+    facts = subject.run.provenance
     sessions = {part: len(names) for part, names in subject.saved_split["sessions"].items()}
-    must_equal("provenance.json", {"sessions": sessions}, {"sessions": told.get("sessions")})
+    must_equal("provenance.json", {"sessions": sessions}, {"sessions": facts.get("sessions")})
     windows = {part: len(rows) for part, rows in subject.parts.items()}
-    known = told.get("windows", {})
+    known = facts.get("windows", {})
     must_equal("provenance.json", {"windows": windows}, {"windows": {part: known.get(part) for part in windows}})
     return ", ".join(f"{part} {count} sessions" for part, count in sessions.items())
 
@@ -224,38 +147,4 @@ def _derived(subject: Subject) -> Derived:
     tables = [rows.drop(columns=list(calibrated & set(rows))) for rows in subject.parts.values()]
     if "val" not in subject.parts:
         raise Failed("validation windows in predictions.parquet", f"parts {', '.join(subject.parts)}")
-    return derive(tables, subject.run.schema, subject.run.config.window.stride)
-
-
-def must_equal(file: str, expected: Any, found: Any) -> None:
-    apart = list(_differences(expected, found, ""))
-    if apart:
-        place, want, have = apart[0]
-        more = f" (and {len(apart) - 1} more)" if len(apart) > 1 else ""
-        raise Failed(f"{place or 'content'} = {want} in {file}", f"{have}{more}")
-
-
-def _differences(expected: Any, found: Any, place: str) -> Iterator[tuple[str, Any, Any]]:
-    """Where two trees of plain values differ by more than rounding: (place, expected, found)."""
-    if isinstance(expected, dict) and isinstance(found, dict):
-        for key in [*expected, *(key for key in found if key not in expected)]:
-            yield from _differences(expected.get(key), found.get(key), f"{place}.{key}".lstrip("."))
-    elif isinstance(expected, list) and isinstance(found, list) and len(expected) == len(found):
-        for i, pair in enumerate(zip(expected, found, strict=True)):
-            yield from _differences(*pair, f"{place}[{i}]")
-    elif isinstance(expected, float) and isinstance(found, int | float):
-        if not np.isclose(expected, found, rtol=SAME, atol=1e-9):
-            yield place, expected, found
-    elif expected != found:
-        yield place, expected, found
-
-
-def difference_of(wanted: set, found: set, where: str) -> str:
-    missing, more = sorted(map(str, wanted - found)), sorted(map(str, found - wanted))
-    told = [f"missing {some(missing)}"] if missing else []
-    return "; ".join([*told, *([f"not {where}: {some(more)}"] if more else [])])
-
-
-def some(names: Iterable[Any]) -> str:
-    names = list(names)
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    return derive(tables, subject.run.schema, subject.run.window.stride)

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from conveyorguard.checks.files import Failed, NotChecked, Subject
+from conveyorguard.checks.subject import Failed, NotChecked, Subject
 from conveyorguard.reporting.model_card import write_card
 from conveyorguard.reporting.report import write_report
 from conveyorguard.runs.provenance import code_hash

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from conveyorguard.checks.files import SAME_MODEL, Failed, NotChecked, difference_of
+from conveyorguard.checks.subject import SAME_MODEL, Failed, NotChecked, difference_of
 from conveyorguard.data.datamodule import WindowDataset
 from conveyorguard.data.windows import Windows
 from conveyorguard.training.fit_tabular import TabularClassifier, importance

@@ -159,3 +159,12 @@ def _refuse_outside(name: str, interpolation: str) -> None:
             f"provenance.json: derived.{name} asks for {', '.join(sorted(foreign))}, which no run writes: "
             "the file was changed"
         )
+
+
+def with_values(config: DictConfig, values: Mapping[str, Any]) -> DictConfig:
+    """A copy of a config with other values by their dotted keys; keys that it does not have are added."""
+    changed = config.copy()
+    OmegaConf.set_struct(changed, False)
+    for key, value in values.items():
+        OmegaConf.update(changed, key, value, merge=False)
+    return changed

@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from omegaconf import OmegaConf
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold
 
+from conveyorguard.config.saved import with_values
 from conveyorguard.errors import RunError
-from conveyorguard.evaluation.compare import Comparison, compare, refuse_other_protocols
+from conveyorguard.evaluation.compare import Comparison, Row, compare, refuse_other_protocols
 from conveyorguard.metrics.bootstrap import Interval
 from conveyorguard.runs.derive import as_predictions
 from conveyorguard.runs.saved import SavedRun
@@ -25,7 +25,11 @@ from conveyorguard.runs.writer import Run
 from conveyorguard.system.files import write_json
 
 KEY = ["session", "start", "end", "y_true"]
+PARTS = ("val", "test")
 FOLDS = 5
+VERDICTS = {"better": "helped", "worse": "did not help", "not shown": "not shown"}
+SHARED_FACTS = ("store", "split", "sessions", "windows", "threads", "device", "data")  # of the members' provenance
+COSTS = ("fit_seconds", "parameters", "model_bytes", "latency_ms")
 
 
 @dataclass
@@ -49,22 +53,9 @@ def ensemble(paths: Iterable[str | Path], out: Path) -> Ensemble:
         RunError: fewer than two members, or members whose windows, labels or split differ.
     """
     members = [SavedRun(path) for path in paths]
-    if len(members) < 2:
-        raise RunError("an ensemble needs two runs or more")
-    refuse_other_protocols(members)
-    parts = [part for part in ("val", "test") if all(part in run.scores for run in members)]
-    if parts != ["val", "test"]:
-        raise RunError("an ensemble needs members evaluated on validation and test: run them with test=true")
-    tables = {part: [_part(run, part) for run in members] for part in parts}
-    for part, own in tables.items():
-        for run, table in zip(members, own, strict=True):
-            if not own[0][KEY].equals(table[KEY]):
-                raise RunError(
-                    f"{run.folder} has other {part} windows or labels than {members[0].folder} ({len(table):,} and "
-                    f"{len(own[0]):,}): "
-                    "the members of an ensemble share data, window settings and split"
-                )
-    stacks = {part: np.stack([as_predictions(table).p for table in own]) for part, own in tables.items()}
+    refuse_members(members)
+    tables = _tables_of_the_same_windows(members)
+    stacks = {part: np.stack([as_predictions(rows).p for rows in of_part]) for part, of_part in tables.items()}
     y, session = tables["val"][0]["y_true"].to_numpy(), tables["val"][0]["session"].to_numpy()
     weights = np.array([run.scores["val"]["macro_f1"] for run in members])
     results = {
@@ -76,12 +67,44 @@ def ensemble(paths: Iterable[str | Path], out: Path) -> Ensemble:
     comparison = compare([*(run.folder for run in members), *folders])
     rows = {run.folder: row for row in comparison.models for run in row.sources}
     best = rows[max(members, key=lambda run: run.scores["val"]["macro_f1"]).folder]
-    against = []
-    for folder in folders:
-        difference = rows[folder].arm.difference(best.arm, "macro_f1")
-        verdict = {"better": "helped", "worse": "did not help", "not shown": "not shown"}[difference.verdict]
-        against.append((folder.name, difference, verdict))
-    return Ensemble(comparison, best.label, against, folders)
+    return Ensemble(comparison, best.label, [_against(best, rows[folder], folder.name) for folder in folders], folders)
+
+
+def refuse_members(members: list[SavedRun]) -> None:
+    """Refuse runs that cannot be combined.
+
+    Raises:
+        RunError: they are too few, of other data or another split, or not evaluated on both parts.
+    """
+    if len(members) < 2:
+        raise RunError("an ensemble needs two runs or more")
+    refuse_other_protocols(members)
+    if not all(part in run.scores for part in PARTS for run in members):
+        raise RunError("an ensemble needs members evaluated on validation and test: run them with test=true")
+
+
+def _tables_of_the_same_windows(members: list[SavedRun]) -> dict[str, list[pd.DataFrame]]:
+    """The predictions of all members by part, in the same order of windows.
+
+    Raises:
+        RunError: a member has other windows or labels.
+    """
+    tables = {part: [run.rows(part) for run in members] for part in PARTS}
+    for part, (first, *others) in tables.items():
+        for run, rows in zip(members[1:], others, strict=True):
+            if not first[KEY].equals(rows[KEY]):
+                raise RunError(
+                    f"{run.folder} has other {part} windows or labels than {members[0].folder} ({len(rows):,} and "
+                    f"{len(first):,}): "
+                    "the members of an ensemble share data, window settings and split"
+                )
+    return tables
+
+
+def _against(best: Row, row: Row, strategy: str) -> tuple[str, Interval, str]:
+    """A strategy against the best member: its name, the difference of macro-F1, and whether it helped."""
+    difference = row.arm.difference(best.arm, "macro_f1")
+    return strategy, difference, VERDICTS[difference.verdict]
 
 
 def stacking(val: np.ndarray, y: np.ndarray, session: np.ndarray, test: np.ndarray) -> dict[str, np.ndarray]:
@@ -114,47 +137,36 @@ def stacking(val: np.ndarray, y: np.ndarray, session: np.ndarray, test: np.ndarr
     return {"val": crossed, "test": probabilities(fitted(np.arange(len(y))), test)}
 
 
-def _part(run: SavedRun, part: str) -> pd.DataFrame:
-    table = run.predictions[run.predictions["split"] == part]
-    return table.sort_values(["session", "start"], ignore_index=True)
-
-
 def _write(
     folder: Path, strategy: str, members: list[SavedRun], tables: dict, p: dict[str, np.ndarray], weights: np.ndarray
 ) -> Path:
     """The run directory of one strategy: the members' config with itself as the model."""
-    config = members[0].config.copy()
-    for key in ("modality", "film"):
-        if len({str(run.config[key]) for run in members}) > 1:
-            config[key] = "mixed"
     names = [run.folder.resolve().name for run in members]
-    config.model = OmegaConf.create({"name": f"ensemble-{strategy}", "members": names})
+    mixed = [key for key in ("modality", "film") if len({str(run.settings[key]) for run in members}) > 1]
+    model = {"name": f"ensemble-{strategy}", "members": names}
+    config = with_values(members[0].config, {**dict.fromkeys(mixed, "mixed"), "model": model})
+    first = members[0].provenance
     with Run(config, folder, []) as run:
-        found = []
-        for part, own in tables.items():
-            table = own[0].copy()
-            table["y_pred"] = p[part].argmax(axis=1)
-            for k in range(p[part].shape[1]):
-                table[f"p{k}"] = p[part][:, k].astype(np.float32)
-            found.append(table)
-        run.write_predictions(found, members[0].schema)
-        first = members[0].provenance
-        facts = {
-            k: first[k] for k in ("store", "split", "sessions", "windows", "threads", "device", "data") if k in first
-        }
-
-        def together(name: str) -> float | None:
-            """What all members cost, where it is known of each: every one is trained, kept and asked."""
-            costs: list[Any] = [member.provenance.get(name) for member in members]
-            return None if None in costs else sum(costs)
-
+        run.write_predictions([_combined(of_part[0], p[part]) for part, of_part in tables.items()], members[0].schema)
         run.note(
-            **facts,
+            **{key: first[key] for key in SHARED_FACTS if key in first},
             command=f"python -m conveyorguard ensemble {' '.join(names)}",
             members=names,
             unused=[],
             weights=[float(w) for w in weights] if strategy == "weighted" else None,
-            **{name: together(name) for name in ("fit_seconds", "parameters", "model_bytes", "latency_ms")},
+            **{cost: _together(members, cost) for cost in COSTS},
         )
     write_json(folder / "split.json", members[0].split.to_dict())
     return folder
+
+
+def _combined(rows: pd.DataFrame, p: np.ndarray) -> pd.DataFrame:
+    """The windows of a member with other probabilities (n, K)."""
+    columns = {f"p{k}": p[:, k].astype(np.float32) for k in range(p.shape[1])}
+    return rows.assign(y_pred=p.argmax(axis=1), **columns)
+
+
+def _together(members: list[SavedRun], cost: str) -> float | None:
+    """What all members cost, where it is known of each: every one is trained, kept and asked."""
+    costs: list[Any] = [member.provenance.get(cost) for member in members]
+    return None if None in costs else sum(costs)

@@ -33,8 +33,8 @@ HELD = {
 
 
 @dataclass
-class Trial:
-    """Recordings that models are tried on.
+class EvaluationSet:
+    """Recordings that models are evaluated on.
 
     part: of the split, test or val. seed: of everything drawn.
     """
@@ -88,12 +88,12 @@ def predictions_on(model: LoadedRun, store: Store, windows: pd.DataFrame) -> Pre
     return Predictions(windows["label"].to_numpy(), p, windows["session"].to_numpy())
 
 
-def under_corruption(model: LoadedRun, trial: Trial) -> dict[str, Predictions]:
+def under_corruption(model: LoadedRun, data: EvaluationSet) -> dict[str, Predictions]:
     """Predictions by the name of the corruption."""
     found = {}
-    for corruption in corruptions(trial.store.schema):
-        view = corruption.view(trial.store, trial.train, trial.seed)
-        found[corruption.name] = predictions_on(model, view, trial.windows)
+    for corruption in corruptions(data.store.schema):
+        view = corruption.view(data.store, data.train, data.seed)
+        found[corruption.name] = predictions_on(model, view, data.windows)
     return found
 
 
@@ -181,38 +181,38 @@ def permuted(model: LoadedRun, dataset: WindowDataset, modality: str, order: np.
     return model.model.model.probabilities(features)
 
 
-def attribution(model: LoadedRun, trial: Trial, clean: Predictions) -> pd.DataFrame:
+def attribution(model: LoadedRun, data: EvaluationSet, clean: Predictions) -> pd.DataFrame:
     """What a model loses when a modality says nothing: it is permuted between the windows (Breiman, 2001).
 
     Returns:
         modality, fall (of macro-F1, the mean of REPEATS permutations) with its interval, share of all falls.
     """
-    dataset, rng = dataset_of(model, trial.store, trial.windows), np.random.default_rng(trial.seed)
+    dataset, rng = dataset_of(model, data.store, data.windows), np.random.default_rng(data.seed)
     orders = [rng.permutation(len(dataset)) for _ in range(REPEATS)]
-    found, before = [], Arm([clean], trial.resampling)
+    found, before = [], Arm([clean], data.resampling)
     for modality in model.inputs:
         after = [
             Predictions(clean.y_true, permuted(model, dataset, modality, order).astype(np.float64), clean.session)
             for order in orders
         ]
-        fall = before.difference(Arm(after, trial.resampling), "macro_f1")
+        fall = before.difference(Arm(after, data.resampling), "macro_f1")
         found.append({"modality": modality, **_columns("fall", fall)})
     table = pd.DataFrame(found)
     useful = table["fall"].clip(lower=0)
     return table.assign(share=useful / (useful.sum() or 1.0))
 
 
-def with_starts_cut(model: LoadedRun, trial: Trial) -> tuple[pd.DataFrame, dict[str, Predictions]]:
+def with_starts_cut(model: LoadedRun, data: EvaluationSet) -> tuple[pd.DataFrame, dict[str, Predictions]]:
     """The windows that remain when 0 to 100 s are cut off each recording's start, and what a model says about them: in
     the 'whole' recordings and in the 'cut' ones. Only what is relative to a recording's start can differ.
     """
-    view, kept, _ = trial.starts_cut
-    return kept, {"whole": predictions_on(model, trial.store, kept), "cut": predictions_on(model, view, kept)}
+    view, kept, _ = data.starts_cut
+    return kept, {"whole": predictions_on(model, data.store, kept), "cut": predictions_on(model, view, kept)}
 
 
-def without_start(model: LoadedRun, trial: Trial) -> dict[str, float]:
+def without_start(model: LoadedRun, data: EvaluationSet) -> dict[str, float]:
     """Macro-F1 of `with_starts_cut`: windows, whole, cut, change with its interval."""
-    kept, found = with_starts_cut(model, trial)
+    kept, found = with_starts_cut(model, data)
     return {"windows": len(kept), **starts_cut_scores(arms_of(kept, found))}
 
 
@@ -232,16 +232,16 @@ def starts_cut_scores(arm: dict[str, Arm]) -> dict[str, float]:
     }
 
 
-def second_by_second(model: LoadedRun, trial: Trial) -> tuple[pd.DataFrame, dict[str, Predictions]]:
+def second_by_second(model: LoadedRun, data: EvaluationSet) -> tuple[pd.DataFrame, dict[str, Predictions]]:
     """A window every second, and what a model says about it: held against its commonest state ('majority') and against
     the state of its last second ('last'), the causal rule: what matters at a plant is the state now.
     """
     by_rule = {}
     for rule in ("majority", "last"):
-        settings = WindowSettings(trial.settings.size, 1, rule, trial.settings.thermal_frames)
-        by_rule[rule] = trial.of_part(make_windows(trial.store, settings))
+        settings = WindowSettings(data.settings.size, 1, rule, data.settings.thermal_frames)
+        by_rule[rule] = data.of_part(make_windows(data.store, settings))
     windows = by_rule["majority"]
-    found = predictions_on(model, trial.store, windows)
+    found = predictions_on(model, data.store, windows)
     return windows, {
         rule: Predictions(own["label"].to_numpy(), found.p, found.session) for rule, own in by_rule.items()
     }

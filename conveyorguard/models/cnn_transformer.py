@@ -9,9 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from conveyorguard.data.schema import Schema
-from conveyorguard.models.film import conditioning
-
-Batch = dict[str, Tensor]
+from conveyorguard.models.film import Batch, conditioning
 
 
 class FrameCNN(nn.Module):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+Batch = dict[str, Tensor]  # scaled, an input that is not used is a missing key
+
 
 class FiLM(nn.Module):
     """Feature-wise linear modulation by the environment (Perez et al., 2018).
@@ -22,7 +24,7 @@ class FiLM(nn.Module):
                 nn.init.zeros_(layer.weight)
                 nn.init.zeros_(layer.bias)
 
-    def forward(self, x: Tensor, batch: dict[str, Tensor]) -> Tensor:
+    def forward(self, x: Tensor, batch: Batch) -> Tensor:
         """Modulate x (B, ..., width) by batch["environment"] (B, T, E)."""
         context = self.encoder(batch["environment"]).mean(1)
         gamma, beta = self.gamma(context), self.beta(context)
@@ -34,7 +36,7 @@ class FiLM(nn.Module):
 class Unconditioned(nn.Module):
     """film=false: the features as they are."""
 
-    def forward(self, x: Tensor, batch: dict[str, Tensor]) -> Tensor:
+    def forward(self, x: Tensor, batch: Batch) -> Tensor:
         return x
 
 

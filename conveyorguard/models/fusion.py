@@ -10,9 +10,7 @@ from torch import Tensor, nn
 from conveyorguard.data.schema import THERMAL_STATISTICS, Schema
 from conveyorguard.data.window_statistics import statistics
 from conveyorguard.models.encoders import FrameEncoder, SeriesEncoder, TemporalBlock
-from conveyorguard.models.film import conditioning
-
-Batch = dict[str, Tensor]
+from conveyorguard.models.film import Batch, conditioning
 
 
 class Series(nn.Module):

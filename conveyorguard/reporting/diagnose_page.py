@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from conveyorguard.evaluation.advice import RULE
 from conveyorguard.evaluation.breakdown import onset_summary
-from conveyorguard.evaluation.diagnose import RULE, Diagnosis
+from conveyorguard.evaluation.diagnose import Diagnosis
 from conveyorguard.evaluation.robustness import REPEATS, TOLERATED
 from conveyorguard.metrics.bootstrap import FEWEST_SESSIONS
 from conveyorguard.metrics.scores import METRICS

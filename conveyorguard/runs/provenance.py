@@ -9,11 +9,14 @@ import re
 import resource
 import subprocess
 import sys
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
+
+from conveyorguard.config.saved import plain_values
 
 PACKAGES = (
     "conveyorguard",
@@ -76,25 +79,22 @@ def code_hash() -> str:
 
 def config_hash(config: DictConfig) -> str:
     """Digest of a resolved config's values."""
-    text = json.dumps(OmegaConf.to_container(config, resolve=True), sort_keys=True)
+    text = json.dumps(plain_values(config), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def package_versions() -> dict[str, str]:
     """Versions of the packages that can change a result."""
-    found = {}
+    versions = {}
     for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
+        with suppress(PackageNotFoundError):
+            versions[name] = version(name)
+    return versions
 
 
 def peak_memory_mib() -> int:
-    """The most memory this process has held, in MiB. Not getrusage's on Linux: that begins with what the parent
-    held."""
+    """The most memory this process has held, in MiB; on Linux not getrusage's, which begins with the parent's."""
     status = Path("/proc/self/status")
-    if own := re.search(r"VmHWM:\s*(\d+) kB", status.read_text() if status.exists() else ""):
-        return int(own[1]) // 1024
+    if peak := re.search(r"VmHWM:\s*(\d+) kB", status.read_text() if status.exists() else ""):
+        return int(peak[1]) // 1024
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 1024))

@@ -10,11 +10,13 @@ from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
-from omegaconf import OmegaConf
+from omegaconf import DictConfig
 
-from conveyorguard.config.saved import load_saved, plain_values
+from conveyorguard.config.compose import is_tabular
+from conveyorguard.config.saved import load_saved, merge_saved, plain_values
 from conveyorguard.data.schema import Schema
 from conveyorguard.data.splits import Split
+from conveyorguard.data.windows import WindowSettings
 from conveyorguard.errors import RunError
 from conveyorguard.metrics.scores import evaluate
 from conveyorguard.runs import shapes as run_shapes
@@ -24,6 +26,9 @@ from conveyorguard.system.files import damaged, read_json, read_parquet, refuse
 
 class SavedRun:
     """A run directory, read back. Every file is held against what it must hold (`run_shapes`) before it is used.
+
+    `settings` is its config as plain values, of which the common ones are properties; `config` is the same for what
+    composes, merges or reproduces configs.
 
     Args:
         lazily: provenance, metrics and predictions are read when they are first asked for, as by who tells of each file
@@ -60,8 +65,61 @@ class SavedRun:
 
     @cached_property
     def settings(self) -> dict[str, Any]:
-        """The config as nested plain values."""
+        """The whole config as nested plain values."""
         return plain_values(self.config)
+
+    def setting(self, key: str) -> Any:
+        """A value of the config by its dotted key, None where there is none."""
+        value: Any = self.settings
+        for name in key.split("."):
+            value = value.get(name) if isinstance(value, dict) else None
+        return value
+
+    @property
+    def model_name(self) -> str:
+        return str(self.settings["model"]["name"])
+
+    @property
+    def is_ensemble(self) -> bool:
+        """Whether the run combines others, and has neither a model nor a training of its own."""
+        return "_target_" not in self.settings["model"]
+
+    @cached_property
+    def is_tabular(self) -> bool:
+        """Whether its model is an estimator of window features rather than a network."""
+        return not self.is_ensemble and is_tabular(self.config)
+
+    @property
+    def modality(self) -> str:
+        """'sensor', 'image' or 'both'; 'mixed' for an ensemble of several."""
+        return str(self.settings["modality"])
+
+    @property
+    def film(self) -> bool | str:
+        """Whether the model is conditioned on the environment; 'mixed' for an ensemble of both."""
+        return self.settings["film"]
+
+    @property
+    def seed(self) -> int:
+        return self.settings["seed"]
+
+    @property
+    def objective(self) -> str:
+        """The metric by which the best epoch was chosen, e.g. 'val/macro_f1'."""
+        return str(self.settings["objective"])
+
+    @property
+    def window(self) -> WindowSettings:
+        return WindowSettings(**self.settings["window"])
+
+    @property
+    def wanted_parts(self) -> list[str]:
+        """The parts of the split that the run was to be evaluated on."""
+        return ["val", "test"] if self.settings.get("test", True) else ["val"]
+
+    def merged(self, overrides: list[str]) -> DictConfig:
+        """The config with value overrides, and with what follows from them: `merge_saved`."""
+        return merge_saved(self.config, overrides, self.provenance)
 
     @cached_property
     def provenance(self) -> dict[str, Any]:
@@ -77,6 +135,11 @@ class SavedRun:
         table = read_parquet(path)
         refuse(path, run_shapes.predictions_problem(table, len(self.schema.states)))
         return table
+
+    def rows(self, part: str) -> pd.DataFrame:
+        """The predictions of a part of the split, in the order of session and start."""
+        table = self.predictions[self.predictions["split"] == part]
+        return table.sort_values(["session", "start"], ignore_index=True)
 
     def _json(self, name: str, shape: Any) -> dict[str, Any]:
         path = self.folder / f"{name}.json"
@@ -94,7 +157,7 @@ class SavedRun:
     @property
     def history(self) -> pd.DataFrame | None:
         """A row an epoch; None for a model that has no epochs."""
-        path, objective = self.folder / "history.csv", self.config.objective
+        path, objective = self.folder / "history.csv", self.objective
         if not path.exists():
             return None
         table = read_csv(path, {**run_shapes.HISTORY, objective: "number"})
@@ -134,7 +197,7 @@ class SavedRun:
     @cached_property
     def schema(self) -> Schema:
         """Of the data the run was made on."""
-        return Schema.from_config(OmegaConf.to_container(self.config.data.schema, resolve=True))  # type: ignore[arg-type]
+        return Schema.from_config(self.settings["data"]["schema"])
 
     def facts(self, name: str) -> dict[str, Any]:
         """A json file of the directory (calibration, alarms, ranges); empty where the run has none."""
@@ -155,12 +218,7 @@ class SavedRun:
         try:
             with np.load(path, allow_pickle=False) as arrays:
                 found = dict(arrays)
-        except (
-            OSError,
-            ValueError,
-            EOFError,
-            BadZipFile,
-        ) as error:  # ValueError: it holds objects, which nobody unpickles
+        except (OSError, ValueError, EOFError, BadZipFile) as error:  # ValueError: objects, which nobody unpickles
             raise damaged(path, error) from error
         wanted = [*run_shapes.EXAMPLES, *(["thermal_seconds"] if "thermal" in found else [])]
         missing = [name for name in wanted if name not in found]

@@ -16,7 +16,7 @@ from conveyorguard.evaluation import breakdown
 from conveyorguard.evaluation.compare import Row
 from conveyorguard.evaluation.robustness import (
     TOLERATED,
-    Trial,
+    EvaluationSet,
     by_label_rule,
     predictions_on,
     resampled,
@@ -72,10 +72,10 @@ def findings(rows: Mapping[str, Row], pairs: Mapping[str, tuple[str, str]]) -> p
 
 
 # what a model says about windows of a trial, by the name of what was done to the recordings
-How = Callable[[LoadedRun, Trial], tuple[pd.DataFrame, dict[str, Predictions]]]
+How = Callable[[LoadedRun, EvaluationSet], tuple[pd.DataFrame, dict[str, Predictions]]]
 
 
-def corrupted(model: LoadedRun, trial: Trial) -> tuple[pd.DataFrame, dict[str, Predictions]]:
+def corrupted(model: LoadedRun, trial: EvaluationSet) -> tuple[pd.DataFrame, dict[str, Predictions]]:
     """All windows of the trial, and what a model says about them under each corruption."""
     return trial.windows, under_corruption(model, trial)
 
@@ -105,7 +105,7 @@ def elapsed_arm(data: Mapping[int, Windows]) -> dict[str, Arm]:
     """
     tables = []
     for own in data.values():
-        _, kept, begin = Trial(own.store, own.split, own.settings, "test").starts_cut
+        _, kept, begin = EvaluationSet(own.store, own.split, own.settings, "test").starts_cut
         if not len(kept):
             continue
         shortcut = fit_shortcuts(own)[ELAPSED]
@@ -124,7 +124,7 @@ def on_other_recordings(runs: Iterable[SavedRun], data: Windows, folder: Path) -
     return _arms([_tried(run, data, folder, _every_window) for run in runs])["whole"]
 
 
-def _every_window(model: LoadedRun, trial: Trial) -> tuple[pd.DataFrame, dict[str, Predictions]]:
+def _every_window(model: LoadedRun, trial: EvaluationSet) -> tuple[pd.DataFrame, dict[str, Predictions]]:
     windows = make_windows(trial.store, trial.settings)
     return windows, {"whole": predictions_on(model, trial.store, windows)}
 
@@ -145,7 +145,7 @@ def _tried(run: SavedRun, data: Windows, folder: Path, how: How) -> pd.DataFrame
     path, made = folder / f"{run.folder.name}.parquet", run.folder / "predictions.parquet"
     if path.is_file() and path.stat().st_mtime > made.stat().st_mtime:
         return pd.read_parquet(path)
-    windows, found = how(LoadedRun(run.folder), Trial(data.store, data.split, data.settings, "test"))
+    windows, found = how(LoadedRun(run.folder), EvaluationSet(data.store, data.split, data.settings, "test"))
     folder.mkdir(parents=True, exist_ok=True)
     write_parquet(path, pd.concat([_table(name, p, windows) for name, p in found.items()], ignore_index=True))
     return pd.read_parquet(path)

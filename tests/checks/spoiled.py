@@ -5,8 +5,8 @@ from contextlib import suppress
 
 import pandas as pd
 
-from conveyorguard.checks.checks import DATA, FILES, check_run
-from conveyorguard.checks.files import Failed, Subject
+from conveyorguard.checks.run import DATA, FILES, check_run
+from conveyorguard.checks.subject import Failed, Subject
 from conveyorguard.errors import RunError
 from conveyorguard.reporting.model_card import write_card
 from conveyorguard.reporting.report import write_report

@@ -5,7 +5,7 @@ import pytest
 import skops.io
 
 from conveyorguard.checks import tabular as check_tabular
-from conveyorguard.checks.checks import DATA, FILES, TRAINING, check_run
+from conveyorguard.checks.run import DATA, FILES, TRAINING, check_run
 from conveyorguard.cli import main
 from conveyorguard.errors import RunError
 from conveyorguard.evaluation.ensemble import ensemble
@@ -33,7 +33,7 @@ def test_the_verb_says_each_verdict_and_ends_with_status_1_when_one_failed(copie
 
 def test_the_verb_checks_all_there_is_unless_told_otherwise(tmp_path, monkeypatch):
     depths = []
-    monkeypatch.setattr("conveyorguard.checks.checks.check_run", lambda folder, depth, _: depths.append(depth) or [])
+    monkeypatch.setattr("conveyorguard.checks.run.check_run", lambda folder, depth, _: depths.append(depth) or [])
     for arguments in ([], ["depth=files"]):
         main(["check", str(tmp_path), *arguments])
     assert depths == ["training", "files"] and "shuffled labels give chance" in TRAINING

@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from conveyorguard.checks.checks import DATA, FILES
-from conveyorguard.checks.files import Failed, Subject, devices_apart
+from conveyorguard.checks.files import devices_apart
+from conveyorguard.checks.run import DATA, FILES
+from conveyorguard.checks.subject import Failed, Subject
 from conveyorguard.runs.saved import SavedRun
 from conveyorguard.system.files import write_json
 from tests.checks.spoiled import CARD, PAGE, edit_json, edit_predictions, failed, redraw, told, verdicts

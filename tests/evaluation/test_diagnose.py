@@ -12,9 +12,10 @@ from conveyorguard.commands.learning_curve import train_on_devices
 from conveyorguard.commands.train import train
 from conveyorguard.config.compose import compose_config
 from conveyorguard.errors import RunError
+from conveyorguard.evaluation.advice import advise, cascade, cascade_threshold
 from conveyorguard.evaluation.breakdown import by_distance, change_distance
-from conveyorguard.evaluation.diagnose import advise, arm_notes, cascade, cascade_threshold, companions, diagnose
-from conveyorguard.evaluation.robustness import Trial, against_single, with_starts_cut
+from conveyorguard.evaluation.diagnose import arm_notes, companions, diagnose
+from conveyorguard.evaluation.robustness import EvaluationSet, against_single, with_starts_cut
 from conveyorguard.inference.loaded_run import LoadedRun
 from conveyorguard.metrics.bootstrap import Arm, Interval, resample
 from conveyorguard.metrics.scores import Predictions
@@ -149,7 +150,7 @@ def test_the_rule_goes_by_validation_and_tells_test_beside(make_run, monkeypatch
         for name, right in (("both", 0.9), ("sensor", 0.9))
     )
     gains = {"val": Interval(0.02, 0.01, 0.03), "test": Interval(-0.01, -0.02, 0.005)}
-    monkeypatch.setattr("conveyorguard.evaluation.diagnose.fusing_gain", lambda run, one, part: gains[part])
+    monkeypatch.setattr("conveyorguard.evaluation.advice.fusing_gain", lambda run, one, part: gains[part])
     found = advise(both, {"fusion": both, "sensors alone": sensor}, "test")
     assert found.choice in ("cascade", "fuse")
     assert (
@@ -172,7 +173,7 @@ def test_recordings_too_short_to_lose_their_start_are_diagnosed_without_it(multi
     for name in ("sensor", "network"):
         model = LoadedRun(multirun / name)
         data = load_windows(model.run.config)
-        kept, found = with_starts_cut(model, Trial(data.store, data.split, data.settings, "test"))
+        kept, found = with_starts_cut(model, EvaluationSet(data.store, data.split, data.settings, "test"))
         assert len(kept) == 0 and {p.p.shape for p in found.values()} == {(0, 4)}
     assert (
         elapsed_arm({0: data}) == {} == pooled_arm({0: {0: model.run}}, {0: data}, tmp_path / "tried", with_starts_cut)

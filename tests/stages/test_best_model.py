@@ -14,7 +14,7 @@ from conveyorguard.data.windows import Windows, WindowSettings, make_windows
 from conveyorguard.evaluation import robustness
 from conveyorguard.evaluation.breakdown import by_device, by_distance
 from conveyorguard.evaluation.compare import compare
-from conveyorguard.evaluation.robustness import Trial, second_by_second
+from conveyorguard.evaluation.robustness import EvaluationSet, second_by_second
 from conveyorguard.metrics.bootstrap import Interval
 from conveyorguard.metrics.scores import Predictions
 from conveyorguard.reporting.site import Site
@@ -313,7 +313,7 @@ def test_a_window_is_held_against_the_state_of_its_last_second(store_of, plain_s
     state."""
     store = store_of([session_of("s0", np.arange(60), np.repeat([0, 1], 30))], plain_schema)
     settings = WindowSettings(10, 10)
-    trial = Trial(store, Split({}, {"train": [], "val": [], "test": ["s0"]}), settings, "test")
+    trial = EvaluationSet(store, Split({}, {"train": [], "val": [], "test": ["s0"]}), settings, "test")
 
     def now(windows):
         return store.to_frame()["state"].to_numpy()[windows["row"] + 9]

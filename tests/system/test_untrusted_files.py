@@ -57,7 +57,7 @@ def test_no_module_unpickles_or_evaluates(path):
 
 TRACE = """
 import sys
-import conveyorguard.cli, conveyorguard.checks.checks, conveyorguard.reporting.prediction_page
+import conveyorguard.cli, conveyorguard.checks.run, conveyorguard.reporting.prediction_page
 import conveyorguard.evaluation.ensemble
 
 def no_unpickling(event, arguments):

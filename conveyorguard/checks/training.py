@@ -1,0 +1,62 @@
+"""Checks that train small models of a run's kind on data that hold nothing to learn."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from conveyorguard.checks.model import constant, dataset_of, must_be_chance
+from conveyorguard.checks.subject import NotChecked, Subject
+from conveyorguard.data.windows import Windows
+from conveyorguard.inference.predict import predict
+from conveyorguard.training.by_settings import fit_by_settings
+from conveyorguard.training.setup import used_inputs
+
+SMALL = {"train": 12, "val": 6, "test": 6}  # sessions of each part
+EPOCHS = 3
+ON_CPU = {"accelerator": "cpu", "devices": 1, "strategy": "auto", "precision": "32-true"}
+
+
+def shuffled_labels(subject: Subject) -> str:
+    """Trained on labels dealt at random to all windows, a model can only guess the test windows'."""
+    data, rng = _small(subject.data), np.random.default_rng(subject.settings["seed"])
+    frame = data.frame.assign(label=rng.permutation(data.frame["label"].to_numpy()))
+    state = np.array(data.store.state)
+    state[state >= 0] = rng.permutation(state[state >= 0])
+    store = replace(data.store, state=state)
+    y, p = _trained(subject, replace(data, frame=frame, store=store))
+    # windows have been made independent of each other, so each is drawn by itself
+    return must_be_chance(y, p, np.arange(len(y)).astype(str), "a model trained on labels dealt at random")
+
+
+def constant_training(subject: Subject) -> str:
+    """Trained without any input to tell windows apart, a model can only guess."""
+    data = _small(subject.data)
+    y, p = _trained(subject, replace(data, store=constant(data.store)))
+    return must_be_chance(y, p, data.part("test")["session"].to_numpy(str), "a model trained on one and the same input")
+
+
+def _trained(subject: Subject, data: Windows) -> tuple[np.ndarray, np.ndarray]:
+    """Labels (n,) and probabilities (n, K) of the test windows of a model of the run's kind, trained on the data."""
+    if subject.run.is_ensemble:
+        raise NotChecked("an ensemble is not trained")
+    trainer = subject.settings["trainer"]
+    short = {**trainer, "max_epochs": min(EPOCHS, trainer["max_epochs"]), **ON_CPU}
+    settings = {**subject.settings, "trainer": short}
+    inputs, _ = used_inputs(settings, data.store.schema)
+    with tempfile.TemporaryDirectory() as place:
+        model = fit_by_settings(settings, data, inputs, Path(place), torch.get_num_threads())
+        return data.part("test")["label"].to_numpy(), predict(model, dataset_of(data, "test", inputs))
+
+
+def _small(data: Windows) -> Windows:
+    """A few sessions of each part, spread over it."""
+    chosen = set()
+    for part, count in SMALL.items():
+        names = data.split.sessions[part]
+        chosen |= {names[i] for i in np.linspace(0, len(names) - 1, min(count, len(names))).astype(int)}
+    return replace(data, frame=data.frame[data.frame["session"].isin(chosen)].reset_index(drop=True))

@@ -1,0 +1,109 @@
+"""Whether to fuse: one modality, a cascade or the fused model, by a fixed rule on validation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from conveyorguard.metrics.bootstrap import Arm, Interval, Resampling, resample
+from conveyorguard.metrics.scores import Predictions
+from conveyorguard.runs.derive import as_predictions
+from conveyorguard.runs.saved import SavedRun
+
+CLOSE = 0.005  # macro-F1: half a point is what a second model has to be worth, and what a cascade may cost
+RARELY = 0.5  # share of the windows for which a cascade may ask the second model
+SINGLE = {"sensor": "sensors alone", "image": "camera alone"}
+RULE = (
+    "Sensor only (or image only), unless fusing beats the better single modality by more than half a point of "
+    "macro-F1, and the interval of the paired "
+    "difference lies above zero. Then a cascade, if asking the fused model for at most half of the windows, those "
+    "where the single one is least sure, costs no more than half a "
+    "point of macro-F1. Else fuse. All by validation. What one modality is worth when the other fails is no part "
+    "of the rule: the tables below say it."
+)
+
+
+@dataclass
+class Advice:
+    """What to build, by the fixed rule, and the figures that it follows from.
+
+    choice: 'sensor only', 'image only', 'cascade', 'fuse', or '' where there is nothing to go by.
+    """
+
+    choice: str
+    reasons: list[str]
+
+
+def advise(run: SavedRun, arms: dict[str, SavedRun], part: str) -> Advice:
+    """RULE, from the saved predictions of the run and its arms of one modality on validation; with its figures on the
+    part."""
+    if run.modality != "both":
+        return Advice("", [f"The run has one modality ({run.modality}): there is nothing to fuse."])
+    single = {role: arms[name] for role, name in SINGLE.items() if name in arms}
+    if not single:
+        return Advice("", ["No arm of one modality is there, so what fusing buys cannot be said."])
+    role = max(single, key=lambda name: single[name].metrics["val"]["macro_f1"])
+    gains = {name: fusing_gain(run, single[role], name) for name in dict.fromkeys(["val", part])}
+    reasons = [_gain_sentence(SINGLE[role], gains)]
+    if not (gains["val"].low > 0 and gains["val"].value > CLOSE):
+        return Advice(f"{role} only", reasons)
+    threshold, asked, cost = cascade_threshold(_saved(run, "val"), _saved(single[role], "val"))
+    fused, alone, resampling = _saved(run, part), _saved(single[role], part), _resampling(run, part)
+    mixed = cascade(fused, alone, threshold)
+    before, after = (Arm([x], resampling).by_seed("macro_f1").mean() for x in (fused, mixed))
+    share = float((alone.p.max(axis=1) < threshold).mean())
+    reasons.append(
+        f"A cascade that asks the fused model where {SINGLE[role]} give their state less than {threshold:.2f} asks "
+        f"it for {asked:.0%} of the windows on "
+        f"validation at a cost of {100 * cost:.1f} points; on {part} for {share:.0%}, macro-F1 {after:.3f} instead "
+        f"of {before:.3f}."
+    )
+    return Advice("cascade" if asked <= RARELY else "fuse", reasons)
+
+
+def _gain_sentence(single: str, gains: dict[str, Interval]) -> str:
+    """What fusing changes on each part of the split, against the better arm of one modality."""
+    changes = [
+        f"by {100 * gain.value:+.1f} points of macro-F1 on {'validation' if name == 'val' else name}"
+        + (f" ({100 * gain.low:+.1f} to {100 * gain.high:+.1f})" if np.isfinite(gain.low) else "")
+        + f": {gain.verdict}"
+        for name, gain in gains.items()
+    ]
+    return f"Fusing changes {single}, the better modality on validation, {'; '.join(changes)}."
+
+
+def fusing_gain(run: SavedRun, single: SavedRun, part: str) -> Interval:
+    """Macro-F1 of the run less that of one of its arms, paired."""
+    resampling = _resampling(run, part)
+    return Arm([_saved(run, part)], resampling).difference(Arm([_saved(single, part)], resampling), "macro_f1")
+
+
+def cascade(fused: Predictions, single: Predictions, threshold: float) -> Predictions:
+    """The single model's probabilities where it is as sure as the threshold, else the fused one's."""
+    sure = single.p.max(axis=1) >= threshold
+    return Predictions(single.y_true, np.where(sure[:, None], single.p, fused.p), single.session)
+
+
+def cascade_threshold(fused: Predictions, single: Predictions) -> tuple[float, float, float]:
+    """The least threshold that costs no more than CLOSE: threshold, share of windows asked for, cost in macro-F1."""
+    resampling = resample(np.zeros(len(fused.y_true), int), np.zeros(len(fused.y_true), int), replicates=1)
+
+    def score(p: Predictions) -> float:
+        return float(Arm([Predictions(p.y_true, p.p, np.zeros(len(p.y_true), int))], resampling).by_seed("macro_f1")[0])
+
+    whole, sureness = score(fused), single.p.max(axis=1)
+    for threshold in np.unique(np.quantile(sureness, np.linspace(0, 1, 41))):
+        cost = whole - score(cascade(fused, single, threshold))
+        if cost <= CLOSE:
+            return float(threshold), float((sureness < threshold).mean()), float(cost)
+    return float(np.nextafter(1, 2)), 1.0, 0.0
+
+
+def _saved(run: SavedRun, part: str) -> Predictions:
+    return as_predictions(run.rows(part))
+
+
+def _resampling(run: SavedRun, part: str) -> Resampling:
+    rows = run.rows(part)
+    return resample(rows["session"].to_numpy(), rows["device"].to_numpy())
