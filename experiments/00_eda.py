@@ -10,11 +10,12 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from a checkout, installed or not
 
 from conveyorguard.reporting.eda_page import write_eda
+from experiments.stages.seed_figures import REFERENCE
 from experiments.stages.study import Study, main
 
 
 def run(study: Study) -> Path:
-    return write_eda(study.site, study.data())
+    return write_eda(study.site, study.data(), REFERENCE)
 
 
 def units(study: Study) -> int:

@@ -93,15 +93,20 @@ def _eda(arguments: list[str]) -> None:
     correlations, distributions, one session with a fault, camera, environment, quality, and what follows from them by
     fixed rules.
     """
-    from conveyorguard.reporting.eda_page import write_eda
-    from experiments.stages.study import Study
+    from conveyorguard.reporting.eda_page import TITLES, write_eda
+    from conveyorguard.reporting.format import warning_of
+    from conveyorguard.reporting.site import Site, origin_of
+    from conveyorguard.runs.data import load_windows
 
     out = next((Path(line[4:]) for line in arguments if line.startswith("out=")), None)
-    overrides = [line for line in arguments if not line.startswith("out=")]
-    study = Study(
-        out or _new_folder("eda"), overrides=overrides, command=f"python -m conveyorguard eda {' '.join(arguments)}"
-    )
-    print(write_eda(study.site, study.data()))
+    cfg = compose_config([line for line in arguments if not line.startswith("out=")])
+    check(cfg)
+    cfg.film_input = "environment"  # the environment as it was recorded
+    data = load_windows(cfg)
+    name, command = cfg.data.name, f"python -m conveyorguard eda {' '.join(arguments)}"
+    origin = origin_of(data, name, command)
+    site = Site(out or _new_folder("eda"), f"{name} data", TITLES, warning_of(name), origin)
+    print(write_eda(site, data))
 
 
 def _report(arguments: list[str]) -> None:
@@ -125,7 +130,8 @@ def _compare(arguments: list[str]) -> None:
     multirun's directory, or a new one in outputs/. Runs over different windows or splits are refused.
     """
     from conveyorguard.evaluation.compare import compare
-    from conveyorguard.reporting.compare_page import print_comparison, write_comparison
+    from conveyorguard.reporting.compare_page import write_comparison
+    from conveyorguard.reporting.terminal import print_comparison
 
     paths, out = _several_paths(arguments, "compare")
     comparison = compare(paths)
@@ -142,7 +148,8 @@ def _ensemble(arguments: list[str]) -> None:
     directory in `out` and is held against the member that is best on validation: helped, did not help, or not shown.
     """
     from conveyorguard.evaluation.ensemble import ensemble
-    from conveyorguard.reporting.compare_page import print_ensemble, write_ensemble
+    from conveyorguard.reporting.ensemble_page import write_ensemble
+    from conveyorguard.reporting.terminal import print_ensemble
 
     paths, out = _several_paths(arguments, "ensemble")
     folder = out or _new_folder("ensemble")

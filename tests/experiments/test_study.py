@@ -37,7 +37,7 @@ LINEAR = ["model=logistic_regression", "modality=sensor"]
 def explored(tiny, tmp_path_factory):
     """The study of stages 00 and 01; tests only read it."""
     study = tiny(tmp_path_factory.mktemp("explored"), size="small")
-    write_eda(study.site, study.data())
+    write_eda(study.site, study.data(), seed_figures.REFERENCE)
     write_preprocess(study.site, study.data(), study.config().scaling.fit_on)
     return study
 
