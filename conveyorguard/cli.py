@@ -126,7 +126,8 @@ class CompareAtTheEnd(Callback):
 
     def on_multirun_end(self, config: DictConfig, **kwargs: object) -> None:
         from conveyorguard.evaluation.compare import compare
-        from conveyorguard.reporting.compare_page import print_comparison, write_comparison
+        from conveyorguard.reporting.compare_page import write_comparison
+        from conveyorguard.reporting.terminal import print_comparison
 
         folder = Path(config.hydra.sweep.dir)
         jobs = [path for path in folder.glob("*") if (path / "metrics.json").is_file()]

@@ -11,11 +11,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from a chec
 
 from conveyorguard.reporting.eda_page import write_eda
 from experiments.stages.command_line import main
+from experiments.stages.seed_figures import REFERENCE
 from experiments.stages.study import StagedStudy
 
 
 def run(study: StagedStudy) -> Path:
-    return write_eda(study.site, study.data())
+    return write_eda(study.site, study.data(), REFERENCE)
 
 
 def units(study: StagedStudy) -> int:

@@ -46,8 +46,8 @@ def several_paths(arguments: list[str], verb: str) -> tuple[list[Path], Path | N
 
 def take_options(words: list[str], *names: str) -> tuple[dict[str, str], list[str]]:
     """Split key=value words into the verb's options, by name, and Hydra's overrides."""
-    pairs = [(*word.split("=", 1), word) for word in words]
-    return {key: value for key, value, _ in pairs if key in names}, [w for key, _, w in pairs if key not in names]
+    options = dict(word.split("=", 1) for word in words if word.partition("=")[0] in names and "=" in word)
+    return options, [word for word in words if word.partition("=")[0] not in options]
 
 
 def new_folder(name: str) -> Path:

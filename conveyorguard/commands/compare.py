@@ -13,7 +13,8 @@ def main(arguments: list[str]) -> None:
     multirun's directory, or a new one in outputs/. Runs over different windows or splits are refused.
     """
     from conveyorguard.evaluation.compare import compare
-    from conveyorguard.reporting.compare_page import print_comparison, write_comparison
+    from conveyorguard.reporting.compare_page import write_comparison
+    from conveyorguard.reporting.terminal import print_comparison
 
     paths, out = several_paths(arguments, "compare")
     comparison = compare(paths)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from conveyorguard.commands.arguments import new_folder
+from conveyorguard.commands.arguments import new_folder, take_options
 
 
 def main(arguments: list[str]) -> None:
@@ -14,12 +14,18 @@ def main(arguments: list[str]) -> None:
     correlations, distributions, one session with a fault, camera, environment, quality, and what follows from them by
     fixed rules.
     """
-    from conveyorguard.reporting.eda_page import write_eda
-    from experiments.stages.study import StagedStudy
+    from conveyorguard.config.checks import check
+    from conveyorguard.config.compose import compose_config
+    from conveyorguard.reporting.eda_page import TITLES, write_eda
+    from conveyorguard.reporting.format import warning_of
+    from conveyorguard.reporting.site import Site, origin_of
+    from conveyorguard.runs.data import load_windows
 
-    out = next((Path(line[4:]) for line in arguments if line.startswith("out=")), None)
-    overrides = [line for line in arguments if not line.startswith("out=")]
-    study = StagedStudy(
-        out or new_folder("eda"), overrides=overrides, command=f"python -m conveyorguard eda {' '.join(arguments)}"
-    )
-    print(write_eda(study.site, study.data()))
+    options, overrides = take_options(arguments, "out")
+    cfg = compose_config(overrides)
+    check(cfg)
+    cfg.film_input = "environment"  # the environment as it was recorded
+    data, name = load_windows(cfg), cfg.data.name
+    origin = origin_of(data, name, f"python -m conveyorguard eda {' '.join(arguments)}")
+    folder = Path(options["out"]) if "out" in options else new_folder("eda")
+    print(write_eda(Site(folder, f"{name} data", TITLES, warning_of(name), origin), data))

@@ -13,7 +13,8 @@ def main(arguments: list[str]) -> None:
     directory in `out` and is held against the member that is best on validation: helped, did not help, or not shown.
     """
     from conveyorguard.evaluation.ensemble import ensemble
-    from conveyorguard.reporting.compare_page import print_ensemble, write_ensemble
+    from conveyorguard.reporting.ensemble_page import write_ensemble
+    from conveyorguard.reporting.terminal import print_ensemble
 
     paths, out = several_paths(arguments, "ensemble")
     folder = out or new_folder("ensemble")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-# (modality, film) -> the study's name of the arm
+# (modality, film) -> name of the arm
 CELLS = {
     ("sensor", False): "Sensor Only",
     ("image", False): "Image Only",
     ("both", False): "Sensor + Image",
     ("both", True): "Sensor + Image + FiLM (Full)",
 }
-# the two cells that the study did not run
+# film without the other modality, which an ablation of the full model need not have
 FURTHER_CELLS = {("sensor", True): "Sensor + FiLM", ("image", True): "Image + FiLM"}

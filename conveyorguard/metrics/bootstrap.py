@@ -8,9 +8,12 @@ are paired; seeds of one model are averaged inside each replicate.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from scipy.stats import beta
 
 from conveyorguard.metrics.scores import METRICS, Predictions, Totals, per_class
@@ -30,6 +33,19 @@ class Interval:
     value: float
     low: float
     high: float
+
+    @classmethod
+    def of(cls, row: Mapping[Any, Any] | pd.Series, name: str, low: str = "", high: str = "") -> Interval:
+        """A figure of a table's row with its bounds, by default `name_low` and `name_high`."""
+        return cls(row[name], row[low or f"{name}_low"], row[high or f"{name}_high"])
+
+    def columns(self, name: str) -> dict[str, float]:
+        """The interval as the columns of a table's row: name, name_low, name_high."""
+        return {name: self.value, f"{name}_low": self.low, f"{name}_high": self.high}
+
+    def times(self, factor: float) -> Interval:
+        """The interval in another unit."""
+        return Interval(factor * self.value, factor * self.low, factor * self.high)
 
     @property
     def excludes_zero(self) -> bool:

@@ -12,9 +12,10 @@ from conveyorguard.evaluation.advice import RULE
 from conveyorguard.evaluation.breakdown import onset_summary
 from conveyorguard.evaluation.diagnose import Diagnosis
 from conveyorguard.evaluation.robustness import REPEATS, TOLERATED
-from conveyorguard.metrics.bootstrap import FEWEST_SESSIONS
-from conveyorguard.metrics.scores import METRICS
+from conveyorguard.metrics.bootstrap import FEWEST_SESSIONS, Interval
+from conveyorguard.metrics.notation import PERCENT, POINTS
 from conveyorguard.reporting import figures, pages
+from conveyorguard.reporting.format import metric_title, warning_of
 from conveyorguard.system.files import write_text
 
 PREFIX = "diagnose_"  # of the csv files, which may lie in the run directory
@@ -61,17 +62,13 @@ def terminal_summary(diagnosis: Diagnosis) -> str:
 
 def share(row: pd.Series, name: str) -> str:
     """`94.1 % [91.0, 96.2]`; a dash where there is nothing."""
-    value, low, high = (row[key] for key in (name, f"{name}_low", f"{name}_high"))
-    if not np.isfinite(value):
-        return "–"
-    return f"{100 * value:.1f} %" + (f" [{100 * low:.1f}, {100 * high:.1f}]" if np.isfinite(low) else "")
+    return PERCENT.with_interval(Interval.of(row, name))
 
 
 def points(row: pd.Series, name: str = "difference") -> str:
     """`-1.2 [-3.0, 0.4]`, in points."""
-    low, high = (f"{name}_low", f"{name}_high") if f"{name}_low" in row else ("low", "high")
-    told = f" [{100 * row[low]:+.1f}, {100 * row[high]:+.1f}]" if np.isfinite(row[low]) else ""
-    return f"{100 * row[name]:+.1f}{told}"
+    ends = ("low", "high") if "low" in row else (f"{name}_low", f"{name}_high")
+    return POINTS.with_interval(Interval.of(row, name, *ends))
 
 
 def _table(diagnosis: Diagnosis, name: str, header: list[str], rows: list[list]) -> str:
@@ -90,10 +87,10 @@ def _table(diagnosis: Diagnosis, name: str, header: list[str], rows: list[list])
 def _advice(d: Diagnosis) -> str:
     choice = d.advice.choice or "none"
     items = "".join(f"<li>{pages.escape(text)}</li>" for text in [*d.advice.reasons, *d.notes])
-    note = f"The rule: {RULE} {d.note}"
-    if d.run.config.data.name == "simulated":
-        note += " Simulated recordings: a result here is not a result on AI Hub."
-    return pages.section("Recommendation", pages.tiles([("recommended", choice)]), f"<ul>{items}</ul>", note=note)
+    note = f"The rule: {RULE} {d.note} {warning_of(d.run.config.data.name)}"
+    return pages.section(
+        "Recommendation", pages.tiles([("recommended", choice)]), f"<ul>{items}</ul>", note=note.rstrip()
+    )
 
 
 def _arms(d: Diagnosis) -> str:
@@ -106,7 +103,7 @@ def _arms(d: Diagnosis) -> str:
             r["modality"],
             "yes" if r["film"] else "no",
             *(share(r, s) for s in scores),
-            f"{100 * r['validation_macro_f1']:.1f} %",
+            PERCENT.number(r["validation_macro_f1"]),
         ]
         for _, r in d.tables["arms"].iterrows()
     ]
@@ -116,7 +113,7 @@ def _arms(d: Diagnosis) -> str:
         "model",
         "modality",
         "film",
-        *(METRICS[s].named(d.run.schema.state_names) for s in scores),
+        *(metric_title(s, d.run.schema) for s in scores),
         "validation macro-F1",
     ]
     parts = [_table(d, "arms", header, rows)]
@@ -151,9 +148,9 @@ def _robustness(d: Diagnosis) -> str:
     rows = [
         [
             r["corruption"],
-            f"{100 * r['macro_f1']:.1f} %",
+            PERCENT.number(r["macro_f1"]),
             r["better arm"],
-            f"{100 * r['its macro_f1']:.1f} %",
+            PERCENT.number(r["its macro_f1"]),
             points(r),
             r["verdict"],
             f"{r['severe_sessions_missed']:.0f}",
@@ -167,7 +164,7 @@ def _robustness(d: Diagnosis) -> str:
         "its macro-F1",
         "difference, points",
         "verdict",
-        METRICS["severe_sessions_missed"].named(d.run.schema.state_names),
+        metric_title("severe_sessions_missed", d.run.schema),
     ]
     return pages.section(
         "When something fails: against the better single modality",
@@ -282,12 +279,11 @@ def _causal(d: Diagnosis) -> str:
         _table(
             d,
             "causal",
-            ["arm", "label", "windows", *(METRICS[s].named(d.run.schema.state_names) for s in scores)],
+            ["arm", "label", "windows", *(metric_title(s, d.run.schema) for s in scores)],
             rows,
         ),
         note="A window ends at every second. last: it is judged by the state of that second, all that is known then; "
-        "majority: by its "
-        "commonest state, as the seed study does. The model is the same.",
+        "majority: by its commonest state. The model is the same.",
     )
 
 
@@ -299,7 +295,7 @@ def _onsets(d: Diagnosis) -> str:
             note=f"No recording of the {d.part} part has a state worth an alarm, or no operating point was found.",
         )
     summary = onset_summary(table)
-    told = pages.framed(summary, dict.fromkeys(summary.columns[1:], ".0f"))
+    told = pages.framed(pages.gathered(summary, ["missed"], " low", " high"), dict.fromkeys(summary.columns[1:], ".0f"))
     rows = [
         [
             r["session"],
@@ -336,7 +332,7 @@ def _start(d: Diagnosis) -> str:
             "start.",
         )
     rows = [
-        [r["arm"], f"{r['windows']:,}", f"{100 * r['whole']:.1f} %", share(r, "cut"), points(r, "change")]
+        [r["arm"], f"{r['windows']:,}", PERCENT.number(r["whole"]), share(r, "cut"), points(r, "change")]
         for _, r in d.tables["start_cut"].iterrows()
     ]
     return pages.section(

@@ -1,4 +1,4 @@
-"""Stage 00: what the data are. Every figure is computed from the frame store; the seed study's are quoted beside."""
+"""What the data are. Every figure is computed from the frame store; another study's may be quoted beside."""
 
 from __future__ import annotations
 
@@ -14,30 +14,36 @@ from plotly.subplots import make_subplots
 from conveyorguard.data import exploration
 from conveyorguard.data.store import Store
 from conveyorguard.data.windows import Windows
-from conveyorguard.reporting import figures, pages
-from conveyorguard.reporting.figures import _style
+from conveyorguard.reporting import figures, pages, recording_figures
+from conveyorguard.reporting.figures import styled
+from conveyorguard.reporting.format import state_titles
+from conveyorguard.reporting.reference import Reference
 from conveyorguard.reporting.site import Site
-from experiments.stages import seed_figures
 
+TITLES = {"00_eda": "Data"}  # of a site that has this page alone
 KIND_COLOURS = (figures.BLUE, figures.STATE_COLOURS[2], figures.STATE_COLOURS[0], figures.GREY)
 STATISTICS = ("mean", "sd", *(f"q{100 * q:02.0f}" for q in exploration.QUANTILES))
 FRAMES_A_STATE = 2  # of the filmstrip
 
 
-def write_eda(site: Site, data: Windows) -> Path:
-    """Write 00_eda.html and its tables."""
+def write_eda(site: Site, data: Windows, reference: Reference | None = None) -> Path:
+    """Write 00_eda.html and its tables; returns the page's path.
+
+    Args:
+        site: has a title for `00_eda`. data: windows with their store. reference: a study quoted beside the data.
+    """
     store = data.store
-    found = exploration.implications(data)
+    implications = exploration.implications(data)
     blocks = [
-        _sizes(site, store),
-        _balance(site, data),
-        _correlations(site, store),
+        _sizes(site, store, reference),
+        _balance(site, data, reference),
+        _correlations(site, store, reference),
         _distributions(site, store),
         _timeline(store),
         _camera(site, store),
         _environment(site, store),
         _quality(site, store),
-        _implications(site, found),
+        _implications(site, implications),
     ]
     counts = store.manifest["counts"]
     worst = exploration.worst_sessions(store)
@@ -45,7 +51,7 @@ def write_eda(site: Site, data: Windows) -> Path:
         f"{counts['sessions']} sessions, {counts['frames']:,} seconds, {store.sessions['device'].nunique()} devices.",
         f"{worst['contain']} sessions contain {store.schema.states[-1].name}, {worst['dominated']} are dominated by "
         "it.",
-        f"{len(found)} design implications computed from the data.",
+        f"{len(implications)} design implications computed from the data.",
     ]
     return site.write(
         "00_eda",
@@ -55,12 +61,7 @@ def write_eda(site: Site, data: Windows) -> Path:
     )
 
 
-def names_of(store: Store) -> list[str]:
-    """States as pages show them: name and label."""
-    return [f"{state.name} {state.label}".strip() for state in store.schema.states]
-
-
-def _sizes(site: Site, store: Store) -> str:
+def _sizes(site: Site, store: Store, reference: Reference | None) -> str:
     table = exploration.sizes(store)
     whole = table.iloc[-1]
     tiles = [
@@ -71,30 +72,26 @@ def _sizes(site: Site, store: Store) -> str:
         ("sessions with a fault", f"{whole['with a fault']:,}"),
         ("channels", f"{len(store.schema.channels)}"),
     ]
+    note = []
+    if reference:
+        sizes = ", ".join(f"{number:,} {unit}" for unit, number in reference.sizes.items())
+        note.append(f"{reference.heading}: {sizes}.")
     camera = store.schema.thermal
-    note = (
-        f"Seed study, on its own data: {seed_figures.SESSIONS} sessions, {seed_figures.SECONDS:,} seconds, "
-        f"{seed_figures.DEVICES} devices. "
-    )
     if camera and store.thermal is not None:
         megabytes = store.thermal.nbytes / 1e6
-        note += (
+        note.append(
             f"Thermal frames of {camera.shape[0]} x {camera.shape[1]} pixels are kept as "
             f"{' and '.join(camera.channels)} of "
             f"{camera.stored_shape[1]} x {camera.stored_shape[2]} ({megabytes:,.0f} MB)."
         )
-    return pages.section(
-        "Size",
-        pages.tiles(tiles),
-        site.table("00_sizes", table, {"hours": ".2f", "median length, s": ".0f"}),
-        note=note,
-    )
+    shown = site.table("00_sizes", table, {"hours": ".2f", "median length, s": ".0f"})
+    return pages.section("Size", pages.tiles(tiles), shown, note=" ".join(note))
 
 
-def _balance(site: Site, data: Windows) -> str:
+def _balance(site: Site, data: Windows, reference: Reference | None) -> str:
     store = data.store
     table = exploration.balance(data)
-    names = names_of(store)
+    names = state_titles(store.schema)
     plot = go.Figure()
     for column, colour in zip(("share of seconds", "share of windows"), KIND_COLOURS, strict=False):
         plot.add_bar(
@@ -105,44 +102,50 @@ def _balance(site: Site, data: Windows) -> str:
             text=[f"{v:.1%}" for v in table[column]],
             textposition="outside",
         )
-    _style(plot, "States, by second and by window", height=340, y="share").update_yaxes(
+    styled(plot, "States, by second and by window", height=340, y="share").update_yaxes(
         tickformat=".0%", range=[0, 1.2 * table["share of seconds"].max()]
     )
     shares = dict.fromkeys([c for c in map(str, table) if c.startswith("share")], ".1%")
-    worst, name = exploration.worst_sessions(store), store.schema.states[-1].name
-    rows: list[list[Any]] = [
-        [
-            "sessions that contain it",
-            f"{worst['contain']} of {worst['sessions']}",
-            f"{seed_figures.WORST_SESSIONS['contain']} of {seed_figures.SESSIONS}",
-        ],
-        ["sessions dominated by it", worst["dominated"], seed_figures.WORST_SESSIONS["dominated"]],
-    ]
-    beside = f"<h3>{pages.escape(names[-1])}, session by session</h3>" + pages.table(
-        ["", "here", "the seed study's, on its own data"], rows
-    )
-    quoted = " / ".join(f"{100 * share:.1f} %" for share in seed_figures.STATE_SHARES)
-    note = (
+    note = [
         f"A window's label is its {'commonest' if data.settings.label == 'majority' else 'last'} state. Dominated: "
-        f"{name} is the session's "
-        f"commonest state. Seed study, on its own data, shares of the seconds: {quoted}."
-    )
+        f"{store.schema.states[-1].name} is the session's commonest state."
+    ]
+    if reference:
+        quoted = " / ".join(f"{100 * share:.1f} %" for share in reference.state_shares)
+        note.append(f"{reference.heading}, shares of the seconds: {quoted}.")
     return pages.section(
         "Balance of the states",
-        pages.pair(pages.figure(plot, "share of each state among seconds and windows"), beside),
+        pages.pair(
+            pages.figure(plot, "share of each state among seconds and windows"), _worst_sessions(store, reference)
+        ),
         site.table("00_balance", table.assign(state=names), shares),
-        note=note,
+        note=" ".join(note),
     )
 
 
-def _correlations(site: Site, store: Store) -> str:
+def _worst_sessions(store: Store, reference: Reference | None) -> str:
+    """In how many sessions the worst state occurs, and is the commonest."""
+    counts = exploration.worst_sessions(store)
+    header: list[str] = ["", "here"]
+    rows: list[list[Any]] = [
+        ["sessions that contain it", f"{counts['contain']} of {counts['sessions']}"],
+        ["sessions dominated by it", counts["dominated"]],
+    ]
+    if reference:
+        header.append(reference.column)
+        rows[0].append(f"{reference.worst_sessions['contain']} of {reference.sizes['sessions']}")
+        rows[1].append(reference.worst_sessions["dominated"])
+    return f"<h3>{pages.escape(state_titles(store.schema)[-1])}, session by session</h3>" + pages.table(header, rows)
+
+
+def _correlations(site: Site, store: Store, reference: Reference | None) -> str:
     table = exploration.correlations(store)
-    shown = table.assign(**{"seed study's, on its own data": table["quantity"].map(seed_figures.CORRELATIONS)})
+    shown = table.assign(**{reference.column: table["quantity"].map(reference.correlations)}) if reference else table
     order = table.reindex(table["pearson"].abs().sort_values(ascending=False).index)
     plot = go.Figure()
     for column, colour in zip(("pearson", "rank"), KIND_COLOURS, strict=False):
         plot.add_bar(y=order["quantity"], x=order[column], name=column, orientation="h", marker_color=colour)
-    _style(plot, "Correlation with the state", height=110 + 26 * len(order), x="correlation").update_yaxes(
+    styled(plot, "Correlation with the state", height=110 + 26 * len(order), x="correlation").update_yaxes(
         autorange="reversed", showgrid=False
     )
     formats = dict.fromkeys([c for c in map(str, shown) if c not in ("quantity", "unit")], "+.3f")
@@ -194,13 +197,13 @@ def _boxes(
             )
         if quantity in logarithmic:
             plot.update_yaxes(type="log", dtick=1, row=i // columns + 1, col=i % columns + 1)
-    _style(plot, title, height=90 + 235 * rows)
+    styled(plot, title, height=90 + 235 * rows)
     return plot.update_layout(boxmode="group", legend={"y": 1 + 0.12 / rows, "yanchor": "bottom"}, margin={"t": 80})
 
 
 def _distribution(store: Store) -> pd.DataFrame:
     """`exploration.distributions` with the states as pages show them."""
-    labels = dict(zip(store.schema.state_names, names_of(store), strict=True))
+    labels = dict(zip(store.schema.state_names, state_titles(store.schema), strict=True))
     table = exploration.distributions(store)
     return table.assign(state=table["state"].map(labels))
 
@@ -228,8 +231,8 @@ def _timeline(store: Store) -> str:
     seconds, state = own["time"].to_numpy(), own["state"].to_numpy()
     channels = list(store.schema.channels)
     units = [store.schema.channels[c].unit for c in channels]
-    plot = figures.traces(seconds, store.sensors[rows], channels, units, state, len(store.schema.states))
-    names = names_of(store)
+    plot = recording_figures.traces(seconds, store.sensors[rows], channels, units, state, len(store.schema.states))
+    names = state_titles(store.schema)
     for k in np.unique(state[state >= 0]):
         plot.add_annotation(
             x=float(np.mean(seconds[state == k])),
@@ -248,7 +251,7 @@ def _timeline(store: Store) -> str:
         low, high = float(frames.min()), float(frames.max())
         strip = [
             (
-                figures.thermal_image(frame, low, high),
+                recording_figures.thermal_image(frame, low, high),
                 f"{seconds[i]} s, {names[state[i]]}, up to {own['thermal_max'].iloc[i]:.1f} °C",
             )
             for frame, i in zip(frames, chosen, strict=True)
@@ -326,9 +329,9 @@ def _quality(site: Site, store: Store) -> str:
     return pages.section("Quality of the data", *parts, note=note)
 
 
-def _implications(site: Site, found: list[exploration.Implication]) -> str:
+def _implications(site: Site, implications: list[exploration.Implication]) -> str:
     table = pd.DataFrame(
-        [{"about": i.about, "found": i.found, "rule": i.rule, "what follows": i.follows} for i in found]
+        [{"about": i.about, "found": i.found, "rule": i.rule, "what follows": i.follows} for i in implications]
     )
     shown = site.table("00_implications", table, look="prose")
     return pages.section(

@@ -15,12 +15,14 @@ import numpy as np
 from conveyorguard.data.splits import PARTS
 from conveyorguard.metrics.alarms import OperatingPoint, how_chosen, when_it_rings
 from conveyorguard.metrics.bootstrap import Arm, Interval, resample
-from conveyorguard.metrics.scores import METRICS
+from conveyorguard.metrics.notation import PERCENT, WHOLE_PERCENT, notation_of
+from conveyorguard.reporting.format import metric_title, state_titles, warning_of
 from conveyorguard.runs.derive import as_predictions
 from conveyorguard.runs.saved import SavedRun
 from conveyorguard.system.files import write_text
 
 FILE = "MODEL_CARD.md"
+NO_INTERVAL = "none"
 SHOWN = (
     "accuracy",
     "macro_f1",
@@ -69,10 +71,9 @@ def _head(run: SavedRun) -> str:
     p, config = run.provenance, run.config
     model = config.model.get("name", "model")
     size = f"{p['parameters']:,} parameters" if p.get("parameters") else f"{p.get('model_bytes', 0) / 1e6:.2f} MB"
-    states = ", ".join(plain(f"{s.name} ({s.label})" if s.label else s.name) for s in run.schema.states)
-    looks = {"sensor": "sensors", "image": "the camera", "both": "sensors and camera"}.get(
-        config.modality, config.modality
-    )
+    states = ", ".join(map(plain, state_titles(run.schema)))
+    modality = config.modality if run.schema.thermal or config.modality != "both" else "sensor"
+    looks = {"sensor": "sensors", "image": "the camera", "both": "sensors and camera"}.get(modality, modality)
     film = ", conditioned on the environment" if config.film and run.schema.environment else ""
     return (
         f"# Model card: {plain(model)}, {plain(run.folder.resolve().name)}\n\n"
@@ -143,13 +144,9 @@ def _results(run: SavedRun) -> str:
         rows = run.predictions[run.predictions["split"] == part]
         drawn = resample(rows["session"].to_numpy(), rows["device"].to_numpy())
         arm = Arm([as_predictions(rows)], drawn)
-        shown = [
-            [_title(run, name), *_interval(arm.interval(name), METRICS[name].percent)]
-            for name in SHOWN
-            if name in METRICS
-        ]
+        shown = [_metric_row(run, arm, name) for name in SHOWN]
         per_class = [
-            [plain(r["class"]), *(_with_interval(found) for found in arm.class_intervals(k)), f"{r['support']:,}"]
+            [plain(r["class"]), *map(PERCENT.with_range, arm.class_intervals(k)), f"{r['support']:,}"]
             for k, r in enumerate(run.metrics[part]["per_class"])
         ]
         blocks += [
@@ -162,22 +159,11 @@ def _results(run: SavedRun) -> str:
     return "\n\n".join(blocks)
 
 
-def _title(run: SavedRun, metric: str) -> str:
-    """A metric's title with the states' own names."""
-    return plain(METRICS[metric].named(run.schema.state_names))
-
-
-def _interval(found: Interval, percent: bool) -> tuple[str, str]:
-    def told(value: float) -> str:
-        return "–" if not np.isfinite(value) else f"{100 * value:.1f} %" if percent else f"{value:.3g}"
-
-    return told(found.value), "none" if not np.isfinite(found.low) else f"{told(found.low)} to {told(found.high)}"
-
-
-def _with_interval(found: Interval) -> str:
-    """`94.1 % (91.0 % to 96.2 %)`"""
-    told, interval = _interval(found, True)
-    return told if interval == "none" else f"{told} ({interval})"
+def _metric_row(run: SavedRun, arm: Arm, name: str) -> list[str]:
+    """A metric's title, value and interval."""
+    notation, interval = notation_of(name), arm.interval(name)
+    title = plain(metric_title(name, run.schema))
+    return [title, notation.number(interval.value), notation.range(interval) or NO_INTERVAL]
 
 
 def _shortcuts(run: SavedRun, part: str) -> list[str]:
@@ -192,7 +178,7 @@ def _shortcuts(run: SavedRun, part: str) -> list[str]:
         arm = Arm([as_predictions(shortcut.sort_values(["session", "start"], ignore_index=True))], drawn)
         value, difference = arm.interval("macro_f1"), model.difference(arm, "macro_f1")
         verdict = difference.verdict if np.isfinite(difference.low) else "not shown: too few sessions"
-        rows.append([name, _with_interval(value), _interval(difference, True)[1], verdict])
+        rows.append([name, PERCENT.with_range(value), PERCENT.range(difference) or NO_INTERVAL, verdict])
     note = (
         "What can be had without a model, on the same windows. A model that is not shown to be better has learned "
         "the recording's "
@@ -217,7 +203,7 @@ def _alarms(run: SavedRun) -> str:
             [
                 part,
                 f"{a['missed']} of {a['fault_sessions']}",
-                _range(a["missed_share_interval"]),
+                _share(a["missed_share_interval"]),
                 a["false_alarms"],
                 f"{a['exposure_hours']:.2f}",
                 "–" if a["false_alarms_per_hour_bound"] is None else f"{a['false_alarms_per_hour_bound']:.1f}",
@@ -240,15 +226,16 @@ def _alarms(run: SavedRun) -> str:
     return "\n\n".join(lines)
 
 
-def _range(interval: list[float] | None) -> str:
-    return "none" if interval is None else f"{100 * interval[0]:.0f} % to {100 * interval[1]:.0f} %"
+def _share(bounds: list[float] | None) -> str:
+    """The interval of a share, of which alarms.json has the bounds."""
+    return WHOLE_PERCENT.range(Interval(np.nan, *bounds)) if bounds else NO_INTERVAL
 
 
 def _limits(run: SavedRun) -> str:
     config, facts = run.config, run.facts("ranges")
     said = [plain(sentence) for sentence in config.data.get("limits") or []]
-    if config.data.name == "simulated":
-        said.insert(0, "The recordings are simulated: a result here is not a result on AI Hub, nor on a plant.")
+    if warning := warning_of(config.data.name):
+        said.insert(0, warning)
     worst = plain(run.schema.state_names[-1])
     windows = run.predictions[run.predictions["split"] == list(run.metrics)[-1]]
     devices = windows["device"].nunique()

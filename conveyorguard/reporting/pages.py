@@ -12,81 +12,16 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
+from conveyorguard.metrics.bootstrap import Interval
+from conveyorguard.metrics.notation import MISSING, Notation
+
 PLOTLY = "assets/plotly.min.js"  # of a folder of pages that share one
 NUMBER = re.compile(r"[+\-−]?\.?\d[\d,.]*|–?$")  # how the cell of a column of numbers begins
-FONTS = 'StateNames, system-ui, -apple-system, "Segoe UI", "Noto Sans", "Noto Sans CJK KR", "Malgun Gothic", sans-serif'
-STYLE = """
-:root { --ink: #1f2933; --soft: #52606d; --line: #e4e7eb; --blue: #2f6fab; --warn: #b3261e }
-* { box-sizing: border-box }
-body { font: 15px/1.5 FONTS; color: var(--ink); margin: 0; background: #f5f7fa }
-main { max-width: 1320px; margin: 0 auto; padding: 24px }
-header { background: #1f2933; color: white; padding: 20px 0 }
-header div { max-width: 1320px; margin: 0 auto; padding: 0 24px }
-header h1 { margin: 0; font-size: 24px } header p { margin: 4px 0 0; color: #cbd2d9 }
-nav { margin: 12px 0 0; font-size: 13.5px; display: flex; flex-wrap: wrap; gap: 4px 16px }
-nav a { color: #9fc5e8; text-decoration: none }
-nav a:hover { text-decoration: underline } nav a[aria-current] { color: white; font-weight: 600 }
-.banner { background: #fff6e0; border: 1px solid #e5c46b; border-radius: 8px; padding: 10px 16px; margin: 0 0 18px }
-.csv { margin: 0 0 12px; font-size: 12.5px } a { color: var(--blue) }
-.sortable td:first-child { white-space: nowrap } .prose td:first-child { white-space: normal }
-.prose th, .prose td { text-align: left; vertical-align: top }
-section { background: white; border: 1px solid var(--line); border-radius: 8px; padding: 18px 22px; margin: 0 0 18px }
-h2 { font-size: 18px; margin: 0 0 10px } h3 { font-size: 15px; margin: 16px 0 6px }
-p.note { color: var(--soft); margin: 4px 0 12px; max-width: 1000px }
-table { border-collapse: collapse; margin: 6px 0; font-variant-numeric: tabular-nums }
-th, td { padding: 5px 12px; border-bottom: 1px solid var(--line); text-align: right }
-th { color: var(--soft); font-weight: 600; word-break: keep-all }
-th:first-child, td:first-child { text-align: left }
-TEXT_COLUMNS
-.dense { font-size: 12px } .dense th, .dense td { padding: 4px 3px }
-.dense td i { font-style: normal; color: var(--soft); display: block; white-space: nowrap }
-td i { font-style: normal; color: var(--soft); white-space: nowrap }
-.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); gap: 12px }
-.tile { border: 1px solid var(--line); border-radius: 8px; padding: 10px 14px }
-.tile b { font-size: 24px; display: block; font-variant-numeric: tabular-nums }
-.tile span { color: var(--soft); font-size: 13px }
-.pair { display: grid; grid-template-columns: minmax(0, 1fr) minmax(0, 1fr); gap: 16px; align-items: start }
-@media (max-width: 860px) { .pair { grid-template-columns: minmax(0, 1fr) } }
-.pair > div { min-width: 0; overflow-x: auto } .pair table { font-size: 13px } .pair th, .pair td { padding: 5px 7px }
-.film { display: grid; gap: 8px; grid-template-columns: repeat(auto-fill, minmax(128px, 1fr)) }
-.film figure { margin: 0; text-align: center; font-size: 12px; color: var(--soft) }
-.film img { image-rendering: pixelated; border-radius: 4px; display: block; width: 100% }
-.wrong { color: var(--warn); font-weight: 600 }
-details summary { cursor: pointer; color: var(--blue) }
-pre { overflow: auto; background: #f5f7fa; padding: 12px; border-radius: 6px; font-size: 12.5px }
-.wide { overflow-x: auto } .sortable th { cursor: pointer } .sortable th[aria-sort=ascending]::after { content: " ▲" }
-.sortable th[aria-sort=descending]::after { content: " ▼" }
-@media print { section { break-inside: avoid } }
-""".replace("FONTS", FONTS).replace(
-    "TEXT_COLUMNS",
-    ", ".join(f'[data-text~="{i}"] :is(td, th):nth-child({i})' for i in range(1, 25)) + " { text-align: left }",
-)
-
-# a click on a head sorts by the number a cell begins with, else by its text
-SORTING = """
-for (const table of document.querySelectorAll("table.sortable")) {
-  const heads = [...table.tHead.rows[0].cells];
-  heads.forEach((head, column) => {
-    head.tabIndex = 0;
-    const sort = () => {
-      const down = head.getAttribute("aria-sort") === "descending";
-      heads.forEach(other => other.removeAttribute("aria-sort"));
-      head.setAttribute("aria-sort", down ? "ascending" : "descending");
-      const key = row => { const text = row.cells[column].textContent, number = parseFloat(text.replace(/,/g, ""));
-                           return isNaN(number) ? text : number; };
-      const order = (a, b) => typeof a === typeof b ? (a < b ? -1 : a > b ? 1 : 0) : typeof a === "number" ? 1 : -1;
-      [...table.tBodies[0].rows].sort((a, b) => (down ? 1 : -1) * order(key(a), key(b)))
-        .forEach(row => table.tBodies[0].append(row));
-    };
-    head.addEventListener("click", sort);
-    head.addEventListener("keydown", event => { if (event.key === "Enter") sort(); });
-  });
-}
-"""
 
 
 def page(title: str, subtitle: str, sections: Iterable[str], plotly: str | None = None, nav: str = "") -> str:
@@ -102,11 +37,12 @@ def page(title: str, subtitle: str, sections: Iterable[str], plotly: str | None 
         f'<script src="{escape(plotly, quote=True)}"></script>' if plotly else f"<script>{get_plotlyjs()}</script>"
     )
     script = library if "Plotly.newPlot" in body else ""
-    sorting = f"<script>{SORTING}</script>" if 'class="sortable' in body else ""
+    sorting = f"<script>\n{_text_of('site.js')}</script>" if 'class="sortable' in body else ""
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
         f'<meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="data:,">'
-        f"<style>{STYLE}{_state_names_font()}</style>{script}</head>\n<body><header><div><h1>{escape(title)}</h1><p>{escape(subtitle)}</p>{nav}</div></header>\n"
+        f"<style>\n{_text_of('site.css')}{_state_names_font()}</style>{script}</head>\n"
+        f"<body><header><div><h1>{escape(title)}</h1><p>{escape(subtitle)}</p>{nav}</div></header>\n"
         f"<main>{body}</main>{sorting}</body></html>\n"
     )
 
@@ -149,9 +85,7 @@ def linked(
     """
     drawn = []
     for (first, *rest), target in zip(rows, targets, strict=True):
-        text = shown(first)
-        link = f'<a href="{escape(quote(target), quote=True)}">{text}</a>' if target else text
-        drawn.append([link, *map(shown, rest)])
+        drawn.append([_link(shown(first), target), *map(shown, rest)])
     return _sortable(_table(header, drawn, list(origins) if origins else None))
 
 
@@ -162,7 +96,7 @@ def framed(
     origins: Mapping[str, str] | None = None,
     look: str = "",
 ) -> str:
-    """A `sortable` table of a frame. Columns `x low` and `x high` stand in brackets in the cells of `x`.
+    """A `sortable` table of a frame; a cell may be an `Interval`, whose bounds stand in brackets behind its value.
 
     Args:
         formats: column -> format of its numbers, e.g. `{"share": ".1%"}`; a missing number is a dash.
@@ -170,38 +104,64 @@ def framed(
             from.
         look: 'prose' for cells that are sentences, 'dense' for many columns.
     """
-    known = formats or {}
     columns = [str(name) for name in frame]
-    visible = [name for name in columns if not _is_bound(name, columns)]
+    specs = [(formats or {}).get(name) for name in columns]
     rows, keys = [], []
-    for row in frame.to_dict("records"):
-        keys.append(cell(row[visible[0]], known.get(visible[0])))
-        cells = []
-        for name in visible:
-            low, high = (row.get(f"{name} {side}") for side in ("low", "high"))
-            text = shown(cell(row[name], known.get(name)))
-            if low is not None and low == low:
-                bounds = ", ".join(cell(bound, known.get(name)).removesuffix("%") for bound in (low, high))
-                text += f" <i>[{escape(bounds)}]</i>"
-            cells.append(text)
-        target = (links or {}).get(keys[-1])
-        cells[0] = f'<a href="{escape(quote(target), quote=True)}">{cells[0]}</a>' if target else cells[0]
-        rows.append(cells)
-    drawn = _sortable(_table(visible, rows, [(origins or {}).get(key) for key in keys]))
+    for values in frame.to_dict("split")["data"]:
+        first, *rest = (_html_cell(value, spec) for value, spec in zip(values, specs, strict=True))
+        keys.append(cell(values[0], specs[0]))
+        rows.append([_link(first, (links or {}).get(keys[-1])), *rest])
+    drawn = _sortable(_table(columns, rows, [(origins or {}).get(key) for key in keys]))
     return drawn.replace('"wide"', f'"wide {look}"', 1) if look else drawn
 
 
 def cell(value: Any, spec: str | None = None) -> str:
     """A value as a table shows it."""
     if value is None or (isinstance(value, float) and value != value):
-        return "–"
+        return MISSING
     if isinstance(value, str) or spec is None:
         return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
     return format(value, spec)
 
 
-def _is_bound(name: str, columns: list[str]) -> bool:
-    return any(name.endswith(side) and name.removesuffix(side) in columns for side in (" low", " high"))
+def _html_cell(value: Any, spec: str | None) -> str:
+    if not isinstance(value, Interval):
+        return shown(cell(value, spec))
+    bounds = Notation(spec or "").bounds(value)
+    return shown(cell(value.value, spec)) + (f" <i>[{escape(bounds)}]</i>" if bounds else "")
+
+
+def _link(text: str, target: str | None) -> str:
+    """Html that leads to a relative path, if there is one."""
+    return f'<a href="{escape(quote(target), quote=True)}">{text}</a>' if target else text
+
+
+def flat(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame with numbers alone: a column `x` of intervals becomes `x`, `x low` and `x high`."""
+    columns: dict[str, Any] = {}
+    for name, column in frame.items():
+        intervals = [value for value in column if isinstance(value, Interval)]
+        if not intervals:
+            columns[str(name)] = column
+            continue
+        known = [value if isinstance(value, Interval) else Interval(np.nan, np.nan, np.nan) for value in column]
+        columns[str(name)] = [interval.value for interval in known]
+        columns[f"{name} low"] = [interval.low for interval in known]
+        columns[f"{name} high"] = [interval.high for interval in known]
+    return pd.DataFrame(columns, index=frame.index)
+
+
+def intervals_of(table: pd.DataFrame, name: str, low: str = "", high: str = "") -> pd.Series:
+    """A column with its bounds, by default in `name_low` and `name_high`, as intervals."""
+    return pd.Series([Interval.of(row, name, low, high) for row in table.to_dict("records")], table.index, object)
+
+
+def gathered(table: pd.DataFrame, names: Iterable[str], low: str = "_low", high: str = "_high") -> pd.DataFrame:
+    """The table with each named column and its two bounds, called after it with these ends, as one of intervals."""
+    for name in names:
+        bounds = [f"{name}{low}", f"{name}{high}"]
+        table = table.assign(**{name: intervals_of(table, name, *bounds)}).drop(columns=bounds)
+    return table
 
 
 def _sortable(drawn: str) -> str:
@@ -218,6 +178,13 @@ def _table(header: Sequence[str], rows: list[list[str]], origins: list[str | Non
         told = f' title="{shown(origin)}"' if origin else ""
         body.append(f"<tr{told}>" + "".join(f"<td>{text}</td>" for text in row) + "</tr>")
     return f"<table{mark}><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>"
+
+
+@cache
+def _text_of(name: str) -> str:
+    """A file that every page carries: site.css, its look, or site.js, which sorts a table by the column whose head is
+    clicked."""
+    return Path(__file__).with_name(name).read_text(encoding="utf-8")
 
 
 @cache

@@ -11,7 +11,8 @@ from conveyorguard.data.store import Store
 from conveyorguard.inference.loaded_run import LoadedRun, Predicted
 from conveyorguard.inference.summary import PredictionTotals, RecordingSummary, labelled_sentence
 from conveyorguard.metrics.alarms import how_it_did, when_it_rings
-from conveyorguard.reporting import figures, pages
+from conveyorguard.reporting import figures, pages, recording_figures
+from conveyorguard.reporting.format import state_title, state_titles
 from conveyorguard.system.files import write_text
 
 SHOWN = 20  # timelines on the page; the tables hold all recordings
@@ -78,7 +79,7 @@ class PredictionPage:
         seconds = sum(totals.seconds.values())
         rows = [
             [
-                f"{s.name} {s.label}".strip(),
+                state_title(s),
                 f"{totals.seconds.get(s.name, 0):,}",
                 f"{totals.seconds.get(s.name, 0) / max(seconds, 1):.1%}",
             ]
@@ -92,7 +93,7 @@ class PredictionPage:
         """How the prediction agrees with labels, where the new recordings have them."""
         if not totals.labelled:
             return ""
-        names = [f"{s.name} {s.label}".strip() for s in self.loaded.schema.states]
+        names = state_titles(self.loaded.schema)
         plot = figures.confusion(totals.confusion.tolist(), names, "labelled windows by actual and predicted state")
         note = labelled_sentence(totals, self.loaded.schema) + "."
         return pages.section(
@@ -142,13 +143,13 @@ def timeline(loaded: LoadedRun, store: Store, predicted: Predicted) -> str:
     own = predicted.seconds
     state = pd.Series(own["y_pred"].to_numpy(), index=own["time"]).reindex(time).fillna(-1).to_numpy(int)
     alarms = predicted.alarms
-    names = [f"{s.name} {s.label}".strip() for s in schema.states]
+    names = state_titles(schema)
     p = own[[f"c{k}" for k in range(len(names))]].to_numpy()
     spans = list(zip(alarms["begin"], alarms["end"], strict=True))
     told = ["; ".join(f"alarm from second {b} to {e}" for b, e in spans) or "no alarm", *predicted.odd.get(name, [])]
     parts = [
         pages.figure(
-            figures.probabilities(own["time"].to_numpy()[::step], p[::step], names, spans),
+            recording_figures.probabilities(own["time"].to_numpy()[::step], p[::step], names, spans),
             f"probability of each state of {name}",
         )
     ]
@@ -159,7 +160,9 @@ def timeline(loaded: LoadedRun, store: Store, predicted: Predicted) -> str:
         told.append(f"every {step}th second is drawn")
     columns = [list(store.schema.channels).index(channel) for channel in channels]
     units = [store.schema.channels[channel].unit for channel in channels]
-    plot = figures.traces(time[::step], store.sensors[::step, columns], channels, units, state[::step], len(names))
+    plot = recording_figures.traces(
+        time[::step], store.sensors[::step, columns], channels, units, state[::step], len(names)
+    )
     parts.append(pages.figure(plot, f"sensors of {name}, coloured by the predicted state"))
     parts += [_film(store, int(begin)) for begin, _ in spans[:FILMS] if store.thermal is not None]
     return pages.section(name, *parts, note=". ".join(told) + ".")
@@ -189,7 +192,7 @@ def _film(store: Store, begin: int) -> str:
     frames = [np.asarray(store.thermal[i, -1], float) for i in places]
     low, high = min(f.min() for f in frames), max(f.max() for f in frames)
     pictures = [
-        (figures.thermal_image(frame, low, high), f"{time[i]} s, up to {frame.max():.1f} °C")
+        (recording_figures.thermal_image(frame, low, high), f"{time[i]} s, up to {frame.max():.1f} °C")
         for frame, i in zip(frames, places, strict=True)
     ]
     return f"<h3>thermal frames up to the alarm at {begin} s</h3>" + pages.film(pictures)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,10 @@ from conveyorguard.data.schema import Schema
 from conveyorguard.metrics.alarms import OperatingPoint, how_chosen, when_it_rings
 from conveyorguard.metrics.bootstrap import Arm, Interval, Resampling, resample
 from conveyorguard.metrics.calibration import reliability
+from conveyorguard.metrics.notation import PERCENT, SIGNIFICANT, WHOLE_PERCENT, notation_of
 from conveyorguard.metrics.scores import METRICS, OBJECTIVES
-from conveyorguard.reporting import figures, pages
+from conveyorguard.reporting import figures, pages, recording_figures
+from conveyorguard.reporting.format import metric_title, state_titles, warning_of
 from conveyorguard.runs.derive import as_predictions
 from conveyorguard.runs.saved import SavedRun
 from conveyorguard.system.files import write_text
@@ -32,10 +34,10 @@ def write_report(folder: Path) -> Path:
     run = SavedRun(folder)
     schema = run.schema
     shown = list(run.scores)[-1]  # test, or validation where test was not asked for
-    names = [f"{s.name} {s.label}".strip() for s in schema.states]
+    names = state_titles(schema)
     model = run.config.model.get("name", "model")
     arms = arms_of(run)
-    blocks = [_summary(run, schema, shown, arms[shown]), class_block(run, names, arms=arms)]
+    blocks = [_summary(run, schema, shown, arms[shown]), class_block(run, arms=arms)]
     if run.history is not None:
         blocks.append(learning_block(run))
     if run.importance is not None:
@@ -55,23 +57,6 @@ def write_report(folder: Path) -> Path:
     return path
 
 
-def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.1f} %"
-
-
-def with_interval(interval: Interval, percent: bool = True) -> str:
-    """`94.1 % [91.0, 96.2]`; without the brackets where there are too few sessions for them."""
-    scale, digits, unit = (100, ".1f", " %") if percent else (1, ".3g", "")
-    if not np.isfinite(interval.value):
-        return "–"
-    told = f"{scale * interval.value:{digits}}{unit}"
-    return (
-        f"{told} [{scale * interval.low:{digits}}, {scale * interval.high:{digits}}]"
-        if np.isfinite(interval.low)
-        else told
-    )
-
-
 def arms_of(run: SavedRun) -> dict[str, Arm]:
     """The predictions of each part, ready to be resampled."""
     found = {}
@@ -82,30 +67,24 @@ def arms_of(run: SavedRun) -> dict[str, Arm]:
 
 
 def _summary(run: SavedRun, schema: Schema, shown: str, arm: Arm) -> str:
-    m = run.scores[shown]
-    worst, first = schema.states[-1].name, schema.states[0].name
+    worst = schema.states[-1].name
+    titles = {
+        **{name: metric_title(name, schema) for name in ("accuracy", "macro_f1", "severe_recall", "severe_as_normal")},
+        "severe_sessions_missed": f"sessions whose {worst} state was missed entirely",
+        "ece": "expected calibration error",
+    }
     values = []
-    for name, title in (
-        ("accuracy", "accuracy"),
-        ("macro_f1", "macro-F1"),
-        ("severe_recall", f"{worst} recall"),
-        ("severe_as_normal", f"{worst} windows called {first}"),
-        ("severe_sessions_missed", f"sessions whose {worst} state was missed entirely"),
-        ("ece", "expected calibration error"),
-    ):
-        percent = METRICS[name].percent
-        told, _, brackets = with_interval(arm.interval(name), percent).partition(" [")
-        unit = " %" if percent else ""
-        values.append((f"{title}, 95 % interval {brackets.rstrip(']')}{unit}" if brackets else title, told))
+    for name, title in titles.items():
+        notation, interval = notation_of(name), arm.interval(name)
+        bounds = notation.range(interval)
+        values.append((f"{title}, 95 % interval {bounds}" if bounds else title, notation.number(interval.value)))
     sessions = run.provenance["sessions"][shown]
     note = (
-        f"On the {shown} part: {m['n']:,} windows of {sessions} sessions, "
+        f"On the {shown} part: {run.scores[shown]['n']:,} windows of {sessions} sessions, "
         f"{run.predictions.query('split == @shown')['device'].nunique()} devices. {arm.resampling.note} One seed: "
-        "how much another would "
-        "differ, only several runs can say (python -m conveyorguard compare). "
+        "how much another would differ, only several runs can say (python -m conveyorguard compare). "
+        f"{warning_of(run.config.data.name)}"
     )
-    if run.config.data.name == "simulated":
-        note += "Simulated recordings: a result here is not a result on AI Hub."
     return pages.section("Result", pages.tiles(values), note=note)
 
 
@@ -114,38 +93,28 @@ def plain_table(name: str, frame: pd.DataFrame, formats: Mapping[str, str]) -> s
     return pages.framed(frame, formats)
 
 
-def class_block(run: SavedRun, names: list[str], draw: Draw = plain_table, arms: dict[str, Arm] | None = None) -> str:
+def class_block(run: SavedRun, draw: Draw = plain_table, arms: dict[str, Arm] | None = None) -> str:
     """Confusion matrix and per-class table of each part, every figure with its interval; arms: `arms_of` the run, if at
     hand."""
     arms, parts, notes = arms or arms_of(run), [], set()
-    all_metrics: dict[str, list] = {"metric": [metric.named(names) for metric in METRICS.values()]}
+    names = state_titles(run.schema)
+    all_metrics: dict[str, list] = {"metric": [metric_title(name, run.schema) for name in METRICS]}
     for part, m in run.scores.items():
         columns: dict[str, list] = {"state": names}
-        found = [arms[part].class_intervals(k) for k in range(len(names))]
-        for title, intervals in zip(("precision", "recall", "F1"), zip(*found, strict=True), strict=True):
-            columns |= _with_bounds(title, intervals)
+        by_class = [arms[part].class_intervals(k) for k in range(len(names))]
+        columns |= dict(zip(("precision", "recall", "F1"), map(list, zip(*by_class, strict=True)), strict=True))
         columns["windows"] = [row["support"] for row in m["per_class"]]
         shown = draw(f"classes_{part}", pd.DataFrame(columns), dict.fromkeys(["precision", "recall", "F1"], ".1%"))
         matrix = figures.confusion(m["confusion"], names, f"{part}: windows by actual and predicted state")
         note = arms[part].resampling.note
-        told = f"<h3>{part}</h3>{shown}"
+        beside = f"<h3>{part}</h3>{shown}"
         if note not in notes:  # of parts alike it is said once
-            told += f'<p class="note">{pages.shown(note)}</p>'
+            beside += f'<p class="note">{pages.shown(note)}</p>'
         notes.add(note)
-        parts.append(pages.pair(pages.figure(matrix, f"confusion matrix of the {part} windows"), told))
-        all_metrics |= _with_bounds(part, [arms[part].interval(name) for name in METRICS])
+        parts.append(pages.pair(pages.figure(matrix, f"confusion matrix of the {part} windows"), beside))
+        all_metrics[part] = [arms[part].interval(name) for name in METRICS]
     more = draw("metrics", pd.DataFrame(all_metrics), dict.fromkeys(run.scores, ".4g"))
     return pages.section("By state", *parts, f"<details><summary>all metrics</summary>{more}</details>")
-
-
-def _with_bounds(title: str, intervals: Iterable[Interval]) -> dict[str, list[float]]:
-    """A column with its bounds, as `pages.framed` draws them in brackets."""
-    found = list(intervals)
-    return {
-        title: [i.value for i in found],
-        f"{title} low": [i.low for i in found],
-        f"{title} high": [i.high for i in found],
-    }
 
 
 def _alarms(run: SavedRun, shown: str) -> str:
@@ -157,8 +126,11 @@ def _alarms(run: SavedRun, shown: str) -> str:
         )
     point, a = facts["operating_point"], facts["parts"][shown]
     bound, early = a["false_alarms_per_hour_bound"], a.get("early_alarms", 0)  # runs of earlier versions do not tell
+    missed = "fault recordings missed"
+    if share := a["missed_share_interval"]:
+        missed += f", 95 % interval of the share {WHOLE_PERCENT.range(Interval(np.nan, *share))}"
     values = [
-        (f"fault recordings missed{_share(a['missed_share_interval'])}", f"{a['missed']} of {a['fault_sessions']}"),
+        (missed, f"{a['missed']} of {a['fault_sessions']}"),
         ("lead to the recording's end, median", _seconds(a["lead_seconds"])),
         ("after the onset of the fault, median", _seconds(a["delay_seconds"])),
         (
@@ -198,10 +170,6 @@ def _alarms(run: SavedRun, shown: str) -> str:
     return pages.section("Alarms", pages.tiles(values), table, note=note)
 
 
-def _share(interval: list[float] | None) -> str:
-    return f", 95 % interval of the share {100 * interval[0]:.0f} to {100 * interval[1]:.0f} %" if interval else ""
-
-
 def _seconds(spread: dict[str, float] | None) -> str:
     return "–" if spread is None else f"{spread['median']:.0f} s ({spread['least']:.0f} to {spread['most']:.0f})"
 
@@ -224,9 +192,9 @@ def _calibration(run: SavedRun, shown: str, resampling: Resampling) -> str:
         ["", "as trained", "calibrated"],
         [
             [
-                METRICS[k].named(run.schema.state_names),
+                metric_title(k, run.schema),
                 *(
-                    with_interval(arm.interval(k), False)
+                    SIGNIFICANT.with_interval(arm.interval(k))
                     for arm in (Arm([before], resampling), Arm([after], resampling))
                 ),
             ]
@@ -321,16 +289,21 @@ def _examples(run: SavedRun, schema: Schema, names: list[str], shown: str) -> st
         heading = (
             f"{examples['session'][i]}, seconds {seconds[0]} to {seconds[-1]}: actual {names[truth]}, predicted "
             f"{names[guess]} "
-            f"({_percent(float(examples['p'][i].max()))})"
+            f"({PERCENT.number(float(examples['p'][i].max()))})"
         )
-        plot = figures.traces(seconds, examples["sensors"][i], channels, units, examples["state"][i], len(names))
+        plot = recording_figures.traces(
+            seconds, examples["sensors"][i], channels, units, examples["state"][i], len(names)
+        )
         blocks.append(
             f'<h3 class="{verdict}">{pages.escape(heading)}</h3>' + pages.figure(plot, f"sensor traces of {heading}")
         )
         if thermal is not None:
             places = examples["thermal_seconds"]
             frames = [
-                (figures.thermal_image(np.asarray(frame), low, high), f"{seconds[t]} s, up to {frame.max():.1f} °C")
+                (
+                    recording_figures.thermal_image(np.asarray(frame), low, high),
+                    f"{seconds[t]} s, up to {frame.max():.1f} °C",
+                )
                 for frame, t in zip(thermal[i], places, strict=True)
             ]
             blocks.append(pages.film(frames))

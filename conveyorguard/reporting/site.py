@@ -11,8 +11,10 @@ from typing import Any
 import pandas as pd
 from plotly.offline import get_plotlyjs
 
+from conveyorguard.data.windows import Windows
 from conveyorguard.errors import RunError
 from conveyorguard.reporting import pages
+from conveyorguard.runs.provenance import commit_of, git_state
 from conveyorguard.system.files import read_json, write_json, write_text
 
 NAV = re.compile("<nav>.*?</nav>", re.DOTALL)
@@ -44,7 +46,7 @@ class Site:
         """Html of a table that sorts, as `pages.framed` draws it; tables/<name>.csv has it with all digits."""
         path = self.folder / "tables" / f"{name}.csv"
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_text(path, frame.to_csv(index=False))
+        write_text(path, pages.flat(frame).to_csv(index=False))
         drawn = pages.framed(frame, formats, links, origins, look)
         return f'{drawn}<p class="csv"><a href="tables/{name}.csv">{name}.csv</a></p>'
 
@@ -74,7 +76,7 @@ class Site:
     def _write_index(self) -> None:
         blocks = []
         last = list(self.titles)[-1]
-        if (self.folder / f"{last}.html").exists():
+        if len(self.titles) > 1 and (self.folder / f"{last}.html").exists():
             items = "".join(f"<li>{escape(sentence)}</li>" for sentence in self._facts(last)["said"])
             link = f'<p><a href="{last}.html">How this was found: {escape(self.titles[last])}</a></p>'
             blocks.append(pages.section("In short", f"<ul>{items}</ul>", link))
@@ -113,6 +115,16 @@ class Site:
             here = ' aria-current="page"' if path == current else ""
             links.append(f'<a href="{path.name}"{here}>{escape(name)}</a>')
         return f"<nav>{''.join(links)}</nav>"
+
+
+def origin_of(data: Windows, name: str, command: str) -> list[tuple[str, str]]:
+    """Where the pages about a data set of this name come from, for `Site`."""
+    return [
+        ("command", pages.base_names(command)),
+        ("data", f"{name}, fingerprint {data.store.fingerprint[:12]}"),
+        ("split", f"{data.split.settings['name']}, {data.split.hash}"),
+        ("commit", commit_of(git_state())),
+    ]
 
 
 def keep_plotly(folder: Path) -> None:

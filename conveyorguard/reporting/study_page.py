@@ -19,7 +19,7 @@ from optuna.trial import FrozenTrial, TrialState
 from plotly.subplots import make_subplots
 
 from conveyorguard.reporting import pages
-from conveyorguard.reporting.figures import BLUE, GREY, STATE_COLOURS, _style
+from conveyorguard.reporting.figures import BLUE, GREY, STATE_COLOURS, styled
 from conveyorguard.sweeps.shared_study import best_of, ended
 from conveyorguard.sweeps.summary import few_digits, retraining, trial_cells
 from conveyorguard.system.files import write_text
@@ -181,7 +181,7 @@ def optimization_history(trials: list[FrozenTrial], maximize: bool, objective: s
     )
     for trace in _points(trials, lambda trial: trial.number):
         figure.add_trace(trace)
-    figure = _style(figure, f"{objective} by trial", x="trial", y=objective)
+    figure = styled(figure, f"{objective} by trial", x="trial", y=objective)
     return figure.update_xaxes(dtick=_whole_step(len(trials)))
 
 
@@ -257,7 +257,7 @@ def intermediate_values(trials: list[FrozenTrial], best: FrozenTrial | None, obj
             hovertemplate=f"trial {trial.number}, epoch %{{x}}: %{{y:.4f}}<extra></extra>",
         )
         seen.add(kind)
-    figure = _style(figure, f"{objective} after each epoch", height=380, x="epoch", y=objective)
+    figure = styled(figure, f"{objective} after each epoch", height=380, x="epoch", y=objective)
     epochs = max((len(trial.intermediate_values) for trial in trials), default=0)
     return figure.update_xaxes(dtick=_whole_step(epochs))
 
@@ -290,7 +290,7 @@ def importance_bars(shares: dict[str, float]) -> go.Figure:
         cliponaxis=False,
         hoverinfo="skip",
     )
-    figure = _style(
+    figure = styled(
         go.Figure(bar), "What each parameter explains", height=110 + 34 * len(names), x="share of the variance"
     )
     return (
@@ -313,51 +313,51 @@ def slices(trials: list[FrozenTrial], best: FrozenTrial, objective: str) -> go.F
     figure = make_subplots(rows, columns, shared_yaxes=True, horizontal_spacing=0.03, vertical_spacing=0.28 / rows)
     for i, name in enumerate(names):
         row, column = i // columns + 1, i % columns + 1
-        having = [trial for trial in trials if name in trial.params]
-        distribution = best.distributions[name]
-        choices = (
-            [escape(str(c)) for c in distribution.choices] if isinstance(distribution, CategoricalDistribution) else []
-        )
-
-        def x(trial: FrozenTrial, name: str = name, categorical: bool = bool(choices)) -> Any:
-            return escape(str(trial.params[name])) if categorical else trial.params[name]
-
-        for trace in _points(having, x, legend=i == 0):
+        for trace in _slice(trials, best, name, legend=i == 0):
             figure.add_trace(trace, row, column)
-        ring = {"size": 16, "symbol": "circle-open", "color": BEST, "line_width": 2}
-        figure.add_trace(
-            go.Scatter(
-                x=[x(best)],
-                y=[best.value],
-                mode="markers",
-                marker=ring,
-                name="best",
-                showlegend=i == 0,
-                hoverinfo="skip",
-            ),
-            row,
-            column,
-        )
-        figure.update_xaxes(title_text=escape(name), row=row, col=column)
-        if choices:
-            ends = [-0.5, len(choices) - 0.5]
-            figure.update_xaxes(
-                type="category", categoryorder="array", categoryarray=choices, range=ends, row=row, col=column
-            )
-        elif isinstance(distribution, FloatDistribution | IntDistribution):
-            low, high = distribution.low, distribution.high
-            if distribution.log:
-                ticks = _log_ticks(low, high)
-                figure.update_xaxes(type="log", tickvals=ticks, ticktext=[f"{v:g}" for v in ticks], row=row, col=column)
-                low, high = math.log10(low), math.log10(high)
-            margin = 0.05 * (high - low) or 0.5
-            figure.update_xaxes(range=[low - margin, high + margin], row=row, col=column)
+        axis = {"title_text": escape(name), **_searched_axis(best.distributions[name])}
+        figure.update_xaxes(axis, row=row, col=column)
         if column == 1:
             figure.update_yaxes(title_text=objective, row=row, col=column)
     titles = {axis: figure.layout[axis].title.text for axis in figure.layout if axis.startswith("xaxis")}
-    _style(figure, f"{objective} over each parameter", height=110 + 230 * rows)
+    styled(figure, f"{objective} over each parameter", height=110 + 230 * rows)
     figure.update_layout({axis: {"title": {"text": text}} for axis, text in titles.items()})
     return figure
+
+
+def _slice(trials: list[FrozenTrial], best: FrozenTrial, name: str, legend: bool) -> list[go.Scatter]:
+    """Points of the trials that have a parameter, at its value, and a ring around the best one."""
+    categorical = isinstance(best.distributions[name], CategoricalDistribution)
+
+    def x(trial: FrozenTrial) -> Any:
+        return escape(str(trial.params[name])) if categorical else trial.params[name]
+
+    ring = go.Scatter(
+        x=[x(best)],
+        y=[best.value],
+        mode="markers",
+        marker={"size": 16, "symbol": "circle-open", "color": BEST, "line_width": 2},
+        name="best",
+        showlegend=legend,
+        hoverinfo="skip",
+    )
+    return [*_points([trial for trial in trials if name in trial.params], x, legend), ring]
+
+
+def _searched_axis(distribution: BaseDistribution) -> dict[str, Any]:
+    """The x axis over all values that a parameter could take."""
+    if isinstance(distribution, CategoricalDistribution):
+        choices = [escape(str(choice)) for choice in distribution.choices]
+        ends = [-0.5, len(choices) - 0.5]
+        return {"type": "category", "categoryorder": "array", "categoryarray": choices, "range": ends}
+    assert isinstance(distribution, FloatDistribution | IntDistribution)
+    low, high, axis = float(distribution.low), float(distribution.high), {}
+    if distribution.log:
+        ticks = _log_ticks(low, high)
+        axis = {"type": "log", "tickvals": ticks, "ticktext": [f"{v:g}" for v in ticks]}
+        low, high = math.log10(low), math.log10(high)
+    margin = 0.05 * (high - low) or 0.5
+    return {**axis, "range": [low - margin, high + margin]}
 
 
 def _log_ticks(low: float, high: float) -> list[float]:

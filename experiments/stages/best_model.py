@@ -13,7 +13,7 @@ import pandas as pd
 
 from conveyorguard.data.windows import Windows, make_windows
 from conveyorguard.evaluation import breakdown
-from conveyorguard.evaluation.compare import Row
+from conveyorguard.evaluation.comparison import Row
 from conveyorguard.evaluation.robustness import (
     TOLERATED,
     EvaluationSet,
@@ -26,6 +26,7 @@ from conveyorguard.evaluation.robustness import (
 from conveyorguard.evaluation.shortcuts import ELAPSED, fit_shortcuts, shortcut_probabilities
 from conveyorguard.inference.loaded_run import LoadedRun
 from conveyorguard.metrics.bootstrap import Arm, Interval
+from conveyorguard.metrics.notation import MISSING, Notation
 from conveyorguard.metrics.scores import Predictions
 from conveyorguard.runs.derive import as_predictions
 from conveyorguard.runs.provenance import code_hash
@@ -34,6 +35,7 @@ from conveyorguard.system.files import write_parquet
 
 HALF_A_POINT = 0.005  # macro-F1
 FASTER, LATENCY_MS, PARAMETERS, FIT_MINUTES = 10, 4, 1_000_000, 15
+GAIN = Notation("+.2f", 100)  # points of a difference
 RULE = (
     "Helps: the interval of the paired difference of macro-F1 lies above zero. Does not: it lies below half a "
     "point. Else not shown."
@@ -279,8 +281,7 @@ def _target(target: str, figure: str, interval: str, verdict: str | bool) -> dic
 
 def _gain(target: str, d: Interval, reached: bool) -> dict[str, str]:
     """A target of a difference of macro-F1."""
-    interval = f"{100 * d.low:+.2f} to {100 * d.high:+.2f}" if np.isfinite(d.low) else "–"
-    return _target(target, f"{100 * d.value:+.2f} points", interval, reached)
+    return _target(target, f"{GAIN.number(d.value)} points", GAIN.range(d) or MISSING, reached)
 
 
 def _tree_targets(rows: Mapping[str, Row]) -> list[dict[str, str]]:

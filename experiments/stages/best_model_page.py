@@ -3,14 +3,13 @@ markdown."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
 
-from conveyorguard.evaluation.compare import Comparison
+from conveyorguard.evaluation.comparison import Comparison
 from conveyorguard.metrics.bootstrap import FEWEST_SESSIONS
 from conveyorguard.reporting import pages
 from conveyorguard.reporting.site import Site
@@ -65,7 +64,13 @@ def parts(made: BestModel) -> list[Part]:
     note = " ".join([first.resampling.note, DIFFERENCES, *([TRIED] if missed else [])])
     found = [
         Part("Targets", note, "targets", made.targets),
-        Part("What each input buys", f"{RULE} {SEEDS_NOTE}", "findings", _in_points(made.findings), POINTS),
+        Part(
+            "What each input buys",
+            f"{RULE} {SEEDS_NOTE}",
+            "findings",
+            _in_points(made.findings, "low", "high"),
+            POINTS,
+        ),
         *(
             Part(
                 f"split={split}",
@@ -100,16 +105,22 @@ def parts(made: BestModel) -> list[Part]:
             "Devices",
             f"Accuracy on the windows of each device, which no model was trained on, seeds averaged. {FEW}",
             "devices",
-            *_shares(made.devices),
+            *_by_arm(made.devices),
         ),
         Part(
             "Errors near a change of state",
             "Accuracy of windows by the time between them and the nearest change of state in their recording, "
             "seeds averaged.",
             "distance",
-            *_shares(made.distance),
+            *_by_arm(made.distance),
         ),
-        Part("Second by second", CAUSAL_NOTE, "causal", *_shares(made.causal)),
+        Part(
+            "Second by second",
+            CAUSAL_NOTE,
+            "causal",
+            pages.gathered(made.causal, ["accuracy", "macro_f1", "severe_recall"]),
+            SHARES,
+        ),
         *(
             []
             if made.onsets is None
@@ -118,7 +129,7 @@ def parts(made: BestModel) -> list[Part]:
                     "Faults: delay after the onset, lead to the end",
                     ONSETS_NOTE,
                     "onsets",
-                    made.onsets,
+                    pages.gathered(made.onsets, ["missed"], " low", " high"),
                     dict.fromkeys(made.onsets.columns[1:], ",.0f"),
                 )
             ]
@@ -126,7 +137,13 @@ def parts(made: BestModel) -> list[Part]:
     ]
     if made.others is not None:
         found.append(
-            Part("Recordings on which nothing was chosen", OTHERS_NOTE, "others", _in_points(made.others), OTHERS)
+            Part(
+                "Recordings on which nothing was chosen",
+                OTHERS_NOTE,
+                "others",
+                _in_points(pages.gathered(made.others, ["macro_f1", "severe_recall"])),
+                OTHERS,
+            )
         )
     return [
         *found,
@@ -212,32 +229,17 @@ OTHERS_NOTE = (
     "count as seeds; points of macro-F1 that fusion has before each."
 )
 SHARES = dict.fromkeys(
-    [
-        "macro-F1",
-        "macro-F1 low",
-        "macro-F1 high",
-        "accuracy",
-        "severe recall",
-        "macro_f1",
-        "its macro_f1",
-        "severe_recall",
-    ],
-    ".1%",
+    ["macro-F1", "accuracy", "severe recall", "macro_f1", "its macro_f1", "severe_recall", "whole", "cut"], ".1%"
 )
-BEFORE = {f"{FIRST} before it{end}": "+.2f" for end in ("", " low", " high")}
-POINTS = dict.fromkeys(["points", "points low", "points high"], "+.2f")
+BEFORE = {f"{FIRST} before it": "+.2f"}
+POINTS = {"points": "+.2f"}
 MISSED = {"severe_sessions_missed": ".0f"}
 STARTS = {
-    **dict.fromkeys(["whole", "cut", "cut low", "cut high"], ".1%"),
-    **{f"{name}{end}": "+.2f" for name in ("change", "before lightgbm") for end in ("", " low", " high")},
-    "severe recall": ".1%",
+    **SHARES,
+    **dict.fromkeys(["change", "before lightgbm"], "+.2f"),
     **dict.fromkeys(["severe sessions missed", "severe as normal"], ".0f"),
 }
-OTHERS = {
-    **{f"{name}{end}": ".1%" for name in ("macro_f1", "severe_recall") for end in ("", " low", " high")},
-    **POINTS,
-    **dict.fromkeys(["severe_sessions_missed", "severe_as_normal"], ".0f"),
-}
+OTHERS = {**SHARES, **POINTS, **MISSED, "severe_as_normal": ".0f"}
 SPEED = {"windows_per_second": ",.1f", "latency_ms": ".2f", "parameters": ",.0f"}
 
 
@@ -246,18 +248,11 @@ def results(comparison: Comparison, names: Mapping[str, str]) -> pd.DataFrame:
     counts."""
     table, arms = comparison.table, {row.label: row.arm for row in comparison.rows}
     first = next(arms[label] for label, name in names.items() if name == f"{FIRST}_both_film")
-    gains = [first.difference(arms[label], "macro_f1") for label in table["arm"]]
-    before = {
-        f"{FIRST} before it{end}": [100 * getattr(d, value) for d in gains]
-        for end, value in (("", "value"), (" low", "low"), (" high", "high"))
-    }
     return pd.DataFrame(
         {
             "arm": [names.get(label, f"shortcut: {label}") for label in table["arm"]],
-            "macro-F1": table["macro_f1"],
-            "macro-F1 low": table["macro_f1_low"],
-            "macro-F1 high": table["macro_f1_high"],
-            **before,
+            "macro-F1": pages.intervals_of(table, "macro_f1"),
+            f"{FIRST} before it": [first.difference(arms[label], "macro_f1").times(100) for label in table["arm"]],
             "accuracy": table["accuracy"],
             "severe recall": table["severe_recall"],
             "severe sessions missed": table["severe_sessions_missed"],
@@ -267,36 +262,24 @@ def results(comparison: Comparison, names: Mapping[str, str]) -> pd.DataFrame:
     )
 
 
-def _in_points(table: pd.DataFrame) -> pd.DataFrame:
-    """Differences in points instead of shares, the bounds of every figure named as tables take them together."""
-    found = _bounds_named(table).rename(columns={"low": "points low", "high": "points high"})
-    found = found.rename(columns=lambda name: name.replace("difference", "points"))
-    for name in POINTS:
-        found[name] = 100 * found[name]
-    return found
+def _in_points(table: pd.DataFrame, low: str = "difference_low", high: str = "difference_high") -> pd.DataFrame:
+    """The difference of a table, whose bounds are in these columns, as points."""
+    points = [difference.times(100) for difference in pages.intervals_of(table, "difference", low, high)]
+    return table.assign(difference=points).drop(columns=[low, high]).rename(columns={"difference": "points"})
 
 
 def _starts(table: pd.DataFrame) -> pd.DataFrame:
     """The page's columns: changes in points instead of shares."""
-    found = _bounds_named(table).rename(
-        columns=lambda name: name.replace("beside", "before lightgbm").replace("_", " ")
-    )
-    for name in STARTS:
-        if name.startswith(("change", "before")):
-            found[name] = 100 * found[name]
-    return found
+    found = pages.gathered(table, ["cut", "change", "beside"])
+    for name in ("change", "beside"):
+        found[name] = [interval.times(100) for interval in found[name]]
+    return found.rename(columns=lambda name: name.replace("beside", "before lightgbm").replace("_", " "))
 
 
-def _shares(table: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
-    """Columns that have bounds, as shares in per cent, with their formats."""
-    found = _bounds_named(table)
-    have = [str(name).removesuffix(" low") for name in found if str(name).endswith(" low")]
-    return found, {f"{name}{end}": ".1%" for name in have for end in ("", " low", " high")}
-
-
-def _bounds_named(table: pd.DataFrame) -> pd.DataFrame:
-    """Bounds `x_low` and `x_high` under the names by which `pages.framed` puts them into the cells of `x`."""
-    return table.rename(columns=lambda name: re.sub("_(low|high)$", r" \1", str(name)))
+def _by_arm(table: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
+    """A table of `breakdown.by_group` with its accuracies as intervals, and their formats."""
+    arms = list(table.columns[table.columns.get_loc("sessions") + 1 :: 3])  # an arm, its lower, its upper bound
+    return pages.gathered(table, arms), dict.fromkeys(arms, ".1%")
 
 
 def summary(site: Site, made: BestModel, full: bool) -> str:
@@ -312,18 +295,14 @@ def summary(site: Site, made: BestModel, full: bool) -> str:
 
 
 def markdown(table: pd.DataFrame, formats: Mapping[str, str] | None = None) -> str:
-    """A table as markdown, its columns in line for whoever reads it in a terminal; a missing number is a dash."""
-
-    def cell(value: object, spec: str) -> str:
-        if isinstance(value, float) and value != value:
-            return "–"
-        return (format(value, spec) if spec and not isinstance(value, str) else str(value)).replace("|", "\\|")
-
-    known = formats or {}
-    head = [str(column) for column in table]
+    """A table as markdown, its columns in line for whoever reads it in a terminal; bounds of intervals have columns of
+    their own, a missing number is a dash."""
+    specs = {f"{name}{end}": spec for name, spec in (formats or {}).items() for end in ("", " low", " high")}
+    frame = pages.flat(table)
+    head = [str(column) for column in frame]
     rows = [
-        [cell(value, known.get(name, "")) for name, value in zip(head, row, strict=True)]
-        for row in table.itertuples(index=False)
+        [pages.cell(value, specs.get(name, "")).replace("|", "\\|") for name, value in zip(head, row, strict=True)]
+        for row in frame.itertuples(index=False)
     ]
     widths = [max(3, *(len(row[i]) for row in [head, *rows])) for i in range(len(head))]
     lines = [head, ["-" * width for width in widths], *rows]

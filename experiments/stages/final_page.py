@@ -6,10 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from conveyorguard.errors import RunError
-from conveyorguard.evaluation.compare import Comparison, Row, compare
+from conveyorguard.evaluation.compare import compare
+from conveyorguard.evaluation.comparison import Comparison, Row
 from conveyorguard.evaluation.ensemble import ensemble
 from conveyorguard.reporting import pages
-from conveyorguard.reporting.compare_page import comparison_blocks, comparison_tables, ensemble_block, ensemble_table
+from conveyorguard.reporting.compare_page import comparison_blocks, comparison_tables
+from conveyorguard.reporting.ensemble_page import ensemble_block, ensemble_table
 from conveyorguard.reporting.report import write_report
 from conveyorguard.reporting.site import Site
 from conveyorguard.runs.saved import SavedRun
@@ -31,7 +33,11 @@ def write_ensemble_stage(site: Site, members: Mapping[str, SavedRun], out: Path)
     site.table("06_ensemble", ensemble_table(result))
     tables = _csv(site, "06", result.comparison)
     said = [f"{name} against {result.best}: {verdict}." for name, _, verdict in result.against]
-    blocks = [ensemble_block(result), *comparison_blocks(result.comparison, site.folder), tables]
+    blocks = [
+        ensemble_block(result),
+        *comparison_blocks(result.comparison, site.folder, seed_figures.REFERENCE),
+        tables,
+    ]
     return site.write(
         "06_ensemble", f"{len(members)} models combined in three ways, each against the best of them", blocks, said
     )
@@ -55,7 +61,11 @@ def write_final(site: Site, folders: Sequence[Path], left_out: Sequence[str] = (
     comparison = compare(folders)
     comparison.notes += left_out
     _call_by_run(comparison)
-    blocks = [*comparison_blocks(comparison, site.folder), _quoted(), _csv(site, "07", comparison)]
+    blocks = [
+        *comparison_blocks(comparison, site.folder, seed_figures.REFERENCE),
+        _quoted(),
+        _csv(site, "07", comparison),
+    ]
     return site.write("07_final_comparison", comparison.protocol, blocks, comparison.conclusion())
 
 

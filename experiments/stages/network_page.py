@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from conveyorguard.metrics.notation import PERCENT
 from conveyorguard.reporting import pages
 from conveyorguard.reporting.report import class_block, learning_block
 from conveyorguard.reporting.site import Site
 from conveyorguard.runs.saved import SavedRun
 from experiments.stages import seed_figures
-from experiments.stages.run_blocks import drawn_on, percent, runs_table, scores_beside, state_names
+from experiments.stages.run_blocks import drawn_on, runs_table, scores_beside
 
 
 def write_baseline(site: Site, run: SavedRun) -> Path:
@@ -23,7 +24,7 @@ def write_baseline(site: Site, run: SavedRun) -> Path:
     )
     blocks = [
         pages.section("Result", scores_beside(site, "02_result", run, seed_figures.BASELINE), note=note),
-        class_block(run, state_names(run), drawn_on(site, "02")),
+        class_block(run, drawn_on(site, "02")),
         learning_block(run),
         pages.section(
             "Held against shortcuts",
@@ -36,7 +37,7 @@ def write_baseline(site: Site, run: SavedRun) -> Path:
     assert history is not None
     site.table("02_history", history)
     test = run.scores[list(run.scores)[-1]]
-    said = [f"Test accuracy {percent(test['accuracy'])}, macro-F1 {percent(test['macro_f1'])}."]
+    said = [f"Test accuracy {PERCENT.number(test['accuracy'])}, macro-F1 {PERCENT.number(test['macro_f1'])}."]
     return site.write(
         "02_baseline_cnn", "The seed study's network with all frames, trained by its recipe", blocks, said
     )

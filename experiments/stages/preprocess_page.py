@@ -13,10 +13,11 @@ from conveyorguard.data.exploration import class_weights
 from conveyorguard.data.splits import PARTS
 from conveyorguard.data.windows import Windows
 from conveyorguard.reporting import pages
-from conveyorguard.reporting.eda_page import names_of
-from conveyorguard.reporting.figures import _style, state_colour
+from conveyorguard.reporting.figures import state_colour, styled
+from conveyorguard.reporting.format import state_titles
 from conveyorguard.reporting.site import Site
 from experiments.stages import seed_figures
+from experiments.stages.run_blocks import THEIRS
 
 
 def write_preprocess(site: Site, data: Windows, fit_on: str) -> Path:
@@ -64,7 +65,7 @@ def states_table(data: Windows) -> pd.DataFrame:
     """A row a state: its windows in each part, the class weight, and how many of its windows have one state
     throughout."""
     states = len(data.store.schema.states)
-    table = pd.DataFrame({"state": names_of(data.store)})
+    table = pd.DataFrame({"state": state_titles(data.store.schema)})
     for part in PARTS:
         table[part] = np.bincount(data.part(part)["label"], minlength=states)
     table["class weight"] = class_weights(data.class_counts())
@@ -117,7 +118,7 @@ def _windows(site: Site, data: Windows) -> str:
     table = parts_table(data)
     names = {"session": "whole sessions, drawn at random", "device": "whole devices", "kfold": "folds of devices"}
     quoted = [[part, f"{seed_figures.PART_SESSIONS[part]:,}", f"{seed_figures.PART_WINDOWS[part]:,}"] for part in PARTS]
-    beside = "<h3>Seed study, on its own data</h3>" + pages.table(["part", "sessions", "windows"], quoted)
+    beside = THEIRS + pages.table(["part", "sessions", "windows"], quoted)
     note = (
         f"Windows of {data.settings.size} s every {data.settings.stride} s within a session, labelled by their "
         f"{'commonest (of several the lowest)' if data.settings.label == 'majority' else 'last'} state. "
@@ -140,7 +141,7 @@ def _states(site: Site, data: Windows) -> str:
             text=[f"{row[part]:,}" for part in PARTS],
             textposition="inside",
         )
-    _style(plot, "States in each part", height=360, y="share of the part's windows").update_yaxes(tickformat=".0%")
+    styled(plot, "States in each part", height=360, y="share of the part's windows").update_yaxes(tickformat=".0%")
     plot.update_layout(
         barmode="stack", legend={"orientation": "v", "x": 1.02, "y": 1, "yanchor": "top", "traceorder": "reversed"}
     )
@@ -148,7 +149,7 @@ def _states(site: Site, data: Windows) -> str:
         ["class weight", *(f"{w:.2f}" for w in seed_figures.CLASS_WEIGHTS)],
         ["test windows", *(f"{n:,}" for n in seed_figures.TEST_SUPPORT)],
     ]
-    beside = "<h3>Seed study, on its own data</h3>" + pages.table(["", *seed_figures.STATES], quoted)
+    beside = THEIRS + pages.table(["", *seed_figures.STATES], quoted)
     shown = site.table("01_states", table, {"class weight": ".2f", "share mixed": ".1%"})
     note = "Class weights are 1 / count of the train windows, scaled to sum to the number of states."
     return pages.section(
@@ -162,7 +163,7 @@ def _purity(site: Site, data: Windows) -> str:
     plot = go.Figure(
         go.Histogram(x=own, xbins={"start": 0, "end": 1.0001, "size": 0.05}, marker_color=state_colour(1, 3))
     )
-    _style(
+    styled(
         plot,
         "Mixed windows: how much of one is its label's state",
         height=300,

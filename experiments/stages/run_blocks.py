@@ -8,23 +8,17 @@ from typing import Any
 import pandas as pd
 
 from conveyorguard.metrics.bootstrap import Arm, Interval, Resampling, resample
+from conveyorguard.metrics.notation import PERCENT
 from conveyorguard.reporting import pages
+from conveyorguard.reporting.format import metric_title
 from conveyorguard.reporting.report import Draw
 from conveyorguard.reporting.site import Site
 from conveyorguard.runs.derive import as_predictions
 from conveyorguard.runs.saved import SavedRun
+from experiments.stages.seed_figures import REFERENCE
 
-SEED = "the seed study's, on its own data"
-
-
-def state_names(run: SavedRun) -> list[str]:
-    """States as pages show them: name and label."""
-    return [f"{state.name} {state.label}".strip() for state in run.schema.states]
-
-
-def percent(value: float | None) -> str:
-    """A share of 1 in percent."""
-    return "–" if value is None or value != value else f"{100 * value:.1f} %"
+SEED = REFERENCE.column
+THEIRS = f"<h3>{REFERENCE.heading}</h3>"
 
 
 def minutes(run: SavedRun) -> str:
@@ -48,41 +42,44 @@ def beside_seed(site: Site, name: str, run: SavedRun, rows: Sequence[tuple[str, 
 
 def scores_beside(site: Site, name: str, run: SavedRun, quoted: Mapping[str, float]) -> str:
     """Validation and test accuracy, recall of the worst state and training time, beside the seed study's."""
-    figures = measured(tested(run), resampling_of(run))
     return beside_seed(
         site,
         name,
         run,
         [
-            ("validation accuracy", percent(run.scores["val"]["accuracy"]), f"{quoted['val']:.2f} %"),
-            ("test accuracy", with_interval(figures, "test accuracy"), f"{quoted['test']:.2f} %"),
-            (f"{state_names(run)[-1]} recall", with_interval(figures, "severe recall"), f"{quoted['worst_recall']} %"),
+            ("validation accuracy", PERCENT.number(run.scores["val"]["accuracy"]), f"{quoted['val']:.2f} %"),
+            *tested_beside(run, quoted),
             ("training", f"{minutes(run)} on {run.provenance['device']}", f"{quoted['minutes']:.1f} min on two T4"),
         ],
     )
 
 
-def with_interval(figures: Mapping[str, float], name: str) -> str:
-    """`94.1 % [91.0, 96.2]` of figures as `measured` gives them."""
-    low, high = (figures[f"{name} {side}"] for side in ("low", "high"))
-    return percent(figures[name]) + (f" [{100 * low:.1f}, {100 * high:.1f}]" if low == low else "")
+def tested_beside(run: SavedRun, quoted: Mapping[str, float]) -> list[tuple[str, str, str]]:
+    """Rows of `beside_seed`: test accuracy and recall of the worst state."""
+    figures = measured(tested(run), resampling_of(run))
+    return [
+        ("test accuracy", PERCENT.with_interval(figures["accuracy"]), f"{quoted['test']:.2f} %"),
+        (
+            metric_title("severe_recall", run.schema),
+            PERCENT.with_interval(figures["severe_recall"]),
+            f"{quoted['worst_recall']} %",
+        ),
+    ]
 
 
-MEASURED = {"test accuracy": "accuracy", "macro-F1": "macro_f1", "severe recall": "severe_recall"}
+MEASURED = ("accuracy", "macro_f1", "severe_recall")
 
 
-def measured(rows: pd.DataFrame, resampling: Resampling) -> dict[str, float]:
-    """Figures of predictions with their intervals, as columns `x`, `x low` and `x high`."""
+def measured(rows: pd.DataFrame, resampling: Resampling) -> dict[str, Interval]:
+    """The metrics of MEASURED of predictions, with their intervals."""
     arm = Arm([as_predictions(rows)], resampling)
-    found: dict[str, float] = {}
-    for title, metric in MEASURED.items():
-        found |= interval_columns(title, arm.interval(metric))
-    return found
+    return {metric: arm.interval(metric) for metric in MEASURED}
 
 
-def interval_columns(title: str, interval: Interval) -> dict[str, float]:
-    """A figure and its bounds as the columns that `pages.framed` takes together."""
-    return {title: interval.value, f"{title} low": interval.low, f"{title} high": interval.high}
+def titled(figures: Mapping[str, Interval], run: SavedRun) -> dict[str, Interval]:
+    """Figures of `measured` by the titles of their columns."""
+    titles = {"accuracy": "test accuracy"}
+    return {titles.get(name, metric_title(name, run.schema)): figure for name, figure in figures.items()}
 
 
 def tested(run: SavedRun) -> pd.DataFrame:
@@ -96,14 +93,15 @@ def resampling_of(run: SavedRun) -> Resampling:
     return resample(rows["session"].to_numpy(), rows["device"].to_numpy())
 
 
-def shortcut_rows(run: SavedRun, resampling: Resampling) -> pd.DataFrame:
-    """The shortcuts on the run's windows, the best first: model and the columns of `measured`."""
+def shortcut_rows(run: SavedRun, resampling: Resampling) -> list[dict[str, Any]]:
+    """The shortcuts on the run's windows, the best first: model and the figures of `titled`."""
     table = run.shortcuts
     if table is None:
-        return pd.DataFrame()
-    own = table[table["split"] == list(run.scores)[-1]].groupby("shortcut", sort=False)
-    rows = [{"model": f"shortcut: {name}", **measured(rows, resampling)} for name, rows in own]
-    return pd.DataFrame(rows).sort_values("macro-F1", ascending=False)
+        return []
+    by_name = table[table["split"] == list(run.scores)[-1]].groupby("shortcut", sort=False)
+    figures = {name: measured(rows, resampling) for name, rows in by_name}
+    ranked = sorted(figures, key=lambda name: figures[name]["macro_f1"].value, reverse=True)
+    return [{"model": f"shortcut: {name}", **titled(figures[name], run)} for name in ranked]
 
 
 def runs_table(site: Site, name: str, runs: Mapping[str, SavedRun], shortcuts: bool = True) -> str:
@@ -111,10 +109,10 @@ def runs_table(site: Site, name: str, runs: Mapping[str, SavedRun], shortcuts: b
     commands."""
     first = next(iter(runs.values()))
     resampling = resampling_of(first)
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "model": title,
-            **measured(tested(run), resampling),
+            **titled(measured(tested(run), resampling), run),
             "validation accuracy": run.scores["val"]["accuracy"],
             "validation macro-F1": run.scores["val"]["macro_f1"],
             "training, s": run.provenance.get("fit_seconds"),
@@ -123,14 +121,16 @@ def runs_table(site: Site, name: str, runs: Mapping[str, SavedRun], shortcuts: b
         }
         for title, run in runs.items()
     ]
-    table = pd.DataFrame(rows)
-    if shortcuts:
-        table = pd.concat([table, shortcut_rows(first, resampling)], ignore_index=True)
-    shares = dict.fromkeys([*MEASURED, "validation accuracy", "validation macro-F1"], ".1%")
+    shares = [name for name, value in rows[0].items() if isinstance(value, Interval)]
+    table = pd.DataFrame([*rows, *(shortcut_rows(first, resampling) if shortcuts else [])])
     drawn = site.table(
         name,
         table,
-        {**shares, "training, s": ".1f", "file, MB": ".2f"},
+        {
+            **dict.fromkeys([*shares, "validation accuracy", "validation macro-F1"], ".1%"),
+            "training, s": ".1f",
+            "file, MB": ".2f",
+        },
         links_of(site, runs),
         origins_of(runs),
         "dense",

@@ -29,10 +29,9 @@ from conveyorguard.config.compose import compose_config, is_tabular
 from conveyorguard.data.splits import SEED_STUDY_SESSIONS
 from conveyorguard.data.windows import Windows
 from conveyorguard.errors import RunError
-from conveyorguard.reporting import pages
-from conveyorguard.reporting.site import Site, keep_plotly
+from conveyorguard.reporting.format import warning_of
+from conveyorguard.reporting.site import Site, keep_plotly, origin_of
 from conveyorguard.runs.data import load_windows
-from conveyorguard.runs.provenance import commit_of, git_state
 from conveyorguard.runs.saved import SavedRun
 from conveyorguard.sweeps.shared_study import count_finished, last_line
 from conveyorguard.sweeps.space import override
@@ -73,7 +72,7 @@ class StagedStudy:
     workers: int = 1
     overrides: Overrides = field(default_factory=list)
     options: dict[str, str] = field(default_factory=dict)
-    command: str = "python -m conveyorguard eda"
+    command: str = "python experiments/study.py"
     titles: Mapping[str, str] = field(default_factory=lambda: TITLES)
     progress: Progress | None = None
     done: int = 0
@@ -130,7 +129,7 @@ class StagedStudy:
     @cached_property
     def site(self) -> Site:
         """The study's pages."""
-        data, cfg, git = self.data(), self.config(), git_state()
+        data, cfg = self.data(), self.config()
         told = []
         if self.size == "small":
             pixels = (
@@ -143,14 +142,9 @@ class StagedStudy:
                 f"for no more epochs than {cfg.trainer.max_epochs}{pixels}. "
                 "It shows how everything works; the figures that count are those of make study-full."
             )
-        if cfg.data.name == "simulated":
-            told.append("Simulated recordings: a result here is not a result on AI Hub.")
-        origin = [
-            ("command", pages.base_names(self.command)),
-            ("data", f"{cfg.data.name}, fingerprint {data.store.fingerprint[:12]}"),
-            ("split", f"{cfg.split.name}, {data.split.hash}"),
-            ("commit", commit_of(git)),
-        ]
+        if warning := warning_of(cfg.data.name):
+            told.append(warning)
+        origin = origin_of(data, cfg.data.name, self.command)
         return Site(self.out, f"Study on {cfg.data.name} data", self.titles, " ".join(told), origin)
 
     def train(self, name: str, own: Overrides) -> SavedRun:

@@ -7,25 +7,24 @@ from pathlib import Path
 
 import pandas as pd
 
+from conveyorguard.metrics.notation import PERCENT
 from conveyorguard.reporting import pages
 from conveyorguard.reporting.report import class_block, importance_block
 from conveyorguard.reporting.site import Site
 from conveyorguard.runs.saved import SavedRun
 from experiments.stages import seed_figures
 from experiments.stages.run_blocks import (
-    MEASURED,
     beside_seed,
     drawn_on,
     links_of,
     measured,
     minutes,
     origins_of,
-    percent,
     resampling_of,
     runs_table,
-    state_names,
     tested,
-    with_interval,
+    tested_beside,
+    titled,
 )
 
 
@@ -38,18 +37,12 @@ def write_trees(site: Site, models: Mapping[str, SavedRun], cells: Mapping[str, 
     """
     run = models[shown]
     test = run.scores[list(run.scores)[-1]]
-    figures = measured(tested(run), resampling_of(run))
     result = beside_seed(
         site,
         "03_result",
         run,
         [
-            ("test accuracy", with_interval(figures, "test accuracy"), f"{seed_figures.LIGHTGBM['test']:.2f} %"),
-            (
-                f"{state_names(run)[-1]} recall",
-                with_interval(figures, "severe recall"),
-                f"{seed_figures.LIGHTGBM['worst_recall']} %",
-            ),
+            *tested_beside(run, seed_figures.LIGHTGBM),
             ("training", minutes(run), f"{seed_figures.LIGHTGBM['seconds']} s"),
         ],
     )
@@ -68,7 +61,7 @@ def write_trees(site: Site, models: Mapping[str, SavedRun], cells: Mapping[str, 
             _cells(site, cells),
             note="LightGBM with the features of one modality; film adds those of the environment.",
         ),
-        class_block(run, state_names(run), drawn_on(site, "03")),
+        class_block(run, drawn_on(site, "03")),
     ]
     if importance is not None:
         blocks.append(importance_block(importance, drawn_on(site, "03")))
@@ -77,9 +70,10 @@ def write_trees(site: Site, models: Mapping[str, SavedRun], cells: Mapping[str, 
     best = max(models, key=lambda name: models[name].scores["val"]["macro_f1"])
     chosen = models[best].scores[list(models[best].scores)[-1]]
     said = [
-        f"LightGBM on plain statistics: test accuracy {percent(test['accuracy'])} after {minutes(run)} of training.",
-        f"Best by validation macro-F1: {best}, test accuracy {percent(chosen['accuracy'])}, macro-F1 "
-        f"{percent(chosen['macro_f1'])}.",
+        f"LightGBM on plain statistics: test accuracy {PERCENT.number(test['accuracy'])} after {minutes(run)} of "
+        "training.",
+        f"Best by validation macro-F1: {best}, test accuracy {PERCENT.number(chosen['accuracy'])}, macro-F1 "
+        f"{PERCENT.number(chosen['macro_f1'])}.",
     ]
     return site.write("03_ml_baseline", "Trees and a linear model on statistics of the same windows", blocks, said)
 
@@ -91,10 +85,10 @@ def _cells(site: Site, cells: Mapping[str, SavedRun]) -> str:
             "cell": name,
             "features": 0 if run.importance is None else len(run.importance),
             "validation accuracy": run.scores["val"]["accuracy"],
-            **measured(tested(run), resampling),
+            **titled(measured(tested(run), resampling), run),
             "run directory": run.folder.name,
         }
         for name, run in cells.items()
     ]
-    shares = dict.fromkeys(["validation accuracy", *MEASURED], ".1%")
+    shares = dict.fromkeys([name for name in rows[0] if name not in ("cell", "features", "run directory")], ".1%")
     return site.table("03_cells", pd.DataFrame(rows), shares, links_of(site, cells), origins_of(cells))

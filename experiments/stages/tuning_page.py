@@ -8,38 +8,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import optuna
 import pandas as pd
 import torch
 from omegaconf import DictConfig, OmegaConf
-from optuna.study import StudyDirection
-from optuna.trial import TrialState
 
 from conveyorguard.evaluation.cells import CELLS, FURTHER_CELLS
 from conveyorguard.evaluation.compare import compare
-from conveyorguard.metrics.bootstrap import Interval
+from conveyorguard.metrics.notation import MISSING, PERCENT, POINTS
 from conveyorguard.reporting import figures, pages
+from conveyorguard.reporting.comparison_figures import bars
+from conveyorguard.reporting.format import state_titles
 from conveyorguard.reporting.report import learning_block
 from conveyorguard.reporting.site import Site
-from conveyorguard.reporting.study_page import optimization_history
 from conveyorguard.runs.saved import SavedRun
 from conveyorguard.sweeps.shared_study import best_of, ended
-from conveyorguard.sweeps.summary import few_digits
 from conveyorguard.system.files import write_text
 from conveyorguard.training.checkpoints import read_checkpoint
 from experiments.stages import seed_figures
-from experiments.stages.run_blocks import (
-    SEED,
-    interval_columns,
-    links_of,
-    minutes,
-    origins_of,
-    percent,
-    runs_table,
-    scores_beside,
-    state_names,
-)
+from experiments.stages.run_blocks import SEED, THEIRS, links_of, minutes, origins_of, runs_table, scores_beside
+from experiments.stages.search_section import class_name, search_section
 
 FULL = CELLS[("both", True)]
 
@@ -73,17 +61,17 @@ def write_tuning(site: Site, made: Tuning) -> Path:
     best = best_of(made.search, made.search.get_trials(deepcopy=False))
     said = [
         f"Best of {len(ended(made.search.get_trials(deepcopy=False)))} trials: validation accuracy "
-        f"{percent(best.value if best else None)}.",
-        f"Tuned network: validation accuracy {percent(tuned['val']['accuracy'])}, test accuracy "
-        f"{percent(tuned['test']['accuracy'])}.",
+        f"{PERCENT.number(best.value if best else None)}.",
+        f"Tuned network: validation accuracy {PERCENT.number(tuned['val']['accuracy'])}, test accuracy "
+        f"{PERCENT.number(tuned['test']['accuracy'])}.",
         *(
-            f"{name}: {percent(run.scores['val']['accuracy'])} validation accuracy."
+            f"{name}: {PERCENT.number(run.scores['val']['accuracy'])} validation accuracy."
             for name, run in made.cells.items()
             if name != FULL
         ),
     ]
     blocks = [
-        _search(site, made),
+        search_section(site, made.search, made.settings, made.folder),
         _trained(site, made),
         learning_block(made.tuned),
         _curve(site, made),
@@ -119,7 +107,7 @@ def write_files(site: Site, made: Tuning) -> dict[str, str]:
         site.folder / "tuned_model.pt",
     )
     shutil.copyfile(made.folder / "journal.log", site.folder / "optuna_study.log")
-    names = state_names(run)
+    names = state_titles(run.schema)
     plot = figures.confusion(run.scores["test"]["confusion"], names, "test windows by actual and predicted state")
     block = pages.section(
         "Confusion matrix",
@@ -139,93 +127,6 @@ def write_files(site: Site, made: Tuning) -> dict[str, str]:
         "optuna.storages.journal",
         "tuned_confusion_matrix.html": "the confusion matrix",
     }
-
-
-def _search(site: Site, made: Tuning) -> str:
-    trials = ended(made.search.get_trials(deepcopy=False))
-    best = best_of(made.search, trials)
-    params = best.params if best else {}
-    space = trials[0].distributions if trials else {}
-    rows = []
-    for name, distribution in space.items():
-        choices = getattr(distribution, "choices", None)
-        tried = (
-            ", ".join(map(str, choices))
-            if choices
-            else f"{getattr(distribution, 'low', 0):g} to {getattr(distribution, 'high', 0):g}"
-        )
-        quoted = seed_figures.SEARCH.get(name, ("–", "–"))
-        rows.append(
-            {
-                "parameter": name,
-                "range": tried,
-                "best here": few_digits(params.get(name, "–")),
-                f"range, {SEED}": quoted[0],
-                f"best, {SEED}": quoted[1],
-            }
-        )
-    counts = {
-        state: sum(trial.state == state for trial in trials)
-        for state in (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
-    }
-    settings = pd.DataFrame(
-        [
-            ("sampler", class_name(made.settings.hydra.sweeper.sampler), "TPE"),
-            ("pruner", class_name(made.settings.sweep.pruner), "MedianPruner"),
-            (
-                "trials",
-                len(trials),
-                f"{seed_figures.TRIALS_PLANNED} planned, {seed_figures.TIMEOUT_MINUTES} min at most",
-            ),
-            ("complete", counts[TrialState.COMPLETE], seed_figures.TRIALS_COMPLETE),
-            ("pruned", counts[TrialState.PRUNED], seed_figures.TRIALS_PRUNED),
-            ("failed", counts[TrialState.FAIL], "–"),
-        ],
-        columns=["", "here", SEED],
-    )
-    seconds = [trial.duration.total_seconds() if trial.duration else float("nan") for trial in trials]
-    table = pd.DataFrame(
-        {
-            "trial": [t.number for t in trials],
-            "validation accuracy": [t.value for t in trials],
-            "state": [t.state.name for t in trials],
-            "epochs": [len(t.intermediate_values) for t in trials],
-            "seconds": seconds,
-        }
-    )
-    the_best = max(seed_figures.TRIALS.values())
-    told = [
-        [f"{number}{' (best)' if value == the_best else ''}", f"{value:.2f} %"]
-        for number, value in seed_figures.TRIALS.items()
-    ]
-    theirs = pages.table(["trial", "validation accuracy"], told)
-    plot = optimization_history(trials, made.search.direction == StudyDirection.MAXIMIZE, "validation accuracy")
-    plot.update_xaxes(dtick=max(1, len(trials) // 10))
-    page = made.folder / "study.html"
-    link = (
-        f'<p><a href="{page.relative_to(site.folder).as_posix()}">The page of the search</a></p>'
-        if page.exists()
-        else ""
-    )
-    return pages.section(
-        "Search",
-        "<h3>Space</h3>",
-        site.table("04_space", pd.DataFrame(rows)),
-        "<h3>Settings</h3>",
-        site.table("04_settings", settings),
-        pages.pair(
-            pages.figure(plot, "validation accuracy by trial"),
-            "<h3>Trials</h3>" + site.table("04_trials", table, {"validation accuracy": ".4f", "seconds": ".0f"}),
-        ),
-        link,
-        f"<details><summary>{SEED}: trials</summary>{theirs}</details>",
-        note="Chosen by validation accuracy; test data were not touched.",
-    )
-
-
-def class_name(node: Any) -> str:
-    """What a config node builds, e.g. MedianPruner; a dash for none."""
-    return str(node._target_).rsplit(".", 1)[-1] if node else "–"
 
 
 def _trained(site: Site, made: Tuning) -> str:
@@ -261,9 +162,7 @@ def _curve(site: Site, made: Tuning) -> str:
         [[k, f"{v:.1f} %"] for k, v in seed_figures.CURVE.items()] + [[seed_figures.LAST_EPOCH, "stopped"]],
     )
     shown = site.table("04_curve", own, {"validation accuracy": ".1%", "seconds": ".1f"})
-    return pages.section(
-        "Epoch by epoch", pages.pair("<h3>Here</h3>" + shown, f"<h3>Seed study, on its own data</h3>{quoted}")
-    )
+    return pages.section("Epoch by epoch", pages.pair("<h3>Here</h3>" + shown, THEIRS + quoted))
 
 
 def _ablation(site: Site, made: Tuning) -> str:
@@ -283,14 +182,14 @@ def _ablation(site: Site, made: Tuning) -> str:
                 "camera": _tick(modality != "sensor"),
                 "film": _tick(film),
                 "validation accuracy": run.scores["val"]["accuracy"],
-                **interval_columns("test accuracy", by_cell[name].arm.interval("accuracy")),
-                "test, points over sensors alone": _points(difference),
-                "verdict": difference.verdict if difference else "–",
+                "test accuracy": by_cell[name].arm.interval("accuracy"),
+                "test, points over sensors alone": POINTS.with_interval(difference) if difference else MISSING,
+                "verdict": difference.verdict if difference else MISSING,
                 f"validation accuracy, {SEED}": "not run" if quoted is None else f"{quoted:.2f} %",
             }
         )
     arms = [by_cell[name].arm.interval("accuracy") for name in made.cells]
-    plot = figures.bars(list(made.cells), arms, "Test accuracy")
+    plot = bars(list(made.cells), arms, "Test accuracy")
     shares = {"validation accuracy": ".1%", "test accuracy": ".1%"}
     table = site.table(
         "04_ablation", pd.DataFrame(rows), shares, links_of(site, made.cells), origins_of(made.cells), "dense"
@@ -303,19 +202,12 @@ def _ablation(site: Site, made: Tuning) -> str:
     return pages.section("Ablation", pages.figure(plot, "test accuracy of each arm of the ablation"), table, note=note)
 
 
-def _points(difference: Interval | None) -> str:
-    if difference is None:
-        return "–"
-    interval = f" [{100 * difference.low:+.1f}, {100 * difference.high:+.1f}]" if np.isfinite(difference.low) else ""
-    return f"{100 * difference.value:+.1f}{interval}"
-
-
 def _tick(there: bool) -> str:
     return "✓" if there else "–"
 
 
 def _classes(site: Site, made: Tuning) -> str:
-    test, names = made.tuned.scores["test"], state_names(made.tuned)
+    test, names = made.tuned.scores["test"], state_titles(made.tuned.schema)
     own = pd.DataFrame(
         [
             [name, *(row[key] for key in ("precision", "recall", "f1", "support"))]
@@ -334,11 +226,10 @@ def _classes(site: Site, made: Tuning) -> str:
     rows = [[name, *row] for name, row in zip(seed_figures.STATES, seed_figures.CONFUSION, strict=True)]
     matrix = pages.table(["actual", *(f"predicted {name}" for name in seed_figures.STATES)], rows)
     shown = site.table("04_classes", own, dict.fromkeys(["precision", "recall", "F1"], ".3f"))
-    beside = "<h3>Seed study, on its own data</h3>"
     return pages.section(
         "By state",
-        pages.pair(shown, beside + quoted),
-        pages.pair(pages.figure(plot, "confusion matrix on test"), beside + matrix),
+        pages.pair(shown, THEIRS + quoted),
+        pages.pair(pages.figure(plot, "confusion matrix on test"), THEIRS + matrix),
     )
 
 
@@ -391,7 +282,7 @@ def _against(site: Site, made: Tuning) -> str:
     return pages.section(
         "Baseline, tuned, trees",
         runs_table(site, "04_against", runs, shortcuts=False),
-        f"<h3>Seed study, on its own data</h3>{quoted}",
+        THEIRS + quoted,
         note=" ".join(told),
     )
 

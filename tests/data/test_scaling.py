@@ -129,7 +129,7 @@ def test_the_seeds_scaling_is_the_seeds_formula(store, twin_config):
     settings = build(twin_config("scaling=seed").scaling)
     scaled = fitted(made, settings, names=NAMES)(batch_of(made))
     for group, values in (("sensors", made.sensors), ("environment", made.environment)):
-        low, high = np.percentile(values.astype(float), [1, 99], axis=0)
+        low, high = np.percentile(np.asarray(values, float), [1, 99], axis=0)
         wanted = np.clip((values[:90] - low) / (high - low), 0, 1)
         np.testing.assert_allclose(scaled[group].reshape(wanted.shape), wanted, atol=1e-5)
         assert np.isin(wanted, (0, 1)).any(), "something is cut off"

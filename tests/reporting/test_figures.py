@@ -3,7 +3,7 @@
 import numpy as np
 
 from conveyorguard.metrics.bootstrap import Interval
-from conveyorguard.reporting.figures import cost_plot, grouped_bars
+from conveyorguard.reporting.comparison_figures import cost_plot, grouped_bars
 
 
 def test_the_cost_plot_names_those_that_nothing_cheaper_beats():

@@ -6,8 +6,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from conveyorguard.metrics.bootstrap import Interval
 from conveyorguard.reporting import pages
-from conveyorguard.reporting.figures import confusion, learning_curve, thermal_image
+from conveyorguard.reporting.figures import confusion, learning_curve
+from conveyorguard.reporting.recording_figures import thermal_image
 
 EVIL = '<script>alert("x")</script>'
 
@@ -33,9 +35,7 @@ def test_a_frame_is_drawn_with_intervals_links_and_where_its_rows_come_from():
     frame = pd.DataFrame(
         {
             "model": ["a", EVIL],
-            "F1": [0.912, None],
-            "F1 low": [0.85, None],
-            "F1 high": [0.951, None],
+            "F1": [Interval(0.912, 0.85, 0.951), None],
             "says": ["x", EVIL],
             "n": [1234, 5],
         }

@@ -5,6 +5,7 @@ import pytest
 
 from conveyorguard.reporting.eda_page import write_eda
 from experiments.stages.preprocess_page import write_preprocess
+from experiments.stages.seed_figures import REFERENCE
 from experiments.stages.study import StagedStudy
 
 TINY = ["data=simulated", "data.sessions=12", "trainer=cpu", "trainer.max_epochs=1", "threads=1"]
@@ -25,7 +26,7 @@ def tiny(cache):
 def explored(tiny, tmp_path_factory):
     """The study of stages 00 and 01; tests only read it."""
     study = tiny(tmp_path_factory.mktemp("explored"), size="small")
-    write_eda(study.site, study.data())
+    write_eda(study.site, study.data(), REFERENCE)
     write_preprocess(study.site, study.data(), study.config().scaling.fit_on)
     return study
 
