@@ -121,7 +121,7 @@ def origin_of(data: Windows, name: str, command: str) -> list[tuple[str, str]]:
     """Where the pages about a data set of this name come from, for `Site`."""
     return [
         ("command", pages.base_names(command)),
-        ("data", f"{name}, store {data.store.path.name}, fingerprint {data.store.fingerprint[:12]}"),
+        ("data", f"{name}, fingerprint {data.store.fingerprint[:12]}"),
         ("split", f"{data.split.settings['name']}, {data.split.hash}"),
         ("commit", commit_of(git_state())),
     ]
