@@ -23,7 +23,7 @@ def main(arguments: list[str]) -> None:
                  input, a minute or two, that are better than chance.
     Overrides say where the recordings are now (data.root=PATH). Exit status 1 when a check fails.
     """
-    from conveyorguard.checks.checks import DEEPEST, check_run
+    from conveyorguard.checks.run import DEEPEST, check_run
 
     folder, words = one_path(arguments, "check RUN")
     options, overrides = take_options(words, "depth")

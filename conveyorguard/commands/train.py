@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import time
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from conveyorguard.commands.results import write_results
@@ -52,8 +55,8 @@ def train(cfg: DictConfig, folder: Path, overrides: list[str]) -> float:
     check(cfg)
     keep_freed_memory()
     threads = use_threads(cfg.threads)
-    loggers = JobLoggers(cfg, folder)
     settings = plain_values(cfg)
+    loggers = JobLoggers(settings, folder, multirun_name())
     with Run(cfg, folder, overrides) as run, loggers:
         data = load_windows(settings)
         if cfg.ckpt_path:
@@ -80,6 +83,14 @@ def train(cfg: DictConfig, folder: Path, overrides: list[str]) -> float:
     if trial:
         trial.finish("COMPLETE", value)
     return value
+
+
+def multirun_name() -> str | None:
+    """The name of the multirun's directory, with its date where it is called by a time of day; None outside one."""
+    if not HydraConfig.initialized() or HydraConfig.get().mode is not RunMode.MULTIRUN:
+        return None
+    folder = Path(HydraConfig.get().sweep.dir).absolute()
+    return f"{folder.parent.name}-{folder.name}" if re.fullmatch(r"\d\d-\d\d-\d\d", folder.name) else folder.name
 
 
 def unfinished(cfg: DictConfig, folder: Path) -> Path | None:

@@ -65,6 +65,11 @@ def plain_values(config: DictConfig) -> dict[str, Any]:
     return values  # type: ignore[return-value]
 
 
+def as_yaml(values: Any) -> str:
+    """Plain values as a config is written."""
+    return OmegaConf.to_yaml(OmegaConf.create(values))
+
+
 def load_settings(path: Path) -> dict[str, Any]:
     """`load_saved` as nested plain values."""
     return plain_values(load_saved(path))

@@ -10,7 +10,7 @@ import socket
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 from conveyorguard.data.ingredients import digest_of, ingredients_of, reason_to_build_again
 from conveyorguard.data.reduce import ReducedSession, reduce_session
 from conveyorguard.data.schema import Schema
-from conveyorguard.data.session import Dropped, Recording, Session, Unreadable
+from conveyorguard.data.session import Recording, Session, Unreadable
 from conveyorguard.data.store import (
     EXAMPLES,
     FORMAT,
@@ -208,6 +208,37 @@ class _GrowingArray:
                 os.fsync(self.stream.fileno())
 
 
+@dataclass
+class _Tally:
+    """What became of the sessions, for the manifest."""
+
+    usable: list[tuple[ReducedSession, int, int]] = field(default_factory=list)  # with shard and first row there
+    skipped: list[dict[str, str]] = field(default_factory=list)
+    dropped: Counter[str] = field(default_factory=Counter)
+    repaired: Counter[str] = field(default_factory=Counter)
+    notes: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, list[dict[str, str]]] = field(default_factory=dict)  # of what was dropped, by reason
+    repairs: list[str] = field(default_factory=list)
+    first_problem: str | None = None
+
+    def add(self, session: ReducedSession, shard: int) -> None:
+        self.first_problem = self.first_problem or session.problem()
+        if failure := session.failure:
+            self.skipped.append({"session": session.name, "reason": failure.reason, "message": failure.message})
+            return
+        before = self.usable[-1] if self.usable else None
+        first = before[2] + before[0].rows if before and before[1] == shard else 0
+        self.usable.append((session, shard, first))
+        for defect in session.dropped:
+            self.dropped[defect.reason] += 1
+            if len(self.examples.setdefault(defect.reason, [])) < EXAMPLES:
+                self.examples[defect.reason].append(defect._asdict())
+        self.repaired.update(session.repaired)
+        if session.first_repair and len(self.repairs) < EXAMPLES:
+            self.repairs.append(session.first_repair)
+        self.notes.update(session.notes)
+
+
 def _write_tables(
     folder: Path,
     unreadable: list[Unreadable],
@@ -216,33 +247,18 @@ def _write_tables(
     facts: dict[str, Any],
 ) -> None:
     """Write the table of sessions and, last, the manifest: what the shards hold, and what was left out or repaired."""
-    usable: list[tuple[ReducedSession, int, int]] = []
-    skipped, repairs = [], list[str]()
-    dropped, repaired, notes = Counter[str](), Counter[str](), Counter[str]()
-    examples: dict[str, list[Dropped]] = {}
-    places, first_problem = Counter[int](), None
-    for session, shard in [*((ReducedSession(item.name, failure=item), -1) for item in unreadable), *written]:
-        first_problem = first_problem or session.problem()
-        if session.failure:
-            failure = session.failure
-            skipped.append({"session": session.name, "reason": failure.reason, "message": failure.message})
-            continue
-        usable.append((session, shard, places[shard]))
-        places[shard] += session.rows
-        for defect in session.dropped:
-            dropped[defect.reason] += 1
-            if len(examples.setdefault(defect.reason, [])) < EXAMPLES:
-                examples[defect.reason].append(defect)
-        repaired.update(session.repaired)
-        repairs += [session.first_repair] if session.first_repair and len(repairs) < EXAMPLES else []
-        notes.update(session.notes)
-    if not usable:
-        problems = [f"  {skip['session']}: {skip['message']}" for skip in skipped[:EXAMPLES]]
+    tally = _Tally()
+    for item in unreadable:
+        tally.add(ReducedSession(item.name, failure=item), -1)
+    for session, shard in written:
+        tally.add(session, shard)
+    if not tally.usable:
+        problems = [f"  {skip['session']}: {skip['message']}" for skip in tally.skipped[:EXAMPLES]]
         raise DataError("\n".join(["no session could be read:", *problems]))
-    periods = {session.period for session, *_ in usable}
+    periods = {session.period for session, *_ in tally.usable}
     if len(periods) > 1:
         raise DataError(f"sessions have different periods, {sorted(periods)} s: resample them in the reader")
-    table = _session_table(usable)
+    table = _session_table(tally.usable)
     pq.write_table(pa.Table.from_pandas(table, pa.schema(list(SESSION_COLUMNS.items()))), folder / "sessions.parquet")
     unlabelled = table.loc[~table["labelled"], "name"].tolist()
     manifest = {
@@ -255,15 +271,15 @@ def _write_tables(
             "sessions": len(table),
             "frames": int(table["rows"].sum()),
             "labelled_sessions": len(table) - len(unlabelled),
-            "dropped_frames": dict(dropped),
-            "repaired": dict(repaired),
+            "dropped_frames": tally.dropped,
+            "repaired": tally.repaired,
         },
-        "skipped_sessions": skipped,
+        "skipped_sessions": tally.skipped,
         "unlabelled_sessions": unlabelled,
-        "notes": dict(notes),
-        "dropped_examples": {reason: [d._asdict() for d in items] for reason, items in examples.items()},
-        "repaired_examples": repairs,
-        "first_problem": first_problem,
+        "notes": tally.notes,
+        "dropped_examples": tally.examples,
+        "repaired_examples": tally.repairs,
+        "first_problem": tally.first_problem,
         **facts,
     }
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=1, ensure_ascii=False), encoding="utf-8")

@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from omegaconf import OmegaConf
 
 from conveyorguard.errors import RunError
 from conveyorguard.evaluation.cells import CELLS, FURTHER_CELLS
-from conveyorguard.evaluation.comparison import NOT_THE_MODEL, Comparison, Row
+from conveyorguard.evaluation.comparison import NOT_THE_MODEL, Comparison, Row, model_settings
 from conveyorguard.metrics.bootstrap import Resampling, resample
 from conveyorguard.runs.derive import as_predictions
 from conveyorguard.runs.saved import SavedRun
@@ -67,7 +66,7 @@ def compare(paths: Iterable[str | Path]) -> Comparison:
     first = next(iter(next(iter(groups.values())).values()))
     windows = _pooled(first, part)[[*KEY, "end", "device", "kind", "y_true"]]
     resampling = resample(windows["session"].to_numpy(), windows["device"].to_numpy())
-    labels = _labels([next(iter(next(iter(seeds.values())).values())).config for seeds in groups.values()])
+    labels = _labels([next(iter(next(iter(seeds.values())).values())) for seeds in groups.values()])
     rows = []
     for (label, cell, model), seeds in zip(labels, groups.values(), strict=True):
         tables = [_pooled(folds, part) for folds in seeds.values()]
@@ -76,7 +75,7 @@ def compare(paths: Iterable[str | Path]) -> Comparison:
         rows.append(Row(label, cell, model, seeds, [as_predictions(table) for table in tables], resampling))
     rows += _shortcut_rows(first, part, windows, resampling)
     run = next(iter(first.values()))
-    return Comparison(rows, windows, part, run.schema, _protocol(run.config, part, windows, first), resampling, notes)
+    return Comparison(rows, windows, part, run.schema, _protocol(run, part, windows, first), resampling, notes)
 
 
 def _common_part(runs: list[SavedRun]) -> str:
@@ -108,17 +107,16 @@ def _natural(path: Path) -> tuple[int, str]:
     return (int(path.name), "") if path.name.isdigit() else (10**9, path.name)
 
 
-def _protocol(config: Any, part: str, windows: pd.DataFrame, folds: Folds) -> str:
+def _protocol(run: SavedRun, part: str, windows: pd.DataFrame, folds: Folds) -> str:
     """What was measured, in a sentence."""
-    w, s = config.window, config.split
-    how = {"session": f"sessions dealt by seed {s.get('seed')}", "device": "devices never trained on"}.get(
-        s.name, f"{len(folds)} of {s.get('n_folds')} folds over devices, out-of-fold predictions pooled"
+    window, split = run.window, run.settings["split"]
+    how = {"session": f"sessions dealt by seed {split.get('seed')}", "device": "devices never trained on"}.get(
+        split["name"], f"{len(folds)} of {split.get('n_folds')} folds over devices, out-of-fold predictions pooled"
     )
     return (
-        f"{config.data.name} data; {part} part of split={s.name} ({how}); windows of {w.size} s every {w.stride} s "
-        "labelled by "
-        f"their {'commonest' if w.label == 'majority' else 'last'} state; {len(windows):,} windows, "
-        f"{windows['session'].nunique()} sessions, {windows['device'].nunique()} devices"
+        f"{run.data_name} data; {part} part of split={split['name']} ({how}); windows of {window.size} s every "
+        f"{window.stride} s labelled by their {'commonest' if window.label == 'majority' else 'last'} state; "
+        f"{len(windows):,} windows, {windows['session'].nunique()} sessions, {windows['device'].nunique()} devices"
     )
 
 
@@ -126,12 +124,11 @@ def refuse_other_protocols(runs: list[SavedRun]) -> None:
     """The same windows, split and states in all, else one error that names every difference."""
 
     def protocol(run: SavedRun) -> dict[str, Any]:
-        c = run.config
         return {
-            "data": c.data.name,
-            **{f"window.{k}": c.window[k] for k in ("size", "stride", "label")},
-            **{f"split.{k}": v for k, v in c.split.items() if k != "fold"},
-            "states": [s["name"] for s in c.data.schema.states],
+            "data": run.data_name,
+            **{f"window.{k}": run.settings["window"][k] for k in ("size", "stride", "label")},
+            **{f"split.{k}": v for k, v in run.settings["split"].items() if k != "fold"},
+            "states": run.schema.state_names,
         }
 
     first = protocol(runs[0])
@@ -152,11 +149,9 @@ def _group(runs: list[SavedRun], notes: list[str]) -> dict[str, dict[int, Folds]
     """Runs by arm, seed and fold."""
     groups: dict[str, dict[int, Folds]] = {}
     for run in sorted(runs, key=lambda r: r.provenance["start"]):
-        config = OmegaConf.to_container(run.config)
-        assert isinstance(config, dict)
-        fold = config["split"].pop("fold", 0)
-        identity = json.dumps({k: v for k, v in config.items() if k not in NOT_THE_MODEL}, sort_keys=True)
-        folds = groups.setdefault(identity, {}).setdefault(run.config.seed, {})
+        fold = run.settings["split"].get("fold", 0)
+        identity = json.dumps(model_settings(run), sort_keys=True)
+        folds = groups.setdefault(identity, {}).setdefault(run.seed, {})
         if fold in folds:
             notes.append(f"{folds[fold].folder.name} was run again: {run.folder.name} is used")
         folds[fold] = run
@@ -169,8 +164,7 @@ def _refuse_missing_folds(groups: dict[str, dict[int, Folds]]) -> None:
     every = [folds for seeds in groups.values() for folds in seeds.values()]
     known = set().union(*every)
     missing = [
-        f"{next(iter(folds.values())).config.model.name} seed {seed}: fold "
-        f"{', '.join(map(str, sorted(known - set(folds))))}"
+        f"{next(iter(folds.values())).model_name} seed {seed}: fold {', '.join(map(str, sorted(known - set(folds))))}"
         for seeds in groups.values()
         for seed, folds in seeds.items()
         if known - set(folds)
@@ -193,13 +187,11 @@ def _pooled(folds: Folds, part: str) -> pd.DataFrame:
     return table.sort_values(KEY, ignore_index=True)
 
 
-def _labels(configs: list[Any]) -> list[tuple[str, str, str]]:
+def _labels(runs: list[SavedRun]) -> list[tuple[str, str, str]]:
     """(label, cell, model) of each arm; where that leaves two alike, the settings in which they differ are added."""
     cells = {**CELLS, **FURTHER_CELLS}
-    names = [
-        (c.model.get("name", "model"), cells.get((c.modality, c.film), f"{c.modality}, film={c.film}")) for c in configs
-    ]
-    flat = [_flatten(OmegaConf.to_container(c, resolve=False)) for c in configs]
+    names = [(r.model_name, cells.get((r.modality, r.film), f"{r.modality}, film={r.film}")) for r in runs]
+    flat = [_flatten(run.settings) for run in runs]
     labels = []
     for (model, cell), settings in zip(names, flat, strict=True):
         alike = [other for name, other in zip(names, flat, strict=True) if name == (model, cell)]

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from omegaconf import OmegaConf
 
 from conveyorguard.data.schema import Schema
 from conveyorguard.evaluation import breakdown
@@ -80,11 +79,14 @@ class Row:
     @property
     def family(self) -> str:
         """What the arm has in common with the other cells of its ablation: the config but for modality and film."""
-        config = OmegaConf.to_container(self.sources[0].config)
-        assert isinstance(config, dict)
-        config["split"].pop("fold", None)
-        kept = {key: value for key, value in config.items() if key not in (*NOT_THE_MODEL, *CELL_KEYS)}
-        return json.dumps(kept, sort_keys=True)
+        settings = model_settings(self.sources[0])
+        return json.dumps({key: value for key, value in settings.items() if key not in CELL_KEYS}, sort_keys=True)
+
+
+def model_settings(run: SavedRun) -> dict[str, Any]:
+    """The settings that make a run's model what it is: not its seed, its fold, or where things lie."""
+    settings = {key: value for key, value in run.settings.items() if key not in NOT_THE_MODEL}
+    return {**settings, "split": {key: value for key, value in run.settings["split"].items() if key != "fold"}}
 
 
 @dataclass
@@ -105,7 +107,7 @@ class Comparison:
     @property
     def data(self) -> str:
         """Name of the data set."""
-        return str(self.models[0].sources[0].config.data.name)
+        return str(self.models[0].sources[0].data_name)
 
     @property
     def models(self) -> list[Row]:

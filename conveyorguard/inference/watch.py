@@ -77,7 +77,7 @@ class Ringing:
         return {"event": event, "begin": self.begin, "end": self.end, "peak": self.peak, "windows": self.windows}
 
 
-class Journal:
+class AppendedTable:
     """A csv file that is only appended to; a row that a crash cut short is removed when it is opened."""
 
     def __init__(self, path: Path, columns: tuple[str, ...]):
@@ -131,8 +131,8 @@ class Watch:
         self.loaded, self.follower, self.schema, self.folder = loaded, follower, schema, folder
         states = range(len(loaded.schema.states))
         columns = ("session", "device", "kind", "start", "end", "state", "y_pred", "score", *(f"c{k}" for k in states))
-        self.windows = Journal(folder / "windows.csv", columns)
-        self.alarms = Journal(folder / "alarms.csv", ALARMS)
+        self.windows = AppendedTable(folder / "windows.csv", columns)
+        self.alarms = AppendedTable(folder / "alarms.csv", ALARMS)
         self.tails: dict[str, Tail] = {}
         self.told: set[str] = set()
         self._recover()

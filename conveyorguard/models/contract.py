@@ -37,7 +37,7 @@ MADE_UP = {
     },
     "environment": {"air": {"unit": "degC"}, "humidity": {"unit": "%"}},
     "thermal": {"shape": [30, 40], "stored": [15, 20]},
-    "states": [{"name": name} for name in ("normal", "minor", "moderate", "severe")],
+    "states": [{"name": name} for name in ("fine", "used", "worn", "broken")],
 }
 
 

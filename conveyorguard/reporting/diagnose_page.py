@@ -28,8 +28,8 @@ def write_diagnosis(diagnosis: Diagnosis, folder: Path) -> Path:
         write_text(folder / f"{PREFIX}{name}.csv", table.to_csv(index=False))
     run = diagnosis.run
     subtitle = (
-        f"{run.config.model.name}, {run.config.modality}, run {run.folder.resolve().name}; {diagnosis.part} part of "
-        f"split={run.config.split.name} of {run.config.data.name} data"
+        f"{run.model_name}, {run.modality}, run {run.folder.resolve().name}; {diagnosis.part} part of "
+        f"split={run.settings['split']['name']} of {run.data_name} data"
     )
     makers = (
         _advice,
@@ -87,7 +87,7 @@ def _table(diagnosis: Diagnosis, name: str, header: list[str], rows: list[list])
 def _advice(d: Diagnosis) -> str:
     choice = d.advice.choice or "none"
     items = "".join(f"<li>{pages.escape(text)}</li>" for text in [*d.advice.reasons, *d.notes])
-    note = f"The rule: {RULE} {d.note} {warning_of(d.run.config.data.name)}"
+    note = f"The rule: {RULE} {d.note} {warning_of(d.run.data_name)}"
     return pages.section(
         "Recommendation", pages.tiles([("recommended", choice)]), f"<ul>{items}</ul>", note=note.rstrip()
     )

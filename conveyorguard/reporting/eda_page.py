@@ -12,6 +12,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from conveyorguard.data import exploration
+from conveyorguard.data.implications import Implication, find_implications
 from conveyorguard.data.store import Store
 from conveyorguard.data.windows import Windows
 from conveyorguard.reporting import figures, pages, recording_figures
@@ -33,7 +34,7 @@ def write_eda(site: Site, data: Windows, reference: Reference | None = None) -> 
         site: has a title for `00_eda`. data: windows with their store. reference: a study quoted beside the data.
     """
     store = data.store
-    implications = exploration.implications(data)
+    implications = find_implications(data)
     blocks = [
         _sizes(site, store, reference),
         _balance(site, data, reference),
@@ -329,7 +330,7 @@ def _quality(site: Site, store: Store) -> str:
     return pages.section("Quality of the data", *parts, note=note)
 
 
-def _implications(site: Site, implications: list[exploration.Implication]) -> str:
+def _implications(site: Site, implications: list[Implication]) -> str:
     table = pd.DataFrame(
         [{"about": i.about, "found": i.found, "rule": i.rule, "what follows": i.follows} for i in implications]
     )

@@ -68,16 +68,15 @@ def code(name: str) -> str:
 
 
 def _head(run: SavedRun) -> str:
-    p, config = run.provenance, run.config
-    model = config.model.get("name", "model")
+    p, model = run.provenance, run.model_name
     size = f"{p['parameters']:,} parameters" if p.get("parameters") else f"{p.get('model_bytes', 0) / 1e6:.2f} MB"
     states = ", ".join(map(plain, state_titles(run.schema)))
-    modality = config.modality if run.schema.thermal or config.modality != "both" else "sensor"
+    modality = run.modality if run.schema.thermal or run.modality != "both" else "sensor"
     looks = {"sensor": "sensors", "image": "the camera", "both": "sensors and camera"}.get(modality, modality)
-    film = ", conditioned on the environment" if config.film and run.schema.environment else ""
+    film = ", conditioned on the environment" if run.film and run.schema.environment else ""
     return (
         f"# Model card: {plain(model)}, {plain(run.folder.resolve().name)}\n\n"
-        f"Tells the state of a device ({states}) from a window of {config.window.size} s of {looks}{film}. "
+        f"Tells the state of a device ({states}) from a window of {run.window.size} s of {looks}{film}. "
         f"{size}; trained on {p['start'][:10]} in {p.get('fit_seconds') or 0:.0f} s, conveyorguard "
         f"{p['versions'].get('conveyorguard', '?')}, "
         f"commit {(p['git']['commit'] or 'unknown')[:12]}{' with uncommitted changes' if p['git']['dirty'] else ''}. "
@@ -112,7 +111,7 @@ def _data(run: SavedRun) -> str:
     store = p["store"]
     lines = [
         "## Trained on",
-        f"Data set {plain(run.config.data.name)}, store {plain(store['name'])}, fingerprint `{store['fingerprint']}`.",
+        f"Data set {plain(run.data_name)}, store {plain(store['name'])}, fingerprint `{store['fingerprint']}`.",
         _table(header, rows),
     ]
     lines += ["Devices, " + "; ".join(names) + "."] if names else []
@@ -120,15 +119,16 @@ def _data(run: SavedRun) -> str:
 
 
 def _protocol(run: SavedRun) -> str:
-    window, split = run.config.window, run.split
+    window, split = run.window, run.split
     labels = {"majority": "the commonest state in it", "last": "the state of its last second"}[window.label]
     settings = ", ".join(f"{key} {plain(value)}" for key, value in split.settings.items() if key != "name")
     note = f" {plain(split.note)}." if split.note else ""
     if run.history is None:
         fitted = "Fitted once on the training part; validation chose nothing of it."
     else:
-        scaled = "the training part" if run.config.scaling.fit_on == "train" else "all recordings, the test's included"
-        fitted = f"The weights are those of the best epoch by {run.config.objective}; scaling is fitted on {scaled}."
+        on_train = run.settings["scaling"]["fit_on"] == "train"
+        scaled = "the training part" if on_train else "all recordings, the test's included"
+        fitted = f"The weights are those of the best epoch by {run.objective}; scaling is fitted on {scaled}."
     return (
         "## Protocol\n\n"
         f"Windows of {window.size} s every {window.stride} s within a recording; a window's label is {labels}. "
@@ -232,9 +232,9 @@ def _share(bounds: list[float] | None) -> str:
 
 
 def _limits(run: SavedRun) -> str:
-    config, facts = run.config, run.facts("ranges")
-    said = [plain(sentence) for sentence in config.data.get("limits") or []]
-    if warning := warning_of(config.data.name):
+    settings, facts = run.settings, run.facts("ranges")
+    said = [plain(sentence) for sentence in settings["data"].get("limits") or []]
+    if warning := warning_of(run.data_name):
         said.insert(0, warning)
     worst = plain(run.schema.state_names[-1])
     windows = run.predictions[run.predictions["split"] == list(run.metrics)[-1]]
@@ -243,13 +243,13 @@ def _limits(run: SavedRun) -> str:
         f"The results are of {devices} devices, {windows['session'].nunique()} recordings; "
         + (
             "they were never trained on."
-            if config.split.name in ("device", "kfold")
+            if settings["split"]["name"] in ("device", "kfold")
             else "the devices may have been trained on, in other recordings: split=device tells how it does on new "
             "ones."
         )
     )
     said.append(
-        f"{worst} is what the labels call it. A window is judged from its own {config.window.size} s alone, and is "
+        f"{worst} is what the labels call it. A window is judged from its own {run.window.size} s alone, and is "
         "known at its end."
     )
     said.append(

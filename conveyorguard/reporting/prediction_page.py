@@ -53,7 +53,7 @@ class PredictionPage:
             rest = f"{predicted - len(shown)} more recordings are in predictions.parquet and seconds.parquet."
             blocks.append(pages.section("More", note=rest))
         run = self.loaded.run
-        subtitle = f"run {run.folder.resolve().name} ({run.config.model.get('name', 'model')}), data {self.data}"
+        subtitle = f"run {run.folder.resolve().name} ({run.model_name}), data {self.data}"
         path = folder / "predictions.html"
         write_text(path, pages.page("States and alarms", subtitle, blocks))
         return path

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from omegaconf import OmegaConf
 
+from conveyorguard.config.saved import as_yaml
 from conveyorguard.data.schema import Schema
 from conveyorguard.metrics.alarms import OperatingPoint, how_chosen, when_it_rings
 from conveyorguard.metrics.bootstrap import Arm, Interval, Resampling, resample
@@ -35,7 +35,7 @@ def write_report(folder: Path) -> Path:
     schema = run.schema
     shown = list(run.scores)[-1]  # test, or validation where test was not asked for
     names = state_titles(schema)
-    model = run.config.model.get("name", "model")
+    model = run.model_name
     arms = arms_of(run)
     blocks = [_summary(run, schema, shown, arms[shown]), class_block(run, arms=arms)]
     if run.history is not None:
@@ -49,8 +49,8 @@ def write_report(folder: Path) -> Path:
         _origin(run),
         _config(run),
     ]
-    title = f"{model} · {run.config.modality} · film {'on' if run.config.film else 'off'}"
-    subtitle = f"{run.config.data.name} data, split {run.config.split.name}, run {folder.resolve().name}"
+    title = f"{model} · {run.modality} · film {'on' if run.film else 'off'}"
+    subtitle = f"{run.data_name} data, split {run.settings['split']['name']}, run {folder.resolve().name}"
     path = folder / "report.html"
     card = '<nav><a href="MODEL_CARD.md">model card</a></nav>' if (folder / "MODEL_CARD.md").exists() else ""
     write_text(path, pages.page(title, subtitle, blocks, pages.plotly_around(folder), nav=card))
@@ -83,7 +83,7 @@ def _summary(run: SavedRun, schema: Schema, shown: str, arm: Arm) -> str:
         f"On the {shown} part: {run.scores[shown]['n']:,} windows of {sessions} sessions, "
         f"{run.predictions.query('split == @shown')['device'].nunique()} devices. {arm.resampling.note} One seed: "
         "how much another would differ, only several runs can say (python -m conveyorguard compare). "
-        f"{warning_of(run.config.data.name)}"
+        f"{warning_of(run.data_name)}"
     )
     return pages.section("Result", pages.tiles(values), note=note)
 
@@ -215,9 +215,10 @@ def learning_block(run: SavedRun) -> str:
     """Curves of the training."""
     history = run.history
     assert history is not None
-    objective = run.config.objective
+    objective = run.objective
     values = history[objective]
-    best = int(history["epoch"][values.idxmax() if OBJECTIVES[objective] else values.idxmin()])
+    place = int(values.argmax() if OBJECTIVES[objective] else values.argmin())
+    best = int(history["epoch"].iloc[place])
     loss = figures.learning_curve(history, ["train/loss", "val/loss"], "Loss", "loss", best)
     score = figures.learning_curve(
         history, ["val/macro_f1", "train/accuracy", "val/accuracy"], "Macro-F1 and accuracy", "share", best
@@ -350,7 +351,7 @@ def _size(provenance: dict[str, Any]) -> str:
 
 
 def _config(run: SavedRun) -> str:
-    shown = OmegaConf.to_yaml(pages.base_names_within(OmegaConf.to_container(run.config)))
+    shown = as_yaml(pages.base_names_within(run.settings))
     return pages.section(
         "Config",
         f"<details><summary>config.yaml</summary><pre>{pages.escape(shown)}</pre></details>",

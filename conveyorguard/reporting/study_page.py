@@ -11,7 +11,7 @@ from typing import Any
 
 import optuna
 import plotly.graph_objects as go
-from omegaconf import DictConfig, OmegaConf
+import yaml
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.study import StudyDirection
@@ -77,12 +77,10 @@ def _write_table(study: optuna.Study, trials: list[FrozenTrial], path: Path) -> 
     write_text(path, frame.drop(columns=dropped, errors="ignore").to_csv(index=False))
 
 
-def _config(trials: list[FrozenTrial]) -> DictConfig:
-    """Of any trial whose run directory is here, else empty."""
+def _settings(trials: list[FrozenTrial]) -> dict[str, Any]:
+    """The config of any trial whose run directory is here, else empty."""
     paths = (_folder(trial) / "config.yaml" for trial in trials)
-    config = next((OmegaConf.load(path) for path in paths if path.is_file()), OmegaConf.create({}))
-    assert isinstance(config, DictConfig)
-    return config
+    return next((yaml.safe_load(path.read_text(encoding="utf-8")) for path in paths if path.is_file()), {})
 
 
 def _folder(trial: FrozenTrial) -> Path:
@@ -91,7 +89,7 @@ def _folder(trial: FrozenTrial) -> Path:
 
 
 def _objective(trials: list[FrozenTrial]) -> str:
-    return _config(trials).get("objective", "objective")
+    return _settings(trials).get("objective", "objective")
 
 
 def last_value(trial: FrozenTrial) -> float | None:
@@ -111,7 +109,7 @@ def _summary(study: optuna.Study, trials: list[FrozenTrial], best: FrozenTrial |
             ("failed", TrialState.FAIL),
         )
     ]
-    epochs, limit = sum(len(trial.intermediate_values) for trial in trials), _epochs_of_a_trial(_config(trials))
+    epochs, limit = sum(len(trial.intermediate_values) for trial in trials), _epochs_of_a_trial(_settings(trials))
     trained = "epochs trained" + (f", of at most {limit * len(trials)}" if limit else "")
     values = [(word, str(count)) for word, count in counts] + ([(trained, str(epochs))] if epochs else [])
     if best is None:
@@ -143,23 +141,24 @@ def searched(distribution: BaseDistribution) -> str:
     return f"{distribution.low:g} to {distribution.high:g}{scale}"
 
 
-def _epochs_of_a_trial(config: DictConfig) -> int | None:
-    return config.trainer.max_epochs if "trainer" in config else None
+def _epochs_of_a_trial(settings: dict[str, Any]) -> int | None:
+    return settings["trainer"]["max_epochs"] if "trainer" in settings else None
 
 
 def _told(trials: list[FrozenTrial]) -> str:
     """What the sweep trained, and how that which the printed command trains differs from it."""
-    config = _config(trials)
+    settings = _settings(trials)
     same = "The command that retrains the best has the same settings, so it trains the same."
     told = [same]
-    limit = _epochs_of_a_trial(config)
+    limit = _epochs_of_a_trial(settings)
     if any(trial.intermediate_values for trial in trials) and limit:
         told = [
-            f"A trial trained at most {limit} epoch{'s' if limit > 1 else ''} and kept the best by {config.objective}.",
+            f"A trial trained at most {limit} epoch{'s' if limit > 1 else ''} and kept the best by "
+            f"{settings['objective']}.",
             same,
             "For longer training change trainer.max_epochs, and expect other figures.",
         ]
-    if config and not config.test:
+    if settings and not settings["test"]:
         told.append("The sweep did not touch the test data; the command evaluates on them at the end.")
     return " ".join(told)
 

@@ -77,7 +77,11 @@ class SavedRun:
 
     @property
     def model_name(self) -> str:
-        return str(self.settings["model"]["name"])
+        return str(self.settings["model"].get("name", "model"))
+
+    @property
+    def data_name(self) -> str:
+        return str(self.settings["data"]["name"])
 
     @property
     def is_ensemble(self) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -20,12 +20,10 @@ from urllib.parse import urlsplit
 
 import numpy as np
 import pandas as pd
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 
 from conveyorguard.config.compose import build
+from conveyorguard.config.saved import as_yaml
 from conveyorguard.errors import ConfigError
 from conveyorguard.sweeps.trial import current_trial
 from conveyorguard.system.progress import console
@@ -51,26 +49,23 @@ class Job:
         return "-".join(tag.replace("=", "") for tag in self.tags)
 
     @classmethod
-    def of(cls, cfg: DictConfig, folder: Path) -> Job:
-        """The job of a config, in the multirun or sweep that this process belongs to."""
-        config: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
-        tags = [cfg.model.name, cfg.modality, "film" if cfg.film else "no-film", f"seed={cfg.seed}"]
-        tags += [f"fold={cfg.split.fold}"] if "fold" in cfg.split else []
-        config["cell"] = " ".join(tags[:3])
+    def of(cls, settings: Mapping[str, Any], folder: Path, multirun: str | None = None) -> Job:
+        """The job of a config.
+
+        Args:
+            settings: the resolved config as nested plain values.
+            multirun: name of the multirun that the job belongs to; a sweep that runs this process goes before.
+        """
+        film = "film" if settings["film"] else "no-film"
+        tags = [settings["model"]["name"], settings["modality"], film, f"seed={settings['seed']}"]
+        tags += [f"fold={settings['split']['fold']}"] if "fold" in settings["split"] else []
+        config = {**settings, "cell": " ".join(tags[:3])}
         trial = current_trial()
         if trial:
             config["trial"] = trial.number
             tags.append(f"trial={trial.number}")
             return cls(folder, config, tags, os.environ["SWEEP_STUDY"])
-        return cls(folder, config, tags, multirun_name())
-
-
-def multirun_name() -> str | None:
-    """The name of the multirun's directory, with its date where it is called by a time of day; None outside one."""
-    if not HydraConfig.initialized() or HydraConfig.get().mode is not RunMode.MULTIRUN:
-        return None
-    folder = Path(HydraConfig.get().sweep.dir).absolute()
-    return f"{folder.parent.name}-{folder.name}" if re.fullmatch(r"\d\d-\d\d-\d\d", folder.name) else folder.name
+        return cls(folder, config, tags, multirun)
 
 
 class JobLoggers:
@@ -80,10 +75,10 @@ class JobLoggers:
         ConfigError: a key stands in the config, a package is missing, or a logger cannot be built.
     """
 
-    def __init__(self, cfg: DictConfig, folder: Path):
-        refuse_secrets(cfg.logger)
-        self.job = Job.of(cfg, folder)
-        self.loggers: list[Logger] = [build(node, job=self.job) for node in cfg.logger.loggers]
+    def __init__(self, settings: Mapping[str, Any], folder: Path, multirun: str | None = None):
+        refuse_secrets(settings["logger"])
+        self.job = Job.of(settings, folder, multirun)
+        self.loggers: list[Logger] = [build(node, job=self.job) for node in settings["logger"]["loggers"]]
 
     def __enter__(self) -> JobLoggers:
         for logger in self.loggers:
@@ -251,9 +246,9 @@ def needs(package: str, install: str) -> None:
         raise ConfigError(f"logger={package} needs a package that is not installed: pip install '{install}'")
 
 
-def refuse_secrets(node: DictConfig) -> None:
+def refuse_secrets(node: Mapping[str, Any]) -> None:
     """A config is saved and uploaded: no key may stand in it."""
-    for line in OmegaConf.to_yaml(node).splitlines():
+    for line in as_yaml(node).splitlines():
         if re.search(r"(key|token|password|secret)\w*:|://[^/]*@", line, re.IGNORECASE):
             name = line.split(":")[0].strip(" -")
             raise ConfigError(

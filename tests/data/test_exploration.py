@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from conveyorguard.data import exploration
+from conveyorguard.data.implications import find_implications
 from experiments.stages import seed_figures
 from tests.support.studies import table
 
@@ -53,7 +54,7 @@ def test_implications_follow_from_other_data_otherwise(store_of, plain_schema, s
     frame = make_windows(store, settings)
     split = make_split(frame, plain_schema, {"name": "session", "seed": 0})
     data = Windows(store, frame.assign(part=split.part_of(frame["session"])), split, settings)
-    follows = {one.about: one.follows for one in exploration.implications(data)}
+    follows = {one.about: one.follows for one in find_implications(data)}
     assert follows["Balance of the states"] == "no class weights are needed"
     assert follows["Spread of the channels"] == "linear scales do"
     assert follows["Order of the states"].startswith("states come back")

@@ -15,7 +15,7 @@ from conveyorguard.data.archive import reader as archive
 from conveyorguard.data.live import follow
 from conveyorguard.data.schema import Schema
 from conveyorguard.errors import RunError
-from conveyorguard.inference.watch import Journal, Ringing, Watch
+from conveyorguard.inference.watch import AppendedTable, Ringing, Watch
 from conveyorguard.metrics.alarms import OperatingPoint, episodes
 from tests.inference.watched import afterwards, alarms_in
 from tests.support.recorded import frames_of
@@ -151,14 +151,14 @@ def test_ringing_window_by_window_is_the_episodes_of_all(windows):
 
 
 def test_a_journal_removes_a_row_cut_short_and_refuses_another_table(tmp_path):
-    journal = Journal(tmp_path / "j.csv", ("a", "b"))
+    journal = AppendedTable(tmp_path / "j.csv", ("a", "b"))
     journal.append([{"a": 1, "b": "x,y"}, {"a": 2, "b": "z"}])
     journal.close()
     with (tmp_path / "j.csv").open("a") as stream:
         stream.write("3,half")
-    journal = Journal(tmp_path / "j.csv", ("a", "b"))
+    journal = AppendedTable(tmp_path / "j.csv", ("a", "b"))
     journal.append([{"a": 4, "b": "w"}])
     assert [row["a"] for row in journal.rows()] == ["1", "2", "4"]
     journal.close()
     with pytest.raises(RunError, match="other columns"):
-        Journal(tmp_path / "j.csv", ("a", "c"))
+        AppendedTable(tmp_path / "j.csv", ("a", "c"))

@@ -10,6 +10,7 @@ import wandb
 from omegaconf import OmegaConf
 from wandb.proto import wandb_internal_pb2
 
+from conveyorguard.config.saved import plain_values
 from conveyorguard.errors import ConfigError
 from conveyorguard.metrics.scores import METRICS
 from conveyorguard.sweeps.trial import current_trial
@@ -123,14 +124,14 @@ def in_trial(monkeypatch, tmp_path):
 
 def test_a_job_is_named_by_what_sets_it_apart(compose, tmp_path):
     cfg = compose("modality=image", "film=false", "seed=3", "split=kfold", "split.fold=2")
-    job = Job.of(cfg, tmp_path)
+    job = Job.of(plain_values(cfg), tmp_path)
     assert job.tags == ["fusion", "image", "no-film", "seed=3", "fold=2"]
     assert (job.name, job.group) == ("fusion-image-no-film-seed3-fold2", None)
     assert job.config["cell"] == "fusion image no-film" and job.config["window"]["stride"] == 10
 
 
 def test_a_trial_is_named_by_its_number_and_grouped_by_its_study(compose, tmp_path, in_trial):
-    job = Job.of(compose(), tmp_path)
+    job = Job.of(plain_values(compose()), tmp_path)
     assert job.name == "fusion-both-film-seed0-trial7"
     assert (job.group, job.config["trial"]) == ("fusion-sensor", 7)
 
@@ -152,7 +153,7 @@ def test_jobs_of_a_multirun_are_grouped_by_its_directory(folder, name, monkeypat
 )
 def test_a_key_in_the_config_is_refused_and_not_repeated(overrides, compose, tmp_path):
     with pytest.raises(ConfigError, match=r"logger\.(api_key|tracking_uri): a config is saved") as error:
-        JobLoggers(compose(*overrides), tmp_path)
+        JobLoggers(plain_values(compose(*overrides)), tmp_path)
     assert KEY not in str(error.value)
 
 
@@ -171,7 +172,7 @@ def test_offline_without_a_key_else_as_wandb_is_told(key, mode, expected, no_key
     for name, value in {"WANDB_API_KEY": key, "WANDB_MODE": mode}.items():
         if value:
             monkeypatch.setenv(name, value)
-    (logger,) = JobLoggers(compose("logger=wandb"), tmp_path)
+    (logger,) = JobLoggers(plain_values(compose("logger=wandb")), tmp_path)
     assert logger._wandb_init["mode"] == expected
     assert not list(tmp_path.glob("wandb"))  # nothing is begun before the run directory is
 
@@ -186,7 +187,7 @@ def test_disabled_leaves_nothing(no_key, monkeypatch, train_run):
 def test_a_missing_package_is_named_with_its_remedy(name, remedy, compose, monkeypatch, tmp_path):
     monkeypatch.setattr(loggers, "find_spec", lambda package: None)
     with pytest.raises(ConfigError, match=rf"pip install 'conveyorguard\[{remedy}\]'"):
-        JobLoggers(compose(f"logger={name}"), tmp_path)
+        JobLoggers(plain_values(compose(f"logger={name}")), tmp_path)
 
 
 @pytest.mark.slow

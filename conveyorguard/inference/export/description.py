@@ -18,7 +18,7 @@ def describe(loaded: LoadedRun, inputs: list[dict[str, Any]], model: Any) -> dic
     contents = _input_contents(loaded)
     return {
         "run": loaded.run.folder.resolve().name,
-        "model": loaded.run.config.model.get("name", "model"),
+        "model": loaded.run.model_name,
         "opset": {item.domain or "ai.onnx": item.version for item in model.opset_import},
         "inputs": [{**entry, "content": contents[entry["name"]]} for entry in inputs],
         "units": _units(loaded),
