@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from conveyorguard.config.saved import plain_values
 from conveyorguard.data.splits import Split
 from conveyorguard.data.windows import Windows
 from conveyorguard.inference.loaded_run import LoadedRun
@@ -41,14 +40,9 @@ class Subject:
         self.overrides = overrides or []
 
     @cached_property
-    def config(self) -> Any:
-        """The run's config with the overrides, as those take it who build something from it."""
-        return self.run.merged(self.overrides)
-
-    @cached_property
     def settings(self) -> dict[str, Any]:
-        """`config` as nested plain values."""
-        return plain_values(self.config)
+        """The run's config with the overrides, as nested plain values."""
+        return self.run.merged(self.overrides)
 
     @property
     def saved_split(self) -> dict[str, Any]:
@@ -57,7 +51,7 @@ class Subject:
     @cached_property
     def windows_today(self) -> Windows:
         """The windows and the split as the run's config makes them today."""
-        return load_windows(self.config)
+        return load_windows(self.settings)
 
     @cached_property
     def data(self) -> Windows:

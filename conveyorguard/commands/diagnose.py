@@ -21,7 +21,8 @@ def main(arguments: list[str]) -> None:
     """
     from conveyorguard.commands.learning_curve import counts_of, learning_curve
     from conveyorguard.config.saved import merge_saved
-    from conveyorguard.evaluation.diagnose import SINGLE, diagnose
+    from conveyorguard.evaluation.advice import SINGLE
+    from conveyorguard.evaluation.diagnose import diagnose
     from conveyorguard.reporting.diagnose_page import terminal_summary, write_diagnosis
     from conveyorguard.runs.data import load_store
     from conveyorguard.runs.saved import SavedRun

@@ -10,7 +10,6 @@ from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
-from omegaconf import DictConfig
 
 from conveyorguard.config.compose import is_tabular
 from conveyorguard.config.saved import load_saved, merge_saved, plain_values
@@ -121,9 +120,9 @@ class SavedRun:
         """The parts of the split that the run was to be evaluated on."""
         return ["val", "test"] if self.settings.get("test", True) else ["val"]
 
-    def merged(self, overrides: list[str]) -> DictConfig:
-        """The config with value overrides, and with what follows from them: `merge_saved`."""
-        return merge_saved(self.config, overrides, self.provenance)
+    def merged(self, overrides: list[str]) -> dict[str, Any]:
+        """The settings with value overrides, and with what follows from them: `merge_saved`."""
+        return plain_values(merge_saved(self.config, overrides, self.provenance))
 
     @cached_property
     def provenance(self) -> dict[str, Any]:
