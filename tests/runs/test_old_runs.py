@@ -1,0 +1,202 @@
+"""Run directories and a study that earlier code has left (`tests/fixtures`) still open, and say what they said."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import joblib
+import numpy as np
+import optuna
+import pandas as pd
+import pytest
+import torch
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+
+from conveyorguard.cli import main
+from conveyorguard.reporting.study_page import write_study_page
+from tests.support.places import ROOT
+
+FIXTURES = ROOT / "tests" / "fixtures"
+SINGLE = ["fusion", "cnn_transformer", "lightgbm", "extra_trees"]
+ENSEMBLES = ["ensemble/soft", "ensemble/weighted", "ensemble/stacking"]
+DATA = ["data.sessions=12", "data.seed=0"]  # what all of them were made on
+# of the study in fixtures/study; the study's folder is given apart, and the place of the program is another one today
+SWEEP = [
+    "-m", "sweep=optuna", "model=fusion", "modality=sensor", "data.sessions=12", "threads=1", "model.width=choice(4,8)",
+    "optimizer.lr=tag(log,interval(2e-3,2e-2))", "scaling.bins=4", "model.dilations=[1,2]", "model.sparsity=1",
+    "batch_size=16", "trainer.max_epochs=3", "sweep.pruner.n_startup_trials=5", "sweep.pruner.n_warmup_steps=0",
+    "sweep.n_trials=8", "sweep.timeout=null", "sweep.study=small",
+]  # fmt: skip
+SAME_MODEL = 1e-6  # of probabilities; on the processor they were made on, and one thread, they are equal bit for bit
+
+
+@pytest.fixture(autouse=True)
+def one_process():
+    """For a few recordings other processes cost more than they save; and the runs were made on one thread."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with joblib.parallel_config(backend="sequential"):
+        yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def old_run(tmp_path):
+    """A copy of an old run by its name, which is that of its folder too."""
+
+    def copy(name):
+        return shutil.copytree(FIXTURES / "runs" / name, tmp_path / "runs" / name)
+
+    return copy
+
+
+@pytest.fixture
+def old_study(tmp_path):
+    """A copy of the old study. Its journal names the folder of the trials by its whole path, as sweepers write it."""
+    folder = shutil.copytree(FIXTURES / "study", tmp_path / "study")
+    journal = folder / "journal.log"
+    text = journal.read_text(encoding="utf-8")
+    whole = json.dumps(str(folder))[1:-1]
+    text = text.replace('"folder":"study"', f'"folder":"{whole}"').replace('"dir":"study/', f'"dir":"{whole}/')
+    journal.write_text(text, encoding="utf-8")
+    return folder
+
+
+def metrics_of(run):
+    return json.loads((run / "metrics.json").read_text(encoding="utf-8"))
+
+
+def checked(run, capsys):
+    """Verdicts of the checks of a run's files, by check. Where one fails, the command ends with status 1."""
+    assert main(["check", str(run), "depth=files"]) == 0
+    said = capsys.readouterr().out
+    assert said.strip().endswith("no check failed")
+    return {name: verdict for verdict, name in re.findall(r"^ *(ok|FAILED|not checked)  ([^:]+):", said, re.MULTILINE)}
+
+
+def must_be_the_stored(run, found):
+    """Of the windows of validation and test, predictions are those that the old run holds."""
+    key = ["session", "start"]
+    stored = pd.read_parquet(run / "predictions.parquet").set_index(key)
+    found = found.set_index(key)
+    assert not found.index.has_duplicates and stored.index.isin(found.index).all()
+    found = found.loc[stored.index]
+    assert (found[["end", "device", "y_true", "y_pred"]] == stored[["end", "device", "y_true", "y_pred"]]).all().all()
+    p = ["p0", "p1", "p2", "p3"]
+    assert np.abs(found[p].to_numpy(float) - stored[p].to_numpy(float)).max() <= SAME_MODEL
+    # the stored c of validation are cross-fitted over its devices; those of test are what the run would say today
+    test, c = stored["split"] == "test", ["c0", "c1", "c2", "c3"]
+    assert np.abs(found.loc[test, c].to_numpy(float) - stored.loc[test, c].to_numpy(float)).max() <= 10 * SAME_MODEL
+
+
+@pytest.mark.parametrize("name", [*SINGLE, *ENSEMBLES])
+def test_old_run_is_reported_again_and_passes_the_checks_of_its_files(old_run, name, capsys):
+    run = old_run(name)
+    before = checked(run, capsys)  # with the card of the old code, and without a page
+    (run / "MODEL_CARD.md").unlink()
+    assert main(["report", str(run)]) == 0
+    assert capsys.readouterr().out.strip() == str(run / "report.html")
+    page, card = ((run / file).read_text(encoding="utf-8") for file in ("report.html", "MODEL_CARD.md"))
+    for figures in metrics_of(run).values():
+        for figure in (figures["accuracy"], figures["macro_f1"]):
+            assert f"{100 * figure:.1f} %" in card
+    assert f"{100 * metrics_of(run)['test']['accuracy']:.1f} %" in page
+    after = checked(run, capsys)
+    assert before.keys() == after.keys()
+    unchecked = {check for check, verdict in after.items() if verdict != "ok"}
+    assert unchecked == ({"examples are of the predictions"} if name in ENSEMBLES else set())
+
+
+def test_old_runs_are_compared_and_the_figures_are_the_stored_ones(old_run, tmp_path, capsys):
+    runs, out = {Path(name).name: old_run(name) for name in (*SINGLE, *ENSEMBLES)}, tmp_path / "comparison"
+    assert main(["compare", *map(str, runs.values()), f"out={out}"]) == 0
+    assert capsys.readouterr().out.strip().endswith(str(out / "comparison.html"))
+    page, table = (out / "comparison.html").read_text(encoding="utf-8"), pd.read_csv(out / "comparison.csv")
+    models = table[~table["shortcut"]].set_index("runs")
+    assert set(models.index) == set(runs) and table["shortcut"].any()
+    for name, run in runs.items():
+        stored = metrics_of(run)
+        assert models.loc[name, "arm"] in page
+        assert models.loc[name, "validation_macro_f1"] == pytest.approx(stored["val"]["macro_f1"], abs=1e-12)
+        shown = [key for key in stored["test"] if key in table]
+        assert {"accuracy", "macro_f1", "severe_recall", "severe_sessions_missed", "qwk", "nll", "ece"} <= set(shown)
+        for key in shown:
+            figure = np.nan if stored["test"][key] is None else stored["test"][key]  # null: nothing was called severe
+            assert models.loc[name, key] == pytest.approx(figure, abs=1e-12, nan_ok=True), (name, key)
+
+
+@pytest.mark.parametrize("name", SINGLE)
+def test_old_run_predicts_the_stored_probabilities(old_run, name, tmp_path):
+    run, out = old_run(name), tmp_path / "predicted"
+    assert main(["predict", str(run), f"out={out}"]) == 0  # the recordings of its config, simulated anew
+    assert (out / "predictions.html").is_file()
+    must_be_the_stored(run, pd.read_parquet(out / "predictions.parquet"))
+
+
+@pytest.mark.slow
+def test_old_run_predicts_the_stored_probabilities_from_archives_of_the_same_recordings(old_run, tmp_path, capsys):
+    archives = tmp_path / "archives"
+    assert main(["simulate", str(archives), *DATA]) == 0
+    sessions = pd.read_parquet(FIXTURES / "runs" / SINGLE[0] / "predictions.parquet")["session"]
+    wanted = {name[2:] for name in sessions}  # without TS or VS; an archive of labels begins with TL or VL
+    for path in archives.rglob("*.zip"):
+        if path.stem[2:] not in wanted:  # of a recording that trained
+            path.unlink()
+    for name in SINGLE:
+        run, out = old_run(name), tmp_path / "predicted" / name
+        assert main(["predict", str(run), f"data.root={archives}", f"out={out}"]) == 0
+        assert "read as archives of AI Hub" in capsys.readouterr().out
+        must_be_the_stored(run, pd.read_parquet(out / "predictions.parquet"))
+
+
+def test_an_ensemble_of_old_runs_gives_the_stored_probabilities(old_run, tmp_path):
+    members, out = [old_run("fusion"), old_run("lightgbm")], tmp_path / "combined"
+    assert main(["ensemble", *map(str, members), f"out={out}"]) == 0
+    for name in ENSEMBLES:
+        found, stored = (pd.read_parquet(run / "predictions.parquet") for run in (out / Path(name).name, old_run(name)))
+        p = ["p0", "p1", "p2", "p3"]
+        assert (found[["split", "session", "start"]] == stored[["split", "session", "start"]]).all().all()
+        assert np.abs(found[p].to_numpy() - stored[p].to_numpy()).max() <= SAME_MODEL, name
+
+
+def test_page_of_the_old_study_is_drawn_again(old_study, capsys):
+    storage = JournalStorage(JournalFileBackend(str(old_study / "journal.log")))
+    stored = pd.read_csv(old_study / "trials.csv")
+    (old_study / "trials.csv").unlink()
+    page = write_study_page(optuna.load_study(study_name="small", storage=storage), old_study)
+    assert page == old_study / "study.html" and capsys.readouterr().out.strip().endswith(str(page))
+    must_be_the_page_of_the_study(page.read_text(encoding="utf-8"))
+    pd.testing.assert_frame_equal(pd.read_csv(old_study / "trials.csv")[list(stored)], stored)
+
+
+@pytest.mark.slow
+def test_the_command_of_the_old_study_finds_its_trials_and_trains_nothing(old_study):
+    journal, folders = old_study / "journal.log", sorted(old_study.iterdir())
+    lines = len(journal.read_text(encoding="utf-8").splitlines())
+    # a setting that is new since then would make it another study; here it is to be opened
+    command = ["-m", "conveyorguard", "train", *SWEEP, "sweep.free=['*']", f"hydra.sweep.dir={old_study.name}"]
+    root = str(ROOT)
+    done = subprocess.run([sys.executable, *command], cwd=old_study.parent, capture_output=True, text=True, timeout=300,
+                          env={**os.environ, "PYTHONPATH": root})  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "7 COMPLETE, 1 PRUNED, 1 FAILED" in done.stdout and "best: trial 7, 0.661765" in done.stdout
+    must_be_the_page_of_the_study((old_study / "study.html").read_text(encoding="utf-8"))
+    made = {path.name for path in old_study.iterdir()} - {path.name for path in folders}
+    assert made == {"study.html", "sweep.lock"}
+    added = journal.read_text(encoding="utf-8").splitlines()[lines:]
+    assert [line for line in added if "trial" in line] == []
+
+
+def must_be_the_page_of_the_study(html):
+    for what, count in (("complete", 7), ("pruned", 1), ("failed", 1), ("epochs trained, of at most 27", 22)):
+        assert f"<b>{count}</b><span>{what}</span>" in html
+    assert "<b>0.6618</b><span>best val/accuracy, trial 7</span>" in html
+    assert "model.width=8 optimizer.lr=0.008149163662785792" in html  # of the command that trains the best again
+    assert "killed, is tried again" in html and "fANOVA on 7 complete trials" in html
+    for number in range(9):
+        assert f'<a href="{number}/trial.log">{number}</a>' in html
