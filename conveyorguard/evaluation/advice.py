@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from conveyorguard.metrics.bootstrap import Arm, Interval, Resampling, resample
+from conveyorguard.metrics.notation import POINTS
 from conveyorguard.metrics.scores import Predictions
 from conveyorguard.runs.derive import as_predictions
 from conveyorguard.runs.saved import SavedRun
@@ -65,8 +66,8 @@ def advise(run: SavedRun, arms: dict[str, SavedRun], part: str) -> Advice:
 def _gain_sentence(single: str, gains: dict[str, Interval]) -> str:
     """What fusing changes on each part of the split, against the better arm of one modality."""
     changes = [
-        f"by {100 * gain.value:+.1f} points of macro-F1 on {'validation' if name == 'val' else name}"
-        + (f" ({100 * gain.low:+.1f} to {100 * gain.high:+.1f})" if np.isfinite(gain.low) else "")
+        f"by {POINTS.number(gain.value)} points of macro-F1 on {'validation' if name == 'val' else name}"
+        + (f" ({bounds})" if (bounds := POINTS.range(gain)) else "")
         + f": {gain.verdict}"
         for name, gain in gains.items()
     ]

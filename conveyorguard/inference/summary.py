@@ -11,6 +11,9 @@ from scipy.stats import norm
 
 from conveyorguard.data.schema import Schema
 from conveyorguard.metrics.bootstrap import FEWEST_DEVICES, FEWEST_SESSIONS, LEVEL, NONE, Interval, exact
+from conveyorguard.metrics.notation import Notation
+
+SHARE = Notation(".1%")
 
 
 @dataclass
@@ -176,4 +179,5 @@ def labelled_sentence(totals: PredictionTotals, schema: Schema) -> str:
 
 
 def _bounds(share: Interval) -> str:
-    return f" (95 %: {share.low:.1%} to {share.high:.1%})" if np.isfinite(share.low) else ""
+    bounds = SHARE.range(share)
+    return f" (95 %: {bounds})" if bounds else ""

@@ -39,17 +39,19 @@ HELPERS = ["tests/conftest.py", "tests/data/archive/conftest.py", "tests/data/ar
 MODULES = {
     "splits": ("conveyorguard/data/splits.py", ["tests/data/test_splits.py"], "not own"),
     "windows": ("conveyorguard/data/windows.py", ["tests/data/test_windows.py"], "not every_modality"),
-    "metrics": ("conveyorguard/metrics/scores.py", ["tests/metrics/test_scores.py"], ""),
-    "reduce": (
+    "scores": ("conveyorguard/metrics/scores.py", ["tests/metrics/test_scores.py"], ""),
+    "repair": (
         "conveyorguard/data/repair.py",
         ["tests/data/test_repair.py", "tests/data/test_store.py"],
         "reduction or stride or pixel or bad_values or repaired",
     ),
     "bootstrap": ("conveyorguard/metrics/bootstrap.py", ["tests/metrics/test_bootstrap.py"], ""),
     "alarms": ("conveyorguard/metrics/alarms.py", ["tests/metrics/test_alarms.py"], ""),
-    "frame_files": ("conveyorguard/data/archive/frames.py", READER, "not (strict or lead_out or root or written)"),
-    "archive": ("conveyorguard/data/archive/reader.py", READER, "not (bomb or a_broken)"),
-    "archive_files": ("conveyorguard/data/archive/containers.py", [*READER, f"{ARCHIVE}/test_containers.py"], ""),
+    "frames": ("conveyorguard/data/archive/frames.py", READER, "not (strict or lead_out or root or written)"),
+    "reader": ("conveyorguard/data/archive/reader.py", READER, "not (bomb or a_broken)"),
+    "discover": ("conveyorguard/data/archive/discover.py", READER, "not (bomb or a_broken)"),
+    "names": ("conveyorguard/data/archive/names.py", READER, "not (bomb or a_broken)"),
+    "containers": ("conveyorguard/data/archive/containers.py", [*READER, f"{ARCHIVE}/test_containers.py"], ""),
     "scaling": ("conveyorguard/data/scaling.py", ["tests/data/test_scaling.py"], "not a_run_fits"),
 }
 

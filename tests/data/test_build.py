@@ -1,0 +1,102 @@
+"""Which store a data set has: its key, its shards, what is damaged."""
+
+import os
+import shutil
+import subprocess
+import sys
+from functools import partial
+
+import numpy as np
+import pytest
+
+from conveyorguard.data.build import prepare
+from conveyorguard.data.store import open_store
+from conveyorguard.errors import DataError
+from tests.support.places import ROOT
+
+PARSE = """
+import functools, sys
+from pathlib import Path
+from conveyorguard.data.build import prepare
+from conveyorguard.data.schema import Schema
+from conveyorguard.data.table import sessions
+node = {"channels": {"heat": "degC"}, "states": [{"name": "ok"}, {"name": "worn"}], "columns": {"time": "time"}}
+store = prepare(sessions, Schema.from_config(node), Path("recordings"), Path("cache"), "plant", jobs=1)
+print(store.path.name, float(store.sensors[0, 0]), store.summary(), sep="|")
+"""
+
+
+@pytest.fixture
+def package(tmp_path):
+    """A copy of the package and a recording beside it; returns what a new process says of the store it prepares."""
+    shutil.copytree(ROOT / "conveyorguard", tmp_path / "conveyorguard", ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "recordings").mkdir()
+    (tmp_path / "recordings" / "r.csv").write_text("time,heat\n" + "".join(f"{t},20.5\n" for t in range(5)))
+
+    def prepared():
+        env = {**os.environ, "PYTHONPATH": str(tmp_path)}
+        line = [sys.executable, "-P", "-c", PARSE]
+        done = subprocess.run(line, cwd=tmp_path, env=env, capture_output=True, text=True, check=True)
+        return done.stdout.strip().split("|")
+
+    prepared.folder = tmp_path
+    return prepared
+
+
+def test_code_that_reads_numbers_otherwise_makes_another_store_and_says_so(package):
+    first, value, summary = package()
+    assert float(value) == 20.5 and "built again" not in summary
+    assert package()[0] == first
+    columns = package.folder / "conveyorguard" / "data" / "table" / "columns.py"
+    text = columns.read_text(encoding="utf-8")
+    doubled = text.replace("values = pd.to_numeric(", "values = 2 * pd.to_numeric(")
+    assert doubled != text
+    columns.write_text(doubled, encoding="utf-8")
+    again, value, summary = package()
+    assert again != first and float(value) == 41
+    assert f"built again: the code that reads and reduces the files changed since {first}" in summary
+
+
+def test_store_of_an_earlier_layout_is_built_again_and_the_summary_says_so(session_of, plain_schema, tmp_path):
+    cache = tmp_path / "cache"
+    earlier = cache / "plant-0123456789ab"
+    earlier.mkdir(parents=True)
+    (earlier / "manifest.json").write_text('{"format": 1, "schema": {}, "fingerprint": "0"}')
+    sessions = [session_of("a", range(3), [0] * 3)]
+    store = prepare(lambda root, schema: sessions, plain_schema, None, cache, "plant", jobs=1)
+    assert "built again: plant-0123456789ab is of an earlier layout" in store.summary()
+
+
+def test_shards_follow_from_the_list_of_sessions_and_never_from_the_worker(session_of, plain_schema, tmp_path):
+    sessions = [session_of(f"s{i:02d}", range(3 + i), [0] * (3 + i)) for i in range(40)]
+    stores = [
+        prepare(partial(listed, sessions=sessions), plain_schema, None, tmp_path / str(jobs), "x", jobs=jobs)
+        for jobs in (1, 2)
+    ]
+    contents = [
+        {path.relative_to(store.path): path.read_bytes() for path in sorted(store.path.rglob("*.*")) if path.is_file()}
+        for store in stores
+    ]
+    assert contents[0] == contents[1] and len(stores[0].sessions["shard"].unique()) > 1
+    assert stores[0].sensors[[0, 5, len(stores[0]) - 1]].shape == (3, 2)
+
+
+def listed(root, schema, sessions):
+    return sessions
+
+
+@pytest.mark.parametrize("damage", ["cut", "gone", "other shape", "text"])
+def test_damaged_column_is_named_with_the_remedy(damage, store_of, session_of, plain_schema):
+    store = store_of([session_of("a", range(9), [0] * 9)], plain_schema)
+    path = store.path / "shards" / "0000" / "sensors.npy"
+    if damage == "cut":
+        path.write_bytes(path.read_bytes()[:-4])
+    elif damage == "gone":
+        path.unlink()
+    elif damage == "other shape":
+        np.save(path, np.zeros((9, 3), np.float32))
+    else:
+        path.write_text("no array")
+    opened = open_store(store.path)
+    with pytest.raises(DataError, match=r"sensors\.npy: cannot be read .*delete the folder and run prepare again"):
+        opened.sensors[0]
