@@ -17,6 +17,7 @@ from conveyorguard.errors import ConfigError
 
 PARTS = ("train", "val", "test")
 SEED_STUDY_SESSIONS = 341
+ARCHIVE = r"[TV]S_(oht|agv)_"  # how the sessions of AI Hub and of the simulator are called
 
 
 @dataclass(frozen=True)
@@ -70,12 +71,12 @@ def make_split(windows: pd.DataFrame, schema: Schema, settings: dict[str, Any]) 
     if len(owners) != len(set(owners)):
         raise AssertionError("a session stands in two parts of the split")
     note = ""
-    published = bool(schema.device_split)  # of AI Hub and its twin; a plant's own recordings have no seed study
-    if settings["name"] == "session" and published and windows["session"].nunique() != SEED_STUDY_SESSIONS:
+    count = windows["session"].nunique()
+    archives = windows["session"].str.match(ARCHIVE).all()  # a plant's own recordings have no seed study
+    if settings["name"] == "session" and archives and count != SEED_STUDY_SESSIONS:
         note = (
-            f"{windows['session'].nunique()} labelled sessions, not {SEED_STUDY_SESSIONS}: this is the seed study's "
-            "method, "
-            "its split cannot be reproduced"
+            f"{count} labelled sessions, not {SEED_STUDY_SESSIONS}: this is the seed study's method, its split cannot "
+            "be reproduced"
         )
     return Split(dict(settings), sessions, note)
 

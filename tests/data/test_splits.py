@@ -190,12 +190,14 @@ def test_the_sessions_split_holds_out_three_tenths_and_halves_them(plain_schema)
 
 
 def test_what_is_saved_of_a_split_is_all_of_it(plain_schema):
-    windows, published = table(a=6), dataclasses.replace(plain_schema, device_split={"val": ["a0"], "test": ["a1"]})
+    published = dataclasses.replace(plain_schema, device_split={"val": ["a0"], "test": ["a1"]})
+    own = table(a=6)
+    windows = own.assign(session="TS_oht_" + own["session"])
     split = make_split(windows, published, SESSION)
     assert split.to_dict() == {"settings": SESSION, "hash": split.hash, "note": split.note, "sessions": split.sessions}
     assert split.note.startswith("12 labelled sessions, not 341")
     assert split.hash == make_split(windows, plain_schema, SESSION).hash and len(split.hash) == 16
-    assert make_split(windows, plain_schema, SESSION).note == "", "a plant's own recordings have no seed study"
+    assert make_split(own, published, SESSION).note == "", "a plant's own recordings have no seed study"
     assert make_split(windows, published, {"name": "device"}).note == ""
 
 
