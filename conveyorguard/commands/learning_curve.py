@@ -66,7 +66,8 @@ def learning_curve(
 
 
 def train_on_devices(run: SavedRun, count: int, folder: Path, overrides: list[str]) -> SavedRun:
-    """Return the finished run of a number of train devices; trained where the folder does not hold it."""
+    """Return the finished run on so many train devices: the one in the folder, else resumed, else trained anew; what
+    else the folder holds is removed."""
     saved = run.config.copy()
     OmegaConf.update(saved, "split.train_devices", None, force_add=True)  # runs made before there was a choice
     cfg = merge_saved(saved, [*overrides, f"split.train_devices={count}"], run.provenance)

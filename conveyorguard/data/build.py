@@ -21,7 +21,6 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from conveyorguard.data.ingredients import digest_of, ingredients_of, reason_to_build_again
 from conveyorguard.data.reduce import ReducedSession, reduce_session
 from conveyorguard.data.schema import Schema
 from conveyorguard.data.session import Recording, Session, Unreadable
@@ -34,6 +33,7 @@ from conveyorguard.data.store import (
     column_types,
     open_store,
 )
+from conveyorguard.data.store_key import digest_of, ingredients_of, reason_to_build_again
 from conveyorguard.errors import DataError
 from conveyorguard.system.progress import track
 from conveyorguard.system.text import without_path

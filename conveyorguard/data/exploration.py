@@ -45,7 +45,7 @@ def sizes(store: Store) -> pd.DataFrame:
 
 
 def balance(data: Windows) -> pd.DataFrame:
-    """A row a state: seconds and windows with their shares, and the seconds of each kind."""
+    """A row a state: seconds and windows with their shares, and its share of the seconds of each kind of device."""
     frames, states = labelled(data.store), len(data.store.schema.states)
     seconds = np.bincount(frames["state"], minlength=states)
     windows = np.bincount(data.frame["label"], minlength=states)

@@ -1,4 +1,4 @@
-"""Repairing values from their neighbours and reducing thermal frames."""
+"""Repairing values and pixels from their neighbours."""
 
 from __future__ import annotations
 
@@ -56,75 +56,3 @@ def repair_frames(frames: np.ndarray, camera: Thermal) -> tuple[np.ndarray, np.n
             else:
                 frames[i] = 0
     return frames, np.where(usable, repaired, 0), usable
-
-
-def reduce_frames(frames: np.ndarray, camera: Thermal) -> tuple[np.ndarray, np.ndarray]:
-    """Reduce frames to what is stored, and take their statistics at full resolution.
-
-    `mean_max` keeps the block mean and the block maximum: a hot component is a few pixels, and its peak must survive.
-
-    Args:
-        frames: (n, rows, columns) float32, degC.
-
-    Returns:
-        (n, channels, stored rows, stored columns) and (n, 6) statistics in the order of `THERMAL_STATISTICS`.
-    """
-    n, rows, columns = frames.shape
-    flat = frames.reshape(n, -1)
-    hottest = flat.argmax(axis=1)
-    mean = flat.mean(axis=1, dtype=np.float64)
-    # the variance about a value near the mean, in one pass and without cancellation
-    shifted = flat - mean.astype(np.float32)[:, None]
-    variance = np.einsum("ij,ij->i", shifted, shifted) / flat.shape[1]
-    statistics = np.stack(
-        [
-            flat[np.arange(n), hottest],
-            _percentile(flat, 0.99),
-            mean,
-            np.sqrt(variance),
-            hottest % columns,
-            hottest // columns,
-        ],
-        axis=1,
-    )
-    if camera.reduce == "stride":
-        return frames[:, None, :: camera.stride, :: camera.stride], statistics
-    blocks = [_blocks(frames, camera.stored, operation) for operation in (np.add, np.maximum)]
-    area = np.outer(_sizes(rows, camera.stored[0]), _sizes(columns, camera.stored[1])).astype(np.float32)
-    return np.stack([blocks[0] / area, blocks[1]], axis=1), statistics
-
-
-def _percentile(flat: np.ndarray, q: float) -> np.ndarray:
-    """`np.percentile` of each row, at a fraction of its cost."""
-    position = q * (flat.shape[1] - 1)
-    below = int(position)
-    # partition for one rank is several times as fast as for two; the next is the least of what lies above
-    ordered = np.partition(flat, below, axis=1)
-    above = ordered[:, min(below + 1, flat.shape[1] - 1) :].min(axis=1)
-    return ordered[:, below] + (position - below) * (above - ordered[:, below])
-
-
-def _edges(size: int, parts: int) -> np.ndarray:
-    return np.arange(parts) * size // parts
-
-
-def _sizes(size: int, parts: int) -> np.ndarray:
-    return np.diff(_edges(size, parts), append=size)
-
-
-def _blocks(frames: np.ndarray, stored: tuple[int, int], operation: np.ufunc) -> np.ndarray:
-    """Apply add or maximum over blocks; (n, rows, columns) to (n, *stored)."""
-    for axis, parts in ((1, stored[0]), (2, stored[1])):
-        size = frames.shape[axis]
-        if size % parts:  # blocks differ by one in size
-            frames = operation.reduceat(frames, _edges(size, parts), axis=axis)
-            continue
-        step = size // parts
-        take = [slice(None)] * 3
-        take[axis] = slice(0, None, step)
-        reduced = frames[tuple(take)].copy()
-        for offset in range(1, step):
-            take[axis] = slice(offset, None, step)
-            operation(reduced, frames[tuple(take)], out=reduced)
-        frames = reduced
-    return frames

@@ -105,13 +105,13 @@ class ShardedArray:
     def _gather(self, rows: np.ndarray) -> np.ndarray:
         if rows.dtype == bool:
             rows = np.flatnonzero(rows)
-        flat = rows.ravel()
+        flat = np.where(rows < 0, rows + len(self), rows).ravel()
         shards = np.searchsorted(self.edges, flat, side="right") - 1
         values = np.empty((len(flat), *self.shape[1:]), self.dtype)
         for shard in np.unique(shards):
             here = shards == shard
             values[here] = self._shard(shard)[flat[here] - self.edges[shard]]
-        return values.reshape(*rows.shape, *self.shape[1:])
+        return values.reshape(rows.shape + self.shape[1:])
 
     def _shard(self, number: int) -> np.ndarray:
         if number not in self._opened:

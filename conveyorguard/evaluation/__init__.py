@@ -1,0 +1,1 @@
+"""Comparing, diagnosing and combining runs."""

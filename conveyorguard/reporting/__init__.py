@@ -1,0 +1,1 @@
+"""Pages, model card and terminal tables."""

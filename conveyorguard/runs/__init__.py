@@ -1,0 +1,1 @@
+"""The run directory: written while training, read back by everything after."""

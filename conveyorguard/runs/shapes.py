@@ -1,4 +1,4 @@
-"""What the files of a run directory must hold to be read: `saved_run.SavedRun` holds each against its shape.
+"""What the files of a run directory must hold to be read: `saved.SavedRun` holds each against its shape.
 
 A shape is a type; None; a tuple of shapes, one of which must fit; a list of the shape of all items; or a mapping of
 keys to shapes. In a mapping a key that ends with ? may be missing, and that of `...` is of all keys that are not named.

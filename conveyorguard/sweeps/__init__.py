@@ -1,0 +1,1 @@
+"""Optuna studies that many processes share, for any Hydra application."""

@@ -1,0 +1,1 @@
+"""Fitting models: networks by a recipe, tabular models on window features."""

@@ -218,18 +218,18 @@ def has_key(server: str) -> bool:
 
 
 def wandb(job: Job, project: str, entity: str | None = None) -> WandbRun:
-    """conf/logger/wandb.yaml"""
+    """Build the W&B logger of a job, for conf/logger/wandb.yaml; offline where there is no key."""
     return WandbRun(job, project=project, entity=entity)
 
 
 def tensorboard(job: Job) -> TensorBoardLogger:
-    """conf/logger/tensorboard.yaml"""
+    """Build the TensorBoard logger of a job, for conf/logger/tensorboard.yaml; it writes below the run directory."""
     needs("tensorboard", "conveyorguard[tensorboard]")
     return TensorBoardLogger(str(job.folder), name="", version="tensorboard", default_hp_metric=False)
 
 
 def mlflow(job: Job, tracking_uri: str, experiment: str) -> MLFlowLogger:
-    """conf/logger/mlflow.yaml"""
+    """Build the MLflow logger of a job, for conf/logger/mlflow.yaml; MLFLOW_TRACKING_URI goes before `tracking_uri`."""
     needs("mlflow", "conveyorguard[mlflow]")
     import mlflow
 

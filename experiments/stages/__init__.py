@@ -1,0 +1,1 @@
+"""The seed study as stages: its runs, its figures, its pages."""

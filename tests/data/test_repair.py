@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from conveyorguard.data.repair import reduce_frames, repair_frames, repair_series
+from conveyorguard.data.reduce import reduce_frames
+from conveyorguard.data.repair import repair_frames, repair_series
 from conveyorguard.data.schema import THERMAL_STATISTICS, Thermal
 
 

@@ -10,15 +10,16 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 
 from conveyorguard.data import store
 from conveyorguard.data.archive import reader as archive
 from conveyorguard.data.build import prepare
-from conveyorguard.data.repair import reduce_frames
+from conveyorguard.data.reduce import reduce_frames
 from conveyorguard.data.schema import Schema
 from conveyorguard.data.session import Session, Unreadable
 from conveyorguard.data.simulate import generate as simulate
-from conveyorguard.data.store import column_types, open_store
+from conveyorguard.data.store import ShardedArray, column_types, open_store
 from conveyorguard.errors import DataError
 from tests.data.archive import quirks
 from tests.data.small_camera import small_camera_schema, warm
@@ -245,3 +246,39 @@ def test_rows_of_the_store_are_the_sessions_one_after_another(tmp_path_factory, 
     assert frames["session"].tolist() == [f"s{i}" for i, n in enumerate(lengths) for _ in range(n)]
     assert frames["heat"].tolist() == [t + 100 * i for i, n in enumerate(lengths) for t in range(n)]
     assert isinstance(frames["session"].dtype, pd.CategoricalDtype) and made.thermal is None
+
+
+@st.composite
+def sharded_and_whole(draw):
+    """An array in files of its own, and the same in memory."""
+    lengths = draw(st.lists(st.integers(1, 7), min_size=1, max_size=5))
+    shape = draw(st.sampled_from([(), (3,), (2, 2)]))
+    whole = np.arange(sum(lengths) * int(np.prod(shape)), dtype=np.float32).reshape(sum(lengths), *shape)
+    return lengths, whole
+
+
+@given(sharded_and_whole(), st.data())
+def test_array_in_shards_is_indexed_as_an_array_is(tmp_path_factory, case, data):
+    lengths, whole = case
+    folder, edges = tmp_path_factory.mktemp("shards"), np.cumsum([0, *lengths])
+    paths = [folder / f"{i}.npy" for i in range(len(lengths))]
+    for path, begin, end in zip(paths, edges[:-1], edges[1:], strict=True):
+        np.save(path, whole[begin:end])
+    array = ShardedArray(paths, lengths, np.float32, whole.shape[1:])
+    n = len(whole)
+    place = st.integers(-n, n - 1)
+    index = data.draw(
+        st.one_of(
+            place,
+            st.slices(n),
+            st.lists(place, max_size=9).map(lambda rows: np.array(rows, int)),
+            hnp.arrays(bool, n),
+            hnp.arrays(np.int64, (2, 3), elements=place),
+        )
+    )
+    np.testing.assert_array_equal(array[index], whole[index])
+    np.testing.assert_array_equal(np.asarray(array), whole)
+    if whole.ndim > 1:
+        np.testing.assert_array_equal(array[index, -1], whole[index, -1])
+    assert len(array) == n and array.shape == whole.shape and array.nbytes == whole.nbytes
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(array))[:], whole)

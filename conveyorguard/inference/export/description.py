@@ -47,9 +47,9 @@ def _input_contents(loaded: LoadedRun) -> dict[str, str]:
         "environment": every_channel,
         "mask": "whether sensors, thermal frame and environment of a second were measured rather than filled in",
         "thermal": f"degC; the frames of the seconds {seconds} of the window as the store holds them: "
-        f"{thermal.reduce if thermal else ''} (conveyorguard.data.repair.reduce_frames)",
+        f"{thermal.reduce if thermal else ''} (conveyorguard.data.reduce.reduce_frames)",
         "thermal_stats": "every second of the window: max, p99, mean and sd in degC, x and y of the maximum in pixels, "
-        "of the frame at full resolution (conveyorguard.data.repair.reduce_frames)",
+        "of the frame at full resolution (conveyorguard.data.reduce.reduce_frames)",
         "sensors_start": f"sensors: {at_start}",
         "thermal_stats_start": f"thermal_stats: {at_start}",
         "features": "by name, in this order, of one window (conveyorguard.data.features.window_features)",
