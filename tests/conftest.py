@@ -9,9 +9,9 @@ from hypothesis import HealthCheck, Phase, settings
 from omegaconf import OmegaConf
 
 from conveyorguard.config.compose import compose_config, config_dir
-from conveyorguard.data.build import prepare
 from conveyorguard.data.schema import Schema
 from conveyorguard.data.session import Session
+from conveyorguard.data.store_build import prepare
 from conveyorguard.runs.data import load_store
 
 # helpers of the tests say what was compared, as tests do

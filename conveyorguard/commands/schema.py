@@ -18,7 +18,7 @@ def main(arguments: list[str]) -> None:
     be trained with as it is; look at it first. An existing file is never written over.
     """
     from conveyorguard.config.compose import config_dir
-    from conveyorguard.data.draft.guess import draft
+    from conveyorguard.data.draft.draft import draft
 
     path, words = one_path(arguments, "schema PATH [out=conf/data/NAME.yaml]")
     name = re.sub(r"\W+", "_", path.resolve().stem).strip("_") or "plant"

@@ -6,15 +6,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from conveyorguard.data.build import prepare
     from conveyorguard.data.schema import Schema
     from conveyorguard.data.session import Recording, Session, Unreadable
     from conveyorguard.data.store import Store, open_store
+    from conveyorguard.data.store_build import prepare
     from conveyorguard.data.windows import Windows, WindowSettings, split_windows
 
 # imported when first asked for: who needs a schema alone should not wait for what builds stores
 PUBLIC = {
-    "prepare": "build",
+    "prepare": "store_build",
     "Schema": "schema",
     "Recording": "session",
     "Session": "session",

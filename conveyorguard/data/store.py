@@ -1,8 +1,8 @@
 """The frame store: a data set as arrays, a row a period, sessions one after another.
 
 On disk it is a folder with `manifest.json`, `sessions.parquet` (a row a session) and `shards/NNNN/` with one
-memory-mapped `.npy` file a column. `conveyorguard.data.build` writes it; views, live recordings and tables of a caller
-are the same value in memory.
+memory-mapped `.npy` file a column. `store_build` writes it; views, live recordings and tables of a caller are the same
+value in memory.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ INGREDIENTS = {  # as the summary names them
     "settings": "data.reader",
     "files": "the files",
 }
-REDUCING = ("build", "reduce", "repair", "schema", "session", "store")  # modules of this package
+REDUCING = ("store_build", "reduce", "repair", "schema", "session", "store")  # modules of this package
 
 
 def ingredients_of(reader: Any, recordings: list, root: str | Path | None, schema: Schema) -> dict[str, str]:

@@ -13,11 +13,11 @@ from typing import Any
 
 import joblib
 
-from conveyorguard.data.build import store_in_memory
 from conveyorguard.data.reduce import ReducedSession, reduce_session
 from conveyorguard.data.schema import Schema
 from conveyorguard.data.session import Unreadable
 from conveyorguard.data.store import Store
+from conveyorguard.data.store_build import store_in_memory
 from conveyorguard.errors import DataError
 
 A_PROCESS = 4  # recordings; of fewer, starting a process costs more than it saves

@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from conveyorguard.data.build import store_in_memory
 from conveyorguard.data.datamodule import WindowDataset
 from conveyorguard.data.ranges import CAMERA, filled, odd_inputs
 from conveyorguard.data.reduce import reduce_session
 from conveyorguard.data.schema import Schema
 from conveyorguard.data.session import Session
 from conveyorguard.data.store import Store
+from conveyorguard.data.store_build import store_in_memory
 from conveyorguard.data.windows import WindowSettings, make_windows
 from conveyorguard.errors import ConfigError, DataError, RunError
 from conveyorguard.inference.predict import predict

@@ -24,7 +24,6 @@ import numpy as np
 import pandas as pd
 
 from conveyorguard.config.compose import build
-from conveyorguard.data.build import store_in_memory
 from conveyorguard.data.datamodule import WindowDataset
 from conveyorguard.data.live import Follower, follow
 from conveyorguard.data.ranges import filled, odd_inputs
@@ -33,6 +32,7 @@ from conveyorguard.data.reduce import ReducedSession, reduce_session
 from conveyorguard.data.schema import Schema
 from conveyorguard.data.session import Session
 from conveyorguard.data.store import SENSORS_REPAIRED, THERMAL_REPAIRED, Store
+from conveyorguard.data.store_build import store_in_memory
 from conveyorguard.data.windows import make_windows
 from conveyorguard.errors import ConfigError, RunError
 from conveyorguard.inference.loaded_run import LoadedRun, schema_for

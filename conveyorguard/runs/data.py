@@ -9,9 +9,9 @@ from omegaconf import DictConfig
 
 from conveyorguard.config.compose import build
 from conveyorguard.config.saved import plain_values
-from conveyorguard.data.build import prepare
 from conveyorguard.data.schema import Schema
 from conveyorguard.data.store import Store
+from conveyorguard.data.store_build import prepare
 from conveyorguard.data.views import film_view
 from conveyorguard.data.windows import Windows, WindowSettings, split_windows
 

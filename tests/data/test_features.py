@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conveyorguard.config.compose import build, compose_config
-from conveyorguard.data.build import prepare
 from conveyorguard.data.features import HOT, FeatureSettings, feature_sources, window_features
 from conveyorguard.data.recording_start import START
 from conveyorguard.data.scaling import SMALLEST
 from conveyorguard.data.schema import Schema
 from conveyorguard.data.session import Session
 from conveyorguard.data.store import THERMAL_REPAIRED
+from conveyorguard.data.store_build import prepare
 from conveyorguard.data.windows import WindowSettings, make_windows
 from conveyorguard.errors import ConfigError
 from conveyorguard.runs.data import load_windows

@@ -14,12 +14,12 @@ from hypothesis.extra import numpy as hnp
 
 from conveyorguard.data import store
 from conveyorguard.data.archive import reader as archive
-from conveyorguard.data.build import prepare
 from conveyorguard.data.reduce import reduce_frames
 from conveyorguard.data.schema import Schema
 from conveyorguard.data.session import Session, Unreadable
 from conveyorguard.data.simulate import generate as simulate
 from conveyorguard.data.store import ShardedArray, column_types, open_store
+from conveyorguard.data.store_build import prepare
 from conveyorguard.errors import DataError
 from tests.data.archive import quirks
 from tests.data.small_camera import small_camera_schema, warm

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from conveyorguard.data.build import prepare
 from conveyorguard.data.session import Unreadable
 from conveyorguard.data.store import open_store
+from conveyorguard.data.store_build import prepare
 from conveyorguard.errors import DataError
 from tests.data.small_camera import small_camera_schema
 from tests.support.places import ROOT
@@ -42,7 +42,7 @@ from functools import partial
 from pathlib import Path
 import slow_reader
 from conveyorguard.data.schema import Schema
-from conveyorguard.data.build import prepare
+from conveyorguard.data.store_build import prepare
 node, cache, start, wait = json.loads(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), float(sys.argv[4])
 print("ready", flush=True)
 while not start.exists():
@@ -122,7 +122,7 @@ MEMORY = """
 import functools, json, resource, sys
 from conveyorguard.data.simulate import generate as simulate
 from conveyorguard.data.schema import Schema
-from conveyorguard.data.build import prepare
+from conveyorguard.data.store_build import prepare
 count, cache, node = int(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3])
 reader = functools.partial(simulate.sessions, sessions=count, seed=0)
 prepare(reader, Schema.from_config(node), None, cache, "m", jobs=2)

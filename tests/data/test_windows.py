@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conveyorguard.config.compose import compose_config
-from conveyorguard.data.build import prepare
 from conveyorguard.data.session import Session
 from conveyorguard.data.splits import Split
+from conveyorguard.data.store_build import prepare
 from conveyorguard.data.windows import Windows, WindowSettings, make_windows
 from conveyorguard.errors import ConfigError
 from conveyorguard.runs.data import load_windows

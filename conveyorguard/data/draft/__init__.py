@@ -1,1 +1,1 @@
-"""Drafting the yaml of a data set from its files: `guess.draft`; what is odd about them: `oddities`."""
+"""Drafting the yaml of a data set from its files: `draft.draft`; what is odd about them: `oddities`."""

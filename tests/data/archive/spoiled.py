@@ -10,8 +10,8 @@ import numpy as np
 
 from conveyorguard.data.archive import reader as archive
 from conveyorguard.data.archive.reader import read_session
-from conveyorguard.data.build import prepare
 from conveyorguard.data.session import Unreadable
+from conveyorguard.data.store_build import prepare
 
 NAME, LABELS = "TS_oht_01_oht01_0827_1011", "TL_oht_01_oht01_0827_1011"
 COLUMNS = ["NTC", "PM1.0", "CT1"]

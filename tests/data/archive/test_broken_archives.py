@@ -10,7 +10,7 @@ import pytest
 
 from conveyorguard.data.archive import reader as archive
 from conveyorguard.data.archive.containers import Archive, Unusable
-from conveyorguard.data.build import prepare
+from conveyorguard.data.store_build import prepare
 from conveyorguard.errors import DataError
 from tests.data.archive.spoiled import LABELS, NAME, frame, skipped, stem, store_of, write_zip
 

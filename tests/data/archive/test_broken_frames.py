@@ -12,7 +12,7 @@ import pytest
 
 from conveyorguard.data.archive import reader as archive
 from conveyorguard.data.archive.frames import read_frame
-from conveyorguard.data.build import prepare
+from conveyorguard.data.store_build import prepare
 from conveyorguard.errors import DataError
 from tests.data.archive.spoiled import NAME, SHAPE, SPOILED, Tripwire, frame, header, label, npy, stem, store_of
 

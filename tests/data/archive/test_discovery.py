@@ -3,7 +3,7 @@
 import pytest
 
 from conveyorguard.data.archive import reader as archive
-from conveyorguard.data.build import prepare
+from conveyorguard.data.store_build import prepare
 from conveyorguard.errors import DataError
 from tests.data.archive.spoiled import AGV, LABELS, NAME, assert_in_order, found, touch
 

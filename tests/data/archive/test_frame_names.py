@@ -4,7 +4,7 @@ import pytest
 
 from conveyorguard.data.archive import reader as archive
 from conveyorguard.data.archive.reader import read_session
-from conveyorguard.data.build import prepare
+from conveyorguard.data.store_build import prepare
 from conveyorguard.errors import DataError
 from tests.data.archive.spoiled import LABELS, NAME, SPOILED, assert_in_order, frame, stem, store_of, unpack
 

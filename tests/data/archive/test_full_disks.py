@@ -6,8 +6,8 @@ import subprocess
 import pytest
 
 from conveyorguard.data.archive import reader as archive
-from conveyorguard.data.build import prepare
 from conveyorguard.data.store import open_store
+from conveyorguard.data.store_build import prepare
 from conveyorguard.errors import DataError
 from tests.data.archive.spoiled import frame, store_of
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from conveyorguard.data.archive import reader as archive
-from conveyorguard.data.build import prepare
 from conveyorguard.data.store import Store
+from conveyorguard.data.store_build import prepare
 from conveyorguard.data.windows import WindowSettings, make_windows
 from tests.data.archive import quirks
 

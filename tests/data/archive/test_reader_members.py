@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from conveyorguard.data.archive import frames
 from conveyorguard.data.archive import reader as archive
-from conveyorguard.data.build import prepare
 from conveyorguard.data.session import Unreadable
+from conveyorguard.data.store_build import prepare
 from conveyorguard.errors import DataError
 from tests.data.archive import quirks
 

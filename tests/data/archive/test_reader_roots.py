@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from conveyorguard.data.archive import reader as archive
-from conveyorguard.data.build import prepare
+from conveyorguard.data.store_build import prepare
 from conveyorguard.errors import DataError
 from tests.data.archive import quirks
 

@@ -6,7 +6,7 @@ import pytest
 
 from conveyorguard.cli import main
 from conveyorguard.config.compose import compose_config
-from conveyorguard.data.draft.guess import draft
+from conveyorguard.data.draft.draft import draft
 from tests.data.table.plant import STATES, N, lines_of, write_plant
 
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pandas as pd
 
-from conveyorguard.data.build import prepare
 from conveyorguard.data.schema import Schema
+from conveyorguard.data.store_build import prepare
 from conveyorguard.data.table import reader as table
 
 STATES = ("ok", "worn", "failing")

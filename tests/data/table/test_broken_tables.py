@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from conveyorguard.data.build import prepare
 from conveyorguard.data.reduce import reduce_session
 from conveyorguard.data.schema import Schema
+from conveyorguard.data.store_build import prepare
 from conveyorguard.data.table import columns
 from conveyorguard.data.table.camera import open_frames
 from conveyorguard.data.table.reader import sessions

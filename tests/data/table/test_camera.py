@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from conveyorguard.data.build import prepare
 from conveyorguard.data.session import Recording, Unreadable
+from conveyorguard.data.store_build import prepare
 from conveyorguard.data.table import reader as table
 from conveyorguard.data.table.camera import LazyFrames
 from conveyorguard.errors import DataError

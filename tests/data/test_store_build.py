@@ -9,15 +9,15 @@ from functools import partial
 import numpy as np
 import pytest
 
-from conveyorguard.data.build import prepare
 from conveyorguard.data.store import open_store
+from conveyorguard.data.store_build import prepare
 from conveyorguard.errors import DataError
 from tests.support.places import ROOT
 
 PARSE = """
 import functools, sys
 from pathlib import Path
-from conveyorguard.data.build import prepare
+from conveyorguard.data.store_build import prepare
 from conveyorguard.data.schema import Schema
 from conveyorguard.data.table import sessions
 node = {"channels": {"heat": "degC"}, "states": [{"name": "ok"}, {"name": "worn"}], "columns": {"time": "time"}}
