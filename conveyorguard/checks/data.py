@@ -15,7 +15,9 @@ from conveyorguard.training.fit import fitted_rows
 
 
 def data_are_the_runs(subject: Subject) -> str:
-    written, found = subject.run.provenance["store"]["fingerprint"], subject.data.store.fingerprint
+    written, found = subject.run.data_fingerprint, subject.data.store.fingerprint
+    if written is None:
+        raise NotChecked("stores had another layout when it was made; windows, labels and predictions are compared")
     if written != found:
         raise Failed(
             f"data of fingerprint {written[:12]}", f"{found[:12]}: other recordings, or another version of the reader"

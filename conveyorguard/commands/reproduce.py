@@ -92,7 +92,7 @@ def differing_inputs(old: SavedRun, new: SavedRun, overrides: list[str]) -> Inpu
 def _recorded_inputs(run: SavedRun) -> dict[str, Any]:
     p = run.provenance
     return {
-        "data fingerprint": p["store"]["fingerprint"],
+        "data fingerprint": run.data_fingerprint,
         "split hash": p["split"],
         "code": p.get("code"),
         "commit": p["git"]["commit"],

@@ -8,6 +8,7 @@ value in memory.
 from __future__ import annotations
 
 import json
+import tokenize
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from functools import cached_property
@@ -87,11 +88,24 @@ class ShardedArray:
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_opened": {}}
 
+    def refuse_short_files(self) -> None:
+        """Refuse files that are missing or too short for their rows, without reading them.
+
+        Raises:
+            DataError: naming the first such file.
+        """
+        row = self.dtype.itemsize * int(np.prod(self.shape[1:]))
+        for path, rows in zip(self.paths, np.diff(self.edges).tolist(), strict=True):
+            if not path.is_file() or path.stat().st_size < rows * row:
+                raise _damaged(path, "it is missing" if not path.is_file() else "it is cut short")
+
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return np.asarray(self[:], dtype)
 
     def __getitem__(self, index: Any) -> np.ndarray:
         rows, *rest = index if isinstance(index, tuple) else (index,)
+        if rows is None or rows is Ellipsis:
+            return np.asarray(self)[index]
         values = self._slice(rows) if isinstance(rows, slice) else self._gather(np.asarray(rows))
         return values[(*[slice(None)] * max(np.ndim(rows), isinstance(rows, slice)), *rest)] if rest else values
 
@@ -104,6 +118,8 @@ class ShardedArray:
 
     def _gather(self, rows: np.ndarray) -> np.ndarray:
         if rows.dtype == bool:
+            if rows.shape != (len(self),):
+                raise IndexError(f"a mask of {len(self)} rows was expected, not of {rows.shape}")
             rows = np.flatnonzero(rows)
         flat = np.where(rows < 0, rows + len(self), rows).ravel()
         shards = np.searchsorted(self.edges, flat, side="right") - 1
@@ -118,8 +134,8 @@ class ShardedArray:
             path = self.paths[number]
             try:
                 values = np.load(path, mmap_mode="r", allow_pickle=False).view(np.ndarray)
-            except (OSError, ValueError, EOFError) as error:
-                raise _damaged(path, str(error)) from error
+            except (OSError, ValueError, EOFError, SyntaxError, tokenize.TokenError) as error:
+                raise _damaged(path, "it is no array of numbers") from error
             expected = (int(self.edges[number + 1] - self.edges[number]), *self.shape[1:])
             if values.shape != expected or values.dtype != self.dtype:
                 raise _damaged(path, f"expected {self.dtype} {expected}, found {values.dtype} {values.shape}")
@@ -247,13 +263,15 @@ def open_store(path: str | Path) -> Store:
     """
     path = Path(path)
     manifest, schema = _read_manifest(path)
-    sessions = _read_sessions(path)
+    sessions = _read_sessions(path, manifest["counts"]["frames"])
     shards = sessions.groupby("shard", sort=False)["rows"].sum()
     places = [path / "shards" / f"{number:04d}" for number in shards.index]
     columns = {
         name: ShardedArray([place / f"{name}.npy" for place in places], shards.tolist(), dtype, shape)
         for name, (dtype, shape) in column_types(schema).items()
     }
+    for column in columns.values():
+        column.refuse_short_files()
     return assemble(
         schema,
         sessions,
@@ -270,6 +288,7 @@ def _read_manifest(path: Path) -> tuple[dict[str, Any], Schema]:
         manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
         schema = Schema.from_config(manifest["schema"])
         missing = [key for key in ("fingerprint", *MANIFEST) if key not in manifest]
+        float(manifest["period"]), int(manifest["counts"]["frames"])
     except (OSError, ValueError, ConfigError) as error:
         raise _no_store(path, str(error)) from error
     except (KeyError, TypeError, AttributeError) as error:
@@ -279,15 +298,19 @@ def _read_manifest(path: Path) -> tuple[dict[str, Any], Schema]:
     return manifest, schema
 
 
-def _read_sessions(path: Path) -> pd.DataFrame:
+def _read_sessions(path: Path, frames: int) -> pd.DataFrame:
     place = path / "sessions.parquet"
     try:
         table = pq.read_table(place)
-    except (OSError, pa.ArrowException) as error:
+        missing = [name for name in SESSION_COLUMNS if name not in table.column_names]
+        sessions = table.to_pandas(ignore_metadata=True)
+    except (OSError, ValueError, KeyError, MemoryError, pa.ArrowException) as error:
         raise _damaged(place, str(error)) from error
-    if missing := [name for name in SESSION_COLUMNS if name not in table.column_names]:
+    if missing:
         raise _damaged(place, f"it lacks the columns {', '.join(missing)}")
-    return table.to_pandas()
+    if (sessions["rows"] < 1).any() or sessions["rows"].sum() != frames:
+        raise _damaged(place, f"its sessions do not have the {frames} rows of manifest.json")
+    return sessions
 
 
 def _no_store(path: Path, reason: str) -> DataError:
@@ -295,4 +318,5 @@ def _no_store(path: Path, reason: str) -> DataError:
 
 
 def _damaged(path: Path, reason: str) -> DataError:
-    return DataError(f"{path}: cannot be read ({reason}); delete the folder and run prepare again")
+    store = path.parent if path.parent.parent.name != "shards" else path.parents[2]
+    return DataError(f"{path}: cannot be read ({reason}); delete the folder {store.name} and run prepare again")

@@ -118,9 +118,10 @@ def _build(
         try:
             aside.rename(target)
         except OSError:
-            if not (target / "manifest.json").exists():
-                raise
-            # another process was first with the same store
+            if not (target / "manifest.json").exists():  # no store: what is left of one
+                shutil.rmtree(target)
+                aside.rename(target)
+            # else another process was first with the same store
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 

@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 
 from conveyorguard.data.store import Store
+from conveyorguard.data.windows import make_windows
 from conveyorguard.errors import RunError
 from conveyorguard.evaluation import breakdown, robustness
 from conveyorguard.evaluation.advice import SINGLE, Advice, advise
@@ -98,10 +99,20 @@ def _comparable_runs(run: SavedRun, runs: list[SavedRun], strictly: bool) -> lis
     return comparable
 
 
+def _made_on(run: SavedRun, store: Store) -> bool:
+    """Whether a run was made on the data of a store: by its fingerprint, of an earlier layout by windows and labels."""
+    if run.data_fingerprint:
+        return run.data_fingerprint == store.fingerprint
+    place = ["session", "start"]
+    today = make_windows(store, run.window).set_index(place)["label"]
+    then = run.predictions.set_index(place)["y_true"]
+    return bool(then.index.isin(today.index).all() and (today.loc[then.index] == then).all())
+
+
 def _comparable(run: SavedRun, other: SavedRun) -> bool:
     a, b = run.window, other.window
     return (
-        other.provenance["store"]["fingerprint"] == run.provenance["store"]["fingerprint"]
+        (other.data_fingerprint == run.data_fingerprint or None in (other.data_fingerprint, run.data_fingerprint))
         and other.provenance["split"] == run.provenance["split"]
         and (a.size, a.stride, a.label) == (b.size, b.stride, b.label)
         and set(run.metrics) <= set(other.metrics)
@@ -139,7 +150,7 @@ def diagnose(folder: str | Path, given: Iterable[str | Path], store: Store) -> D
     """
     model = LoadedRun(folder)
     run = model.run
-    if store.fingerprint != run.provenance["store"]["fingerprint"]:
+    if not _made_on(run, store):
         raise RunError(
             f"{run.folder}: the data at hand are not those it was trained and tested on (store fingerprint "
             f"{store.fingerprint[:12]}, not {run.provenance['store']['fingerprint'][:12]}): give their place with "

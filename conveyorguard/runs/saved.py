@@ -15,12 +15,19 @@ from conveyorguard.config.compose import is_tabular
 from conveyorguard.config.saved import load_saved, merge_saved, plain_values
 from conveyorguard.data.schema import Schema
 from conveyorguard.data.splits import Split
+from conveyorguard.data.store import FORMAT
 from conveyorguard.data.windows import WindowSettings
 from conveyorguard.errors import RunError
 from conveyorguard.metrics.scores import evaluate
 from conveyorguard.runs import shapes as run_shapes
 from conveyorguard.runs.derive import as_predictions
 from conveyorguard.system.files import damaged, read_json, read_parquet, refuse
+
+# runs of earlier code have narrower ones: the same windows must compare as the same
+TYPES = {
+    **dict.fromkeys(("start", "end", "seconds_to_end", "y_true", "y_pred"), "int64"),
+    "seconds_since_onset": "float64",
+}
 
 
 class SavedRun:
@@ -137,7 +144,13 @@ class SavedRun:
         path = self.folder / "predictions.parquet"
         table = read_parquet(path)
         refuse(path, run_shapes.predictions_problem(table, len(self.schema.states)))
-        return table
+        return table.astype(TYPES)
+
+    @property
+    def data_fingerprint(self) -> str | None:
+        """Of the store that the run was made on; None where stores had another layout then, so that it says nothing."""
+        store = self.provenance["store"]
+        return store["fingerprint"] if store.get("format") == FORMAT else None
 
     def rows(self, part: str) -> pd.DataFrame:
         """The predictions of a part of the split, in the order of session and start."""
@@ -181,6 +194,7 @@ class SavedRun:
             return None
         table = read_parquet(path)
         refuse(path, run_shapes.predictions_problem(table, len(self.schema.states), {"shortcut": "text"}))
+        table = table.astype(TYPES)
         place = ["split", "session", "start"]
         own = self.predictions[place].sort_values(place, ignore_index=True)
         for name, rows in table.groupby("shortcut", sort=False):

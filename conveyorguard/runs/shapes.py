@@ -28,7 +28,7 @@ PROVENANCE: Shape = {
     "platform": str,
     "seed": int,
     "start": str,
-    "store": {"name": str, "fingerprint": str},
+    "store": {"name": str, "fingerprint": str, "format?": int},
     "split": str,
     "sessions": dict.fromkeys(PARTS, int),
     "windows": dict.fromkeys(PARTS, int),

@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from conveyorguard.config.saved import derived_keys
 from conveyorguard.data.ranges import training_ranges
 from conveyorguard.data.schema import Schema
+from conveyorguard.data.store import FORMAT
 from conveyorguard.data.windows import Windows
 from conveyorguard.runs.derive import data_facts, derive
 from conveyorguard.runs.provenance import (
@@ -90,7 +91,11 @@ class Run:
         write_json(self.folder / "ranges.json", training_ranges(data.store, train))
         counts = {part: int((data.frame["part"] == part).sum()) for part in data.split.sessions}
         self.note(
-            store={"name": data.store.path.name if data.store.path else "", "fingerprint": data.store.fingerprint},
+            store={
+                "name": data.store.path.name if data.store.path else "",
+                "fingerprint": data.store.fingerprint,
+                "format": FORMAT,
+            },
             split=data.split.hash,
             sessions={part: len(names) for part, names in data.split.sessions.items()},
             windows=counts,

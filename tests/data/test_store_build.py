@@ -97,6 +97,14 @@ def test_damaged_column_is_named_with_the_remedy(damage, store_of, session_of, p
         np.save(path, np.zeros((9, 3), np.float32))
     else:
         path.write_text("no array")
-    opened = open_store(store.path)
-    with pytest.raises(DataError, match=r"sensors\.npy: cannot be read .*delete the folder and run prepare again"):
-        opened.sensors[0]
+    remedy = rf"sensors\.npy: cannot be read .*delete the folder {store.path.name} and run prepare again"
+    with pytest.raises(DataError, match=remedy):
+        open_store(store.path).sensors[0]
+
+
+def test_folder_without_a_manifest_is_replaced(session_of, plain_schema, tmp_path):
+    sessions = [session_of("a", range(3), [0] * 3)]
+    build = partial(prepare, partial(listed, sessions=sessions), plain_schema, None, tmp_path, "x", jobs=1)
+    store = build()
+    (store.path / "manifest.json").unlink()
+    assert len(build()) == 3 and store.path.is_dir()

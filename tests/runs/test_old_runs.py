@@ -200,3 +200,16 @@ def must_be_the_page_of_the_study(html):
     assert "killed, is tried again" in html and "fANOVA on 7 complete trials" in html
     for number in range(9):
         assert f'<a href="{number}/trial.log">{number}</a>' in html
+
+
+@pytest.mark.slow
+def test_old_run_is_reproduced_diagnosed_and_compared_with_a_new_one(tmp_path, capsys, monkeypatch):
+    old = Path(shutil.copytree(FIXTURES / "runs" / "lightgbm", tmp_path / "lightgbm"))
+    monkeypatch.chdir(tmp_path)
+    assert main(["reproduce", str(old)]) == 0
+    said = capsys.readouterr().out
+    assert "Equal, bit for bit." in said and "data fingerprint" not in said
+    (new,) = (tmp_path / "outputs").rglob("*-reproduce-lightgbm")
+    fusion = Path(shutil.copytree(FIXTURES / "runs" / "fusion", tmp_path / "fusion"))
+    assert main(["compare", str(new), str(fusion)]) == 0
+    assert main(["diagnose", str(old)]) == 0
