@@ -10,6 +10,7 @@ import wandb
 from omegaconf import OmegaConf
 from wandb.proto import wandb_internal_pb2
 
+from conveyorguard.commands import train as job
 from conveyorguard.config.saved import plain_values
 from conveyorguard.errors import ConfigError
 from conveyorguard.metrics.scores import METRICS
@@ -140,11 +141,11 @@ def test_a_trial_is_named_by_its_number_and_grouped_by_its_study(compose, tmp_pa
     "folder, name", [("multirun/2026-01-02/03-04-05", "2026-01-02-03-04-05"), ("multirun/ablation", "ablation")]
 )
 def test_jobs_of_a_multirun_are_grouped_by_its_directory(folder, name, monkeypatch):
-    hydra = SimpleNamespace(mode=loggers.RunMode.MULTIRUN, sweep=SimpleNamespace(dir=folder))
-    monkeypatch.setattr(loggers, "HydraConfig", SimpleNamespace(initialized=lambda: True, get=lambda: hydra))
-    assert loggers.multirun_name() == name
-    hydra.mode = loggers.RunMode.RUN
-    assert loggers.multirun_name() is None
+    hydra = SimpleNamespace(mode=job.RunMode.MULTIRUN, sweep=SimpleNamespace(dir=folder))
+    monkeypatch.setattr(job, "HydraConfig", SimpleNamespace(initialized=lambda: True, get=lambda: hydra))
+    assert job.multirun_name() == name
+    hydra.mode = job.RunMode.RUN
+    assert job.multirun_name() is None
 
 
 @pytest.mark.parametrize(
