@@ -92,7 +92,8 @@ def save_run(
         **{key: value for key, value in model.config.items() if key != "data"},
     }
     with Run(OmegaConf.create(config), folder, []) as run:
-        run.describe(data, [], torch.get_num_threads(), "cpu")
+        on_gpu = isinstance(model, WindowClassifier) and model.device.type == "cuda"
+        run.describe(data, [], torch.get_num_threads(), torch.cuda.get_device_name() if on_gpu else "cpu")
         metrics = write_results(run, model, data, model.inputs, ("val", "test"))
     write_card(folder)
     write_report(folder)

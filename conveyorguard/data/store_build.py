@@ -118,6 +118,8 @@ def _build(
         try:
             aside.rename(target)
         except OSError:
+            if not target.is_dir():
+                raise
             if not (target / "manifest.json").exists():  # no store: what is left of one
                 shutil.rmtree(target)
                 aside.rename(target)
