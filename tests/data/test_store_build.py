@@ -9,6 +9,8 @@ from functools import partial
 import numpy as np
 import pytest
 
+from conveyorguard.data import table
+from conveyorguard.data.schema import Schema
 from conveyorguard.data.store import open_store
 from conveyorguard.data.store_build import prepare
 from conveyorguard.errors import DataError
@@ -108,3 +110,12 @@ def test_folder_without_a_manifest_is_replaced(session_of, plain_schema, tmp_pat
     store = build()
     (store.path / "manifest.json").unlink()
     assert len(build()) == 3 and store.path.is_dir()
+
+
+def test_store_has_the_period_that_the_reader_was_given(tmp_path):
+    (tmp_path / "plant").mkdir()
+    (tmp_path / "plant" / "r.csv").write_text("time,heat\n" + "".join(f"{600 * t},20.5\n" for t in range(5)))
+    node = {"channels": {"heat": "degC"}, "states": [{"name": "ok"}, {"name": "worn"}], "columns": {"time": "time"}}
+    reader = partial(table.sessions, period=600)
+    store = prepare(reader, Schema.from_config(node), tmp_path / "plant", tmp_path / "cache", "plant", jobs=1)
+    assert store.period == 600 and store.tick[:].tolist() == [0, 1, 2, 3, 4]

@@ -202,6 +202,7 @@ def read_session(
         notes=notes,
         averaged=grid.averaged,
         where=partial(_where, [file.name for file in files], table.row[source]),
+        period=float(layout.period),
     )
     if schema.thermal:
         scale, offset = layout.thermal_scale, layout.thermal_offset
