@@ -59,12 +59,10 @@ def load_saved(path: Path) -> DictConfig:
 
 
 def plain_values(config: DictConfig) -> dict[str, Any]:
-    """Return a config as nested plain values, interpolations resolved, without what describes Hydra itself."""
-    nodes = {str(key): config[key] for key in config if key != "hydra"}  # `hydra` resolves only while Hydra runs
-    return {
-        key: OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
-        for key, node in nodes.items()
-    }
+    """A config as nested plain values, interpolations resolved."""
+    values = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(values, dict)
+    return values  # type: ignore[return-value]
 
 
 def as_yaml(values: Any) -> str:

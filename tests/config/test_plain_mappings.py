@@ -6,7 +6,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from conveyorguard.config.compose import build, compose_config, is_tabular, model_class
-from conveyorguard.config.saved import plain_values, refuse_interpolations
+from conveyorguard.config.saved import refuse_interpolations
 from conveyorguard.errors import ConfigError, RunError
 from conveyorguard.models.fusion import Fusion
 from conveyorguard.models.tabular import LightGBM
@@ -21,11 +21,6 @@ def test_plain_mapping_builds_what_its_config_node_builds():
     cfg = compose_config(["scaling=seed", "features=extended"])
     for node in (cfg.scaling, cfg.features):
         assert build(plain(node)) == build(node)
-
-
-def test_config_composed_with_hydra_settings_becomes_plain_values_without_them():
-    overrides = ["data.sessions=12"]
-    assert plain_values(compose_config(overrides, with_hydra=True)) == plain_values(compose_config(overrides))
 
 
 def test_plain_mapping_builds_only_what_the_whitelist_allows(tmp_path):
