@@ -79,7 +79,7 @@ def hours_and_devices_match_data(subject: Subject) -> str:
     """Recompute hours, devices and number of train windows in provenance.json, which the card shows."""
     data, facts = subject.data, subject.run.provenance
     if "data" not in facts:
-        raise NotChecked("provenance.json does not hold them, because an older version wrote the run")
+        raise NotChecked("provenance.json holds no hours and devices, because an older version wrote the run")
     current = data_facts(data.store, data.split.sessions)
     must_equal("provenance.json", {"data": current}, {"data": facts["data"]})
     count = int((data.frame["part"] == "train").sum())

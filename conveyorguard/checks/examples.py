@@ -22,7 +22,7 @@ def examples_match_predictions(subject: Subject) -> str:
     for i, key in enumerate(zip(shown["session"].astype(str), shown["start"].tolist(), strict=True)):
         window = f"the window of {key[0]} at {key[1]} s in examples.npz"
         if key not in rows.index:
-            raise Failed(f"{window} in predictions.parquet", "none")
+            raise Failed(f"{window} to be in predictions.parquet too", "no such row")
         row = rows.loc[key]
         for name in ("y_true", "y_pred"):
             if row[name] != shown[name][i]:

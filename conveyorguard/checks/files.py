@@ -80,7 +80,7 @@ def devices_apart(subject: Subject, devices: dict[str, set[str]]) -> str:
 
 
 def predictions_cover_split(subject: Subject) -> str:
-    """Check that predictions.parquet has each window once, and the sessions that the split gives each part."""
+    """Check that predictions.parquet has the parts set in config.yaml, all their sessions, and each window once."""
     table = subject.run.predictions
     if set(subject.parts) != set(subject.run.wanted_parts):
         raise Failed(

@@ -48,7 +48,8 @@ def every_modality_is_used(model: TabularClassifier, data: Windows, table: pd.Da
     unused = [name for name in model.inputs if not gain.get(name, 0) > 0]
     if unused:
         raise Failed(
-            f"a gain from each of {', '.join(model.inputs)}", f"none from {', '.join(unused)}: the model ignores it"
+            f"a gain from each of {', '.join(model.inputs)} in importance.csv",
+            f"none from {', '.join(unused)}: the model ignores it",
         )
     return ", ".join(f"{name} {gain[name]:.0%}" for name in model.inputs) + " of the gain"
 

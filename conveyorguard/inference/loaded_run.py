@@ -147,7 +147,8 @@ class LoadedRun:
         ]
         if missing := [name for name in required if name not in frames]:
             raise DataError(
-                f"the table lacks the columns {', '.join(missing)}; it has {', '.join(map(str, frames.columns))}"
+                f"the table lacks the columns {', '.join(missing)}; it has {', '.join(map(str, frames.columns))}. Add or "
+                "rename them"
             )
         _refuse_table(frames, required[2:])
         camera = self.schema.thermal if "thermal" in self.inputs else None
@@ -179,8 +180,8 @@ class LoadedRun:
             if list(trained) != list(current):
                 raise DataError(
                     f"the run was trained on the {group} {', '.join(trained)}; the data have "
-                    f"{', '.join(current) or 'none'}. In data.schema, use the names of the training and give the "
-                    "column of each as `column`"
+                    f"{', '.join(current) or 'none'}. In data.schema, name the channels as in the training and "
+                    "give the column of each as `column`"
                 )
             wrong = [
                 f"{name} in {current[name].unit}, not {trained[name].unit}"
@@ -197,8 +198,8 @@ class LoadedRun:
             )
             if trained_frames != frames:
                 raise DataError(
-                    f"the run was trained on thermal frames stored as {trained_frames}, the data have "
-                    f"{frames or 'none'}. Set data.schema.thermal as in the run's config.yaml"
+                    f"the run was trained on thermal frames of stored shape and reduction {trained_frames}, the data "
+                    f"have {frames or 'none'}. Set data.schema.thermal as in the run's config.yaml"
                 )
         if len(schema.states) != len(self.schema.states):
             raise DataError(
@@ -292,7 +293,8 @@ def _refuse_table(frames: pd.DataFrame, numbers: list[str]) -> None:
             row = int(wrong.argmax())
             more = f" (and {int(wrong.sum()) - 1} more rows)" if wrong.sum() > 1 else ""
             raise DataError(
-                f"the table, row {row}, column {column}: expected {expected}, found {frames[column].iloc[row]!r}{more}"
+                f"the table, row {row} counting from 0, column {column}: expected {expected}, found "
+                f"{frames[column].iloc[row]!r}{more}"
             )
 
     refuse("session", frames["session"].isna().to_numpy(), "the name of a session")

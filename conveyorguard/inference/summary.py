@@ -94,7 +94,7 @@ class PredictionTotals:
 
     @classmethod
     def of(cls, states: int) -> PredictionTotals:
-        """Return totals of no session.
+        """Return empty totals.
 
         Args:
             states: number of states, K.

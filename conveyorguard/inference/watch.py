@@ -222,7 +222,7 @@ class Watch:
         write_json(self.folder / "watch.json", {**saved, "known": self.follower.known})
 
     def _take(self, session: Session) -> int:
-        """Add new seconds to a session, and return the number of windows predicted."""
+        """Add new seconds of a session, predict its new windows, and return their number."""
         new = reduce_session(session, self.schema)
         tail = self.tails.setdefault(session.name, Tail(ReducedSession(session.name)))
         if new.columns is None:
@@ -236,7 +236,10 @@ class Watch:
         return self._predict(session.name, tail)
 
     def _predict(self, name: str, tail: Tail) -> int:
-        """Predict the new windows of a session, append them and their alarms, and forget what is no longer needed."""
+        """Predict a session's new windows and return their number.
+
+        They are appended to windows.csv, their events to alarms.csv; seconds that no later window needs are dropped.
+        """
         store = conditioned(store_in_memory([tail.session], self.schema), self.loaded.run.settings)
         try:
             windows = self.loaded.windows_of(store)

@@ -304,10 +304,13 @@ def needs(package: str, install: str) -> None:
 
 
 def refuse_secrets(node: Mapping[str, Any]) -> None:
-    """Check that the settings hold no key or password, because the config is saved and uploaded.
+    """Check that the `logger` block of a config holds no key, password or URL with a user, as configs are saved.
+
+    Args:
+        node: the block, as nested plain values.
 
     Raises:
-        ConfigError: they do; it names the setting and does not repeat the value.
+        ConfigError: it does; the message names the setting and does not repeat the value.
     """
     for line in as_yaml(node).splitlines():
         if re.search(r"(key|token|password|secret)\w*:|://[^/]*@", line, re.IGNORECASE):

@@ -15,11 +15,10 @@ class WindowLoss(nn.Module):
 
     Args:
         class_counts: number of train windows per state, (K,).
-        class_weights: weight of a state: 'balanced', 1 / count; 'sqrt', the square root of that; 'none', equal weights.
-            Scaled to sum to K. 'balanced' is the seed study's.
+        class_weights: weight of each state, see `class_weight`: 'balanced' (as in the seed study), 'sqrt' or 'none'.
         second_weight: weight of the seconds' loss.
-        worst_weight: extra weight of the worst state, because missing it costs more than a false alarm.
-        worst_enough: fades the extra weight out as data grow, to clip(worst_enough / n_worst, 1, worst_weight) with
+        worst_weight: factor on the weight of the worst state, because missing it costs more than a false alarm.
+        worst_enough: fades this factor out as data grow, to clip(worst_enough / n_worst, 1, worst_weight) with
             n_worst train windows of the worst state; 0 keeps it at `worst_weight`.
         label_smoothing: smoothing of all targets, as in `torch.nn.functional.cross_entropy`.
 

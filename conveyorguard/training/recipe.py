@@ -37,8 +37,7 @@ class Recipe:
         epochs: largest number of epochs, and length of the cosine schedule.
         batch_size: windows per batch.
         patience: epochs without an improvement of `objective` after which training stops.
-        average: largest decay of the exponential average of the weights, see `moving_average`; None to keep the weights
-            of the last step.
+        average: largest decay of the exponential average of the weights, see `moving_average`; None for no averaging.
         mixup: `alpha` of `Mixup`; 0 for no mixup.
         objective: validation metric by which the best epoch is chosen.
         seed: seed of initial weights, shuffling, dropout and augmentation.

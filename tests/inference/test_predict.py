@@ -62,16 +62,16 @@ def test_unusable_table_is_refused_naming_row_and_column(finished_run):
     with pytest.raises(DataError, match=r"found an array of shape \(40, 3, 4\)"):
         loaded.predict(table, np.zeros((40, 3, 4)))
     for column, value, message in (
-        ("time", 0.5, "row 3, column time: expected whole seconds since the session began, found 0.5"),
-        ("time", np.nan, "row 3, column time: expected whole seconds since the session began, found nan"),
-        ("time", 4e9, "row 3, column time: expected whole seconds since the session began, found 4000000000.0"),
-        ("time", 2, "row 3, column time: expected one row per second and session, found"),
-        ("session", None, "row 3, column session: expected the name of a session, found None"),
-        ("NTC", "1,5", "row 3, column NTC: expected a number, found '1,5'"),
+        ("time", 0.5, "whole seconds since the session began, found 0.5"),
+        ("time", np.nan, "whole seconds since the session began, found nan"),
+        ("time", 4e9, "whole seconds since the session began, found 4000000000.0"),
+        ("time", 2, "one row per second and session, found"),
+        ("session", None, "the name of a session, found None"),
+        ("NTC", "1,5", "a number, found '1,5'"),
     ):
         wrong = table.astype(object)
         wrong.loc[3, column] = value
-        with pytest.raises(DataError, match=message):
+        with pytest.raises(DataError, match=f"row 3 counting from 0, column {column}: expected {message}"):
             loaded.predict(wrong)
 
 

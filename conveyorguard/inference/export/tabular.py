@@ -149,7 +149,7 @@ def _take_probabilities(graph: Any) -> None:
 
 
 def _append_calibration(graph: Any, states: int, temperature: float) -> None:
-    """Add the outputs that networks have: probabilities as trained, and softmax(log p / temperature)."""
+    """Replace the outputs by those of networks: probabilities as trained, and softmax(log p / temperature)."""
     from onnx import TensorProto, helper, numpy_helper
 
     values = {"least": np.float32(1e-12), "most": np.float32(1), "temperature": np.float32(temperature)}
