@@ -147,8 +147,8 @@ class LoadedRun:
         ]
         if missing := [name for name in required if name not in frames]:
             raise DataError(
-                f"the table lacks the columns {', '.join(missing)}; it has {', '.join(map(str, frames.columns))}. Add or "
-                "rename them"
+                f"the table lacks the columns {', '.join(missing)}; it has {', '.join(map(str, frames.columns))}. "
+                "Rename its columns, or add the missing ones"
             )
         _refuse_table(frames, required[2:])
         camera = self.schema.thermal if "thermal" in self.inputs else None
