@@ -28,7 +28,7 @@ from conveyorguard.training.module import WindowClassifier
 CHANCE_LEVEL = 0.999  # of the interval that must hold chance: 1 of 1000 sound runs may fail
 SAME_HISTORY = 1e-5  # relative tolerance: history.csv has six digits
 SAME_VALIDATION = 0.01  # tolerance: in mixed precision or on another device a few predictions change
-SMOOTH = ("accuracy", "macro_f1", "qwk", "nll", "brier")  # metrics that these change by less
+SMOOTH = ("accuracy", "macro_f1", "qwk", "nll", "brier")  # metrics that a few changed predictions move by less
 # scaled tensors of each input
 TENSORS = {
     "sensors": ("sensors", "sensors_window", "sensors_change"),

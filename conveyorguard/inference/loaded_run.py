@@ -72,7 +72,7 @@ class LoadedRun:
         schema: channels, units, camera and states of the training.
         settings: length and step of a window.
         ranges: range and median of each input channel in the training.
-        temperature: of the calibration.
+        temperature: temperature of the calibration; 1 if the run has none.
         point: the operating point, scores at which an alarm begins and ends; None if the run has none.
 
     Raises:

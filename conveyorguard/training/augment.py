@@ -66,7 +66,7 @@ class Augment(nn.Module):
         self.drop_thermal, self.freeze_thermal, self.dead_sensor = shares.values()
 
     def forward(self, batch: Batch) -> Batch:
-        """Return the batch with changed copies of the tensors it holds; missing inputs are left out.
+        """Return a changed copy of the batch; inputs that the batch lacks are skipped.
 
         Args:
             batch: raw values: sensors (B, T, C) with sensors_start (B, C), thermal (B, Tf, Ct, H, W), thermal_stats
