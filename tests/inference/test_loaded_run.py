@@ -189,7 +189,7 @@ def test_strict_prediction_stops_at_the_first_defect(sensor_run, archives, tmp_p
     assert sources(archives)[2].name in capsys.readouterr().err
 
 
-def test_stream_holds_at_most_three_sessions(schema):
+def test_stream_reads_only_a_few_sessions_ahead(schema):
     """The reader is asked for a session only when an earlier one has been taken."""
     asked = []
 

@@ -15,7 +15,7 @@ from conveyorguard.runs.data import load_windows
 from conveyorguard.runs.saved import SavedRun
 
 
-def test_test_sessions_get_the_probabilities_of_the_evaluation(finished_run, compose):
+def test_predictions_of_test_sessions_equal_those_of_the_evaluation(finished_run, compose):
     loaded, data = load_run(finished_run), load_windows(compose())
     predicted = loaded.predict_store(data.store).windows.set_index(["session", "start"])
     saved = loaded.run.predictions.query("split == 'test'").set_index(["session", "start"])
