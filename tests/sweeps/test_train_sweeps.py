@@ -64,7 +64,7 @@ def test_the_space_of_every_model_gives_trials_that_train(trainer: Trainer, mode
     ("fault", "reason"),
     [
         ("model.width=choice(3000000)", "can't allocate memory"),
-        ("optimizer.lr=choice(1e30)", "RunError: the network gives no numbers"),
+        ("optimizer.lr=choice(1e30)", "RunError: the network predicts NaN"),
         ("loss._target_=fault.Faulty", "ValueError: the loss has a fault"),
     ],
     ids=["memory", "NaN", "crash"],
