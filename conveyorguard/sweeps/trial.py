@@ -20,7 +20,6 @@ import fcntl
 import json
 import math
 import os
-import re
 import time
 from functools import cached_property
 from pathlib import Path
@@ -30,6 +29,8 @@ import optuna
 from hydra.utils import instantiate
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
+
+from conveyorguard.system.secrets import without_password
 
 State = Literal["COMPLETE", "PRUNED", "FAILED"]
 
@@ -175,11 +176,6 @@ def open_database(url: str, is_file: bool) -> RDBStorage:
     reason = str(known.__cause__ or known).strip().splitlines()[0]
     remedy = "see that it is there and its driver is installed, or write sweep.storage=null"
     raise StorageError(f"{without_password(url)}: cannot be opened ({reason}): {remedy}") from known
-
-
-def without_password(url: str) -> str:
-    """A URL that may be shown."""
-    return re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", url)
 
 
 def find_study(place: str, name: str) -> optuna.Study | None:

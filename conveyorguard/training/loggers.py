@@ -7,7 +7,6 @@ settings, final metrics and the end of the run, whichever it is, from `JobLogger
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,7 +22,6 @@ import pandas as pd
 from pytorch_lightning.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 
 from conveyorguard.config.compose import build
-from conveyorguard.config.saved import as_yaml
 from conveyorguard.errors import ConfigError
 from conveyorguard.sweeps.trial import current_trial
 from conveyorguard.system.progress import console
@@ -72,11 +70,10 @@ class JobLoggers:
     """The loggers of a job, as a context: whatever happens inside, each is told how it ended and closed.
 
     Raises:
-        ConfigError: a key stands in the config, a package is missing, or a logger cannot be built.
+        ConfigError: a package is missing, or a logger cannot be built.
     """
 
     def __init__(self, settings: Mapping[str, Any], folder: Path, multirun: str | None = None):
-        refuse_secrets(settings["logger"])
         self.job = Job.of(settings, folder, multirun)
         self.loggers: list[Logger] = [build(node, job=self.job) for node in settings["logger"]["loggers"]]
 
@@ -244,13 +241,3 @@ def needs(package: str, install: str) -> None:
     """Refuse a logger whose package is not there."""
     if not find_spec(package):
         raise ConfigError(f"logger={package} needs a package that is not installed: pip install '{install}'")
-
-
-def refuse_secrets(node: Mapping[str, Any]) -> None:
-    """A config is saved and uploaded: no key may stand in it."""
-    for line in as_yaml(node).splitlines():
-        if re.search(r"(key|token|password|secret)\w*:|://[^/]*@", line, re.IGNORECASE):
-            name = line.split(":")[0].strip(" -")
-            raise ConfigError(
-                f"logger.{name}: a config is saved, no key may stand in it; set WANDB_API_KEY or run `wandb login`"
-            )
