@@ -7,20 +7,19 @@ with a dead owner and settles it: with the result it left, or as FAIL, its param
 
 from __future__ import annotations
 
-import fcntl
 import math
 import os
 import signal
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from subprocess import Popen
 from typing import Any
 
 import numpy as np
 import optuna
+from filelock import FileLock
 from hydra.utils import instantiate
 from optuna.distributions import BaseDistribution, check_distribution_compatibility
 from optuna.exceptions import UpdateFinishedTrialError
@@ -70,7 +69,8 @@ class SharedStudy:
         self.memory_kills: dict[int, int] = {}  # of the kernel, when a trial of ours was claimed
         self.owner = this_process()
         folder.mkdir(parents=True, exist_ok=True)
-        with self.alone():
+        self.lock = FileLock(folder / "sweep.lock")  # the system releases it when the sweeper dies, even by kill -9
+        with self.lock:
             self.study = optuna.create_study(
                 study_name=name,
                 storage=open_storage(place),
@@ -82,13 +82,6 @@ class SharedStudy:
                 self.study.set_user_attr("settings", settings)
         self.storage = self.study._storage
 
-    @contextmanager
-    def alone(self) -> Iterator[None]:
-        """Keep the other sweepers of this folder out; the kernel lets them in again when we die."""
-        with open(self.folder / "sweep.lock", "w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
-
     def trials(self) -> list[FrozenTrial]:
         """All trials as the storage has them now, by number."""
         return self.study.get_trials(deepcopy=False)
@@ -99,7 +92,7 @@ class SharedStudy:
         Sweepers of one folder take turns. Sweepers elsewhere on one database may claim in the same moment:
         who has the higher number withdraws, so that the total is exact and no parameters run twice.
         """
-        with self.alone():
+        with self.lock:
             for trial in self.trials():
                 if trial.state == TrialState.RUNNING and not is_alive(trial.user_attrs.get("owner")):
                     end_processes("SWEEP_TRIAL_DIR", str(self.folder_of(trial)))

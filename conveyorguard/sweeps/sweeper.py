@@ -67,6 +67,10 @@ class StudySweeper(Sweeper):
         self.loader, self.app = hydra_context.config_loader, config
 
     def sweep(self, arguments: list[str]) -> optuna.Study:
+        if not hasattr(os, "killpg"):
+            refuse(
+                ["a sweep ends its trials as POSIX process groups, which this system lacks: run it on Linux or macOS"]
+            )
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         options = self.options
         pruner = OmegaConf.to_container(options.pruner, resolve=True) if options.pruner else None

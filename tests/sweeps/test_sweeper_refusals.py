@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from omegaconf import OmegaConf
 from optuna.trial import TrialState
 
+from conveyorguard.sweeps.sweeper import StudySweeper
 from tests.sweeps.toy import finished, start, sweep, trials
 
 
@@ -38,6 +40,13 @@ def test_all_errors_come_at_once_with_what_to_write(toy: Path) -> None:
     ):
         assert part in output, part
     assert not (toy / "studies").exists()
+
+
+def test_sweep_is_refused_where_there_are_no_process_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "killpg")
+    with pytest.raises(SystemExit, match=r"(?s)^Nothing was started:.*POSIX process groups.*run it on Linux or macOS$"):
+        StudySweeper(folder=str(tmp_path / "study"), storage=None).sweep([])
+    assert not (tmp_path / "study").exists()
 
 
 @pytest.mark.parametrize(
