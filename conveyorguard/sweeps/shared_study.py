@@ -271,9 +271,8 @@ def check_study(
         free: Keys or patterns of settings that may differ from those of the study.
         space: Search space.
     """
-    numbers = [
-        int(path.name) for path in folder.glob("*") if path.name.isdigit()
-    ]  # before the trials: a folder is created after its trial
+    # read before the trials: a folder is created after its trial
+    numbers = [int(path.name) for path in folder.glob("*") if path.name.isdigit()]
     study = find_study(place, name)
     trials = study.get_trials() if study else []
     remedy, errors = f"choose another sweep.study, or move {folder} away", []
