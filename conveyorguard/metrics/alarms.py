@@ -35,6 +35,7 @@ class OperatingPoint:
     off: float
 
     def to_dict(self) -> dict[str, float]:
+        """Return {on, off}, as in alarms.json."""
         return asdict(self)
 
 

@@ -64,9 +64,15 @@ class StudySweeper(Sweeper):
         self.stop = ""  # why no further trial is started: a key of STOPS
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Keep the application's config and the loader that composes those of its trials; called by Hydra."""
         self.loader, self.app = hydra_context.config_loader, config
 
     def sweep(self, arguments: list[str]) -> optuna.Study:
+        """Run the study to its end; called by Hydra with the overrides of the command line.
+
+        Raises:
+            SystemExit: The sweep is refused, was interrupted, or too many trials failed.
+        """
         if not hasattr(os, "killpg"):
             refuse(
                 ["a sweep ends its trials as POSIX process groups, which this system lacks: run it on Linux or macOS"]

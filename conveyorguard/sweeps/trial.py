@@ -102,6 +102,7 @@ class Journal(JournalFileBackend):
     """
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        """Append logs as lines of json, under a lock on the journal itself."""
         lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
         with open(self._file_path, "r+b") as file:
             lock_descriptor(file.fileno(), poll_interval=0.01)  # s; closing the file releases it

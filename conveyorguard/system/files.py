@@ -49,7 +49,7 @@ def alone(folder: Path) -> Iterator[Path]:
             yield folder
         finally:
             if os.name != "nt":  # there filelock removes the file on release
-                path.unlink(missing_ok=True)  # while held: whoever has the file open sees that it is gone, and retries
+                path.unlink(missing_ok=True)  # while held: a process that has it open sees it is gone
 
 
 @contextmanager
