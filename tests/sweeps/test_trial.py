@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from threading import Thread
 
 import optuna
 import pytest
+from filelock import lock_descriptor
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
@@ -36,6 +38,20 @@ def test_incomplete_journal_line_is_cut_off(tmp_path: Path) -> None:
     assert len(read.trials) == 2
     assert path.read_bytes().startswith(whole)
     assert isinstance(study._storage._backend, Journal)
+
+
+def test_append_to_journal_waits_for_its_lock(tmp_path: Path) -> None:
+    path = tmp_path / "j"
+    study = optuna.create_study(storage=open_storage(str(path)), study_name="s")
+    before = path.read_bytes()
+    with path.open("rb") as holder:
+        lock_descriptor(holder.fileno())
+        append = Thread(target=study.ask)
+        append.start()
+        append.join(0.5)
+        assert append.is_alive() and path.read_bytes() == before
+    append.join(30)
+    assert not append.is_alive() and path.read_bytes().startswith(before) and len(study.trials) == 1
 
 
 def test_gpus_are_limited_to_visible_ones(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
