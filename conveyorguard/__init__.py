@@ -1,4 +1,4 @@
-"""ConveyorGuard: how worn a factory's transfer devices are, second by second."""
+"""ConveyorGuard: predict how worn a factory's transfer devices are, second by second."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ __version__ = "0.1.0"
 
 
 def load_run(folder: str | Path) -> LoadedRun:
-    """A trained run, ready to be applied to recordings, labelled or not.
+    """Load a trained run to apply it to recordings, labelled or not.
 
-    `load_run(RUN).predict(frame_table)` takes a table of one row a second (session, time in s, every channel in its
-    unit) and returns one row a window with its state, its probabilities as trained and calibrated, (K,) each, and its
-    score, the probability of a state worth an alarm. Where the run uses the camera, `predict(frame_table, thermal)`
-    takes the frames as well, (n, rows, columns) in degC. `schema` says which channels, units, pixels and states these
-    are, `settings` the length and step of a window in s, `point` the scores at which an alarm begins and ends. See
+    `load_run(RUN).predict(frame_table)` takes a table with one row per second (session, time [s], each channel in its
+    unit) and returns one row per window: state, probabilities as trained and as calibrated, each (K,), and score, the
+    probability of a state that warrants an alarm. If the run uses the camera, `predict(frame_table, thermal)` also
+    takes the frames (N, H, W) [degC]. Attributes: `schema` (channels, units, camera size, states), `settings` (length
+    and step of a window [s]), `point` (scores at which an alarm begins and ends). See
     `conveyorguard.inference.loaded_run`.
 
     Args:
-        folder: the run directory, as a training prints it last.
+        folder: The run directory; `train` prints its path as the last line.
 
     Raises:
-        RunError: the directory is not that of a finished run, or has no model.
+        RunError: The directory is not a finished run, or it has no model.
     """
     from conveyorguard.inference.loaded_run import LoadedRun  # torch takes seconds to import
 
@@ -42,16 +42,16 @@ def load_run(folder: str | Path) -> LoadedRun:
 def save_run(
     folder: str | Path, model: WindowClassifier | TabularClassifier, data: Windows, name: str = "recordings"
 ) -> dict[str, Any]:
-    """Make the run directory of a model that was fitted from Python, with its card and page.
+    """Write the run directory, model card and page of a model that was fitted from Python.
 
     Args:
-        folder: the one that the model was fitted in.
-        model: of `conveyorguard.training.fit.fit` or `conveyorguard.training.fit_tabular.fit_tabular`.
-        data: the windows it was fitted on.
-        name: of the data set, for the pages.
+        folder: The folder that the model was fitted in.
+        model: Result of `conveyorguard.training.fit.fit` or `conveyorguard.training.fit_tabular.fit_tabular`.
+        data: The windows that it was fitted on.
+        name: Name of the data set on the pages.
 
     Returns:
-        Metrics of validation and test by name, as in `metrics.json`.
+        Metrics by name for validation and test, as in `metrics.json`.
     """
     from conveyorguard.commands.results import save_run as save  # torch takes seconds to import
 

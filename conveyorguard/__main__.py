@@ -1,4 +1,4 @@
-"""python -m conveyorguard"""
+"""Run the command line: python -m conveyorguard."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""What the tests of several folders share: the schemas, stores of a few lines, and the fixtures of tests/support."""
+"""Fixtures shared by several folders: schemas, small stores, and those of tests/support."""
 
 import functools
 import signal
@@ -14,7 +14,7 @@ from conveyorguard.data.session import Session
 from conveyorguard.data.store_build import prepare
 from conveyorguard.runs.data import load_store
 
-# helpers of the tests say what was compared, as tests do
+# helpers of tests show what was compared when an assertion fails, as tests do
 pytest.register_assert_rewrite("tests.checks", "tests.data", "tests.sweeps", "tests.system")
 pytest_plugins = [
     "tests.support.runs",
@@ -24,10 +24,10 @@ pytest_plugins = [
     "tests.support.recorded",
 ]
 
-# machines are shared: how long an example takes says nothing
+# machines are shared, so the time of an example means nothing
 settings.register_profile("shared", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("shared")
-# for `make mutation`, where the same tests run a thousand times: few examples, the same ones, none of them made smaller
+# for `make mutation`, which runs the same tests a thousand times: few, fixed examples without shrinking
 settings.register_profile(
     "mutation",
     parent=settings.get_profile("shared"),
@@ -37,15 +37,16 @@ settings.register_profile(
     phases=(Phase.explicit, Phase.generate),
 )
 
-# a shell starts what shall run in the background deaf to Ctrl-C, and the tests that press it would wait for nothing
+# a shell ignores Ctrl-C for background processes, and tests that send it would wait forever
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items):
-    """Marks the tests on the simulated set at full size, which takes seconds to make: `-m "not twin"`. Those of the
-    watch, which wait for minutes to pass, come first: at the end another worker would have nothing left to do
-    meanwhile."""
+    """Mark the tests on the full simulated set, which takes seconds to build, as `twin`; put watch tests first.
+
+    Tests of the watch wait for minutes; at the end of a parallel run the other workers would be idle meanwhile.
+    """
     items.sort(key=lambda item: not item.path.name.startswith("test_watch"))
     for item in items:
         if "twin" in item.fixturenames:
@@ -54,7 +55,7 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="session")
 def schema_node():
-    """The `schema` block of conf/data/aihub.yaml as a plain mapping, a new one each time."""
+    """Return the `schema` block of conf/data/aihub.yaml as a new plain mapping, with changes."""
 
     def make(**changes):
         cfg = OmegaConf.create({"data": OmegaConf.load(config_dir() / "data" / "aihub.yaml")})
@@ -70,7 +71,7 @@ def schema(schema_node):
 
 @pytest.fixture(scope="session")
 def plain_schema():
-    """Two channels, one of them in A, one environment channel, four states, no camera."""
+    """A schema of two channels, one environment channel, four states and no camera."""
     return Schema.from_config(
         {
             "channels": {"heat": {"unit": "degC"}, "amps": {"unit": "A", "scaling": "log"}},
@@ -82,7 +83,7 @@ def plain_schema():
 
 @pytest.fixture(scope="session")
 def session_of():
-    """A session of the given times and states; what is not given is made from the times."""
+    """Build a session from times and states; other arrays are derived from the times unless given."""
 
     def make(name, time, state=None, device="a01", kind="a", **arrays):
         time = np.asarray(time)
@@ -99,7 +100,7 @@ def _given(root, schema, sessions):
 
 @pytest.fixture
 def store_of(tmp_path):
-    """A store of the given sessions; every call makes a new one."""
+    """Build a new store of the given sessions."""
     count = iter(range(100_000))
 
     def make(sessions, schema, **options):
@@ -118,7 +119,7 @@ def store_of(tmp_path):
 
 @pytest.fixture(scope="session")
 def twin_config(tmp_path_factory):
-    """Overrides to the config of the simulated set at full size, 341 sessions, without its camera."""
+    """Compose the config of the full simulated set, 341 sessions, without its camera."""
     cache = tmp_path_factory.mktemp("twin")
 
     def make(*overrides):

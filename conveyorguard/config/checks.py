@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -27,11 +26,6 @@ def sweep_problems(space: dict[str, Any], overrides: list[str], cfg: DictConfig)
         cfg: of one trial.
     """
     errors = []
-    if re.search(r"://[^/@]*:[^/@]*@", cfg.sweep.storage or ""):
-        errors.append(
-            "sweep.storage: every trial saves its config, no password may stand in it: leave it out, and give it "
-            "as PGPASSWORD or in ~/.pgpass (PostgreSQL), in ~/.my.cnf (MySQL)"
-        )
     devices, gpus = cfg.trainer.get("devices"), gpu_count()
     share = max(1, gpus // max(1, cfg.sweep.workers))
     if isinstance(devices, int) and cfg.trainer.get("accelerator") in ("gpu", "cuda") and share < devices <= gpus:

@@ -1,1 +1,1 @@
-"""Comparing, diagnosing and combining runs."""
+"""Compare, diagnose and combine runs."""

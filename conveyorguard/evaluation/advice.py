@@ -1,4 +1,4 @@
-"""Whether to fuse: one modality, a cascade or the fused model, by a fixed rule on validation."""
+"""Advice on fusion: one modality, a cascade or the fused model, by a fixed rule on validation."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from conveyorguard.metrics.scores import Predictions
 from conveyorguard.runs.derive import as_predictions
 from conveyorguard.runs.saved import SavedRun
 
-CLOSE = 0.005  # macro-F1: half a point is what a second model has to be worth, and what a cascade may cost
-RARELY = 0.5  # share of the windows for which a cascade may ask the second model
+CLOSE = 0.005  # macro-F1, half a point: what fusion must gain at least, and what a cascade may cost at most
+RARELY = 0.5  # largest share of windows for which a cascade may ask the fused model
 SINGLE = {"sensor": "sensors alone", "image": "camera alone"}
 RULE = (
-    "Sensor only (or image only), unless fusing beats the better single modality by more than half a point of "
-    "macro-F1, and the interval of the paired "
-    "difference lies above zero. Then a cascade, if asking the fused model for at most half of the windows, those "
-    "where the single one is least sure, costs no more than half a "
-    "point of macro-F1. Else fuse. All by validation. What one modality is worth when the other fails is no part "
-    "of the rule: the tables below say it."
+    "Sensor only (or image only), unless fusion improves macro-F1 over the better single modality by more than half a "
+    "point and the interval of the paired difference lies above zero. Then a cascade, if it costs at most half a point "
+    "while it asks the fused model for at most half of the windows, those where the single model is least sure. Else "
+    "fuse. All figures are from validation. The rule ignores failures of a modality: see the tables below."
 )
 
 
 @dataclass
 class Advice:
-    """What to build, by the fixed rule, and the figures that it follows from.
+    """What to build by the fixed rule, and the figures behind it.
 
-    choice: 'sensor only', 'image only', 'cascade', 'fuse', or '' where there is nothing to go by.
+    Attributes:
+        choice: 'sensor only', 'image only', 'cascade', 'fuse', or '' if the rule cannot be applied.
+        reasons: Sentences with the figures.
     """
 
     choice: str
@@ -37,13 +37,18 @@ class Advice:
 
 
 def advise(run: SavedRun, arms: dict[str, SavedRun], part: str) -> Advice:
-    """RULE, from the saved predictions of the run and its arms of one modality on validation; with its figures on the
-    part."""
+    """Apply RULE to the saved predictions of a run and its single-modality arms.
+
+    Args:
+        run: The fused run.
+        arms: Runs by label; those labelled as in SINGLE count.
+        part: Part of the split, beside validation, whose figures are reported as well.
+    """
     if run.modality != "both":
-        return Advice("", [f"The run has one modality ({run.modality}): there is nothing to fuse."])
+        return Advice("", [f"The run has one modality ({run.modality}), so there is nothing to fuse."])
     single = {role: arms[name] for role, name in SINGLE.items() if name in arms}
     if not single:
-        return Advice("", ["No arm of one modality is there, so what fusing buys cannot be said."])
+        return Advice("", ["No run of the same model with one modality is given, so the gain by fusion is unknown."])
     role = max(single, key=lambda name: single[name].metrics["val"]["macro_f1"])
     gains = {name: fusing_gain(run, single[role], name) for name in dict.fromkeys(["val", part])}
     reasons = [_gain_sentence(SINGLE[role], gains)]
@@ -55,39 +60,42 @@ def advise(run: SavedRun, arms: dict[str, SavedRun], part: str) -> Advice:
     before, after = (Arm([x], resampling).by_seed("macro_f1").mean() for x in (fused, mixed))
     share = float((alone.p.max(axis=1) < threshold).mean())
     reasons.append(
-        f"A cascade that asks the fused model where {SINGLE[role]} give their state less than {threshold:.2f} asks "
-        f"it for {asked:.0%} of the windows on "
-        f"validation at a cost of {100 * cost:.1f} points; on {part} for {share:.0%}, macro-F1 {after:.3f} instead "
-        f"of {before:.3f}."
+        f"A cascade that asks the fused model where the largest probability by {SINGLE[role]} is below {threshold:.2f} "
+        f"asks it for {asked:.0%} of the windows on validation, at a cost of {100 * cost:.1f} points of macro-F1; on "
+        f"{part} for {share:.0%} of the windows, with macro-F1 {after:.3f} instead of {before:.3f}."
     )
     return Advice("cascade" if asked <= RARELY else "fuse", reasons)
 
 
 def _gain_sentence(single: str, gains: dict[str, Interval]) -> str:
-    """What fusing changes on each part of the split, against the better arm of one modality."""
+    """Return a sentence on the gain by fusion over the better single modality on each part of the split."""
     changes = [
-        f"by {POINTS.number(gain.value)} points of macro-F1 on {'validation' if name == 'val' else name}"
+        f"{POINTS.number(gain.value)} points of macro-F1 on {'validation' if name == 'val' else name}"
         + (f" ({bounds})" if (bounds := POINTS.range(gain)) else "")
         + f": {gain.verdict}"
         for name, gain in gains.items()
     ]
-    return f"Fusing changes {single}, the better modality on validation, {'; '.join(changes)}."
+    return f"Fusion against {single}, the better single modality on validation: {'; '.join(changes)}."
 
 
 def fusing_gain(run: SavedRun, single: SavedRun, part: str) -> Interval:
-    """Macro-F1 of the run less that of one of its arms, paired."""
+    """Return the paired difference of macro-F1, the fused run minus a single-modality arm."""
     resampling = _resampling(run, part)
     return Arm([_saved(run, part)], resampling).difference(Arm([_saved(single, part)], resampling), "macro_f1")
 
 
 def cascade(fused: Predictions, single: Predictions, threshold: float) -> Predictions:
-    """The single model's probabilities where it is as sure as the threshold, else the fused one's."""
+    """Use the single model where its largest probability reaches the threshold, else the fused model."""
     sure = single.p.max(axis=1) >= threshold
     return Predictions(single.y_true, np.where(sure[:, None], single.p, fused.p), single.session)
 
 
 def cascade_threshold(fused: Predictions, single: Predictions) -> tuple[float, float, float]:
-    """The least threshold that costs no more than CLOSE: threshold, share of windows asked for, cost in macro-F1."""
+    """Find the lowest threshold at which a cascade costs at most CLOSE.
+
+    Returns:
+        Threshold, share of windows for which the fused model is asked, cost in macro-F1.
+    """
     resampling = resample(np.zeros(len(fused.y_true), int), np.zeros(len(fused.y_true), int), replicates=1)
 
     def score(p: Predictions) -> float:

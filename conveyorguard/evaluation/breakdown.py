@@ -1,4 +1,4 @@
-"""Where the errors are: by device, by distance to a change of state, and when each fault is recognised."""
+"""Errors by device and by distance to a change of state, and the alarm of each fault."""
 
 from __future__ import annotations
 
@@ -13,38 +13,42 @@ from conveyorguard.metrics.bootstrap import Arm, resample
 from conveyorguard.metrics.scores import Predictions
 from conveyorguard.runs.saved import SavedRun
 
-DISTANCES = (10, 30, 60)  # s, between the groups of windows
+DISTANCES = (10, 30, 60)  # s, limits between the groups of windows
 COLUMNS = ["session", "device", "missed", "alarm_at", "lead", "delay"]
 
 
-# predictions over the same windows, one a seed, by the name of the arm
+# by label: predictions on the same windows, one per seed
 Arms = Mapping[str, Sequence[Predictions]]
 
 
 def by_group(windows: pd.DataFrame, group: np.ndarray, arms: Arms) -> pd.DataFrame:
-    """Accuracy of each arm on each group of windows, seeds averaged; groups in the order of their names.
+    """Compute the accuracy of each arm on each group of windows, averaged over seeds.
 
-    Intervals are of the group's own sessions, or devices where there are ten, resampled; exact where these are too few.
+    Intervals resample the sessions and devices of the group alone (see `metrics.bootstrap`).
+
+    Args:
+        windows: Windows: session and device.
+        group: (N,) group of each window.
+        arms: Predictions of each arm on the windows.
 
     Returns:
-        group, windows, sessions, and of each arm <arm>, <arm>_low, <arm>_high.
+        Sorted by group: group, windows, sessions, and for each arm <arm>, <arm>_low, <arm>_high.
     """
-    found = []
+    rows = []
     for name in sorted(set(group.tolist())):
-        own = group == name
-        session, device = (windows[column].to_numpy()[own] for column in ("session", "device"))
+        inside = group == name
+        session, device = (windows[column].to_numpy()[inside] for column in ("session", "device"))
         resampling = resample(session, device)
-        row = {"group": name, "windows": int(own.sum()), "sessions": len(set(session))}
+        row = {"group": name, "windows": int(inside.sum()), "sessions": len(set(session))}
         for label, seeds in arms.items():
-            parts = [Predictions(p.y_true[own], p.p[own], session) for p in seeds]
-            interval = Arm(parts, resampling).interval("accuracy")
-            row |= {label: interval.value, f"{label}_low": interval.low, f"{label}_high": interval.high}
-        found.append(row)
-    return pd.DataFrame(found)
+            predictions = [Predictions(p.y_true[inside], p.p[inside], session) for p in seeds]
+            row |= Arm(predictions, resampling).interval("accuracy").columns(label)
+        rows.append(row)
+    return pd.DataFrame(rows)
 
 
 def by_device(windows: pd.DataFrame, arms: Arms) -> pd.DataFrame:
-    """`by_group` of the devices, with their kind."""
+    """Group by device (see `by_group`), with the kind of each."""
     kinds = windows.groupby("device")["kind"].first()
     table = by_group(windows, windows["device"].to_numpy(), arms).rename(columns={"group": "device"})
     table.insert(1, "kind", table["device"].map(kinds))
@@ -52,8 +56,14 @@ def by_device(windows: pd.DataFrame, arms: Arms) -> pd.DataFrame:
 
 
 def by_distance(store: Store, windows: pd.DataFrame, size: int, arms: Arms) -> pd.DataFrame:
-    """`by_group` of the time between a window, given by its first `row`, and the nearest change of state in its
-    recording."""
+    """Group by the time between a window and the nearest change of state in its session (see `by_group`).
+
+    Args:
+        store: Frame store.
+        windows: Windows: row (index of the first frame), session and device.
+        size: Length of a window [s].
+        arms: Predictions of each arm on the windows.
+    """
     distance = change_distance(store, windows["row"].to_numpy(), size)
     names = ["a change within the window", *(f"up to {s} s" for s in DISTANCES), f"over {DISTANCES[-1]} s", "no change"]
     place = np.searchsorted(DISTANCES, distance, side="left") + 1
@@ -63,12 +73,19 @@ def by_distance(store: Store, windows: pd.DataFrame, size: int, arms: Arms) -> p
 
 
 def change_distance(store: Store, rows: np.ndarray, size: int) -> np.ndarray:
-    """(n,) seconds from windows, given by their first row, to the nearest change of state in the same recording: 0
-    where the state changes within the window, infinite where it never changes."""
+    """Return the time (N,) [s] from each window to the nearest change of state in its session.
+
+    It is 0 if the state changes within the window, and infinite if it never changes.
+
+    Args:
+        store: Frame store.
+        rows: (N,) index of each window's first frame.
+        size: Length of a window [s].
+    """
     state, time, starts = np.asarray(store.state), np.asarray(store.tick), store.session_start
     changed = np.flatnonzero((np.diff(state) != 0) & (np.diff(starts) == 0)) + 1  # the first second of the new state
     last = rows + size - 1
-    after = np.searchsorted(changed, rows, side="right")  # the first change later than the window's first second
+    after = np.searchsorted(changed, rows, side="right")  # index of the first change after the window's first second
     padded = np.concatenate([[-1], changed, [len(state)]])
     before, following = padded[after], padded[after + 1]
     same_before = (before >= 0) & (starts[np.maximum(before, 0)] == starts[rows])
@@ -80,34 +97,39 @@ def change_distance(store: Store, rows: np.ndarray, size: int) -> np.ndarray:
 
 
 def onsets(runs: dict[str, SavedRun], part: str) -> pd.DataFrame:
-    """Each fault recording by each arm: arm, session, device, missed, alarm_at, lead and delay (s), of its operating
-    point."""
+    """Read the fault sessions of each run from its alarms.json, at its own operating point.
+
+    Returns:
+        arm, session, device, missed, alarm_at, lead and delay [s], see `metrics.alarms.fault_sessions`.
+    """
     tables = []
     for label, run in runs.items():
         rows = run.facts("alarms").get("parts", {}).get(part, {}).get("sessions", [])
         tables.append(pd.DataFrame(rows, columns=COLUMNS).assign(arm=label))
-    found = pd.concat(tables, ignore_index=True)
-    return found[["arm", *COLUMNS]]
+    return pd.concat(tables, ignore_index=True)[["arm", *COLUMNS]]
 
 
 def onset_summary(table: pd.DataFrame) -> pd.DataFrame:
-    """A row an arm: faults, missed with the interval of so many, and the median and extremes of delay and lead of those
-    that were not."""
-    found = []
+    """Summarise the result of `onsets`, one row per arm.
+
+    Returns:
+        arm, faults, missed with its interval, and minimum, median and maximum of delay and lead [s] of detected faults.
+    """
+    summary = []
     quantiles: dict[str, Callable[[pd.Series], float]] = {
         "least": pd.Series.min,
         "median": pd.Series.median,
         "most": pd.Series.max,
     }
     for arm, rows in table.groupby("arm", sort=False):
-        told = rows[~rows["missed"].astype(bool)]
+        detected = rows[~rows["missed"].astype(bool)]
         low, high = missed_share_interval(rows, rows) or (np.nan, np.nan)
-        row = {"arm": arm, "faults": len(rows), "missed": len(rows) - len(told)}
+        row = {"arm": arm, "faults": len(rows), "missed": len(rows) - len(detected)}
         row |= {"missed low": low * len(rows), "missed high": high * len(rows)}
         row |= {
-            f"{what}, {name}": take(told[what].astype(float))
+            f"{what}, {name}": take(detected[what].astype(float))
             for what in ("delay", "lead")
             for name, take in quantiles.items()
         }
-        found.append(row)
-    return pd.DataFrame(found)
+        summary.append(row)
+    return pd.DataFrame(summary)

@@ -1,4 +1,4 @@
-"""The cells of the ablation: modality and film, with the names of their arms."""
+"""Cells of the ablation over modality and FiLM, with the names of their arms."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ CELLS: dict[tuple[str, bool | str], str] = {
     ("both", False): "Sensor + Image",
     ("both", True): "Sensor + Image + FiLM (Full)",
 }
-# film without the other modality, which an ablation of the full model need not have
+# FiLM with a single modality: not needed for an ablation of the full model
 FURTHER_CELLS: dict[tuple[str, bool | str], str] = {("sensor", True): "Sensor + FiLM", ("image", True): "Image + FiLM"}

@@ -1,6 +1,6 @@
-"""Runs side by side: which belong together, and whether they may be compared.
+"""Compare runs: group them into arms and refuse those that are not comparable.
 
-Everything is computed from the predictions in the run directories. Runs that differ only in their seed are one arm,
+Everything is computed from the predictions in the run directories. Runs that differ only in their seed form one arm;
 runs that differ only in their fold are pooled into one set of out-of-fold predictions.
 """
 
@@ -21,14 +21,17 @@ from conveyorguard.runs.derive import as_predictions
 from conveyorguard.runs.saved import SavedRun
 
 KEY = ["session", "start"]
-Folds = dict[int, SavedRun]  # by fold
+Folds = dict[int, SavedRun]  # runs by fold
 
 
 def find_runs(paths: Iterable[str | Path]) -> tuple[list[SavedRun], list[str]]:
-    """Finished runs: the given directories, or those directly inside them; with a note on each that is unfinished.
+    """Read the finished runs in the given directories or directly inside them.
+
+    Returns:
+        Runs, and a note on each unfinished run that was left out.
 
     Raises:
-        RunError: a path does not exist or holds no finished run.
+        RunError: A path does not exist or holds no finished run.
     """
     runs, notes = [], []
     for path in map(Path, paths):
@@ -51,16 +54,15 @@ def find_runs(paths: Iterable[str | Path]) -> tuple[list[SavedRun], list[str]]:
 
 
 def compare(paths: Iterable[str | Path]) -> Comparison:
-    """Read runs and put them side by side.
+    """Read runs and compare them.
 
     Raises:
-        RunError: they are not over the same windows, labels, split or states: such figures do not belong into one
-            table.
+        RunError: The runs differ in windows, labels, split or states, so their figures are not comparable.
     """
     runs, notes = find_runs(paths)
     part = _common_part(runs)
     if part == "val":
-        notes.append("No run was evaluated on test: these are validation figures, which the best epoch was chosen by")
+        notes.append("No run was evaluated on test: these are validation figures, by which the best epoch was chosen")
     refuse_other_protocols(runs)
     groups = _group(runs, notes)
     first = next(iter(next(iter(groups.values())).values()))
@@ -79,10 +81,10 @@ def compare(paths: Iterable[str | Path]) -> Comparison:
 
 
 def _common_part(runs: list[SavedRun]) -> str:
-    """The part that figures are of: test, or val where no run was tested.
+    """Return the part of the split to compare on: test, or val if no run was evaluated on test.
 
     Raises:
-        RunError: some were tested and others were not.
+        RunError: Some runs were evaluated on test and others were not.
     """
     untested = [run.folder.name for run in runs if "test" not in run.scores]
     if untested and len(untested) < len(runs):
@@ -95,11 +97,12 @@ def _common_part(runs: list[SavedRun]) -> str:
 def _refuse_other_windows(
     label: str, folds: Folds, table: pd.DataFrame, first: Folds, windows: pd.DataFrame, part: str
 ) -> None:
-    """Raise unless an arm's windows and labels are those of the first arm."""
+    """Raise a RunError if an arm has other windows or labels than the first arm."""
     if not windows[[*KEY, "y_true"]].equals(table[[*KEY, "y_true"]]):
         raise RunError(
             f"{label} ({next(iter(folds.values())).folder}) has {len(table):,} {part} windows that are not those of "
-            f"{next(iter(first.values())).folder} ({len(windows):,}): other data, windows or split. Compare them apart"
+            f"{next(iter(first.values())).folder} ({len(windows):,}): other data, windows or split. Compare them "
+            "separately"
         )
 
 
@@ -108,20 +111,20 @@ def _natural(path: Path) -> tuple[int, str]:
 
 
 def _protocol(run: SavedRun, part: str, windows: pd.DataFrame, folds: Folds) -> str:
-    """What was measured, in a sentence."""
+    """Return a sentence on what was measured: data, split, windows and their number."""
     window, split = run.window, run.settings["split"]
-    how = {"session": f"sessions dealt by seed {split.get('seed')}", "device": "devices never trained on"}.get(
+    how = {"session": f"sessions drawn with seed {split.get('seed')}", "device": "devices never trained on"}.get(
         split["name"], f"{len(folds)} of {split.get('n_folds')} folds over devices, out-of-fold predictions pooled"
     )
     return (
         f"{run.data_name} data; {part} part of split={split['name']} ({how}); windows of {window.size} s every "
-        f"{window.stride} s labelled by their {'commonest' if window.label == 'majority' else 'last'} state; "
+        f"{window.stride} s labelled by their {'most frequent' if window.label == 'majority' else 'last'} state; "
         f"{len(windows):,} windows, {windows['session'].nunique()} sessions, {windows['device'].nunique()} devices"
     )
 
 
 def refuse_other_protocols(runs: list[SavedRun]) -> None:
-    """The same windows, split and states in all, else one error that names every difference."""
+    """Raise a RunError that names every difference if runs differ in data, windows, split or states."""
 
     def protocol(run: SavedRun) -> dict[str, Any]:
         return {
@@ -132,63 +135,64 @@ def refuse_other_protocols(runs: list[SavedRun]) -> None:
         }
 
     first = protocol(runs[0])
-    found = []
+    differences = []
     for run in runs[1:]:
         other = protocol(run)
         for key in dict.fromkeys([*first, *other]):
             if first.get(key) != other.get(key):
-                found.append(f"{key}: {first.get(key)} in {runs[0].folder.name}, {other.get(key)} in {run.folder.name}")
-    if found:
+                where = f"{first.get(key)} in {runs[0].folder.name}, {other.get(key)} in {run.folder.name}"
+                differences.append(f"{key}: {where}")
+    if differences:
         raise RunError(
-            "these runs have different protocols, their figures do not belong into one table:\n"
-            + "\n".join(f"  - {line}" for line in dict.fromkeys(found))
+            "these runs have different protocols, so their figures are not comparable; compare them separately:\n"
+            + "\n".join(f"  - {line}" for line in dict.fromkeys(differences))
         )
 
 
 def _group(runs: list[SavedRun], notes: list[str]) -> dict[str, dict[int, Folds]]:
-    """Runs by arm, seed and fold."""
+    """Group runs by arm, seed and fold; of repeated runs the latest counts."""
     groups: dict[str, dict[int, Folds]] = {}
     for run in sorted(runs, key=lambda r: r.provenance["start"]):
         fold = run.settings["split"].get("fold", 0)
         identity = json.dumps(model_settings(run), sort_keys=True)
         folds = groups.setdefault(identity, {}).setdefault(run.seed, {})
         if fold in folds:
-            notes.append(f"{folds[fold].folder.name} was run again: {run.folder.name} is used")
+            notes.append(f"{folds[fold].folder.name} was repeated: {run.folder.name} is used instead")
         folds[fold] = run
     _refuse_missing_folds(groups)
     return groups
 
 
 def _refuse_missing_folds(groups: dict[str, dict[int, Folds]]) -> None:
-    """Raise unless every model and seed has the same folds."""
-    every = [folds for seeds in groups.values() for folds in seeds.values()]
-    known = set().union(*every)
+    """Raise a RunError unless every model and seed has the same folds."""
+    every = set().union(*(folds for seeds in groups.values() for folds in seeds.values()))
     missing = [
-        f"{next(iter(folds.values())).model_name} seed {seed}: fold {', '.join(map(str, sorted(known - set(folds))))}"
+        f"{next(iter(folds.values())).model_name} seed {seed}: fold {', '.join(map(str, sorted(every - set(folds))))}"
         for seeds in groups.values()
         for seed, folds in seeds.items()
-        if known - set(folds)
+        if every - set(folds)
     ]
     if missing:
-        raise RunError("pooling needs the same folds of every model and seed; missing: " + "; ".join(missing))
+        raise RunError("pooling needs the same folds for every model and seed; missing: " + "; ".join(missing))
 
 
 def _pooled(folds: Folds, part: str) -> pd.DataFrame:
-    """Predictions of one seed, those of its folds together, in the order of session and start.
+    """Pool the predictions of the folds of one seed, sorted by session and start.
 
     Raises:
-        RunError: a window is predicted by two folds.
+        RunError: A window is predicted by two folds, or folds would be pooled on validation.
     """
     table = pd.concat([r.predictions[r.predictions["split"] == part] for r in folds.values()], ignore_index=True)
     if len(folds) > 1 and part == "val":
-        raise RunError("folds are pooled on test only: their validation parts overlap; run them with test=true")
+        raise RunError("folds are pooled on test only, because their validation parts overlap: run them with test=true")
     if table.duplicated(KEY).any():
-        raise RunError(f"{next(iter(folds.values())).folder}: a window is predicted more than once; the folds overlap")
+        folder = next(iter(folds.values())).folder
+        raise RunError(f"{folder}: a window is predicted more than once, the folds overlap; compare folds of one split")
     return table.sort_values(KEY, ignore_index=True)
 
 
 def _labels(runs: list[SavedRun]) -> list[tuple[str, str, str]]:
-    """(label, cell, model) of each arm; where that leaves two alike, the settings in which they differ are added."""
+    """Return (label, cell, model) of each arm; labels of arms that share model and cell name their other settings."""
     cells = {**CELLS, **FURTHER_CELLS}
     names = [(r.model_name, cells.get((r.modality, r.film), f"{r.modality}, film={r.film}")) for r in runs]
     flat = [_flatten(run.settings) for run in runs]
@@ -201,7 +205,7 @@ def _labels(runs: list[SavedRun]) -> list[tuple[str, str, str]]:
 
 
 def _short_name(model: str, cell: str, names: list[tuple[str, str]]) -> str:
-    """Model and cell of an arm without the one that all arms share; the model where they share both."""
+    """Return the model, the cell, or both, whichever differs between arms; the model if neither does."""
     models, cells = ({name[i] for name in names} for i in (0, 1))
     if len(cells) == 1:
         return model
@@ -209,7 +213,7 @@ def _short_name(model: str, cell: str, names: list[tuple[str, str]]) -> str:
 
 
 def _settings_apart(settings: dict[str, Any], alike: list[dict[str, Any]], most: int = 4) -> list[str]:
-    """`key=value` of the settings in which arms of one name differ, the first ones by name."""
+    """Return `key=value` of the first settings, by name, in which arms with the same model and cell differ."""
     keys = [
         key
         for key in sorted(set().union(*alike))
@@ -229,7 +233,7 @@ def _flatten(node: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def _shortcut_rows(folds: Folds, part: str, windows: pd.DataFrame, resampling: Resampling) -> list[Row]:
-    """The shortcuts that each run directory keeps beside its predictions."""
+    """Return a row for each shortcut saved in the run directories; none if a fold has none."""
     tables = [table for run in folds.values() if (table := run.shortcuts) is not None]
     if len(tables) < len(folds):
         return []
@@ -237,10 +241,11 @@ def _shortcut_rows(folds: Folds, part: str, windows: pd.DataFrame, resampling: R
     table = table[table["split"] == part]
     rows = []
     for name in table["shortcut"].unique():
-        own = table[table["shortcut"] == name].sort_values(KEY, ignore_index=True)
-        if not own[KEY].equals(windows[KEY]):
+        predictions = table[table["shortcut"] == name].sort_values(KEY, ignore_index=True)
+        if not predictions[KEY].equals(windows[KEY]):
             raise RunError(
-                f"shortcuts.parquet of {next(iter(folds.values())).folder} does not match its predictions.parquet"
+                f"{next(iter(folds.values())).folder}/shortcuts.parquet: does not match predictions.parquet; train the "
+                "run again"
             )
-        rows.append(Row(name, "", "shortcut", {}, [as_predictions(own)], resampling, shortcut=True))
+        rows.append(Row(name, "", "shortcut", {}, [as_predictions(predictions)], resampling, shortcut=True))
     return rows

@@ -1,4 +1,4 @@
-"""What a comparison holds: arms over the same windows, every figure with its interval, a conclusion by fixed rules."""
+"""The result of a comparison: arms on the same windows, figures with intervals, a conclusion by fixed rules."""
 
 from __future__ import annotations
 
@@ -19,19 +19,26 @@ from conveyorguard.metrics.notation import Notation
 from conveyorguard.metrics.scores import METRICS, Predictions
 from conveyorguard.runs.saved import SavedRun
 
-# config keys that say where, how long or how a run was logged, not what it learns from what
+# config keys that do not change the model or its training data
 NOT_THE_MODEL = ("seed", "threads", "test", "ckpt_path", "paths", "logger", "sweep", "hydra")
-CELL_KEYS = ("modality", "film", "inputs")  # what makes a cell of the ablation
-FACTS = ("fit_seconds", "parameters", "model_bytes", "latency_ms")  # of a run's provenance
+CELL_KEYS = ("modality", "film", "inputs")  # config keys that define a cell of the ablation
+FACTS = ("fit_seconds", "parameters", "model_bytes", "latency_ms")  # read from a run's provenance
 CHEAP_WITHIN = 0.005  # macro-F1: half a point
-LEAD = Notation(".1f", 100)  # points that are never below zero
+LEAD = Notation(".1f", 100)  # points, without a sign: a lead is never negative
 
 
 @dataclass
 class Row:
-    """An arm of the comparison: a model in one configuration, by one or more seeds.
+    """An arm of the comparison: a model in one configuration, with one or more seeds.
 
-    runs: by seed, by fold. predictions: one a seed, over the same windows. shortcut: a rule of thumb, no model.
+    Attributes:
+        label: Name of the arm.
+        cell: Cell of the ablation.
+        model: Name of the model.
+        runs: runs[seed][fold].
+        predictions: One per seed, all on the same windows.
+        resampling: Replicates shared by all arms.
+        shortcut: Whether it is a shortcut baseline rather than a model.
     """
 
     label: str
@@ -44,56 +51,64 @@ class Row:
 
     @cached_property
     def arm(self) -> Arm:
+        """The predictions, ready to be resampled."""
         return Arm(self.predictions, self.resampling)
 
     @cached_property
     def merged(self) -> Arm:
-        """The arm with all states between the first and the last taken as one."""
+        """The same with all states between the first and the last merged into one."""
         return Arm([_merge(p) for p in self.predictions], self.resampling)
 
     def mean(self, metric: str) -> float:
-        """The metric, seeds averaged."""
+        """Return a metric, averaged over seeds."""
         return float(self.arm.by_seed(metric).mean())
 
     def mean_fact(self, name: str) -> float:
-        """Mean over the runs of a number in their provenance, NaN where it is not recorded."""
+        """Return the mean over runs of a number in their provenance; NaN if it is not recorded."""
         values = [run.provenance.get(name) for run in self.sources]
         known = [float(v) for v in values if v is not None]
         return float(np.mean(known)) if known else float("nan")
 
     def mean_validation(self, metric: str) -> float:
-        """Mean of a metric on validation, over seeds and folds; NaN for a shortcut."""
+        """Return a metric on validation, averaged over seeds and folds; NaN for a shortcut."""
         values = [run.scores["val"][metric] for run in self.sources]
         return float(np.mean(values)) if values else float("nan")
 
     @property
     def validation(self) -> float:
-        """Mean validation macro-F1: what choosing uses."""
+        """Mean validation macro-F1, by which the arm is chosen."""
         return self.mean_validation("macro_f1")
 
     @property
     def sources(self) -> list[SavedRun]:
-        """The runs of everything in the row."""
+        """All runs of the arm."""
         return [run for folds in self.runs.values() for run in folds.values()]
 
     @property
     def family(self) -> str:
-        """What the arm has in common with the other cells of its ablation: the config but for modality and film."""
+        """The config without modality and FiLM as text, equal for all cells of one ablation."""
         settings = model_settings(self.sources[0])
         return json.dumps({key: value for key, value in settings.items() if key not in CELL_KEYS}, sort_keys=True)
 
 
 def model_settings(run: SavedRun) -> dict[str, Any]:
-    """The settings that make a run's model what it is: not its seed, its fold, or where things lie."""
+    """Return the settings that define a run's model and its training: without seed, fold, paths and the like."""
     settings = {key: value for key, value in run.settings.items() if key not in NOT_THE_MODEL}
     return {**settings, "split": {key: value for key, value in run.settings["split"].items() if key != "fold"}}
 
 
 @dataclass
 class Comparison:
-    """Arms over the same windows.
+    """Arms on the same windows.
 
-    windows: one row a window: session, device, kind, start, end, y_true. part: test, or val where no run was tested.
+    Attributes:
+        rows: The arms.
+        windows: One row per window: session, device, kind, start, end, y_true.
+        part: test, or val if no run was evaluated on test.
+        schema: Schema of the data.
+        protocol: Sentence on data, split and windows.
+        resampling: Replicates shared by all arms.
+        notes: Sentences on runs that were left out or replaced.
     """
 
     rows: list[Row]
@@ -116,23 +131,23 @@ class Comparison:
 
     @property
     def shortcuts(self) -> list[Row]:
-        """The arms that are rules of thumb."""
+        """The arms that are shortcut baselines."""
         return [row for row in self.rows if row.shortcut]
 
     @property
     def chosen(self) -> Row:
-        """The best arm on validation."""
+        """The arm with the highest validation macro-F1."""
         return max(self.models, key=lambda row: row.validation)
 
     @property
     def sensor_only(self) -> Row | None:
-        """The arm the ablation is measured against: of the chosen one's model, sensors alone."""
+        """The reference of the ablation: the chosen arm's model with sensors alone, or None."""
         cell, model = CELLS["sensor", False], self.chosen.model
         return next((row for row in self.models if (row.cell, row.model) == (cell, model)), None)
 
     @property
     def ablations(self) -> list[dict[str, Row]]:
-        """Arms that differ in modality and film alone, by the name of their cell; those that come in several cells."""
+        """Groups of two or more arms that differ in modality and FiLM alone, by the name of their cell."""
         families: dict[str, dict[str, Row]] = {}
         for row in self.models:
             families.setdefault(row.family, {}).setdefault(row.cell, row)
@@ -140,12 +155,14 @@ class Comparison:
 
     @cached_property
     def table(self) -> pd.DataFrame:
-        """A row an arm, models ranked first; metric, metric_low, metric_high, metric_sd (over seeds), and the run's
-        facts."""
+        """One row per arm, models ranked first, then shortcuts.
+
+        Columns are <metric>, <metric>_low, <metric>_high, <metric>_sd (over seeds) and figures from the provenance.
+        """
         return pd.DataFrame([_facts(row) for row in [*self.models, *self.shortcuts]])
 
     def differences(self, reference: Row, metrics: Iterable[str] = ("accuracy", "macro_f1")) -> pd.DataFrame:
-        """Each model arm minus the reference, paired, with interval and verdict."""
+        """Return the paired difference of each model arm minus the reference, with interval and verdict."""
         rows = []
         for row in self.models:
             if row is reference:
@@ -156,12 +173,11 @@ class Comparison:
         return pd.DataFrame(rows, columns=["arm", "reference", "metric", "difference", "low", "high", "verdict"])
 
     def by_device(self) -> pd.DataFrame:
-        """`breakdown.by_device` of the models."""
+        """Return the accuracy of the models by device, see `breakdown.by_device`."""
         return breakdown.by_device(self.windows, {row.label: row.predictions for row in self.models})
 
     def conclusion(self) -> list[str]:
-        """What the numbers say, by fixed rules: best, cheapest within half a point, safest, and whether shortcuts do as
-        well."""
+        """Return sentences by fixed rules: best arm, cheapest within half a point, safest, warnings about shortcuts."""
         sentences = [_best(self)]
         if len(self.models) > 1:
             sentences += [*_cheapest(self), _safest(self)]
@@ -169,7 +185,7 @@ class Comparison:
 
 
 def _facts(row: Row) -> dict[str, Any]:
-    """A row of `Comparison.table`."""
+    """Return a row of `Comparison.table`."""
     facts: dict[str, Any] = {
         "arm": row.label,
         "cell": row.cell,
@@ -189,7 +205,7 @@ def _facts(row: Row) -> dict[str, Any]:
 
 
 def _best(comparison: Comparison) -> str:
-    """The arm with the highest macro-F1, and whether its lead over the next is shown."""
+    """Return a sentence on the arm with the highest macro-F1 and its lead over the next."""
     best, *others = comparison.models
     sentence = f"Best: {best.label}, macro-F1 {best.mean('macro_f1'):.3f}"
     if not others:
@@ -198,12 +214,12 @@ def _best(comparison: Comparison) -> str:
     sentence += f", {LEAD.number(lead.value)} points above {others[0].label}"
     if not np.isfinite(lead.low):
         return sentence
-    shown = "shown" if lead.excludes_zero else "not shown: the interval includes zero"
-    return f"{sentence} ({LEAD.range(lead)}): its lead is {shown}"
+    verdict = "which excludes zero" if lead.excludes_zero else "which includes zero: the lead is not shown"
+    return f"{sentence} (95 % interval {LEAD.range(lead)}, {verdict})"
 
 
 def _cheapest(comparison: Comparison) -> list[str]:
-    """The arm within half a point of the best that took the least time to train, where times are known."""
+    """Return a sentence on the arm that trained fastest within half a point of the best; none without times."""
     best = comparison.models[0].mean("macro_f1")
     seconds = {
         row.label: row.mean_fact("fit_seconds")
@@ -213,25 +229,25 @@ def _cheapest(comparison: Comparison) -> list[str]:
     if not seconds:
         return []
     label = min(seconds, key=seconds.__getitem__)
-    return [f"Cheapest within half a point of it: {label}, {seconds[label]:.1f} s of training"]
+    return [f"Fastest to train within half a point of the best: {label}, {seconds[label]:.1f} s"]
 
 
 def _safest(comparison: Comparison) -> str:
-    """The arm that misses the fewest sessions, then windows, of the worst state."""
+    """Return a sentence on the arm that misses the fewest sessions, then windows, of the worst state."""
     row = min(
         comparison.models,
         key=lambda r: (r.mean("severe_sessions_missed"), r.mean("severe_as_normal"), -r.mean("severe_recall")),
     )
     first, *_, worst = comparison.schema.state_names
     return (
-        f"Safest: {row.label}, {row.mean('severe_sessions_missed'):.3g} sessions whose {worst} state was missed "
-        f"entirely, {row.mean('severe_as_normal'):.3g} {worst} windows called {first}, {worst} recall "
+        f"Safest: {row.label}, {row.mean('severe_sessions_missed'):.3g} sessions with no {worst} window recognised, "
+        f"{row.mean('severe_as_normal'):.3g} {worst} windows predicted as {first}, {worst} recall "
         f"{row.mean('severe_recall'):.3f}"
     )
 
 
 def _shortcut_warnings(comparison: Comparison) -> list[str]:
-    """A warning for each shortcut that the best arm is not shown to be better than."""
+    """Return a warning for each shortcut over which the best arm has no shown lead."""
     best = comparison.models[0]
     leads = {row.label: best.arm.difference(row.arm, "macro_f1") for row in comparison.shortcuts}
     if leads and not any(np.isfinite(lead.low) for lead in leads.values()):
@@ -245,7 +261,7 @@ def _shortcut_warnings(comparison: Comparison) -> list[str]:
 
 
 def _merge(p: Predictions) -> Predictions:
-    """First, middle and last state."""
+    """Merge the states between the first and the last, so that three remain."""
     states = p.p.shape[1]
     to = np.clip(np.arange(states), 0, 1) + (np.arange(states) == states - 1) if states > 2 else np.arange(states)
     merged = np.zeros((len(p.p), int(to.max()) + 1))

@@ -1,7 +1,7 @@
-"""Which modality a run leans on, how it fares when something fails, and whether to fuse at all.
+"""Diagnose a run: which modality it relies on, how failures affect it, and whether fusion pays off.
 
-The run is held against its arms (the same model given one modality) and a run of the other family, trees or network, on
-the windows that its own test figures are of.
+The run is compared with its arms (the same model with one modality) and with a run of the other family, trees or
+network, on the windows of its own test figures.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from conveyorguard.metrics.scores import Predictions
 from conveyorguard.runs.saved import SavedRun
 from conveyorguard.system.progress import track
 
-SAME_STATES = 0.99  # of the windows, predicted now and when the run was made
-# what two arms have to share for their difference to be one of modality
+SAME_STATES = 0.99  # least share of windows whose predicted state is the same now as when the run was trained
+# settings that arms must share if their difference is to be one of modality
 TRAINED_BY = (
     "film",
     "film_input",
@@ -47,9 +47,16 @@ OTHER_FAMILY = {"trees": "network", "network": "trees"}
 
 @dataclass
 class Diagnosis:
-    """All that was found.
+    """The result of a diagnosis.
 
-    arms: by label, the run's first. tables: by name, as they are kept as csv.
+    Attributes:
+        run: The diagnosed run.
+        arms: Runs by label, the diagnosed one first.
+        part: Part of the split that the figures are of.
+        advice: What to build.
+        tables: Tables by name, each written as csv.
+        note: Sentences on the intervals.
+        notes: Sentences on the limits of the diagnosis.
     """
 
     run: SavedRun
@@ -61,25 +68,26 @@ class Diagnosis:
     notes: list[str] = field(default_factory=list)
 
 
-def companions(run: SavedRun, given: Iterable[str | Path]) -> dict[str, SavedRun]:
-    """The run's arms of one modality and the run of the other family, by label.
+def companions(run: SavedRun, paths: Iterable[str | Path]) -> dict[str, SavedRun]:
+    """Find the run's single-modality arms and the run of the other family, by label.
 
     Args:
-        given: run directories, or that of a multirun; without any, those beside the run are looked through.
+        run: The diagnosed run.
+        paths: Run directories, or that of a multirun; if empty, the directories beside the run are searched.
 
     Raises:
-        RunError: a given run is of other data or another split, or has no part to play.
+        RunError: A given run has other data or another split, or is neither an arm nor of the other family.
     """
-    paths = [Path(path) for path in given]
-    runs, _ = find_runs(paths or [run.folder.resolve().parent])
+    folders = [Path(path) for path in paths]
+    runs, _ = find_runs(folders or [run.folder.resolve().parent])
     by_role: dict[str, list[SavedRun]] = {}
-    for other in _comparable_runs(run, runs, strictly=bool(paths)):
+    for other in _comparable_runs(run, runs, strictly=bool(folders)):
         by_role.setdefault(_role(run, other), []).append(other)
     without_role = by_role.pop("", [])
-    if without_role and len(paths) == len(runs):
+    if without_role and len(folders) == len(runs):
         raise RunError(
-            f"{without_role[0].folder.name}: neither {run.folder.name}'s model with one modality nor of the other "
-            "family, trees or network"
+            f"{without_role[0].folder.name}: neither the model of {run.folder.name} with one modality nor a run of the "
+            "other family, trees or network; leave it out"
         )
     order = [role for role in (*SINGLE, OTHER_FAMILY[_family(run)]) if role in by_role]
     best = {role: max(by_role[role], key=lambda other: _closeness(run, other)) for role in order}
@@ -87,20 +95,24 @@ def companions(run: SavedRun, given: Iterable[str | Path]) -> dict[str, SavedRun
 
 
 def _comparable_runs(run: SavedRun, runs: list[SavedRun], strictly: bool) -> list[SavedRun]:
-    """The other runs on the same windows.
+    """Return the other runs on the same windows.
 
     Args:
-        strictly: refuse runs that are not, rather than leave them out.
+        run: The diagnosed run.
+        runs: Candidates.
+        strictly: Raise a RunError on runs with other windows instead of leaving them out.
     """
     others = [other for other in runs if other.folder.resolve() != run.folder.resolve()]
     comparable = [other for other in others if _comparable(run, other)]
     if strictly and (strange := [other.folder.name for other in others if other not in comparable]):
-        raise RunError(f"{', '.join(strange)}: of other data, another split or other windows than {run.folder.name}")
+        raise RunError(
+            f"{', '.join(strange)}: other data, another split or other windows than {run.folder.name}; leave them out"
+        )
     return comparable
 
 
 def _made_on(run: SavedRun, store: Store) -> bool:
-    """Whether a run was made on the data of a store: by its fingerprint, of an earlier layout by windows and labels."""
+    """Return whether a run was trained on the data of a store, by fingerprint, else by windows and labels."""
     if run.data_fingerprint:
         return run.data_fingerprint == store.fingerprint
     place = ["session", "start"]
@@ -124,8 +136,8 @@ def _family(run: SavedRun) -> str:
 
 
 def _role(run: SavedRun, other: SavedRun) -> str:
-    """What another run is to this one: an arm of one modality, the other family, or '' for nothing."""
-    if other.is_ensemble:  # it has no model
+    """Return the role of another run: a modality, the name of the other family, or '' for none."""
+    if other.is_ensemble:  # it has no model to apply
         return ""
     if _family(run) != _family(other):
         return _family(other)
@@ -134,30 +146,32 @@ def _role(run: SavedRun, other: SavedRun) -> str:
 
 
 def _closeness(run: SavedRun, other: SavedRun) -> tuple:
-    """Of several runs the one most like this one, then the best on validation."""
+    """Return a sort key: runs most like this one, then the best on validation, compare highest."""
     alike = [other.setting(key) == run.setting(key) for key in ("modality", "film", "seed", "film_input")]
     return (*alike, other.metrics["val"]["macro_f1"])
 
 
-def diagnose(folder: str | Path, given: Iterable[str | Path], store: Store) -> Diagnosis:
-    """Everything but the learning curve.
+def diagnose(folder: str | Path, paths: Iterable[str | Path], store: Store) -> Diagnosis:
+    """Compute everything but the learning curve.
 
     Args:
-        store: the frame store that the run was made on.
+        folder: The run directory.
+        paths: Run directories to compare with, see `companions`.
+        store: The frame store that the run was trained on.
 
     Raises:
-        RunError: it is another one, or the runs do not belong together.
+        RunError: The store is another one, or the runs are not comparable.
     """
     model = LoadedRun(folder)
     run = model.run
     if not _made_on(run, store):
         raise RunError(
-            f"{run.folder}: the data at hand are not those it was trained and tested on (store fingerprint "
-            f"{store.fingerprint[:12]}, not {run.provenance['store']['fingerprint'][:12]}): give their place with "
+            f"{run.folder}: these are not the data it was trained and tested on (store fingerprint "
+            f"{store.fingerprint[:12]}, not {run.provenance['store']['fingerprint'][:12]}); give their folder with "
             "data.root=PATH"
         )
     arms = {run.model_name: run}
-    for label, other in companions(run, given).items():
+    for label, other in companions(run, paths).items():
         arms[label if label not in arms else f"{label} ({other.folder.name})"] = other
     models = {label: model if arm is run else LoadedRun(arm.folder) for label, arm in arms.items()}
     part = "test" if "test" in run.metrics else "val"
@@ -173,7 +187,7 @@ def diagnose(folder: str | Path, given: Iterable[str | Path], store: Store) -> D
 def _tables(
     arms: dict[str, SavedRun], models: dict[str, LoadedRun], data: EvaluationSet, clean: dict[str, Predictions]
 ) -> dict[str, pd.DataFrame]:
-    """Every table of a diagnosis by its name. All arguments but the data are by arm, the diagnosed run first."""
+    """Compute the tables of a diagnosis by name; arms, models and clean are by label, the diagnosed run first."""
     scored = {label: Arm([p], data.resampling) for label, p in clean.items()}
     one_seed = {label: [p] for label, p in clean.items()}
     corrupted = _corrupted(models, data)
@@ -201,7 +215,7 @@ def _tables(
 
 
 def _corrupted(models: dict[str, LoadedRun], data: EvaluationSet) -> dict[str, dict[str, Arm]]:
-    """Each arm under each corruption, by their names."""
+    """Apply each arm under each corruption; returns corrupted[label][corruption]."""
     return {
         label: {name: Arm([p], data.resampling) for name, p in robustness.under_corruption(model, data).items()}
         for label, model in track(models.items(), "corrupting")
@@ -209,63 +223,61 @@ def _corrupted(models: dict[str, LoadedRun], data: EvaluationSet) -> dict[str, d
 
 
 def part_notes(part: str) -> list[str]:
-    """What a reader must know of the part of the split that the figures are of."""
+    """Return a note if the figures are of validation."""
     if part == "test":
         return []
-    return ["The run was not evaluated on test: these are figures of validation, by which its best epoch was chosen."]
+    return ["The run was not evaluated on test: these are validation figures, by which its best epoch was chosen."]
 
 
 def arm_notes(arms: dict[str, SavedRun]) -> list[str]:
-    """What the arms, the run first, leave unsaid: those that are not there, and those that were trained in another
-    way."""
+    """Return notes on missing arms and on arms trained with other settings; the first arm is the diagnosed run."""
     label, run = next(iter(arms.items()))
     notes = []
     if missing := [name for name in SINGLE.values() if name not in arms and run.modality == "both"]:
         notes.append(
-            f"Not given: {' and '.join(missing)}, the same model with one modality. What fusing buys is said by these: "
-            "train them with -m modality=sensor,image,both and name them after the run."
+            f"Not given: {' and '.join(missing)}, the same model with one modality. To measure the gain by fusion, "
+            "train with -m modality=sensor,image,both and list these runs after the diagnosed one."
         )
     if all(_family(arm) == _family(run) for arm in arms.values()):
         notes.append(
-            f"Not given: {OTHER_FAMILY[_family(run)]}. How the other family fares when something fails is said by a "
-            "run of it: train one and name it after the run."
+            f"Not given: {OTHER_FAMILY[_family(run)]}. Add a run of the other family, trees or network, to compare "
+            "against."
         )
     for name, arm in arms.items():
         apart = [key for key in TRAINED_BY if arm.setting(key) != run.setting(key)]
         if name in SINGLE.values() and apart:
             notes.append(
-                f"{name}: trained with other {' and '.join(apart)} than {label}, so its modality is not all that "
-                "differs."
+                f"{name}: trained with other {' and '.join(apart)} than {label}, so modality is not the only "
+                "difference."
             )
     return notes
 
 
 def gap_notes(gap: pd.DataFrame, first: str) -> list[str]:
-    """That an arm of another family is better than the diagnosed one, which the advice does not consider."""
+    """Return a note if an arm of another family is better than the diagnosed run: the advice ignores it."""
     return [
-        f"{row['minus']} is better than {first} by {-100 * row['difference']:.1f} points of macro-F1: what "
-        "is recommended here is "
-        f"about {first}, which is not the best model at hand."
+        f"{row['minus']} is better than {first} by {-100 * row['difference']:.1f} points of macro-F1. The "
+        f"recommendation is about {first}, which is not the best model."
         for _, row in gap.iterrows()
         if row["minus"] not in SINGLE.values() and row["verdict"] == "worse"
     ]
 
 
-def refuse_other_predictions(run: SavedRun, part: str, found: Predictions, windows: pd.DataFrame) -> None:
-    """The model must say what it said when the run was made, else nothing here would be about that run."""
+def refuse_other_predictions(run: SavedRun, part: str, predicted: Predictions, windows: pd.DataFrame) -> None:
+    """Raise a RunError if the model's predictions differ from those saved in the run directory."""
     saved = run.predictions[run.predictions["split"] == part].set_index(["session", "start"])["y_pred"]
     place = pd.MultiIndex.from_frame(windows[["session", "start"]])
     if len(saved) != len(place) or not place.isin(saved.index).all():
-        raise RunError(f"{run.folder}: its {part} windows are not those made now; train it again")
-    agreement = float((saved.loc[place].to_numpy() == found.y_pred).mean())
+        raise RunError(f"{run.folder}: its {part} windows are not those of the data now; train it again")
+    agreement = float((saved.loc[place].to_numpy() == predicted.y_pred).mean())
     if agreement < SAME_STATES:
         raise RunError(
-            f"{run.folder}: the model says now what it said then in {agreement:.1%} of the windows only; train it again"
+            f"{run.folder}: the model predicts the saved state in only {agreement:.1%} of the windows; train it again"
         )
 
 
 def _each(models: dict[str, LoadedRun], make: Callable[[str, LoadedRun], pd.DataFrame]) -> pd.DataFrame:
-    """One table of all arms, the arm first."""
+    """Build a table per arm and join them, with the arm as first column."""
     tables = []
     for label, model in track(models.items(), "trying"):
         table = make(label, model)
@@ -275,8 +287,8 @@ def _each(models: dict[str, LoadedRun], make: Callable[[str, LoadedRun], pd.Data
 
 
 def arms_table(arms: dict[str, SavedRun], scored: dict[str, Arm]) -> pd.DataFrame:
-    """A row an arm: what it is given, and its figures with intervals."""
-    found = []
+    """Return one row per arm: its inputs, and its figures with intervals."""
+    rows = []
     for label, run in arms.items():
         row: dict[str, Any] = {
             "arm": label,
@@ -286,17 +298,20 @@ def arms_table(arms: dict[str, SavedRun], scored: dict[str, Arm]) -> pd.DataFram
             "film": bool(run.film),
         }
         for name in ("macro_f1", "accuracy", "severe_recall"):
-            interval = scored[label].interval(name)
-            row |= {name: interval.value, f"{name}_low": interval.low, f"{name}_high": interval.high}
-        found.append({**row, "validation_macro_f1": run.metrics["val"]["macro_f1"]})
-    return pd.DataFrame(found)
+            row |= scored[label].interval(name).columns(name)
+        rows.append({**row, "validation_macro_f1": run.metrics["val"]["macro_f1"]})
+    return pd.DataFrame(rows)
 
 
 def gap_table(scored: dict[str, Arm], first: str) -> pd.DataFrame:
-    """The first arm less each other, macro-F1, paired: arm, difference, low, high, verdict."""
-    found = []
+    """Return the paired differences of macro-F1, the first arm minus each other.
+
+    Returns:
+        minus (the other arm), difference, low, high, verdict.
+    """
+    rows = []
     for label, arm in scored.items():
         if label != first:
             d = scored[first].difference(arm, "macro_f1")
-            found.append({"minus": label, "difference": d.value, "low": d.low, "high": d.high, "verdict": d.verdict})
-    return pd.DataFrame(found, columns=["minus", "difference", "low", "high", "verdict"])
+            rows.append({"minus": label, "difference": d.value, "low": d.low, "high": d.high, "verdict": d.verdict})
+    return pd.DataFrame(rows, columns=["minus", "difference", "low", "high", "verdict"])

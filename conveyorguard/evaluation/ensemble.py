@@ -1,6 +1,6 @@
-"""Ensembles of finished runs, from their predictions alone: voting, weighted voting, stacking.
+"""Ensembles of finished runs from their saved predictions: voting, weighted voting, stacking.
 
-Each strategy becomes a run directory of its own, so that it can be compared, and ensembled, like any run.
+Each strategy is written as a run directory, so that it can be compared and ensembled like any run.
 """
 
 from __future__ import annotations
@@ -28,16 +28,20 @@ KEY = ["session", "start", "end", "y_true"]
 PARTS = ("val", "test")
 FOLDS = 5
 VERDICTS = {"better": "helped", "worse": "did not help", "not shown": "not shown"}
-SHARED_FACTS = ("store", "split", "sessions", "windows", "threads", "device", "data")  # of the members' provenance
+# copied from the first member's provenance
+SHARED_FACTS = ("store", "split", "sessions", "windows", "threads", "device", "data")
 COSTS = ("fit_seconds", "parameters", "model_bytes", "latency_ms")
 
 
 @dataclass
 class Ensemble:
-    """What came of it: the comparison of members and strategies, and each strategy against the best member.
+    """The result of combining runs.
 
-    best: label of the member with the highest validation macro-F1. against: (strategy, difference of macro-F1,
-    verdict).
+    Attributes:
+        comparison: Comparison of members and strategies.
+        best: Label of the member with the highest validation macro-F1.
+        against: (strategy, difference of macro-F1 to the best member, verdict).
+        folders: Run directories of the strategies.
     """
 
     comparison: Comparison
@@ -49,13 +53,17 @@ class Ensemble:
 def ensemble(paths: Iterable[str | Path], out: Path) -> Ensemble:
     """Combine runs by every strategy; writes out/soft, out/weighted and out/stacking.
 
+    Args:
+        paths: Run directories of the members.
+        out: Folder for the run directories of the strategies.
+
     Raises:
-        RunError: fewer than two members, or members whose windows, labels or split differ.
+        RunError: Fewer than two members, or members whose windows, labels or split differ.
     """
     members = [SavedRun(path) for path in paths]
     refuse_members(members)
     tables = _tables_of_the_same_windows(members)
-    stacks = {part: np.stack([as_predictions(rows).p for rows in of_part]) for part, of_part in tables.items()}
+    stacks = {part: np.stack([as_predictions(rows).p for rows in by_member]) for part, by_member in tables.items()}
     y, session = tables["val"][0]["y_true"].to_numpy(), tables["val"][0]["session"].to_numpy()
     weights = np.array([run.scores["val"]["macro_f1"] for run in members])
     results = {
@@ -74,7 +82,7 @@ def refuse_members(members: list[SavedRun]) -> None:
     """Refuse runs that cannot be combined.
 
     Raises:
-        RunError: they are too few, of other data or another split, or not evaluated on both parts.
+        RunError: Fewer than two, other data or another split, or not evaluated on validation and test.
     """
     if len(members) < 2:
         raise RunError("an ensemble needs two runs or more")
@@ -84,10 +92,10 @@ def refuse_members(members: list[SavedRun]) -> None:
 
 
 def _tables_of_the_same_windows(members: list[SavedRun]) -> dict[str, list[pd.DataFrame]]:
-    """The predictions of all members by part, in the same order of windows.
+    """Return the predictions of all members by part, in the same order of windows.
 
     Raises:
-        RunError: a member has other windows or labels.
+        RunError: A member has other windows or labels.
     """
     tables = {part: [run.rows(part) for run in members] for part in PARTS}
     for part, (first, *others) in tables.items():
@@ -95,26 +103,31 @@ def _tables_of_the_same_windows(members: list[SavedRun]) -> dict[str, list[pd.Da
             if not first[KEY].equals(rows[KEY]):
                 raise RunError(
                     f"{run.folder} has other {part} windows or labels than {members[0].folder} ({len(rows):,} and "
-                    f"{len(first):,}): "
-                    "the members of an ensemble share data, window settings and split"
+                    f"{len(first):,}): the members of an ensemble share data, window settings and split; leave it out"
                 )
     return tables
 
 
 def _against(best: Row, row: Row, strategy: str) -> tuple[str, Interval, str]:
-    """A strategy against the best member: its name, the difference of macro-F1, and whether it helped."""
+    """Compare a strategy with the best member: its name, the difference of macro-F1, and whether it helped."""
     difference = row.arm.difference(best.arm, "macro_f1")
     return strategy, difference, VERDICTS[difference.verdict]
 
 
 def stacking(val: np.ndarray, y: np.ndarray, session: np.ndarray, test: np.ndarray) -> dict[str, np.ndarray]:
-    """A logistic regression on the members' log-probabilities, fitted on validation only.
+    """Stack the members by a logistic regression on their log-probabilities, fitted on validation only.
 
-    Its validation predictions are cross-fitted by session, so that they may be compared with the members'; for test it
-    is fitted on all of validation. Members' predictions of their own training windows are never used.
+    The validation predictions are cross-fitted by session, so that they are comparable with the members'. For test the
+    regression is fitted on all of validation. Members' predictions on their training windows are never used.
 
     Args:
-        val, test: (members, n, K). y, session: of the validation windows, (n,).
+        val: (M, N, K) probabilities of M members on validation.
+        y: (N,) states of the validation windows.
+        session: (N,) sessions of the validation windows.
+        test: (M, N', K) probabilities on test.
+
+    Returns:
+        Probabilities by part, (N, K) for val and (N', K) for test.
     """
 
     def features(p: np.ndarray) -> np.ndarray:
@@ -124,30 +137,30 @@ def stacking(val: np.ndarray, y: np.ndarray, session: np.ndarray, test: np.ndarr
         return LogisticRegression(C=0.1, max_iter=2000).fit(features(val)[rows], y[rows])
 
     def probabilities(model: LogisticRegression, p: np.ndarray) -> np.ndarray:
-        found = np.zeros(p.shape[1:])
-        found[:, model.classes_] = model.predict_proba(features(p))  # a state may be absent from validation
-        return found
+        stacked = np.zeros(p.shape[1:])
+        stacked[:, model.classes_] = model.predict_proba(features(p))  # a state may be absent from validation
+        return stacked
 
     folds = min(FOLDS, len(set(session)))
     if folds < 2 or len(set(y)) < 2:
         raise RunError("stacking needs two validation sessions or more, with two states or more")
     crossed = np.zeros(val.shape[1:])
-    for train, rest in GroupKFold(folds).split(val[0], y, session):
-        crossed[rest] = probabilities(fitted(train), val[:, rest])
+    for train, held_out in GroupKFold(folds).split(val[0], y, session):
+        crossed[held_out] = probabilities(fitted(train), val[:, held_out])
     return {"val": crossed, "test": probabilities(fitted(np.arange(len(y))), test)}
 
 
 def _write(
     folder: Path, strategy: str, members: list[SavedRun], tables: dict, p: dict[str, np.ndarray], weights: np.ndarray
 ) -> Path:
-    """The run directory of one strategy: the members' config with itself as the model."""
+    """Write the run directory of a strategy, with the first member's config and the ensemble as the model."""
     names = [run.folder.resolve().name for run in members]
     mixed = [key for key in ("modality", "film") if len({str(run.settings[key]) for run in members}) > 1]
     model = {"name": f"ensemble-{strategy}", "members": names}
     config = with_values(members[0].config, {**dict.fromkeys(mixed, "mixed"), "model": model})
     first = members[0].provenance
     with Run(config, folder, []) as run:
-        run.write_predictions([_combined(of_part[0], p[part]) for part, of_part in tables.items()], members[0].schema)
+        run.write_predictions([_combined(rows[0], p[part]) for part, rows in tables.items()], members[0].schema)
         run.note(
             **{key: first[key] for key in SHARED_FACTS if key in first},
             command=f"python -m conveyorguard ensemble {' '.join(names)}",
@@ -161,12 +174,12 @@ def _write(
 
 
 def _combined(rows: pd.DataFrame, p: np.ndarray) -> pd.DataFrame:
-    """The windows of a member with other probabilities (n, K)."""
+    """Return the windows of a member with other probabilities (N, K)."""
     columns = {f"p{k}": p[:, k].astype(np.float32) for k in range(p.shape[1])}
     return rows.assign(y_pred=p.argmax(axis=1), **columns)
 
 
 def _together(members: list[SavedRun], cost: str) -> float | None:
-    """What all members cost, where it is known of each: every one is trained, kept and asked."""
+    """Return the sum of a cost over members, None if one is unknown: every member is trained, kept and applied."""
     costs: list[Any] = [member.provenance.get(cost) for member in members]
     return None if None in costs else sum(costs)

@@ -1,4 +1,4 @@
-"""Models under corruption, without a modality, and on recordings that began earlier than they seem to."""
+"""Evaluate models on corrupted data, with a permuted modality, and on sessions whose start is cut off."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from conveyorguard.data.views import LONGEST_CUT, cut_starts
 from conveyorguard.data.windows import WindowSettings, make_windows
 from conveyorguard.inference.loaded_run import LoadedRun
 from conveyorguard.inference.predict import predict
-from conveyorguard.metrics.bootstrap import Arm, Interval, Resampling, resample
+from conveyorguard.metrics.bootstrap import Arm, Resampling, resample
 from conveyorguard.metrics.scores import Predictions
 from conveyorguard.runs.data import conditioned
 from conveyorguard.training.module import WindowClassifier
 
-REPEATS = 3  # permutations of a modality
-TOLERATED = 0.01  # macro-F1: one point below the better arm of one modality
-# what a batch holds of a modality, and its place in the mask
+REPEATS = 3  # number of permutations of each modality
+TOLERATED = 0.01  # macro-F1 by which the fused arm may fall below the better single modality: one point
+# by modality: its keys in a batch, and its index in the mask
 HELD = {
     "sensors": (("sensors", "sensors_start"), 0),
     "thermal": (("thermal", "thermal_stats", "thermal_stats_start"), 1),
@@ -34,9 +34,14 @@ HELD = {
 
 @dataclass
 class EvaluationSet:
-    """Recordings that models are evaluated on.
+    """The data that models are evaluated on.
 
-    part: of the split, test or val. seed: of everything drawn.
+    Attributes:
+        store: Frame store.
+        split: Split of its sessions.
+        settings: Settings of the windows.
+        part: Part of the split, test or val.
+        seed: Seed of everything that is drawn.
     """
 
     store: Store
@@ -47,117 +52,121 @@ class EvaluationSet:
 
     @cached_property
     def windows(self) -> pd.DataFrame:
-        """Of the part, in the order of the store."""
+        """The windows of the part, in the order of the store."""
         return self.of_part(make_windows(self.store, self.settings))
 
     @cached_property
     def train(self) -> np.ndarray:
-        """(N,) True at the seconds of the train sessions."""
+        """Mask (frames,) of the train sessions in the store."""
         return self.store.rows_of(self.split.sessions["train"])
 
     @cached_property
     def resampling(self) -> Resampling:
+        """The replicates of the windows."""
         return resampled(self.windows)
 
     @cached_property
     def starts_cut(self) -> tuple[Store, pd.DataFrame, np.ndarray]:
-        """A view without 0 to 100 s of each recording's start, the windows that remain, and the second (n,) of its
-        recording at which the recording of each now begins."""
+        """A view of the store in which each session has lost its first 0 to LONGEST_CUT seconds.
+
+        Returns:
+            View, remaining windows (N), and for each the time (N,) [s] at which its session begins in the view.
+        """
         view, begins = cut_starts(self.store, self.seed, LONGEST_CUT)
         begin = begins[self.windows["row"]]
         kept = self.windows["start"].to_numpy() >= begin
         return view, self.windows[kept].reset_index(drop=True), begin[kept]
 
     def of_part(self, windows: pd.DataFrame) -> pd.DataFrame:
+        """Select the windows of the part."""
         return windows[windows["session"].isin(self.split.sessions[self.part])].reset_index(drop=True)
 
 
 def resampled(windows: pd.DataFrame) -> Resampling:
-    """The replicates of windows, the same for all models."""
+    """Draw the replicates of windows, which are the same for all models."""
     return resample(windows["session"].to_numpy(), windows["device"].to_numpy())
 
 
 def dataset_of(model: LoadedRun, store: Store, windows: pd.DataFrame) -> WindowDataset:
-    """Windows of a store as this model is given them."""
+    """Return windows of a store as inputs of this model."""
     return WindowDataset(conditioned(store, model.run.settings), windows, model.settings, model.inputs)
 
 
 def predictions_on(model: LoadedRun, store: Store, windows: pd.DataFrame) -> Predictions:
-    """What a model says about windows of a store or of a view of it."""
+    """Apply a model to windows of a store or of a view of it."""
     p = predict(model.model, dataset_of(model, store, windows)).astype(np.float64)
     return Predictions(windows["label"].to_numpy(), p, windows["session"].to_numpy())
 
 
 def under_corruption(model: LoadedRun, data: EvaluationSet) -> dict[str, Predictions]:
-    """Predictions by the name of the corruption."""
-    found = {}
+    """Apply a model under every corruption; returns predictions by the name of the corruption."""
+    predictions = {}
     for corruption in corruptions(data.store.schema):
         view = corruption.view(data.store, data.train, data.seed)
-        found[corruption.name] = predictions_on(model, view, data.windows)
-    return found
+        predictions[corruption.name] = predictions_on(model, view, data.windows)
+    return predictions
 
 
 def corruption_table(schema, clean: dict[str, Arm], corrupted: dict[str, dict[str, Arm]]) -> pd.DataFrame:
-    """A row a corruption and arm: macro_f1, and its fall against the clean recordings, with paired intervals.
+    """Return macro_f1 and its paired fall against clean data, with intervals, one row per corruption and arm.
 
     Args:
-        clean: by arm. corrupted: by arm, by corruption.
+        schema: Schema of the data.
+        clean: clean[label], each arm on clean data.
+        corrupted: corrupted[label][corruption].
     """
-    found = []
+    rows = []
     for corruption in corruptions(schema):
-        for arm, own in corrupted.items():
-            score = own[corruption.name].interval("macro_f1")
-            fall = clean[arm].difference(own[corruption.name], "macro_f1")
-            found.append(
+        for arm, by_corruption in corrupted.items():
+            score = by_corruption[corruption.name].interval("macro_f1")
+            fall = clean[arm].difference(by_corruption[corruption.name], "macro_f1")
+            rows.append(
                 {
                     "corruption": corruption.name,
                     "group": corruption.group,
                     "level": corruption.level,
                     "arm": arm,
-                    **_columns("macro_f1", score),
-                    **_columns("fall", fall),
+                    **score.columns("macro_f1"),
+                    **fall.columns("fall"),
                 }
             )
-    return pd.DataFrame(found)
+    return pd.DataFrame(rows)
 
 
 def against_single(fused: dict[str, Arm], single: dict[str, dict[str, Arm]]) -> pd.DataFrame:
-    """A row a corruption: the fused arm less the better of the arms of one modality under the same corruption.
+    """Compare the fused arm with the better single-modality arm under each corruption.
 
     Args:
-        fused: by corruption. single: by arm, by corruption.
+        fused: fused[corruption].
+        single: single[label][corruption].
 
     Returns:
-        corruption, macro_f1, better arm, its macro_f1, difference with its interval, verdict; severe_recall and, of the
-        worst seed, severe_sessions_missed of the fused arm; seeds of the two.
+        One row per corruption: corruption, macro_f1, better arm, its macro_f1, difference with its interval, verdict;
+        severe_recall and the worst seed's severe_sessions_missed of the fused arm; number of seeds of the two.
     """
-    found = []
+    rows = []
     for name, arm in fused.items():
         better = max(single, key=lambda other: single[other][name].by_seed("macro_f1").mean())
         d = arm.difference(single[better][name], "macro_f1")
-        told = "holds" if d.value >= -TOLERATED else "falls below"
-        found.append(
+        verdict = "holds" if d.value >= -TOLERATED else "falls below"
+        rows.append(
             {
                 "corruption": name,
                 "macro_f1": float(arm.by_seed("macro_f1").mean()),
                 "better arm": better,
                 "its macro_f1": float(single[better][name].by_seed("macro_f1").mean()),
-                **_columns("difference", d),
-                "verdict": told,
+                **d.columns("difference"),
+                "verdict": verdict,
                 "severe_recall": float(arm.by_seed("severe_recall").mean()),
                 "severe_sessions_missed": float(arm.by_seed("severe_sessions_missed").max()),
                 "seeds": f"{len(arm.totals)}, {len(single[better][name].totals)}",
             }
         )
-    return pd.DataFrame(found)
-
-
-def _columns(name: str, interval: Interval) -> dict[str, float]:
-    return {name: interval.value, f"{name}_low": interval.low, f"{name}_high": interval.high}
+    return pd.DataFrame(rows)
 
 
 class Permuted(WindowDataset):
-    """A dataset in which each window has one modality of another window."""
+    """A dataset in which one modality of each window is that of another window."""
 
     def __init__(self, dataset: WindowDataset, modality: str, order: np.ndarray):
         super().__init__(dataset.store, dataset.windows, dataset.settings, dataset.inputs)
@@ -172,90 +181,99 @@ class Permuted(WindowDataset):
 
 
 def permuted(model: LoadedRun, dataset: WindowDataset, modality: str, order: np.ndarray) -> np.ndarray:
-    """Probabilities (n, K) when the i-th window has the modality of window order[i], everything else its own."""
+    """Return probabilities (N, K) when window i gets the modality of window order[i] and keeps everything else."""
     if isinstance(model.model, WindowClassifier):
         return predict(model.model, Permuted(dataset, modality, order))
     features = model.model.features(dataset).copy()
-    own = feature_sources(model.model.names, dataset.store.schema)["modality"].to_numpy() == modality
-    features[:, own] = features[order][:, own]
+    columns = feature_sources(model.model.names, dataset.store.schema)["modality"].to_numpy() == modality
+    features[:, columns] = features[order][:, columns]
     return model.model.model.probabilities(features)
 
 
 def attribution(model: LoadedRun, data: EvaluationSet, clean: Predictions) -> pd.DataFrame:
-    """What a model loses when a modality says nothing: it is permuted between the windows (Breiman, 2001).
+    """Return the permutation importance of each modality: permute it between windows (Breiman, 2001).
 
     Returns:
-        modality, fall (of macro-F1, the mean of REPEATS permutations) with its interval, share of all falls.
+        modality, fall (of macro-F1, mean over REPEATS permutations) with its interval, share of the sum of all falls.
     """
     dataset, rng = dataset_of(model, data.store, data.windows), np.random.default_rng(data.seed)
     orders = [rng.permutation(len(dataset)) for _ in range(REPEATS)]
-    found, before = [], Arm([clean], data.resampling)
+    rows, before = [], Arm([clean], data.resampling)
     for modality in model.inputs:
         after = [
             Predictions(clean.y_true, permuted(model, dataset, modality, order).astype(np.float64), clean.session)
             for order in orders
         ]
         fall = before.difference(Arm(after, data.resampling), "macro_f1")
-        found.append({"modality": modality, **_columns("fall", fall)})
-    table = pd.DataFrame(found)
+        rows.append({"modality": modality, **fall.columns("fall")})
+    table = pd.DataFrame(rows)
     useful = table["fall"].clip(lower=0)
     return table.assign(share=useful / (useful.sum() or 1.0))
 
 
 def with_starts_cut(model: LoadedRun, data: EvaluationSet) -> tuple[pd.DataFrame, dict[str, Predictions]]:
-    """The windows that remain when 0 to 100 s are cut off each recording's start, and what a model says about them: in
-    the 'whole' recordings and in the 'cut' ones. Only what is relative to a recording's start can differ.
+    """Apply a model to the windows that remain when the start of each session is cut off.
+
+    Only inputs relative to the start of a session can differ between 'whole' and 'cut'.
+
+    Returns:
+        Remaining windows, and predictions on them in 'whole' and in 'cut' sessions.
     """
     view, kept, _ = data.starts_cut
     return kept, {"whole": predictions_on(model, data.store, kept), "cut": predictions_on(model, view, kept)}
 
 
 def without_start(model: LoadedRun, data: EvaluationSet) -> dict[str, float]:
-    """Macro-F1 of `with_starts_cut`: windows, whole, cut, change with its interval."""
-    kept, found = with_starts_cut(model, data)
-    return {"windows": len(kept), **starts_cut_scores(arms_of(kept, found))}
+    """Return number of windows and macro-F1 for `with_starts_cut`, see `starts_cut_scores`."""
+    kept, predictions = with_starts_cut(model, data)
+    return {"windows": len(kept), **starts_cut_scores(arms_of(kept, predictions))}
 
 
-def arms_of(windows: pd.DataFrame, found: dict[str, Predictions]) -> dict[str, Arm]:
-    """What one model says about the same windows in several ways, each ready to be resampled."""
+def arms_of(windows: pd.DataFrame, predictions: dict[str, Predictions]) -> dict[str, Arm]:
+    """Make an arm of each of several predictions on the same windows."""
     resampling = resampled(windows)
-    return {name: Arm([predictions], resampling) for name, predictions in found.items()}
+    return {name: Arm([one_seed], resampling) for name, one_seed in predictions.items()}
 
 
 def starts_cut_scores(arm: dict[str, Arm]) -> dict[str, float]:
-    """Macro-F1 of an arm on the 'whole' recordings and on the 'cut' ones: whole, cut, change, the last two with
-    intervals."""
+    """Return macro-F1 on 'whole' and on 'cut' sessions and its change, the last two with intervals."""
     return {
         "whole": float(arm["whole"].by_seed("macro_f1").mean()),
-        **_columns("cut", arm["cut"].interval("macro_f1")),
-        **_columns("change", arm["cut"].difference(arm["whole"], "macro_f1")),
+        **arm["cut"].interval("macro_f1").columns("cut"),
+        **arm["cut"].difference(arm["whole"], "macro_f1").columns("change"),
     }
 
 
 def second_by_second(model: LoadedRun, data: EvaluationSet) -> tuple[pd.DataFrame, dict[str, Predictions]]:
-    """A window every second, and what a model says about it: held against its commonest state ('majority') and against
-    the state of its last second ('last'), the causal rule: what matters at a plant is the state now.
+    """Apply a model to a window every second, labelled in two ways.
+
+    The labels are the most frequent state of the window ('majority') and the state of its last second ('last'), the
+    causal rule: a plant needs the state now.
+
+    Returns:
+        Windows, and predictions with the labels of each rule.
     """
     by_rule = {}
     for rule in ("majority", "last"):
         settings = WindowSettings(data.settings.size, 1, rule, data.settings.thermal_frames)
         by_rule[rule] = data.of_part(make_windows(data.store, settings))
     windows = by_rule["majority"]
-    found = predictions_on(model, data.store, windows)
+    predictions = predictions_on(model, data.store, windows)
     return windows, {
-        rule: Predictions(own["label"].to_numpy(), found.p, found.session) for rule, own in by_rule.items()
+        rule: Predictions(table["label"].to_numpy(), predictions.p, predictions.session)
+        for rule, table in by_rule.items()
     }
 
 
 def by_label_rule(arms: dict[str, Arm]) -> pd.DataFrame:
-    """A row a rule of an arm tried by `second_by_second`.
+    """Return the figures for each label rule of `second_by_second`.
 
     Returns:
-        label, windows, accuracy, macro_f1, severe_recall with intervals.
+        One row per rule: label (the rule), windows, and accuracy, macro_f1, severe_recall with intervals.
     """
-    found = []
+    rows = []
     for rule, arm in arms.items():
-        scores = [_columns(name, arm.interval(name)) for name in ("accuracy", "macro_f1", "severe_recall")]
+        scores = [arm.interval(name).columns(name) for name in ("accuracy", "macro_f1", "severe_recall")]
         windows = int(arm.totals[0].confusion.sum())
-        found.append({"label": rule, "windows": windows, **{k: v for score in scores for k, v in score.items()}})
-    return pd.DataFrame(found)
+        rows.append({"label": rule, "windows": windows, **{k: v for score in scores for k, v in score.items()}})
+    return pd.DataFrame(rows)

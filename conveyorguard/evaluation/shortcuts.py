@@ -1,6 +1,6 @@
-"""What can be had without a model: small decision trees on one obvious fact, on the same windows and split.
+"""Shortcut baselines: small decision trees on obvious features, with the windows and the split of the models.
 
-A model that is not clearly above these has learned the recording's clock or the device's kind, not wear.
+A model that is not clearly better has learned the time since the start or the kind of device, not wear.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ ELAPSED = "elapsed seconds only"
 
 
 def shortcut_features(data: Windows, windows: pd.DataFrame) -> dict[str, np.ndarray]:
-    """Features (n, columns) of each shortcut by its name; none for the majority class."""
+    """Return the features (N, F) of each shortcut by name; a constant for the majority class."""
     schema, sensors = data.store.schema, data.store.sensors
     rows, size = windows["row"].to_numpy(), data.settings.size
     first = next(iter(schema.channels))
@@ -36,16 +36,16 @@ def shortcut_features(data: Windows, windows: pd.DataFrame) -> dict[str, np.ndar
 
 
 def fit_shortcuts(data: Windows) -> dict[str, Any]:
-    """Each shortcut by its name, fitted on the train windows."""
+    """Fit each shortcut on the train windows; returns models by name."""
     train = data.part("train")
     fitted: dict[str, Any] = {}
     for name, features in shortcut_features(data, train).items():
-        one_fact = name != "last second only"
+        single_feature = name != "last second only"
         model = (
             DummyClassifier(strategy="prior")
             if name == "majority class"
             else DecisionTreeClassifier(
-                max_leaf_nodes=2 * len(data.store.schema.states) if one_fact else LEAVES,
+                max_leaf_nodes=2 * len(data.store.schema.states) if single_feature else LEAVES,
                 min_samples_leaf=5,
                 class_weight="balanced",
                 random_state=0,
@@ -56,15 +56,18 @@ def fit_shortcuts(data: Windows) -> dict[str, Any]:
 
 
 def shortcut_probabilities(model: Any, features: np.ndarray, states: int) -> np.ndarray:
-    """(n, states) of a fitted shortcut; a state may have no train window."""
+    """Return probabilities (N, K) of a fitted shortcut; states without a train window get 0."""
     p = np.zeros((len(features), states), np.float32)
     p[:, model.classes_] = model.predict_proba(features)
     return p
 
 
 def shortcut_predictions(data: Windows, parts: list[str]) -> pd.DataFrame:
-    """Predictions of all shortcuts, fitted on the train windows: the columns of `predictions.parquet` and
-    `shortcut`."""
+    """Fit all shortcuts on train and predict the given parts.
+
+    Returns:
+        The columns of `predictions.parquet` and `shortcut`, the name.
+    """
     fitted, tables = fit_shortcuts(data), []
     for part in parts:
         windows = data.part(part)

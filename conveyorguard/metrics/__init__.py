@@ -1,1 +1,1 @@
-"""Numbers from arrays: scores, intervals, calibration, alarms."""
+"""Figures computed from arrays: scores, intervals, calibration, alarms."""

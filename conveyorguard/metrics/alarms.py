@@ -1,10 +1,12 @@
-"""When to ring: an operating point chosen on validation, and what it would have meant recording by recording.
+"""Alarms: choose an operating point on validation, and evaluate it session by session.
 
-The score of a window is the calibrated probability of a state worth an alarm (`schema.alarm` or worse). An alarm begins
-where the score reaches `on` and ends where it falls below `off` (hysteresis), both stamped at the end of the window:
-only then is it known; it also ends where no window follows for longer than one lasts. A recording is a fault recording
-when it has a window in such a state. Before the onset of its fault, when it is normal again, and in a recording that
-never reaches such a state, whatever rings is a false alarm; between, what rings in no such state is merely early.
+The score of a window is the calibrated probability of a state that warrants an alarm (`schema.alarm` or worse). An
+alarm begins when the score reaches `on` and ends when it falls below `off` (hysteresis). Both times are the end of the
+window, when its score is first known. An alarm also ends at a gap between windows that is longer than a window.
+
+A fault session has a window in a state that warrants an alarm. An alarm is false if it begins before the onset of the
+fault, after the device is back to normal, or in a session that never reaches such a state. Any other alarm that covers
+no window in such a state is early.
 """
 
 from __future__ import annotations
@@ -20,32 +22,33 @@ from scipy.stats import chi2
 from conveyorguard.metrics.bootstrap import LEVEL, resample
 
 HYSTERESIS = 0.5  # off = this share of on
-UNDECIDED = 0.5  # the highest threshold where validation has no window in which an alarm would be false
-SURE = 1e-4  # a probability nearer to 0 or 1 than this is no surer
-STEP = 0.25  # log-odds between the thresholds that are tried
+UNDECIDED = 0.5  # upper limit of the threshold if validation has no window in which an alarm would be false
+SURE = 1e-4  # probabilities are clipped to [SURE, 1 - SURE] before their log-odds are taken
+STEP = 0.25  # distance of the candidate thresholds in log-odds
 
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """Scores at which an alarm begins and ends."""
+    """The scores at which an alarm begins (`on`) and ends (`off`)."""
 
     on: float
     off: float
 
     def to_dict(self) -> dict[str, float]:
+        """Return {on, off}, as in alarms.json."""
         return asdict(self)
 
 
 def choose_operating_point(table: pd.DataFrame) -> OperatingPoint | None:
-    """A threshold that misses no fault recording of the table; None where there is none to choose by.
+    """Choose the operating point on validation; None without a fault session.
 
-    Of those thresholds it is one under which the fewest windows ring before there is any fault, and of these, one in
-    the middle, in log-odds: from the highest down to where more would ring. Either end is a score that some recording
-    just reached, and the next one may just not. Where no window is without a fault, nothing says what a lower threshold
-    costs: it is the highest that misses none, UNDECIDED at the most.
+    Among thresholds that miss no fault session, take those with the fewest false alarm windows; return the midpoint, in
+    log-odds, of the highest contiguous range of them. A threshold at either end was just reached by some session, and
+    the next session may just miss it. Without fault-free windows the cost of a lower threshold is unknown: return the
+    highest that misses no fault session, at most UNDECIDED.
 
     Args:
-        table: validation windows: session, start, end, seconds_since_onset, y_true, y_true_alarm (bool), score.
+        table: Validation windows: session, start, end, seconds_since_onset, y_true, y_true_alarm (bool), score.
     """
     table = table.sort_values(["session", "start"])
     worst = table[table["y_true_alarm"]].groupby("session")["score"].max()
@@ -59,33 +62,41 @@ def choose_operating_point(table: pd.DataFrame) -> OperatingPoint | None:
     steps = top - STEP * np.arange(max(1, int(np.ceil((top - logit(SURE)) / STEP))))
     points = [_with_hysteresis(min(highest, float(expit(step)))) for step in steps]
     false = np.array([np.count_nonzero(ringing(table, point) & healthy) for point in points])
-    first = int(false.argmin())  # the highest of those with the fewest
+    first = int(false.argmin())  # the highest threshold with the fewest
     more = np.flatnonzero(false[first:] > false[first])
     last = first + int(more[0]) - 1 if len(more) else len(steps) - 1
     return _with_hysteresis(min(highest, float(expit((steps[first] + steps[last]) / 2))))
 
 
 def without_fault(table: pd.DataFrame) -> np.ndarray:
-    """Windows (n,) in which an alarm is false: those before the onset of a fault, those after it that share no second
-    with one that is not normal, and all of recordings that never reach a state worth an alarm."""
+    """Return a mask (N,) of the windows in which an alarm is false.
+
+    These are the windows before the onset of a fault, normal windows after it that overlap no worn window, and all
+    windows of sessions that never reach a state that warrants an alarm.
+    """
     reaches = table.groupby("session")["y_true_alarm"].transform("any").to_numpy()
     before = ~table["y_true_alarm"].to_numpy() & ~(table["seconds_since_onset"].to_numpy() > 0)
     return ~reaches | before | _normal_throughout(table)
 
 
 def _normal_throughout(table: pd.DataFrame) -> np.ndarray:
-    """Windows (n,) that are normal and overlap with no window of their recording that is not."""
+    """Return a mask (N,) of the normal windows that overlap no worn window of their session."""
     rows = table.reset_index(drop=True).sort_values(["session", "start"])
     worn, session = rows["y_true"] > 0, rows["session"]
-    until = rows["end"].where(worn).groupby(session).ffill()  # of the last one before that is not normal
+    until = rows["end"].where(worn).groupby(session).ffill()  # end of the last worn window so far
     since = rows["start"].where(worn).groupby(session).bfill()
     apart = ~worn & ~(until >= rows["start"]) & ~(since <= rows["end"])
     return apart.sort_index().to_numpy()
 
 
 def silent(before: np.ndarray | int, start: np.ndarray | int, end: np.ndarray | int) -> np.ndarray | bool:
-    """Whether between the `end` of the window before and the `start` of this one there is no second for longer than it
-    lasts."""
+    """Return whether the gap between the previous window's end and this window's start is longer than this window.
+
+    Args:
+        before: End of the previous window [s].
+        start: Start of this window [s].
+        end: End of this window [s]; starts and ends are inclusive.
+    """
     return start - before - 1 > end - start + 1
 
 
@@ -94,33 +105,41 @@ def _with_hysteresis(on: float) -> OperatingPoint:
 
 
 def ringing(table: pd.DataFrame, point: OperatingPoint) -> np.ndarray:
-    """Windows (n,) at which an alarm is on. table: session, start, end and score, in the order of time within a
-    session."""
+    """Return a mask (N,) of the windows during which an alarm is on.
+
+    Args:
+        table: Windows: session, start, end and score, in the order of time within a session.
+        point: Operating point.
+    """
     score = table["score"].to_numpy()
-    decided = (score >= point.on) | (score < point.off) | _afresh(table)  # a score between the two begins no alarm
+    decided = (score >= point.on) | (score < point.off) | _starts_anew(table)  # others keep the previous
     last = np.maximum.accumulate(np.where(decided, np.arange(len(score)), 0))
     return score[last] >= point.on
 
 
-def _afresh(table: pd.DataFrame) -> np.ndarray:
-    """Windows (n,) that no alarm of the window before goes on at: the first of their recording, or after a silence."""
+def _starts_anew(table: pd.DataFrame) -> np.ndarray:
+    """Return a mask (N,) of the windows into which no alarm continues: first of a session, or after a long gap."""
     session, start, end = (table[name].to_numpy() for name in ("session", "start", "end"))
-    found = np.ones(len(table), bool)
-    found[1:] = (session[1:] != session[:-1]) | silent(end[:-1], start[1:], end[1:])
-    return found
+    anew = np.ones(len(table), bool)
+    anew[1:] = (session[1:] != session[:-1]) | silent(end[:-1], start[1:], end[1:])
+    return anew
 
 
 def episodes(table: pd.DataFrame, point: OperatingPoint) -> pd.DataFrame:
-    """Alarms, one a row: session, device, begin and end (s, of the recording), peak score, windows, true.
+    """Return the alarms, one per row.
 
     Args:
-        table: session, device, start, end, score and y_true_alarm of windows. true: the device was in a state worth an
-            alarm at some window of the episode.
+        table: Windows: session, device, start, end, score and y_true_alarm.
+        point: Operating point.
+
+    Returns:
+        session, device, begin and end [s since the session began], peak (highest score), windows (their number), true
+        (whether the device was in a state that warrants an alarm at some window of the alarm).
     """
     rows = table.sort_values(["session", "start"], ignore_index=True)
     on = pd.Series(ringing(rows, point), index=rows.index)
-    number = ((on != on.shift()) | _afresh(rows)).cumsum()
-    found = (
+    number = ((on != on.shift()) | _starts_anew(rows)).cumsum()
+    alarms = (
         rows[on]
         .groupby(number[on], sort=False)
         .agg(
@@ -133,49 +152,64 @@ def episodes(table: pd.DataFrame, point: OperatingPoint) -> pd.DataFrame:
             true=("y_true_alarm", "any"),
         )
     )
-    return found.reset_index(drop=True)
+    return alarms.reset_index(drop=True)
 
 
 def fault_sessions(table: pd.DataFrame, alarms: pd.DataFrame) -> pd.DataFrame:
-    """Each fault recording: session, device, missed, alarm_at, lead (s from the alarm to the recording's end) and delay
-    (s from the onset of the fault to the alarm; NaN where the recording begins in it). The alarm is the first true one,
-    from the onset on: what has rung since before the onset could not tell of this fault any earlier."""
-    found = []
+    """Return the fault sessions with the alarm that announced each.
+
+    The alarm is the first true one. If it began before the onset, it counts from the first window that reaches the
+    onset, so that its delay is not negative.
+
+    Args:
+        table: Windows, as for `summarise`.
+        alarms: Result of `episodes`.
+
+    Returns:
+        session, device, missed, alarm_at [s since the session began], lead (from the alarm to the end of the session
+        [s]) and delay (from the onset to the alarm [s]; NaN if the session begins with the fault).
+    """
+    sessions = []
     for name in sorted(table[table["y_true_alarm"]]["session"].unique()):
         rows = table[table["session"] == name]
-        own = alarms[(alarms["session"] == name) & alarms["true"]]
+        true = alarms[(alarms["session"] == name) & alarms["true"]]
         row: dict[str, Any] = {
             "session": name,
             "device": rows["device"].iloc[0],
-            "missed": not len(own),
+            "missed": not len(true),
             "alarm_at": np.nan,
             "lead": np.nan,
             "delay": np.nan,
         }
-        if len(own):
-            since = rows[rows["end"] >= own["begin"].min()].sort_values("end")
+        if len(true):
+            since = rows[rows["end"] >= true["begin"].min()].sort_values("end")
             faulty = since[~(since["seconds_since_onset"] < 0)]
-            at = (faulty if len(faulty) else since).iloc[0]  # a table may have its onset after the state itself
+            at = (faulty if len(faulty) else since).iloc[0]  # a table may give an onset later than the state itself
             since_onset = float(at["seconds_since_onset"])
             row |= {
                 "alarm_at": int(at["end"]),
                 "lead": float(at["seconds_to_end"]),
                 "delay": since_onset if at["end"] - since_onset > rows["start"].min() else np.nan,
             }
-        found.append(row)
-    return pd.DataFrame(found, columns=["session", "device", "missed", "alarm_at", "lead", "delay"])
+        sessions.append(row)
+    return pd.DataFrame(sessions, columns=["session", "device", "missed", "alarm_at", "lead", "delay"])
 
 
 def summarise(table: pd.DataFrame, point: OperatingPoint, stride: int) -> dict[str, Any]:
-    """What the operating point means on these windows.
+    """Evaluate the operating point on windows.
 
-    False alarms are episodes that begin without a fault (`without_fault`); their exposure is the time of such windows,
-    each standing for the seconds up to the next, no more than its own. The bound is the exact Poisson one: with few
-    hours even no false alarm leaves many a day possible. The share of missed recordings has an interval as other shares
-    have, of devices and their recordings, or the exact one where these are too few, or of all and none.
+    False alarms are alarms that begin without a fault (`without_fault`). Their exposure is the total time of such
+    windows, each counted with its stride, or its length if that is shorter. The bound on their rate is the exact
+    one-sided Poisson bound: after few hours even zero false alarms allow a high rate. The share of missed fault
+    sessions has the interval of `missed_share_interval`.
 
     Args:
-        table: as of `choose_operating_point`, with device and seconds_to_end. stride: of the windows, s.
+        table: Windows, as for `choose_operating_point`, with device and seconds_to_end.
+        point: Operating point.
+        stride: Stride of the windows [s].
+
+    Returns:
+        Counts, times [s, h], the bound and the rows of `fault_sessions`, as in alarms.json.
     """
     alarms = episodes(table, point)
     faults = fault_sessions(table, alarms)
@@ -188,10 +222,10 @@ def summarise(table: pd.DataFrame, point: OperatingPoint, stride: int) -> dict[s
     early = int((begun["healthy"].isna() & ~begun["true"].astype(bool)).sum())
     highest = float(chi2.ppf(LEVEL, 2 * (false + 1)) / 2 / hours) if hours else None
     missed = int(faults["missed"].sum()) if len(faults) else 0
-    told = faults[~faults["missed"]] if len(faults) else faults
+    detected = faults[~faults["missed"]] if len(faults) else faults
 
     def spread(column: str) -> dict[str, float] | None:
-        known = told[column].dropna()
+        known = detected[column].dropna()
         return (
             {k: float(known.quantile(q)) for k, q in (("least", 0), ("median", 0.5), ("most", 1))}
             if len(known)
@@ -213,63 +247,71 @@ def summarise(table: pd.DataFrame, point: OperatingPoint, stride: int) -> dict[s
 
 
 def missed_share_interval(faults: pd.DataFrame, table: pd.DataFrame) -> list[float] | None:
-    """Of the share of fault recordings that are missed, of all devices and recordings of the table; None where there is
-    none.
+    """Return the 95 % interval of the share of missed fault sessions, None without a fault session.
 
     Args:
-        faults: as of `fault_sessions`. table: session and device of all that is resampled.
+        faults: Result of `fault_sessions`.
+        table: session and device of all sessions to be resampled.
     """
     if not len(faults):
         return None
     drawn = resample(table["session"].to_numpy(str), table["device"].to_numpy(str))
     concerned = np.isin(drawn.sessions, faults["session"].to_numpy(str))
     missed = np.isin(drawn.sessions, faults.loc[faults["missed"].astype(bool), "session"].to_numpy(str))
-    of = drawn.weights @ concerned
-    replicates = np.divide(drawn.weights @ missed, of, out=np.full(len(of), np.nan), where=of > 0)
-    found = drawn.share(float(faults["missed"].mean()), concerned, replicates)
-    return [found.low, found.high]
+    counts = drawn.weights @ concerned
+    replicates = np.divide(drawn.weights @ missed, counts, out=np.full(len(counts), np.nan), where=counts > 0)
+    interval = drawn.share(float(faults["missed"].mean()), concerned, replicates)
+    return [interval.low, interval.high]
 
 
 def with_scores(predictions: pd.DataFrame, p: np.ndarray, alarm: int) -> pd.DataFrame:
-    """Windows with their score from (calibrated) probabilities p (n, K), and whether they are in a state worth an
-    alarm."""
+    """Add the columns score and y_true_alarm to windows.
+
+    Args:
+        predictions: Windows with y_true.
+        p: Calibrated probabilities (N, K).
+        alarm: Index of the first state that warrants an alarm.
+    """
     return predictions.assign(score=p[:, alarm:].sum(axis=1), y_true_alarm=predictions["y_true"].to_numpy() >= alarm)
 
 
 def when_it_rings(states: str, point: OperatingPoint) -> str:
-    """The beginning of a sentence about the operating point. states: those that are worth an alarm, as
-    `Schema.alarming`."""
+    """Return a sentence, without its full stop, on when an alarm begins and ends.
+
+    Args:
+        states: States that warrant an alarm, as in `Schema.alarming`.
+        point: Operating point.
+    """
     return (
-        f"An alarm begins when the calibrated probability of {states} reaches {point.on:.3f} and ends below "
-        f"{point.off:.3f}"
+        f"An alarm begins when the calibrated probability of {states} reaches {point.on:.3f} and ends when it falls "
+        f"below {point.off:.3f}"
     )
 
 
 def how_chosen(facts: dict[str, Any]) -> str:
-    """What `choose_operating_point` went by, as a sentence. facts: those of alarms.json."""
+    """Return a sentence on how `choose_operating_point` set the threshold; facts: content of alarms.json."""
     if facts["parts"]["val"]["exposure_hours"]:
-        return (
-            "Of the thresholds that missed no fault recording of validation and rang least where there is no "
-            "fault, it is one in the middle."
-        )
+        return "The threshold was set on validation: no missed fault, fewest false alarms."
     return (
-        "It is the highest threshold that missed no fault recording of validation, or a half. Validation has no "
-        "time without a fault, so how often it rings "
-        "falsely had no say."
+        f"The threshold was set on validation: the highest that misses no fault, at most {UNDECIDED}. Validation has "
+        "no time without a fault, so false alarms could not be counted."
     )
 
 
 def how_it_did(facts: dict[str, Any]) -> str:
-    """What the operating point missed and where it rang falsely in the run's own recordings, those of test if it has
-    them, as a sentence. facts: those of alarms.json."""
-    part = "test" if "test" in facts["parts"] else "val"
-    found, bound = facts["parts"][part], facts["parts"][part]["false_alarms_per_hour_bound"]
-    where = {"test": "test", "val": "validation"}[part]
-    missed = f"On the {where} recordings of the run it missed {found['missed']} of {found['fault_sessions']} faults"
+    """Return a sentence on missed faults and false alarms in the run's own test, else validation, sessions.
+
+    Args:
+        facts: Content of alarms.json.
+    """
+    part, name = ("test", "test") if "test" in facts["parts"] else ("val", "validation")
+    figures = facts["parts"][part]
+    missed = f"On the run's {name} data it missed {figures['missed']} of {figures['fault_sessions']} faults"
+    bound, count = figures["false_alarms_per_hour_bound"], figures["false_alarms"]
     if bound is None:
-        return f"{missed}; there was no time without a fault to ring falsely in."
+        return f"{missed}; there was no time without a fault, so false alarms could not be counted."
+    alarms = "1 false alarm" if count == 1 else f"{count or 'no'} false alarms"
     return (
-        f"{missed} and rang falsely {found['false_alarms']} times in {found['exposure_hours']:.2f} h without a "
-        f"fault, so that up to {bound:.1f} times an hour "
-        "are not excluded."
+        f"{missed} and raised {alarms} in {figures['exposure_hours']:.2f} h without a fault (with {100 * LEVEL:.0f} % "
+        f"confidence at most {bound:.1f} per hour)."
     )

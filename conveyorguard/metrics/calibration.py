@@ -1,7 +1,7 @@
-"""Temperature scaling (Guo et al., 2017): one number that makes probabilities mean what they say, learned on
-validation.
+"""Temperature scaling (Guo et al., 2017): one number, fitted on validation, that calibrates the probabilities.
 
-Validation's own calibrated probabilities are cross-fitted by device: no device helps to calibrate itself.
+The calibrated probabilities of validation itself are cross-fitted by device: those of a device use a temperature fitted
+on other devices.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from conveyorguard.metrics.scores import CALIBRATION_BINS, METRICS, Predictions,
 
 FOLDS = 5
 FIGURES = ("nll", "brier", "ece")
-WIDEST = np.log(20.0)  # of a temperature, either way
-SPREAD = 0.5  # sd of a log-temperature before any window is seen; a few dozen windows outweigh it where they disagree
+WIDEST = np.log(20.0)  # largest log-temperature in absolute value
+SPREAD = 0.5  # sd of the normal prior on the log-temperature; a few dozen windows outweigh it
 
 
 def fit_temperature(p: np.ndarray, y: np.ndarray) -> float:
-    """The temperature under which p (n, K) is likeliest for states y (n,); above 1 softens.
+    """Return the temperature of maximum posterior for probabilities p (N, K) and states y (N,); above 1 softens.
 
-    The likelihood alone goes to no temperature at all, and every probability to 0 or 1, where the few windows of a
-    small validation are all predicted right. A normal prior on the log-temperature, about 1, keeps it from that.
+    On a small validation without an error, the likelihood alone drives the temperature to 0 and every probability to 0
+    or 1. A normal prior on the log-temperature, centred on temperature 1, prevents that.
     """
 
     def loss(log_temperature: float) -> float:
@@ -38,7 +38,7 @@ def fit_temperature(p: np.ndarray, y: np.ndarray) -> float:
 
 
 def scale(p: np.ndarray, temperature: float) -> np.ndarray:
-    """softmax(log p / temperature), (n, K)."""
+    """Return softmax(log p / temperature), (N, K)."""
     logits = np.log(np.clip(p, 1e-12, 1)) / temperature
     logits -= logits.max(axis=1, keepdims=True)
     powers = np.exp(logits)
@@ -48,36 +48,43 @@ def scale(p: np.ndarray, temperature: float) -> np.ndarray:
 def calibrate(
     val: Predictions, device: np.ndarray, others: dict[str, Predictions]
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Calibrated probabilities of each part, and what to keep beside the model.
+    """Calibrate the probabilities of validation and of other parts.
 
     Args:
-        device: (n,) of the validation windows. others: further parts, by name.
+        val: Predictions on validation.
+        device: (N,) device of each validation window.
+        others: Predictions on further parts, by name.
 
     Returns:
-        probabilities (n, K) by part, and {temperature, crossed_by, parts: {part: {before, after: {nll, brier, ece}}}}.
+        Calibrated probabilities (N, K) by part, and the content of calibration.json: {method, temperature, crossed_by,
+        parts: {part: {before, after: {nll, brier, ece}}}}.
     """
     temperature = fit_temperature(val.p, val.y_true)
     groups, by = (device, "device") if len(set(device)) > 1 else (val.session, "session")
     crossed = val.p.copy()
     if groups is not None and len(set(groups)) > 1:
-        for rest, own in GroupKFold(min(FOLDS, len(set(groups)))).split(val.p, groups=groups):
-            crossed[own] = scale(val.p[own], fit_temperature(val.p[rest], val.y_true[rest]))
+        for fitted, held_out in GroupKFold(min(FOLDS, len(set(groups)))).split(val.p, groups=groups):
+            crossed[held_out] = scale(val.p[held_out], fit_temperature(val.p[fitted], val.y_true[fitted]))
     else:
         by = "nothing: there is one validation session"
     parts = {"val": crossed, **{name: scale(other.p, temperature) for name, other in others.items()}}
     facts = {}
-    for name, own in {"val": val, **others}.items():
-        after = Predictions(own.y_true, parts[name], own.session)
+    for name, before in {"val": val, **others}.items():
+        after = Predictions(before.y_true, parts[name], before.session)
         facts[name] = {
             when: {k: float(METRICS[k].function(Totals.over(p))) for k in FIGURES}
-            for when, p in (("before", own), ("after", after))
+            for when, p in (("before", before), ("after", after))
         }
     return parts, {"method": "temperature", "temperature": temperature, "crossed_by": by, "parts": facts}
 
 
 def reliability(predictions: Predictions, resampling: Resampling | None = None) -> pd.DataFrame:
-    """Of the windows in each bin of the largest probability: windows, mean probability (confidence), share that is
-    right (accuracy), and with a resampling the 95 % interval of the latter (low, high; NaN where there is none)."""
+    """Return the reliability diagram as a table of the non-empty bins of the largest probability.
+
+    Returns:
+        windows, confidence (mean largest probability), accuracy, and with a resampling the 95 % interval of the
+        accuracy, low and high; NaN where there is none.
+    """
     bins = Totals.over(predictions).calibration
     count, confidence, right = bins.T
     table = pd.DataFrame({"windows": count.astype(int), "confidence": confidence, "accuracy": right})

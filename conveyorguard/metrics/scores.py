@@ -1,7 +1,7 @@
-"""Every metric, once: validation, metrics.json, intervals, comparisons, pages and loggers all iterate over `METRICS`.
+"""All metrics: validation, metrics.json, intervals, comparisons, pages and loggers iterate over `METRICS`.
 
-A metric is a function of `Totals`, sums over windows that can be added session by session. So the metric of a
-bootstrap replicate costs a sum, and thousands of replicates are one matrix product (`bootstrap.py`).
+A metric is a function of `Totals`, sums over windows that add up over sessions. A bootstrap replicate is then a
+weighted sum of sessions, and thousands of replicates are one matrix product (`bootstrap.py`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ CALIBRATION_BINS = 15
 
 @dataclass(frozen=True)
 class Predictions:
-    """True states (n,) and probabilities (n, K) of windows, with the session of each where it is known."""
+    """True states (N,) and probabilities (N, K) of windows, and the session of each window (N,) if known."""
 
     y_true: np.ndarray
     p: np.ndarray
@@ -25,17 +25,22 @@ class Predictions:
 
     @property
     def y_pred(self) -> np.ndarray:
+        """Predicted states (N,), those of the largest probability."""
         return self.p.argmax(axis=1)
 
 
 @dataclass(frozen=True)
 class Totals:
-    """Sums over windows. Leading dimensions (`...`) are sessions or replicates; K states, the last one the worst.
+    """Sums over windows; leading dimensions (...) are sessions or replicates, the last of K states is the worst.
 
-    confusion: (..., K, K), rows actual. nll, brier: (...). calibration: (..., bins, 3), of the windows whose largest
-    probability falls into a bin their number, that probability and whether they are right. worst_sessions: (..., 2),
-    sessions that have the worst state, and those of them where no such window was recognised; NaN where the sessions
-    are not known.
+    Attributes:
+        confusion: (..., K, K) counts, rows actual.
+        nll: (...) sum of negative log-likelihoods [nat].
+        brier: (...) sum of squared errors of the probabilities.
+        calibration: (..., bins, 3) by bin of the largest probability: number of windows, sum of that probability,
+            number of correct windows.
+        worst_sessions: (..., 2) number of sessions with the worst state, and of those in which no such window was
+            recognised; NaN if the sessions are unknown.
     """
 
     confusion: np.ndarray
@@ -46,10 +51,12 @@ class Totals:
 
     @classmethod
     def of(cls, predictions: Predictions, session: np.ndarray | None = None, sessions: int = 1) -> Totals:
-        """Totals of each session, (sessions, ...).
+        """Compute the totals of each session, (S, ...).
 
         Args:
-            session: (n,) index of each window's session; without it all windows are one group.
+            predictions: Predictions on N windows.
+            session: (N,) index of each window's session; None takes all windows as one session.
+            sessions: Number of sessions S.
         """
         y, p, guess = predictions.y_true.astype(np.int64), predictions.p, predictions.y_pred
         states, rows = p.shape[1], np.arange(len(y))
@@ -64,11 +71,11 @@ class Totals:
         calibration = [
             add(bins, CALIBRATION_BINS, weights) for weights in (None, confidence, (guess == y).astype(float))
         ]
-        nothing = np.zeros(len(y), np.int64)
+        zeros = np.zeros(len(y), np.int64)
         return cls(
             confusion,
-            add(nothing, 1, -np.log(np.clip(p[rows, y], 1e-12, 1))),
-            add(nothing, 1, ((p - np.eye(states)[y]) ** 2).sum(axis=1)),
+            add(zeros, 1, -np.log(np.clip(p[rows, y], 1e-12, 1))),
+            add(zeros, 1, ((p - np.eye(states)[y]) ** 2).sum(axis=1)),
             np.stack([part.reshape(sessions, CALIBRATION_BINS) for part in calibration], axis=-1),
             np.stack([confusion[:, -1].sum(-1) > 0, (confusion[:, -1].sum(-1) > 0) & (confusion[:, -1, -1] == 0)], -1)
             * 1.0,
@@ -76,29 +83,32 @@ class Totals:
 
     @classmethod
     def over(cls, predictions: Predictions) -> Totals:
-        """Totals of all windows together."""
+        """Compute the totals over all windows."""
         if predictions.session is None:
             return replace(cls.of(predictions).weighted(np.ones(1)), worst_sessions=np.full(2, np.nan))
         names, index = np.unique(predictions.session, return_inverse=True)
         return cls.of(predictions, index, len(names)).weighted(np.ones(len(names)))
 
     def weighted(self, weights: np.ndarray) -> Totals:
-        """Sums in which each session counts as often as told; weights (..., sessions)."""
+        """Sum over sessions: weights (..., S) give totals with leading dimensions (...)."""
         return Totals(*(np.tensordot(weights, getattr(self, f.name), axes=1) for f in fields(self)))
 
     @property
     def n(self) -> np.ndarray:
+        """Number of windows (...)."""
         return self.confusion.sum((-2, -1))
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A figure of totals; NaN where there is nothing to divide by.
+    """A metric computed from totals; NaN where its denominator is zero.
 
-    function: `Totals` with leading dimensions (...) to values (...).
-    level: what it is an average or a count of, 'window' or 'session'; validation epochs know windows only.
-    title: what a person reads, with {first} and {worst} for these states' names: see `named`.
-    percent: a share of 1, shown in percent.
+    Attributes:
+        function: Maps `Totals` with leading dimensions (...) to values (...).
+        higher_is_better: Whether a higher value is better.
+        level: 'window' or 'session', what it averages or counts; validation epochs know windows only.
+        title: Name for people, with {first} and {worst} for the names of these states, see `named`.
+        percent: Whether it is a share of 1 that is shown in percent.
     """
 
     function: Callable[[Totals], np.ndarray]
@@ -108,12 +118,12 @@ class Metric:
     percent: bool = False
 
     def named(self, states: Sequence[str]) -> str:
-        """The title with the names of the first and the worst state."""
+        """Return the title with the names of the first and the worst state."""
         return self.title.format(first=states[0], worst=states[-1])
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    """part / whole, NaN where whole is 0."""
+    """Return part / whole, NaN where whole is 0."""
     whole = np.asarray(whole, float)
     return np.divide(
         part, whole, out=np.full(np.broadcast_shapes(np.shape(part), whole.shape), np.nan), where=whole != 0
@@ -125,14 +135,13 @@ def _diagonal(confusion: np.ndarray) -> np.ndarray:
 
 
 def per_class(confusion: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Precision, recall, F1 and support (..., K) of confusion matrices (..., K, K); NaN where there is nothing to
-    divide by."""
+    """Return precision, recall, F1 and support, each (..., K), of confusion matrices (..., K, K); NaN for 0 / 0."""
     right, actual, called = _diagonal(confusion), confusion.sum(-1), confusion.sum(-2)
     return _ratio(right, called), _ratio(right, actual), _ratio(2 * right, actual + called), actual
 
 
 def _macro_f1(t: Totals) -> np.ndarray:
-    """Mean F1 of the states that occur, actual or predicted (as scikit-learn's)."""
+    """Return the mean F1 of the states that occur, actual or predicted, as scikit-learn does."""
     f1 = per_class(t.confusion)[2]
     known = np.isfinite(f1)
     return _ratio(np.where(known, f1, 0).sum(-1), known.sum(-1))
@@ -175,7 +184,7 @@ METRICS: dict[str, Metric] = {
     "brier": Metric(lambda t: _ratio(t.brier, t.n), False, title="Brier score"),
     "ece": Metric(_ece, False, title=f"expected calibration error, {CALIBRATION_BINS} bins", percent=True),
 }
-# what validation can choose an epoch by: computed after every epoch, on windows
+# metrics by which validation can choose an epoch, and whether higher is better; only those of windows are computed then
 OBJECTIVES = {
     "val/loss": False,
     **{f"val/{name}": metric.higher_is_better for name, metric in METRICS.items() if metric.level == "window"},
@@ -183,16 +192,15 @@ OBJECTIVES = {
 
 
 def metric_values(predictions: Predictions) -> dict[str, float]:
-    """Every metric of the predictions; NaN where one has no value."""
+    """Compute every metric of the predictions by name; NaN where one has no value."""
     totals = Totals.over(predictions)
     return {name: float(metric.function(totals)) for name, metric in METRICS.items()}
 
 
 def evaluate(predictions: Predictions, state_names: list[str]) -> dict[str, Any]:
-    """All metrics with the per-class table and the confusion matrix (rows actual), ready for json.
+    """Compute all metrics, the per-class table and the confusion matrix (rows actual), ready for json.
 
-    A metric without a value, e.g. the severe recall of windows none of which is severe, is None; in the per-class table
-    it is 0.
+    A metric without a value, such as the severe recall without a severe window, is None; per class it is 0.
     """
     values: dict[str, Any] = {k: v if np.isfinite(v) else None for k, v in metric_values(predictions).items()}
     confusion = Totals.over(predictions).confusion

@@ -6,7 +6,6 @@ import hashlib
 import json
 import platform
 import re
-import resource
 import subprocess
 import sys
 from contextlib import suppress
@@ -14,6 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import psutil
 from omegaconf import DictConfig
 
 from conveyorguard.config.saved import plain_values
@@ -93,8 +93,12 @@ def package_versions() -> dict[str, str]:
 
 
 def peak_memory_mib() -> int:
-    """The most memory this process has held, in MiB; on Linux not getrusage's, which begins with the parent's."""
-    status = Path("/proc/self/status")
+    """Return the most memory that this process has held [MiB]."""
+    status = Path("/proc/self/status")  # on Linux getrusage's figure begins with the parent's
     if peak := re.search(r"VmHWM:\s*(\d+) kB", status.read_text() if status.exists() else ""):
         return int(peak[1]) // 1024
+    if sys.platform == "win32":
+        return psutil.Process().memory_info().peak_wset // 2**20
+    import resource  # POSIX alone has it
+
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 1024))

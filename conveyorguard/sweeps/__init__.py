@@ -1,1 +1,1 @@
-"""Optuna studies that many processes share, for any Hydra application."""
+"""Optuna studies shared by many processes, for any Hydra application."""

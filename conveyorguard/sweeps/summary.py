@@ -1,4 +1,4 @@
-"""What a study says in the terminal: a line a trial, and at the end the table, the best parameters, the command."""
+"""Terminal output of a study: a line per trial, then the table, the best parameters and the command to retrain."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from conveyorguard.sweeps.space import override
 
 
 def trial_line(study: optuna.Study, trial: FrozenTrial, n_trials: int, left: float | None) -> str:
-    """One line on a trial that has ended; `left` is in s."""
+    """Return a line on a trial that has ended; `left` is the time until the limit [s], or None."""
     trials = study.get_trials(deepcopy=False)
     best = best_of(study, trials)
     words = [f"trial {trial.number:3d}", f"{STATES[trial.state]:8}"]
@@ -32,7 +32,7 @@ def trial_line(study: optuna.Study, trial: FrozenTrial, n_trials: int, left: flo
 
 
 def show_summary(study: optuna.Study, folder: Path) -> None:
-    """Print the table of trials, the best parameters and what trains them again."""
+    """Print the table of trials, the best parameters and the command that retrains them."""
     trials = study.get_trials(deepcopy=False)
     show_table(ended(trials))
     if best := best_of(study, trials):
@@ -43,13 +43,13 @@ def show_summary(study: optuna.Study, folder: Path) -> None:
 
 
 def retraining(study: optuna.Study, trial: FrozenTrial) -> str:
-    """The command that trains a trial again outside its study, with all settings the study gave it."""
+    """Return the command that trains a trial again outside its study, with the same settings."""
     parameters = [override(name, value) for name, value in trial.params.items()]
     return shlex.join([*study.user_attrs["retrain"], *parameters])
 
 
 def show_table(trials: Sequence[FrozenTrial]) -> None:
-    """Print trials with their parameters."""
+    """Print a table of trials with their parameters."""
     names = list(dict.fromkeys(name for trial in trials for name in trial.params))
     table = Table("trial", "state", "value", "s", *names, title=state_counts(trials), title_justify="left")
     for trial in trials:
@@ -58,12 +58,12 @@ def show_table(trials: Sequence[FrozenTrial]) -> None:
 
 
 def state_counts(trials: Sequence[FrozenTrial]) -> str:
-    """`4 COMPLETE, 2 PRUNED, 0 FAILED`."""
+    """Return the number of trials per state, as in `4 COMPLETE, 2 PRUNED, 0 FAILED`."""
     return ", ".join(f"{sum(trial.state == state for trial in trials)} {word}" for state, word in STATES.items())
 
 
 def trial_cells(trial: FrozenTrial, names: Sequence[str]) -> list[str]:
-    """A trial as a row of a table: number, state, value, s, and the named parameters."""
+    """Return a trial as a row of a table: number, state, value, duration [s] and the named parameters."""
     value = "" if trial.value is None else f"{trial.value:.5g}"
     seconds = f"{trial.duration.total_seconds():.0f}" if trial.duration else ""
     return [
@@ -76,5 +76,5 @@ def trial_cells(trial: FrozenTrial, names: Sequence[str]) -> list[str]:
 
 
 def few_digits(value: Any) -> str:
-    """A parameter's value in few digits."""
+    """Return a parameter's value, floats with four significant digits."""
     return f"{value:.4g}" if isinstance(value, float) else str(value)

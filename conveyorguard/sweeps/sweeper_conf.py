@@ -10,7 +10,7 @@ from omegaconf import MISSING, SI
 
 
 def of_app(name: str, default: Any) -> Any:
-    """The application's `sweep.<name>`, where its config has one."""
+    """Return an interpolation of the application's `sweep.<name>`, or the default if its config has none."""
     return SI(f"${{oc.select:sweep.{name},{default}}}")
 
 
@@ -18,23 +18,27 @@ def of_app(name: str, default: Any) -> Any:
 class StudySweeperConf:
     """Settings of `hydra/sweeper=study`.
 
-    sampler: `hydra/sweeper/sampler=tpe|random|gp|cmaes` of the Optuna plugin. For every trial it is seeded
-        with (its seed, number of trials in the storage), so that it does not repeat itself after a restart.
-    pruner: config of one of optuna.pruners, or null.
-    params: the search space, {key: "choice(1, 2)"}; the command line adds to it and replaces.
-    storage: a journal file, default <folder>/journal.log, or a database URL such as sqlite:///x.db.
-    n_trials: COMPLETE and PRUNED ones, of all sweepers on this storage together.
-    timeout: s that one call may take, or null.
-    workers: trials at a time.
-    max_failures: how often parameters are tried again whose trial was killed; and how many trials may fail
-        one after the other before the sweeper gives up.
-    grace: s between asking a trial to end (SIGTERM) and killing it.
-    fixed: keys (or patterns, `split.*`) that no study tunes.
-    free: keys (or patterns) that may change from one call to the next; any other one makes it another study.
-    own: keys of the sweep, which may change too, left out of the command that retrains.
-    validate: a function (space, overrides, config of a trial) -> list of errors.
-    on_end: a function (study, folder), called after the table.
-    command: what starts the application, default: as this process was started.
+    Attributes:
+        sampler: `hydra/sweeper/sampler=tpe|random|gp|cmaes` of the Optuna plugin. It is seeded anew for every trial,
+            from its seed and the number of trials in the storage, so that it does not repeat itself after a restart.
+        pruner: Config of a class of optuna.pruners, or null.
+        params: Search space, {key: "choice(1, 2)"}; the command line adds keys or replaces them.
+        study: Name of the study.
+        folder: Folder of the study; trials run in `<folder>/<number>/`.
+        storage: Journal file, by default `<folder>/journal.log`, or a database URL such as sqlite:///x.db.
+        direction: `minimize` or `maximize`.
+        n_trials: Number of COMPLETE and PRUNED trials, over all sweepers on this storage.
+        timeout: Time limit of one call [s], or null.
+        workers: Number of trials that run at the same time.
+        max_failures: How often the parameters of a killed trial are retried, and how many trials may fail in a row
+            before the sweeper gives up.
+        grace: Time between asking a trial to end (SIGTERM) and killing it [s].
+        fixed: Keys or patterns (`split.*`) that no study tunes.
+        free: Keys or patterns that may change between calls; a change of any other key needs another study.
+        own: Keys of the sweep itself; they may change as well, and are left out of the command that retrains.
+        validate: Dotted name of a function (space, overrides, config of a trial) -> list of errors.
+        on_end: Dotted name of a function (study, folder), called after the summary.
+        command: Command that starts the application, by default the one that started this process.
     """
 
     _target_: str = "conveyorguard.sweeps.sweeper.StudySweeper"

@@ -1,1 +1,1 @@
-"""What touches the machine: files, processes, progress, secrets."""
+"""Everything that touches the machine: files, processes, progress bars, secrets."""

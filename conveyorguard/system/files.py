@@ -1,8 +1,7 @@
-"""Files that are whole or not there, directories that one process works on."""
+"""Files that are written whole or not at all, and directories locked by one process."""
 
 from __future__ import annotations
 
-import fcntl
 import itertools
 import json
 import os
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from filelock import FileLock, Timeout
 from pyarrow.lib import ArrowException
 
 from conveyorguard.errors import RunError
@@ -19,8 +19,10 @@ from conveyorguard.errors import RunError
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A place to write a file at: renamed once it is whole, so that a reader never sees half of it; gone if it
-    fails."""
+    """Yield a temporary path beside `path` to write to, and rename it to `path` on success.
+
+    A reader never sees half a file; the temporary file is removed if the writing fails.
+    """
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         yield aside
@@ -31,30 +33,31 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def alone(folder: Path) -> Iterator[Path]:
-    """Work on a directory, made if it is not there, as the only process.
+    """Lock a directory for this process, creating it if needed.
 
     Raises:
-        RunError: another process works on it.
+        RunError: Another process holds the lock.
     """
     path = folder / ".lock"
     folder.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # it ends with the process, however that ends
-            mine = path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat())
-        except OSError:
-            mine = False
-        if not mine:
-            raise RunError(f"{folder}: another process works on it; wait for it, or give another directory")
+    try:
+        lock = FileLock(path, blocking=False).acquire()  # the system releases it when the process dies, even by kill -9
+    except Timeout as error:
+        raise RunError(f"{folder}: another process works on it; wait for it, or give another directory") from error
+    with lock:
         try:
             yield folder
         finally:
-            path.unlink(missing_ok=True)
+            if os.name != "nt":  # there filelock removes the file on release
+                path.unlink(missing_ok=True)  # while held: a process that has it open sees it is gone
 
 
 @contextmanager
 def own_directory(folder: Path) -> Iterator[Path]:
-    """A directory for a new run: `folder`, or one named after it where another run of the same second has that one."""
+    """Lock a directory for a new run: `folder`, or `folder-2`, `folder-3`, … if it is locked or already holds a run.
+
+    Default names hold the second of the start, so two runs started together would share one.
+    """
     for number in itertools.count(1):
         place = folder if number == 1 else folder.with_name(f"{folder.name}-{number}")
         with ExitStack() as stack:
@@ -68,27 +71,27 @@ def own_directory(folder: Path) -> Iterator[Path]:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write and rename, so that a reader never sees half a file."""
+    """Write a value as json, whole or not at all; NaN and infinity are refused."""
     write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False))
 
 
 def write_parquet(path: Path, table: pd.DataFrame) -> None:
-    """Write a table, whole or not at all."""
+    """Write a table as parquet, whole or not at all."""
     with replacing(path) as aside:
         table.to_parquet(aside, index=False)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text, whole or not at all."""
+    """Write text as UTF-8, whole or not at all."""
     with replacing(path) as aside:
         aside.write_text(text, encoding="utf-8")
 
 
 def read_json(path: Path) -> Any:
-    """Read json.
+    """Read a json file.
 
     Raises:
-        RunError: the file is missing or damaged.
+        RunError: The file is missing or damaged.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
@@ -97,10 +100,10 @@ def read_json(path: Path) -> Any:
 
 
 def read_parquet(path: Path) -> pd.DataFrame:
-    """Read a table.
+    """Read a parquet file.
 
     Raises:
-        RunError: the file is missing or damaged.
+        RunError: The file is missing or damaged.
     """
     try:
         return pd.read_parquet(path)
@@ -109,11 +112,11 @@ def read_parquet(path: Path) -> pd.DataFrame:
 
 
 def refuse(path: Path, problem: str | None) -> None:
-    """Raise a RunError if there is a problem with the content of a file of a run directory."""
+    """Raise a RunError if there is a problem with a run directory's file; None means no problem."""
     if problem:
         raise RunError(f"{path}: {problem}; the run is damaged or was edited, train it again")
 
 
 def damaged(path: Path, error: BaseException) -> RunError:
-    """What to tell of a file of a run directory that cannot be read."""
+    """Return the error for a run directory's file that cannot be read."""
     return RunError(f"{path}: cannot be read ({error}); the run is damaged or unfinished, train it again")

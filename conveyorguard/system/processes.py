@@ -1,4 +1,4 @@
-"""Processes of trials: started, recognised again, and ended with their sweeper at the latest."""
+"""Processes of trials: start them, recognise them later, and end them when their sweeper ends."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ HOST = socket.gethostname()
 
 
 def start(command: list[str], env: dict[str, str], log: Path) -> subprocess.Popen[bytes]:
-    """Start a process in a session of its own, so that Ctrl-C reaches it only through us."""
+    """Start a process in a new process session, so that Ctrl-C in the terminal does not reach it directly."""
     with open(log, "wb") as output:
         return subprocess.Popen(
             command, env=env, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
@@ -29,27 +29,30 @@ def start(command: list[str], env: dict[str, str], log: Path) -> subprocess.Pope
 
 @contextmanager
 def guarded() -> Iterator[str]:
-    """The value of SWEEP_GUARD for processes that shall not outlive this one, be it killed with kill -9.
+    """Yield a value for SWEEP_GUARD; processes that carry it are killed when this process ends, even by kill -9.
 
-    A second process holds the other end of a pipe. When we are gone, however, it reads the end of it, and kills every
-    process with that value: trials, and what they have started (ranks of DDP, loaders).
+    A guard process reads from a pipe that this process holds open. The pipe closes when this process ends, and the
+    guard then kills every process with that value: trials and their children (DDP ranks, data loader workers).
     """
     name = uuid.uuid4().hex
     guard = [sys.executable, "-P", __file__, name]
     with subprocess.Popen(guard, stdin=subprocess.PIPE, start_new_session=True):
-        yield name  # after it the pipe is closed and the guard waited for
+        yield name  # leaving Popen's context closes the pipe and waits for the guard
 
 
 def own_command(overrides: list[str]) -> list[str]:
-    """What started this Hydra application, without its overrides and -m: python app.py, python -m app, app verb."""
-    own = len(sys.argv) - 1  # what Hydra was given; before it comes the program, a verb of it included
-    program, given = sys.orig_argv[1 : len(sys.orig_argv) - own], sys.argv[1:]
-    flags = [argument for argument in given if argument not in ("-m", "--multirun", *overrides)]
+    """Return the command that started this Hydra application, without -m and the overrides.
+
+    For example `python app.py`, `python -m app` or `app verb`.
+    """
+    arguments = sys.argv[1:]  # Hydra's; the program, including a verb, comes before them in orig_argv
+    program = sys.orig_argv[1 : len(sys.orig_argv) - len(arguments)]
+    flags = [argument for argument in arguments if argument not in ("-m", "--multirun", *overrides)]
     return [sys.executable, *program, *flags]
 
 
 def find_gpus() -> list[str]:
-    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    """Return the GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
     allowed = os.environ.get("CUDA_VISIBLE_DEVICES")
     if allowed is not None:
         return [gpu for gpu in allowed.split(",") if gpu]
@@ -60,32 +63,32 @@ def find_gpus() -> list[str]:
 
 
 def this_process() -> dict[str, Any]:
-    """What tells this process from all others, now and later."""
+    """Return host, pid and start time [s since 1970], which identify this process uniquely, also after it ends."""
     process = psutil.Process()
     return {"host": HOST, "pid": process.pid, "start": process.create_time()}
 
 
 def is_alive(owner: dict[str, Any] | None) -> bool:
-    """Whether the process of a `this_process` may live; of another host nobody here can tell, so it may."""
+    """Return whether a process (see `this_process`) may still be alive; True for None and for other hosts."""
     if owner is None or owner["host"] != HOST:
         return True
     try:
         process = psutil.Process(owner["pid"])
-        same = abs(process.create_time() - owner["start"]) < 2  # s; clocks drift, pids are used again
+        same = abs(process.create_time() - owner["start"]) < 2  # s; clocks drift, and pids are reused
         return same and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
 
 
 def memory_kills() -> int:
-    """How many processes the kernel has killed for want of memory since it started; 0 where it does not count them."""
+    """Return how many processes the kernel has killed for lack of memory since boot; 0 where it does not say."""
     counts = Path("/proc/vmstat").read_text() if Path("/proc/vmstat").exists() else ""
-    found = re.search(r"^oom_kill (\d+)$", counts, re.MULTILINE)
-    return int(found[1]) if found else 0
+    match = re.search(r"^oom_kill (\d+)$", counts, re.MULTILINE)
+    return int(match[1]) if match else 0
 
 
 def end_processes(variable: str, value: str) -> None:
-    """Kill all processes that have an environment variable of this value."""
+    """Kill all processes in whose environment `variable` has this value."""
     killed = []
     for process in psutil.process_iter():
         try:
@@ -93,7 +96,7 @@ def end_processes(variable: str, value: str) -> None:
                 process.kill()
                 killed.append(process)
         except psutil.Error:
-            continue  # ended meanwhile, or another user's
+            continue  # it has ended, or belongs to another user
     psutil.wait_procs(killed, timeout=10)
 
 

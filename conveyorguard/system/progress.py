@@ -1,4 +1,4 @@
-"""Progress bars: shown in a terminal, quiet elsewhere."""
+"""Progress bars, drawn only in a terminal."""
 
 from __future__ import annotations
 
@@ -18,44 +18,44 @@ from rich.progress import (
 )
 
 T = TypeVar("T")
-_over_all = False  # whether a bar over everything is shown, beside which others would only confuse
+_suppressed = False  # whether bars are off, because one bar already covers the whole command
 
 
 def console() -> Console:
-    """The terminal, on the error stream so that results on the output stream can be piped."""
+    """Return a console on stderr, so that results on stdout can be piped."""
     return Console(file=sys.stderr, highlight=False, soft_wrap=True)
 
 
 def bar() -> Progress:
-    """A bar that draws nothing when the error stream is not a terminal."""
+    """Return a progress bar that draws nothing when stderr is not a terminal."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     screen = console()
-    more = (TimeRemainingColumn(), TextColumn("{task.fields[note]}"))
-    quiet = _over_all or not screen.is_terminal
-    period = 3600  # s that the time left is reckoned from: a study may not advance for minutes
-    return Progress(*columns, *more, console=screen, disable=quiet, transient=True, speed_estimate_period=period)
+    remaining = (TimeRemainingColumn(), TextColumn("{task.fields[note]}"))
+    hidden = _suppressed or not screen.is_terminal
+    period = 3600  # s; the estimate of the time left needs a long memory, a study may not advance for minutes
+    return Progress(*columns, *remaining, console=screen, disable=hidden, transient=True, speed_estimate_period=period)
 
 
 @contextmanager
 def bar_over_all() -> Iterator[Progress]:
-    """A bar that is the only one: while it is shown, `bar` and `track` of this process draw nothing."""
+    """Show one bar for a whole command; `bar` and `track` draw nothing inside the context."""
     with bar() as progress, no_bars():
         yield progress
 
 
 @contextmanager
 def no_bars() -> Iterator[None]:
-    """`bar` and `track` of this process draw nothing."""
-    global _over_all
-    before, _over_all = _over_all, True
+    """Turn off `bar` and `track` inside the context."""
+    global _suppressed
+    before, _suppressed = _suppressed, True
     try:
         yield
     finally:
-        _over_all = before
+        _suppressed = before
 
 
 def track(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
-    """Iterate with a bar."""
+    """Iterate over items with a progress bar labelled `what`."""
     with bar() as progress:
         task = progress.add_task(what, total=total, note="")
         for item in items:

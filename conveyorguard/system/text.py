@@ -1,4 +1,4 @@
-"""Text that ends up in messages and on pages."""
+"""Text that is safe to print in messages and on pages."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import os
 
 
 def printable(name: str) -> str:
-    """A name as it may be shown and written as UTF-8: what is no character of a text is written by its number."""
+    """Return a name with unprintable characters escaped (`\\n`, `\\udcff`), so that it can be encoded as UTF-8."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
 
 
 def without_path(error: BaseException) -> str:
-    """The error in words; those of the system name the whole path, and messages end up on pages."""
+    """Return the error's message without the absolute path in an OSError's own text: messages end up on pages."""
     return (
         os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error) or type(error).__name__
     )

@@ -7,7 +7,6 @@ A logger's `_target_` is a function of the `Job` that returns a Lightning logger
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,7 +22,6 @@ import pandas as pd
 from pytorch_lightning.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 
 from conveyorguard.config.compose import build
-from conveyorguard.config.saved import as_yaml
 from conveyorguard.errors import ConfigError
 from conveyorguard.sweeps.trial import current_trial
 from conveyorguard.system.progress import console
@@ -80,11 +78,10 @@ class JobLoggers:
         multirun: name of the multirun that the job belongs to.
 
     Raises:
-        ConfigError: the config holds a key, a package is missing, or a logger cannot be built.
+        ConfigError: a package is missing, or a logger cannot be built.
     """
 
     def __init__(self, settings: Mapping[str, Any], folder: Path, multirun: str | None = None):
-        refuse_secrets(settings["logger"])
         self.job = Job.of(settings, folder, multirun)
         self.loggers: list[Logger] = [build(node, job=self.job) for node in settings["logger"]["loggers"]]
 
@@ -300,21 +297,4 @@ def needs(package: str, install: str) -> None:
         ConfigError: it is not installed.
     """
     if not find_spec(package):
-        raise ConfigError(f"logger={package}: the package {package} is not installed: pip install '{install}'")
-
-
-def refuse_secrets(node: Mapping[str, Any]) -> None:
-    """Check that the `logger` block of a config holds no key, password or URL with a user, as configs are saved.
-
-    Args:
-        node: the block, as nested plain values.
-
-    Raises:
-        ConfigError: it does; the message names the setting and does not repeat the value.
-    """
-    for line in as_yaml(node).splitlines():
-        if re.search(r"(key|token|password|secret)\w*:|://[^/]*@", line, re.IGNORECASE):
-            name = line.split(":")[0].strip(" -")
-            raise ConfigError(
-                f"logger.{name}: the config is saved and must not hold a key; set WANDB_API_KEY or run `wandb login`"
-            )
+        raise ConfigError(f"logger={package} needs a package that is not installed: pip install '{install}'")

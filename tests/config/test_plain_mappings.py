@@ -47,11 +47,17 @@ def test_interpolation_in_a_plain_config_is_refused(value):
         refuse_interpolations({"data": {}}, Path("best.ckpt"))
 
 
-def test_secrets_are_told_by_value_and_by_name(monkeypatch, tmp_path):
+def test_secrets_are_refused_by_value_name_and_url(monkeypatch, tmp_path):
     monkeypatch.setenv("NETRC", str(tmp_path / "none"))
     monkeypatch.setenv("PLANT_TOKEN", "0123456789")
-    problems = secret_problems([("note", "of 0123456789"), ("plant.password", "abcdefghij"), ("short.key", "abc")])
-    assert [line.split(":")[0] for line in problems] == [
-        "the value of $PLANT_TOKEN stands in the config, which is saved and shown",
-        "plant.password",
-    ]
+    secrets = {
+        "note": "of 0123456789",
+        "plant.password": "abcdefghij",
+        "uri": "https://token@plant.example",
+        "storage": "postgresql://me:s3cret@plant/studies",
+    }
+    harmless = {"short.key": "abc", "other": "postgresql://me@plant/studies", "mail": "me@plant.example"}
+    problems = secret_problems([*secrets.items(), *harmless.items()])
+    assert [line.split(":")[0] for line in problems] == list(secrets)
+    assert "holds the value of $PLANT_TOKEN" in problems[0]
+    assert not any(text in "".join(problems) for text in ("0123456789", "abcdefghij", "s3cret"))

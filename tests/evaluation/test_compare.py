@@ -1,4 +1,4 @@
-"""What may stand in one table, how runs become rows, and that every number follows from the predictions."""
+"""Comparisons: which runs are comparable, how runs become rows, and figures that follow from the predictions."""
 
 import numpy as np
 import pandas as pd
@@ -23,9 +23,9 @@ def cells(make_run, seeds=(0,), right=None):
     ]
 
 
-def test_the_six_cells_have_the_seed_studys_names_and_seeds_are_one_row(make_run):
-    found = compare(cells(make_run, seeds=(0, 1)))
-    assert {row.label for row in found.models} == {
+def test_six_cells_are_named_and_seeds_form_one_row(make_run):
+    comparison = compare(cells(make_run, seeds=(0, 1)))
+    assert {row.label for row in comparison.models} == {
         "Sensor Only",
         "Image Only",
         "Sensor + Image",
@@ -33,10 +33,10 @@ def test_the_six_cells_have_the_seed_studys_names_and_seeds_are_one_row(make_run
         "Sensor + FiLM",
         "Image + FiLM",
     }
-    assert all(len(row.predictions) == 2 for row in found.models) and found.sensor_only.label == "Sensor Only"
-    best = found.models[0]
-    assert best.label == "Sensor + Image + FiLM (Full)" == found.chosen.label
-    row = found.table.set_index("arm").loc[best.label]
+    assert all(len(row.predictions) == 2 for row in comparison.models) and comparison.sensor_only.label == "Sensor Only"
+    best = comparison.models[0]
+    assert best.label == "Sensor + Image + FiLM (Full)" == comparison.chosen.label
+    row = comparison.table.set_index("arm").loc[best.label]
     seeds = [SavedRun(run.folder).metrics["test"]["macro_f1"] for folds in best.runs.values() for run in folds.values()]
     assert row["macro_f1"] == pytest.approx(np.mean(seeds)) and row["macro_f1_sd"] == pytest.approx(
         np.std(seeds, ddof=1)
@@ -44,7 +44,7 @@ def test_the_six_cells_have_the_seed_studys_names_and_seeds_are_one_row(make_run
     assert row["macro_f1_low"] < row["macro_f1"] < row["macro_f1_high"]
 
 
-def test_every_metric_of_one_run_is_that_of_its_metrics_json(make_run):
+def test_metrics_of_single_run_match_metrics_json(make_run):
     folder = make_run(right=0.8)
     row = compare([folder]).table.iloc[0]
     saved = SavedRun(folder).metrics["test"]
@@ -52,16 +52,16 @@ def test_every_metric_of_one_run_is_that_of_its_metrics_json(make_run):
         assert row[name] == pytest.approx(saved[name]), name
 
 
-def test_differences_are_to_sensor_only_and_the_chosen_one(make_run):
-    found = compare(cells(make_run))
-    against = found.differences(found.sensor_only).set_index(["arm", "metric"])
-    table = found.table.set_index("arm")["accuracy"]
+def test_differences_are_taken_to_sensor_only(make_run):
+    comparison = compare(cells(make_run))
+    against = comparison.differences(comparison.sensor_only).set_index(["arm", "metric"])
+    table = comparison.table.set_index("arm")["accuracy"]
     full = against.loc[("Sensor + Image + FiLM (Full)", "accuracy")]
     assert full["difference"] == pytest.approx(table["Sensor + Image + FiLM (Full)"] - table["Sensor Only"])
     assert full["low"] < full["difference"] < full["high"] and full["verdict"] == "better"
 
 
-def test_folds_are_pooled_into_one_row_a_model(make_run):
+def test_folds_are_pooled_into_one_row_per_model(make_run):
     everything = windows()
     folds = [everything[everything["device"].isin([f"dev{d:02d}" for d in range(k, 12, 3)])] for k in range(3)]
     runs = [
@@ -69,12 +69,16 @@ def test_folds_are_pooled_into_one_row_a_model(make_run):
         for m, r in (("fusion", 0.95), ("cnn_transformer", 0.8))
         for k in range(3)
     ]
-    found = compare(runs)
-    assert [row.label for row in found.models] == ["fusion", "cnn_transformer"]
-    assert len(found.windows) == len(everything) and found.resampling.devices == 12 and found.resampling.by_device
+    comparison = compare(runs)
+    assert [row.label for row in comparison.models] == ["fusion", "cnn_transformer"]
+    assert (
+        len(comparison.windows) == len(everything)
+        and comparison.resampling.devices == 12
+        and comparison.resampling.by_device
+    )
     rights = [(SavedRun(r).predictions.query("split == 'test'").eval("y_true == y_pred")).sum() for r in runs[:3]]
-    assert found.models[0].arm.by_seed("accuracy")[0] == pytest.approx(sum(rights) / len(everything))
-    assert "3 of 3 folds" in found.protocol
+    assert comparison.models[0].arm.by_seed("accuracy")[0] == pytest.approx(sum(rights) / len(everything))
+    assert "3 of 3 folds" in comparison.protocol
     with pytest.raises(RunError, match="cnn_transformer seed 0: fold 2"):
         compare(runs[:-1])
 
@@ -89,12 +93,12 @@ def test_folds_are_pooled_into_one_row_a_model(make_run):
         ("data=aihub data.root=x", "data: simulated in run0, aihub"),
     ],
 )
-def test_other_protocols_are_refused_by_name(make_run, override, named):
+def test_different_protocols_are_refused_naming_the_setting(make_run, override, named):
     with pytest.raises(RunError, match=named):
         compare([make_run(), make_run(*override.split())])
 
 
-def test_other_windows_or_labels_under_the_same_settings_are_refused(make_run):
+def test_different_windows_or_labels_are_refused(make_run):
     changed = windows()
     changed.loc[0, "label"] = 2
     with pytest.raises(RunError, match="windows that are not those of"):
@@ -103,49 +107,54 @@ def test_other_windows_or_labels_under_the_same_settings_are_refused(make_run):
         compare([make_run(), make_run("seed=1", table=windows().iloc[:-1])])
 
 
-def test_a_mix_of_tested_and_untested_runs_is_refused_and_validation_alone_is_said(make_run):
+def test_mix_of_tested_and_untested_runs_is_refused(make_run):
     only_val = make_run("seed=1", parts=("val",))
     with pytest.raises(RunError, match=f"not evaluated on test \\({only_val.name}\\)"):
         compare([make_run(), only_val])
-    found = compare([only_val])
-    assert found.part == "val" and any("validation figures" in note for note in found.notes)
+    comparison = compare([only_val])
+    assert comparison.part == "val" and any("validation figures" in note for note in comparison.notes)
 
 
-def test_arms_alike_in_model_and_cell_are_told_apart_by_what_differs(make_run):
-    found = compare([make_run("model.dropout=0.1"), make_run("model.dropout=0.3")])
-    assert {row.label for row in found.models} == {"fusion model.dropout=0.1", "fusion model.dropout=0.3"}
-    found = compare([make_run(), make_run("objective=val/accuracy"), make_run("logger=none", "threads=1", "seed=1")])
-    assert sorted(len(row.predictions) for row in found.models) == [1, 2]  # the objective chooses the epoch
-    assert not found.notes
-    assert {row.label for row in found.models} == {"fusion objective=val/accuracy", "fusion objective=val/macro_f1"}
+def test_arms_with_same_model_and_cell_are_labelled_by_differing_settings(make_run):
+    comparison = compare([make_run("model.dropout=0.1"), make_run("model.dropout=0.3")])
+    assert {row.label for row in comparison.models} == {"fusion model.dropout=0.1", "fusion model.dropout=0.3"}
+    comparison = compare(
+        [make_run(), make_run("objective=val/accuracy"), make_run("logger=none", "threads=1", "seed=1")]
+    )
+    assert sorted(len(row.predictions) for row in comparison.models) == [1, 2]  # the objective decides the epoch
+    assert not comparison.notes
+    assert {row.label for row in comparison.models} == {
+        "fusion objective=val/accuracy",
+        "fusion objective=val/macro_f1",
+    }
 
 
-def test_an_unfinished_run_of_a_multirun_is_named_and_left_out(make_run, tmp_path):
+def test_unfinished_run_of_multirun_is_left_out_with_note(make_run, tmp_path):
     for number in range(2):
         make_run(f"seed={number}", folder=tmp_path / "many" / str(number))
     (tmp_path / "many" / "2").mkdir()
     (tmp_path / "many" / "2" / "config.yaml").write_text("seed: 2")
-    found = compare([tmp_path / "many"])
-    assert len(found.models[0].predictions) == 2 and found.notes == ["2 of many is unfinished and left out"]
+    comparison = compare([tmp_path / "many"])
+    assert len(comparison.models[0].predictions) == 2 and comparison.notes == ["2 of many is unfinished and left out"]
     with pytest.raises(RunError, match="no finished run"):
         compare([tmp_path])
 
 
-def test_a_model_no_better_than_a_shortcut_is_warned_of(make_run):
-    found = compare([make_run(right=0.4, draw=99)])
-    assert any("not shown to be better than the shortcut 'elapsed seconds only'" in s for s in found.conclusion())
+def test_model_no_better_than_shortcut_gets_warning(make_run):
+    comparison = compare([make_run(right=0.4, draw=99)])
+    assert any("not shown to be better than the shortcut 'elapsed seconds only'" in s for s in comparison.conclusion())
     assert not any("Warning" in s for s in compare([make_run(right=0.95)]).conclusion())
 
 
-def test_the_command_writes_a_page_whose_numbers_follow_the_predictions(make_run, tmp_path, capsys):
+def test_comparison_page_follows_predictions(make_run, tmp_path, capsys):
     runs = [make_run(f"modality={m}", "film=false", right=r) for m, r in (("sensor", 0.95), ("both", 0.8))]
     out = tmp_path / "out"
     assert main(["compare", *map(str, runs), f"out={out}"]) == 0
-    said = capsys.readouterr().out
-    assert "Best: Sensor Only" in said and said.strip().endswith("comparison.html")
+    output = capsys.readouterr().out
+    assert "Best: Sensor Only" in output and output.strip().endswith("comparison.html")
     before, page = pd.read_csv(out / "comparison.csv"), (out / "comparison.html").read_text()
     assert "Best: Sensor Only" in page and "elapsed seconds only" in page
-    # the other arm becomes nearly perfect: table, order and conclusion follow
+    # make the other arm nearly perfect: table, order and conclusion follow
     table = predicted(windows(), "test", 0.99, 5)
     pd.concat([predicted(windows(), "val", 0.8, 5), table]).to_parquet(runs[1] / "predictions.parquet", index=False)
     write_comparison(compare(runs), out)
@@ -154,23 +163,23 @@ def test_the_command_writes_a_page_whose_numbers_follow_the_predictions(make_run
     assert after["accuracy"][0] == pytest.approx((table["y_true"] == table["y_pred"]).mean())
 
 
-def test_errors_name_the_path_and_the_remedy(tmp_path, capsys):
+def test_missing_run_directory_is_refused_by_name(tmp_path, capsys):
     assert main(["compare", str(tmp_path / "nothing")]) == 2
     assert "no such directory" in capsys.readouterr().err
     assert main(["compare"]) == 2 and "usage" in capsys.readouterr().err
 
 
-def test_the_page_names_run_directory_and_command_in_every_row(make_run, tmp_path):
+def test_page_rows_name_run_directory_and_command(make_run, tmp_path):
     runs = cells(make_run)
     page = write_comparison(compare(runs), tmp_path / "out").read_text()
     for run in runs:
         command = SavedRun(run).provenance["command"]
         assert f'<tr title="{run.name}: {command}">' in page
-    told = pd.read_csv(tmp_path / "out" / "comparison.csv").set_index("runs")
-    assert told["command"].dropna().to_dict() == {run.name: SavedRun(run).provenance["command"] for run in runs}
+    table = pd.read_csv(tmp_path / "out" / "comparison.csv").set_index("runs")
+    assert table["command"].dropna().to_dict() == {run.name: SavedRun(run).provenance["command"] for run in runs}
 
 
-def test_validation_figures_follow_the_predictions_too(make_run):
+def test_validation_figures_follow_predictions(make_run):
     folder = make_run(right=0.8)
     table = pd.read_parquet(folder / "predictions.parquet")
     table[[f"p{k}" for k in range(4)]] = np.eye(4, dtype=np.float32)[table["y_true"]]
@@ -179,16 +188,16 @@ def test_validation_figures_follow_the_predictions_too(make_run):
     assert row["validation_accuracy"] == row["validation_macro_f1"] == row["accuracy"] == 1
 
 
-def test_too_few_recordings_are_one_warning(make_run):
+def test_too_few_sessions_give_one_warning(make_run):
     few = windows(devices=1, sessions=3)
-    found = compare([make_run(table=few), make_run("seed=1", "model.dropout=0.3", table=few)])
-    warnings = [sentence for sentence in found.conclusion() if sentence.startswith("Warning")]
+    comparison = compare([make_run(table=few), make_run("seed=1", "model.dropout=0.3", table=few)])
+    warnings = [sentence for sentence in comparison.conclusion() if sentence.startswith("Warning")]
     assert len(warnings) == 1 and "3 sessions are too few" in warnings[0]
 
 
-def test_an_ablation_is_of_runs_that_differ_in_modality_and_film_alone(make_run):
+def test_ablation_groups_runs_that_differ_in_modality_and_film_alone(make_run):
     six = cells(make_run)
-    found = compare([*six, make_run("model=cnn_transformer"), make_run("model.dropout=0.1", "modality=sensor")])
-    (family,) = found.ablations
+    comparison = compare([*six, make_run("model=cnn_transformer"), make_run("model.dropout=0.1", "modality=sensor")])
+    (family,) = comparison.ablations
     assert set(family) == {row.cell for row in compare(six).models} and len(family) == 6
     assert {row.model for row in family.values()} == {"fusion"}

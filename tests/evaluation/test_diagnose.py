@@ -1,5 +1,4 @@
-"""A diagnosis follows from the runs and the store; its rule is the one it states; what does not belong together is
-refused."""
+"""Diagnoses: tables from runs and store, the rule of the advice, and refusal of runs that are not comparable."""
 
 import json
 
@@ -28,21 +27,21 @@ TINY = ["data=simulated", "data.sessions=12", "trainer=cpu", "trainer.max_epochs
 
 @pytest.fixture(scope="session")
 def multirun(tmp_path_factory):
-    """The arms of trees, which take no time, as a multirun would lay them; tests only read it."""
+    """A multirun of tree arms, which train fast, and a network; tests only read it."""
     folder = tmp_path_factory.mktemp("multirun")
     tree = ["model=lightgbm", "model.n_estimators=20", "features=extended"]
-    for name, own in {
+    for name, overrides in {
         "both": ["modality=both", *tree],
         "sensor": ["modality=sensor", *tree],
         "image": ["modality=image", *tree],
         "network": ["model=fusion", "modality=sensor", "scaling.from_start=false"],
     }.items():
-        cfg = compose_config([*TINY, f"paths.cache={folder.parent / 'stores'}", *own])
-        train(cfg, folder / name, own)
+        cfg = compose_config([*TINY, f"paths.cache={folder.parent / 'stores'}", *overrides])
+        train(cfg, folder / name, overrides)
     return folder
 
 
-def test_a_run_is_diagnosed_with_what_lies_beside_it(multirun, tmp_path, capsys):
+def test_run_is_diagnosed_with_runs_beside_it(multirun, tmp_path, capsys):
     assert verb(["diagnose", str(multirun / "both"), f"out={tmp_path}"]) == 0
     assert "Recommendation:" in capsys.readouterr().out
     page = (tmp_path / "diagnose.html").read_text()
@@ -52,7 +51,7 @@ def test_a_run_is_diagnosed_with_what_lies_beside_it(multirun, tmp_path, capsys)
     for name, run in zip(arms["run"], arms["macro_f1"], strict=True):
         assert run == pytest.approx(SavedRun(multirun / name).metrics["test"]["macro_f1"], abs=1e-6)
     corruption = pd.read_csv(tmp_path / "diagnose_corruption.csv").set_index(["corruption", "arm"])
-    # an arm that is not given the camera does not notice it fail, and one that is given nothing else notices no sensor
+    # an arm without the camera is not affected by its failure, nor the camera alone by the sensors
     assert (corruption.xs("camera black")["fall"].loc[["sensors alone", "fusion"]] == 0).all()
     assert corruption.loc[("sensor noise x4", "camera alone"), "fall"] == 0
     assert corruption.loc[("camera black", "camera alone"), "fall"] > 0
@@ -63,32 +62,30 @@ def test_a_run_is_diagnosed_with_what_lies_beside_it(multirun, tmp_path, capsys)
 
 
 @pytest.mark.slow
-def test_a_learning_curve_is_made_once_and_gone_on_with(multirun, tmp_path, capsys):
+def test_learning_curve_is_reused_and_resumed(multirun, tmp_path, capsys):
     assert (
         verb(["diagnose", str(multirun / "both"), f"out={tmp_path}", "curve=99"]) == 2
         and "train_devices" in capsys.readouterr().err
     )
-    assert (tmp_path / "diagnose.html").exists(), "what was found before is kept"
+    assert (tmp_path / "diagnose.html").exists(), "the diagnosis is kept"
     assert verb(["diagnose", str(multirun / "both"), f"out={tmp_path}", "curve=2"]) == 0
     curve = pd.read_csv(tmp_path / "diagnose_curve.csv")
     assert set(curve["devices"]) == {2} and curve["arm"].tolist() == ["lightgbm", "fusion"]
-    made = SavedRun(tmp_path / "curve" / curve["run"][0])
-    assert (
-        len(set(made.predictions["device"]) & {"x"}) == 0
-        and made.provenance["sessions"]["train"] < SavedRun(multirun / "both").provenance["sessions"]["train"]
-    )
-    assert made.split.sessions["test"] == SavedRun(multirun / "both").split.sessions["test"]
+    shorter = SavedRun(tmp_path / "curve" / curve["run"][0])
+    whole = SavedRun(multirun / "both")
+    assert shorter.provenance["sessions"]["train"] < whole.provenance["sessions"]["train"]
+    assert shorter.split.sessions["test"] == SavedRun(multirun / "both").split.sessions["test"]
     written = (tmp_path / "curve" / curve["run"][0] / "metrics.json").stat().st_mtime_ns
     assert verb(["diagnose", str(multirun / "both"), f"out={tmp_path}", "curve=2"]) == 0
     assert (tmp_path / "curve" / curve["run"][0] / "metrics.json").stat().st_mtime_ns == written  # reused
     network = tmp_path / "curve" / curve["run"][1]
     provenance = json.loads((network / "provenance.json").read_text())
-    (network / "provenance.json").write_text(json.dumps({**provenance, "status": "running"}))  # as after kill -9
+    (network / "provenance.json").write_text(json.dumps({**provenance, "status": "running"}))  # the state after kill -9
     again = train_on_devices(SavedRun(multirun / "network"), 2, network, [])
     assert again.provenance["resumed_from"] == "last.ckpt" and "resumed_from" not in provenance
 
 
-def test_what_does_not_belong_is_refused(multirun, tmp_path, capsys):
+def test_runs_and_data_that_are_not_comparable_are_refused(multirun, tmp_path, capsys):
     run = SavedRun(multirun / "both")
     other = tmp_path / "other"
     train(
@@ -117,7 +114,7 @@ def of_modality(*others):
     return ["split=kfold", "split.n_folds=3", *others]
 
 
-def test_the_rule(make_run, tmp_path):
+def test_advice_follows_the_rule(make_run, tmp_path):
     def choice(both, sensor, image=0.5, draw=None):
         runs = {
             name: SavedRun(make_run(*of_modality(f"modality={name}"), right=right, draw=draw))
@@ -131,41 +128,41 @@ def test_the_rule(make_run, tmp_path):
 
     assert choice(0.9, 0.9) == "sensor only"
     assert choice(0.5, 0.5, 0.9) == "image only"
-    assert choice(0.99, 0.7) == "fuse"  # as sure where it is wrong: a cascade cannot know when to ask
+    assert choice(0.99, 0.7) == "fuse"  # equally sure where it is wrong: a cascade cannot know when to ask
     val_only = [
         SavedRun(
             make_run(*of_modality(f"modality={name}"), right=0.7 if name == "sensor" else 0.99, draw=i, parts=("val",))
         )
         for i, name in enumerate(("both", "sensor"))
     ]
-    told = advise(val_only[0], {"fusion": val_only[0], "sensors alone": val_only[1]}, "val").reasons[0]
-    assert told.count("on validation") == 2 and "; by" not in told, "a part that decides is told once"
+    reason = advise(val_only[0], {"fusion": val_only[0], "sensors alone": val_only[1]}, "val").reasons[0]
+    assert reason.count("on validation") == 2 and ";" not in reason, "validation is reported once"
     alone = SavedRun(make_run(*of_modality("modality=both")))
     assert advise(alone, {"fusion": alone}, "test").choice == ""
 
 
-def test_the_rule_goes_by_validation_and_tells_test_beside(make_run, monkeypatch):
+def test_advice_decides_on_validation_and_reports_test(make_run, monkeypatch):
     both, sensor = (
         SavedRun(make_run(*of_modality(f"modality={name}"), right=right, draw=7))
         for name, right in (("both", 0.9), ("sensor", 0.9))
     )
     gains = {"val": Interval(0.02, 0.01, 0.03), "test": Interval(-0.01, -0.02, 0.005)}
-    monkeypatch.setattr("conveyorguard.evaluation.advice.fusing_gain", lambda run, one, part: gains[part])
-    found = advise(both, {"fusion": both, "sensors alone": sensor}, "test")
-    assert found.choice in ("cascade", "fuse")
+    monkeypatch.setattr("conveyorguard.evaluation.advice.fusing_gain", lambda run, single, part: gains[part])
+    advice = advise(both, {"fusion": both, "sensors alone": sensor}, "test")
+    assert advice.choice in ("cascade", "fuse")
     assert (
-        "+2.0 points of macro-F1 on validation (+1.0 to +3.0): better; by -1.0 points of macro-F1 on test"
-        in found.reasons[0]
+        "+2.0 points of macro-F1 on validation (+1.0 to +3.0): better; -1.0 points of macro-F1 on test"
+        in advice.reasons[0]
     )
     gains["val"] = Interval(0.004, 0.001, 0.007)
     assert advise(both, {"fusion": both, "sensors alone": sensor}, "test").choice == "sensor only", (
-        "a second model for less than half a point"
+        "less than half a point is not worth a second model"
     )
     gains["val"], gains["test"] = gains["test"], gains["val"]
     assert advise(both, {"fusion": both, "sensors alone": sensor}, "test").choice == "sensor only"
 
 
-def test_recordings_too_short_to_lose_their_start_are_diagnosed_without_it(multirun, tmp_path, monkeypatch):
+def test_sessions_too_short_for_cut_start_are_diagnosed_without_it(multirun, tmp_path, monkeypatch):
     monkeypatch.setattr("conveyorguard.evaluation.robustness.LONGEST_CUT", 10_000)
     assert verb(["diagnose", str(multirun / "both"), str(multirun / "sensor"), f"out={tmp_path}"]) == 0
     assert "no window remains when 0 to 100 s are cut off" in (tmp_path / "diagnose.html").read_text()
@@ -173,17 +170,17 @@ def test_recordings_too_short_to_lose_their_start_are_diagnosed_without_it(multi
     for name in ("sensor", "network"):
         model = LoadedRun(multirun / name)
         data = load_windows(model.run.config)
-        kept, found = with_starts_cut(model, EvaluationSet(data.store, data.split, data.settings, "test"))
-        assert len(kept) == 0 and {p.p.shape for p in found.values()} == {(0, 4)}
+        kept, predictions = with_starts_cut(model, EvaluationSet(data.store, data.split, data.settings, "test"))
+        assert len(kept) == 0 and {p.p.shape for p in predictions.values()} == {(0, 4)}
     assert (
         elapsed_arm({0: data}) == {} == pooled_arm({0: {0: model.run}}, {0: data}, tmp_path / "tried", with_starts_cut)
     )
 
 
-def test_arms_that_are_missing_or_trained_in_another_way_are_told(make_run):
+def test_missing_or_differently_trained_arms_are_noted(make_run):
     run, sensor, noisy, trees = (
-        SavedRun(make_run(*own))
-        for own in (
+        SavedRun(make_run(*overrides))
+        for overrides in (
             ["model=fusion"],
             ["model=fusion", "modality=sensor"],
             ["model=fusion", "modality=image", "augment.noise=3", "mixup=0.5"],
@@ -193,14 +190,14 @@ def test_arms_that_are_missing_or_trained_in_another_way_are_told(make_run):
     assert arm_notes({"fusion": run, "sensors alone": sensor, "camera alone": sensor, "lightgbm": trees}) == []
     alone, without_trees = arm_notes({"fusion": run, "sensors alone": sensor})
     assert "Not given: camera alone" in alone and "Not given: trees" in without_trees
-    (told,) = arm_notes({"fusion": run, "sensors alone": sensor, "camera alone": noisy, "lightgbm": trees})
-    assert told.startswith("camera alone: trained with other augment and mixup than fusion")
+    (note,) = arm_notes({"fusion": run, "sensors alone": sensor, "camera alone": noisy, "lightgbm": trees})
+    assert note.startswith("camera alone: trained with other augment and mixup than fusion")
     short = SavedRun(make_run("model=fusion", "modality=image", "film=false", "trainer.max_epochs=3"))
-    (told,) = arm_notes({"fusion": run, "sensors alone": sensor, "camera alone": short, "lightgbm": trees})
-    assert told.startswith("camera alone: trained with other film and trainer.max_epochs than fusion")
+    (note,) = arm_notes({"fusion": run, "sensors alone": sensor, "camera alone": short, "lightgbm": trees})
+    assert note.startswith("camera alone: trained with other film and trainer.max_epochs than fusion")
 
 
-def test_a_cascade_asks_where_the_first_model_is_unsure():
+def test_cascade_asks_fused_model_where_single_is_unsure():
     y = np.repeat([0, 1], 50)
     fused = Predictions(y, np.eye(2)[y])
     unsure = np.arange(100) % 5 == 0
@@ -213,10 +210,10 @@ def test_a_cascade_asks_where_the_first_model_is_unsure():
     assert (cascade(fused, single, threshold).y_pred == y).all()
 
 
-def test_under_a_corruption_the_worst_seed_tells_what_is_missed():
+def test_missed_sessions_under_corruption_are_those_of_worst_seed():
     y, session = np.repeat([0, 3], 20), np.tile(np.repeat([f"s{i}" for i in range(10)], 2), 2)
     resampling = resample(session, session)
-    seeing, blind = (Predictions(y, np.eye(4)[said], session) for said in (y, np.zeros(40, int)))
+    seeing, blind = (Predictions(y, np.eye(4)[guess], session) for guess in (y, np.zeros(40, int)))
     (row,) = against_single(
         {"dead": Arm([seeing, blind], resampling)}, {"alone": {"dead": Arm([seeing], resampling)}}
     ).to_dict("records")
@@ -224,7 +221,7 @@ def test_under_a_corruption_the_worst_seed_tells_what_is_missed():
     assert row["verdict"] == "falls below" and row["difference"] < -0.3
 
 
-def test_distance_to_the_nearest_change(store_of, plain_schema, session_of):
+def test_distance_to_nearest_change_of_state(store_of, plain_schema, session_of):
     states = [np.repeat([0, 1], 50), np.zeros(100, int)]
     store = store_of(
         [session_of(f"s{i}", np.arange(100), s, device=f"d{i}") for i, s in enumerate(states)], plain_schema

@@ -1,4 +1,4 @@
-"""Figures and their intervals are written alike wherever they stand."""
+"""Formats of figures and their intervals."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ SHARE = Interval(0.941, 0.91, 0.962)
         (PERCENT, Interval(np.nan, np.nan, np.nan), "–", "–", ""),
     ],
 )
-def test_interval_follows_its_value_and_is_left_out_where_there_is_none(notation, interval, number, bracketed, ranged):
+def test_interval_follows_value_and_is_omitted_if_missing(notation, interval, number, bracketed, ranged):
     assert notation.number(interval.value) == number
     assert notation.with_interval(interval) == bracketed
     assert notation.range(interval) == ranged
@@ -32,10 +32,10 @@ def test_missing_value_is_a_dash():
     assert PERCENT.number(None) == "–" == SIGNIFICANT.number(float("nan"))
 
 
-def test_metrics_that_are_shares_are_written_in_percent():
+def test_shares_are_formatted_in_percent():
     assert notation_of("severe_recall") is PERCENT and notation_of("severe_as_normal") is SIGNIFICANT
 
 
-def test_interval_of_a_row_and_its_columns_are_each_others_inverse():
+def test_interval_round_trips_through_columns():
     assert Interval.of(SHARE.columns("accuracy"), "accuracy") == SHARE
     assert Interval.of({"d": 1, "low": 0, "high": 2}, "d", "low", "high") == Interval(1, 0, 2)

@@ -1,4 +1,4 @@
-"""Metrics against values worked out by hand, and their properties."""
+"""Metrics against values worked out by hand, against scikit-learn and torchmetrics, and their properties."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ def certain(y_true, y_pred, sessions=None):
     return Predictions(np.array(y_true), p, None if sessions is None else np.array(sessions))
 
 
-def test_by_hand():
+def test_metrics_match_values_by_hand():
     #           normal  minor   moderate severe
     y_true = [0, 0, 0, 1, 1, 2, 2, 3, 3, 3]
     y_pred = [0, 0, 1, 1, 1, 2, 3, 3, 2, 0]
@@ -27,7 +27,7 @@ def test_by_hand():
     assert m["accuracy"] == 0.6
     assert m["severe_recall"] == pytest.approx(1 / 3) and m["severe_precision"] == 0.5 and m["severe_as_normal"] == 1
     assert m["confusion"] == [[2, 1, 0, 0], [0, 2, 0, 0], [0, 0, 1, 1], [1, 0, 1, 1]]
-    assert all(isinstance(count, int) for row in m["confusion"] for count in row), "whole numbers in metrics.json"
+    assert all(isinstance(count, int) for row in m["confusion"] for count in row), "metrics.json holds integers"
     f1 = [2 / 3, 0.8, 0.5, 0.4]
     assert [row["f1"] for row in m["per_class"]] == pytest.approx(f1) and m["macro_f1"] == pytest.approx(np.mean(f1))
     assert m["ordinal_error"] == pytest.approx((0 + 0 + 1 + 0 + 0 + 0 + 1 + 0 + 1 + 3) / 10)
@@ -49,20 +49,20 @@ def test_by_hand():
     assert [row["recall"] for row in m["per_class"]] == pytest.approx([2 / 3, 1, 1 / 2, 1 / 3])
 
 
-def test_a_severe_session_is_missed_when_none_of_its_severe_windows_is_called_so():
+def test_session_without_recognised_severe_window_is_missed():
     missed = certain([3, 3, 3, 3], [2, 1, 3, 2], ["a", "a", "b", "b"])
     assert metric_values(missed)["severe_sessions_missed"] == 1
 
 
-def test_metrics_without_a_value_are_none_not_nan():
+def test_undefined_metrics_are_none():
     m = evaluate(certain([0, 0], [0, 0]), STATES)
     assert m["severe_recall"] is None and m["severe_precision"] is None and m["qwk"] is None and m["accuracy"] == 1
-    assert m["severe_sessions_missed"] is None, "nobody said which windows are of one session"
+    assert m["severe_sessions_missed"] is None, "the sessions are unknown"
     assert m["per_class"][3] == {"class": "d", "precision": 0, "recall": 0, "f1": 0, "support": 0}
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=40), st.randoms())
-def test_order_of_windows_does_not_matter_and_the_confusion_matrix_holds_all(pairs, random):
+def test_window_order_does_not_matter_and_confusion_sums_to_n(pairs, random):
     m = evaluate(certain(*zip(*pairs, strict=True)), STATES)
     shuffled = pairs.copy()
     random.shuffle(shuffled)
@@ -72,7 +72,7 @@ def test_order_of_windows_does_not_matter_and_the_confusion_matrix_holds_all(pai
     assert m["accuracy"] == pytest.approx(np.trace(m["confusion"]) / m["n"])
 
 
-def test_every_metric_is_an_objective_with_its_direction():
+def test_every_window_metric_is_an_objective_with_its_direction():
     windows = {f"val/{name}": m.higher_is_better for name, m in METRICS.items() if m.level == "window"}
     assert windows.items() <= OBJECTIVES.items()
     assert OBJECTIVES["val/loss"] is False
@@ -95,7 +95,7 @@ def any_predictions(draw):
 
 
 @given(any_predictions())
-def test_metrics_are_those_of_scikit_learn_and_torchmetrics(predictions):
+def test_metrics_match_scikit_learn_and_torchmetrics(predictions):
     y, guess, states = predictions.y_true, predictions.y_pred, predictions.p.shape[1]
     labels = np.arange(states)
     m = metric_values(predictions)
@@ -108,22 +108,22 @@ def test_metrics_are_those_of_scikit_learn_and_torchmetrics(predictions):
         assert m["severe_precision"] == pytest.approx(sk.precision_score(worst, called))
     assert m["severe_as_normal"] == (worst & (guess == 0)).sum()
     assert m["severe_sessions_missed"] == sum(
-        worst[own].any() and not (worst & called)[own].any()
-        for own in (predictions.session == name for name in set(predictions.session))
+        worst[rows].any() and not (worst & called)[rows].any()
+        for rows in (predictions.session == name for name in set(predictions.session))
     )
     assert m["ordinal_error"] == pytest.approx(sk.mean_absolute_error(y, guess))
     assert m["brier"] == pytest.approx(states * sk.mean_squared_error(np.eye(states)[y], predictions.p))
     if len(set(y) | set(guess)) > 1:
         assert m["qwk"] == pytest.approx(sk.cohen_kappa_score(y, guess, weights="quadratic", labels=labels))
     assert m["nll"] == pytest.approx(sk.log_loss(y, predictions.p.clip(1e-12, 1), labels=labels), rel=1e-4, abs=1e-6)
-    if predictions.p.astype(np.float32).max() == 1:  # torchmetrics gives certainty a bin of its own
+    if predictions.p.astype(np.float32).max() == 1:  # torchmetrics has a separate bin for probability 1
         return
     ece = multiclass_calibration_error(torch.tensor(predictions.p), torch.tensor(y), num_classes=states, n_bins=15)
     assert m["ece"] == pytest.approx(float(ece), abs=1e-5)
 
 
 @given(any_predictions(), st.integers(0, 2**32 - 1))
-def test_weighted_totals_are_those_of_repeated_sessions(predictions, seed):
+def test_weighted_totals_match_repeated_sessions(predictions, seed):
     names, index = np.unique(predictions.session, return_inverse=True)
     weights = np.random.default_rng(seed).integers(0, 4, len(names))
     rows = np.concatenate([np.tile(np.flatnonzero(index == i), w) for i, w in enumerate(weights)]).astype(int)
@@ -140,8 +140,8 @@ def test_weighted_totals_are_those_of_repeated_sessions(predictions, seed):
             assert float(metric.function(totals)) == pytest.approx(repeated[name], nan_ok=True), name
 
 
-def test_totals_of_sessions_by_hand():
-    """Five windows of three states in sessions 0 and 1; session 2 has none. A probability of 0 is taken for 1e-12."""
+def test_totals_match_values_by_hand():
+    """Five windows of three states in sessions 0 and 1, none in session 2. A probability of 0 counts as 1e-12."""
     p = np.array([[0.6, 0.3, 0.1], [0.2, 0.8, 0.0], [0.5, 0.25, 0.25], [1.0, 0.0, 0.0], [0.05, 0.05, 0.9]])
     totals = Totals.of(Predictions(np.array([0, 2, 2, 2, 2]), p), np.array([0, 0, 1, 1, 1]), 3)
     nothing = np.zeros((3, 3))
@@ -154,7 +154,7 @@ def test_totals_of_sessions_by_hand():
     np.testing.assert_array_equal(totals.worst_sessions, [[1, 1], [1, 0], [0, 0]])
     np.testing.assert_array_equal(totals.n, [2, 3, 0])
     bins = np.zeros((3, 15, 3))
-    bins[0, 8], bins[0, 11] = [1, 0.6, 1], [1, 0.8, 0]  # 0.6 is the upper end of the ninth
+    bins[0, 8], bins[0, 11] = [1, 0.6, 1], [1, 0.8, 0]  # 0.6 is the upper edge of the ninth bin
     bins[1, 7], bins[1, 13], bins[1, 14] = [1, 0.5, 0], [1, 0.9, 1], [1, 1, 0]
     np.testing.assert_allclose(totals.calibration, bins)
     both = totals.weighted(np.array([[1, 2, 5], [0, 1, 0]]))
@@ -162,20 +162,20 @@ def test_totals_of_sessions_by_hand():
     np.testing.assert_array_equal(both.worst_sessions, [[3, 1], [1, 0]])
 
 
-def test_the_least_certain_of_many_states_stand_in_the_lowest_bin():
+def test_uniform_probabilities_of_many_states_fall_in_lowest_bin():
     totals = Totals.of(Predictions(np.zeros(2, int), np.full((2, 20), 0.05)))
     assert totals.calibration.shape == (1, 15, 3)
     np.testing.assert_allclose(totals.calibration[0, 0], [2, 0.1, 2])
     assert totals.calibration[0, 1:].sum() == 0
 
 
-def test_a_certainty_rounded_above_one_is_taken_for_one():
+def test_probability_rounded_above_one_counts_as_one():
     totals = Totals.of(Predictions(np.array([1]), np.array([[-1e-7, 1 + 1e-7]])))
     np.testing.assert_allclose(totals.calibration[0, 14], [1, 1, 1], rtol=1e-6)
     assert totals.calibration[0, :14].sum() == 0 and totals.nll.tolist() == [0]
 
 
-def test_metrics_of_many_replicates_are_those_of_each():
+def test_metrics_of_many_replicates_match_single_ones():
     rng = np.random.default_rng(0)
     predictions = Predictions(rng.integers(4, size=60), rng.dirichlet(np.ones(4), 60))
     totals = Totals.of(predictions, rng.integers(5, size=60), 5)
@@ -186,13 +186,13 @@ def test_metrics_of_many_replicates_are_those_of_each():
         np.testing.assert_allclose(together, each, atol=1e-12, err_msg=name)
 
 
-def test_totals_over_windows_of_unknown_sessions_do_not_know_of_missed_ones():
+def test_unknown_sessions_leave_missed_sessions_undefined():
     totals = Totals.over(certain([3, 0], [0, 0]))
     assert totals.worst_sessions.shape == (2,) and np.isnan(totals.worst_sessions).all()
     assert totals.n == 2 and totals.confusion[3, 0] == 1
 
 
-def test_a_share_of_nothing_is_not_a_number_and_one_of_little_is():
+def test_share_without_windows_is_nan():
     half = Totals.of(Predictions(np.array([1, 1]), np.array([[0.9, 0.1], [0.2, 0.8]])))
     nothing = half.weighted(np.zeros((1, 1)))
     assert METRICS["accuracy"].function(half).tolist() == [0.5]
@@ -206,6 +206,6 @@ def test_a_share_of_nothing_is_not_a_number_and_one_of_little_is():
     np.testing.assert_array_equal(support, [1, 0])
 
 
-def test_titles_name_the_first_and_the_worst_state():
+def test_titles_name_first_and_worst_state():
     assert METRICS["severe_as_normal"].named(["good", "so-so", "bad"]) == "bad windows called good"
     assert METRICS["accuracy"].named(["good", "bad"]) == "accuracy"

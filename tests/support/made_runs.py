@@ -1,4 +1,4 @@
-"""Run directories with made-up predictions: everything that compares reads only their files."""
+"""Run directories with synthetic predictions, for code that reads only their files."""
 
 import numpy as np
 import pandas as pd
@@ -13,7 +13,7 @@ from conveyorguard.system.files import write_json, write_parquet
 
 
 def windows(devices=12, sessions=2, each=20):
-    """Windows of sessions that run from normal to severe."""
+    """Return windows of sessions that run from normal to severe, and of normal ones."""
     rows = []
     for d in range(devices):
         for s in range(sessions):
@@ -35,25 +35,25 @@ def windows(devices=12, sessions=2, each=20):
 
 
 def predicted(table, part, right, seed, states=4):
-    """A prediction table in which a share `right` of the windows is right and the others are one state off."""
+    """Return a prediction table with a share `right` of correct windows; the others are one state off."""
     rng = np.random.default_rng(seed)
     y = table["label"].to_numpy()
     guess = np.where(rng.random(len(y)) < right, y, np.where(y == 0, 1, y - 1))
-    found = table[list(PREDICTION_COLUMNS)].assign(y_true=y, y_pred=guess)
-    found.insert(0, "split", part)
+    predictions = table[list(PREDICTION_COLUMNS)].assign(y_true=y, y_pred=guess)
+    predictions.insert(0, "split", part)
     for k in range(states):
-        found[f"p{k}"] = np.where(guess == k, 0.91, 0.03).astype(np.float32)
-    return found
+        predictions[f"p{k}"] = np.where(guess == k, 0.91, 0.03).astype(np.float32)
+    return predictions
 
 
 @pytest.fixture
 def make_run(tmp_path, schema_node):
-    """Write a run directory; returns its path. Overrides are those of train.py."""
+    """Write a run directory and return its path; takes the overrides of train.py."""
     return run_maker(tmp_path, schema_node)
 
 
 def run_maker(place, schema_node):
-    """`make_run` into a folder."""
+    """Return a function like `make_run` that writes below a folder."""
     count = iter(range(1000))
 
     def make(*overrides, right=0.9, table=None, parts=("val", "test"), draw=None, folder=None, shortcut=True):

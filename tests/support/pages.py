@@ -1,4 +1,4 @@
-"""A browser for pages."""
+"""Open pages in a browser, and check their links."""
 
 import html.parser
 import re
@@ -11,28 +11,28 @@ import pytest
 
 
 class Links(html.parser.HTMLParser):
-    """Everything a page loads or leads to."""
+    """Collects everything that a page loads or links to."""
 
     def __init__(self):
         super().__init__()
-        self.found = []
+        self.targets = []
 
     def handle_starttag(self, tag, attrs):
-        self.found += [value for name, value in attrs if name in ("src", "href") and value]
+        self.targets += [value for name, value in attrs if name in ("src", "href") and value]
 
 
 def missing_of(page: Path) -> list[str]:
-    """Relative links of a page to files that are not there."""
+    """Return the relative links of a page to missing files."""
     links = Links()
     links.feed(page.read_text(encoding="utf-8"))
     outside = ("data:", "http:", "https:", "#")
     return [
-        link for link in links.found if not link.startswith(outside) and not (page.parent / unquote(link)).is_file()
+        link for link in links.targets if not link.startswith(outside) and not (page.parent / unquote(link)).is_file()
     ]
 
 
 def console_of(page: Path, profile: Path) -> tuple[str, list[str]]:
-    """The document of a page as Chromium builds it, and what it writes to the console."""
+    """Return the document that Chromium builds from a page, and its console lines."""
     browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if not browser:
         pytest.skip("no chromium on this machine: pages are not opened")
@@ -52,8 +52,11 @@ def console_of(page: Path, profile: Path) -> tuple[str, list[str]]:
 
 @pytest.fixture
 def opens(tmp_path):
-    """Open every page of a folder, those of its runs included; fails on console errors, missing or foreign assets,
-    figures that are not drawn, and figures without a title or a text alternative."""
+    """Open every page below a folder.
+
+    Fails on console output, missing or external assets, and figures that are not drawn or lack a title or an
+    alternative text.
+    """
 
     def check(folder: Path, *names: str) -> None:
         assert {page.stem for page in folder.glob("*.html")} >= set(names)
@@ -73,7 +76,7 @@ def opens(tmp_path):
 
 @pytest.fixture
 def sorted_by(tmp_path):
-    """First cells of a page's first sortable table after clicks on the head of a column."""
+    """Click the head of a column in a page's first sortable table; return the first cell of each row."""
 
     def click(page: Path, column: int, clicks: int = 1) -> list[str]:
         copy = page.with_name(f"clicked-{page.name}")

@@ -1,4 +1,4 @@
-"""A run on sensors, and recordings to be followed."""
+"""A run on sensors, and recordings for the watch."""
 
 import json
 import shutil
@@ -17,7 +17,7 @@ from conveyorguard.runs.data import load_windows
 
 @pytest.fixture(scope="module")
 def sensor_run(compose, tmp_path_factory):
-    """Trees on sensors: quick to judge a window. The second column of alarms rings early, so that episodes end, too."""
+    """Train trees on sensors, which judge a window fast."""
     folder = tmp_path_factory.mktemp("watching") / "run"
     train(compose("modality=sensor", "film=false", "model=lightgbm", "model.n_estimators=20"), folder, [])
     return folder
@@ -25,7 +25,7 @@ def sensor_run(compose, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def recordings(compose, tmp_path_factory):
-    """Archives of three recordings without labels and, for their sensors, without the camera's files."""
+    """Write three recordings as folders of sensor files, without labels and camera files; return their parent."""
     folder = tmp_path_factory.mktemp("recorded")
     write(folder / "all", load_windows(compose()).store.schema, 4, 5, "folder")
     for source in sorted(path for path in (folder / "all").rglob("?S_*") if path.is_dir())[:3]:
@@ -37,7 +37,7 @@ def recordings(compose, tmp_path_factory):
 
 @pytest.fixture
 def watching(sensor_run, tmp_path):
-    """A watch in this process, of a folder that the test writes; call it again for one that goes on after a crash."""
+    """Start a watch in this process on a folder that the test writes; call again to continue after a crash."""
     loaded = load_run(sensor_run)
     schema = Schema.from_config({**loaded.schema.to_dict(), "thermal": None})
     folder, out = tmp_path / "incoming", tmp_path / "out"

@@ -1,4 +1,4 @@
-"""Runs on small simulated data, made once and shared."""
+"""Runs on small simulated data, trained once and shared."""
 
 import os
 import subprocess
@@ -15,14 +15,14 @@ SMALL = ["data=simulated", "data.sessions=12", "trainer=cpu", "trainer.max_epoch
 
 @pytest.fixture(scope="session")
 def cache(tmp_path_factory):
-    """One folder of frame stores for all test processes; building one is safe against races."""
+    """One folder of frame stores for all test processes; builds may race safely."""
     base = tmp_path_factory.getbasetemp()
     return (base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base) / "stores"
 
 
 @pytest.fixture(scope="session")
 def compose(cache):
-    """Overrides to config, on small data."""
+    """Compose a config on small data from overrides."""
 
     def make(*overrides):
         return compose_config([*SMALL, f"paths.cache={cache}", *overrides])
@@ -32,7 +32,7 @@ def compose(cache):
 
 @pytest.fixture
 def train_run(compose, tmp_path):
-    """Train in this process; returns the run directory."""
+    """Train in this process and return the run directory."""
     count = iter(range(100))
 
     def make(*overrides):
@@ -53,7 +53,7 @@ def finished_run(compose, tmp_path_factory):
 
 @pytest.fixture
 def command(cache, tmp_path):
-    """Run `python train.py` in an empty folder, as a user would."""
+    """Run `python train.py` in an empty folder, as a user does."""
 
     def run(*arguments, expect=0, **options):
         env = {**os.environ, "CONVEYORGUARD_CACHE": str(cache), "PYTHONPATH": str(ROOT)}

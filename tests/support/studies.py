@@ -14,7 +14,7 @@ LINEAR = ["model=logistic_regression", "modality=sensor"]
 
 @pytest.fixture(scope="session")
 def tiny(cache):
-    """A study on 12 recordings with networks of one epoch, in a folder of the test's own."""
+    """Build a study of 12 recordings with networks of one epoch, in the folder of a test."""
 
     def make(out, *overrides, **settings):
         return StagedStudy(out, overrides=[*TINY, f"paths.cache={cache}", *overrides], **settings)
@@ -24,7 +24,7 @@ def tiny(cache):
 
 @pytest.fixture(scope="session")
 def explored(tiny, tmp_path_factory):
-    """The study of stages 00 and 01; tests only read it."""
+    """A study after stages 00 and 01; tests only read it."""
     study = tiny(tmp_path_factory.mktemp("explored"), size="small")
     write_eda(study.site, study.data(), REFERENCE)
     write_preprocess(study.site, study.data(), study.config().scaling.fit_on)

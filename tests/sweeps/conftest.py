@@ -1,4 +1,4 @@
-"""A folder with the toy application, and `python train.py` in a folder."""
+"""Fixtures: the toy application in a folder, and `python train.py` in a folder."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.sweeps.toy import APP, CONFIG
 
 @pytest.fixture
 def toy(tmp_path: Path) -> Path:
-    """A folder with the toy application."""
+    """Write the toy application to a folder; returns the folder."""
     (tmp_path / "app.py").write_text(APP)
     for name, text in CONFIG.items():
         path = tmp_path / "conf" / name
@@ -24,7 +24,8 @@ def toy(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def trainer(tmp_path: Path, cache: Path):
-    found = Trainer(tmp_path, cache)
-    yield found
-    for process in found.living():
+    """Run `python train.py` in a folder; its processes are killed at the end."""
+    runner = Trainer(tmp_path, cache)
+    yield runner
+    for process in runner.living():
         process.kill()

@@ -1,4 +1,4 @@
-"""Sweeps of the real train.py on small data, all of whose processes are found again."""
+"""Sweeps of the real train.py on small data; their processes are recognised by an environment variable."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class OtherRates(torch.optim.AdamW):
 
 
 class Trainer:
-    """`python train.py` in a folder, all of whose processes are found again by a mark in their environment."""
+    """Run `python train.py` in a folder; its processes carry TEST_MARK in their environment."""
 
     def __init__(self, folder: Path, cache: Path):
         self.folder, self.mark, self.program = folder, uuid4().hex, [str(ROOT / "train.py")]
@@ -74,22 +74,22 @@ class Trainer:
         return output
 
     def living(self, **environment: str) -> list[psutil.Process]:
-        """Processes of this folder with these variables in their environment."""
+        """Return the processes of this folder with these variables in their environment."""
         wanted = {"TEST_MARK": self.mark, **environment}
-        return [one for one in psutil.process_iter() if wanted.items() <= variables(one).items()]
+        return [process for process in psutil.process_iter() if wanted.items() <= variables(process).items()]
 
     def trials(self) -> list[FrozenTrial]:
-        """The trials as Optuna's own tools read them."""
+        """Return the trials as Optuna's own journal backend reads them."""
         storage = JournalStorage(JournalFileBackend(str(self.folder / "studies/s/journal.log")))
         return optuna.load_study(study_name="s", storage=storage).trials
 
     def epochs(self, folder: str) -> int:
-        """Trained in all run directories of a folder."""
+        """Return the number of epochs trained in all run directories of a folder."""
         return sum(len(pd.read_csv(path)) for path in (self.folder / folder).glob("*/history.csv"))
 
 
 def variables(process: psutil.Process) -> dict[str, str]:
-    """The environment of a process; nothing of one that has just ended or is another user's."""
+    """Return the environment of a process; empty if it has ended or belongs to another user."""
     try:
         return process.environ()
     except (psutil.Error, ProcessLookupError):
@@ -97,13 +97,13 @@ def variables(process: psutil.Process) -> dict[str, str]:
 
 
 def wait_for(condition, seconds: float = 120):
-    """Until the condition holds; its value."""
+    """Wait until the condition holds; return its value."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if value := condition():
             return value
         time.sleep(0.05)
-    raise AssertionError("waited in vain")
+    raise AssertionError(f"condition not met within {seconds:g} s")
 
 
 def distinct(trials: list[FrozenTrial]) -> int:
@@ -111,14 +111,14 @@ def distinct(trials: list[FrozenTrial]) -> int:
 
 
 def threshold(**limit: float) -> list[str]:
-    """A pruner that ends what is beyond the limit after its second epoch."""
+    """Return overrides for a pruner that stops trials beyond the limit after their second epoch."""
     ((side, value),) = limit.items()
     pruner = f"{{_target_:optuna.pruners.ThresholdPruner,{side}:{value},n_warmup_steps:1}}"
     return ["~sweep.pruner", f"+sweep.pruner={pruner}"]
 
 
 def check_ranks(folder: Path, **optimizer: float) -> None:
-    """Two processes trained this job, both with these settings."""
+    """Check that two processes trained this job with these optimizer settings."""
     first, second = json.loads((folder / "ranks.json").read_text())
     assert (first.pop("rank"), second.pop("rank")) == (0, 1) and first.pop("pid") != second.pop("pid")
     assert first == second

@@ -1,4 +1,4 @@
-"""Values and overrides on their way into a trial."""
+"""Values and overrides keep their meaning on the way into a trial."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ SCALAR = TEXT.filter(lambda text: not text.startswith(("[", "{"))) | st.none() |
 @example("C:\\")
 @example("이송")
 @example(1e-5)
-def test_a_value_arrives_as_it_was(value: object) -> None:
-    def plain(found: object) -> object:
-        return [plain(one) for one in found] if isinstance(found, list) else getattr(found, "text", found)
+def test_override_keeps_value_and_type(value: object) -> None:
+    def plain(parsed: object) -> object:
+        return [plain(item) for item in parsed] if isinstance(parsed, list) else getattr(parsed, "text", parsed)
 
     (read,) = OverridesParser.create().parse_overrides([override("key", value)])
     arrived = plain(read.value())
     assert arrived == value and type(arrived) is type(value)
 
 
-def test_later_lines_replace_earlier_ones() -> None:
+def test_later_override_replaces_earlier() -> None:
     space, task, errors = read_space(
         {"a": "choice(1, 2)", "b": "interval(0.0, 1.0)", "c": 5}, ["a=3", "b=choice(7,8)", "~d", "e=glob(*)"]
     )
@@ -42,7 +42,7 @@ def test_later_lines_replace_earlier_ones() -> None:
     assert len(errors) == 1 and errors[0].startswith("e=glob(*): ")
 
 
-def test_the_difference_of_configs_as_overrides() -> None:
+def test_difference_of_configs_is_written_as_overrides() -> None:
     old = OmegaConf.create({"a": 1, "b": {"c": "${a}", "d": [1], "e": 2}, "gone": 1})
     new = OmegaConf.create({"a": 2, "b": {"c": "${a}", "d": [1, 2], "e": None, "f": "x/y"}})
     assert difference(old, new) == ["a=2", "b.d=[1, 2]", "b.e=null", "+b.f=x/y"]
@@ -60,5 +60,5 @@ def test_the_difference_of_configs_as_overrides() -> None:
         ("seed.x=1", False),
     ],
 )
-def test_patterns_name_keys(line: str, named: bool) -> None:
+def test_pattern_matches_keys(line: str, named: bool) -> None:
     assert matches(line, ["seed", "split.*"]) is named

@@ -1,4 +1,4 @@
-"""Sweeps of the real train.py whose parent, sweeper or trials are killed."""
+"""Sweeps of the real train.py in which the parent, the sweeper or trials are killed."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ from tests.sweeps.real import FINISHED, SWEEP, Trainer, distinct, variables, wai
     ],
     ids=["plain", "plain in a terminal", "plain terminated", "plain killed", "sweep", "sweeper killed"],
 )
-def test_an_interrupted_or_killed_parent_leaves_no_rank(
+def test_interrupted_or_killed_parent_leaves_no_rank(
     trainer: Trainer, sweep: list[str], number: signal.Signals, send: Callable[[int, int], None]
 ) -> None:
-    """Ctrl-C in a terminal reaches all processes of the group, kill the parent alone."""
+    """Ctrl-C in a terminal reaches all processes of the group, `kill` only the parent."""
     settings = ["sweep.n_trials=1"] if sweep else ["-m", "seed=0,1", "hydra.sweep.dir=studies/s"]
     process = trainer.start(*sweep, *settings, "trainer=ddp_cpu", "trainer.max_epochs=5000", "patience=5000")
     wait_for(lambda: (trainer.folder / "studies/s/0/history.csv").exists())
@@ -45,8 +45,8 @@ def test_an_interrupted_or_killed_parent_leaves_no_rank(
 
 
 @pytest.mark.slow
-def test_orphans_of_a_dead_sweeper_are_ended_before_its_trial_is_tried_again(trainer: Trainer) -> None:
-    """The sweeper and the guard beside it are both killed, so nobody is left to end the ranks but the next sweeper."""
+def test_orphans_of_dead_sweeper_end_before_its_trial_is_retried(trainer: Trainer) -> None:
+    """The sweeper and its guard are both killed, so only the next sweeper can end the ranks."""
     command = [*SWEEP, "trainer=ddp_cpu", "sweep.n_trials=1", "sweep.pruner=null"]
     process = trainer.start(*command, "trainer.max_epochs=5000", "patience=5000")
     wait_for(lambda: (trainer.folder / "studies/s/0/history.csv").exists())
@@ -66,25 +66,25 @@ def test_orphans_of_a_dead_sweeper_are_ended_before_its_trial_is_tried_again(tra
 
 
 @pytest.mark.slow
-def test_two_sweepers_share_a_study(trainer: Trainer) -> None:
+def test_two_real_sweepers_share_a_study(trainer: Trainer) -> None:
     command = [*SWEEP, "trainer=cpu", "trainer.max_epochs=1", "sweep.n_trials=5", "sweep.pruner=null"]
     both = [trainer.start(*command) for _ in range(2)]
     assert [process.wait(timeout=500) for process in both] == [0, 0]
-    found = trainer.trials()
-    assert [trial.state for trial in found] == [TrialState.COMPLETE] * 5 and distinct(found) == 5
-    assert len({trial.user_attrs["owner"]["pid"] for trial in found}) == 2
+    stored = trainer.trials()
+    assert [trial.state for trial in stored] == [TrialState.COMPLETE] * 5 and distinct(stored) == 5
+    assert len({trial.user_attrs["owner"]["pid"] for trial in stored}) == 2
     assert trainer.epochs("studies/s") == 5 and not trainer.living()
 
 
 @pytest.mark.slow
-def test_ten_kills_of_real_trainings_lose_nothing_and_double_nothing(trainer: Trainer) -> None:
+def test_ten_kills_of_real_trainings_lose_and_repeat_no_trial(trainer: Trainer) -> None:
     """kill -9 of the sweeper or a trial at random moments, 10 times, over a study of 6; then run to the end. `make
     kill` has 20."""
     command = [*SWEEP, "trainer=cpu", "trainer.max_epochs=2", "sweep.n_trials=6", "sweep.workers=2"]
     chance, folder, log = random.Random(0), trainer.folder / "studies/s", []
 
     def running() -> list[psutil.Process]:
-        return [one for one in trainer.living() if "SWEEP_TRIAL_DIR" in variables(one)]
+        return [process for process in trainer.living() if "SWEEP_TRIAL_DIR" in variables(process)]
 
     process = trainer.start(*command)
     while len(log) < 10:
@@ -104,17 +104,17 @@ def test_ten_kills_of_real_trainings_lose_nothing_and_double_nothing(trainer: Tr
             process = trainer.start(*command)
     while process.wait(timeout=500) != 0:
         process = trainer.start(*command)
-    found = trainer.trials()
-    finished = [trial for trial in found if trial.state in FINISHED]
+    stored = trainer.trials()
+    finished = [trial for trial in stored if trial.state in FINISHED]
     of_trials, in_trials = (sum(word in line for line in log) for word in ("trial ", "while trials run"))
     print(
         f"{10 - of_trials} kills of the sweeper, {of_trials} of trials, {in_trials} while trials ran; "
-        f"{len(found)} trials, {len(finished)} finished"
+        f"{len(stored)} trials, {len(finished)} finished"
     )
     assert in_trials >= 3 and 1 <= of_trials <= 9
     assert len(finished) == distinct(finished) == 6
-    assert not [trial for trial in found if trial.state == TrialState.RUNNING] and not trainer.living()
+    assert not [trial for trial in stored if trial.state == TrialState.RUNNING] and not trainer.living()
     ran = sorted(int(path.parent.name) for path in folder.glob("*/trial.json"))
     assert ran == [trial.number for trial in finished]
     trainer.run(*command)
-    assert len(trainer.trials()) == len(found)
+    assert len(trainer.trials()) == len(stored)

@@ -12,7 +12,7 @@ from tests.sweeps.real import FAULT, SWEEP, Trainer, check_ranks, distinct, thre
 
 
 @pytest.mark.slow
-def test_ranks_of_a_multirun_train_the_same_jobs(trainer: Trainer) -> None:
+def test_ranks_of_multirun_train_the_same_job(trainer: Trainer) -> None:
     trainer.run("-m", "trainer=ddp_cpu", "trainer.max_epochs=1", "optimizer.lr=0.001,0.002", "hydra.sweep.dir=multi")
     assert sorted(path.name for path in (trainer.folder / "multi").glob("*/")) == ["0", "1"]
     assert not (trainer.folder / "multirun").exists() and not (trainer.folder / "outputs").exists()
@@ -27,16 +27,16 @@ def test_ranks_of_a_multirun_train_the_same_jobs(trainer: Trainer) -> None:
     [(["sweep.pruner=null"], TrialState.COMPLETE, 3), (threshold(lower=1.1), TrialState.PRUNED, 2)],
     ids=["without pruner", "pruned"],
 )
-def test_ranks_of_a_trial_train_the_same_and_stop_together(
+def test_ranks_of_trial_train_the_same_job_and_stop_together(
     trainer: Trainer, pruner: list[str], state: TrialState, epochs: int
 ) -> None:
     trainer.run(*SWEEP, "trainer=ddp_cpu", "trainer.max_epochs=3", "sweep.n_trials=2", *pruner)
-    found = trainer.trials()
-    assert [trial.state for trial in found] == [state] * 2 and distinct(found) == 2
+    stored = trainer.trials()
+    assert [trial.state for trial in stored] == [state] * 2 and distinct(stored) == 2
     folders = sorted(path for path in (trainer.folder / "studies/s").glob("*/"))
     assert [path.name for path in folders] == ["0", "1"]
     assert not (trainer.folder / "multirun").exists() and not (trainer.folder / "outputs").exists()
-    for trial, folder in zip(found, folders, strict=True):
+    for trial, folder in zip(stored, folders, strict=True):
         names = ("lr", "weight_decay")
         check_ranks(folder, **{name: trial.params[f"optimizer.{name}"] for name in names})
         ranks = json.loads((folder / "ranks.json").read_text())
@@ -45,7 +45,7 @@ def test_ranks_of_a_trial_train_the_same_and_stop_together(
 
 
 @pytest.mark.slow
-def test_ranks_that_train_different_jobs_are_an_error(trainer: Trainer) -> None:
+def test_ranks_with_different_jobs_are_refused(trainer: Trainer) -> None:
     (trainer.folder / "fault.py").write_text(FAULT)
     trainer.env["CONVEYORGUARD_WHITELIST"] = "fault.*"
     settings = ["hydra.run.dir=run", "trainer=ddp_cpu", "trainer.max_epochs=1"]
@@ -58,7 +58,7 @@ def test_ranks_that_train_different_jobs_are_an_error(trainer: Trainer) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("sweep", [[], SWEEP], ids=["plain", "sweep"])
-def test_a_rank_that_fails_leaves_no_process(trainer: Trainer, sweep: list[str]) -> None:
+def test_failing_rank_leaves_no_process(trainer: Trainer, sweep: list[str]) -> None:
     (trainer.folder / "fault.py").write_text(FAULT)
     trainer.env["CONVEYORGUARD_WHITELIST"] = "fault.*"
     settings = ["sweep.max_failures=0"] if sweep else ["-m", "seed=0,1", "hydra.sweep.dir=studies/s"]

@@ -18,16 +18,16 @@ from tests.sweeps.real import FAULT, SWEEP, Trainer, check_ranks, differences, t
 
 
 @pytest.mark.slow
-def test_a_sweep_is_continued_on_the_same_data_and_settings_or_not_at_all(trainer: Trainer) -> None:
+def test_sweep_with_other_data_or_settings_is_refused(trainer: Trainer) -> None:
     """On another machine paths, threads and loggers may differ."""
     command = [*SWEEP, "model=logistic_regression", "sweep.n_trials=1"]
     trainer.run(*command)
     output = trainer.run(*command, "data.sessions=16", "window.stride=5", "scaling=seed", "split=device", code=1)
     for part in (
-        "data.sessions=16, but the study was begun with data.sessions=12",
+        "data.sessions=16, but the study was started with data.sessions=12",
         "window.stride=5, but",
         "scaling=seed, but",
-        "split=device, but the study was begun with split=session",
+        "split=device, but the study was started with split=session",
     ):
         assert part in output, part
     assert output.count("but the study") == 4 and len(trainer.trials()) == 1
@@ -36,7 +36,7 @@ def test_a_sweep_is_continued_on_the_same_data_and_settings_or_not_at_all(traine
 
 
 @pytest.mark.slow
-def test_trials_of_the_verb_are_the_verb(trainer: Trainer) -> None:
+def test_sweep_of_verb_retrains_by_verb(trainer: Trainer) -> None:
     """`python -m conveyorguard train -m` sweeps as train.py does, and names itself in the command that retrains."""
     trainer.program = ["-m", "conveyorguard", "train"]
     command = ["-m", "sweep=optuna", "sweep.study=s", "model=logistic_regression"]
@@ -48,7 +48,7 @@ def test_trials_of_the_verb_are_the_verb(trainer: Trainer) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("model", sorted(path.stem for path in (ROOT / "conf/model").glob("*.yaml")))
-def test_the_space_of_every_model_gives_trials_that_train(trainer: Trainer, model: str) -> None:
+def test_search_space_of_every_model_trains(trainer: Trainer, model: str) -> None:
     if model in ("xgboost", "catboost"):
         pytest.importorskip(model)
     trainer.run("-m", "sweep=optuna", f"model={model}", "sweep.study=s", "sweep.n_trials=2", "trainer.max_epochs=1")
@@ -69,7 +69,7 @@ def test_the_space_of_every_model_gives_trials_that_train(trainer: Trainer, mode
     ],
     ids=["memory", "NaN", "crash"],
 )
-def test_a_fault_is_one_failed_trial_with_its_directory(trainer: Trainer, fault: str, reason: str) -> None:
+def test_fault_in_training_fails_trial_with_reason_and_directory(trainer: Trainer, fault: str, reason: str) -> None:
     (trainer.folder / "fault.py").write_text(FAULT)
     trainer.env |= {"CONVEYORGUARD_WHITELIST": "fault.*", "FAULT": "1"}
     output = trainer.run(*SWEEP, fault, "trainer=cpu", "trainer.max_epochs=1", "sweep.max_failures=0", code=1)
@@ -80,14 +80,14 @@ def test_a_fault_is_one_failed_trial_with_its_directory(trainer: Trainer, fault:
 
 
 @pytest.mark.slow
-def test_ddp_in_workers_of_joblib_is_refused(trainer: Trainer) -> None:
+def test_ddp_in_joblib_workers_is_refused(trainer: Trainer) -> None:
     output = trainer.run("-m", "trainer=ddp_cpu", "seed=0,1", "hydra/launcher=joblib", code=1)
     assert "hydra/launcher=joblib and trainer=ddp_cpu: joblib's workers cannot start the 2 processes of a job" in output
     assert "write hydra/launcher=submitit_local" in output
 
 
 @pytest.mark.slow
-def test_pruning_saves_epochs_and_the_best_trial_is_trained_again(trainer: Trainer) -> None:
+def test_pruning_saves_epochs_and_best_trial_can_be_retrained(trainer: Trainer) -> None:
     """The same five trials without pruner and with one whose limit is known to prune two of them."""
     common = [*SWEEP, "trainer=cpu", "trainer.max_epochs=5", "patience=9", "objective=val/loss", "sweep.n_trials=5"]
     trainer.run(*common, "sweep.pruner=null")
@@ -96,18 +96,18 @@ def test_pruning_saves_epochs_and_the_best_trial_is_trained_again(trainer: Train
     (trainer.folder / "studies").rename(trainer.folder / "unpruned")
 
     late = [max(value for step, value in trial.intermediate_values.items() if step >= 1) for trial in whole]
-    limit = sum(sorted(late)[2:4]) / 2  # three stay below it
+    limit = sum(sorted(late)[2:4]) / 2  # three trials stay below it
     output = trainer.run(*common, *threshold(upper=limit))
-    found = trainer.trials()
-    assert [trial.params for trial in found] == [trial.params for trial in whole]
+    stored = trainer.trials()
+    assert [trial.params for trial in stored] == [trial.params for trial in whole]
     expected = ["PRUNED" if value > limit else "COMPLETE" for value in late]
-    assert [trial.state.name for trial in found] == expected and expected.count("PRUNED") == 2
+    assert [trial.state.name for trial in stored] == expected and expected.count("PRUNED") == 2
     lines = [line.split() for line in output.splitlines() if line.startswith("trial ")]
     assert [line[2] for line in lines] == expected
     assert "3 COMPLETE, 2 PRUNED, 0 FAILED" in output
-    assert trainer.epochs("studies/s") == sum(len(trial.intermediate_values) for trial in found) < epochs
+    assert trainer.epochs("studies/s") == sum(len(trial.intermediate_values) for trial in stored) < epochs
     print(f"epochs: {epochs} without pruner, {trainer.epochs('studies/s')} with it")
-    for trial in found:  # of the test data nothing is there
+    for trial in stored:  # no trial was evaluated on test
         folder = trainer.folder / "studies/s" / str(trial.number)
         if trial.state == TrialState.COMPLETE:
             assert list(json.loads((folder / "metrics.json").read_text())) == ["val"]
@@ -118,7 +118,7 @@ def test_pruning_saves_epochs_and_the_best_trial_is_trained_again(trainer: Train
     page = (trainer.folder / "studies/s/study.html").read_text()
     assert str(trainer.folder / "studies/s/study.html") in output and 'href="0/' in page
 
-    best = min((trial for trial in found if trial.state == TrialState.COMPLETE), key=lambda trial: trial.value)
+    best = min((trial for trial in stored if trial.state == TrialState.COMPLETE), key=lambda trial: trial.value)
     retrain = next(line for line in output.splitlines() if line.startswith("retrain it: "))
     command = shlex.split(retrain.removeprefix("retrain it: "))
     assert {"objective=val/loss", "trainer.max_epochs=5"} <= set(command) and "test=false" not in command
@@ -144,7 +144,7 @@ def test_pruning_saves_epochs_and_the_best_trial_is_trained_again(trainer: Train
 @pytest.mark.parametrize(
     ("launcher", "kind"), [("joblib", "cpu"), ("submitit_local", "cpu"), ("submitit_local", "ddp_cpu")]
 )
-def test_grids_run_with_parallel_launchers(trainer: Trainer, launcher: str, kind: str) -> None:
+def test_grid_runs_with_parallel_launcher(trainer: Trainer, launcher: str, kind: str) -> None:
     trainer.run(
         "-m",
         f"trainer={kind}",

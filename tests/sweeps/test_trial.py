@@ -1,11 +1,13 @@
-"""The journal of a study: what is none is not written to, half a line ends nothing."""
+"""The journal of a study: other files are not changed, an incomplete line is cut off."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from threading import Thread
 
 import optuna
 import pytest
+from filelock import lock_descriptor
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
@@ -14,18 +16,18 @@ from conveyorguard.system import processes
 
 
 @pytest.mark.parametrize("content", [b"a text\n", b"a text", b'{"half": '])
-def test_a_file_that_is_no_journal_is_not_written_to(tmp_path: Path, content: bytes) -> None:
+def test_file_that_is_no_journal_is_not_changed(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "notes.txt"
     path.write_bytes(content)
-    if content.startswith(b"{"):  # what a kill may leave of a first line
+    if content.startswith(b"{"):  # a kill can leave this of a first line
         assert find_study(str(path), "s") is None
         return
-    with pytest.raises(StorageError, match=r"notes\.txt: not a journal of Optuna"):
+    with pytest.raises(StorageError, match=r"notes\.txt: not an Optuna journal"):
         open_storage(str(path))
     assert path.read_bytes() == content
 
 
-def test_half_a_line_in_the_journal_does_not_end_the_study(tmp_path: Path) -> None:
+def test_incomplete_journal_line_is_cut_off(tmp_path: Path) -> None:
     path = tmp_path / "j"
     study = optuna.create_study(storage=open_storage(str(path)), study_name="s")
     study.ask()
@@ -38,7 +40,21 @@ def test_half_a_line_in_the_journal_does_not_end_the_study(tmp_path: Path) -> No
     assert isinstance(study._storage._backend, Journal)
 
 
-def test_gpus_are_those_allowed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_append_to_journal_waits_for_its_lock(tmp_path: Path) -> None:
+    path = tmp_path / "j"
+    study = optuna.create_study(storage=open_storage(str(path)), study_name="s")
+    before = path.read_bytes()
+    with path.open("rb") as holder:
+        lock_descriptor(holder.fileno())
+        append = Thread(target=study.ask)
+        append.start()
+        append.join(0.5)
+        assert append.is_alive() and path.read_bytes() == before
+    append.join(30)
+    assert not append.is_alive() and path.read_bytes().startswith(before) and len(study.trials) == 1
+
+
+def test_gpus_are_limited_to_visible_ones(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
     assert processes.find_gpus() == ["2", "5"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")

@@ -1,4 +1,4 @@
-"""The sweeper on a toy Hydra application, and its trials read back with Optuna's own tools."""
+"""A toy Hydra application for the sweeper; its trials are read back with Optuna's own journal backend."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ CONFIG = {
 
 
 def start(toy: Path, *overrides: str, env: dict[str, str] | None = None) -> subprocess.Popen[str]:
-    """The sweep as a process."""
+    """Start a sweep as a process."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), **(env or {})}
     command = [sys.executable, "app.py", "-m", "sweep=optuna", *overrides]
     return subprocess.Popen(
@@ -113,7 +113,7 @@ def start(toy: Path, *overrides: str, env: dict[str, str] | None = None) -> subp
 
 
 def sweep(toy: Path, *overrides: str, code: int = 0, env: dict[str, str] | None = None) -> str:
-    """The output of a sweep that runs to its end."""
+    """Run a sweep to its end and return its output."""
     process = start(toy, *overrides, env=env)
     output, _ = process.communicate(timeout=300)
     assert process.returncode == code, output
@@ -121,36 +121,36 @@ def sweep(toy: Path, *overrides: str, code: int = 0, env: dict[str, str] | None 
 
 
 def trials(toy: Path, name: str = "toy") -> list[FrozenTrial]:
-    """The trials as Optuna's own tools read them."""
+    """Return the trials as Optuna's own journal backend reads them."""
     storage = JournalStorage(JournalFileBackend(str(toy / "studies" / name / "journal.log")))
     return optuna.load_study(study_name=name, storage=storage).trials
 
 
-def finished(found: list[FrozenTrial]) -> list[FrozenTrial]:
-    return [trial for trial in found if trial.state in FINISHED]
+def finished(stored: list[FrozenTrial]) -> list[FrozenTrial]:
+    return [trial for trial in stored if trial.state in FINISHED]
 
 
-def distinct(found: list[FrozenTrial]) -> int:
-    return len({tuple(sorted(trial.params.items())) for trial in found})
+def distinct(stored: list[FrozenTrial]) -> int:
+    return len({tuple(sorted(trial.params.items())) for trial in stored})
 
 
 def processes_of(folder: Path) -> list[psutil.Process]:
-    """Trial processes of a study that live."""
-    found = []
+    """Return the living trial processes of a study."""
+    living = []
     for process in psutil.process_iter():
         try:
             if process.environ().get("SWEEP_TRIAL_DIR", "").startswith(str(folder)):
-                found.append(process)
+                living.append(process)
         except psutil.Error:
             continue
-    return found
+    return living
 
 
 def wait_for(condition, seconds: float = 60):
-    """Until the condition holds; its value."""
+    """Wait until the condition holds; return its value."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if value := condition():
             return value
         time.sleep(0.02)
-    raise AssertionError("waited in vain")
+    raise AssertionError(f"condition not met within {seconds:g} s")

@@ -1,4 +1,4 @@
-"""A run to be poisoned."""
+"""Fixtures: a copy of a run to put code into, and the file that such code would create."""
 
 import shutil
 
@@ -7,7 +7,7 @@ import pytest
 
 @pytest.fixture
 def copied(finished_run, tmp_path):
-    """A copy of a sound run, to be poisoned; afterwards nothing of it may have been executed."""
+    """Return a copy of a finished run; fails if code from its files was executed."""
     folder, mark = shutil.copytree(finished_run, tmp_path / "copy"), tmp_path / "executed"
     yield folder
     assert not mark.exists(), "code from a file was executed"
@@ -15,4 +15,5 @@ def copied(finished_run, tmp_path):
 
 @pytest.fixture
 def mark(tmp_path):
+    """Return the path of the file that executed code would create."""
     return tmp_path / "executed"

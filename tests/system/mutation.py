@@ -1,16 +1,14 @@
-"""Mistakes put into the code whose mistakes would make numbers wrong without anyone noticing: `make mutation`.
+"""Mutation testing of the modules whose mistakes would silently change figures: `make mutation`.
 
     python -m tests.system.mutation [MODULE ...] [--seconds S] [--again] [--report]
 
-mutmut changes one thing at a time in a module (a number, a sign, an argument, a comparison) and runs the quick tests of
-that module; a mistake that no test notices has survived. Every module has a folder `mutants/MODULE` with verdicts of
-its own, so a run that was stopped goes on where it was, and what was finished is not run again. Where tests have
-changed, what survived is tried again.
+mutmut changes one thing at a time in a module (a number, a sign, an argument, a comparison) and runs the fast tests of
+that module; a mutant that no test detects has survived. Verdicts are kept per module in `mutants/MODULE`: a stopped run
+continues where it was, and finished mutants are not run again. If tests have changed, survivors are run again.
 
-Not counted are mistakes in messages: where the first difference between the code and its mutant is a text constant with
-a blank in it. Docstrings are never changed by mutmut, nor is what stands outside functions (constants, regular
-expressions, the lambdas in `METRICS`) or in a property. Exit status 1 where fewer than 80 % of the counted were
-noticed, or some were not run.
+Mutants of messages are not counted: those whose first difference is a text constant with a blank. mutmut changes
+neither docstrings nor properties nor code outside functions (constants, regular expressions, the lambdas in `METRICS`).
+Exit status 1 if fewer than 80 % of the counted mutants were detected, or some were not run.
 """
 
 import argparse
@@ -35,7 +33,7 @@ READER = [
     for name in ("broken_frames", "broken_archives", "broken_folders", "frame_names", "frames", "discovery", "sessions")
 ]
 HELPERS = ["tests/conftest.py", "tests/data/archive/conftest.py", "tests/data/archive/spoiled.py"]
-# module: source, tests, and which of them are quick and start no processes
+# module: source, test files, and the -k expression for tests that are fast and start no processes
 MODULES = {
     "splits": ("conveyorguard/data/splits.py", ["tests/data/test_splits.py"], "not own"),
     "windows": ("conveyorguard/data/windows.py", ["tests/data/test_windows.py"], "not every_modality"),
@@ -57,7 +55,7 @@ MODULES = {
 
 
 def work_folder(module: str) -> Path:
-    """The folder of a module, with links to the code and settings of its own."""
+    """Create the folder of a module, with links to the code and its own settings."""
     source, tests, chosen = MODULES[module]
     folder = ROOT / "mutants" / module
     folder.mkdir(parents=True, exist_ok=True)
@@ -71,7 +69,7 @@ def work_folder(module: str) -> Path:
         "also_copy": linked[1:],
         "pytest_add_cli_args_test_selection": tests,
         "pytest_add_cli_args": ["--hypothesis-profile=mutation", "-m", "not slow and not twin", "-k", chosen],
-        "timeout_constant": 10,  # seconds, times 15: the machine may stand still for a while
+        "timeout_constant": 10,  # s, times 15: the machine may be busy for a while
     }
     lines = "".join(f"{name} = {json.dumps(value)}\n" for name, value in settings.items())
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8") + "\n[tool.mutmut]\nuse_git_change_detection = false\n"
@@ -84,7 +82,7 @@ def meta_file(module: str) -> Path:
 
 
 def verdicts(module: str) -> dict[str, int | None]:
-    """Exit code of the tests under each mutant; None where they have not been run."""
+    """Return the exit code of the tests by mutant; None if it was not run yet."""
     path = meta_file(module)
     try:
         return json.loads(path.read_text())["exit_code_by_key"]
@@ -97,7 +95,7 @@ def verdicts(module: str) -> dict[str, int | None]:
 
 
 def changed(module: str) -> bool:
-    """Whether a test, or the code, is not that of the last run."""
+    """Return whether a test or the code has changed since the last run."""
     inner = meta_file(module).parents[2]
     tests = [*HELPERS, *MODULES[module][1]]
     code, mutated = ROOT / MODULES[module][0], meta_file(module).with_suffix("")
@@ -106,16 +104,16 @@ def changed(module: str) -> bool:
 
 
 def forget_survivors(module: str) -> None:
-    """Have those that were not killed run again, with tests as they are now."""
+    """Mark mutants that were not killed to be run again with the current tests."""
     path = meta_file(module)
     meta = json.loads(path.read_text())
     meta["exit_code_by_key"] = {key: code if code in KILLED else None for key, code in meta["exit_code_by_key"].items()}
     path.write_text(json.dumps(meta))
-    (path.parents[2] / "mutmut-stats.json").unlink(missing_ok=True)  # which test runs what
+    (path.parents[2] / "mutmut-stats.json").unlink(missing_ok=True)  # the map from tests to code
 
 
 def run(module: str, seconds: float, again: bool) -> None:
-    """Have mutmut go on with the module, for so many seconds at the most."""
+    """Continue mutmut on a module for at most `seconds`."""
     folder = work_folder(module)
     if verdicts(module) and (again or changed(module)):
         forget_survivors(module)
@@ -146,7 +144,7 @@ def run(module: str, seconds: float, again: bool) -> None:
 
 
 def functions(path: Path) -> dict[str, ast.FunctionDef]:
-    """Every version of every function, by the name that mutmut gives it."""
+    """Return every version of every function, by mutmut's name for it."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     return {
         node.name: node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and "__mutmut_" in node.name
@@ -154,37 +152,38 @@ def functions(path: Path) -> dict[str, ast.FunctionDef]:
 
 
 def first_difference(a, b):
-    """The first pair of nodes that differ, walking both together; None where the trees are alike."""
+    """Return the first pair of nodes in which two trees differ, or None."""
     if type(a) is not type(b):
         return a, b
     if isinstance(a, ast.AST):
         if isinstance(a, ast.Constant) and a.value != b.value:
             return a, b
         pairs = ((getattr(a, name, None), getattr(b, name, None)) for name in a._fields if name not in ("name", "kind"))
-        return next((found for pair in pairs if (found := first_difference(*pair))), None)
+        return next((nodes for pair in pairs if (nodes := first_difference(*pair))), None)
     if isinstance(a, list):
         if len(a) != len(b):
             return a, b
-        return next((found for pair in zip(a, b, strict=True) if (found := first_difference(*pair))), None)
+        return next((nodes for pair in zip(a, b, strict=True) if (nodes := first_difference(*pair))), None)
     return None if a == b else (a, b)
 
 
 def is_message(original: ast.FunctionDef, mutant: ast.FunctionDef) -> bool:
-    found = first_difference(original, mutant)
-    constants = found and all(isinstance(node, ast.Constant) and isinstance(node.value, str) for node in found)
-    return bool(constants) and " " in found[0].value.strip()
+    """Return whether a mutant differs first in a text constant with a blank."""
+    nodes = first_difference(original, mutant)
+    constants = nodes and all(isinstance(node, ast.Constant) and isinstance(node.value, str) for node in nodes)
+    return bool(constants) and " " in nodes[0].value.strip()
 
 
 def change(original: ast.FunctionDef, mutant: ast.FunctionDef) -> str:
-    """The line that differs, before and after."""
+    """Return the first line that differs, before and after."""
     before, after = (ast.unparse(node).splitlines()[len(node.decorator_list) + 1 :] for node in (original, mutant))
     lines = next(((a, b) for a, b in zip(before, after, strict=False) if a != b), ("", ""))
     return "\n    - " + "\n    + ".join(line.strip() for line in lines)
 
 
 def report(module: str) -> Counter:
-    """Print the figures of a module and what was not noticed."""
-    counts, told = Counter(), []
+    """Print the figures of a module and its undetected mutants."""
+    counts, undetected = Counter(), []
     known = functions(meta_file(module).with_suffix("")) if verdicts(module) else {}
     for key, code in verdicts(module).items():
         name = key.rpartition(".")[2]
@@ -197,15 +196,14 @@ def report(module: str) -> Counter:
         )
         counts[verdict] += 1
         if verdict in ("survived", "no test", "timeout"):
-            told.append(f"  {verdict}: {name}{change(original, known[name])}")
-    noticed = counts["killed"] + counts["timeout"]
-    tried = noticed + counts["survived"] + counts["no test"]
-    if told:
-        print("\n".join(told))
+            undetected.append(f"  {verdict}: {name}{change(original, known[name])}")
+    detected = counts["killed"] + counts["timeout"]
+    tried = detected + counts["survived"] + counts["no test"]
+    if undetected:
+        print("\n".join(undetected))
     print(
-        f"{module}: {noticed} of {tried} noticed ({noticed / max(tried, 1):.1%}), {counts['timeout']} of them by a "
-        "timeout; "
-        f"{counts['not run']} not run; {counts['message']} in messages, not counted",
+        f"{module}: {detected} of {tried} detected ({detected / max(tried, 1):.1%}), {counts['timeout']} of them by a "
+        f"timeout; {counts['not run']} not run; {counts['message']} in messages, not counted",
         flush=True,
     )
     return counts
@@ -214,26 +212,26 @@ def report(module: str) -> Counter:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("modules", nargs="*", metavar="MODULE", help=", ".join(MODULES))
-    parser.add_argument("--seconds", type=float, default=60, help="for all of them together")
-    parser.add_argument("--again", action="store_true", help="try again what survived or timed out")
-    parser.add_argument("--report", action="store_true", help="only show what is known")
+    parser.add_argument("--seconds", type=float, default=60, help="limit for all modules together")
+    parser.add_argument("--again", action="store_true", help="run survivors and timeouts again")
+    parser.add_argument("--report", action="store_true", help="only print the verdicts so far")
     arguments = parser.parse_args()
     modules = arguments.modules or list(MODULES)
     if unknown := set(modules) - set(MODULES):
         parser.error(f"{', '.join(sorted(unknown))}: the modules are {', '.join(MODULES)}")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that nothing is left running
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that no process is left running
     end, total = time.monotonic() + arguments.seconds, Counter()
     for module in modules:
         if not arguments.report and time.monotonic() < end:
             run(module, end - time.monotonic(), arguments.again)
         total += report(module)
-    noticed = total["killed"] + total["timeout"]
-    tried = noticed + total["survived"] + total["no test"]
+    detected = total["killed"] + total["timeout"]
+    tried = detected + total["survived"] + total["no test"]
     print(
-        f"all: {noticed} of {tried} noticed ({noticed / max(tried, 1):.1%}), goal {GOAL:.0%}; {total['not run']} "
+        f"all: {detected} of {tried} detected ({detected / max(tried, 1):.1%}), goal {GOAL:.0%}; {total['not run']} "
         "not run"
     )
-    return 0 if tried and noticed >= GOAL * tried and not total["not run"] else 1
+    return 0 if tried and detected >= GOAL * tried and not total["not run"] else 1
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Files that carry code, and what they would do."""
+"""Objects that execute code when they are unpickled."""
 
 import os
 
@@ -6,7 +6,7 @@ SECRET = "s3cret-value-of-the-environment"
 
 
 class Tripwire:
-    """Whoever unpickles it makes a file."""
+    """Creates a file when it is unpickled."""
 
     def __init__(self, path):
         self.path = path

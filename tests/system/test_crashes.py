@@ -1,5 +1,4 @@
-"""Writing that is broken off: what was whole stays whole, half of it is never read. Kills at random moments:
-tests/system/kill."""
+"""Interrupted writing: old files stay whole, half-written ones are never read. Random kills: tests/system/kill."""
 
 import os
 import subprocess
@@ -21,7 +20,7 @@ def checkpoint(value):
     return {"state_dict": {"w": torch.full((1000,), float(value))}, "conveyorguard": {}}
 
 
-def test_a_checkpoint_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
+def test_checkpoint_is_replaced_atomically(tmp_path, monkeypatch):
     path = tmp_path / "checkpoints" / "last.ckpt"
     WholeFiles().save_checkpoint(checkpoint(1), path)
     before = path.read_bytes()
@@ -38,15 +37,13 @@ def test_a_checkpoint_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
             WholeFiles().save_checkpoint(checkpoint(2), path)
         monkeypatch.undo()
         assert path.read_bytes() == before
-        assert [p.name for p in path.parent.glob("*.ckpt")] == ["last.ckpt"], (
-            "what is half-written is not called a checkpoint"
-        )
+        assert [p.name for p in path.parent.glob("*.ckpt")] == ["last.ckpt"], "a half-written file is not named .ckpt"
     WholeFiles().save_checkpoint(checkpoint(3), path)
     assert read_checkpoint(path)["state_dict"]["w"][0] == 3
-    assert [p.name for p in path.parent.iterdir()] == ["last.ckpt"], "what a killed process left is cleared away"
+    assert [p.name for p in path.parent.iterdir()] == ["last.ckpt"], "leftovers of a killed process are removed"
 
 
-def test_a_run_that_is_not_finished_is_not_read_as_one(finished_run, tmp_path, capsys):
+def test_unfinished_run_is_refused(finished_run, tmp_path, capsys):
     import shutil
 
     copy = shutil.copytree(finished_run, tmp_path / "copy")
@@ -59,7 +56,7 @@ def test_a_run_that_is_not_finished_is_not_read_as_one(finished_run, tmp_path, c
         assert "not finished" in capsys.readouterr().err
 
 
-def test_text_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
+def test_text_is_replaced_atomically(tmp_path, monkeypatch):
     path = tmp_path / "metrics.json"
     write_text(path, "old")
 
@@ -70,12 +67,12 @@ def test_text_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space"):
         write_text(path, "new")
     assert path.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [path], "half of the new one is gone"
+    assert list(tmp_path.iterdir()) == [path], "the half-written file is removed"
 
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A folder that holds 500 kB."""
+    """Mount a folder of 500 kB."""
     disk = tmp_path / "disk"
     disk.mkdir()
     line = ["mount", "-t", "tmpfs", "-o", "size=500k", "tmpfs", str(disk)]
@@ -86,7 +83,7 @@ def small_disk(tmp_path):
 
 
 def full(cache, folder, *command):
-    """What a command tells that needs more than there is."""
+    """Run a command that needs more space than there is; return its stderr."""
     env = {**os.environ, "CONVEYORGUARD_CACHE": str(cache)}
     done = subprocess.run([sys.executable, *map(str, command)], cwd=folder, env=env, capture_output=True, text=True)
     assert done.returncode == 2, done.stdout + done.stderr
@@ -96,8 +93,8 @@ def full(cache, folder, *command):
 
 
 @pytest.mark.slow
-def test_a_disk_that_fills_up_while_training_is_told_and_old_files_are_whole(finished_run, small_disk, tmp_path, cache):
-    """The checkpoint of this network needs more than is left."""
+def test_full_disk_while_training_is_an_error_and_old_files_stay_whole(finished_run, small_disk, tmp_path, cache):
+    """The checkpoint of this network is larger than the disk."""
     old = small_disk / "old.json"
     old.write_bytes((finished_run / "metrics.json").read_bytes())
     full(
@@ -120,7 +117,7 @@ def test_a_disk_that_fills_up_while_training_is_told_and_old_files_are_whole(fin
 
 
 @pytest.mark.slow
-def test_a_disk_that_fills_up_under_any_verb_is_told_and_nothing_half_written_stays(
+def test_full_disk_under_any_verb_is_an_error_and_leaves_no_half_written_file(
     finished_run, small_disk, tmp_path, cache
 ):
     verb = ["-m", "conveyorguard"]
@@ -128,6 +125,6 @@ def test_a_disk_that_fills_up_under_any_verb_is_told_and_nothing_half_written_st
     full(cache, tmp_path, *verb, "eda", "data=simulated", "data.sessions=12", f"out={small_disk / 'eda'}")
     full(cache, tmp_path, *verb, "simulate", small_disk / "data", "data.sessions=12", "data.archive=zip")
     for path in small_disk.rglob("*"):
-        assert not path.name.startswith("."), f"{path.name} is half of a file"
+        assert not path.name.startswith("."), f"{path.name} is half-written"
         if path.suffix == ".zip":
             assert zipfile.ZipFile(path).testzip() is None

@@ -1,4 +1,4 @@
-"""The fuzzing of the reader: it finds nothing, and it would find a reader that loses or writes something."""
+"""The fuzzer of the reader: no findings now, and findings for readers that lose or write something."""
 
 import dataclasses
 import subprocess
@@ -16,7 +16,7 @@ from tests.system.fuzz import reader as fuzz
 FUZZ = [sys.executable, "-m", "tests.system.fuzz.reader"]
 
 
-def test_a_short_fuzz_finds_nothing():
+def test_short_fuzz_has_no_findings():
     done = subprocess.run(
         [*FUZZ, "--inputs", "4000", "--seed", "7"],
         cwd=ROOT,
@@ -27,14 +27,14 @@ def test_a_short_fuzz_finds_nothing():
     assert "4,000 inputs" in done.stdout
 
 
-def test_a_fuzz_that_had_no_time_for_what_was_asked_is_no_success():
+def test_fuzz_without_time_for_all_inputs_fails():
     line = [*FUZZ, "--inputs", "1000000", "--seconds", "1"]
     done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 1 and "1,000,000 inputs were asked for" in done.stdout and "0 findings" in done.stdout
+    assert done.returncode == 1 and "1,000,000 inputs were requested" in done.stdout and "0 findings" in done.stdout
 
 
 @pytest.mark.parametrize("parse", ["parse_csv", "parse_json", "parse_bin"])
-def test_what_is_fuzzed_is_that_nothing_is_written(parse, tmp_path):
+def test_reader_that_writes_a_file_is_a_finding(parse, tmp_path):
     written = tmp_path / "written"
     code = (
         "from tests.system.fuzz import reader\n"
@@ -46,7 +46,7 @@ def test_what_is_fuzzed_is_that_nothing_is_written(parse, tmp_path):
 
 
 def lossy(change):
-    """A reader that loses something without a word."""
+    """Return a reader that silently changes sessions longer than a second."""
 
     def read(*arguments):
         session = read_session(*arguments)
@@ -74,8 +74,8 @@ READERS = {
 
 
 @pytest.mark.parametrize("case", READERS)
-def test_what_is_fuzzed_in_zips_is_that_everything_sound_is_read(case, tmp_path, monkeypatch):
+def test_reader_that_loses_or_changes_valid_seconds_is_a_finding(case, tmp_path, monkeypatch):
     monkeypatch.setattr(fuzz.archive, "read_session", READERS[case])
-    made = (inputs.made(0, number) for number in range(120))
-    verdicts = {fuzz.judged(kind, content, tmp_path, {})[0] for kind, content in made if kind == "zip"}
+    content_of = (inputs.make_input(0, number) for number in range(120))
+    verdicts = {fuzz.judge(kind, content, tmp_path, {})[0] for kind, content in content_of if kind == "zip"}
     assert ("finding" in verdicts) == (case != "the reader")

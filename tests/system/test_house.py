@@ -1,4 +1,4 @@
-"""The rules of the house: rooms, complexity, length, one meaning for a class name, and what the wheel holds."""
+"""Rules of the house: imports, complexity, file length, unique class names, content of the wheel."""
 
 import ast
 import sys
@@ -16,21 +16,21 @@ SETUPTOOLS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8")
 
 MOST_LINES = 400
 MOST_BRANCHES = 15  # cyclomatic complexity (McCabe 1976) as radon counts it
-TOP = 6  # modules beside the rooms
+TOP = 6  # modules at the top of the package
 
 
 def name_of(path):
     return path.relative_to(ROOT).as_posix()
 
 
-def test_imports_go_one_way(monkeypatch, capsys):
+def test_import_contracts_are_kept(monkeypatch, capsys):
     """The contracts in pyproject.toml."""
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr(sys, "path", [*sys.path])  # it adds the working directory
     assert lint_imports(no_cache=True, no_logo=True) == EXIT_STATUS_SUCCESS, capsys.readouterr().out
 
 
-def test_no_function_has_more_branches_than_allowed():
+def test_functions_stay_below_complexity_limit():
     violations = {
         f"{name_of(path)}: {block.fullname}"
         for path in CODE
@@ -40,13 +40,13 @@ def test_no_function_has_more_branches_than_allowed():
     assert not violations, "\n".join(sorted(violations))
 
 
-def test_no_file_is_longer_than_allowed():
+def test_files_stay_below_length_limit():
     files = [*CODE, *(ROOT / "tests").rglob("*.py")]
     violations = {name_of(path) for path in files if len(path.read_text(encoding="utf-8").splitlines()) > MOST_LINES}
     assert not violations, "\n".join(sorted(violations))
 
 
-def test_no_class_name_has_two_meanings():
+def test_class_names_are_unique():
     places = defaultdict(list)
     for path in CODE:
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
@@ -55,7 +55,7 @@ def test_no_class_name_has_two_meanings():
     assert not [f"{name}: {paths}" for name, paths in places.items() if len(paths) > 1]
 
 
-def test_few_modules_lie_at_the_top():
+def test_top_of_package_has_few_modules():
     assert len(list(PACKAGE.glob("*.py"))) <= TOP
 
 

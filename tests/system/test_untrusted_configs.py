@@ -1,4 +1,4 @@
-"""A config that comes from elsewhere builds only what the whitelist allows, and asks for no secret."""
+"""Configs from elsewhere build only what the whitelist allows, and read no secrets."""
 
 import os
 import re
@@ -41,11 +41,9 @@ def poison(node, target, mark):
 
 @pytest.mark.parametrize(
     ("where", "target"),
-    [*(("data.reader", one) for one in EVIL), *(("model", one) for one in EVIL[:5]), ("scaling", EVIL[0])],
+    [*(("data.reader", target) for target in EVIL), *(("model", target) for target in EVIL[:5]), ("scaling", EVIL[0])],
 )
-def test_a_config_of_a_run_directory_builds_only_what_the_whitelist_allows(
-    target, where, copied, mark, monkeypatch, capsys
-):
+def test_config_of_run_directory_builds_only_whitelisted_targets(target, where, copied, mark, monkeypatch, capsys):
     monkeypatch.delenv("CONVEYORGUARD_WHITELIST", raising=False)
     config = OmegaConf.load(copied / "config.yaml")
     poison(OmegaConf.select(config, where), target, mark)
@@ -59,7 +57,7 @@ def test_a_config_of_a_run_directory_builds_only_what_the_whitelist_allows(
         assert not mark.exists()
 
 
-def test_a_checkpoint_of_another_version_is_refused_with_what_to_do(copied):
+def test_checkpoint_of_other_version_is_refused_with_remedy(copied):
     path = copied / "checkpoints" / "best.ckpt"
     state = torch.load(path, weights_only=True)
     for name in [name for name in state["state_dict"] if name.endswith(("_noise", "_window_edges"))]:
@@ -71,7 +69,7 @@ def test_a_checkpoint_of_another_version_is_refused_with_what_to_do(copied):
 
 @pytest.mark.parametrize("where", ["scaling", "model", "loss"])
 @pytest.mark.parametrize("target", ["os.system", "subprocess.check_output", "builtins.eval"])
-def test_a_config_inside_a_checkpoint_builds_only_what_the_whitelist_allows(where, target, copied, mark):
+def test_config_in_checkpoint_builds_only_whitelisted_targets(where, target, copied, mark):
     path = copied / "checkpoints" / "best.ckpt"
     state = torch.load(path, weights_only=True)
     poison(state["conveyorguard"]["config"][where], target, mark)
@@ -80,7 +78,7 @@ def test_a_config_inside_a_checkpoint_builds_only_what_the_whitelist_allows(wher
         load_run(copied)
 
 
-def test_what_is_allowed_cannot_be_given_what_is_not(mark, schema):
+def test_whitelisted_target_cannot_build_forbidden_argument(mark, schema):
     node = OmegaConf.create(
         {
             "_target_": "conveyorguard.models.fusion.Fusion",
@@ -93,15 +91,15 @@ def test_what_is_allowed_cannot_be_given_what_is_not(mark, schema):
     assert not mark.exists()
 
 
-def test_a_run_directory_cannot_ask_for_the_environment(copied, monkeypatch, capsys):
-    """Interpolations are resolved when the config is composed; one in a saved config was put there."""
+def test_run_directory_cannot_read_the_environment(copied, monkeypatch, capsys):
+    """Interpolations are resolved when a config is composed, so one in a saved config was added later."""
     monkeypatch.setenv("SECRET", SECRET)
     text = (copied / "config.yaml").read_text()
     (copied / "config.yaml").write_text(text.replace("name: simulated", "name: ${oc.env:SECRET}"))
     for verb in ("report", "reproduce", "predict", "check"):
         assert main([verb, str(copied)]) == 2
-        said = capsys.readouterr()
-        assert "data.name holds an interpolation" in said.err and SECRET not in said.out + said.err
+        output = capsys.readouterr()
+        assert "data.name holds an interpolation" in output.err and SECRET not in output.out + output.err
     (copied / "config.yaml").write_text(text)
     facts = read_json(copied / "provenance.json")
     write_json(copied / "provenance.json", {**facts, "derived": {"data.name": "${oc.env:SECRET}"}})
@@ -113,29 +111,31 @@ def test_a_run_directory_cannot_ask_for_the_environment(copied, monkeypatch, cap
     "override",
     ["+note=${oc.env:PLANT_TOKEN}", "+note={deep: [1, secret-of-the-plant]}", "data.name=a-secret-of-the-plant"],
 )
-def test_a_key_of_the_environment_comes_into_no_config(override, monkeypatch, compose):
+def test_config_with_key_of_the_environment_is_refused(override, monkeypatch, compose):
     monkeypatch.setenv("PLANT_TOKEN", "secret-of-the-plant")
-    monkeypatch.setenv("PLANT_KEY", "sim")  # as short as a word that stands there by chance
+    monkeypatch.setenv("PLANT_KEY", "sim")  # shorter than SHORTEST: may be in a config by chance
     check(compose())
-    with pytest.raises(ConfigError, match=r"the value of \$PLANT_TOKEN stands in the config"):
+    with pytest.raises(ConfigError, match=r"(note|data\.name).*: holds the value of \$PLANT_TOKEN"):
         check(compose(override))
 
 
-def test_a_login_and_what_is_called_a_key_come_into_no_config(tmp_path, monkeypatch, compose):
+def test_config_with_login_or_named_key_is_refused(tmp_path, monkeypatch, compose):
     login = tmp_path / "netrc"
     login.write_text("machine api.wandb.ai login user password 0123456789abcdef\n")
     monkeypatch.setenv("NETRC", str(login))
     check(compose())
-    with pytest.raises(ConfigError, match=r"the value of netrc's login at api\.wandb\.ai stands in the config"):
+    with pytest.raises(ConfigError, match=r"note\.deep.*: holds the value of netrc's login at api\.wandb\.ai"):
         check(compose("+note={deep: [of 0123456789abcdef]}"))
     for name in ("+wandb_api_key", "+model.deep.Token", "+password"):
-        with pytest.raises(ConfigError, match=rf"{name.strip('+')}: a config is saved and shown, no key may"):
+        with pytest.raises(
+            ConfigError, match=rf"{name.strip('+')}: a config is saved and shown, so it must not hold a key"
+        ):
             check(compose(f"{name}=0123456789abcdee"))
-    login.write_text("machine")  # damaged: nobody can log in with it
+    login.write_text("machine")  # damaged: no program could log in with it
     check(compose("+note=of-0123456789abcdef"))
 
 
-def test_a_folder_whose_name_is_no_text_is_refused_with_what_to_do(compose):
+def test_folder_name_that_is_no_text_is_refused_with_remedy(compose):
     cfg = compose()
     cfg.data.root = os.fsdecode(b"/plant/set\xff")
     with pytest.raises(ConfigError, match=r"data\.root=.*is no UTF-8 text.*rename the folder"):

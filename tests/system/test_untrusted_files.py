@@ -1,4 +1,4 @@
-"""Files that come from elsewhere carry no code: checkpoints, skops files, tables, json."""
+"""Files from elsewhere execute no code: checkpoints, skops files, tables, json."""
 
 import ast
 import os
@@ -24,14 +24,14 @@ SOURCES = [*(ROOT / "conveyorguard").rglob("*.py"), *(ROOT / "experiments").glob
 
 
 def calls(tree):
-    """(dotted name, keyword arguments) of every call of a module."""
+    """Yield dotted name and keyword arguments of every call in a module."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):
             yield ast.unparse(node.func), {word.arg: ast.unparse(word.value) for word in node.keywords}
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.relative_to(ROOT).as_posix())
-def test_no_module_unpickles_or_evaluates(path):
+def test_module_never_unpickles_or_evaluates(path):
     tree = ast.parse(path.read_text(encoding="utf-8"))
     for name, words in calls(tree):
         if name == "torch.load":
@@ -77,8 +77,8 @@ for verb in (["check", run, "depth=data"], ["report", run], ["compare", run], ["
 
 
 @pytest.mark.slow
-def test_no_verb_unpickles_anything_of_a_run(copied, tmp_path):
-    """Python tells its audit hooks of every class that an unrestricted unpickler looks up."""
+def test_verbs_unpickle_nothing_of_a_run(copied, tmp_path):
+    """Python raises an audit event for every class that an unpickler looks up."""
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         [sys.executable, "-c", TRACE, str(copied)], cwd=tmp_path, env=env, capture_output=True, text=True
@@ -87,7 +87,7 @@ def test_no_verb_unpickles_anything_of_a_run(copied, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_trace_would_see_an_unpickling(tmp_path, mark):
+def test_trace_detects_unpickling(tmp_path, mark):
     done = subprocess.run(
         [sys.executable, "-c", TRACE.replace("run = ", "import pickle; pickle.loads(pickle.dumps(sys.exit)); run = ")],
         capture_output=True,
@@ -98,7 +98,7 @@ def test_the_trace_would_see_an_unpickling(tmp_path, mark):
 
 
 @pytest.mark.parametrize("content", ["pickle", "torch archive", "cut short", "empty", "other tensors", "text"])
-def test_a_poisoned_or_damaged_checkpoint_is_refused_by_name(content, copied, mark):
+def test_poisoned_or_damaged_checkpoint_is_refused_by_name(content, copied, mark):
     path = copied / "checkpoints" / "best.ckpt"
     if content == "pickle":
         import pickle
@@ -118,7 +118,7 @@ def test_a_poisoned_or_damaged_checkpoint_is_refused_by_name(content, copied, ma
         load_run(copied)
 
 
-def test_going_on_from_a_poisoned_checkpoint_is_refused(copied, mark, compose):
+def test_resuming_from_poisoned_checkpoint_is_refused(copied, mark, compose):
     from conveyorguard.commands.train import train
 
     path = copied / "checkpoints" / "last.ckpt"
@@ -128,7 +128,7 @@ def test_going_on_from_a_poisoned_checkpoint_is_refused(copied, mark, compose):
 
 
 @pytest.mark.parametrize("kind", ["foreign type", "pickle", "cut short"])
-def test_a_poisoned_skops_file_is_refused_by_name(kind, tmp_path, mark, schema):
+def test_poisoned_skops_file_is_refused_by_name(kind, tmp_path, mark, schema):
     path = tmp_path / "best.skops"
     if kind == "foreign type":
         skops.io.dump(SimpleNamespace(a=1), path)
@@ -147,7 +147,7 @@ def test_a_poisoned_skops_file_is_refused_by_name(kind, tmp_path, mark, schema):
 
 
 @pytest.mark.parametrize("model", ["lightgbm", "extra_trees"])
-def test_a_damaged_tabular_model_is_told_by_name(model, train_run):
+def test_damaged_tabular_model_is_refused_by_name(model, train_run):
     run = train_run("modality=sensor", f"model={model}", "model.n_estimators=5")
     (path,) = (run / "checkpoints").glob("best.*")
     path.write_bytes(path.read_bytes()[:300])
@@ -155,7 +155,7 @@ def test_a_damaged_tabular_model_is_told_by_name(model, train_run):
         load_run(run)
 
 
-def test_examples_that_are_pickles_are_refused_by_name(copied, mark, capsys):
+def test_pickled_examples_are_refused_by_name(copied, mark, capsys):
     np.savez(copied / "examples.npz", session=np.array([Tripwire(mark)], dtype=object))
     assert main(["report", str(copied)]) == 2
     assert "examples.npz: cannot be read" in capsys.readouterr().err
@@ -165,15 +165,15 @@ def test_examples_that_are_pickles_are_refused_by_name(copied, mark, capsys):
     "name", ["config.yaml", "provenance.json", "metrics.json", "predictions.parquet", "examples.npz"]
 )
 @pytest.mark.parametrize("damage", ["empty", "cut short", "binary"])
-def test_a_damaged_file_of_a_run_is_told_by_name(name, damage, copied, capsys):
+def test_damaged_file_of_run_is_refused_by_name(name, damage, copied, capsys):
     raw = (copied / name).read_bytes()
     (copied / name).write_bytes({"empty": b"", "cut short": raw[: len(raw) // 2], "binary": b"\x93\xff{[" * 50}[damage])
     status = main(["report", str(copied)])
-    said = capsys.readouterr().err
+    error = capsys.readouterr().err
     if name == "config.yaml" and damage == "cut short":
-        assert status in (0, 2)  # half of a yaml may be a yaml
+        assert status in (0, 2)  # half of a yaml may be valid yaml
     else:
-        assert status == 2 and name in said, said
+        assert status == 2 and name in error, error
 
 
 @pytest.mark.parametrize(
@@ -195,8 +195,8 @@ def test_a_damaged_file_of_a_run_is_told_by_name(name, damage, copied, capsys):
         ("ranges.json", '{"NTC": 3}', "expected a mapping at NTC, found 3"),
     ],
 )
-def test_a_file_of_a_run_that_holds_something_else_is_told_by_name(name, content, expected, copied, capsys):
+def test_file_of_run_with_other_content_is_refused_by_name(name, content, expected, copied, capsys):
     (copied / name).write_text(content)
     assert main(["report", str(copied)]) == 2
-    said = capsys.readouterr().err
-    assert f"{name}: {expected}" in said and "train it again" in said
+    error = capsys.readouterr().err
+    assert f"{name}: {expected}" in error and "train it again" in error

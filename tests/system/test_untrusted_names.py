@@ -1,4 +1,4 @@
-"""Names that are markup stay text on every page, and pages tell nothing of the machine."""
+"""Names that are markup stay text on every page, and pages reveal nothing about the machine."""
 
 import html
 import os
@@ -25,8 +25,7 @@ IMAGE = '"><img src=x onerror="window.pwned=1">'
 
 @pytest.fixture(scope="module")
 def evil_site(tmp_path_factory, cache):
-    """Everything a page may show has a name that is markup: sessions, devices, kinds, channels, states, units, labels,
-    folders."""
+    """Run all verbs on data whose names are markup: sessions, devices, channels, states, units, labels, folders."""
     base = tmp_path_factory.mktemp("plant-of-somebody")
     rng = np.random.default_rng(0)
     for d in range(4):
@@ -104,26 +103,26 @@ def evil_site(tmp_path_factory, cache):
 
 
 def pages_of(base):
-    found = sorted((base / "runs").rglob("*.html"))
+    pages = sorted((base / "runs").rglob("*.html"))
     assert {"report.html", "comparison.html", "ensemble.html", "predictions.html", "diagnose.html", "00_eda.html"} <= {
-        path.name for path in found
+        path.name for path in pages
     }
-    return found
+    return pages
 
 
 def own_text(page):
-    """The page without the plotting library."""
+    """Return the source of a page without the plotting library."""
     return re.sub(r"<script>/\*\*.*?</script>", "", page.read_text(encoding="utf-8"), flags=re.S)
 
 
 @pytest.mark.slow
-def test_no_name_becomes_markup(evil_site):
+def test_names_stay_text_on_pages(evil_site):
     for page in pages_of(evil_site):
         text = own_text(page)
         assert not any(markup in text for markup in (MARKUP, "<img src=x", "<u>run")), page.name
         if page.name != "index.html":
             assert any(name in text for name in (html.escape(MARKUP), html.escape(IMAGE), "\\u003cscript\\u003e")), (
-                f"{page.name} shows no such name: the test says nothing"
+                f"{page.name} shows no such name, so the test proves nothing"
             )
     for card in (evil_site / "runs").rglob("MODEL_CARD.md"):
         assert not re.search("<script|<img", card.read_text(encoding="utf-8")), card
@@ -131,7 +130,7 @@ def test_no_name_becomes_markup(evil_site):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("chromium"), reason="there is no chromium to open the pages with")
-def test_a_browser_executes_no_name(evil_site):
+def test_browser_executes_no_name(evil_site):
     for page in pages_of(evil_site):
         probe = page.with_name(f"probe-{page.name}")
         probe.write_text(
@@ -154,7 +153,7 @@ def test_a_browser_executes_no_name(evil_site):
 
 
 @pytest.mark.slow
-def test_pages_show_no_folder_and_no_value_of_the_environment(evil_site):
+def test_pages_show_no_folder_and_no_secret(evil_site):
     for page in pages_of(evil_site):
         text = html.unescape(own_text(page))
         assert SECRET not in text, page.name
@@ -163,12 +162,12 @@ def test_pages_show_no_folder_and_no_value_of_the_environment(evil_site):
 
 
 @pytest.mark.slow
-def test_no_file_of_a_run_holds_a_key_of_the_environment(evil_site):
+def test_files_of_run_hold_no_key(evil_site):
     for path in (evil_site / "runs").rglob("*"):
         assert path.is_dir() or SECRET.encode() not in path.read_bytes(), path.name
 
 
-def test_a_page_drawn_from_another_machines_run_shows_no_folder_of_it(copied):
+def test_page_of_run_from_other_machine_shows_no_folder_of_it(copied):
     facts = read_json(copied / "provenance.json")
     command = "python train.py data=aihub 'data.root=/home/some one/secret plant/copy' paths.cache=/mnt/secret/cache"
     write_json(copied / "provenance.json", {**facts, "command": command})
@@ -179,6 +178,4 @@ def test_a_page_drawn_from_another_machines_run_shows_no_folder_of_it(copied):
     assert main(["report", str(copied)]) == 0
     text = own_text(copied / "report.html")
     assert "secret" not in text and "some one" not in text and "copy" in text
-    assert SavedRun(copied).config.data.root == "/home/some one/secret plant/copy", (
-        "the run itself keeps what it was made of"
-    )
+    assert SavedRun(copied).config.data.root == "/home/some one/secret plant/copy", "the run itself keeps its paths"

@@ -1,4 +1,4 @@
-"""The built wheel, installed into an environment of its own, used from an empty folder."""
+"""The built wheel, installed into a separate environment and used from an empty folder."""
 
 import os
 import shutil
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
-    """Built from a copy of what git knows, so that nothing that merely lies about gets in."""
+    """Build the wheel from a copy of the package and conf, so that build leftovers do not get in."""
     copy, out = tmp_path_factory.mktemp("source") / "conveyorguard", tmp_path_factory.mktemp("wheel")
     for name in ("conveyorguard", "conf"):
         shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -27,19 +27,18 @@ def wheel(tmp_path_factory):
     line = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-w", str(out), str(copy)]
     done = subprocess.run(line, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    (found,) = out.glob("*.whl")
-    return found
+    (path,) = out.glob("*.whl")
+    return path
 
 
 @pytest.fixture(scope="module")
 def installed(wheel, tmp_path_factory):
-    """Run the installed command in a folder. The dependencies are those of the tests' environment; the package is
-    not."""
+    """Run the installed command in a folder; dependencies come from the environment of the tests."""
     place = tmp_path_factory.mktemp("environment")
     venv.create(place, with_pip=False, symlinks=True)
     here = next((place / "lib").glob("python*/site-packages"))
     dependencies = next(path for path in map(Path, sys.path) if path.name == "site-packages")
-    (here / "dependencies.pth").write_text(str(dependencies) + "\n")  # a path, so that .pth files in it do not count
+    (here / "dependencies.pth").write_text(str(dependencies) + "\n")  # .pth files in that folder are ignored
     line = [sys.executable, "-m", "pip", "install", "--no-deps", "--no-index", "--target", str(here), str(wheel)]
     subprocess.run(line, check=True, capture_output=True)
     shutil.move(here / "bin" / "conveyorguard", place / "bin" / "conveyorguard")
@@ -68,12 +67,12 @@ QUICK = ["data.sessions=12", "modality=sensor", "trainer=cpu", "trainer.max_epoc
 
 @pytest.fixture(scope="module")
 def trained(installed, tmp_path_factory):
-    """A run made by `conveyorguard train` in an empty folder, without -m and without a checkout."""
+    """Train by `conveyorguard train` in an empty folder, without -m and without a checkout."""
     folder = tmp_path_factory.mktemp("anywhere")
     return Path(installed("train", *QUICK, cwd=folder)[-1])
 
 
-def test_the_package_is_the_installed_one_with_its_yaml_files(installed, tmp_path):
+def test_installed_package_has_all_yaml_files(installed, tmp_path):
     code = (
         "import conveyorguard; from conveyorguard.config.compose import config_dir; print(conveyorguard.__file__); "
         "print(config_dir())"
@@ -84,7 +83,7 @@ def test_the_package_is_the_installed_one_with_its_yaml_files(installed, tmp_pat
     assert {path.relative_to(conf) for path in Path(conf).rglob("*.yaml")} == known
 
 
-def test_train_predict_report_and_export_from_any_folder(installed, trained, tmp_path):
+def test_verbs_run_from_any_folder(installed, trained, tmp_path):
     assert (trained / "report.html").is_file() and (trained / "MODEL_CARD.md").is_file()
     assert trained.parts[-3] == "outputs" and not trained.is_relative_to(ROOT)
     printed = installed("predict", str(trained), "data.sessions=4", "data.seed=3", cwd=tmp_path)
@@ -100,7 +99,7 @@ def test_train_predict_report_and_export_from_any_folder(installed, trained, tmp
     ).is_file()
 
 
-def test_a_sweep_finds_its_plugin(installed, tmp_path):
+def test_sweep_finds_its_plugin(installed, tmp_path):
     printed = installed(
         "train",
         "-m",
@@ -117,7 +116,7 @@ def test_a_sweep_finds_its_plugin(installed, tmp_path):
 
 @pytest.fixture
 def plant(tmp_path):
-    """Recordings of two channels and a yaml of the user's own, called plant."""
+    """Write sessions of two channels and a user's yaml named plant."""
     (tmp_path / "recordings").mkdir()
     rng = np.random.default_rng(0)
     for i in range(8):
@@ -138,7 +137,7 @@ def plant(tmp_path):
     return tmp_path
 
 
-def test_a_users_own_yaml_by_config_dir_and_by_searchpath(installed, plant):
+def test_user_yaml_is_found_by_config_dir_and_searchpath(installed, plant):
     quick = ["data=plant", "model=logistic_regression", "threads=1"]
     by_folder = Path(installed("train", "--config-dir", "mine", *quick, cwd=plant)[-1])
     by_path = Path(installed("train", f"hydra.searchpath=[file://{plant / 'mine'}]", *quick, cwd=plant)[-1])
@@ -169,8 +168,8 @@ class Mean(nn.Module):
 '''
 
 
-def test_a_model_from_another_package(installed, plant):
-    """One class, one yaml, and the whitelist extended by the environment; without that it is refused."""
+def test_model_from_other_package_trains_if_whitelisted(installed, plant):
+    """It takes a class, a yaml and a whitelist entry in the environment; without the entry it is refused."""
     (plant / "elsewhere" / "mymodels").mkdir(parents=True)
     (plant / "elsewhere" / "mymodels" / "__init__.py").write_text(MODEL)
     (plant / "mine" / "model").mkdir()

@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 from wandb.proto import wandb_internal_pb2
 
 from conveyorguard.commands import train as job
+from conveyorguard.config.checks import check
 from conveyorguard.config.saved import plain_values
 from conveyorguard.errors import ConfigError
 from conveyorguard.metrics.scores import METRICS
@@ -152,9 +153,9 @@ def test_multirun_jobs_are_grouped_by_multirun_directory(folder, name, monkeypat
     "overrides",
     [["logger=wandb", f"+logger.api_key={KEY}"], ["logger=mlflow", f"logger.tracking_uri='https://me:{KEY}@plant/'"]],
 )
-def test_key_in_config_is_refused_without_repeating_it(overrides, compose, tmp_path):
-    with pytest.raises(ConfigError, match=r"logger\.(api_key|tracking_uri): the config is saved") as error:
-        JobLoggers(plain_values(compose(*overrides)), tmp_path)
+def test_key_in_config_is_refused_and_not_repeated(overrides, compose):
+    with pytest.raises(ConfigError, match=r"logger\.(api_key|tracking_uri): a config is saved") as error:
+        check(compose(*overrides))
     assert KEY not in str(error.value)
 
 

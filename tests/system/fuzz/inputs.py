@@ -1,4 +1,4 @@
-"""Mutated csv, bin, json and zip bytes, made from (seed, number) alone."""
+"""Mutated csv, bin, json and zip bytes, determined by (seed, number) alone."""
 
 import io
 import json
@@ -10,7 +10,7 @@ import numpy as np
 
 SHAPE, STATES = (4, 5), 4
 CHANNELS, ENVIRONMENT = ("NTC", "PM1.0", "CT1"), ("ex_temperature", "ex_humidity")
-KINDS = {"csv": 40, "json": 30, "bin": 20, "zip": 10}  # of a hundred inputs
+KINDS = {"csv": 40, "json": 30, "bin": 20, "zip": 10}  # percent of the inputs
 TOKENS = {
     "csv": [
         b",",
@@ -115,7 +115,7 @@ TOKENS = {
 
 
 def sound(kind, rng):
-    """A file as the data set has it."""
+    """Return a valid file in the format of the data set."""
     if kind == "csv":
         columns = [*CHANNELS, "CT2"]
         rng.shuffle(columns)
@@ -138,6 +138,7 @@ def sound(kind, rng):
 
 
 def zipped(files, rng):
+    """Pack files, by name, into a zip with folders drawn at random."""
     stream = io.BytesIO()
     method = rng.choice([zipfile.ZIP_DEFLATED, zipfile.ZIP_DEFLATED, zipfile.ZIP_STORED])
     with zipfile.ZipFile(stream, "w", method) as target:
@@ -147,16 +148,17 @@ def zipped(files, rng):
 
 
 def sound_zips(rng):
+    """Return a source and a label archive of one to three seconds; sometimes one member is mutated."""
     stems = [f"oht01_0827_1011{second:02d}" for second in range(5, 5 + rng.randrange(1, 4))]
     source = {f"{stem}.{kind}": sound(kind, rng) for stem in stems for kind in ("csv", "bin")}
-    if rng.random() < 0.3:  # one member is mutated, the zip around it whole
+    if rng.random() < 0.3:  # mutate a member inside a valid zip
         name = rng.choice(list(source))
         source[name] = mutated(source[name], name.rpartition(".")[2], rng)
     return zipped(source, rng), zipped({f"{stem}.json": sound("json", rng) for stem in stems}, rng)
 
 
 def mutated(raw, kind, rng):
-    """One to a few changes, of bytes or of words of the format."""
+    """Apply one to five changes to bytes: flips, cuts, copies and tokens of the format."""
     raw = bytearray(raw)
     for _ in range(1 if rng.random() < 0.6 else rng.randrange(1, 6)):
         at, size = rng.randrange(len(raw) + 1), rng.randrange(1, 1 + max(1, min(40, len(raw))))
@@ -186,8 +188,8 @@ def mutated(raw, kind, rng):
     return bytes(raw)
 
 
-def made(seed, number):
-    """(kind, content) of an input; of a zip the source and the label archive."""
+def make_input(seed, number):
+    """Return kind and content of an input; for a zip the content is (source archive, label archive)."""
     rng = random.Random(f"{seed} {number}")
     kind = rng.choices(list(KINDS), list(KINDS.values()))[0]
     if kind == "zip":

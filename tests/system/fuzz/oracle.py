@@ -1,8 +1,8 @@
-"""What the files of a frame say, by the standard library and numpy's own loader: shares no code with the reader.
+"""An independent oracle for the files of a frame: standard library and numpy's loader, no code of the reader.
 
-Each function returns what a reader must give, or None where the file cannot be used; `*_is_plain` says of which inputs
-both must agree on that, too. Elsewhere (odd line ends, keys given twice, directories that contradict themselves) a
-reader may refuse what the standard library lets pass, but never give another value.
+Each function returns the values that a reader must return, or None if the file is unusable. `*_is_plain` tells for
+which inputs reader and oracle must also agree on usability. For others (unusual line ends, repeated keys, contradictory
+zip directories) a reader may refuse what the standard library accepts, but never return another value.
 """
 
 import io
@@ -20,6 +20,7 @@ FRAME = re.compile(r"([a-z]+\d+_\d{4}_([01]\d|2[0-3])([0-5]\d)([0-5]\d))\.(csv|b
 
 
 def csv_row(raw, channels):
+    """Return the values of the channels in a csv of one row, or None."""
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError:
@@ -38,26 +39,27 @@ def csv_row(raw, channels):
 
 
 def csv_is_plain(raw):
+    """Return whether a csv is printable ASCII."""
     return all(32 <= byte < 127 or byte in b"\r\n" for byte in raw)
 
 
 def npy_frame(raw, shape):
+    """Return the frame in a .npy file as float32, or None."""
     try:
         frame = np.load(io.BytesIO(raw), allow_pickle=False)
-    except Exception:  # whatever numpy finds wrong with it
+    except Exception:  # numpy raises many types
         return None
     if not isinstance(frame, np.ndarray) or frame.dtype.kind != "f" or frame.shape != shape:
         return None
     with np.errstate(all="ignore"):
-        if (
-            (frame != 0) & (np.abs(frame) < 1e-20)
-        ).any():  # no temperature: the header lies about the order of the bytes
+        tiny = (frame != 0) & (np.abs(frame) < 1e-20)
+        if tiny.any():  # no temperature: the header states the wrong byte order
             return None
         return frame.astype(np.float32)
 
 
 def npy_is_plain(raw, shape):
-    """It begins with a header as numpy writes it, of what is expected, and has as many bytes as that says."""
+    """Return whether a .npy file has a header as numpy writes it, the expected shape and the right size."""
     for letter in ("<f8", "<f4", "<f2", ">f8"):
         stream = io.BytesIO()
         np.lib.format.write_array(stream, np.zeros(shape, letter), allow_pickle=False)
@@ -72,10 +74,10 @@ class _Twice(Exception):
 
 
 def _marked(pairs):
-    """An object with the keys it has twice, which may matter or not."""
-    found = dict(pairs)
-    found[_Twice] = {key for key, _ in pairs if [k for k, _ in pairs].count(key) > 1}
-    return found
+    """Return a json object as a dict that also holds its repeated keys, under _Twice."""
+    mapping = dict(pairs)
+    mapping[_Twice] = {key for key, _ in pairs if [k for k, _ in pairs].count(key) > 1}
+    return mapping
 
 
 def _step(value, key):
@@ -95,7 +97,7 @@ def _no_json(word):
 
 
 def label(raw, states, environment):
-    """(state, values), None, or NotImplemented where Python's parser cannot follow (too deep)."""
+    """Return (state, environment values), None, or NotImplemented if Python's parser exceeds its recursion limit."""
     try:
         content = json.loads(
             raw.removeprefix(b"\xef\xbb\xbf").decode(), object_pairs_hook=_marked, parse_constant=_no_json
@@ -126,6 +128,7 @@ def _environment(content, name):
 
 
 def label_is_plain(raw):
+    """Return whether a label is ASCII json without escapes, repeated keys or infinite numbers."""
     if not raw.isascii() or b"\\" in raw:
         return False
     twice = []
@@ -135,7 +138,7 @@ def label_is_plain(raw):
         return dict(pairs)
 
     def finite(digits):
-        if math.isinf(float(digits)):  # a double cannot hold it: read as infinite or refused
+        if math.isinf(float(digits)):  # exceeds a double: a reader may accept or refuse it
             raise ValueError(digits)
         return float(digits)
 
@@ -147,19 +150,23 @@ def label_is_plain(raw):
 
 
 def archives(source, labels, channels, shape, states, environment, recording):
-    """Stem: (sensors, environment, frame, state, seconds since the first frame that is named, whether its files are
-    plain) of every second of the recording that can be used, in the order of time; None where a zip is none."""
+    """Read every usable second of a session from its source and label archives.
+
+    Returns:
+        stem -> (sensors, environment, frame, state, seconds since the first named frame, whether its files are plain),
+        in the order of time; None if an archive is not a zip.
+    """
     try:
         files = {
             name: {*_contents(source, name), *_contents(labels, name)} for name in {*_names(source), *_names(labels)}
         }
-    except Exception:  # whatever zipfile finds wrong with a directory
+    except Exception:  # zipfile raises many types on a broken directory
         return None
     matches = {match[1]: match for name in files if (match := FRAME.fullmatch(name)) and name.startswith(recording)}
     clock = {stem: int(m[2]) * 3600 + int(m[3]) * 60 + int(m[4]) for stem, m in matches.items()}
-    # the first is the one after which the last comes soonest: over midnight the clock begins anew
+    # the clock wraps at midnight: the first frame is the one after which the last comes soonest
     first = min(clock.values(), key=lambda begin: max((t - begin) % 86400 for t in clock.values()), default=0)
-    found = {}
+    seconds = {}
     for stem in sorted(clock, key=lambda stem: (clock[stem] - first) % 86400):
         three = [files.get(f"{stem}.{suffix}", set()) for suffix in ("csv", "bin", "json")]
         if any(len(contents) != 1 for contents in three) or None in set.union(*three):
@@ -168,8 +175,8 @@ def archives(source, labels, channels, shape, states, environment, recording):
         parsed = csv_row(row, channels), npy_frame(frame, shape), label(tag, states, environment)
         if all(part is not None and part is not NotImplemented for part in parsed):
             plain = csv_is_plain(row) and npy_is_plain(frame, shape) and label_is_plain(tag)
-            found[stem] = (parsed[0], parsed[2][1], parsed[1], parsed[2][0], (clock[stem] - first) % 86400, plain)
-    return found
+            seconds[stem] = (parsed[0], parsed[2][1], parsed[1], parsed[2][0], (clock[stem] - first) % 86400, plain)
+    return seconds
 
 
 def _base(name):
@@ -182,7 +189,7 @@ def _names(raw):
 
 
 def _fits(raw, entry, content):
-    """Whether all that the directory says of a member is so; zipfile stops at its size, whatever follows."""
+    """Return whether a member has the sizes that the directory states; zipfile ignores bytes after them."""
     lengths = struct.unpack_from("<HH", raw, entry.header_offset + 26)
     packed = raw[entry.header_offset + 30 + sum(lengths) :][: entry.compress_size]
     whole = packed if entry.compress_type == zipfile.ZIP_STORED else zlib.decompressobj(-15).decompress(packed)
@@ -196,5 +203,5 @@ def _contents(raw, name):
                 try:
                     content = archive.read(entry)
                     yield content if _fits(raw, entry, content) else None
-                except Exception:  # whatever zipfile finds wrong with a member
+                except Exception:  # zipfile raises many types on a broken member
                     yield None

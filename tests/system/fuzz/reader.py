@@ -1,14 +1,13 @@
-"""Fuzzing the reader of frame files: mutated csv, bin, json and zip bytes, made by `inputs.py`,
-each judged by `oracle.py`.
+"""Fuzz the reader of frame files: mutated csv, bin, json and zip bytes from `inputs.py`, judged by `oracle.py`.
 
     python -m tests.system.fuzz.reader --seconds 60            (make fuzz)
     python -m tests.system.fuzz.reader --inputs 1000000        (make fuzz-long)
     python -m tests.system.fuzz.reader --only 123 --seed 0     one input again
 
-Every input ends in a named error or in the oracle's values. Anything else is a finding: another exception, other
-values, a sound input refused, more than 10 s of the processor or 2 minutes on the clock, more than 1 GiB of memory, a
-file opened for writing. Inputs are made from (seed, number) alone; the work is done by a child process, so that a crash
-or a hang is a finding too. Findings are kept in tests/system/fuzz/found/.
+Every input must end in a named error or in the oracle's values. Anything else is a finding: another exception, other
+values, a valid input refused, more than 10 s of processor time or 2 minutes of wall time, more than 1 GiB of memory, a
+file opened for writing. Inputs are determined by (seed, number); a child process does the work, so that crashes and
+hangs are findings too. Findings are saved in tests/system/fuzz/found/.
 """
 
 import argparse
@@ -31,11 +30,11 @@ from conveyorguard.data.schema import Schema
 from conveyorguard.errors import DataError
 from tests.support.places import ROOT
 from tests.system.fuzz import oracle
-from tests.system.fuzz.inputs import CHANNELS, ENVIRONMENT, SHAPE, STATES, made
+from tests.system.fuzz.inputs import CHANNELS, ENVIRONMENT, SHAPE, STATES, make_input
 
 NAME = "TS_oht_01_oht01_0827_1011"
-EVERY = 10**12  # inputs: until the time is over
-HANG, STUCK, MEMORY = 10, 120, 1 << 30  # s of the processor, s on the clock (waiting for a pipe, say), bytes
+EVERY = 10**12  # inputs: no limit but the time
+HANG, STUCK, MEMORY = 10, 120, 1 << 30  # processor time [s], wall time [s] (it may wait for a pipe), memory [bytes]
 
 
 def schema():
@@ -53,10 +52,17 @@ def same(a, b):
     return np.array_equal(np.asarray(a, np.float32), np.asarray(b, np.float32), equal_nan=True)
 
 
-def judged(kind, content, folder, given):
-    """('refused' or 'read', None), or ('finding', what is wrong)."""
+def judge(kind, content, folder, given):
+    """Judge the reader on an input; returns ('refused' or 'read', None) or ('finding', what is wrong).
+
+    Args:
+        kind: csv, json, bin or zip.
+        content: Bytes of the input.
+        folder: Folder for the archives of a zip.
+        given: Mapping whose `reading` is true while the reader runs.
+    """
     if kind == "zip":
-        return judged_zip(content, folder, given)
+        return judge_zip(content, folder, given)
     read, expected, plain = {
         "csv": (
             lambda: frame_files.parse_csv(content, CHANNELS),
@@ -76,23 +82,23 @@ def judged(kind, content, folder, given):
     }[kind]
     given["reading"] = True
     try:
-        found = read()
+        values = read()
     except frame_files.Wrong as wrong:
         if plain and expected is not None and expected is not NotImplemented:
-            return "finding", f"refused although it is sound: expected {wrong.expected}, found {wrong.found}"
+            return "finding", f"refused although valid: expected {wrong.expected}, found {wrong.found}"
         return "refused", None
     finally:
         given["reading"] = False
     if expected is NotImplemented:
         return "read", None
     if expected is None:
-        return "finding", f"read although it cannot be: {found!r}"
-    equal = same(found, expected) if kind != "json" else found[0] == expected[0] and same(found[1], expected[1])
-    return ("read", None) if equal else ("finding", f"read as {found!r}, it says {expected!r}")
+        return "finding", f"read although unusable: {values!r}"
+    equal = same(values, expected) if kind != "json" else values[0] == expected[0] and same(values[1], expected[1])
+    return ("read", None) if equal else ("finding", f"read as {values!r}, expected {expected!r}")
 
 
-def judged_zip(content, folder, given):
-    """Every second that the oracle finds in the zips is read as it is there, or told by the name of a file of it."""
+def judge_zip(content, folder, given):
+    """Judge the reader on a zip: every second of the oracle is read with its values, or a defect names its file."""
     paths = [folder / f"{NAME}.zip", folder / f"{NAME.replace('TS', 'TL')}.zip"]
     for path, raw in zip(paths, content, strict=True):
         path.write_bytes(raw)
@@ -102,7 +108,7 @@ def judged_zip(content, folder, given):
         session = archive.read_session(NAME, *paths, schema())
     except DataError as error:
         if NAME[2:] not in str(error):
-            return "finding", f"an error without its archive: {error}"
+            return "finding", f"an error that does not name its archive: {error}"
         sound = [stem for stem, row in (expected or {}).items() if row[5]]
         if sound:
             return "finding", f"refused, although {', '.join(sound)} can be read: {error}"
@@ -111,24 +117,27 @@ def judged_zip(content, folder, given):
         given["reading"] = False
     if expected is None:
         return "finding", "read although zipfile finds no directory"
-    told = [defect.where for defect in session.dropped]
-    refused = [stem for stem, row in expected.items() if row[5] and any(stem in where for where in told)]
+    dropped = [defect.where for defect in session.dropped]
+    refused = [stem for stem, row in expected.items() if row[5] and any(stem in where for where in dropped)]
     if refused:
-        return "finding", f"{', '.join(refused)} refused although sound: {session.dropped}"
-    wanted = [row for stem, row in expected.items() if not any(stem in where for where in told)]
+        return "finding", f"{', '.join(refused)} refused although valid: {session.dropped}"
+    wanted = [row for stem, row in expected.items() if not any(stem in where for where in dropped)]
     if len(session.time) != len(wanted):
-        return "finding", f"{len(session.time)} seconds, told {told}, the archives say {list(expected)}"
+        return "finding", f"{len(session.time)} seconds, dropped {dropped}, the archives hold {list(expected)}"
     if session.time.tolist() != [row[4] for row in wanted]:
-        return "finding", f"times {session.time}, the names say {[row[4] for row in wanted]}"
+        return "finding", f"times {session.time}, the names give {[row[4] for row in wanted]}"
     for i, row in enumerate(wanted):
-        own = (session.sensors[i], session.environment[i], session.thermal[i])
-        if not all(same(a, b) for a, b in zip(own, row, strict=False)) or session.state[i] != row[3]:
-            return "finding", f"second {session.time[i]}: read {own}, state {session.state[i]}, the archives say {row}"
+        read = (session.sensors[i], session.environment[i], session.thermal[i])
+        if not all(same(a, b) for a, b in zip(read, row, strict=False)) or session.state[i] != row[3]:
+            return (
+                "finding",
+                f"second {session.time[i]}: read {read}, state {session.state[i]}, expected {row}",
+            )
     return "read", None
 
 
 def work(seed, first, last, until, progress):
-    """The child: numbers first to last, until a time; a json line a finding, then one with the counts."""
+    """Run in the child: judge inputs first to last until a time; print a json line per finding, then the counts."""
     counts, given = Counter(), {"reading": False}
 
     def watch(event, arguments):
@@ -152,11 +161,11 @@ def work(seed, first, last, until, progress):
             progress.seek(0)
             progress.write(f"{number:<20}")
             progress.flush()
-            kind, content = made(seed, number)
-            signal.setitimer(signal.ITIMER_PROF, HANG)  # by default both end the process, also inside a library
+            kind, content = make_input(seed, number)
+            signal.setitimer(signal.ITIMER_PROF, HANG)  # both signals end the process by default, even inside a library
             signal.alarm(STUCK)
             try:
-                verdict, wrong = judged(kind, content, Path(folder), given)
+                verdict, wrong = judge(kind, content, Path(folder), given)
             except Exception as error:
                 verdict, wrong = "finding", f"{type(error).__name__}: {error}"
             signal.setitimer(signal.ITIMER_PROF, 0)
@@ -170,7 +179,7 @@ def work(seed, first, last, until, progress):
 
 
 def fuzz(seed, inputs, seconds):
-    """Run the child, again after each of its deaths; (counts, findings, peak of its memory in bytes)."""
+    """Run the child, and restart it when it dies; returns counts, findings and its peak memory [bytes]."""
     counts, findings, first, peak, until = Counter(), [], 0, 0, time.time() + seconds
     while first < inputs and time.time() < until:
         with tempfile.NamedTemporaryFile("w+") as progress:
@@ -186,24 +195,26 @@ def fuzz(seed, inputs, seconds):
                 progress.name,
             ]
             child = subprocess.run(line, cwd=ROOT, capture_output=True, text=True)
-            told = [json.loads(row) for row in child.stdout.splitlines() if row.startswith("{")]
-            if told and "counts" in told[-1]:
-                end = told.pop()
+            lines = [json.loads(row) for row in child.stdout.splitlines() if row.startswith("{")]
+            if lines and "counts" in lines[-1]:
+                end = lines.pop()
                 first, peak = end["next"], max(peak, end["peak"])
                 counts.update(end["counts"])
             else:
                 number = int(progress.read() or first)
                 name = signal.Signals(-child.returncode).name if child.returncode < 0 else f"exit {child.returncode}"
-                told.append({"number": number, "kind": made(seed, number)[0], "wrong": f"{name} {child.stderr[-300:]}"})
+                kind = make_input(seed, number)[0]
+                lines.append({"number": number, "kind": kind, "wrong": f"{name} {child.stderr[-300:]}"})
                 first = number + 1
-            findings += told
+            findings += lines
     return counts, findings, peak
 
 
 def keep(seed, finding):
+    """Save the input of a finding."""
     folder = Path(__file__).parent / "found"
     folder.mkdir(exist_ok=True)
-    content = made(seed, finding["number"])[1]
+    content = make_input(seed, finding["number"])[1]
     for i, raw in enumerate(content if isinstance(content, tuple) else [content]):
         (folder / f"{seed}-{finding['number']}-{i}.{finding['kind']}").write_bytes(raw)
 
@@ -223,9 +234,9 @@ def main():
             work(given.seed, int(first), int(last), float(until), progress)
         return 0
     if given.only is not None:
-        kind, content = made(given.seed, given.only)
+        kind, content = make_input(given.seed, given.only)
         with tempfile.TemporaryDirectory() as folder:
-            print(kind, content, *judged(kind, content, Path(folder), {}), sep="\n")
+            print(kind, content, *judge(kind, content, Path(folder), {}), sep="\n")
         return 0
     began = time.time()
     counts, findings, peak = fuzz(given.seed, given.inputs, given.seconds)
@@ -240,7 +251,7 @@ def main():
         f"(seed {given.seed})"
     )
     if too_few := total < given.inputs and given.inputs < EVERY:
-        print(f"{given.inputs:,} inputs were asked for: give more --seconds")
+        print(f"{given.inputs:,} inputs were requested: give more --seconds")
     return 1 if findings or too_few or not total else 0
 
 

@@ -1,14 +1,13 @@
-"""kill -9 at random moments, then the same command again: nothing half-written is read as whole, nothing finished is
-lost.
+"""kill -9 at random moments, then the same command again: no half-written file is read, no finished work is lost.
 
     python -m tests.system.kill                                   (make kill, which has a time limit)
     python -m tests.system.kill --stages prepare,training --kills 20 --seed 1 --seconds 1200
 
-Stages: prepare (the frame store while it is built), checkpoint (inside the writing of a checkpoint file), training
-(between the start and the end of a training), sweep (its parent or one of its trials). Each kill is a line of the log:
-stage, number, victim, seconds since the stage was entered, what was on the disk. A kill counts only when it hit a
-living process inside its stage. What each stage ends with is compared with the same work undisturbed. Exit status 1
-when something is lost, doubled or different, or when there were fewer kills than asked for.
+Stages: prepare (while the frame store is built), checkpoint (while a checkpoint file is written), training (between
+start and end of a training), sweep (its parent or one of its trials). Each kill is a line of the log: stage, number,
+victim, seconds since the stage was entered, what was on the disk. A kill counts only if it hit a living process inside
+its stage. The result of each stage is compared with that of the same work undisturbed. Exit status 1 if something is
+lost, repeated or different, or if there were fewer kills than requested.
 """
 
 import argparse
@@ -37,24 +36,24 @@ def main() -> int:
         "--seconds",
         type=float,
         default=float("inf"),
-        help="for each stage; exit status 1 where they are too few for the kills",
+        help="limit for each stage; exit status 1 if it is too short for the kills",
     )
-    given = options.parse_args()
+    arguments = options.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     failed, short = [], list[str]()
     with tempfile.TemporaryDirectory(prefix="kill-") as place:
-        for name in given.stages.split(","):
-            stage = STAGES[name](Path(place) / name, random.Random(f"{given.seed} {name}"))
+        for name in arguments.stages.split(","):
+            stage = STAGES[name](Path(place) / name, random.Random(f"{arguments.seed} {name}"))
             try:
-                stage.run(given.kills, time.time() + given.seconds)
+                stage.run(arguments.kills, time.time() + arguments.seconds)
             except (Lost, AssertionError, ConveyorGuardError) as error:
                 print(f"{name:>10}      LOST: {error}", flush=True)
                 failed.append(name)
             finally:
                 for process in stage.living():
                     process.kill()
-            if len(stage.log) < given.kills:
-                short.append(f"{name}: only {len(stage.log)} of {given.kills} kills in the time given")
+            if len(stage.log) < arguments.kills:
+                short.append(f"{name}: only {len(stage.log)} of {arguments.kills} kills within the limit")
     print("lost something: " + ", ".join(failed) if failed else "nothing was lost")
     print("\n".join(short), flush=True)
     return 1 if failed or short else 0

@@ -1,4 +1,4 @@
-"""The frame store, killed while it is built."""
+"""Kills while the frame store is built."""
 
 import hashlib
 import random
@@ -13,7 +13,7 @@ from tests.system.kill.stage import Lost, Stage
 
 
 def contents(store: Path) -> dict[str, str]:
-    """Digests of a store's data; the manifest tells when and where it was made."""
+    """Return digests of a store's data files; the manifest is left out, it holds time and place of the build."""
     return {
         path.name: hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(store.iterdir())
@@ -22,7 +22,7 @@ def contents(store: Path) -> dict[str, str]:
 
 
 class Prepare(Stage):
-    """The frame store of simulated archives, while it is being built."""
+    """Build the frame store of simulated archives."""
 
     name = "prepare"
 
@@ -71,9 +71,9 @@ class Prepare(Stage):
         whole = [path for path in self._stores() if not path.name.startswith(".")]
         for path in whole:
             if open_store(path).fingerprint != self.reference or contents(path) != self.files:
-                raise Lost(f"{path} is taken for a store and is not the whole one")
+                raise Lost(f"{path} is opened as a store but is incomplete")
         left = [
-            f"{sum(f.stat().st_size for f in path.iterdir()) >> 10} KiB aside"
+            f"{sum(f.stat().st_size for f in path.iterdir()) >> 10} KiB unfinished"
             for path in self._stores()
             if path.name.startswith(".")
         ]
@@ -84,10 +84,7 @@ class Prepare(Stage):
         store = open_store(path)
         if store.fingerprint != self.reference or contents(path) != self.files:
             raise Lost("the store differs from the one built undisturbed")
-        return (
-            f"one store, fingerprint {store.fingerprint[:12]} and every byte of the data as undisturbed, nothing "
-            "left aside"
-        )
+        return f"one store, fingerprint {store.fingerprint[:12]}, all bytes as undisturbed, nothing unfinished"
 
     def again(self) -> None:
         shutil.rmtree(self.cache)

@@ -1,4 +1,4 @@
-"""A command in a folder of its own, killed inside one part of what it does."""
+"""The base of all stages: a command that is killed inside one part of its work."""
 
 import os
 import random
@@ -11,18 +11,18 @@ import psutil
 
 from tests.support.places import ROOT
 
-LONGEST = 900  # s that a command may take, killed or not
+LONGEST = 900  # s, limit of a command
 SMALL = ["data=simulated", "data.sessions=12", "modality=sensor", "trainer=cpu", "threads=1"]
 
 
 class Lost(AssertionError):
-    """Something did not survive."""
+    """Finished work was lost or changed by a kill."""
 
 
 class Stage:
-    """A command in a folder of its own, to be killed inside one part of what it does."""
+    """A command in a separate folder, to be killed inside one part of its work."""
 
-    name, longest = "", 2.0  # s after entering the stage, at most, that a kill waits
+    name, longest = "", 2.0  # longest wait of a kill after the stage is entered [s]
 
     def __init__(self, folder: Path, chance: random.Random):
         self.folder, self.chance, self.log = folder, chance, []
@@ -35,19 +35,19 @@ class Stage:
         folder.mkdir()
 
     def command(self) -> list[str]:
-        """As a person would give it now."""
+        """Return the arguments of the command."""
         raise NotImplementedError
 
     def inside(self) -> bool:
-        """Whether the process is in the stage."""
+        """Return whether the command is inside the stage."""
         raise NotImplementedError
 
     def check(self) -> str:
-        """After a kill: raise `Lost`, or say what is on the disk."""
+        """Check the disk after a kill: raise `Lost`, or return what is there."""
         raise NotImplementedError
 
     def finish(self) -> str:
-        """After the command has run to its end: raise `Lost`, or say what was compared."""
+        """Check the result after the command has ended: raise `Lost`, or return what was compared."""
         raise NotImplementedError
 
     def start(self) -> subprocess.Popen:
@@ -57,27 +57,27 @@ class Stage:
             )
 
     def living(self) -> list[psutil.Process]:
-        found = []
+        living = []
         for process in psutil.process_iter():
             try:
                 if process.environ().get("KILL_MARK") == str(self.folder) and process.status() != psutil.STATUS_ZOMBIE:
-                    found.append(process)
+                    living.append(process)
             except psutil.Error:
                 continue
-        return found
+        return living
 
     def victims(self, process: subprocess.Popen) -> list[psutil.Process]:
         return self.living()
 
     def kill_once(self) -> bool:
-        """Start, wait for the stage, kill; False when the command came to its end first."""
+        """Start the command, wait for the stage, kill; return False if the command ended first."""
         process, patience = self.start(), time.monotonic() + LONGEST
         while not self.inside():
             if process.poll() is not None:
                 self.must_be_fine(process)
                 return False
             if time.monotonic() > patience:
-                raise Lost(f"{self.name}: the command neither came to the stage nor to its end in {LONGEST} s")
+                raise Lost(f"{self.name}: the command neither reached the stage nor ended within {LONGEST} s")
             time.sleep(0.0005)
         entered, wait = time.monotonic(), self.chance.uniform(0, self.longest)
         while time.monotonic() < entered + wait and process.poll() is None:
@@ -111,15 +111,15 @@ class Stage:
         self.must_be_fine(process)
 
     def again(self) -> None:
-        """Make room for further kills after the command has come to its end."""
+        """Remove the result, so that the command can be killed again."""
 
     def run(self, kills: int, until: float) -> None:
         while len(self.log) < kills and time.time() < until:
             if not self.kill_once():
-                print(f"{self.name:>10}      came to its end: {self.finish()}", flush=True)
+                print(f"{self.name:>10}      ended: {self.finish()}", flush=True)
                 self.again()
         self.to_the_end()
         print(
-            f"{self.name:>10}      the same command came to its end after {len(self.log)} kills: {self.finish()}",
+            f"{self.name:>10}      the same command ended after {len(self.log)} kills: {self.finish()}",
             flush=True,
         )

@@ -1,4 +1,4 @@
-"""A study, its parent or one of its trials killed."""
+"""Kills of a study's parent or one of its trials."""
 
 import random
 import shutil
@@ -16,7 +16,7 @@ from tests.system.kill.stage import SMALL, Lost, Stage
 
 
 class Sweep(Stage):
-    """A study of six trials, its parent or one of its trials killed."""
+    """Run a study of six trials."""
 
     name, longest, trials = "sweep", 20.0, 6
 
@@ -50,29 +50,31 @@ class Sweep(Stage):
         return [trial for trial in study.trials if trial.state.is_finished() and trial.state.name != "FAIL"]
 
     def inside(self) -> bool:
-        """A trial of this start is at work."""
+        """Return whether a trial is running."""
         return bool(self._environments())
 
     def _environments(self) -> list[psutil.Process]:
-        found = []
-        for one in self.living():
+        trials = []
+        for process in self.living():
             try:
-                if "SWEEP_TRIAL_DIR" in one.environ():
-                    found.append(one)
+                if "SWEEP_TRIAL_DIR" in process.environ():
+                    trials.append(process)
             except psutil.Error:
                 continue
-        return found
+        return trials
 
     def victims(self, process: subprocess.Popen) -> list[psutil.Process]:
-        """The parent and all, or, half of the time, a trial first: its parent is then ended too, to start the same
-        command again."""
+        """Return the parent; half of the time kill a trial first.
+
+        The parent is killed in any case, so that the same command can be started again.
+        """
         trials = self._environments()
         self.hit = "a trial" if trials and self.chance.random() < 0.5 else "the parent"
         if self.hit == "a trial":
-            with suppress(psutil.NoSuchProcess):  # it has ended meanwhile
+            with suppress(psutil.NoSuchProcess):  # the trial may have ended
                 trials[0].kill()
             time.sleep(self.chance.uniform(0, 1))
-        return [one for one in self.living() if one.pid == process.pid]  # its guard ends the rest
+        return [living for living in self.living() if living.pid == process.pid]  # its guard ends the rest
 
     def check(self) -> str:
         now = {trial.number: trial.value for trial in self._ended()}
@@ -86,13 +88,12 @@ class Sweep(Stage):
         ended = self._ended()
         if len(ended) != self.trials or len({tuple(sorted(trial.params.items())) for trial in ended}) != self.trials:
             raise Lost(
-                f"{len(ended)} finished trials of {len({str(t.params) for t in ended})} settings, {self.trials} "
-                "were asked for"
+                f"{len(ended)} finished trials of {len({str(t.params) for t in ended})} settings, not {self.trials}"
             )
         for trial in ended:
             if not (self.folder / f"studies/s/{trial.number}/trial.json").exists():
                 raise Lost(f"trial {trial.number} has no trial.json")
-        return f"{self.trials} finished trials of {self.trials} settings, none doubled"
+        return f"{self.trials} finished trials of {self.trials} settings, none repeated"
 
     def again(self) -> None:
         shutil.rmtree(self.folder / "studies")

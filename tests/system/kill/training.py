@@ -1,4 +1,4 @@
-"""A training, killed between its start and its end, or inside the writing of a checkpoint."""
+"""Kills during a training, or while it writes a checkpoint."""
 
 import random
 import shutil
@@ -18,7 +18,7 @@ from tests.system.kill.stage import SMALL, Lost, Stage
 
 
 class Training(Stage):
-    """A training into a directory of a name; the same command goes on from last.ckpt as soon as there is one."""
+    """Train into a named directory; the same command resumes from last.ckpt if it exists."""
 
     name, longest, settings = (
         "training",
@@ -41,7 +41,7 @@ class Training(Stage):
         return [str(ROOT / "train.py"), *SMALL, *self.settings, f"hydra.run.dir={self.target}"]
 
     def inside(self) -> bool:
-        """From the first line of provenance to the last."""
+        """Return whether this start has written history.csv."""
         history = self.target / "history.csv"
         return history.exists() and history.stat().st_mtime > self.began
 
@@ -49,33 +49,33 @@ class Training(Stage):
         epoch = -1
         for path in (self.target / "checkpoints").glob("*.ckpt"):
             try:
-                found = read_checkpoint(path)["epoch"]
+                saved = read_checkpoint(path)["epoch"]
             except ConveyorGuardError as error:
-                raise Lost(f"half a checkpoint: {error}") from error
-            epoch = max(epoch, found)
+                raise Lost(f"incomplete checkpoint: {error}") from error
+            epoch = max(epoch, saved)
         if epoch < self.epoch:
-            raise Lost(f"epoch {self.epoch} was finished and kept, the last is now {epoch}")
+            raise Lost(f"epoch {self.epoch} was saved, but the last is now {epoch}")
         self.epoch = epoch
         rows = len(pd.read_csv(self.target / "history.csv")) if (self.target / "history.csv").exists() else 0
         try:
             SavedRun(self.target)
             whole = "a finished run"
         except ConveyorGuardError:
-            whole = "not taken for a finished run"
+            whole = "not opened as a finished run"
         if whole == "a finished run" and not (self.target / "alarms.json").exists():
-            raise Lost("half a run is taken for a finished one")
+            raise Lost("an incomplete run is opened as a finished one")
         aside = [path.name for path in (self.target / "checkpoints").glob(".*")]
         return f"last.ckpt of epoch {epoch}, {rows} rows of history, {whole}" + (
             f", half-written {aside[0]}" if aside else ""
         )
 
     def finish(self) -> str:
-        found, reference = SavedRun(self.target), SavedRun(self.reference)
-        pd.testing.assert_frame_equal(found.predictions, reference.predictions, check_exact=True)
-        one, other = (
-            read_checkpoint(run.folder / "checkpoints" / "last.ckpt")["state_dict"] for run in (found, reference)
+        resumed, reference = SavedRun(self.target), SavedRun(self.reference)
+        pd.testing.assert_frame_equal(resumed.predictions, reference.predictions, check_exact=True)
+        weights, expected = (
+            read_checkpoint(run.folder / "checkpoints" / "last.ckpt")["state_dict"] for run in (resumed, reference)
         )
-        if any(not np.array_equal(one[name].numpy(), other[name].numpy()) for name in other):
+        if any(not np.array_equal(weights[name].numpy(), expected[name].numpy()) for name in expected):
             raise Lost("weights differ from those of the undisturbed training")
         return "weights and predictions are those of the undisturbed training, bit for bit"
 
@@ -85,7 +85,7 @@ class Training(Stage):
 
 
 class Checkpoint(Training):
-    """The same, killed while a checkpoint file is being written: a large one, so that there is time to hit it."""
+    """Kill while a checkpoint file is written; the network is large, so that writing takes long enough."""
 
     name, longest = "checkpoint", 0.06
     settings = (
@@ -102,7 +102,7 @@ class Checkpoint(Training):
         return super().command()
 
     def inside(self) -> bool:
-        """In one of the first writes of this start, by chance: a file aside that no earlier process has left."""
+        """Return whether a randomly chosen one of the first writes of this start is under way."""
         writing = False
         for path in (self.target / "checkpoints").glob(".*.ckpt.*"):
             try:
