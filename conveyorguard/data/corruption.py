@@ -17,8 +17,8 @@ import numpy as np
 import pandas as pd
 
 from conveyorguard.data.schema import Schema
-from conveyorguard.data.store import SENSORS_REPAIRED, THERMAL_REPAIRED, Array, Store
-from conveyorguard.data.views import view_of
+from conveyorguard.data.store import SENSORS_REPAIRED, THERMAL_REPAIRED, Store
+from conveyorguard.data.views import IndexedFrames, view_of
 
 MISSING = 0.10  # share of the sensor values
 NOISE = (1, 2, 4)  # times a channel's own on devices of the kind, added to it
@@ -47,14 +47,14 @@ class Corruption:
 def corruptions(schema: Schema) -> list[Corruption]:
     """All that can happen to data of this schema. Currents are the channels in ampere, and those that it scales
     logarithmically."""
-    found = [Corruption(f"{MISSING:.0%} of sensor values missing", "missing", _missing)]
+    found = [Corruption(f"{MISSING:.0%} of sensor values missing", "missing", missing)]
     for i, (name, channel) in enumerate(schema.channels.items()):
         if channel.scaling == "log" or channel.unit in AMPERE:
-            found.append(Corruption(f"{name} dead", "dead", partial(_dead, channel=i)))
+            found.append(Corruption(f"{name} dead", "dead", partial(dead, channel=i)))
     if schema.thermal:
         found += [
             Corruption(f"camera {name}", "camera", make)
-            for name, make in (("frozen", _frozen), ("black", _black), ("absent", _absent))
+            for name, make in (("frozen", frozen_camera), ("black", black_camera), ("absent", absent_camera))
         ]
     found += [Corruption(f"sensor noise x{times}", "noise", partial(_noisy, times=times), times) for times in NOISE]
     return found
@@ -74,16 +74,24 @@ def hold(values: np.ndarray, missing: np.ndarray, starts: np.ndarray) -> np.ndar
     return np.take_along_axis(values, rows, axis=0)
 
 
-def _missing(store: Store, train: np.ndarray, rng: np.random.Generator) -> Store:
-    missing = rng.random(store.sensors.shape) < MISSING
-    flags = np.where(missing.any(axis=1), SENSORS_REPAIRED, 0)
-    return view_of(store, flags, sensors=hold(np.asarray(store.sensors), missing, store.session_start))
+def missing(store: Store, train: np.ndarray, rng: np.random.Generator) -> Store:
+    """Take out a tenth of the sensor values; what is missing holds the last value and is flagged."""
+    absent = rng.random(store.sensors.shape) < MISSING
+    flags = np.where(absent.any(axis=1), SENSORS_REPAIRED, 0)
+    return view_of(store, flags, sensors=hold(np.asarray(store.sensors), absent, store.session_start))
 
 
-def _dead(store: Store, train: np.ndarray, rng: np.random.Generator, channel: int) -> Store:
+def dead(store: Store, train: np.ndarray, rng: np.random.Generator, channel: int) -> Store:
     """It reads zero, and nothing says that it is dead."""
     sensors = np.array(store.sensors)
     sensors[:, channel] = 0
+    return view_of(store, sensors=sensors)
+
+
+def stuck(store: Store, train: np.ndarray, rng: np.random.Generator, channel: int) -> Store:
+    """Repeat a sensor's first value throughout each recording, and say nothing of it."""
+    sensors = np.array(store.sensors)
+    sensors[:, channel] = sensors[store.session_start, channel]
     return view_of(store, sensors=sensors)
 
 
@@ -110,24 +118,7 @@ def normal_noise(store: Store, train: np.ndarray) -> np.ndarray:
     return noise
 
 
-class IndexedFrames:
-    """Thermal frames read through an index, or one frame for all; as an array as far as batches and features need
-    it."""
-
-    def __init__(self, frames: Array, rows: np.ndarray):
-        self.frames, self.rows = frames, rows
-        self.shape = (len(rows), *frames.shape[1:])
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, index: Any) -> np.ndarray:
-        first, *rest = index if isinstance(index, tuple) else (index,)
-        found = np.asarray(self.frames[self.rows[first]])
-        return found[(*[slice(None)] * np.ndim(self.rows[first]), *rest)] if rest else found
-
-
-def _frozen(store: Store, train: np.ndarray, rng: np.random.Generator) -> Store:
+def frozen_camera(store: Store, train: np.ndarray, rng: np.random.Generator) -> Store:
     """It goes on delivering the recording's first frame."""
     assert store.thermal is not None
     first = store.session_start
@@ -135,7 +126,7 @@ def _frozen(store: Store, train: np.ndarray, rng: np.random.Generator) -> Store:
     return view_of(store, thermal=frames, thermal_statistics=store.thermal_statistics[first])
 
 
-def _black(store: Store, train: np.ndarray, rng: np.random.Generator) -> Store:
+def black_camera(store: Store, train: np.ndarray, rng: np.random.Generator) -> Store:
     """Every pixel at 0 degC or, of a camera that cannot say so, the nearest value it can say."""
     assert store.schema.thermal is not None
     value = float(np.clip(0.0, *store.schema.thermal.valid))
@@ -143,7 +134,7 @@ def _black(store: Store, train: np.ndarray, rng: np.random.Generator) -> Store:
     return _one_frame(store, np.full(store.schema.thermal.stored_shape, value, np.float16), statistics, 0)
 
 
-def _absent(store: Store, train: np.ndarray, rng: np.random.Generator) -> Store:
+def absent_camera(store: Store, train: np.ndarray, rng: np.random.Generator) -> Store:
     """There is no frame to hold: the median of the training stands for all of them, and all are flagged."""
     assert store.thermal is not None
     rows = np.flatnonzero(train)

@@ -6,13 +6,14 @@ Everything downstream reads a view as it reads a store, so windows, batches and 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
-from conveyorguard.data.store import SENSORS_REPAIRED, THERMAL_REPAIRED, Store
+from conveyorguard.data.store import ENVIRONMENT_REPAIRED, NO_ONSET, SENSORS_REPAIRED, THERMAL_REPAIRED, Array, Store
 from conveyorguard.errors import ConfigError
 
+REPAIRED = SENSORS_REPAIRED | ENVIRONMENT_REPAIRED | THERMAL_REPAIRED
 LONGEST_CUT = 100  # s, of what may be cut off a recording's start
 FILM_INPUTS = ("environment", "kind", "shuffled")
 
@@ -26,6 +27,63 @@ def view_of(store: Store, flags: np.ndarray | None = None, **arrays: Any) -> Sto
     if flags is not None:
         arrays["quality"] = np.asarray(store.quality) | flags.astype(np.uint8)
     return replace(store, **arrays)
+
+
+class IndexedFrames:
+    """Thermal frames read through an index, with as much of an array's behaviour as batches and features need.
+
+    Args:
+        frames: (n, ...), memory-mapped or in memory.
+        rows: (N,) which frame stands in each row.
+    """
+
+    def __init__(self, frames: Array, rows: np.ndarray):
+        self.frames, self.rows = frames, rows
+        self.shape = (len(rows), *frames.shape[1:])
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        first, *rest = index if isinstance(index, tuple) else (index,)
+        values = np.asarray(self.frames[self.rows[first]])
+        return values[(*[slice(None)] * np.ndim(self.rows[first]), *rest)] if rest else values
+
+
+def bridge_gaps(store: Store, longest: int) -> Store:
+    """Return a view in which short gaps are filled with the row before them, flagged as repaired.
+
+    A held row is what a display at the plant shows until the next value comes; nothing later is used. States are held
+    too. The frames are read through an index, so that none is copied.
+
+    Args:
+        longest: missing rows of a gap that is bridged; longer gaps stay.
+    """
+    tick = np.asarray(store.tick)
+    missing = np.diff(tick, append=tick[-1] + 1) - 1  # rows that lack after each row
+    last = store.sessions["first"].to_numpy() + store.sessions["rows"].to_numpy() - 1
+    missing[last] = 0
+    missing[(missing < 0) | (missing > longest)] = 0
+    if not missing.any():
+        return store
+    source = np.repeat(np.arange(len(store)), missing + 1)
+    offset = np.arange(len(source)) - np.repeat(np.cumsum(missing + 1) - missing - 1, missing + 1)
+    onset = np.asarray(store.ticks_since_onset)[source]
+    rows = np.add.reduceat(missing + 1, store.sessions["first"].to_numpy())
+    arrays: dict[str, Any] = {
+        name: np.asarray(getattr(store, name))[source]
+        for name in ("state", "sensors", "environment", "thermal_statistics")
+    }
+    return replace(
+        store,
+        sessions=store.sessions.assign(rows=rows, first=np.cumsum([0, *rows])[:-1]),
+        tick=tick[source] + offset,
+        ticks_to_end=np.asarray(store.ticks_to_end)[source] - offset,
+        ticks_since_onset=np.where(onset == NO_ONSET, NO_ONSET, onset + offset),
+        quality=(np.asarray(store.quality)[source] | np.where(offset > 0, REPAIRED, 0)).astype(np.uint8),
+        thermal=None if store.thermal is None else cast(Any, IndexedFrames(store.thermal, source)),
+        **arrays,
+    )
 
 
 def cut_starts(store: Store, seed: int, longest: int = LONGEST_CUT) -> tuple[Store, np.ndarray]:
