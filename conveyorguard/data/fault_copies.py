@@ -15,8 +15,8 @@ from conveyorguard.data.corruption import absent_camera, black_camera, dead, fro
 from conveyorguard.data.features import FeatureSettings, window_features
 from conveyorguard.data.store import Store
 
-WEIGHT = 0.5  # of a copy, beside a window as it was
-MOST = 2.0  # copies a window, however many sensors there are
+WEIGHT = 0.5  # of a copy, relative to an original window
+MOST = 4.0  # copies per window at most, however many sensors there are
 
 Failure = Callable[[Store, np.ndarray, np.random.Generator], Store]
 

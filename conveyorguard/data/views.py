@@ -1,6 +1,6 @@
-"""Views of a store: the same recordings with something about them changed, for controls and tests of a model.
+"""Views of a store: the same recordings with some arrays replaced.
 
-Everything downstream reads a view as it reads a store, so windows, batches and features change together.
+Everything downstream reads a view as it reads a store, so that windows, batches and features change together.
 """
 
 from __future__ import annotations
@@ -14,15 +14,16 @@ from conveyorguard.data.store import ENVIRONMENT_REPAIRED, NO_ONSET, SENSORS_REP
 from conveyorguard.errors import ConfigError
 
 REPAIRED = SENSORS_REPAIRED | ENVIRONMENT_REPAIRED | THERMAL_REPAIRED
-LONGEST_CUT = 100  # s, of what may be cut off a recording's start
+LONGEST_CUT = 100  # rows; the longest part that `cut_starts` removes from the start of a recording
 FILM_INPUTS = ("environment", "kind", "shuffled")
 
 
 def view_of(store: Store, flags: np.ndarray | None = None, **arrays: Any) -> Store:
-    """A store with some of its arrays (sensors, environment, thermal, thermal_statistics) exchanged; nothing is copied.
+    """Return the store with other arrays; nothing is copied.
 
     Args:
-        flags: (N,) of `quality`, to be set beside those that are set.
+        flags: (N,) bits of `quality` that are set in addition.
+        arrays: any of sensors, environment, thermal, thermal_statistics.
     """
     if flags is not None:
         arrays["quality"] = np.asarray(store.quality) | flags.astype(np.uint8)
@@ -87,13 +88,15 @@ def bridge_gaps(store: Store, longest: int) -> Store:
 
 
 def cut_starts(store: Store, seed: int, longest: int = LONGEST_CUT) -> tuple[Store, np.ndarray]:
-    """A view in which a part of each recording's start, drawn from 0 to `longest` s, counts as not measured.
+    """Return a view in which the first 0 to `longest` rows of each recording count as not measured.
 
-    Features relative to the start are then relative to the first seconds after it.
+    Features relative to the start are then relative to the first rows after the cut.
+
+    Args:
+        seed: of the lengths that are drawn.
 
     Returns:
-        The view, and (N,) the second of its recording at which each row's recording now begins; windows that start
-        before it are to be left out.
+        The view, and for each row (N,) the tick at which its recording now begins; leave out windows that start before.
     """
     tick, first = np.asarray(store.tick), store.sessions["first"].to_numpy()
     begin = tick[first] + np.random.default_rng(seed).integers(0, longest + 1, len(first))
@@ -102,14 +105,16 @@ def cut_starts(store: Store, seed: int, longest: int = LONGEST_CUT) -> tuple[Sto
 
 
 def film_view(store: Store, film_input: str, seed: int) -> Store:
-    """The store with what `film=true` conditions on: the environment, or one of the controls for it.
+    """Return the store with the environment that `film=true` conditions on.
 
-    kind: every environment channel is the number of the device's kind among `schema.kinds`, nothing else. shuffled: a
-    recording has the environment of another recording of its kind, drawn by `seed` so that none keeps its own where
-    there are two or more; of a shorter one it is repeated.
+    Args:
+        film_input: "environment", or a control: "kind" sets every environment channel to the number of the device's
+            kind in `schema.kinds`; "shuffled" permutes environments between sessions of a kind without fixed points
+            (a shorter environment is repeated).
+        seed: of the permutation.
 
     Raises:
-        ConfigError: film_input=kind, and the schema names no kinds.
+        ConfigError: `film_input="kind"` and the schema names no kinds.
     """
     if film_input == "environment" or not store.schema.environment:
         return store
