@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from conveyorguard.config.compose import build
 from conveyorguard.config.saved import plain_values
@@ -14,6 +14,8 @@ from conveyorguard.data.store import Store
 from conveyorguard.data.store_build import prepare
 from conveyorguard.data.views import film_view
 from conveyorguard.data.windows import Windows, WindowSettings, split_windows
+
+KEYS = ("data", "paths", "window", "split", "film", "film_input", "seed")  # of a config, those that decide its data
 
 
 def load_store(config: Mapping[str, Any]) -> Store:
@@ -43,4 +45,7 @@ def load_windows(config: Mapping[str, Any]) -> Windows:
 
 
 def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
-    return plain_values(config) if isinstance(config, DictConfig) else dict(config)
+    """Return the keys that decide the data as plain values; others may not resolve while Hydra does not run."""
+    if not isinstance(config, DictConfig):
+        return dict(config)
+    return plain_values(OmegaConf.masked_copy(config, [key for key in KEYS if key in config]))

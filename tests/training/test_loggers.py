@@ -250,7 +250,7 @@ def test_mlflow_has_curves_final_metrics_and_settings(train_run, monkeypatch, tm
     monkeypatch.chdir(tmp_path)
     folder = train_run("logger=mlflow", "modality=sensor")
     with monkeypatch.context() as patch:
-        patch.setattr("conveyorguard.runs.data.load_windows", lambda cfg: 1 / 0)
+        patch.setattr("conveyorguard.commands.train.load_windows", lambda cfg: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             train_run("logger=mlflow", "modality=sensor", "seed=1")
     client, runs = read_mlflow("mlruns/mlflow.db")
