@@ -1,1 +1,1 @@
-"""The self-checks of a run: whether its numbers are what they are taken for."""
+"""Self-checks of a run: whether its numbers are what they claim to be."""

@@ -1,4 +1,4 @@
-"""Checks of a run directory against the recordings: split, windows, and what follows from them without a model."""
+"""Checks of a run directory against the data, without the model: split, windows, and what follows from them."""
 
 from __future__ import annotations
 
@@ -14,104 +14,110 @@ from conveyorguard.system.files import read_json
 from conveyorguard.training.fit import fitted_rows
 
 
-def data_are_the_runs(subject: Subject) -> str:
-    written, found = subject.run.data_fingerprint, subject.data.store.fingerprint
-    if written is None:
-        raise NotChecked("stores had another layout when it was made; windows, labels and predictions are compared")
-    if written != found:
+def data_are_unchanged(subject: Subject) -> str:
+    """Compare the data's fingerprint with the one recorded in the run."""
+    recorded, current = subject.run.data_fingerprint, subject.data.store.fingerprint
+    if recorded is None:
+        raise NotChecked("an older version wrote the run, with another store layout; windows are compared instead")
+    if recorded != current:
         raise Failed(
-            f"data of fingerprint {written[:12]}", f"{found[:12]}: other recordings, or another version of the reader"
+            f"data with fingerprint {recorded[:12]}",
+            f"{current[:12]}: other recordings, or another version of the reader",
         )
-    return f"fingerprint {found[:12]}"
+    return f"fingerprint {current[:12]}"
 
 
-def split_is_of_the_data(subject: Subject) -> str:
+def split_follows_from_data(subject: Subject) -> str:
+    """Compare the sessions of each part with those that data and config give today."""
     for part, wanted in subject.windows_today.split.sessions.items():
-        found = subject.saved_split["sessions"].get(part, [])
-        if sorted(wanted) != sorted(found):
+        saved = subject.saved_split["sessions"].get(part, [])
+        if sorted(wanted) != sorted(saved):
             raise Failed(
-                f"the {len(wanted)} sessions of {part} that data and config.yaml give",
-                f"{len(found)}; {difference_of(set(wanted), set(found), 'so dealt')}",
+                f"the {len(wanted)} sessions that data and config.yaml give for {part} in split.json",
+                f"{len(saved)}; {difference_of(set(wanted), set(saved), f'of {part} today')}",
             )
-    return "the sessions of each part are those that data and config.yaml give"
+    return "each part has the sessions that data and config.yaml give"
 
 
-def devices_of_all_parts_are_apart(subject: Subject) -> str:
+def no_device_in_two_parts_of_data(subject: Subject) -> str:
+    """Check that train, validation and test share no device, unless the split is by session."""
     frame = subject.data.frame
     return devices_apart(subject, {part: set(frame["device"][frame["part"] == part]) for part in PARTS})
 
 
-def windows_match(subject: Subject) -> str:
+def windows_match_data(subject: Subject) -> str:
+    """Compare the windows in predictions.parquet, their labels and their facts with those of the data."""
     keys, facts = ["session", "start"], ["end", "device", "kind", "y_true", "seconds_to_end", "seconds_since_onset"]
     frame = subject.data.frame.rename(columns={"label": "y_true"})
     for part, rows in subject.parts.items():
-        wanted, found = (
+        wanted, saved = (
             table.astype({"session": str}).drop_duplicates(keys).set_index(keys)[facts].sort_index()
             for table in (frame[frame["part"] == part], rows)
         )
-        if set(wanted.index) != set(found.index):
+        if set(wanted.index) != set(saved.index):
             raise Failed(
-                f"the {len(wanted):,} windows that data and split give for {part}",
-                f"{len(found):,}; {difference_of(set(wanted.index), set(found.index), 'of the data')}",
+                f"the {len(wanted):,} windows that data and split give for {part} in predictions.parquet",
+                f"{len(saved):,}; {difference_of(set(wanted.index), set(saved.index), 'in the data')}",
             )
         for name in facts:
-            own, other = wanted[name], found[name]
-            apart = np.flatnonzero(~((own == other) | (own.isna() & other.isna())))
-            if len(apart):
-                row = apart[0]
+            expected, actual = wanted[name], saved[name]
+            different = np.flatnonzero(~((expected == actual) | (expected.isna() & actual.isna())))
+            if len(different):
+                row = different[0]
                 session, start = (wanted.index.get_level_values(key)[row] for key in keys)
                 raise Failed(
-                    f"{name} = {own.iloc[row]} of the {part} window of {session} at {start} s",
-                    f"{other.iloc[row]} ({len(apart)} windows of {len(own)} differ)",
+                    f"{name} = {expected.iloc[row]} for the {part} window of {session} at {start} s",
+                    f"{actual.iloc[row]} ({len(different)} windows of {len(expected)} differ)",
                 )
     outside = frame["part"].isna().sum()
     if outside and subject.settings["split"].get("train_devices") is None:
-        raise Failed("every labelled session in a part of the split", f"{outside} windows of sessions in none")
-    return "sessions, seconds, devices, kinds and labels of every window are those of the data"
+        raise Failed("every labelled session in a part of the split", f"{outside} windows of sessions in no part")
+    return "session, seconds, device, kind and label of every window are those of the data"
 
 
-def hours_and_devices(subject: Subject) -> str:
-    """What the card says that the model was trained on."""
+def hours_and_devices_match_data(subject: Subject) -> str:
+    """Recompute hours, devices and number of train windows in provenance.json, which the card shows."""
     data, facts = subject.data, subject.run.provenance
     if "data" not in facts:
-        raise NotChecked("provenance.json does not tell them: the run is of an older version")
-    found = data_facts(data.store, data.split.sessions)
-    must_equal("provenance.json", {"data": found}, {"data": facts["data"]})
+        raise NotChecked("provenance.json holds no hours and devices, because an older version wrote the run")
+    current = data_facts(data.store, data.split.sessions)
+    must_equal("provenance.json", {"data": current}, {"data": facts["data"]})
     count = int((data.frame["part"] == "train").sum())
     must_equal("provenance.json", {"windows": {"train": count}}, {"windows": {"train": facts["windows"].get("train")}})
-    return f"{sum(found['hours']['train'].values()):.2f} h of {len(found['devices']['train'])} devices to train on"
+    return f"{sum(current['hours']['train'].values()):.2f} h of {len(current['devices']['train'])} devices in train"
 
 
-def ranges_are_of_train(subject: Subject) -> str:
+def ranges_are_those_of_train(subject: Subject) -> str:
+    """Recompute ranges.json from the train sessions."""
     data, path = subject.data, subject.run.folder / "ranges.json"
     if subject.run.is_ensemble and not path.exists():
-        raise NotChecked("there is no ranges.json, as in an ensemble's run directory")
+        raise NotChecked("the run is an ensemble and has no ranges.json")
     must_equal("ranges.json", training_ranges(data.store, fitted_rows(data, "train")), read_json(path))
-    return "least and greatest values are those of the train sessions"
+    return "range and median of each channel are those of the train sessions"
 
 
-def shortcuts_are_of_the_data(subject: Subject) -> str:
-    """They are trees without chance, made again in a moment."""
+def shortcuts_follow_from_data(subject: Subject) -> str:
+    """Fit the shortcut baselines again (they are deterministic trees) and compare their predictions."""
     saved = subject.run.shortcuts
     if saved is None and subject.run.is_ensemble:
-        raise NotChecked("there is no shortcuts.parquet, as in an ensemble's run directory")
+        raise NotChecked("the run is an ensemble and has no shortcuts.parquet")
     if saved is None:
-        raise Failed("shortcuts.parquet, the baselines that the model is held against", "none")
+        raise Failed("shortcuts.parquet, the baselines that the model is compared with", "none")
     keys = ["shortcut", "split", "session", "start"]
     again = shortcut_predictions(subject.data, subject.run.wanted_parts)
     values = ["y_true", "y_pred", *(f"p{k}" for k in range(len(subject.run.schema.states)))]
-    wanted, found = (table.astype({"session": str}).set_index(keys)[values].sort_index() for table in (again, saved))
-    if not wanted.index.equals(found.index):
+    wanted, actual = (table.astype({"session": str}).set_index(keys)[values].sort_index() for table in (again, saved))
+    if not wanted.index.equals(actual.index):
         raise Failed(
-            f"predictions of {some(again['shortcut'].unique())} on the {len(wanted):,} windows of the data",
-            f"{len(found):,} of {some(saved['shortcut'].unique())}; "
-            f"{difference_of(set(wanted.index), set(found.index), 'of the data')}",
+            f"{len(wanted):,} predictions of {some(again['shortcut'].unique())} in shortcuts.parquet",
+            f"{len(actual):,} of {some(saved['shortcut'].unique())}; "
+            f"{difference_of(set(wanted.index), set(actual.index), 'of the data')}",
         )
-    apart = np.flatnonzero((np.abs(wanted.to_numpy(float) - found.to_numpy(float)) > SAME_MODEL).any(axis=1))
-    if len(apart):
+    different = np.flatnonzero((np.abs(wanted.to_numpy(float) - actual.to_numpy(float)) > SAME_MODEL).any(axis=1))
+    if len(different):
         raise Failed(
-            f"the predictions that the shortcut '{wanted.index.get_level_values('shortcut')[apart[0]]}' gives on "
+            f"in shortcuts.parquet the predictions of '{wanted.index.get_level_values('shortcut')[different[0]]}' on "
             "these data",
-            f"others in {len(apart)} of {len(wanted)} rows",
+            f"other values in {len(different)} of {len(wanted)} rows",
         )
-    return f"{again['shortcut'].nunique()} shortcuts, fitted again on the train windows, give them again"
+    return f"{again['shortcut'].nunique()} shortcuts, fitted again on the train windows, give the same predictions"

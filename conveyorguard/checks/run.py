@@ -1,6 +1,6 @@
-"""Self-checks of a run directory: whether its numbers are what they are taken for.
+"""Self-checks of a run directory: whether its numbers are what they claim to be.
 
-A check returns what it found, or raises `Failed` with what was expected instead.
+A check returns what it compared, or raises `Failed` with what was expected and what was found, or `NotChecked`.
 """
 
 from __future__ import annotations
@@ -14,37 +14,37 @@ from conveyorguard.checks.subject import Failed, NotChecked, Subject
 from conveyorguard.errors import ConveyorGuardError, RunError
 
 FILES: dict[str, Callable[[Subject], str]] = {
-    "the config is the run's": files.config_is_the_runs,
-    "no session in two parts": files.sessions_are_apart,
-    "the split is the recorded one": files.split_is_the_recorded_one,
-    "no device in two parts": files.devices_are_apart,
-    "predictions are of the split": files.predictions_are_of_the_split,
-    "counts are of the split": files.counts_are_of_the_split,
-    "probabilities are probabilities": files.probabilities_are_probabilities,
-    "examples are of the predictions": examples.of_the_predictions,
-    "metrics follow from predictions": files.metrics_follow,
-    "calibration and alarms follow from predictions": files.calibration_and_alarms_follow,
-    "the model card says what the files say": pages.card_is_of_the_run,
-    "the page says what the files say": pages.page_is_of_the_run,
+    "config.yaml is unchanged": files.config_is_unchanged,
+    "no session in two parts": files.no_session_in_two_parts,
+    "split.json matches its hash and config.yaml": files.split_matches_record,
+    "no device in two parts": files.no_device_in_two_parts,
+    "predictions cover the split": files.predictions_cover_split,
+    "recorded counts match the split": files.counts_match_split,
+    "probabilities are valid": files.probabilities_are_valid,
+    "examples match predictions": examples.examples_match_predictions,
+    "metrics follow from predictions": files.metrics_follow_from_predictions,
+    "calibration and alarms follow from predictions": files.calibration_and_alarms_follow_from_predictions,
+    "model card matches the other files": pages.card_matches_files,
+    "report page matches the other files": pages.page_matches_files,
 }
 DATA: dict[str, Callable[[Subject], str]] = {
-    "the data are the run's": data.data_are_the_runs,
-    "the split is that of data and config": data.split_is_of_the_data,
-    "no device in two parts, train included": data.devices_of_all_parts_are_apart,
-    "windows match data and split": data.windows_match,
-    "hours and devices are of the data": data.hours_and_devices,
-    "scaling is fitted on train": model.scaling_is_of_train,
-    "ranges are of train": data.ranges_are_of_train,
-    "shortcuts are of the data": data.shortcuts_are_of_the_data,
-    "history is of the model": model.history_is_of_the_model,
-    "predictions are the model's": model.predictions_are_the_models,
-    "examples show the data": examples.show_the_data,
-    "constant input gives chance": model.constant_input,
-    "every modality gets a gradient": model.every_modality_gets_a_gradient,
+    "data are unchanged": data.data_are_unchanged,
+    "split follows from data and config": data.split_follows_from_data,
+    "no device in two parts, train included": data.no_device_in_two_parts_of_data,
+    "windows match data and split": data.windows_match_data,
+    "recorded hours and devices match the data": data.hours_and_devices_match_data,
+    "scaling is fitted on train": model.scaling_is_fitted_on_train,
+    "ranges are those of train": data.ranges_are_those_of_train,
+    "shortcuts follow from the data": data.shortcuts_follow_from_data,
+    "history matches checkpoint and predictions": model.history_matches_checkpoint,
+    "predictions match the checkpoint": model.predictions_match_checkpoint,
+    "examples match the data": examples.examples_match_data,
+    "constant input gives chance": model.constant_input_gives_chance,
+    "every modality is used": model.every_modality_is_used,
 }
 TRAINING: dict[str, Callable[[Subject], str]] = {
-    "shuffled labels give chance": training.shuffled_labels,
-    "training on constant input gives chance": training.constant_training,
+    "training on shuffled labels gives chance": training.training_on_shuffled_labels_gives_chance,
+    "training on constant input gives chance": training.training_on_constant_input_gives_chance,
 }
 DEPTHS = {"files": [FILES], "data": [FILES, DATA], "training": [FILES, DATA, TRAINING]}
 DEEPEST = "training"
@@ -52,26 +52,33 @@ DEEPEST = "training"
 
 @dataclass(frozen=True)
 class Outcome:
-    """Verdict of a check: ok, FAILED or not checked, and what was found."""
+    """The outcome of a check.
+
+    Attributes:
+        name: name of the check.
+        verdict: ok, FAILED or not checked.
+        message: what was compared, what was expected and found, or why the check was not made.
+    """
 
     name: str
     verdict: str
-    told: str
+    message: str
 
 
 def check_run(folder: str | Path, depth: str = DEEPEST, overrides: list[str] | None = None) -> Iterator[Outcome]:
-    """Do the checks of a depth one after the other.
+    """Make the checks of a depth one after another, and yield the outcome of each.
 
     Args:
+        folder: the run directory.
         depth: files, data or training; each includes the ones before it.
-        overrides: of the run's config, as where its recordings are now (data.root=...).
+        overrides: of the run's config, for example where its recordings are now (data.root=...).
 
     Raises:
-        RunError: it is not the directory of a finished run, or there is no such depth.
+        RunError: it is not the directory of a finished run, or the depth is unknown.
     """
     if depth not in DEPTHS:
-        raise RunError(f"depth={depth}: one of {', '.join(DEPTHS)}")
-    subject, told = Subject(folder, overrides), dict[str, str]()
+        raise RunError(f"depth={depth}: must be one of {', '.join(DEPTHS)}")
+    subject, first_check = Subject(folder, overrides), dict[str, str]()
     for checks in DEPTHS[depth]:
         for name, check in checks.items():
             try:
@@ -80,8 +87,8 @@ def check_run(folder: str | Path, depth: str = DEEPEST, overrides: list[str] | N
                 yield Outcome(name, "FAILED", str(failed))
             except NotChecked as reason:
                 yield Outcome(name, "not checked", str(reason))
-            except ConveyorGuardError as error:  # what cannot be looked at has not been found sound
-                if (first := told.setdefault(str(error), name)) == name:
-                    yield Outcome(name, "FAILED", f"it could not be checked: {error}")
+            except ConveyorGuardError as error:  # a file that cannot be read counts as a failure, once
+                if (first := first_check.setdefault(str(error), name)) == name:
+                    yield Outcome(name, "FAILED", f"cannot be checked: {error}")
                 else:
-                    yield Outcome(name, "not checked", f"for the reason told at '{first}'")
+                    yield Outcome(name, "not checked", f"for the same reason as '{first}'")

@@ -1,4 +1,4 @@
-"""Checks that train small models of a run's kind on data that hold nothing to learn."""
+"""Checks that train small models of a run's kind on data from which nothing can be learned."""
 
 from __future__ import annotations
 
@@ -21,29 +21,33 @@ EPOCHS = 3
 ON_CPU = {"accelerator": "cpu", "devices": 1, "strategy": "auto", "precision": "32-true"}
 
 
-def shuffled_labels(subject: Subject) -> str:
-    """Trained on labels dealt at random to all windows, a model can only guess the test windows'."""
+def training_on_shuffled_labels_gives_chance(subject: Subject) -> str:
+    """Train on labels assigned to all windows at random: the model can only guess those of the test windows."""
     data, rng = _small(subject.data), np.random.default_rng(subject.settings["seed"])
     frame = data.frame.assign(label=rng.permutation(data.frame["label"].to_numpy()))
     state = np.array(data.store.state)
     state[state >= 0] = rng.permutation(state[state >= 0])
     store = replace(data.store, state=state)
     y, p = _trained(subject, replace(data, frame=frame, store=store))
-    # windows have been made independent of each other, so each is drawn by itself
-    return must_be_chance(y, p, np.arange(len(y)).astype(str), "a model trained on labels dealt at random")
+    # shuffling made the windows independent: each is a cluster of its own
+    return must_be_chance(y, p, np.arange(len(y)).astype(str), "a model trained on shuffled labels")
 
 
-def constant_training(subject: Subject) -> str:
-    """Trained without any input to tell windows apart, a model can only guess."""
+def training_on_constant_input_gives_chance(subject: Subject) -> str:
+    """Train on the same input for every window: the model can only guess."""
     data = _small(subject.data)
     y, p = _trained(subject, replace(data, store=constant(data.store)))
-    return must_be_chance(y, p, data.part("test")["session"].to_numpy(str), "a model trained on one and the same input")
+    return must_be_chance(y, p, data.part("test")["session"].to_numpy(str), "a model trained on constant input")
 
 
 def _trained(subject: Subject, data: Windows) -> tuple[np.ndarray, np.ndarray]:
-    """Labels (n,) and probabilities (n, K) of the test windows of a model of the run's kind, trained on the data."""
+    """Train a model of the run's kind on the CPU, and return labels (n,) and probabilities (n, K) of the test windows.
+
+    Raises:
+        NotChecked: the run is an ensemble.
+    """
     if subject.run.is_ensemble:
-        raise NotChecked("an ensemble is not trained")
+        raise NotChecked("the run is an ensemble, which is not trained")
     trainer = subject.settings["trainer"]
     short = {**trainer, "max_epochs": min(EPOCHS, trainer["max_epochs"]), **ON_CPU}
     settings = {**subject.settings, "trainer": short}
@@ -54,7 +58,7 @@ def _trained(subject: Subject, data: Windows) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _small(data: Windows) -> Windows:
-    """A few sessions of each part, spread over it."""
+    """Return the windows of a few sessions of each part, evenly spaced in its list."""
     chosen = set()
     for part, count in SMALL.items():
         names = data.split.sessions[part]

@@ -29,7 +29,7 @@ def main(arguments: list[str]) -> None:
     options, overrides = take_options(words, "depth")
     failed = []
     for outcome in check_run(folder, options.get("depth", DEEPEST), overrides):
-        print(f"{outcome.verdict:>11}  {outcome.name}: {outcome.told}", flush=True)
+        print(f"{outcome.verdict:>11}  {outcome.name}: {outcome.message}", flush=True)
         failed += [outcome.name] if outcome.verdict == "FAILED" else []
     if failed:
         print(f"{len(failed)} checks failed: {'; '.join(failed)}")

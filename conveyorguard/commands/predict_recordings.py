@@ -21,8 +21,8 @@ import pyarrow.parquet as pq
 from conveyorguard.config.compose import build
 from conveyorguard.data.session import Unreadable
 from conveyorguard.data.stream import StreamedRecording, lenient, stream
-from conveyorguard.errors import ConfigError, DataError
-from conveyorguard.inference.loaded_run import LoadedRun, Predicted, schema_for
+from conveyorguard.errors import DataError
+from conveyorguard.inference.loaded_run import LoadedRun, Predicted, TooShortError, schema_for
 from conveyorguard.inference.summary import PredictionTotals, RecordingSummary, labelled_sentence
 from conveyorguard.reporting.prediction_page import PredictionPage
 from conveyorguard.system.progress import bar_over_all
@@ -85,7 +85,7 @@ def predict_one(
     noticed = list(recording.notes)
     try:
         found = loaded.predict_store(recording.store)
-    except ConfigError:
+    except TooShortError:
         noticed.insert(0, f"not predicted: no {loaded.settings.size} s without a gap, the length of a window")
         told.noticed = "; ".join(noticed)
         return told, None

@@ -1,1 +1,1 @@
-"""Applying a trained run to recordings."""
+"""Apply trained runs to sessions."""

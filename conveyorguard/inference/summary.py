@@ -1,4 +1,4 @@
-"""Summaries of the recordings that a run was applied to: a line each, and the totals over all of them."""
+"""Summaries of the sessions that a run was applied to: a line for each, and totals over all of them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,21 @@ SHARE = Notation(".1%")
 
 @dataclass
 class RecordingSummary:
-    """A recording, as a row of recordings.csv and of the page. Times in s since the recording began."""
+    """One session, as a row of recordings.csv and of the page.
+
+    Attributes:
+        session: its name.
+        device: the device it was recorded on.
+        kind: the kind of the device.
+        seconds: its length [s].
+        windows: number of predicted windows.
+        state_at_end: predicted state of its last second.
+        worst_state: worst predicted state of a second.
+        alarms: number of alarms.
+        first_alarm: begin of the first alarm, since the session began [s].
+        unlike_training: inputs unlike those of the training, in sentences.
+        noticed: what was noticed while it was read, or why it was not predicted.
+    """
 
     session: str
     device: str = ""
@@ -30,16 +44,37 @@ class RecordingSummary:
     alarms: int = 0
     first_alarm: int | None = None
     unlike_training: str = ""
-    noticed: str = ""  # while it was read, or why it was not
+    noticed: str = ""
 
     @property
     def predicted(self) -> bool:
+        """Whether at least one window was predicted."""
         return self.windows > 0
 
 
 @dataclass
 class PredictionTotals:
-    """Counts over all recordings."""
+    """Counts over all sessions.
+
+    Attributes:
+        recordings: sessions, including those that were not predicted.
+        unpredicted: sessions that were not predicted.
+        windows: predicted windows.
+        seconds: predicted seconds by state.
+        alarms: alarms.
+        with_alarm: sessions with an alarm.
+        reached: sessions with a second predicted in a state worth an alarm.
+        unlike: sessions with inputs unlike those of the training.
+        confusion: labelled windows, (K, K), rows actual, columns predicted.
+        judged: sessions with labelled windows.
+        squares: sums over judged sessions of right^2, right * windows and windows^2, where right counts the windows
+            predicted as labelled, (3,).
+        by_device: for each device, (3, 2): [right, labelled] windows, [missed, all] sessions with a fault, [false, all]
+            labelled sessions without a fault.
+        faults: labelled sessions that reach a state worth an alarm.
+        missed: those of them without an alarm.
+        false: labelled sessions that reach no such state, but have an alarm.
+    """
 
     recordings: int = 0
     unpredicted: int = 0
@@ -47,29 +82,34 @@ class PredictionTotals:
     seconds: Counter[str] = field(default_factory=Counter)
     alarms: int = 0
     with_alarm: int = 0
-    reached: int = 0  # recordings with a second in a state worth an alarm
+    reached: int = 0
     unlike: int = 0
-    confusion: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), int))  # labelled windows: actual, predicted
-    judged: int = 0  # recordings with labelled windows
-    # sums over judged recordings: right^2, right x windows, windows^2
+    confusion: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), int))
+    judged: int = 0
     squares: np.ndarray = field(default_factory=lambda: np.zeros(3))
-    # of each device right windows, missed faults, false alarms, and what they are of, (3, 2)
     by_device: dict[str, np.ndarray] = field(default_factory=dict)
-    faults: int = 0  # recordings labelled with a state worth an alarm
-    missed: int = 0  # of these, without an alarm
-    false: int = 0  # labelled recordings without such a state, with an alarm
+    faults: int = 0
+    missed: int = 0
+    false: int = 0
 
     @classmethod
     def of(cls, states: int) -> PredictionTotals:
+        """Return empty totals.
+
+        Args:
+            states: number of states, K.
+        """
         return cls(confusion=np.zeros((states, states), int))
 
     def add(
         self, summary: RecordingSummary, windows: pd.DataFrame | None, seconds: pd.DataFrame | None, alarm: int
     ) -> None:
-        """Count a recording.
+        """Count a session.
 
         Args:
-            windows, seconds: its tables, as in `Predicted`; None where it could not be predicted.
+            summary: its line.
+            windows: its windows, as in `Predicted`; None if it was not predicted.
+            seconds: its seconds, as in `Predicted`; None if it was not predicted.
             alarm: the lowest state worth an alarm.
         """
         self.recordings += 1
@@ -85,99 +125,124 @@ class PredictionTotals:
         self._judge(summary, windows["y_true"].to_numpy(), windows["y_pred"].to_numpy(), alarm)
 
     def _judge(self, summary: RecordingSummary, actual: np.ndarray, predicted: np.ndarray, alarm: int) -> None:
-        """Count the labelled windows of a recording, (n,); those without a label have the actual state -1."""
+        """Compare a session's predictions with its labels.
+
+        Args:
+            summary: its line.
+            actual: labels of its windows, -1 where there is none, (n,).
+            predicted: predicted states of its windows, (n,).
+            alarm: the lowest state worth an alarm.
+        """
         known = actual >= 0
         if not known.any():
             return
         np.add.at(self.confusion, (actual[known], predicted[known]), 1)
-        right, of = int((actual[known] == predicted[known]).sum()), int(known.sum())
+        right, labelled = int((actual[known] == predicted[known]).sum()), int(known.sum())
         self.judged += 1
-        self.squares += (right**2, right * of, of**2)
+        self.squares += (right**2, right * labelled, labelled**2)
         faulty = bool((actual >= alarm).any())
         missed, false = faulty and not summary.alarms, not faulty and summary.alarms > 0
         self.faults += faulty
         self.missed += missed
         self.false += false
         counts = self.by_device.setdefault(summary.device, np.zeros((3, 2)))
-        counts += [[right, of], [missed, faulty], [false, not faulty]]
+        counts += [[right, labelled], [missed, faulty], [false, not faulty]]
 
     @property
     def labelled(self) -> int:
+        """Number of labelled windows."""
         return int(self.confusion.sum())
 
     @property
     def right(self) -> float:
+        """Share of labelled windows that are predicted as labelled."""
         return float(np.trace(self.confusion) / max(self.labelled, 1))
 
     @property
     def clustered(self) -> bool:
-        """Whether intervals are of devices: where there are enough of them."""
+        """Whether there are enough devices to compute intervals over devices."""
         return len(self.by_device) >= FEWEST_DEVICES
 
     @property
     def right_interval(self) -> Interval:
-        """The share of right windows; devices, or recordings where devices are too few, are drawn, not windows."""
+        """Interval of `right`, over devices if there are enough, else over sessions; never over windows."""
         if self.clustered:
             return self._of_devices(0)
         return _ratio(self.right, self.labelled, self.judged, self.squares)
 
     @property
     def missed_interval(self) -> Interval:
-        """The share of the fault recordings that have no alarm."""
+        """Interval of the share of sessions with a fault that have no alarm."""
         return self._of_devices(1) if self.clustered else exact(self.missed / self.faults, self.faults)
 
     @property
     def false_interval(self) -> Interval:
-        """The share of the other recordings that have one."""
+        """Interval of the share of labelled sessions without a fault that have an alarm."""
         healthy = self.judged - self.faults
         return self._of_devices(2) if self.clustered else exact(self.false / healthy, healthy)
 
-    def _of_devices(self, share: int) -> Interval:
-        count, of = np.array([counts[share] for counts in self.by_device.values()]).T
-        count, of = count[of > 0], of[of > 0]
-        return _ratio(count.sum() / of.sum(), of.sum(), len(of), np.array([count @ count, count @ of, of @ of]))
+    def _of_devices(self, row: int) -> Interval:
+        """Return a share and its interval over devices.
+
+        Args:
+            row: row of the arrays in `by_device`.
+        """
+        count, total = np.array([counts[row] for counts in self.by_device.values()]).T
+        count, total = count[total > 0], total[total > 0]
+        squares = np.array([count @ count, count @ total, total @ total])
+        return _ratio(count.sum() / total.sum(), total.sum(), len(total), squares)
 
 
-def _ratio(share: float, of: float, units: int, squares: np.ndarray) -> Interval:
-    """A share of so many with its interval, units drawn (ratio estimator: Cochran, 1977, section 6.3); the exact one of
-    so many units where all have the same share, as of all or none, or they are too few.
+def _ratio(share: float, total: float, units: int, squares: np.ndarray) -> Interval:
+    """Return a share and its interval over units, by the ratio estimator (Cochran, 1977, section 6.3).
+
+    Clopper-Pearson with n = units where that degenerates: a share of 0 or 1, no variation, or too few units.
 
     Args:
-        squares: sums over the units of count^2, count x of, of^2.
+        share: the share.
+        total: what it is a share of, summed over units.
+        units: number of devices or sessions.
+        squares: sums over units of count^2, count * total and total^2, (3,).
     """
     if units < FEWEST_SESSIONS or share in (0.0, 1.0):
         return exact(share, units)
     spread = max(squares[0] - 2 * share * squares[1] + share**2 * squares[2], 0.0)
-    half = float(norm.ppf((1 + LEVEL) / 2) * np.sqrt(spread * units / (units - 1)) / of)
+    half = float(norm.ppf((1 + LEVEL) / 2) * np.sqrt(spread * units / (units - 1)) / total)
     if half < NONE:
         return exact(share, units)
     return Interval(share, max(0.0, share - half), min(1.0, share + half))
 
 
-CLUSTERED = "; intervals take devices for independent of each other, not their recordings"
-INDEPENDENT = (
-    "; intervals take recordings for independent of each other, which several of one device are not "
-    f"quite: devices are fewer than {FEWEST_DEVICES}"
+OVER_DEVICES = "; intervals are over devices, which are taken as independent"
+OVER_SESSIONS = (
+    "; intervals are over sessions, taken as independent although several come from one device, because fewer than "
+    f"{FEWEST_DEVICES} devices were labelled"
 )
 
 
 def labelled_sentence(totals: PredictionTotals, schema: Schema) -> str:
-    """How the prediction agrees with the labels, where there are any."""
+    """Return a sentence on how predictions and alarms agree with the labels.
+
+    Args:
+        totals: counts, of at least one labelled window.
+        schema: the states, and the lowest one worth an alarm.
+    """
     sentence = (
-        f"{totals.right:.1%}{_bounds(totals.right_interval)} of {totals.labelled:,} labelled windows are "
-        "predicted as they are labelled"
+        f"{totals.right:.1%}{_bounds(totals.right_interval)} of {totals.labelled:,} labelled windows are predicted "
+        "correctly"
     )
+    name = schema.states[schema.alarm].name
     if totals.faults:
-        name = schema.states[schema.alarm].name
-        share = totals.missed_interval
-        sentence += f"; {totals.missed} of {totals.faults}{_bounds(share)} recordings that reach {name} have no alarm"
+        bounds = _bounds(totals.missed_interval)
+        sentence += f"; {totals.missed} of {totals.faults}{bounds} sessions that reach {name} have no alarm"
     if totals.false:
+        bounds = _bounds(totals.false_interval)
         healthy = totals.judged - totals.faults
-        share = totals.false_interval
-        sentence += f"; {totals.false} of {healthy}{_bounds(share)} recordings that do not reach it have one"
-    return sentence + ((CLUSTERED if totals.clustered else INDEPENDENT) if "95 %" in sentence else "")
+        sentence += f"; {totals.false} of {healthy}{bounds} sessions that do not reach {name} have an alarm"
+    return sentence + ((OVER_DEVICES if totals.clustered else OVER_SESSIONS) if "95 %" in sentence else "")
 
 
 def _bounds(share: Interval) -> str:
+    """Return the bounds of an interval in parentheses, or nothing if it has none."""
     bounds = SHARE.range(share)
     return f" (95 %: {bounds})" if bounds else ""

@@ -1,10 +1,9 @@
-"""A run applied while recordings are written: alarms within a second of the last file, none lost or repeated by a
-restart.
+"""Apply a run while sessions are recorded: alarms within a second of the last file, none lost or repeated by a restart.
 
-`windows.csv` is the memory: every judged window is appended to it, and is on the disk before an alarm that follows from
-it is appended to `alarms.csv`. After a restart whatever follows from the windows and is not among the alarms is
-appended; windows are judged once, so they cannot come out otherwise. Of a row cut short by a crash nothing has
-followed: it is removed.
+`windows.csv` is the memory: every predicted window is appended to it and flushed to disk before an alarm that follows
+from it is appended to `alarms.csv`. After a restart, events that follow from the windows but are missing among the
+alarms are appended; as windows are predicted only once, the events are always the same. A row cut short by a crash is
+removed: nothing has followed from it yet.
 """
 
 from __future__ import annotations
@@ -33,9 +32,8 @@ from conveyorguard.data.schema import Schema
 from conveyorguard.data.session import Session
 from conveyorguard.data.store import SENSORS_REPAIRED, THERMAL_REPAIRED, Store
 from conveyorguard.data.store_build import store_in_memory
-from conveyorguard.data.windows import make_windows
 from conveyorguard.errors import ConfigError, RunError
-from conveyorguard.inference.loaded_run import LoadedRun, schema_for
+from conveyorguard.inference.loaded_run import LoadedRun, TooShortError, schema_for
 from conveyorguard.inference.predict import predict
 from conveyorguard.metrics.alarms import OperatingPoint, silent
 from conveyorguard.metrics.calibration import scale
@@ -43,15 +41,19 @@ from conveyorguard.runs.data import conditioned
 from conveyorguard.system.files import alone, read_json, write_json
 from conveyorguard.system.progress import no_bars
 
-PAUSE = 0.2  # s between two looks at the folder
+PAUSE = 0.2  # s between two polls of the folder
 ALARMS = ("session", "device", "event", "begin", "end", "peak", "windows", "written")
 
 
 @dataclass
 class Ringing:
-    """Whether a recording's alarm is on: the hysteresis of `alarms.episodes`, window by window.
+    """Whether an alarm of a session is on: the hysteresis of `alarms.episodes`, window by window.
 
-    Times in s, stamped at the end of a window.
+    Attributes:
+        begin: end of the window at which the alarm began [s]; None while it is off.
+        end: end of its latest window [s].
+        peak: its largest score.
+        windows: number of its windows.
     """
 
     begin: int | None = None
@@ -60,7 +62,14 @@ class Ringing:
     windows: int = 0
 
     def step(self, start: int, end: int, score: float, point: OperatingPoint) -> list[dict[str, Any]]:
-        """Take the next window; returns the events that it is: an alarm has ended, one begins."""
+        """Take the next window and return its events: the end of an alarm, the begin of another, both or none.
+
+        Args:
+            start: first second of the window [s].
+            end: last second of the window [s].
+            score: calibrated probability of a state worth an alarm.
+            point: scores at which an alarm begins and ends.
+        """
         events = []
         if self.begin is not None and (score < point.off or silent(self.end, start, end)):
             events.append(self._event("end"))
@@ -78,7 +87,15 @@ class Ringing:
 
 
 class AppendedTable:
-    """A csv file that is only appended to; a row that a crash cut short is removed when it is opened."""
+    """A csv file that is only appended to; opening it removes a last row that a crash cut short.
+
+    Args:
+        path: the file; created with a header if it is missing or empty.
+        columns: the names in its header.
+
+    Raises:
+        RunError: the file has other columns.
+    """
 
     def __init__(self, path: Path, columns: tuple[str, ...]):
         self.path, self.columns = path, columns
@@ -89,31 +106,38 @@ class AppendedTable:
         if not content.strip():
             self._append([columns])
         elif next(csv.reader(io.StringIO(content.decode("utf-8").partition("\n")[0]))) != list(columns):
-            raise RunError(f"{path}: has other columns than this run writes; give another out=DIRECTORY")
+            raise RunError(f"{path}: its columns are not those of this run; give another out=DIRECTORY")
 
     def rows(self) -> list[dict[str, str]]:
-        """All rows as text."""
+        """Return all rows as text, by column."""
         return list(csv.DictReader(io.StringIO(self.path.read_text(encoding="utf-8"))))
 
     def append(self, rows: list[dict[str, Any]]) -> None:
-        """Append rows; they are on the disk when this returns."""
+        """Append rows and flush them to disk."""
         if rows:
             self._append([[row[name] for name in self.columns] for row in rows])
 
     def _append(self, rows: list) -> None:
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows(rows)
-        self.stream.write(text.getvalue().encode("utf-8"))  # one write: whole, or cut short at its end
+        self.stream.write(text.getvalue().encode("utf-8"))  # a single write: complete, or cut short at its end
         self.stream.flush()
         os.fsync(self.stream.fileno())
 
     def close(self) -> None:
+        """Close the file."""
         self.stream.close()
 
 
 @dataclass
 class Tail:
-    """What of a recording its next windows need: its last seconds and, for features from the start, its first."""
+    """The part of a session that its next windows need.
+
+    Attributes:
+        session: its last seconds and, for a model that uses the start of the session, its first.
+        last_end: end of the last predicted window [s].
+        ringing: whether its alarm is on.
+    """
 
     session: ReducedSession
     last_end: int = -1
@@ -121,9 +145,12 @@ class Tail:
 
 
 class Watch:
-    """A run watching a folder.
+    """A run that watches a folder.
 
     Args:
+        loaded: the run.
+        follower: what reads the folder.
+        schema: the schema by which the data are read.
         folder: where windows.csv, alarms.csv and watch.json are kept between restarts.
     """
 
@@ -134,88 +161,99 @@ class Watch:
         self.windows = AppendedTable(folder / "windows.csv", columns)
         self.alarms = AppendedTable(folder / "alarms.csv", ALARMS)
         self.tails: dict[str, Tail] = {}
-        self.told: set[str] = set()
+        self.reported: set[str] = set()
         self._recover()
 
     def _recover(self) -> None:
-        """Go on from what is written, and append what should have been."""
+        """Continue from the windows written so far, and append events that a crash kept from being written."""
         written = {(row["session"], row["event"], int(row["begin"])) for row in self.alarms.rows()}
         for row in self.windows.rows():
             tail = self.tails.setdefault(row["session"], Tail(ReducedSession(row["session"])))
             tail.last_end = int(row["end"])
             if not self.loaded.from_start:
-                self.follower.skip(row["session"], int(row["start"]))  # where the next window's place is counted from
+                self.follower.skip(row["session"], int(row["start"]))  # the next windows are counted from here
             for event in self._events(row, tail):
                 if (event["session"], event["event"], event["begin"]) not in written:
                     self.announce([event])
 
     def _events(self, window: dict[str, Any], tail: Tail) -> list[dict[str, Any]]:
+        """Return the events of a window; none if the run has no operating point."""
         if not self.loaded.point:
             return []
         start, end, score = int(window["start"]), int(window["end"]), float(window["score"])
-        whose = {"session": window["session"], "device": window["device"]}
-        return [{**whose, **event} for event in tail.ringing.step(start, end, score, self.loaded.point)]
+        source = {"session": window["session"], "device": window["device"]}
+        return [{**source, **event} for event in tail.ringing.step(start, end, score, self.loaded.point)]
 
     def announce(self, events: list[dict[str, Any]]) -> None:
-        """Append and print alarms that begin or end."""
+        """Append and print the begin or end of alarms.
+
+        Args:
+            events: session, device, event ('begin' or 'end'), begin, end, peak and windows of each.
+        """
         now = datetime.now().astimezone().isoformat(timespec="milliseconds")
         self.alarms.append([{**event, "written": now} for event in events])
         for e in events:
-            said = (
-                f"probability of {self.loaded.schema.alarming} {e['peak']:.1%}"
-                if e["event"] == "begin"
-                else (f"it lasted from second {e['begin']} to {e['end']}, up to {e['peak']:.1%}")
-            )
-            what = "ALARM" if e["event"] == "begin" else "over"
-            say(f"{what}: {e['session']} ({e['device']}) at second {e['end']}: {said}")
+            where = f"{e['session']} ({e['device']})"
+            if e["event"] == "begin":
+                print_line(
+                    f"ALARM: {where} at {e['end']} s: probability of {self.loaded.schema.alarming} {e['peak']:.1%}"
+                )
+            else:
+                print_line(
+                    f"alarm over: {where} from {e['begin']} s to {e['end']} s, largest probability {e['peak']:.1%}"
+                )
 
     def poll(self) -> int:
-        """Judge what is new; returns the number of windows."""
+        """Predict the windows that are complete since the last call, and return their number."""
         count, known = 0, repr(self.follower.known)
         for session in self.follower.poll():
-            if repr(self.follower.known) != known:  # a recording's clock, before anything is judged by it
+            if repr(self.follower.known) != known:  # before windows are written that depend on it
                 self.remember()
                 known = repr(self.follower.known)
             count += self._take(session)
         for sentence in self.follower.notices:
-            say(sentence)
+            print_line(sentence)
         self.follower.notices.clear()
         return count
 
     def remember(self) -> None:
-        """Keep what tells the recordings of the folder apart."""
+        """Save in watch.json what the follower knows about the sessions of the folder."""
         saved = read_json(self.folder / "watch.json")
         write_json(self.folder / "watch.json", {**saved, "known": self.follower.known})
 
     def _take(self, session: Session) -> int:
-        """New seconds of a recording."""
+        """Add new seconds of a session, predict its new windows, and return their number."""
         new = reduce_session(session, self.schema)
         tail = self.tails.setdefault(session.name, Tail(ReducedSession(session.name)))
         if new.columns is None:
-            say(f"{session.name}: {new.failure.message if new.failure else 'nothing usable'}")
+            print_line(f"{session.name}: not predicted: {new.failure.message if new.failure else 'no usable row'}")
             return 0
         earlier = tail.session.columns or {name: values[:0] for name, values in new.columns.items()}
         columns = {name: np.concatenate([earlier[name], values]) for name, values in new.columns.items()}
-        for name in ("sensors", "environment"):  # what is missing now is what it was last
+        for name in ("sensors", "environment"):  # a missing value keeps the last one
             columns[name] = pd.DataFrame(columns[name]).ffill().to_numpy()
         tail.session = replace(new, columns=columns, rows=len(columns["tick"]))
-        return self._judge(session.name, tail)
+        return self._predict(session.name, tail)
 
-    def _judge(self, name: str, tail: Tail) -> int:
+    def _predict(self, name: str, tail: Tail) -> int:
+        """Predict a session's new windows and return their number.
+
+        They are appended to windows.csv, their events to alarms.csv; seconds that no later window needs are dropped.
+        """
         store = conditioned(store_in_memory([tail.session], self.schema), self.loaded.run.settings)
         try:
-            windows = make_windows(store, self.loaded.settings, labelled=False)
-        except ConfigError:  # too short yet
+            windows = self.loaded.windows_of(store)
+        except TooShortError:  # so far
             return 0
         new = windows[windows["end"] > tail.last_end].reset_index(drop=True)
         if not len(new):
             return 0
-        self._tell_what_is_odd(store)
+        self._report_odd_inputs(store)
         usable = filled(store, self.loaded.ranges)
         p = predict(self.loaded.model, WindowDataset(usable, new, self.loaded.settings, self.loaded.inputs))
         calibrated = scale(p.astype(np.float64), self.loaded.temperature)
         score = calibrated[:, self.loaded.schema.alarm :].sum(axis=1)
-        names, guess = self.loaded.schema.state_names, p.argmax(axis=1)
+        names, predicted = self.loaded.schema.state_names, p.argmax(axis=1)
         rows = [
             {
                 "session": name,
@@ -223,8 +261,8 @@ class Watch:
                 "kind": w.kind,
                 "start": w.start,
                 "end": w.end,
-                "state": names[guess[i]],
-                "y_pred": guess[i],
+                "state": names[predicted[i]],
+                "y_pred": predicted[i],
                 "score": repr(float(score[i])),
                 **{f"c{k}": f"{v:.6f}" for k, v in enumerate(calibrated[i])},
             }
@@ -245,22 +283,23 @@ class Watch:
         tail.session = replace(tail.session, columns=columns, rows=int(keep.sum()))
         return len(new)
 
-    def _tell_what_is_odd(self, store: Store) -> None:
-        """Say once of each recording and channel that it is unlike the training."""
+    def _report_odd_inputs(self, store: Store) -> None:
+        """Print each kind of oddity once per session and channel."""
         for name, sentences in odd_inputs(store, self.loaded.ranges).items():
             for sentence in sentences:
-                what = f"{name}: {' '.join(sentence.split()[:3])}"
-                if what not in self.told:
-                    self.told.add(what)
-                    say(f"unlike the training: {name}: {sentence}")
+                key = f"{name}: {' '.join(sentence.split()[:3])}"  # the channel and what is odd, without figures
+                if key not in self.reported:
+                    self.reported.add(key)
+                    print_line(f"unlike the training: {name}: {sentence}")
 
     def close(self) -> None:
+        """Close both tables."""
         self.windows.close()
         self.alarms.close()
 
 
-def say(sentence: str) -> None:
-    """A line with the time, at once."""
+def print_line(sentence: str) -> None:
+    """Print a line with the time of day, at once."""
     print(f"{datetime.now():%H:%M:%S} {sentence}", flush=True)
 
 
@@ -268,37 +307,40 @@ def watch(loaded: LoadedRun, data: Mapping[str, Any], folder: Path) -> None:
     """Follow the folder `data.root` until Ctrl-C.
 
     Args:
+        loaded: the run.
         data: the `data` block of a config as plain values.
-        folder: where it is written what has been judged; the same folder goes on where it was.
+        folder: where windows.csv, alarms.csv and watch.json are written; with the same folder a watch continues.
 
     Raises:
         ConfigError: the data cannot be followed, or the folder belongs to another watch.
+        DataError: the data do not have the inputs, states or period that the run was trained on.
         RunError: another process watches into the folder.
     """
     schema, root = schema_for(loaded, data), Path(data["root"])
-    own = {"run": loaded.run.folder.resolve().name, "root": str(root.resolve())}
+    identity = {"run": loaded.run.folder.resolve().name, "root": str(root.resolve())}
     with alone(folder), no_bars():
         path = folder / "watch.json"
-        saved: dict[str, Any] = read_json(path) if path.exists() else {**own, "known": {}}
-        if other := {key: saved[key] for key in own if saved[key] != own[key]}:
-            raise ConfigError(f"{folder}: belongs to a watch of {other}; give another out=DIRECTORY")
+        saved: dict[str, Any] = read_json(path) if path.exists() else {**identity, "known": {}}
+        if other := {key: saved[key] for key in identity if saved[key] != identity[key]}:
+            described = ", ".join(f"{key} {value}" for key, value in other.items())
+            raise ConfigError(f"{folder}: belongs to a watch of {described}; give another out=DIRECTORY")
         follower = follow(build(data["reader"], _partial_=True), root, schema, saved["known"])
         write_json(path, saved)
         watching = Watch(loaded, follower, schema, folder)
-        say(f"watching {root}; alarms are appended to {folder / 'alarms.csv'}; Ctrl-C stops, the same command goes on")
+        print_line(f"watching {root}; alarms go to {folder / 'alarms.csv'}; Ctrl-C stops, the same command continues")
         if not loaded.point:
-            say(
-                "no alarms: the run has no operating point (no fault recording in its validation part); states are "
-                "in windows.csv"
+            print_line(
+                "no alarms: the run has no operating point, because its validation part had no fault; states are in "
+                "windows.csv"
             )
-        for wish in (signal.SIGTERM, signal.SIGINT):  # a shell starts what runs in the background deaf to Ctrl-C
-            signal.signal(wish, signal.default_int_handler)
+        for number in (signal.SIGTERM, signal.SIGINT):  # a shell makes background processes ignore SIGINT
+            signal.signal(number, signal.default_int_handler)
         try:
             while True:
                 began = time.monotonic()
                 watching.poll()
                 time.sleep(max(PAUSE - (time.monotonic() - began), 0.01))
         except KeyboardInterrupt:
-            say("stopped")
+            print_line("stopped")
         finally:
             watching.close()

@@ -1,1 +1,1 @@
-"""Fitting models: networks by a recipe, tabular models on window features."""
+"""Fit models: networks by a recipe, tabular models on window features."""

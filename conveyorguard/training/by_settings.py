@@ -1,4 +1,4 @@
-"""Fitting the model of a config, whichever kind it is."""
+"""Fit the model of a config, network or tabular."""
 
 from __future__ import annotations
 
@@ -28,11 +28,19 @@ def fit_by_settings(
     loggers: Sequence[Logger] = (),
     callbacks: Sequence[pl.Callback] = (),
 ) -> WindowClassifier | TabularClassifier:
-    """Train the network of a config by its recipe, or fit its tabular model.
+    """Train the network of a config, or fit its tabular model.
 
     Args:
         settings: the resolved config as nested plain values.
-        inputs, folder, loggers, callbacks: as for `fit`. threads: of a tabular model.
+        data: windows with their split.
+        inputs: what the model is given: sensors, thermal, environment.
+        folder: the run directory, where checkpoints are written.
+        threads: number of threads of a tabular model.
+        loggers: further loggers of a network's training.
+        callbacks: further callbacks of a network's training.
+
+    Returns:
+        The network with the weights of its best epoch on validation, or the fitted tabular model.
     """
     if not is_tabular(settings):
         return fit(Recipe.of(settings), data, inputs, folder, loggers, callbacks)

@@ -1,4 +1,4 @@
-"""What happens beside the steps of training: history.csv, the bar, the line per epoch."""
+"""Callbacks of a training: history.csv, weight averaging, pruning, progress, and the check that all ranks agree."""
 
 from __future__ import annotations
 
@@ -35,23 +35,26 @@ COLUMNS = (
 
 
 class History(pl.Callback):
-    """`history.csv`: a row an epoch, rewritten whole each time, so that it is never half a row."""
+    """Write `history.csv`, one row per epoch; the whole file is replaced each time, so that it is never incomplete."""
 
     def __init__(self, path: Path):
         self.path = path
         self.rows: list[dict[str, float]] = []
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Keep the rows of the epochs before the one that a resumed training starts with."""
         if trainer.current_epoch and self.path.exists():
             with self.path.open(encoding="utf-8") as stream:
                 rows = [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(stream)]
             self.rows = [row for row in rows if row["epoch"] < trainer.current_epoch]
 
     def on_train_batch_start(self, trainer: pl.Trainer, module: pl.LightningModule, batch: object, index: int) -> None:
+        """Note the time and the learning rate at the start of an epoch."""
         if index == 0:
             self.began, self.lr = time.perf_counter(), trainer.optimizers[0].param_groups[0]["lr"]
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Add the epoch's row and replace the file; on rank 0 only."""
         if not trainer.is_global_zero:
             return
         values = {name: float(value) for name, value in trainer.callback_metrics.items() if "/" in name}
@@ -70,11 +73,14 @@ class History(pl.Callback):
 
 
 class Averaging(WeightAveraging):
-    """An exponential moving average of the weights, with batch norm statistics that belong to the averaged weights.
+    """Average the weights exponentially, with batch norm statistics measured for the averaged weights.
 
-    Averaged statistics are those of other weights, and wrong while these still move fast. So before every validation
-    they are measured anew on a fixed sample of the train windows, as `torch.optim.swa_utils.update_bn` does once at the
-    end.
+    Averaged batch norm statistics belong to other weights, and are wrong while the weights still move fast. So they are
+    measured anew before every validation, on a fixed sample of train windows, as `torch.optim.swa_utils.update_bn` does
+    once at the end.
+
+    Args:
+        decay: weight of the average in each step, see `moving_average`.
     """
 
     SAMPLE, BATCH = 512, 64  # windows
@@ -83,6 +89,7 @@ class Averaging(WeightAveraging):
         super().__init__(multi_avg_fn=partial(moving_average, decay=decay))
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Swap in the averaged weights and measure their batch norm statistics."""
         super().on_validation_epoch_start(trainer, module)
         norms = [layer for layer in module.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
         if not norms:
@@ -93,7 +100,7 @@ class Averaging(WeightAveraging):
         for layer in norms:
             layer.reset_running_stats()
             layer.train()
-            layer.momentum = None  # the plain mean of all batches
+            layer.momentum = None  # equal weight for every batch
         for rows in np.array_split(sample, -(-len(sample) // self.BATCH)):
             module({name: value.to(module.device) for name, value in dataset.__getitems__(rows.tolist()).items()})
         for layer, momentum in zip(norms, momenta, strict=True):
@@ -102,13 +109,20 @@ class Averaging(WeightAveraging):
 
 
 def moving_average(averages: list[Tensor], currents: list[Tensor], count: Tensor, decay: float) -> None:
-    """One step of the average, of all weights of one type at once. A function of the module: torch's own, a closure,
-    does not reach spawned processes.
+    """Update the averages in place by one step: averages = kept * averages + (1 - kept) * currents.
 
-    Of the first steps more is forgotten: with a few recordings an epoch is two steps, and the weights that training
-    began with would weigh most until it stops.
+    `kept` is min(decay, (1 + count) / (10 + count)): early steps are forgotten faster. With few
+    sessions an epoch has two steps, and the initial weights would dominate the average until training stops. Counters
+    and other integers are copied. This is a module-level function because torch's own is a closure, which
+    cannot be pickled for spawned processes.
+
+    Args:
+        averages: averaged tensors of one type.
+        currents: the tensors after the step, in the same order.
+        count: number of steps averaged so far.
+        decay: largest weight of the average.
     """
-    if not averages[0].is_floating_point():  # counters and switches: there is nothing between two of them
+    if not averages[0].is_floating_point():
         torch._foreach_copy_(averages, currents)
         return
     kept = torch.clamp((1 + count) / (10 + count), max=decay)
@@ -117,16 +131,21 @@ def moving_average(averages: list[Tensor], currents: list[Tensor], count: Tensor
 
 
 class Ranks(pl.Callback):
-    """With several processes: `ranks.json`, what each of them trains, and an error where they do not train the same."""
+    """With several processes, write `ranks.json` with what each rank trains.
+
+    Raises:
+        RunError: (when training starts) the ranks train different models, optimizers or seeds.
+    """
 
     def __init__(self, path: Path):
         self.path = path
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Compare optimizer, model, parameter count and seed of all ranks."""
         if trainer.world_size == 1:
             return
         assert isinstance(module, WindowClassifier)
-        defaults = trainer.optimizers[0].defaults  # what the optimizer was made with, in this very process
+        defaults = trainer.optimizers[0].defaults  # the arguments that this process gave its optimizer
         mine = {
             "optimizer": {name: value for name, value in defaults.items() if isinstance(value, int | float | tuple)},
             "model": module.saved["config"]["model"],
@@ -139,16 +158,25 @@ class Ranks(pl.Callback):
             write_json(self.path, ranks)
         others = [rank for rank in ranks if {**rank, **mine} != rank]
         if others:
-            raise RunError(f"rank {others[0]['rank']} trains another job than rank {trainer.global_rank}: {self.path}")
+            raise RunError(
+                f"{self.path}: rank {others[0]['rank']} trains another job than rank {trainer.global_rank}; "
+                "start all ranks with the same command"
+            )
 
 
 class Pruning(pl.Callback):
-    """Tell the study of this trial how it does; stop when the study sees no hope, in all processes alike."""
+    """Report each epoch's objective to the study, and stop all processes when the study prunes the trial.
+
+    Args:
+        trial: this process's trial.
+        objective: name of the reported metric.
+    """
 
     def __init__(self, trial: TrialHandle, objective: str):
         self.trial, self.objective = trial, objective
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Report the objective; rank 0 decides and all ranks follow."""
         stop = False
         value = float(trainer.callback_metrics[self.objective])
         if trainer.is_global_zero and self.trial.report(trainer.current_epoch, value):
@@ -158,7 +186,12 @@ class Pruning(pl.Callback):
 
 
 class Progression(pl.Callback):
-    """A bar in a terminal; elsewhere one line an epoch."""
+    """Show progress: a bar in a terminal, elsewhere one printed line per epoch.
+
+    Args:
+        monitor: name of the metric shown.
+        higher_is_better: direction of the metric, to mark the best epoch.
+    """
 
     def __init__(self, monitor: str, higher_is_better: bool):
         self.monitor, self.sign = monitor, 1 if higher_is_better else -1
@@ -167,6 +200,7 @@ class Progression(pl.Callback):
         self.task: TaskID | None = None
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Start the bar on rank 0, at the epoch that training starts with."""
         if trainer.is_global_zero:
             self.progress = bar()
             self.progress.start()
@@ -175,10 +209,12 @@ class Progression(pl.Callback):
             self.task = self.progress.add_task("training", total=total, completed=done, note="")
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, *step) -> None:
+        """Advance the bar by one step."""
         if self.progress and self.task is not None:
             self.progress.advance(self.task)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Show the metric and its best value so far."""
         value = trainer.callback_metrics.get(self.monitor)
         if not self.progress or self.task is None or value is None:
             return
@@ -196,9 +232,11 @@ class Progression(pl.Callback):
             )
 
     def teardown(self, trainer: pl.Trainer, module: pl.LightningModule, stage: str) -> None:
+        """Remove the bar."""
         if self.progress:
             self.progress.stop()
             self.progress = None
 
     def __getstate__(self) -> dict:
+        """Leave out the bar, which cannot be pickled for spawned processes."""
         return {**self.__dict__, "progress": None}

@@ -1,4 +1,4 @@
-"""Fitting a network with Lightning: built by its recipe, trained, and taken back as the best checkpoint."""
+"""Train a network with Lightning and return its best checkpoint."""
 
 from __future__ import annotations
 
@@ -29,7 +29,13 @@ from conveyorguard.training.recipe import Recipe
 
 
 def build_module(recipe: Recipe, data: Windows, inputs: list[str]) -> WindowClassifier:
-    """The network of a recipe with its scaling fitted on the data, not yet trained."""
+    """Build the untrained network of a recipe, with its scaling fitted on the data.
+
+    Args:
+        recipe: network, scaling, loss and optimizer.
+        data: windows with their split.
+        inputs: what the network is given: sensors, thermal, environment.
+    """
     pl.seed_everything(recipe.seed, verbose=False)
     schema = data.store.schema
     rows = fitted_rows(data, recipe.scaling.fit_on)
@@ -49,7 +55,12 @@ def build_module(recipe: Recipe, data: Windows, inputs: list[str]) -> WindowClas
 
 
 def fitted_rows(data: Windows, fit_on: str) -> np.ndarray:
-    """Rows of the store that scaling is fitted on: those of the train sessions, or all."""
+    """Return a mask of the store's rows that scaling is fitted on, (n,).
+
+    Args:
+        data: windows with their split.
+        fit_on: 'train' for the rows of the train sessions, 'all' for every row.
+    """
     if fit_on == "all":
         return np.ones(len(data.store), bool)
     return data.store.rows_of(data.split.sessions["train"])
@@ -63,12 +74,19 @@ def fit(
     loggers: Sequence[Logger] = (),
     callbacks: Sequence[pl.Callback] = (),
 ) -> WindowClassifier:
-    """Train, and return the module with the weights of the best epoch on validation.
+    """Train a network and return its module with the weights of the best epoch on validation.
 
     Args:
+        recipe: network, loss, optimizer and schedule.
+        data: windows with their split.
         inputs: what the network is given: sensors, thermal, environment.
-        folder: the run directory; checkpoints and history.csv are written there.
-        callbacks: beside those of every training.
+        folder: the run directory; checkpoints, history.csv and, with several processes, ranks.json are written there.
+        loggers: Lightning loggers that get the curves.
+        callbacks: further callbacks.
+
+    Raises:
+        RunError: a checkpoint cannot be read, or the ranks train different jobs.
+        KeyboardInterrupt: training was interrupted.
     """
     folder = Path(folder)
     module = build_module(recipe, data, inputs)
@@ -85,9 +103,9 @@ def fit(
         save_on_train_epoch_end=False,
         auto_insert_metric_name=False,
     )
-    # Lightning's own save_last follows the monitored metric; this one is written after every epoch
+    # Lightning's save_last is written only when the monitored metric improves; this one after every epoch
     last = ModelCheckpoint(checkpoints, "last", save_on_train_epoch_end=True, enable_version_counter=False)
-    every = [
+    every_callback = [
         History(folder / "history.csv"),
         Ranks(folder / "ranks.json"),
         Progression(recipe.objective, OBJECTIVES[recipe.objective]),
@@ -97,16 +115,16 @@ def fit(
         best,
         last,
     ]
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # devices are in the provenance, tips nowhere
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # devices are recorded in provenance.json
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".*does not have many workers.*")  # batches are cut by index, not loaded
-        warnings.filterwarnings("ignore", ".*exists and is not empty.*")  # a resumed run writes where it wrote
+        warnings.filterwarnings("ignore", ".*does not have many workers.*")  # batches are slices of the store
+        warnings.filterwarnings("ignore", ".*exists and is not empty.*")  # a resumed run continues there
         warnings.filterwarnings("ignore", ".*number of training batches.*smaller than the logging interval.*")
         warnings.filterwarnings("ignore", ".*isinstance\\(treespec, LeafSpec\\).*")
         trainer = recipe.trainer(
             max_epochs=recipe.epochs,
             logger=list(loggers) or False,
-            callbacks=every,
+            callbacks=every_callback,
             plugins=[WholeFiles()],
             default_root_dir=str(folder),
             num_sanity_val_steps=0,
@@ -118,23 +136,31 @@ def fit(
             trainer.fit(module, datamodule=datamodule, ckpt_path=recipe.checkpoint, weights_only=True)
         finally:
             for rank in getattr(trainer.strategy.launcher, "procs", []):
-                rank.kill()  # after Ctrl-C Lightning would let them train on, and wait for them
+                rank.kill()  # after Ctrl-C Lightning would wait until they have trained to the end
     if trainer.interrupted:
         raise KeyboardInterrupt
     return load_weights(module, checkpoints / "best.ckpt")
 
 
 def load_weights(module: WindowClassifier, path: Path) -> WindowClassifier:
-    """Put a checkpoint's weights into the module; nothing in the file is executed."""
+    """Load a checkpoint's weights into a module and return it in evaluation mode.
+
+    Raises:
+        RunError: the file is missing, damaged or not a checkpoint.
+    """
     module.load_state_dict(read_checkpoint(path)["state_dict"])
     return module.eval()
 
 
 def load_module(path: Path) -> tuple[WindowClassifier, dict[str, Any]]:
-    """Rebuild a trained module from its checkpoint alone: weights, scaling, schema and the config it was made from.
+    """Rebuild a trained module from its checkpoint alone.
+
+    Returns:
+        The module in evaluation mode, and the plain values saved with it: config, schema, inputs.
 
     Raises:
-        RunError: its weights do not fit the network that its config describes, as of an earlier version.
+        RunError: the file cannot be read, or its weights do not fit the network that its config describes (the run was
+            trained by another version).
     """
     state = read_checkpoint(path)
     saved = state["conveyorguard"]
@@ -156,7 +182,7 @@ def load_module(path: Path) -> tuple[WindowClassifier, dict[str, Any]]:
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:200]
         raise RunError(
-            f"{path}: trained by a version of ConveyorGuard whose {settings['model']['name']} or scaling was another; "
-            f"predict with that version, or train the run again ({reason})"
+            f"{path}: its weights do not fit the {settings['model']['name']} or scaling of this version of "
+            f"ConveyorGuard; predict with the version that trained it, or train the run again ({reason})"
         ) from error
     return module.eval(), saved

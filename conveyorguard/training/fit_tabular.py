@@ -1,4 +1,4 @@
-"""Fitting a tabular model: its features, its checkpoint taken back, and what its features are worth."""
+"""Fit a tabular model on window features, load it from its checkpoint, and measure the importance of its features."""
 
 from __future__ import annotations
 
@@ -25,34 +25,47 @@ from conveyorguard.training.recipe import model_settings, path_of
 
 @dataclass(frozen=True)
 class TabularClassifier:
-    """A fitted model with the features it is given. `evaluation.predict.predict` takes it as it takes a network."""
+    """A fitted tabular model with the features it is given; `inference.predict.predict` accepts it like a network.
+
+    Attributes:
+        model: the fitted model.
+        settings: which features are computed.
+        inputs: what they are computed from: sensors, thermal, environment.
+        names: the F feature names, in the order of the columns.
+        path: its checkpoint.
+        config: plain values from which it can be rebuilt.
+        parameter_count: None; trees have no parameters that compare with a network's.
+    """
 
     model: Tabular
     settings: FeatureSettings
     inputs: list[str]
     names: list[str]
-    path: Path  # of its checkpoint
-    config: Mapping[str, Any]  # plain values from which it can be built again
-    parameter_count = None  # trees have none that compare with a network's
+    path: Path
+    config: Mapping[str, Any]
+    parameter_count = None
 
     @property
     def size_in_bytes(self) -> int:
+        """Size of the checkpoint file [bytes]."""
         return self.path.stat().st_size
 
     def features(self, dataset: WindowDataset) -> np.ndarray:
-        """(n, F) float32 of the dataset's windows, in their order.
+        """Return the features of the dataset's windows in their order, (n, F) float32.
 
         Raises:
-            RunError: this version of the package makes other features than those the model was trained on.
+            RunError: this version of the package computes other features than the model was trained on.
         """
         rows, size = pd.Series(dataset.rows), dataset.settings.size
         table = window_features(dataset.store, rows, size, self.settings, self.inputs)
         if list(table) != self.names:
-            raise RunError("the model was trained on other features than are made now; train it again")
+            raise RunError(
+                f"{self.path}: the model was trained on other features than this version computes; train it again"
+            )
         return table.to_numpy()
 
     def predict(self, dataset: WindowDataset) -> np.ndarray:
-        """Probabilities (n, K) float32 of the dataset's windows, in their order."""
+        """Return the probabilities of the dataset's windows in their order, (n, K) float32."""
         return self.model.probabilities(self.features(dataset)).astype(np.float32)
 
 
@@ -66,13 +79,17 @@ def fit_tabular(
     seed: int = 0,
     threads: int = 1,
 ) -> TabularClassifier:
-    """Train on the train windows, and return the model as its checkpoint gives it back.
+    """Fit a tabular model on the train windows and return it as reloaded from its checkpoint.
 
     Args:
-        model: a class, or what builds one, called as `model(schema=..., seed=..., threads=..., **settings)`.
-        inputs: what its features are made of: sensors, thermal, environment.
+        model: a class or factory, called as `model(schema=..., seed=..., threads=..., **settings)`.
+        data: windows with their split.
+        inputs: what the features are computed from: sensors, thermal, environment.
         folder: the run directory; `checkpoints/best.*` and `checkpoints/features.json` are written there.
-        features: which statistics; None: the plain ones.
+        settings: keyword arguments of the model.
+        features: which features are computed; None for the default ones.
+        seed: seed of the model.
+        threads: number of threads of the model.
     """
     settings, features = settings or {}, features or FeatureSettings()
     windows, schema = data.part("train"), data.store.schema
@@ -85,7 +102,7 @@ def fit_tabular(
     tabular.save(path)
     names = [str(name) for name in table]
     write_json(checkpoints / "features.json", {"inputs": inputs, "names": names})
-    tabular.load(path)  # text may keep fewer digits than memory: what is evaluated is what was kept
+    tabular.load(path)  # evaluate what was saved: text may hold fewer digits than memory
     config = {
         "model": model_settings(type(tabular), settings),
         "features": {"_target_": path_of(FeatureSettings), **asdict(features)},
@@ -96,12 +113,16 @@ def fit_tabular(
 
 
 def tabular_of(settings: Mapping[str, Any]) -> Callable[..., Tabular]:
-    """What builds the model of a config, given as nested plain values, from schema, seed and threads."""
+    """Return a factory for the model of a config, called as `factory(schema=..., seed=..., threads=...)`.
+
+    Args:
+        settings: the resolved config as nested plain values.
+    """
     return partial(build, {key: value for key, value in settings["model"].items() if key != "name"})
 
 
 def load_tabular(path: Path) -> TabularClassifier:
-    """A trained model from RUN/checkpoints/best.*; the config of its run says how it was made.
+    """Load a tabular model from RUN/checkpoints/best.*, with the settings in RUN/config.yaml.
 
     Raises:
         RunError: a file of the run is missing or damaged.
@@ -109,7 +130,7 @@ def load_tabular(path: Path) -> TabularClassifier:
     saved = read_json(path.parent / "features.json")
     config = path.parent.parent / "config.yaml"
     if not config.is_file():
-        raise RunError(f"{config}: not there; a tabular model is loaded from within its run directory")
+        raise RunError(f"{config}: missing; load a tabular model from within its run directory")
     settings = load_settings(config)
     schema = Schema.from_config(settings["data"]["schema"])
     model = tabular_of(settings)(schema=schema, seed=settings["seed"], threads=1)
@@ -117,19 +138,19 @@ def load_tabular(path: Path) -> TabularClassifier:
         model.load(path)
     except RunError:
         raise
-    except Exception as error:  # each library has errors of its own
+    except Exception as error:  # each library raises its own errors
         raise RunError(
-            f"{path}: cannot be read as a {type(model).__name__} ({error}); it is damaged, train the run again"
+            f"{path}: cannot be read as a {type(model).__name__} ({error}). If the file is damaged, train the run again"
         ) from error
     return TabularClassifier(model, build(settings["features"]), saved["inputs"], saved["names"], path, settings)
 
 
 def importance(classifier: TabularClassifier, data: Windows) -> pd.DataFrame:
-    """What the model makes of its features: feature, source (a channel, or 'thermal'), modality, gain, shap; the most
-    useful first.
+    """Return the importance of each feature, the most useful first.
 
-    gain is the model's own measure as a share of 1; shap, where the library computes it, the mean |SHAP value| over the
-    validation windows and the states, in log-odds.
+    Returns:
+        feature, source (a channel, or 'thermal'), modality, gain (the model's own measure, summing to 1) and shap (mean
+        |SHAP value| over validation windows and states [log-odds]; NaN where the library does not compute it).
     """
     table = feature_sources(classifier.names, data.store.schema).assign(gain=classifier.model.gain())
     dataset = WindowDataset(data.store, data.part("val"), data.settings, classifier.inputs)

@@ -1,7 +1,7 @@
 """Loggers of a job beside history.csv: W&B, TensorBoard, MLflow.
 
-A logger's `_target_` is a function of the `Job` that returns a Lightning logger. Curves come to it from Lightning;
-settings, final metrics and the end of the run, whichever it is, from `JobLoggers`.
+A logger's `_target_` is a function of the `Job` that returns a Lightning logger. Lightning sends it the curves;
+`JobLoggers` sends it the settings, the final metrics and the end of the job, however it ends.
 """
 
 from __future__ import annotations
@@ -31,12 +31,13 @@ from conveyorguard.system.progress import console
 
 @dataclass(frozen=True)
 class Job:
-    """What a logger tells of a job.
+    """What loggers are told about a job.
 
     Attributes:
-        config: the full resolved config; `cell` is its row in an ablation, `trial` its number in a sweep.
-        tags: model, modality and film, then seed, fold and trial number as `key=value`; joined they are the name.
-        group: the sweep's study or the multirun's directory; None for a job of its own.
+        folder: the run directory.
+        config: the full resolved config, with `cell`, the job's row in an ablation, and in a sweep `trial`, its number.
+        tags: model, modality and film, then `seed=`, `fold=` and `trial=` where they apply.
+        group: the study of the sweep or the name of the multirun; None for a single job.
     """
 
     folder: Path
@@ -46,15 +47,17 @@ class Job:
 
     @property
     def name(self) -> str:
+        """The tags joined by hyphens."""
         return "-".join(tag.replace("=", "") for tag in self.tags)
 
     @classmethod
     def of(cls, settings: Mapping[str, Any], folder: Path, multirun: str | None = None) -> Job:
-        """The job of a config.
+        """Build the job of a config.
 
         Args:
             settings: the resolved config as nested plain values.
-            multirun: name of the multirun that the job belongs to; a sweep that runs this process goes before.
+            folder: the run directory.
+            multirun: name of the multirun that the job belongs to; a trial of a sweep is grouped by its study instead.
         """
         film = "film" if settings["film"] else "no-film"
         tags = [settings["model"]["name"], settings["modality"], film, f"seed={settings['seed']}"]
@@ -69,10 +72,15 @@ class Job:
 
 
 class JobLoggers:
-    """The loggers of a job, as a context: whatever happens inside, each is told how it ended and closed.
+    """The loggers of a job, as a context manager that closes each with the outcome of the job.
+
+    Args:
+        settings: the resolved config as nested plain values.
+        folder: the run directory.
+        multirun: name of the multirun that the job belongs to.
 
     Raises:
-        ConfigError: a key stands in the config, a package is missing, or a logger cannot be built.
+        ConfigError: the config holds a key, a package is missing, or a logger cannot be built.
     """
 
     def __init__(self, settings: Mapping[str, Any], folder: Path, multirun: str | None = None):
@@ -89,21 +97,21 @@ class JobLoggers:
         return iter(self.loggers)
 
     def log_results(self, metrics: dict[str, Any]) -> None:
-        """Final metrics, `final/<part>/<metric>` and `final/<part>/recall/<state>`, and what a logger has room for.
+        """Log final metrics as `final/<part>/<metric>` and `final/<part>/recall/<state>`; to W&B also tables and files.
 
         Args:
             metrics: content of metrics.json.
         """
         values = {
             f"final/{part}/{name}": value
-            for part, found in metrics.items()
-            for name, value in found.items()
+            for part, scores in metrics.items()
+            for name, value in scores.items()
             if isinstance(value, int | float)
         }
-        for part, found in metrics.items():
-            values |= {f"final/{part}/recall/{row['class']}": row["recall"] for row in found["per_class"]}
+        for part, scores in metrics.items():
+            values |= {f"final/{part}/recall/{row['class']}": row["recall"] for row in scores["per_class"]}
         for logger in self.loggers:
-            if isinstance(logger, TensorBoardLogger):  # its page of hyperparameters wants both in one call
+            if isinstance(logger, TensorBoardLogger):  # its hyperparameter page needs settings and metrics in one call
                 logger.log_hyperparams(self.job.config, values)
             else:
                 logger.log_metrics(values)
@@ -120,11 +128,15 @@ class JobLoggers:
 
 
 class WandbRun(WandbLogger):
-    """One W&B run, begun and ended by the process of the job, whichever processes train.
+    """One W&B run, started and ended by the job's own process, whichever processes train.
 
-    Under `ddp_spawn` the fit runs in children. Lightning pickles this logger for them, and the pickle names the run,
-    which the child of rank 0 attaches to: W&B's own service process, started here, writes for both, so that curves
-    arrive live in the same run that gets the tables afterwards. Only what began the run ends it.
+    Under `ddp_spawn` the training runs in child processes. Lightning pickles this logger for them, and the child of
+    rank 0 attaches to the run by its name: W&B's service process, started here, writes for both, so that curves arrive
+    live in the run that later gets the tables. Only the process that started the run ends it.
+
+    Args:
+        job: what names and groups the run.
+        options: further arguments of Lightning's `WandbLogger`.
     """
 
     def __init__(self, job: Job, **options: Any):
@@ -132,7 +144,7 @@ class WandbRun(WandbLogger):
 
         quiet = wandb.Settings(silent=True, console="off")
         server = wandb.setup(quiet).settings.base_url
-        # online without a key would ask for one; WANDB_MODE goes before
+        # without a key W&B would prompt for one; WANDB_MODE takes precedence
         mode = None if os.environ.get("WANDB_MODE") or has_key(server) else "offline"
         super().__init__(
             name=job.name,
@@ -147,27 +159,35 @@ class WandbRun(WandbLogger):
         self.job = job
 
     def log_hyperparams(self, params: Any) -> None:
-        """Begin the run, with its config."""
+        """Start the run with its config.
+
+        Raises:
+            ConfigError: W&B refuses to start it, for example because the server cannot be reached.
+        """
         import wandb
 
         try:
             super().log_hyperparams(params)
         except wandb.errors.Error as error:
             raise ConfigError(
-                f"logger=wandb: {error}\n  With WANDB_MODE=offline the run is kept in its directory and uploaded later"
+                f"logger=wandb: {error}\n  With WANDB_MODE=offline the run is kept in its directory for a later upload"
             ) from error
         if not self.experiment.offline and self.experiment.url:
             console().print(f"W&B run: {self.experiment.url}")
 
     def log_tables(self, metrics: dict[str, Any]) -> None:
-        """Per-class table and confusion matrix of each part; the best checkpoint and the predictions as artifacts."""
+        """Log a per-class table and a confusion matrix for each part, and the model and predictions as artifacts.
+
+        Args:
+            metrics: content of metrics.json.
+        """
         import wandb
 
         with staged_in(self.job.folder / "wandb"):
             for part, values in metrics.items():
                 classes = pd.DataFrame(values["per_class"])
                 pairs = zip(product(classes["class"], repeat=2), np.ravel(values["confusion"]), strict=True)
-                fields = ["Actual", "Predicted", "nPredictions"]  # what W&B's chart calls them
+                fields = ["Actual", "Predicted", "nPredictions"]  # the names that W&B's chart expects
                 counts = wandb.Table(dataframe=pd.DataFrame([(*pair, int(n)) for pair, n in pairs], columns=fields))
                 chart = wandb.plot_table(
                     "wandb/confusion_matrix/v1",
@@ -183,32 +203,42 @@ class WandbRun(WandbLogger):
             for kind, paths in files.items():
                 artifact = wandb.Artifact(f"{kind}-{self.version}", type=kind)
                 for path in paths:
-                    artifact.add_file(str(path), policy="immutable")  # read where it lies, not copied first
+                    artifact.add_file(str(path), policy="immutable")  # uploaded from its place, without a copy
                 self.experiment.log_artifact(artifact)
 
     def finish(self, status: str) -> None:
-        """End the run as complete, pruned or failed; the next job in this process begins its own."""
+        """End the run; the next job in this process starts another.
+
+        Args:
+            status: complete, pruned or failed.
+        """
         run, self._experiment = self.experiment, None
         run.summary["status"] = status
         run.finish(exit_code=1 if status == "failed" else 0)
         if run.offline:
-            console().print(f"W&B run kept offline; to upload it: wandb sync {os.path.relpath(run.settings.sync_dir)}")
+            console().print(
+                f"W&B run kept offline; upload it with: wandb sync {os.path.relpath(run.settings.sync_dir)}"
+            )
 
 
 @contextmanager
 def staged_in(folder: Path) -> Iterator[None]:
-    """Have W&B keep what waits for its upload in a folder; by itself it would be in the home directory."""
-    given = os.environ.get("WANDB_DATA_DIR")
-    os.environ["WANDB_DATA_DIR"] = given or str(folder)
+    """Make W&B stage uploads in a folder instead of the home directory, unless WANDB_DATA_DIR is set."""
+    configured = os.environ.get("WANDB_DATA_DIR")
+    os.environ["WANDB_DATA_DIR"] = configured or str(folder)
     try:
         yield
     finally:
-        if not given:
+        if not configured:
             del os.environ["WANDB_DATA_DIR"]
 
 
 def has_key(server: str) -> bool:
-    """Whether W&B has a key for a server: in the environment, or in the netrc file where `wandb login` leaves it."""
+    """Return whether W&B finds a key for a server, in the environment or in the netrc file of `wandb login`.
+
+    Args:
+        server: its URL.
+    """
     if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
         return True
     hosts = [urlsplit(server).netloc] + ([] if "WANDB_BASE_URL" in os.environ else ["api.wandb.ai"])
@@ -218,39 +248,73 @@ def has_key(server: str) -> bool:
 
 
 def wandb(job: Job, project: str, entity: str | None = None) -> WandbRun:
-    """Build the W&B logger of a job, for conf/logger/wandb.yaml; offline where there is no key."""
+    """Build the W&B logger of a job, offline if there is no key; used by conf/logger/wandb.yaml.
+
+    Args:
+        job: what names and groups the run.
+        project: W&B project.
+        entity: W&B user or team; None for the default.
+    """
     return WandbRun(job, project=project, entity=entity)
 
 
 def tensorboard(job: Job) -> TensorBoardLogger:
-    """Build the TensorBoard logger of a job, for conf/logger/tensorboard.yaml; it writes below the run directory."""
+    """Build the TensorBoard logger of a job, which writes into the run directory; used by conf/logger/tensorboard.yaml.
+
+    Raises:
+        ConfigError: TensorBoard is not installed.
+    """
     needs("tensorboard", "conveyorguard[tensorboard]")
     return TensorBoardLogger(str(job.folder), name="", version="tensorboard", default_hp_metric=False)
 
 
 def mlflow(job: Job, tracking_uri: str, experiment: str) -> MLFlowLogger:
-    """Build the MLflow logger of a job, for conf/logger/mlflow.yaml; MLFLOW_TRACKING_URI goes before `tracking_uri`."""
+    """Build the MLflow logger of a job; used by conf/logger/mlflow.yaml.
+
+    Args:
+        job: what names the run.
+        tracking_uri: where runs are stored; the environment's MLFLOW_TRACKING_URI takes precedence.
+        experiment: name of the MLflow experiment.
+
+    Raises:
+        ConfigError: MLflow is not installed.
+    """
     needs("mlflow", "conveyorguard[mlflow]")
     import mlflow
 
     tracking_uri = os.environ.get("MLFLOW_TRACKING_URI") or tracking_uri
     mlflow.set_tracking_uri(tracking_uri)
-    mlflow.set_experiment(experiment)  # made here, where two jobs at once may, unlike in Lightning
+    mlflow.set_experiment(experiment)  # unlike Lightning's own, safe when two jobs create it at once
     tags = {key: value for key, _, value in (tag.partition("=") for tag in job.tags)}
     return MLFlowLogger(experiment, job.name, tracking_uri, tags | ({"group": job.group} if job.group else {}))
 
 
 def needs(package: str, install: str) -> None:
-    """Refuse a logger whose package is not there."""
+    """Check that a logger's package is installed.
+
+    Args:
+        package: its import name.
+        install: what pip installs.
+
+    Raises:
+        ConfigError: it is not installed.
+    """
     if not find_spec(package):
-        raise ConfigError(f"logger={package} needs a package that is not installed: pip install '{install}'")
+        raise ConfigError(f"logger={package}: the package {package} is not installed: pip install '{install}'")
 
 
 def refuse_secrets(node: Mapping[str, Any]) -> None:
-    """A config is saved and uploaded: no key may stand in it."""
+    """Check that the `logger` block of a config holds no key, password or URL with a user, as configs are saved.
+
+    Args:
+        node: the block, as nested plain values.
+
+    Raises:
+        ConfigError: it does; the message names the setting and does not repeat the value.
+    """
     for line in as_yaml(node).splitlines():
         if re.search(r"(key|token|password|secret)\w*:|://[^/]*@", line, re.IGNORECASE):
             name = line.split(":")[0].strip(" -")
             raise ConfigError(
-                f"logger.{name}: a config is saved, no key may stand in it; set WANDB_API_KEY or run `wandb login`"
+                f"logger.{name}: the config is saved and must not hold a key; set WANDB_API_KEY or run `wandb login`"
             )

@@ -1,4 +1,4 @@
-"""The training loss: of the window's label, and of every second where the model gives one."""
+"""Training loss: cross-entropy of the windows and, where the model predicts them, of the seconds."""
 
 from __future__ import annotations
 
@@ -11,16 +11,19 @@ POWERS = {"balanced": 1.0, "sqrt": 0.5, "none": 0.0}
 
 
 class WindowLoss(nn.Module):
-    """Cross-entropy of the window, plus `second_weight` times that of its seconds.
+    """Cross-entropy of the windows, plus `second_weight` times that of their seconds.
 
     Args:
-        class_counts: train windows per state.
-        class_weights: 'balanced' weighs a state by 1 / its count, scaled to sum to the number of states (the seed's);
-            'sqrt' by the root of that; 'none'.
-        worst_weight: further weight of the worst state: missing it costs more than a false alarm.
-        worst_enough: train windows of the worst state with which its border is known well enough to do without the
-            further weight; with fewer it is in proportion, up to `worst_weight`. 0: always `worst_weight`.
-        label_smoothing: of the window's and the seconds' targets.
+        class_counts: number of train windows per state, (K,).
+        class_weights: weight of each state, see `class_weight`: 'balanced' (as in the seed study), 'sqrt' or 'none'.
+        second_weight: weight of the seconds' loss.
+        worst_weight: factor on the weight of the worst state, because missing it costs more than a false alarm.
+        worst_enough: fades this factor out as data grow, to clip(worst_enough / n_worst, 1, worst_weight) with
+            n_worst train windows of the worst state; 0 keeps it at `worst_weight`.
+        label_smoothing: smoothing of all targets, as in `torch.nn.functional.cross_entropy`.
+
+    Raises:
+        ValueError: class_weights is unknown, or worst_enough is negative.
     """
 
     weights: Tensor
@@ -36,9 +39,11 @@ class WindowLoss(nn.Module):
     ):
         super().__init__()
         if class_weights not in POWERS:
-            raise ValueError(f"loss.class_weights={class_weights}: {', '.join(POWERS)}")
+            raise ValueError(f"loss.class_weights={class_weights}: must be one of {', '.join(POWERS)}")
         if worst_enough < 0:
-            raise ValueError(f"loss.worst_enough={worst_enough}: windows, or 0 for always worst_weight")
+            raise ValueError(
+                f"loss.worst_enough={worst_enough}: must be a number of windows, or 0 to keep worst_weight constant"
+            )
         self.second_weight, self.label_smoothing = second_weight, label_smoothing
         weights = class_weight(class_counts, class_weights)
         if worst_enough:
@@ -47,8 +52,12 @@ class WindowLoss(nn.Module):
         self.register_buffer("weights", weights)
 
     def forward(self, logits: dict[str, Tensor], batch: dict[str, Tensor]) -> Tensor:
-        """Mean loss over the batch: logits window (B, K) and second (B, T, K), targets window (B,) and second (B,
-        T)."""
+        """Return the mean loss of a batch, a scalar.
+
+        Args:
+            logits: window (B, K) and, if the model predicts them, second (B, T, K).
+            batch: targets window (B,) and second (B, T).
+        """
         loss = self._cross_entropy(logits["window"], batch["window"])
         if self.second_weight and "second" in logits:
             second = self._cross_entropy(logits["second"].flatten(0, 1), batch["second"].flatten())
@@ -60,7 +69,13 @@ class WindowLoss(nn.Module):
 
 
 def class_weight(counts: np.ndarray, rule: str = "balanced") -> Tensor:
-    """1 / count to the rule's power, scaled to sum to the number of states; a state without a train window gets none of
-    it."""
+    """Return the weight of each state, (K,): 1 / count to the power of the rule, scaled to sum to K.
+
+    A state without train windows gets weight 0.
+
+    Args:
+        counts: number of train windows per state, (K,).
+        rule: 'balanced' (power 1), 'sqrt' (1/2) or 'none' (0).
+    """
     inverse = np.where(counts > 0, np.maximum(counts, 1.0) ** -POWERS[rule], 0)
     return torch.tensor(inverse / inverse.sum() * len(counts), dtype=torch.float32)

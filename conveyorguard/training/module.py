@@ -1,4 +1,4 @@
-"""The LightningModule: any network, its scaling, its loss."""
+"""The LightningModule that trains any network with its scaling and loss."""
 
 from __future__ import annotations
 
@@ -20,17 +20,21 @@ from conveyorguard.training.augment import Mixup
 
 
 class WindowClassifier(pl.LightningModule):
-    """Scale a raw batch, classify its windows.
+    """Scale a raw batch and classify its windows.
 
     Args:
-        model: takes a scaled batch, returns logits {"window": (B, K)} and, if it has them, {"second": (B, T, K)}. Its
-            `shrink`, if it has one, is called with the learning rate after each step.
-        optimizer: parameters -> optimizer.
-        epochs: of the cosine annealing.
-        states: K.
+        model: network from a scaled batch to logits {"window": (B, K)} and, if it predicts seconds, {"second":
+            (B, T, K)}.
+            Its method `shrink`, if it has one, is called with the learning rate after each step.
+        scaling: raw batch to scaled batch.
+        loss: logits and batch to a scalar.
+        optimizer: called with the parameters, returns the optimizer.
+        epochs: length of the cosine schedule.
+        states: number of states, K.
+        seed: seed of what is drawn at random in each epoch.
         saved: plain values kept in every checkpoint, from which the run can be rebuilt.
-        augment: raw train batch -> raw train batch.
-        mixup: alpha of `Mixup`, 0 for none.
+        augment: raw train batch to raw train batch; None for no augmentation.
+        mixup: `alpha` of `Mixup`; 0 for no mixup.
     """
 
     def __init__(
@@ -52,47 +56,49 @@ class WindowClassifier(pl.LightningModule):
         self.make_optimizer, self.epochs, self.seed, self.saved = optimizer, epochs, seed, saved or {}
         self.train_accuracy = MulticlassAccuracy(states, average="micro")
         self.val_loss = MeanMetric()
-        self._seen: list[tuple[Tensor, Tensor, Tensor]] = []
+        self._validated: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """Raw batch to logits."""
+        """Return the logits of a raw batch."""
         return self.model(self.scaling(batch))
 
     @property
     def inputs(self) -> list[str]:
-        """What the network is given."""
+        """What the network is given: sensors, thermal, environment."""
         return self.saved["inputs"]
 
     @property
     def config(self) -> dict[str, Any]:
-        """Plain values from which it can be built again."""
+        """Plain values from which the module can be rebuilt."""
         return self.saved["config"]
 
     @property
     def parameter_count(self) -> int:
-        """Of the network."""
+        """Number of parameters of the network."""
         return sum(p.numel() for p in self.model.parameters())
 
     @property
     def size_in_bytes(self) -> int:
-        """Of all that prediction needs, scaling included; a checkpoint holds the optimizer's state too."""
+        """Size of the module's tensors [bytes]; a checkpoint holds the optimizer's state too."""
         return sum(value.numel() * value.element_size() for value in self.state_dict().values())
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Return the optimizer, with a cosine schedule stepped once per epoch."""
         optimizer = self.make_optimizer(self.model.parameters())
         if shrink := getattr(self.model, "shrink", None):
-            optimizer.register_step_post_hook(lambda stepped, *_: shrink(stepped.param_groups[0]["lr"]))
+            optimizer.register_step_post_hook(lambda optimizer, *_: shrink(optimizer.param_groups[0]["lr"]))
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.epochs)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "epoch"}}
 
     def on_train_batch_start(self, batch: Batch, batch_index: int) -> None:
-        # random state is not in a checkpoint: derived from the epoch, a resumed run draws what an uninterrupted one
-        # does
+        """Seed torch at the start of an epoch by run seed, epoch and rank."""
+        # checkpoints hold no random state: seeded by epoch, a resumed run draws what an uninterrupted one would
         if batch_index == 0:
             source = np.random.SeedSequence([self.seed, self.current_epoch, self.global_rank])
             torch.manual_seed(int(source.generate_state(1)[0]))
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
+        """Return the loss of a train batch, augmented and blended as configured."""
         scaled = self.scaling(self.augment(batch))
         if self.mixup:
             mixed = Mixup(scaled, self.mixup)
@@ -108,15 +114,17 @@ class WindowClassifier(pl.LightningModule):
         return loss
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
+        """Collect the loss and the predictions of a validation batch."""
         logits = self(batch)
         self.val_loss(self.loss(logits, batch), len(batch["window"]))
-        self._seen.append((batch["index"], batch["window"], logits["window"].float().softmax(-1)))
+        self._validated.append((batch["index"], batch["window"], logits["window"].float().softmax(-1)))
 
     def on_validation_epoch_end(self) -> None:
-        index, target, probability = (dim_zero_cat([step[i] for step in self._seen]) for i in range(3))
-        self._seen.clear()
-        if self.trainer.world_size > 1:  # padded to the same number of steps; every window counts once
-            index, target, probability = (self._of_all(x) for x in (index, target, probability))
+        """Log the metrics of all validation windows, each counted once."""
+        index, target, probability = (dim_zero_cat([step[i] for step in self._validated]) for i in range(3))
+        self._validated.clear()
+        if self.trainer.world_size > 1:  # some windows come twice: ranks are padded to equal numbers of steps
+            index, target, probability = (self._gathered(x) for x in (index, target, probability))
         order = np.unique(index.cpu().numpy(), return_index=True)[1]
         predictions = Predictions(target.cpu().numpy()[order], probability.cpu().numpy()[order].astype(np.float64))
         self.log("val/loss", self.val_loss)
@@ -124,11 +132,12 @@ class WindowClassifier(pl.LightningModule):
             if f"val/{name}" in OBJECTIVES and np.isfinite(value):
                 self.log(f"val/{name}", value, rank_zero_only=False, sync_dist=False)
 
-    def _of_all(self, values: Tensor) -> Tensor:
-        """Values of all processes, one after another."""
+    def _gathered(self, values: Tensor) -> Tensor:
+        """Return the values of all processes, concatenated."""
         gathered = self.all_gather(values)
         assert isinstance(gathered, Tensor)
         return gathered.flatten(0, 1)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the saved plain values to the checkpoint."""
         checkpoint["conveyorguard"] = self.saved

@@ -1,4 +1,4 @@
-"""How a network is trained, in plain values: from Python, or from the settings of a config."""
+"""How a network is trained, as plain values given from Python or read from a config."""
 
 from __future__ import annotations
 
@@ -23,24 +23,27 @@ TRAINER = partial(pl.Trainer, devices=1, gradient_clip_val=1.0)
 
 @dataclass(frozen=True)
 class Recipe:
-    """Network, loss, optimizer and schedule of a training. `Recipe(Fusion, {"width": 32}, epochs=10)` is enough.
+    """Network, loss, optimizer and schedule of a training; `Recipe(Fusion, {"width": 32}, epochs=10)` is enough.
 
     Attributes:
-        network: a class, or what builds one, called as `network(schema=..., inputs=..., **settings)`; see
+        network: a class or factory, called as `network(schema=..., inputs=..., **settings)`; see
             `conveyorguard.models.check_model`.
-        settings: of the network.
-        scaling: of its inputs.
-        loss: built as `loss(class_counts=...)`, (K,) train windows per state.
-        augment: built as `augment(schema=...)`, raw train batch to raw train batch.
-        optimizer: parameters to optimizer; it must pickle.
-        trainer: builds Lightning's trainer; `max_epochs` and what belongs to a run are passed to it.
-        epochs: at most, and of the cosine schedule.
-        patience: epochs without a better `objective` after which training stops.
-        average: decay of the exponential average of the weights over steps; None: the last weights.
-        mixup: alpha of the Beta distribution by whose draws train windows are blended; 0: none.
-        objective: the metric on validation that chooses the epoch that is kept.
-        checkpoint: `last.ckpt` of a training to go on with.
-        config: plain values kept in every checkpoint, from which the network can be rebuilt.
+        settings: keyword arguments of the network.
+        scaling: how its inputs are scaled.
+        loss: called as `loss(class_counts=...)` with the number of train windows per state, (K,).
+        augment: called as `augment(schema=...)`, returns a module from raw train batch to raw train batch.
+        optimizer: called with the parameters, returns the optimizer; it must pickle.
+        trainer: returns Lightning's trainer; `max_epochs` and the run's own arguments are passed to it.
+        epochs: largest number of epochs, and length of the cosine schedule.
+        batch_size: windows per batch.
+        patience: epochs without an improvement of `objective` after which training stops.
+        average: largest decay of the exponential average of the weights, see `moving_average`; None for no averaging.
+        mixup: `alpha` of `Mixup`; 0 for no mixup.
+        objective: validation metric by which the best epoch is chosen.
+        seed: seed of initial weights, shuffling, dropout and augmentation.
+        checkpoint: `last.ckpt` of a training to resume; None to start anew.
+        config: plain values kept in every checkpoint, from which the network can be rebuilt; derived from the other
+            fields when empty.
     """
 
     network: Callable[..., nn.Module]
@@ -62,20 +65,20 @@ class Recipe:
 
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> Recipe:
-        """The recipe of a config.
+        """Build the recipe of a config.
 
         Args:
             settings: the resolved config as nested plain values.
 
         Raises:
-            ConfigError: something in it may not be built, or does not take its settings.
+            ConfigError: a `_target_` is not allowed, or does not accept its settings.
         """
         return cls(
             network=partial(build, {key: value for key, value in settings["model"].items() if key != "name"}),
             scaling=build(settings["scaling"]),
             loss=partial(build, settings["loss"]),
             augment=partial(build, settings["augment"]),
-            optimizer=partial(_optimizer, settings["optimizer"]),
+            optimizer=partial(_build_optimizer, settings["optimizer"]),
             trainer=partial(build, settings["trainer"]),
             epochs=settings["trainer"]["max_epochs"],
             batch_size=settings["batch_size"],
@@ -90,7 +93,7 @@ class Recipe:
 
     @property
     def saved(self) -> dict[str, Any]:
-        """The plain values that a checkpoint keeps."""
+        """Plain values that every checkpoint keeps."""
         return self.config or {
             "model": model_settings(self.network, self.settings),
             "scaling": {"_target_": path_of(ScalingSettings), **asdict(self.scaling)},
@@ -102,24 +105,36 @@ class Recipe:
         }
 
     def build_network(self, schema: Any, inputs: list[str]) -> nn.Module:
-        """The bare network, untrained, its weights drawn from torch's random state."""
+        """Build the untrained network, with weights drawn from torch's global random state.
+
+        Args:
+            schema: channels, camera and states of the data.
+            inputs: what the network is given: sensors, thermal, environment.
+        """
         network = self.network(schema=schema, inputs=inputs, **self.settings)
-        # convolutions of frames are faster so
+        # faster convolutions of thermal frames
         return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
-def _optimizer(settings: Mapping[str, Any], parameters: Any) -> torch.optim.Optimizer:
-    """The optimizer of a config; a plain function, because what Hydra builds partially does not reach spawned
-    processes."""
+def _build_optimizer(settings: Mapping[str, Any], parameters: Any) -> torch.optim.Optimizer:
+    """Build the optimizer of a config.
+
+    A function of this module, because a partial built by Hydra cannot be pickled for spawned processes.
+    """
     return build(settings, _partial_=True)(parameters)
 
 
 def model_settings(model: Callable[..., Any], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The `model` block of a config, from which a class with these settings can be built again."""
+    """Return the `model` block of a config that rebuilds a model.
+
+    Args:
+        model: its class.
+        settings: keyword arguments it was built with.
+    """
     path = path_of(model)
     return {"name": path.rpartition(".")[2].lower(), "_target_": path, **settings}
 
 
 def path_of(cls: Callable[..., Any]) -> str:
-    """The dotted path by which a class is imported."""
+    """Return the dotted path by which a class is imported."""
     return f"{cls.__module__}.{cls.__qualname__}"

@@ -1,4 +1,4 @@
-"""What a training uses: inputs, threads, device, memory."""
+"""Inputs, threads, memory and device of a training."""
 
 from __future__ import annotations
 
@@ -17,8 +17,7 @@ from conveyorguard.training.augment import Augment
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
-
-# what a tabular model has no use for, whatever its modality
+# unused by every tabular model
 NETWORK_SETTINGS = (
     "augment",
     "average",
@@ -34,20 +33,24 @@ NETWORK_SETTINGS = (
 
 
 def used_inputs(settings: Mapping[str, Any], schema: Schema) -> tuple[list[str], list[str]]:
-    """What the model is given, and the settings that therefore do nothing.
+    """Return the inputs that the model is given, and the settings that have no effect.
 
     Args:
-        settings: of a config.
+        settings: the resolved config.
+        schema: channels and camera of the data.
+
+    Returns:
+        Names of the inputs (sensors, thermal, environment), and the unused settings, sorted.
 
     Raises:
-        ConfigError: the data have nothing of what the modality asks for.
+        ConfigError: the data have none of the inputs that the modality needs.
     """
     wanted, modality = settings["inputs"], settings["modality"]
     inputs = [name for name in wanted if name in schema.inputs]
     unused = [f"modality={modality}: the data have no {name}" for name in wanted if name not in schema.inputs]
     if not inputs:
-        there = "sensor" if "sensors" in schema.inputs else "image"
-        raise ConfigError(f"modality={modality}: the data have no {' and no '.join(wanted)}; use modality={there}")
+        available = "sensor" if "sensors" in schema.inputs else "image"
+        raise ConfigError(f"modality={modality}: the data have no {' and no '.join(wanted)}; use modality={available}")
     if settings["film"] and "environment" in schema.inputs:
         inputs.append("environment")
     elif settings["film"]:
@@ -59,7 +62,7 @@ def used_inputs(settings: Mapping[str, Any], schema: Schema) -> tuple[list[str],
 
 
 def _unused_by_network(settings: Mapping[str, Any], inputs: list[str]) -> list[str]:
-    """Settings that do nothing for a network with these inputs."""
+    """Return the settings that have no effect on a network with these inputs."""
     network, model, augment = model_class(settings), settings["model"], settings["augment"]
     unused = ["features"]
     unused += [f"model.{key}" for key, need in network.NEEDS.items() if need not in inputs and key in model]
@@ -72,16 +75,20 @@ def _unused_by_network(settings: Mapping[str, Any], inputs: list[str]) -> list[s
 
 
 def use_threads(threads: int | None) -> int:
-    """Set the number of torch threads; results depend on it."""
-    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    torch.set_num_threads(threads or there)
+    """Set the number of torch threads, on which results depend, and return it.
+
+    Args:
+        threads: the number; None for one per core available to this process.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    torch.set_num_threads(threads or cores)
     return torch.get_num_threads()
 
 
 def keep_freed_memory() -> None:
-    """Let glibc keep large blocks that are freed: given back, every training step takes them anew, page by page.
+    """Let glibc keep freed blocks, which each training step would otherwise request again, page by page.
 
-    Where the C library has no such setting nothing changes but the speed.
+    Only speed changes. With another C library this does nothing.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt:
@@ -90,10 +97,10 @@ def keep_freed_memory() -> None:
 
 
 def trains_on_gpu(settings: Mapping[str, Any]) -> bool:
-    """Whether the model of a config is trained on a GPU of this machine."""
+    """Return whether the model of a config is trained on a GPU of this machine."""
     return not is_tabular(settings) and settings["trainer"]["accelerator"] != "cpu" and torch.cuda.is_available()
 
 
 def device_name(settings: Mapping[str, Any]) -> str:
-    """Of what the model of a config is trained on."""
+    """Return the name of the GPU that the model of a config is trained on, or 'cpu'."""
     return torch.cuda.get_device_name(0) if trains_on_gpu(settings) else "cpu"

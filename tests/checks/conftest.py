@@ -1,4 +1,4 @@
-"""A sound run to be spoiled, and a model that sees what it must not."""
+"""A sound run to be damaged, and a model that sees what it must not."""
 
 import shutil
 
@@ -10,13 +10,13 @@ from conveyorguard.models.fusion import Fusion
 
 @pytest.fixture
 def copied(finished_run, tmp_path):
-    """A copy of a sound run, to be spoiled."""
+    """A copy of a sound run, to be damaged."""
     return shutil.copytree(finished_run, tmp_path / "copy")
 
 
 @pytest.fixture
 def peeking(monkeypatch):
-    """A model that looks at the label which lies in the batch beside its inputs."""
+    """Let Fusion read the label that lies in the batch beside its inputs."""
     honest = Fusion.forward
 
     def forward(self, batch):

@@ -1,4 +1,4 @@
-"""A run directory, to be spoiled, and what its checks say of it."""
+"""Damage a run directory, and collect what its checks report."""
 
 import json
 from contextlib import suppress
@@ -14,38 +14,41 @@ from conveyorguard.runs.derive import derive
 from conveyorguard.runs.saved import SavedRun
 from conveyorguard.system.files import write_json
 
-CARD, PAGE = "the model card says what the files say", "the page says what the files say"
+CARD, PAGE = "model card matches the other files", "report page matches the other files"
 
 
 def verdicts(folder, depth="data", *overrides):
+    """Return the outcome of each check, by name."""
     return {outcome.name: outcome for outcome in check_run(folder, depth, list(overrides))}
 
 
 def failed(folder, depth="data", *overrides):
+    """Return the messages of the checks that fail, by name."""
     return {
-        name: outcome.told
+        name: outcome.message
         for name, outcome in verdicts(folder, depth, *overrides).items()
         if outcome.verdict == "FAILED"
     }
 
 
-def told(folder, name, *overrides):
-    """What one check says of a run that it finds wrong; None where it finds nothing. All of them take seconds."""
+def failure(folder, name, *overrides):
+    """Return the message of one check if it fails, else None; to make them all takes seconds."""
     try:
         {**FILES, **DATA}[name](Subject(folder, list(overrides)))
-    except Failed as wrong:
-        return str(wrong)
+    except Failed as error:
+        return str(error)
     return None
 
 
 def edit_json(path, change):
+    """Change the content of a json file."""
     content = json.loads(path.read_text(encoding="utf-8"))
     change(content)
     write_json(path, content)
 
 
 def edit_predictions(folder, change, consistent=False):
-    """Change the table; `consistent`: everything that follows from it too, as one would who wanted to deceive."""
+    """Change predictions.parquet; with `consistent` also all that follows from it, as a forger would."""
     path = folder / "predictions.parquet"
     table = pd.read_parquet(path)
     table = change(table)
@@ -70,7 +73,7 @@ def edit_predictions(folder, change, consistent=False):
 
 
 def redraw(folder):
-    """Card and page, as one would who wanted to deceive; of other windows than the shortcuts' no card can be drawn."""
+    """Write card and page again, as a forger would; no card can be written for other windows than the shortcuts'."""
     with suppress(RunError):
         write_card(folder)
     write_report(folder)

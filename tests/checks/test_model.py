@@ -1,4 +1,4 @@
-"""The model of a run: its scaling, its predictions, what it sees and what it makes no use of."""
+"""The model of a run: its scaling, its predictions, what it sees and what it does not use."""
 
 import numpy as np
 import pandas as pd
@@ -13,54 +13,54 @@ from conveyorguard.runs.data import load_windows
 from conveyorguard.training.fit import build_module
 from conveyorguard.training.recipe import Recipe
 from conveyorguard.training.setup import used_inputs
-from tests.checks.spoiled import edit_json, edit_predictions, failed, told, verdicts
+from tests.checks.spoiled import edit_json, edit_predictions, failed, failure, verdicts
 
 
-def test_the_model_is_looked_at_although_the_predictions_are_none(copied):
+def test_model_is_checked_although_predictions_are_empty(copied):
     edit_predictions(copied, lambda table: table.iloc[:0])
-    found = verdicts(copied)
-    for name in ("scaling is fitted on train", "constant input gives chance", "every modality gets a gradient"):
-        assert found[name].verdict == "ok", found[name]
+    outcomes = verdicts(copied)
+    for name in ("scaling is fitted on train", "constant input gives chance", "every modality is used"):
+        assert outcomes[name].verdict == "ok", outcomes[name]
 
 
-def test_a_window_twice_does_not_keep_the_model_from_being_asked(copied):
+def test_repeated_window_does_not_fail_the_checkpoint_check(copied):
     edit_predictions(copied, lambda table: pd.concat([table, table.iloc[[0]]]), consistent=True)
-    assert told(copied, "predictions are the model's") is None
+    assert failure(copied, "predictions match the checkpoint") is None
 
 
-def test_predictions_that_the_checkpoint_does_not_give_are_told(copied):
-    """Better figures, consistent in every file: only the model and what its training wrote contradict them."""
+def test_predictions_unlike_the_checkpoint_fail(copied):
+    """Better figures, consistent in every file: only the model and its training's files contradict them."""
 
     def flatter(table):
         p = np.eye(4)[table["y_true"]] * 0.96 + 0.01
         return table.assign(y_pred=table["y_true"], **{f"p{k}": p[:, k].astype(np.float32) for k in range(4)})
 
     edit_predictions(copied, flatter, consistent=True)
-    found = [
-        "examples are of the predictions",
-        "history is of the model",
-        "predictions are the model's",
-        "examples show the data",
+    expected = [
+        "examples match predictions",
+        "history matches checkpoint and predictions",
+        "predictions match the checkpoint",
+        "examples match the data",
     ]
-    assert list(failed(copied)) == found
+    assert list(failed(copied)) == expected
 
 
-def test_scaling_fitted_outside_train_is_told(copied, train_run):
-    seeds = train_run("modality=sensor", "scaling=seed", "trainer.max_epochs=1")
-    assert "it has seen the test sessions" in told(seeds, "scaling is fitted on train")
+def test_scaling_fitted_outside_train_fails(copied, train_run):
+    seed_scaled = train_run("modality=sensor", "scaling=seed", "trainer.max_epochs=1")
+    assert "it has seen the test sessions" in failure(seed_scaled, "scaling is fitted on train")
     path = copied / "checkpoints" / "best.ckpt"
     state = torch.load(path, weights_only=True)
     state["state_dict"]["scaling.sensors_center"] *= 1.01
     torch.save(state, path)
-    assert "sensors_center of the train sessions" in told(copied, "scaling is fitted on train")
+    assert "expected sensors_center = " in failure(copied, "scaling is fitted on train")
 
 
-def test_ranges_that_are_not_of_train_are_told(copied):
+def test_ranges_unlike_train_fail(copied):
     edit_json(copied / "ranges.json", lambda ranges: ranges["NTC"].update(high=999.0))
-    assert "NTC.high" in told(copied, "ranges are of train")
+    assert "NTC.high" in failure(copied, "ranges are those of train")
 
 
-def test_of_a_run_on_a_gpu_a_window_may_have_fallen_to_its_other_side(copied):
+def test_gpu_run_may_differ_in_one_window(copied):
     edit_json(copied / "provenance.json", lambda p: p.update(device="NVIDIA H100"))
     table = pd.read_csv(copied / "history.csv")
     one_window = table.assign(
@@ -68,14 +68,14 @@ def test_of_a_run_on_a_gpu_a_window_may_have_fallen_to_its_other_side(copied):
     )
     for history, wrong in ((one_window, False), (table.assign(**{"val/accuracy": 0.99}), True)):
         history.to_csv(copied / "history.csv", index=False)
-        assert bool(told(copied, "history is of the model")) == wrong
+        assert bool(failure(copied, "history matches checkpoint and predictions")) == wrong
 
 
-def test_a_model_that_sees_the_labels_is_told(copied, peeking):
-    assert "something tells it the labels" in told(copied, "constant input gives chance")
+def test_model_that_sees_labels_fails_constant_input(copied, peeking):
+    assert "the labels leak into its input" in failure(copied, "constant input gives chance")
 
 
-def test_a_modality_without_gradient_is_told(copied, monkeypatch):
+def test_modality_without_gradient_fails(copied, monkeypatch):
     honest = Fusion.forward
 
     def forward(self, batch):
@@ -83,11 +83,11 @@ def test_a_modality_without_gradient_is_told(copied, monkeypatch):
 
     monkeypatch.setattr(Fusion, "forward", forward)
     wrong = failed(copied)
-    assert list(wrong) == ["every modality gets a gradient"]
-    assert "none to thermal" in wrong["every modality gets a gradient"]
+    assert list(wrong) == ["every modality is used"]
+    assert "none for thermal" in wrong["every modality is used"]
 
 
-def test_a_modality_that_is_cut_off_in_training_alone_is_told(copied, monkeypatch):
+def test_modality_without_gradient_in_training_alone_fails(copied, monkeypatch):
     honest = Fusion.forward
 
     def forward(self, batch):
@@ -95,10 +95,10 @@ def test_a_modality_that_is_cut_off_in_training_alone_is_told(copied, monkeypatc
         return honest(self, cut)
 
     monkeypatch.setattr(Fusion, "forward", forward)
-    assert "in training, found none to thermal" in told(copied, "every modality gets a gradient")
+    assert "in training, found none for thermal" in failure(copied, "every modality is used")
 
 
-def test_every_tensor_that_a_network_may_look_at_belongs_to_a_modality(compose):
+def test_every_scaled_tensor_belongs_to_a_modality(compose):
     cfg = compose("model=fusion")
     data = load_windows(cfg)
     inputs, _ = used_inputs(cfg, data.store.schema)
@@ -108,7 +108,7 @@ def test_every_tensor_that_a_network_may_look_at_belongs_to_a_modality(compose):
     assert {name for names in TENSORS.values() for name in names} == {*scaled} - labels_and_raw
 
 
-def test_balanced_accuracy_is_the_mean_recall_of_the_states_that_occur():
+def test_balanced_accuracy_is_mean_recall_of_occurring_states():
     y, guess = np.array([0, 0, 0, 0, 2, 2]), np.array([0, 0, 0, 1, 2, 0])
     value, low, high, chance = balanced_accuracy(y, np.eye(4)[guess], np.arange(6).astype(str))
     assert value == pytest.approx((3 / 4 + 1 / 2) / 2) and chance == 0.5

@@ -1,7 +1,7 @@
-"""A collector, as a process of its own: python collector.py KIND SOURCE TARGET RATE LOG
+"""Imitate a collector as a process: python collector.py LAYOUT SOURCE TARGET RATE LOG
 
-Writes a recording second by second, RATE of them in a second of the clock, and notes in LOG when the last file of each
-was written. KIND: archive (a folder of csv and bin files), loose (the same files among others) or table (a growing csv,
+It writes a session RATE times as fast as it was recorded, and writes to LOG when the last file of each second was
+written. LAYOUT: archive (a folder of csv and bin files), loose (the same files among others) or table (a growing csv,
 each line in two pieces).
 """
 
@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-kind, source, target, rate, log = (
+layout, source, target, rate, log = (
     sys.argv[1],
     Path(sys.argv[2]),
     Path(sys.argv[3]),
@@ -20,11 +20,12 @@ began = time.time()
 
 
 def wait(second):
+    """Wait until a second of the session is due."""
     time.sleep(max(0.0, began + second / rate - time.time()))
 
 
-with log.open("a") as told:
-    if kind == "table":
+with log.open("a") as journal:
+    if layout == "table":
         header, *lines = source.read_text(encoding="utf-8").splitlines(keepends=True)
         with target.open("a", encoding="utf-8") as stream:
             stream.write(header)
@@ -34,10 +35,10 @@ with log.open("a") as told:
                 stream.flush()
                 stream.write(line[len(line) // 2 :])
                 stream.flush()
-                told.write(f"{second} {time.time()}\n")
-                told.flush()
+                journal.write(f"{second} {time.time()}\n")
+                journal.flush()
     else:
-        folder = target / source.name if kind == "archive" else target
+        folder = target / source.name if layout == "archive" else target
         folder.mkdir(parents=True, exist_ok=True)
         stems = list(dict.fromkeys(path.stem for path in sorted(source.iterdir())))
         for second, stem in enumerate(stems):
@@ -48,5 +49,5 @@ with log.open("a") as told:
                     stream.write(content[:100])
                     stream.flush()
                     stream.write(content[100:])
-            told.write(f"{second} {time.time()}\n")
-            told.flush()
+            journal.write(f"{second} {time.time()}\n")
+            journal.flush()

@@ -1,5 +1,4 @@
-"""ONNX files: the probabilities of the run's own model on real windows, and a description that is enough to serve
-them."""
+"""ONNX files: they predict what the run's own model predicts, and their description is enough to serve them."""
 
 import json
 import shutil
@@ -22,20 +21,22 @@ TABULAR = ["lightgbm", "xgboost", "catboost", "extra_trees", "random_forest", "l
 
 
 def served(folder, feed):
+    """Return the outputs of an exported model for the inputs in `feed`."""
     return onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"]).run(None, feed)
 
 
 def batch_of(loaded, data, count):
+    """Return the first test windows as a dataset and as a batch."""
     dataset = WindowDataset(data.store, data.part("test").iloc[:count], data.settings, loaded.inputs)
     return dataset, dataset.__getitems__(list(range(count)))
 
 
 @pytest.mark.slow
-def test_a_network_from_the_shell_with_raw_inputs(finished_run, compose, tmp_path, capsys):
+def test_exported_network_predicts_like_its_run_from_raw_inputs(finished_run, compose, tmp_path, capsys):
     out = tmp_path / "export"
     assert main(["export", str(finished_run), f"out={out}"]) == 0
-    said = capsys.readouterr().out
-    assert said.splitlines()[-1] == str(out / "model.onnx") and "one window on one core" in said
+    printed = capsys.readouterr().out
+    assert printed.splitlines()[-1] == str(out / "model.onnx") and "one window on one core" in printed
     description = json.loads((out / "model.json").read_text())
     loaded, data = load_run(finished_run), load_windows(compose())
     assert [i["name"] for i in description["inputs"]] == [
@@ -47,13 +48,13 @@ def test_a_network_from_the_shell_with_raw_inputs(finished_run, compose, tmp_pat
         "thermal_stats_start",
     ]
     assert description["units"]["sensors"]["NTC"] == "degC" and description["alarm"]["on"] == loaded.point.on
-    known = loaded.run.predictions.query("split == 'test'")
-    for count in (1, 7):  # any number of windows at once
+    saved = loaded.run.predictions.query("split == 'test'")
+    for count in (1, 7):  # batches of any size
         _, batch = batch_of(loaded, data, count)
-        found = served(out, {i["name"]: batch[i["name"]].float().numpy() for i in description["inputs"]})
-        assert np.allclose(found[0], known[["p0", "p1", "p2", "p3"]].iloc[:count], atol=1e-4)
-        assert np.allclose(found[1], known[["c0", "c1", "c2", "c3"]].iloc[:count], atol=1e-4)
-        assert found[2].shape == (count, 30, 4) and np.allclose(found[2].sum(-1), 1, atol=1e-5)
+        outputs = served(out, {i["name"]: batch[i["name"]].float().numpy() for i in description["inputs"]})
+        assert np.allclose(outputs[0], saved[["p0", "p1", "p2", "p3"]].iloc[:count], atol=1e-4)
+        assert np.allclose(outputs[1], saved[["c0", "c1", "c2", "c3"]].iloc[:count], atol=1e-4)
+        assert outputs[2].shape == (count, 30, 4) and np.allclose(outputs[2].sum(-1), 1, atol=1e-5)
     model = onnx.load(out / "model.onnx")
     inside = json.loads({p.key: p.value for p in model.metadata_props}["conveyorguard"])
     assert inside["states"] == ["normal", "minor", "moderate", "severe"]
@@ -63,7 +64,7 @@ def test_a_network_from_the_shell_with_raw_inputs(finished_run, compose, tmp_pat
 @pytest.mark.parametrize(
     "model", ["lightgbm", "logistic_regression", *(pytest.param(one, marks=pytest.mark.slow) for one in TABULAR[1:-1])]
 )
-def test_tabular_models_from_features_by_name(model, train_run, compose, tmp_path):
+def test_exported_tabular_model_predicts_like_its_run_from_features(model, train_run, compose, tmp_path):
     trees = [] if model == "logistic_regression" else ["model.n_estimators=15"]
     if model in ("xgboost", "catboost"):
         pytest.importorskip(model)
@@ -72,14 +73,14 @@ def test_tabular_models_from_features_by_name(model, train_run, compose, tmp_pat
     data = load_windows(compose("modality=sensor"))
     dataset, _ = batch_of(loaded, data, 9)
     features = loaded.model.features(dataset)
-    found = served(tmp_path / "export", {"features": features})
+    outputs = served(tmp_path / "export", {"features": features})
     p = loaded.model.predict(dataset)
     assert description["inputs"][0]["features"] == loaded.model.names
-    assert np.allclose(found[0], p, atol=1e-4)
-    assert np.allclose(found[1], scale(p.astype(float), loaded.temperature), atol=1e-4)
+    assert np.allclose(outputs[0], p, atol=1e-4)
+    assert np.allclose(outputs[1], scale(p.astype(float), loaded.temperature), atol=1e-4)
 
 
-def test_a_file_that_differs_is_not_kept(train_run, compose, tmp_path, monkeypatch):
+def test_exported_file_with_other_probabilities_is_removed(train_run, compose, tmp_path, monkeypatch):
     loaded = load_run(train_run("model=lightgbm", "modality=sensor", "model.n_estimators=2"))
     monkeypatch.setattr(export, "predict", lambda model, dataset: np.full((len(dataset), 4), 0.25))
     with pytest.raises(RunError, match="the file is not kept"):
@@ -87,20 +88,20 @@ def test_a_file_that_differs_is_not_kept(train_run, compose, tmp_path, monkeypat
     assert not (tmp_path / "export" / "model.onnx").exists()
 
 
-def test_a_missing_package_is_named_with_the_command(finished_run, tmp_path, monkeypatch, capsys):
+def test_missing_export_package_is_named_with_pip_command(finished_run, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(onnx_format, "find_spec", lambda name: None)
     assert main(["export", str(finished_run), f"out={tmp_path}"]) == 2
     assert "pip install 'conveyorguard[export]'" in capsys.readouterr().err
 
 
-def test_a_model_of_another_library_is_refused(train_run, compose, tmp_path, monkeypatch):
+def test_model_without_converter_is_refused(train_run, compose, tmp_path, monkeypatch):
     loaded = load_run(train_run("model=lightgbm", "modality=sensor", "model.n_estimators=2"))
     monkeypatch.delitem(tabular.CONVERTERS, "LightGBM")
     with pytest.raises(ConfigError, match="LightGBM: no converter to ONNX"):
         export.export(loaded, load_store(compose("modality=sensor")), tmp_path)
 
 
-def test_without_its_data_a_run_says_where_to_look(finished_run, tmp_path, capsys):
+def test_export_without_data_ends_with_an_error(finished_run, tmp_path, capsys):
     shutil.copytree(finished_run, tmp_path / "run")
     assert main(["export", str(tmp_path / "run"), "data=table", f"data.root={tmp_path / 'nothing'}"]) == 2
     assert "Error" in capsys.readouterr().err

@@ -1,5 +1,4 @@
-"""A run applied to a data set: the same numbers as from a store, whatever is odd about a recording told, memory
-bounded."""
+"""A run applied to a data set: predictions equal those from a store, oddities are reported, memory is bounded."""
 
 import functools
 import json
@@ -26,7 +25,7 @@ from tests.support.places import ROOT
 
 @pytest.fixture(scope="module")
 def sensor_run(compose, tmp_path_factory):
-    """Trees on sensors alone: quick, and what is missing must be filled in for them."""
+    """Trees on sensors alone: quick, and in need of filled-in values."""
     from conveyorguard.commands.train import train
 
     folder = tmp_path_factory.mktemp("sensor") / "run"
@@ -36,7 +35,7 @@ def sensor_run(compose, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def archives(compose, tmp_path_factory):
-    """Four recordings as unpacked archives."""
+    """Four sessions as unpacked archives."""
     folder = tmp_path_factory.mktemp("archives") / "set"
     write(folder, load_windows(compose()).store.schema, 4, 9, "folder")
     return folder
@@ -56,26 +55,26 @@ def predicted(run, root, tmp_path, *overrides, expect=0):
 
 
 @pytest.mark.parametrize("name", ["finished_run", pytest.param("sensor_run", marks=pytest.mark.slow)])
-def test_streamed_numbers_are_those_of_a_store(name, compose, tmp_path, request):
+def test_predict_command_gives_the_numbers_of_a_store(name, compose, tmp_path, request):
     run = request.getfixturevalue(name)
     loaded, data = load_run(run), load_windows(compose())
-    known = loaded.predict_store(data.store)
+    expected = loaded.predict_store(data.store)
     out = tmp_path / "out"
     assert main(["predict", str(run), f"out={out}"]) == 0
-    for kind, table in (("predictions", known.windows), ("seconds", known.seconds)):
-        found = pd.read_parquet(out / f"{kind}.parquet")
+    for kind, table in (("predictions", expected.windows), ("seconds", expected.seconds)):
+        streamed = pd.read_parquet(out / f"{kind}.parquet")
         key = ["session", "start" if kind == "predictions" else "time"]
-        found, table = found.sort_values(key).reset_index(drop=True), table.sort_values(key).reset_index(drop=True)
-        assert list(found) == list(table) and (found[key] == table[key]).all().all()
+        streamed, table = (t.sort_values(key).reset_index(drop=True) for t in (streamed, table))
+        assert list(streamed) == list(table) and (streamed[key] == table[key]).all().all()
         columns = [c for c in table if c[0] in "cp" and c[1:].isdigit()]
-        assert np.allclose(found[columns], table[columns], atol=1e-5)
+        assert np.allclose(streamed[columns], table[columns], atol=1e-5)
     alarms = pd.read_csv(out / "alarms.csv")
     stamps = ["session", "begin", "end"]
-    assert alarms[stamps].to_dict("records") == known.alarms[stamps].to_dict("records")
-    assert len(alarms) or name == "finished_run"  # two epochs of a network may ring at nothing, trees do
+    assert alarms[stamps].to_dict("records") == expected.alarms[stamps].to_dict("records")
+    assert len(alarms) or name == "finished_run"  # after two epochs a network may raise no alarm; trees do
 
 
-def test_a_run_on_simulated_recordings_reads_archives(finished_run, archives, tmp_path, capsys):
+def test_run_trained_on_simulated_data_predicts_archives(finished_run, archives, tmp_path, capsys):
     windows, _, recordings, out = predicted(finished_run, archives, tmp_path)
     assert "read as archives of AI Hub" in capsys.readouterr().out
     assert set(windows["session"]) == set(recordings.index) == {path.name for path in sources(archives)}
@@ -83,8 +82,7 @@ def test_a_run_on_simulated_recordings_reads_archives(finished_run, archives, tm
 
 
 def copy_without(archives, tmp_path, change):
-    """The archives without labels, each file of a frame as `change(recording number, path)` says; None leaves it
-    out."""
+    """Copy the archives without labels, each file as `change(session number, path)` returns it; None leaves it out."""
     for i, folder in enumerate(sources(archives)):
         target = tmp_path / "new" / folder.name
         target.mkdir(parents=True)
@@ -101,16 +99,16 @@ def without_columns(content, names):
     return "\n".join(",".join(line[i] for i in keep) for line in (header, row)).encode()
 
 
-def test_what_is_odd_about_a_recording_is_told_and_costs_no_other(sensor_run, archives, tmp_path):
+def test_odd_session_is_reported_and_the_others_are_predicted(sensor_run, archives, tmp_path):
     def change(i, path):
         content = path.read_bytes()
         if path.suffix == ".bin":
-            return None  # the run is of sensors alone: no camera is asked for
+            return None  # the run uses sensors alone and needs no camera
         if i == 0:
             return without_columns(content, ["CT3", "PM10"])
         if i == 1:
             return without_columns(content, ["CT1", "CT2", "CT3", "CT4", "NTC"])
-        if i == 2:  # a sensor that stands still after a hundred seconds
+        if i == 2:  # a sensor that stops changing after a hundred seconds
             return (
                 content
                 if path.name < sorted(p.name for p in path.parent.iterdir())[300]
@@ -131,8 +129,8 @@ def test_what_is_odd_about_a_recording_is_told_and_costs_no_other(sensor_run, ar
     assert (windows["y_true"] == -1).all()
 
 
-def test_a_missing_channel_is_filled_with_the_middle_of_the_training(sensor_run, archives, tmp_path):
-    """What trees read as zero would otherwise be an impossible temperature."""
+def test_missing_channel_is_filled_with_the_training_median(sensor_run, archives, tmp_path):
+    """Trees would read a missing value as zero, an impossible temperature."""
     loaded = load_run(sensor_run)
     middle = loaded.ranges["NTC"]["middle"]
 
@@ -152,7 +150,7 @@ def test_a_missing_channel_is_filled_with_the_middle_of_the_training(sensor_run,
     assert np.allclose(tables[0][["p0", "p3"]], tables[1][["p0", "p3"]], atol=1e-6)
 
 
-def test_a_short_recording_is_named_and_nothing_at_all_is_an_error(sensor_run, archives, tmp_path, capsys):
+def test_short_session_is_named_and_no_readable_session_is_an_error(sensor_run, archives, tmp_path, capsys):
     first = sources(archives)[0].name
 
     def short(i, path):
@@ -172,27 +170,27 @@ def test_a_short_recording_is_named_and_nothing_at_all_is_an_error(sensor_run, a
     assert "no recording can be predicted" in capsys.readouterr().err and not list(out.glob("*"))
 
 
-def test_other_units_are_refused(sensor_run, archives, tmp_path, capsys):
+def test_data_in_other_units_are_refused(sensor_run, archives, tmp_path, capsys):
     predicted(sensor_run, archives, tmp_path, "data=aihub", "data.schema.channels.NTC.unit=degF", expect=2)
     assert "NTC in degF, not degC" in capsys.readouterr().err
 
 
-def test_another_period_is_refused(sensor_run, tmp_path):
+def test_data_with_another_period_are_refused(sensor_run, tmp_path):
     loaded = load_run(sensor_run)
     config = loaded.run.config.copy()
     config.data.reader = {"_target_": "conveyorguard.data.table.sessions", "period": 2}
-    with pytest.raises(DataError, match=r"a row every 1 s.*set data.reader.period=1"):
+    with pytest.raises(DataError, match=r"one row every 1 s.*set data.reader.period=1"):
         schema_for(loaded, plain_values(config)["data"])
 
 
-def test_strict_stops_at_the_first_defect(sensor_run, archives, tmp_path, capsys):
+def test_strict_prediction_stops_at_the_first_defect(sensor_run, archives, tmp_path, capsys):
     new = copy_without(archives, tmp_path, lambda i, p: b"x" if i == 2 and p.name.endswith("0.csv") else p.read_bytes())
     predicted(sensor_run, new, tmp_path, "data.strict=true", expect=2)
     assert sources(archives)[2].name in capsys.readouterr().err
 
 
-def test_no_more_than_a_few_recordings_are_held(schema):
-    """The reader is asked for a recording only when one of those before it has been taken."""
+def test_stream_reads_only_a_few_sessions_ahead(schema):
+    """The reader is asked for a session only when an earlier one has been taken."""
     asked = []
 
     def counted(root, schema):
@@ -212,13 +210,13 @@ def _note(asked, item):
     return item.read()
 
 
-def test_only_readers_that_can_are_asked_to_be_lenient():
+def test_lenient_sets_incomplete_only_where_the_reader_takes_it():
     assert lenient(archive.sessions).keywords == {"incomplete": True}
     assert lenient(simulate.sessions) is simulate.sessions
 
 
-def test_an_unused_part_of_the_data_may_differ(sensor_run, archives, tmp_path):
-    """A run without the environment does not ask for the same environment."""
+def test_unused_inputs_of_the_data_may_differ(sensor_run, archives, tmp_path):
+    """A run without the environment accepts data with another environment."""
     run = tmp_path / "run"
     subprocess.run(["cp", "-r", str(sensor_run), str(run)], check=True)
     loaded = load_run(run)
@@ -231,15 +229,15 @@ def test_an_unused_part_of_the_data_may_differ(sensor_run, archives, tmp_path):
 
 
 @pytest.mark.slow
-def test_memory_does_not_grow_with_the_number_of_recordings(finished_run, tmp_path):
-    """Peak memory of the command and of its readers, 12 recordings against 48."""
+def test_memory_does_not_grow_with_the_number_of_sessions(finished_run, tmp_path):
+    """Peak memory of the command and of its readers, 12 sessions against 48."""
     peaks = {}
     for count in (12, 48):
         code = (
             "import json, re\nfrom pathlib import Path\nimport psutil\nfrom conveyorguard.cli import main\n"
             f"assert main(['predict', {str(finished_run)!r}, 'data.sessions={count}', "
             f"'out={tmp_path / str(count)}']) == 0\n"
-            # of a process itself; getrusage hands down what the test's own process had
+            # VmHWM is of the process itself; getrusage would inherit the peak of the test's process
             "def peak(pid):\n    return int(re.search(r'VmHWM:\\s+(\\d+)', "
             "Path(f'/proc/{pid}/status').read_text())[1])\n"
             "readers = psutil.Process().children(recursive=True)\n"
@@ -257,5 +255,5 @@ def test_memory_does_not_grow_with_the_number_of_recordings(finished_run, tmp_pa
         peaks[count] = json.loads(done.stdout.splitlines()[-1])
     print("peak memory, KiB (command, its readers):", peaks)
     assert len(pd.read_csv(tmp_path / "48" / "recordings.csv")) == 48
-    # a recording's frames are 23 MB: a few may be on their way at once, 36 more of them would be 0.8 GB
+    # the frames of a session are 23 MB: a few may be in memory at once, 36 more would be 0.8 GB
     assert all(many - few < 75_000 for few, many in zip(peaks[12], peaks[48], strict=True))

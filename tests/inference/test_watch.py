@@ -1,4 +1,4 @@
-"""Following a folder while it is written: the alarms of a prediction afterwards, through crashes."""
+"""Following a folder while it is written: the alarms equal those of a later prediction, even through crashes."""
 
 import shutil
 
@@ -23,13 +23,13 @@ from tests.support.recorded import frames_of
 
 @pytest.fixture(scope="module")
 def network_run(compose, tmp_path_factory):
-    """A network, which knows how a recording began, and whose film is told the kind alone."""
+    """A network that uses the start of a session and whose FiLM is given the kind alone."""
     folder = tmp_path_factory.mktemp("network") / "run"
     train(compose("modality=sensor", "film_input=kind", "trainer.max_epochs=1"), folder, [])
     return folder
 
 
-def test_a_network_that_knows_how_the_recording_began_judges_as_afterwards(network_run, recordings, tmp_path):
+def test_watch_of_a_network_using_the_session_start_predicts_as_afterwards(network_run, recordings, tmp_path):
     loaded = load_run(network_run)
     schema = Schema.from_config({**loaded.schema.to_dict(), "thermal": None})
     source = sorted(recordings.iterdir())[0]
@@ -49,7 +49,7 @@ def test_a_network_that_knows_how_the_recording_began_judges_as_afterwards(netwo
     assert np.allclose(live_windows["score"], windows["score"], atol=1e-6)
 
 
-def test_a_control_that_is_given_the_environment_of_others_is_not_applied(network_run, recordings, tmp_path, capsys):
+def test_run_with_shuffled_environment_is_not_applied(network_run, recordings, tmp_path, capsys):
     run = shutil.copytree(network_run, tmp_path / "run")
     config = (run / "config.yaml").read_text()
     (run / "config.yaml").write_text(config.replace("film_input: kind", "film_input: shuffled"))
@@ -59,7 +59,7 @@ def test_a_control_that_is_given_the_environment_of_others_is_not_applied(networ
 
 
 @pytest.mark.slow
-def test_second_by_second_gives_what_predict_gives_afterwards(watching, sensor_run, recordings, tmp_path):
+def test_watch_second_by_second_predicts_as_afterwards(watching, sensor_run, recordings, tmp_path):
     watch = watching()
     sources = sorted(recordings.iterdir())
     for second in range(max(len(frames_of(source)) for source in sources)):
@@ -76,20 +76,20 @@ def test_second_by_second_gives_what_predict_gives_afterwards(watching, sensor_r
     known = windows.set_index(["session", "start"]).sort_index()
     assert live_windows.index.equals(known.index)
     assert np.allclose(live_windows["score"], known["score"], atol=1e-6)
-    assert all(tail.session.rows <= 60 for tail in watch.tails.values()), "what is judged is forgotten"
+    assert all(tail.session.rows <= 60 for tail in watch.tails.values()), "predicted seconds are dropped"
 
 
 @settings(max_examples=4, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(st.integers(1, 200), st.floats(0, 1), st.booleans()), max_size=4), st.integers(0, 3))
 def test_no_crash_loses_or_repeats_an_alarm(watching, recordings, crashes, seed):
-    """Killed after any number of frames, the journals cut anywhere that a crash can have cut them."""
+    """The watch is killed after any number of frames, with its files cut anywhere that a crash could have cut them."""
     for path in [*watching.folder.iterdir(), *watching.out.iterdir()]:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     source = sorted(recordings.iterdir())[seed % 3]
     target = watching.folder / source.name
     target.mkdir()
     frames = iter(frames_of(source))
-    for count, share, both in [*crashes, (10_000, 1.0, False)]:
+    for count, share, cut_windows in [*crashes, (10_000, 1.0, False)]:
         watch = watching()
         for i, path in enumerate([path for _, path in zip(range(count), frames, strict=False)]):
             shutil.copy(path, target)
@@ -99,12 +99,11 @@ def test_no_crash_loses_or_repeats_an_alarm(watching, recordings, crashes, seed)
         watch.close()
         if count == 10_000:
             break
-        # the last write of a crashed process may be cut short: of alarms, or of windows before any alarm followed from
-        # it
-        journal = watching.out / ("windows.csv" if both else "alarms.csv")
+        # the last write of a crashed process may be cut short: of alarms, or of windows from which no alarm followed
+        journal = watching.out / ("windows.csv" if cut_windows else "alarms.csv")
         content = journal.read_bytes()
         lines = content.splitlines(keepends=True)
-        if both and len(lines) > 1:
+        if cut_windows and len(lines) > 1:
             last = lines[-1].decode().split(",")
             followed = f"{last[0]},{last[1]},begin,{last[4]}," in (watching.out / "alarms.csv").read_text() or (
                 "end" in (watching.out / "alarms.csv").read_text().rsplit("\n", 2)[-2]
@@ -129,7 +128,7 @@ def test_no_crash_loses_or_repeats_an_alarm(watching, recordings, crashes, seed)
         max_size=30,
     )
 )
-def test_ringing_window_by_window_is_the_episodes_of_all(windows):
+def test_alarms_window_by_window_equal_episodes_of_all_windows(windows):
     scores, steps = zip(*windows, strict=True)
     start = np.cumsum(steps)
     table = pd.DataFrame(
@@ -140,8 +139,8 @@ def test_ringing_window_by_window_is_the_episodes_of_all(windows):
     expected = episodes(table, point)
     assert [e["begin"] for e in events if e["event"] == "begin"] == expected["begin"].tolist()
     over = [e for e in events if e["event"] == "end"]
-    for found, row in zip(over, expected.itertuples(), strict=False):
-        assert (found["begin"], found["end"], found["peak"], found["windows"]) == (
+    for event, row in zip(over, expected.itertuples(), strict=False):
+        assert (event["begin"], event["end"], event["peak"], event["windows"]) == (
             row.begin,
             row.end,
             row.peak,
@@ -150,7 +149,7 @@ def test_ringing_window_by_window_is_the_episodes_of_all(windows):
     assert len(over) == len(expected) - (ringing.begin is not None)
 
 
-def test_a_journal_removes_a_row_cut_short_and_refuses_another_table(tmp_path):
+def test_appended_table_drops_a_cut_row_and_refuses_other_columns(tmp_path):
     journal = AppendedTable(tmp_path / "j.csv", ("a", "b"))
     journal.append([{"a": 1, "b": "x,y"}, {"a": 2, "b": "z"}])
     journal.close()
@@ -160,5 +159,5 @@ def test_a_journal_removes_a_row_cut_short_and_refuses_another_table(tmp_path):
     journal.append([{"a": 4, "b": "w"}])
     assert [row["a"] for row in journal.rows()] == ["1", "2", "4"]
     journal.close()
-    with pytest.raises(RunError, match="other columns"):
+    with pytest.raises(RunError, match="its columns are not those of this run"):
         AppendedTable(tmp_path / "j.csv", ("a", "c"))

@@ -1,4 +1,4 @@
-"""Alarms of a watch, and those of a prediction of the whole recordings afterwards."""
+"""Alarms of a watch, and those of a later prediction of the whole sessions."""
 
 import pandas as pd
 
@@ -6,12 +6,13 @@ from conveyorguard.cli import main
 
 
 def alarms_in(out, event="begin"):
+    """Return session and begin of the events in alarms.csv."""
     table = pd.read_csv(out / "alarms.csv")
     return [tuple(row) for row in table[table["event"] == event][["session", "begin"]].itertuples(index=False)]
 
 
 def afterwards(run, root, out):
-    """What predict says of the whole recordings."""
+    """Predict the whole sessions, and return session and begin of the alarms, and the windows."""
     assert main(["predict", str(run), f"data.root={root}", f"out={out}"]) == 0
     table = pd.read_csv(out / "alarms.csv")
     return [tuple(row) for row in table[["session", "begin"]].itertuples(index=False)], pd.read_parquet(

@@ -123,7 +123,7 @@ def test_going_on_from_a_poisoned_checkpoint_is_refused(copied, mark, compose):
 
     path = copied / "checkpoints" / "last.ckpt"
     torch.save({**torch.load(path, weights_only=True), "callbacks": Tripwire(mark)}, path)
-    with pytest.raises(RunError, match=r"last\.ckpt: holds more than tensors"):
+    with pytest.raises(RunError, match=r"last\.ckpt: damaged, or holds objects other than tensors"):
         train(compose(f"ckpt_path={path}"), copied, [])
 
 

@@ -1,4 +1,4 @@
-"""What a run tells W&B, TensorBoard and MLflow, read back from the files they leave."""
+"""What W&B, TensorBoard and MLflow record of a run, read from the files they write."""
 
 import json
 import struct
@@ -24,7 +24,7 @@ SMALLEST = ("modality=sensor", "trainer.max_epochs=1")
 
 
 def records(path):
-    """The records of a .wandb file: a LevelDB log of protocol buffers, in blocks of 32 KiB after a head of 7 bytes."""
+    """Yield the records of a .wandb file: a LevelDB log of protocol buffers in 32 KiB blocks after a 7-byte header."""
     data, at, record = path.read_bytes(), 7, b""
     while at + 7 <= len(data):
         if 32768 - at % 32768 < 7:
@@ -43,31 +43,31 @@ def named(items):
 
 
 def read_wandb(folder):
-    """The one W&B run of a run directory."""
+    """Return the single W&B run of a run directory."""
     (path,) = (folder / "wandb").glob("offline-run-*/*.wandb")
-    found = SimpleNamespace(config={}, history=[], summary={}, artifacts={}, exit=None)
+    run = SimpleNamespace(config={}, history=[], summary={}, artifacts={}, exit=None)
     for record in records(path):
         match record.WhichOneof("record_type"):
             case "run":
-                found.run = record.run
+                run.run = record.run
             case "config":
-                found.config |= named(record.config.update)
+                run.config |= named(record.config.update)
             case "history":
-                found.history.append(named(record.history.item))
+                run.history.append(named(record.history.item))
             case "summary":
-                found.summary |= named(record.summary.update)
+                run.summary |= named(record.summary.update)
             case "artifact":
                 files = {file.path: Path(file.local_path) for file in record.artifact.manifest.contents}
-                found.artifacts.setdefault(record.artifact.type, {}).update(files)
+                run.artifacts.setdefault(record.artifact.type, {}).update(files)
             case "exit":
-                found.exit = record.exit.exit_code
-    found.keys = {key for row in found.history for key in row}
-    found.files = path.parent / "files"
-    return found
+                run.exit = record.exit.exit_code
+    run.keys = {key for row in run.history for key in row}
+    run.files = path.parent / "files"
+    return run
 
 
 def assert_complete(folder):
-    """All that a finished run says, and that it is what the run directory holds. Returns the W&B run."""
+    """Check that a finished run's W&B run matches its run directory, and return the W&B run."""
     run, metrics = read_wandb(folder), read_json(folder / "metrics.json")
     assert run.exit == 0 and run.summary["status"] == "complete"
     assert {"train/loss", "val/loss", "val/macro_f1", "epoch"} <= run.keys
@@ -82,12 +82,12 @@ def assert_complete(folder):
         table = json.loads(table.read_text())
         assert [dict(zip(table["columns"], row, strict=True)) for row in table["data"]] == values["per_class"]
         (chart,) = run.files.glob(f"media/table/Custom Chart Tables/final/{part}/confusion_table_*.table.json")
-        counts = {(actual, said): n for actual, said, n in json.loads(chart.read_text())["data"]}
+        counts = {(actual, predicted): n for actual, predicted, n in json.loads(chart.read_text())["data"]}
         names = [row["class"] for row in values["per_class"]]
         assert [[counts[a, p] for p in names] for a in names] == values["confusion"]
     assert run.artifacts["model"] == {"best.ckpt": (folder / "checkpoints" / "best.ckpt").absolute()}
     assert run.artifacts["predictions"] == {"predictions.parquet": (folder / "predictions.parquet").absolute()}
-    for files in run.artifacts.values():  # all that waits for its upload is in the run directory
+    for files in run.artifacts.values():  # everything waiting for upload is in the run directory
         assert all(path.is_relative_to(folder.absolute()) and path.is_file() for path in files.values())
     config = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
     assert {name: run.config[name] for name in config} == config
@@ -96,7 +96,7 @@ def assert_complete(folder):
 
 @pytest.fixture
 def no_key(monkeypatch, tmp_path):
-    """A machine where W&B was never set up."""
+    """A machine on which W&B was never set up; its home directory."""
     for name in (
         "WANDB_API_KEY",
         "WANDB_IDENTITY_TOKEN_FILE",
@@ -108,14 +108,14 @@ def no_key(monkeypatch, tmp_path):
         monkeypatch.delenv(name, raising=False)
     (tmp_path / "home").mkdir()
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    wandb.teardown()  # it reads the environment once
+    wandb.teardown()  # W&B reads the environment once
     yield tmp_path / "home"
     wandb.teardown()
 
 
 @pytest.fixture
 def in_trial(monkeypatch, tmp_path):
-    """This process is trial 7 of a sweep."""
+    """Make this process trial 7 of a sweep."""
     folder = tmp_path / "trial"
     folder.mkdir()
     for name, value in {"DIR": folder, "NUMBER": 7, "ID": 7}.items():
@@ -123,7 +123,7 @@ def in_trial(monkeypatch, tmp_path):
     monkeypatch.setenv("SWEEP_STUDY", "fusion-sensor")
 
 
-def test_a_job_is_named_by_what_sets_it_apart(compose, tmp_path):
+def test_job_name_holds_model_modality_film_seed_and_fold(compose, tmp_path):
     cfg = compose("modality=image", "film=false", "seed=3", "split=kfold", "split.fold=2")
     job = Job.of(plain_values(cfg), tmp_path)
     assert job.tags == ["fusion", "image", "no-film", "seed=3", "fold=2"]
@@ -131,7 +131,7 @@ def test_a_job_is_named_by_what_sets_it_apart(compose, tmp_path):
     assert job.config["cell"] == "fusion image no-film" and job.config["window"]["stride"] == 10
 
 
-def test_a_trial_is_named_by_its_number_and_grouped_by_its_study(compose, tmp_path, in_trial):
+def test_trial_is_named_by_number_and_grouped_by_study(compose, tmp_path, in_trial):
     job = Job.of(plain_values(compose()), tmp_path)
     assert job.name == "fusion-both-film-seed0-trial7"
     assert (job.group, job.config["trial"]) == ("fusion-sensor", 7)
@@ -140,7 +140,7 @@ def test_a_trial_is_named_by_its_number_and_grouped_by_its_study(compose, tmp_pa
 @pytest.mark.parametrize(
     "folder, name", [("multirun/2026-01-02/03-04-05", "2026-01-02-03-04-05"), ("multirun/ablation", "ablation")]
 )
-def test_jobs_of_a_multirun_are_grouped_by_its_directory(folder, name, monkeypatch):
+def test_multirun_jobs_are_grouped_by_multirun_directory(folder, name, monkeypatch):
     hydra = SimpleNamespace(mode=job.RunMode.MULTIRUN, sweep=SimpleNamespace(dir=folder))
     monkeypatch.setattr(job, "HydraConfig", SimpleNamespace(initialized=lambda: True, get=lambda: hydra))
     assert job.multirun_name() == name
@@ -152,13 +152,13 @@ def test_jobs_of_a_multirun_are_grouped_by_its_directory(folder, name, monkeypat
     "overrides",
     [["logger=wandb", f"+logger.api_key={KEY}"], ["logger=mlflow", f"logger.tracking_uri='https://me:{KEY}@plant/'"]],
 )
-def test_a_key_in_the_config_is_refused_and_not_repeated(overrides, compose, tmp_path):
-    with pytest.raises(ConfigError, match=r"logger\.(api_key|tracking_uri): a config is saved") as error:
+def test_key_in_config_is_refused_without_repeating_it(overrides, compose, tmp_path):
+    with pytest.raises(ConfigError, match=r"logger\.(api_key|tracking_uri): the config is saved") as error:
         JobLoggers(plain_values(compose(*overrides)), tmp_path)
     assert KEY not in str(error.value)
 
 
-def test_a_key_is_found_where_wandb_finds_it(no_key, monkeypatch):
+def test_key_is_read_from_netrc_or_environment(no_key, monkeypatch):
     assert not has_key("https://plant.example")
     netrc = no_key / ".netrc"
     netrc.write_text(f"machine plant.example login user password {KEY}\n")
@@ -169,30 +169,30 @@ def test_a_key_is_found_where_wandb_finds_it(no_key, monkeypatch):
 
 
 @pytest.mark.parametrize("key, mode, expected", [(None, None, "offline"), (KEY, None, None), (KEY, "offline", None)])
-def test_offline_without_a_key_else_as_wandb_is_told(key, mode, expected, no_key, monkeypatch, compose, tmp_path):
+def test_wandb_is_offline_only_without_key_and_mode(key, mode, expected, no_key, monkeypatch, compose, tmp_path):
     for name, value in {"WANDB_API_KEY": key, "WANDB_MODE": mode}.items():
         if value:
             monkeypatch.setenv(name, value)
     (logger,) = JobLoggers(plain_values(compose("logger=wandb")), tmp_path)
     assert logger._wandb_init["mode"] == expected
-    assert not list(tmp_path.glob("wandb"))  # nothing is begun before the run directory is
+    assert not list(tmp_path.glob("wandb"))  # nothing starts before the run directory does
 
 
-def test_disabled_leaves_nothing(no_key, monkeypatch, train_run):
+def test_disabled_wandb_writes_nothing(no_key, monkeypatch, train_run):
     monkeypatch.setenv("WANDB_MODE", "disabled")
     folder = train_run("logger=wandb", *SMALLEST)
     assert (folder / "metrics.json").exists() and not list(folder.glob("wandb/*run*"))
 
 
 @pytest.mark.parametrize("name, remedy", [("tensorboard", "tensorboard"), ("mlflow", "mlflow")])
-def test_a_missing_package_is_named_with_its_remedy(name, remedy, compose, monkeypatch, tmp_path):
+def test_missing_logger_package_is_named_with_pip_command(name, remedy, compose, monkeypatch, tmp_path):
     monkeypatch.setattr(loggers, "find_spec", lambda package: None)
     with pytest.raises(ConfigError, match=rf"pip install 'conveyorguard\[{remedy}\]'"):
         JobLoggers(plain_values(compose(f"logger={name}")), tmp_path)
 
 
 @pytest.mark.slow
-def test_a_failed_run_is_ended_as_failed_and_the_next_is_its_own(no_key, monkeypatch, train_run, tmp_path):
+def test_failed_job_ends_its_wandb_run_and_the_next_job_starts_another(no_key, monkeypatch, train_run, tmp_path):
     def crash(*arguments):
         raise ZeroDivisionError
 
@@ -207,7 +207,7 @@ def test_a_failed_run_is_ended_as_failed_and_the_next_is_its_own(no_key, monkeyp
     assert not list(no_key.rglob("staging"))
 
 
-def test_a_pruned_trial_is_ended_as_pruned(no_key, in_trial, monkeypatch, train_run):
+def test_pruned_trial_ends_its_wandb_run_as_pruned(no_key, in_trial, monkeypatch, train_run):
     def prune(*arguments):
         current_trial().finish("PRUNED", 0.2)
 
@@ -225,7 +225,7 @@ def read_tensorboard(folder):
     return {name: [event.value for event in events.Scalars(name)] for name in events.Tags()["scalars"]}, events
 
 
-def test_tensorboard_has_curves_final_metrics_and_settings(train_run):
+def test_tensorboard_records_curves_final_metrics_and_settings(train_run):
     folder = train_run("logger=tensorboard", "modality=sensor")
     scalars, events = read_tensorboard(folder)
     assert len(scalars["val/macro_f1"]) == len(scalars["train/loss"]) == 2
@@ -245,7 +245,7 @@ def read_mlflow(database):
 
 
 @pytest.mark.slow
-def test_mlflow_has_curves_final_metrics_and_settings(train_run, monkeypatch, tmp_path):
+def test_mlflow_records_curves_final_metrics_settings_and_failure(train_run, monkeypatch, tmp_path):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.chdir(tmp_path)
     folder = train_run("logger=mlflow", "modality=sensor")
@@ -263,7 +263,7 @@ def test_mlflow_has_curves_final_metrics_and_settings(train_run, monkeypatch, tm
 
 
 @pytest.mark.slow
-def test_two_jobs_of_a_multirun_are_two_wandb_runs(command, no_key, monkeypatch, tmp_path):
+def test_two_multirun_jobs_make_two_wandb_runs_without_leaking_the_key(command, no_key, monkeypatch, tmp_path):
     monkeypatch.setenv("WANDB_API_KEY", KEY)
     monkeypatch.setenv("WANDB_MODE", "offline")
     done = command("-m", "logger=wandb", *SMALLEST, "film=true,false", "hydra.sweep.dir=cells")
@@ -275,14 +275,14 @@ def test_two_jobs_of_a_multirun_are_two_wandb_runs(command, no_key, monkeypatch,
     assert {run.run.run_group for run in runs} == {"cells"} and {run.run.project for run in runs} == {"conveyorguard"}
     assert "wandb:" not in done.stdout + done.stderr and KEY not in done.stdout + done.stderr
     assert "wandb sync cells/1/wandb/offline-run-" in done.stderr
-    files = [path for path in tmp_path.rglob("*") if path.is_file()]  # the runs and the home directory
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]  # of the runs and the home directory
     assert len(files) > 40 and not [path for path in files if KEY.encode() in path.read_bytes()]
     assert not (tmp_path / "home" / ".local").exists()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["wandb", "tensorboard", "mlflow"])
-def test_two_processes_are_one_run(name, command, no_key, tmp_path):
+def test_two_ddp_processes_make_one_run(name, command, no_key, tmp_path):
     command(f"logger={name}", *SMALLEST, "trainer=ddp_cpu", "trainer.max_epochs=2", "hydra.run.dir=run")
     folder = tmp_path / "run"
     loss = read_json(folder / "metrics.json")["val"]["nll"]
@@ -301,7 +301,7 @@ def test_two_processes_are_one_run(name, command, no_key, tmp_path):
 
 
 @pytest.mark.slow
-def test_trials_of_a_sweep_are_runs_of_one_group(command, no_key, tmp_path):
+def test_sweep_trials_are_grouped_and_have_no_test_metrics(command, no_key, tmp_path):
     command("-m", "sweep=optuna", "model=fusion", "logger=wandb", *SMALLEST, "sweep.n_trials=2")
     (study,) = (tmp_path / "studies").iterdir()
     runs = [assert_complete(study / number) for number in "01"]
@@ -313,7 +313,7 @@ def test_trials_of_a_sweep_are_runs_of_one_group(command, no_key, tmp_path):
 
 
 @pytest.mark.slow
-def test_an_unreachable_server_is_an_error_with_its_remedy(command, no_key, monkeypatch):
+def test_unreachable_server_is_an_error_with_remedy(command, no_key, monkeypatch):
     monkeypatch.setenv("WANDB_API_KEY", KEY)
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("WANDB_INIT_TIMEOUT", "3")

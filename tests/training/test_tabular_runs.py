@@ -1,4 +1,4 @@
-"""Tabular models through the same entry: the run directory, the six cells, loading back, refusals, the sweep."""
+"""Tabular models through the training entry: run directory, six cells, reloading, refusals, sweep."""
 
 import itertools
 import json
@@ -31,7 +31,7 @@ def provenance(run):
 
 @pytest.fixture(scope="module")
 def tabular_run(compose, tmp_path_factory):
-    """A finished run of LightGBM; tests only read it."""
+    """A finished LightGBM run, only to be read."""
     from conveyorguard.commands.train import train
 
     folder = tmp_path_factory.mktemp("tabular") / "run"
@@ -39,22 +39,23 @@ def tabular_run(compose, tmp_path_factory):
     return folder
 
 
-def test_the_run_directory_is_complete_and_of_the_same_windows_as_a_networks(tabular_run, finished_run):
-    names = {path.relative_to(tabular_run).as_posix() for path in tabular_run.rglob("*") if path.is_file()}
-    network = {path.relative_to(finished_run).as_posix() for path in finished_run.rglob("*") if path.is_file()}
-    assert network - names == {"history.csv", "checkpoints/best.ckpt", "checkpoints/last.ckpt"}
-    assert names - network == {"importance.csv", "checkpoints/best.txt", "checkpoints/features.json"}
-    assert (tabular_run / "config.yaml").read_text().startswith("# model=lightgbm modality=both film=true\n")
-    ours, theirs = SavedRun(tabular_run), SavedRun(finished_run)
-    assert ours.predictions[WINDOW].equals(theirs.predictions[WINDOW])
-    assert list(ours.predictions) == list(theirs.predictions) and list(ours.metrics["test"]) == list(
-        theirs.metrics["test"]
+def test_tabular_run_directory_has_the_same_windows_and_columns_as_a_network(tabular_run, finished_run):
+    files, network_files = (
+        {path.relative_to(run).as_posix() for path in run.rglob("*") if path.is_file()}
+        for run in (tabular_run, finished_run)
     )
+    assert network_files - files == {"history.csv", "checkpoints/best.ckpt", "checkpoints/last.ckpt"}
+    assert files - network_files == {"importance.csv", "checkpoints/best.txt", "checkpoints/features.json"}
+    assert (tabular_run / "config.yaml").read_text().startswith("# model=lightgbm modality=both film=true\n")
+    trees, network = SavedRun(tabular_run), SavedRun(finished_run)
+    assert trees.predictions[WINDOW].equals(network.predictions[WINDOW])
+    assert list(trees.predictions) == list(network.predictions)
+    assert list(trees.metrics["test"]) == list(network.metrics["test"])
 
 
-def test_provenance_says_what_it_cost_and_what_was_not_used(tabular_run, finished_run):
-    ours, theirs = provenance(tabular_run), provenance(finished_run)
-    assert ours["unused"] == [
+def test_provenance_records_cost_and_unused_settings(tabular_run, finished_run):
+    trees, network = provenance(tabular_run), provenance(finished_run)
+    assert trees["unused"] == [
         "augment",
         "average",
         "batch_size",
@@ -66,15 +67,15 @@ def test_provenance_says_what_it_cost_and_what_was_not_used(tabular_run, finishe
         "trainer",
         "window.thermal_frames",
     ]
-    assert theirs["unused"] == ["features"]
-    for p in (ours, theirs):
+    assert network["unused"] == ["features"]
+    for p in (trees, network):
         assert 0 < p["fit_seconds"] < p["seconds"] + 0.1 and p["model_bytes"] > 1000
-    assert ours["parameters"] is None and theirs["parameters"] > 10_000
-    assert ours["model_bytes"] == (tabular_run / "checkpoints" / "best.txt").stat().st_size
-    assert theirs["model_bytes"] >= 4 * theirs["parameters"]
+    assert trees["parameters"] is None and network["parameters"] > 10_000
+    assert trees["model_bytes"] == (tabular_run / "checkpoints" / "best.txt").stat().st_size
+    assert network["model_bytes"] >= 4 * network["parameters"]
 
 
-def test_importance_tells_feature_source_and_modality(tabular_run):
+def test_importance_lists_feature_source_modality_gain_and_shap(tabular_run):
     table = SavedRun(tabular_run).importance
     assert list(table) == ["feature", "source", "modality", "gain", "shap"] and len(table) == 64
     assert table["gain"].sum() == pytest.approx(1, abs=1e-4) and table["gain"].is_monotonic_decreasing
@@ -83,19 +84,19 @@ def test_importance_tells_feature_source_and_modality(tabular_run):
     assert table.groupby("source").size()["NTC"] == 6 and table.groupby("source").size()["thermal"] == 7
 
 
-def test_page_shows_importance_and_needs_no_history(tabular_run, finished_run):
+def test_report_of_trees_shows_importance_and_no_learning_curves(tabular_run, finished_run):
     page = (tabular_run / "report.html").read_text(encoding="utf-8")
-    own = re.sub(r"<script>.*?</script>", "", page, flags=re.S)
-    assert "<h2>What the model looks at</h2>" in own and "<h2>Learning</h2>" not in own
-    assert "mean |SHAP|" in own and "CT2_mean" in own and "The first 20 features" in page
+    text = re.sub(r"<script>.*?</script>", "", page, flags=re.S)
+    assert "<h2>What the model looks at</h2>" in text and "<h2>Learning</h2>" not in text
+    assert "mean |SHAP|" in text and "CT2_mean" in text and "The first 20 features" in page
     assert "What the model looks at" not in (finished_run / "report.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
     "model",
-    ["extra_trees", *(pytest.param(one, marks=pytest.mark.slow) for one in ("random_forest", "logistic_regression"))],
+    ["extra_trees", *(pytest.param(name, marks=pytest.mark.slow) for name in ("random_forest", "logistic_regression"))],
 )
-def test_the_others_leave_shap_empty_and_are_drawn_all_the_same(model, train_run):
+def test_models_without_shap_still_get_an_importance_plot(model, train_run):
     run = train_run(f"model={model}", *([] if model == "logistic_regression" else ["model.n_estimators=10"]))
     table = SavedRun(run).importance
     assert table["shap"].isna().all() and table["gain"].sum() == pytest.approx(1, abs=1e-4)
@@ -104,7 +105,7 @@ def test_the_others_leave_shap_empty_and_are_drawn_all_the_same(model, train_run
 
 
 @pytest.mark.slow
-def test_six_cells(train_run):
+def test_six_cells_use_their_own_features_on_the_same_windows(train_run):
     sizes, tables = {}, []
     for modality, film in itertools.product(("sensor", "image", "both"), ("true", "false")):
         run = train_run(*FEW, f"modality={modality}", f"film={film}")
@@ -125,9 +126,9 @@ def test_six_cells(train_run):
 
 @pytest.mark.parametrize(
     "model",
-    ["lightgbm", *(pytest.param(one, marks=pytest.mark.slow) for one in ("extra_trees", "logistic_regression"))],
+    ["lightgbm", *(pytest.param(name, marks=pytest.mark.slow) for name in ("extra_trees", "logistic_regression"))],
 )
-def test_the_same_command_gives_the_same_bits_and_the_checkpoint_too(model, train_run, compose):
+def test_repeated_training_and_reloaded_checkpoint_give_identical_predictions(model, train_run, compose):
     overrides = [f"model={model}", "seed=3", "features=extended"]
     overrides += [] if model == "logistic_regression" else ["model.n_estimators=10"]
     first, again = train_run(*overrides), train_run(*overrides)
@@ -136,17 +137,17 @@ def test_the_same_command_gives_the_same_bits_and_the_checkpoint_too(model, trai
     classifier = load_tabular(next((first / "checkpoints").glob("best.*")))
     data = load_windows(classifier.config)
     for part in ("val", "test"):
-        found = predict(classifier, WindowDataset(data.store, data.part(part), data.settings, classifier.inputs))
-        assert np.array_equal(found, saved.loc[saved["split"] == part, P].to_numpy())
+        p = predict(classifier, WindowDataset(data.store, data.part(part), data.settings, classifier.inputs))
+        assert np.array_equal(p, saved.loc[saved["split"] == part, P].to_numpy())
 
 
-def test_another_seed_is_another_model_on_the_same_split(train_run):
-    one, other = (pd.read_parquet(train_run(*FEW, f"seed={s}") / "predictions.parquet") for s in (0, 1))
-    assert not one.equals(other) and one[WINDOW].equals(other[WINDOW])
+def test_seed_changes_model_but_not_split(train_run):
+    tables = [pd.read_parquet(train_run(*FEW, f"seed={s}") / "predictions.parquet") for s in (0, 1)]
+    assert not tables[0].equals(tables[1]) and tables[0][WINDOW].equals(tables[1][WINDOW])
 
 
-def test_validation_and_test_train_nothing(train_run, monkeypatch):
-    """The model is what it is without them: other labels there leave every probability as it was."""
+def test_validation_and_test_labels_do_not_affect_the_model(train_run, monkeypatch):
+    """Other labels outside train leave every probability unchanged."""
     whole = pd.read_parquet(train_run(*FEW) / "predictions.parquet")
     from conveyorguard.commands import train as job
 
@@ -159,7 +160,7 @@ def test_validation_and_test_train_nothing(train_run, monkeypatch):
     assert pd.read_parquet(train_run(*FEW) / "predictions.parquet")[P].equals(whole[P])
 
 
-def test_a_checkpoint_of_other_features_is_refused(tabular_run, tmp_path):
+def test_checkpoint_with_other_features_is_refused(tabular_run, tmp_path):
     import shutil
 
     run = tmp_path / "run"
@@ -173,7 +174,7 @@ def test_a_checkpoint_of_other_features_is_refused(tabular_run, tmp_path):
         predict(classifier, WindowDataset(data.store, data.part("val"), data.settings, classifier.inputs))
 
 
-def test_settings_that_cannot_work_are_told_at_once(compose, monkeypatch):
+def test_all_impossible_tabular_settings_are_reported_at_once(compose, monkeypatch):
     monkeypatch.setitem(sys.modules, "xgboost", None)
     monkeypatch.setattr("conveyorguard.config.checks.find_spec", lambda name: None)
     cfg = compose(
@@ -186,17 +187,17 @@ def test_settings_that_cannot_work_are_told_at_once(compose, monkeypatch):
     assert "conveyorguard[boosting]" in text and "features.lags=[1, 5, 10]" in text and "val/nll" in text
 
 
-def test_what_a_tabular_model_does_not_use_cannot_stop_it(compose):
+def test_impossible_network_settings_do_not_stop_a_tabular_model(compose):
     check(compose(*FEW, "trainer=ddp_2xT4", "batch_size=0", "trainer.max_epochs=0"))
 
 
-def test_a_page_can_be_drawn_again(tabular_run):
+def test_report_of_trees_can_be_written_again(tabular_run):
     before = (tabular_run / "report.html").stat().st_size
     assert write_report(tabular_run).stat().st_size == pytest.approx(before, rel=0.01)
 
 
 @pytest.mark.slow
-def test_network_and_trees_in_one_multirun(command, tmp_path):
+def test_network_and_trees_in_one_multirun_use_the_same_windows(command, tmp_path):
     command("-m", "model=fusion,lightgbm", "modality=sensor", f"hydra.sweep.dir={tmp_path / 'multi'}")
     tables = [pd.read_parquet(tmp_path / "multi" / n / "predictions.parquet") for n in "01"]
     assert tables[0][WINDOW].equals(tables[1][WINDOW])
@@ -204,7 +205,7 @@ def test_network_and_trees_in_one_multirun(command, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("model", ["lightgbm", "logistic_regression"])
-def test_a_sweep_of_a_tabular_model(model, command, tmp_path):
+def test_sweep_tunes_a_tabular_model_on_validation_alone(model, command, tmp_path):
     study = f"{model}-sensor"
     out = command("-m", "sweep=optuna", f"model={model}", "modality=sensor", "sweep.n_trials=3")
     trials = find_study(str(tmp_path / "studies" / study / "journal.log"), study).get_trials()

@@ -32,28 +32,28 @@ def predictions(run):
     return pd.read_parquet(run / "predictions.parquet")
 
 
-def test_the_same_command_gives_the_same_bits_and_another_seed_does_not(train_run):
+def test_repeated_training_gives_identical_predictions_and_another_seed_does_not(train_run):
     first, again, other = (train_run(seed, "trainer.max_epochs=1") for seed in ("seed=3", "seed=3", "seed=4"))
     assert predictions(first).equals(predictions(again))
     assert not predictions(first).equals(predictions(other))
-    assert predictions(first)["y_true"].equals(predictions(other)["y_true"]), "the split has a seed of its own"
+    assert predictions(first)["y_true"].equals(predictions(other)["y_true"]), "the split does not depend on the seed"
 
 
 @pytest.mark.parametrize(
-    ("model", "again"),
+    ("model", "resume"),
     [
         ("fusion", "in this process"),
         pytest.param("fusion", "the same command", marks=pytest.mark.slow),
         pytest.param("cnn_transformer", "ckpt_path", marks=pytest.mark.slow),
     ],
 )
-def test_resumed_after_kill_ends_with_the_weights_of_an_uninterrupted_run(
-    model, again, command, compose, tmp_path, cache
+def test_resumed_training_ends_with_the_weights_of_an_uninterrupted_one(
+    model, resume, command, compose, tmp_path, cache
 ):
     arguments = [f"model={model}", "modality=sensor", "trainer.max_epochs=6"]
     train(compose(*arguments), tmp_path / "whole", arguments)
     killed = tmp_path / "killed"
-    done = subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, *_train_line(arguments), f"hydra.run.dir={killed}"],
         cwd=tmp_path,
         env={**os.environ, "CONVEYORGUARD_CACHE": str(cache)},
@@ -61,17 +61,17 @@ def test_resumed_after_kill_ends_with_the_weights_of_an_uninterrupted_run(
         stderr=subprocess.STDOUT,
     )
     last = killed / "checkpoints" / "last.ckpt"
-    until = time.time() + 120
+    deadline = time.time() + 120
     while not (last.exists() and (killed / "history.csv").exists() and len(pd.read_csv(killed / "history.csv")) >= 2):
-        assert done.poll() is None and time.time() < until, done.communicate()[0]
+        assert process.poll() is None and time.time() < deadline, process.communicate()[0]
         time.sleep(0.005)
-    done.send_signal(signal.SIGKILL)
-    done.communicate()
-    assert not (killed / "metrics.json").exists(), "killed too late for the test to say anything"
-    if again == "in this process":  # where all is imported already
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert not (killed / "metrics.json").exists(), "killed too late: the run has finished"
+    if resume == "in this process":
         train(compose(*arguments), killed, arguments)
     else:
-        out = command(*arguments, f"ckpt_path={last}" if again == "ckpt_path" else f"hydra.run.dir={killed}")
+        out = command(*arguments, f"ckpt_path={last}" if resume == "ckpt_path" else f"hydra.run.dir={killed}")
         assert out.stdout.strip().splitlines()[-1] == str(killed)
     assert json.loads((killed / "provenance.json").read_text())["resumed_from"] == "last.ckpt"
     weights = [torch.load(r / "checkpoints" / "last.ckpt", weights_only=True) for r in (tmp_path / "whole", killed)]
@@ -90,8 +90,7 @@ def _train_line(arguments):
 
 @pytest.mark.slow
 def test_two_processes_train_like_one(command, compose, tmp_path):
-    """Without anything drawn at random the gradients of 32 + 32 windows average to those of 64; metrics count each
-    window once."""
+    """Without randomness the gradients of 32 + 32 windows average to those of 64; metrics count each window once."""
     arguments = [
         "model.dropout=0",
         "model.sequence_drop=0",
@@ -103,24 +102,24 @@ def test_two_processes_train_like_one(command, compose, tmp_path):
     ]
     train(compose(*arguments), tmp_path / "one", arguments)
     command(*arguments, "trainer=ddp_cpu", f"hydra.run.dir={tmp_path / 'two'}")
-    one, two = (pd.read_csv(tmp_path / name / "history.csv") for name in ("one", "two"))
+    history, ddp_history = (pd.read_csv(tmp_path / name / "history.csv") for name in ("one", "two"))
     assert np.allclose(
-        one[["train/loss", "val/loss", "val/macro_f1"]],
-        two[["train/loss", "val/loss", "val/macro_f1"]],
+        history[["train/loss", "val/loss", "val/macro_f1"]],
+        ddp_history[["train/loss", "val/loss", "val/macro_f1"]],
         atol=2e-3,
     )
     a, b = predictions(tmp_path / "one"), predictions(tmp_path / "two")
     assert len(a) == len(b) and np.allclose(a[["p0", "p1", "p2", "p3"]], b[["p0", "p1", "p2", "p3"]], atol=5e-3)
 
 
-def test_devices_that_are_not_there_are_refused_at_once(compose):
+def test_missing_gpus_are_refused_before_training(compose):
     if torch.cuda.device_count() >= 2:
         pytest.skip("this machine has the devices")
     with pytest.raises(ConfigError, match=r"trainer=ddp_2xT4 needs 2 CUDA devices, this machine has \d: use trainer="):
         check(compose("trainer=ddp_2xT4"))
 
 
-def test_the_average_forgets_more_of_the_first_steps_and_takes_counters_as_they_are():
+def test_moving_average_forgets_early_steps_faster_and_copies_counters():
     for count, kept in ((5, 6 / 15), (10_000, 0.98)):
         averages, counters = [torch.ones(2), torch.full((1,), 3.0)], [torch.tensor(1)]
         moving_average(averages, [torch.zeros(2), torch.full((1,), 2.0)], torch.tensor(count), decay=0.98)
@@ -129,7 +128,7 @@ def test_the_average_forgets_more_of_the_first_steps_and_takes_counters_as_they_
         assert int(counters[0]) == 7
 
 
-def test_what_is_trained_on_the_processor_beside_a_gpu_says_so(compose, monkeypatch):
+def test_device_name_is_cpu_for_cpu_trainer_and_trees_beside_a_gpu(compose, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda number: "NVIDIA H100")
     for overrides, name in ((["trainer=cpu"], "cpu"), (["model=lightgbm"], "cpu"), (["trainer=auto"], "NVIDIA H100")):
@@ -139,8 +138,8 @@ def test_what_is_trained_on_the_processor_beside_a_gpu_says_so(compose, monkeypa
 @pytest.mark.parametrize(
     ("trainer", "workers", "fits"), [("ddp_2xT4", 2, True), ("ddp_2xT4", 3, False), ("gpu", 9, True)]
 )
-def test_workers_of_a_sweep_leave_each_trial_its_gpus(trainer, workers, fits, compose, monkeypatch):
-    import conveyorguard.sweeps.sweeper  # noqa: F401  its settings
+def test_sweep_with_more_workers_than_gpus_allow_is_refused(trainer, workers, fits, compose, monkeypatch):
+    import conveyorguard.sweeps.sweeper  # noqa: F401  registers its settings
 
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
     cfg = compose("sweep=optuna", "model=fusion", f"trainer={trainer}", f"sweep.workers={workers}")
@@ -148,7 +147,7 @@ def test_workers_of_a_sweep_leave_each_trial_its_gpus(trainer, workers, fits, co
     assert sweep_problems({}, [], cfg) == wrong
 
 
-def test_all_errors_of_a_config_are_told_at_once(compose):
+def test_all_config_errors_are_reported_at_once(compose):
     cfg = compose(
         "window.size=0",
         "window.label=first",
@@ -166,7 +165,7 @@ def test_all_errors_of_a_config_are_told_at_once(compose):
     assert "val/macro_f1" in text and "majority" in text and "does not divide" in text
 
 
-def test_a_missing_root_says_what_to_add():
+def test_missing_data_root_names_the_setting_to_add():
     with pytest.raises(ConfigError, match=r"add data\.root=PATH"):
         check(compose_config(["data=aihub"]))
 
@@ -174,7 +173,7 @@ def test_a_missing_root_says_what_to_add():
 @pytest.mark.parametrize(
     "target", ["os.system", "subprocess.run", "builtins.eval", "conveyorguard.system.files.os.system"]
 )
-def test_a_config_can_build_only_what_the_whitelist_allows(target, compose, tmp_path, monkeypatch):
+def test_target_outside_whitelist_is_refused_and_not_run(target, compose, tmp_path, monkeypatch):
     cfg = compose()
     marker = tmp_path / "executed"
     cfg.scaling = {"_target_": target, "_args_": [f"touch {marker}"]}
@@ -186,7 +185,7 @@ def test_a_config_can_build_only_what_the_whitelist_allows(target, compose, tmp_
     assert not marker.exists()
 
 
-def test_the_environment_admits_another_package(compose, monkeypatch):
+def test_environment_variable_extends_the_whitelist(compose, monkeypatch):
     cfg = compose()
     cfg.scaling = {"_target_": "fractions.Fraction", "_args_": [3, 4]}
     with pytest.raises(ConfigError, match="CONVEYORGUARD_WHITELIST"):
@@ -195,7 +194,7 @@ def test_the_environment_admits_another_package(compose, monkeypatch):
     assert float(build(cfg.scaling)) == 0.75
 
 
-def test_a_saved_config_takes_values_and_refuses_groups(compose):
+def test_saved_config_takes_value_overrides_and_refuses_groups(compose):
     saved = compose()
     assert merge_saved(saved, ["seed=5", "model.width=32"], {}).model.width == 32
     for wrong in ("model=cnn_transformer", "no.such=1"):
@@ -203,8 +202,8 @@ def test_a_saved_config_takes_values_and_refuses_groups(compose):
             merge_saved(saved, [wrong], {})
 
 
-def test_every_step_shrinks_what_the_model_would_have_sparse(schema):
-    """Without a gradient the step of the optimizer itself moves nothing."""
+def test_optimizer_step_shrinks_sparse_weights(schema):
+    """Without a gradient the optimizer's own step moves nothing, so all shrinking is the hook's."""
     model = Fusion(schema, ["sensors"], bins=4, sparsity=2.0)
     module = WindowClassifier(model, nn.Identity(), nn.Identity(), partial(torch.optim.SGD, lr=0.05), 5, 4, 0)
     optimizer = module.configure_optimizers()["optimizer"]
@@ -215,7 +214,7 @@ def test_every_step_shrinks_what_the_model_would_have_sparse(schema):
     torch.testing.assert_close(before - norms(), torch.full_like(before, 2.0 * 0.05))
 
 
-def test_class_weights_are_the_seed_studys():
+def test_balanced_class_weights_equal_those_of_the_seed_study():
     weights = class_weight(np.array([3623, 1691, 1663, 404]))
     assert weights.sum() == pytest.approx(4)
     assert weights.numpy() == pytest.approx(np.array([0.28, 0.60, 0.61, 2.51]), abs=0.01)
@@ -235,20 +234,20 @@ def test_class_weights_are_the_seed_studys():
         (20, 0, 4),
     ],
 )
-def test_the_worst_state_weighs_more_where_there_are_few_windows_of_it(severe, enough, weight):
+def test_extra_weight_of_worst_state_fades_as_its_windows_grow(severe, enough, weight):
     loss = WindowLoss(np.array([1000, 500, 500, severe]), "none", worst_weight=4.0, worst_enough=enough)
     assert loss.weights[3] / loss.weights[0] == pytest.approx(weight)
     assert (loss.weights[:3] == loss.weights[0]).all()
 
 
-def test_impossible_settings_of_the_loss_are_refused():
-    with pytest.raises(ValueError, match=r"loss\.worst_enough=-1: windows, or 0"):
+def test_impossible_loss_settings_are_refused():
+    with pytest.raises(ValueError, match=r"loss\.worst_enough=-1: must be a number of windows"):
         WindowLoss(np.ones(4), worst_enough=-1)
-    with pytest.raises(ValueError, match=r"loss\.class_weights=heavy: balanced, sqrt, none"):
+    with pytest.raises(ValueError, match=r"loss\.class_weights=heavy: must be one of balanced, sqrt, none"):
         WindowLoss(np.ones(4), "heavy")
 
 
-def test_loss_of_seconds_counts_as_it_is_weighted():
+def test_second_weight_adds_the_loss_of_the_seconds():
     counts, logits = (
         np.array([1, 1]),
         {"window": torch.tensor([[2.0, 0.0]]), "second": torch.tensor([[[0.0, 1.0], [0.0, 3.0]]])},
@@ -260,7 +259,7 @@ def test_loss_of_seconds_counts_as_it_is_weighted():
     assert WindowLoss(counts, "none", 0.5)(logits, batch).item() == pytest.approx(window + 0.5 * second, abs=1e-6)
 
 
-def test_batches_depend_on_seed_and_epoch_and_are_dealt_to_the_processes_whole():
+def test_batches_depend_on_seed_and_epoch_and_are_split_between_processes():
     def order(epoch, rank=0, world=1):
         sampler = BatchSampler(101, 16, seed=3, rank=rank, world=world)
         sampler.set_epoch(epoch)
@@ -274,7 +273,7 @@ def test_batches_depend_on_seed_and_epoch_and_are_dealt_to_the_processes_whole()
 
 
 @pytest.mark.slow
-def test_six_jobs_leave_six_complete_run_directories(command, tmp_path):
+def test_six_jobs_write_six_complete_run_directories(command, tmp_path):
     done = command(
         "-m",
         "modality=sensor,image,both",
@@ -300,18 +299,18 @@ def test_six_jobs_leave_six_complete_run_directories(command, tmp_path):
     assert len({predictions(run)[["session", "start", "y_true"]].to_json() for run in runs}) == 1
 
 
-def test_only_an_unfinished_training_of_the_same_config_is_gone_on_with(compose, tmp_path, monkeypatch):
+def test_only_unfinished_training_of_the_same_config_and_code_is_resumed(compose, tmp_path, monkeypatch):
     arguments = ["modality=sensor", "trainer.max_epochs=2"]
     folder = tmp_path / "run"
     cfg = compose(*arguments)
     train(cfg, folder, arguments)
-    assert unfinished(cfg, folder) is None, "it is finished"
+    assert unfinished(cfg, folder) is None, "finished"
     provenance = json.loads((folder / "provenance.json").read_text())
     (folder / "provenance.json").write_text(json.dumps({**provenance, "status": "running"}))  # as after kill -9
     assert unfinished(cfg, folder) == folder / "checkpoints" / "last.ckpt"
     assert unfinished(compose(*arguments, "seed=1"), folder) is None, "another config"
     (folder / "provenance.json").write_text(json.dumps({**provenance, "status": "running", "code": "0" * 16}))
-    assert unfinished(cfg, folder) is None, "another version: its weights need not fit"
+    assert unfinished(cfg, folder) is None, "other code: its weights may not fit"
     (folder / "provenance.json").write_text(json.dumps({**provenance, "status": "running"}))
     (folder / "checkpoints" / "last.ckpt").unlink()
     assert unfinished(cfg, folder) is None and unfinished(cfg, tmp_path / "none") is None

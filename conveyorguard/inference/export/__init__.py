@@ -1,7 +1,7 @@
-"""A trained run as an ONNX file that any runtime can serve: scaling and calibration are inside the graph.
+"""Export a trained run as an ONNX file that any runtime can serve, with scaling and calibration inside the graph.
 
-Networks take the raw batch of a window; tabular models its features by name. Every file is checked: ONNX Runtime must
-give the probabilities of the run's own model on real windows.
+Networks take the raw batch of a window, tabular models its features by name. Every file is checked: ONNX Runtime must
+return the probabilities of the run's own model on real windows.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import numpy as np
 from conveyorguard.data.datamodule import WindowDataset
 from conveyorguard.data.ranges import filled
 from conveyorguard.data.store import Store
-from conveyorguard.data.windows import make_windows
 from conveyorguard.inference.export.description import describe, summary
 from conveyorguard.inference.export.network import write_network
 from conveyorguard.inference.export.onnx_format import require_packages
@@ -29,28 +28,30 @@ from conveyorguard.training.module import WindowClassifier
 
 __all__ = ["export", "require_packages", "summary"]
 
-CHECKED = 256  # windows
+CHECKED = 256  # windows on which the file is compared with the model
 
 
 def export(loaded: LoadedRun, store: Store, folder: Path) -> dict[str, Any]:
-    """Write `model.onnx` and its description `model.json`.
+    """Write `model.onnx` and its description `model.json`, and return the description.
 
     Args:
-        store: real windows to check on; of the run's own data.
-        folder: created if it is not there.
+        loaded: the run.
+        store: real windows to check the file on, from the data that the run was trained on.
+        folder: where the files are written; it is created if missing.
 
     Returns:
-        The description: inputs (name, shape, type, content), outputs, opset, states, window, operating point, the
-            largest difference from the run's own model and the latency of one window [ms].
+        inputs (name, shape, type, content), outputs, opset, states, window, operating point, the largest difference
+        from the run's own model and the latency of one window [ms].
 
     Raises:
         ConfigError: a package of the extra `export` is missing, or the model's library cannot write ONNX.
-        RunError: the file does not give the probabilities of the run's own model.
+        DataError: the store does not have the inputs that the run was trained on, or no session as long as a window.
+        RunError: the file does not return the probabilities of the run's own model.
     """
     require_packages("onnx", "onnxruntime")
     store = filled(store, loaded.ranges)
     loaded.refuse_other(store.schema)
-    windows = make_windows(store, loaded.settings, labelled=False)
+    windows = loaded.windows_of(store)
     chosen = windows.iloc[np.unique(np.linspace(0, len(windows) - 1, CHECKED).astype(int))].reset_index(drop=True)
     dataset = WindowDataset(store, chosen, loaded.settings, loaded.inputs)
     folder.mkdir(parents=True, exist_ok=True)
@@ -71,7 +72,7 @@ def export(loaded: LoadedRun, store: Store, folder: Path) -> dict[str, Any]:
 
 
 def _embed(path: Path, loaded: LoadedRun, inputs: list[dict[str, Any]]) -> dict[str, Any]:
-    """Put the description into the file and return it: a model that travels alone explains itself."""
+    """Write the description into the file, so that the file explains itself, and return the description."""
     import onnx
 
     model = onnx.load(str(path))

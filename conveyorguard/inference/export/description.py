@@ -1,4 +1,4 @@
-"""The description of an exported model: enough to serve it without this package."""
+"""Describe an exported model well enough that it can be served without this package."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from conveyorguard.inference.loaded_run import LoadedRun
 
 
 def describe(loaded: LoadedRun, inputs: list[dict[str, Any]], model: Any) -> dict[str, Any]:
-    """Describe an ONNX model of a run.
+    """Return the description of an exported model.
 
     Args:
-        inputs: name, shape, dimensions and type of each. model: an `onnx.ModelProto`.
+        loaded: the run.
+        inputs: name, shape, dimensions and type of each input.
+        model: the model, an `onnx.ModelProto`.
     """
     schema, settings = loaded.schema, loaded.settings
     contents = _input_contents(loaded)
@@ -30,33 +32,34 @@ def describe(loaded: LoadedRun, inputs: list[dict[str, Any]], model: Any) -> dic
             "first": schema.alarm,
             **(loaded.point.to_dict() if loaded.point else {}),
         },
-        "missing_values": {name: known["middle"] for name, known in loaded.ranges.items() if "middle" in known},
+        "missing_values": {name: values["middle"] for name, values in loaded.ranges.items() if "middle" in values},
     }
 
 
 def _input_contents(loaded: LoadedRun) -> dict[str, str]:
-    """What each input holds, in words."""
+    """Return what each input holds, in words."""
     thermal, seconds = loaded.schema.thermal, loaded.settings.thermal_seconds.tolist()
     every_channel = "every second of the window, each channel in its unit"
     at_start = (
-        f"the mean of the recording's first {START} seconds that were measured, as far as they had passed; NaN or the "
-        "window's own mean where they are not known"
+        f"mean over the first {START} measured seconds of the session, or as many as had passed; NaN or the window's "
+        "own mean if unknown"
     )
     return {
         "sensors": every_channel,
         "environment": every_channel,
-        "mask": "whether sensors, thermal frame and environment of a second were measured rather than filled in",
-        "thermal": f"degC; the frames of the seconds {seconds} of the window as the store holds them: "
+        "mask": "true where sensors, thermal frame and environment of a second were measured, not filled in",
+        "thermal": f"[degC] frames of the seconds {seconds} of the window, as stored: "
         f"{thermal.reduce if thermal else ''} (conveyorguard.data.reduce.reduce_frames)",
-        "thermal_stats": "every second of the window: max, p99, mean and sd in degC, x and y of the maximum in pixels, "
+        "thermal_stats": "every second of the window: max, p99, mean and sd [degC], x and y of the maximum [pixels], "
         "of the frame at full resolution (conveyorguard.data.reduce.reduce_frames)",
         "sensors_start": f"sensors: {at_start}",
         "thermal_stats_start": f"thermal_stats: {at_start}",
-        "features": "by name, in this order, of one window (conveyorguard.data.features.window_features)",
+        "features": "features of one window, in this order (conveyorguard.data.features.window_features)",
     }
 
 
 def _units(loaded: LoadedRun) -> dict[str, dict[str, str]]:
+    """Return the unit of each channel that the run uses, by input."""
     groups = {"sensors": loaded.schema.channels, "environment": loaded.schema.environment}
     return {
         group: {name: channel.unit for name, channel in channels.items()}
@@ -66,31 +69,32 @@ def _units(loaded: LoadedRun) -> dict[str, dict[str, str]]:
 
 
 def _outputs(loaded: LoadedRun, names: list[str]) -> dict[str, dict[str, Any]]:
+    """Return shape and content of the model's outputs."""
     states = len(loaded.schema.states)
     outputs = {
-        "probabilities": {"shape": ["batch", states], "content": "of each state, as trained"},
+        "probabilities": {"shape": ["batch", states], "content": "probability of each state, as trained"},
         "calibrated": {
             "shape": ["batch", states],
-            "content": "of each state, calibrated; what the operating point is for",
+            "content": "probability of each state, calibrated; the operating point refers to these",
         },
         "seconds": {
             "shape": ["batch", loaded.settings.size, states],
-            "content": "of each state, of each second",
+            "content": "probability of each state in each second, as trained",
         },
     }
     return {name: output for name, output in outputs.items() if name in names}
 
 
 def summary(description: dict[str, Any]) -> str:
-    """Say what was written, in a few lines."""
+    """Return the description as a few lines for the terminal."""
     opset = ", ".join(f"{domain} {version}" for domain, version in description["opset"].items())
     lines = [f"opset {opset}"]
     lines += [f"input {i['name']} {i['type']} {i['shape']}: {i['content']}" for i in description["inputs"]]
     lines += [f"output {name} float32 {o['shape']}: {o['content']}" for name, o in description["outputs"].items()]
     checked, latency = description["checked"], description["latency_ms"]
     lines.append(
-        f"checked on {checked['windows']} windows: differs by up to {checked['largest_difference']:.2g} from the "
-        "run's own model"
+        f"checked on {checked['windows']} windows: probabilities differ from the run's own model by at most "
+        f"{checked['largest_difference']:.2g}"
     )
     lines.append(
         f"one window on one core: {latency['onnxruntime']:.2f} ms with ONNX Runtime, {latency['own']:.2f} ms with "

@@ -1,4 +1,4 @@
-"""A network as an ONNX graph: from the raw batch of a window to its probabilities."""
+"""Write a network as an ONNX graph, from the raw batch of a window to its probabilities."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from conveyorguard.inference.export.onnx_format import OPSET, require_packages
 from conveyorguard.inference.loaded_run import LoadedRun
 from conveyorguard.training.module import WindowClassifier
 
-TARGETS = ("index", "window", "second")  # of a batch, which are no inputs
+TARGETS = ("index", "window", "second")  # entries of a batch that are not inputs
 OUTPUTS = ("probabilities", "calibrated", "seconds")
 DIMENSIONS = {
     "sensors": ("seconds", "channels"),
@@ -30,14 +30,20 @@ DIMENSIONS = {
 
 
 class Graph(nn.Module):
-    """What is exported: raw inputs by name to probabilities as trained, calibrated and, if the model has them, by
-    second."""
+    """The exported module: raw inputs by position to probabilities as trained, calibrated and, if predicted, by second.
+
+    Args:
+        classifier: the trained module.
+        names: names of the inputs, in their order.
+        temperature: of the calibration.
+    """
 
     def __init__(self, classifier: WindowClassifier, names: list[str], temperature: float):
         super().__init__()
         self.classifier, self.names, self.temperature = classifier, names, temperature
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """Return probabilities (B, K) as trained and calibrated and, if predicted, those of seconds (B, T, K)."""
         logits = self.classifier.model(self.classifier.scaling(dict(zip(self.names, inputs, strict=True))))
         outputs = [logits["window"].softmax(-1), (logits["window"] / self.temperature).softmax(-1)]
         if "second" in logits:
@@ -50,8 +56,17 @@ def write_network(
 ) -> tuple[dict[str, np.ndarray], list[dict[str, Any]]]:
     """Write a network as ONNX.
 
+    Args:
+        classifier: the trained module.
+        loaded: its run.
+        dataset: windows on which the graph is traced.
+        path: the file to write.
+
     Returns:
-        Raw inputs of the dataset's windows by name, and what each input is: name, shape, dimensions, type.
+        The raw inputs of the dataset's windows by name, and a description of each: name, shape, dimensions, type.
+
+    Raises:
+        ConfigError: onnxscript is not installed.
     """
     require_packages("onnxscript")
     classifier = classifier.eval().cpu()
@@ -73,7 +88,7 @@ def write_network(
 
 
 class _WatchedBatch(dict):
-    """A batch that notes what of it is read."""
+    """A batch that records which of its tensors are read."""
 
     def __init__(self, batch: dict[str, Tensor]):
         super().__init__(batch)
@@ -85,7 +100,7 @@ class _WatchedBatch(dict):
 
 
 def _used_inputs(classifier: WindowClassifier, raw: dict[str, Tensor], from_start: bool) -> set[str]:
-    """Names of the raw inputs from which the model's scaled ones are computed."""
+    """Return the names of the raw inputs from which the scaled inputs that the model reads are computed."""
     batch = _WatchedBatch(classifier.scaling(raw))
     with torch.inference_mode():
         classifier.model(batch)
@@ -96,12 +111,13 @@ def _used_inputs(classifier: WindowClassifier, raw: dict[str, Tensor], from_star
 
 
 def _write_graph(graph: Graph, raw: dict[str, Tensor], path: Path) -> None:
+    """Trace the graph on a few windows and write it, with a batch of any size."""
     values = tuple(raw.values())
     outputs = graph(*(value[:2] for value in values))
     batch_size = torch.export.Dim("batch", min=1)
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # of operators that torchvision would have
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # warns that torchvision is missing
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of torch's own insides; the file itself is checked
+        warnings.simplefilter("ignore")  # about torch's internals; the file itself is checked
         program = torch.onnx.export(
             graph,
             tuple(value[:3] for value in values),

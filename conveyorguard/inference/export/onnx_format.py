@@ -1,4 +1,4 @@
-"""What all exported files have in common: the versions of the format, and the packages that write it."""
+"""Versions of the ONNX format, and the check for the packages that write it."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from importlib.util import find_spec
 from conveyorguard.errors import ConfigError
 
 OPSET = 18
-IR = 8  # of the file format; before it constants are inputs
+IR = 8  # version of the file format; earlier ones count constants as inputs
 
 
 def require_packages(*packages: str) -> None:
-    """Refuse to go on without packages of the extra `export`.
+    """Check that packages of the extra `export` are installed.
 
     Raises:
-        ConfigError: naming those that are not installed.
+        ConfigError: naming those that are not.
     """
     missing = [name for name in packages if not find_spec(name)]
     if missing:
         raise ConfigError(
-            f"export needs the package{'s' if len(missing) > 1 else ''} {', '.join(missing)}: pip install "
-            "'conveyorguard[export]'"
+            f"export: the package{'s' if len(missing) > 1 else ''} {', '.join(missing)} "
+            f"{'are' if len(missing) > 1 else 'is'} not installed: pip install 'conveyorguard[export]'"
         )

@@ -1,4 +1,4 @@
-"""A tabular model as an ONNX graph: from the features of a window, by name, to its probabilities."""
+"""Write a tabular model as an ONNX graph, from the features of a window to its probabilities."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CONVERTERS = {
     "RandomForest": "skl2onnx",
     "LogisticRegression": "skl2onnx",
 }
-AS_TRAINED = "as_trained"  # the converted model's own probabilities in the graph
+AS_TRAINED = "as_trained"  # name of the converted model's probabilities in the graph
 
 
 def write_tabular(
@@ -30,16 +30,22 @@ def write_tabular(
 ) -> tuple[dict[str, np.ndarray], list[dict[str, Any]]]:
     """Write a tabular model as ONNX.
 
+    Args:
+        classifier: the fitted model.
+        loaded: its run.
+        dataset: windows whose features are returned.
+        path: the file to write.
+
     Returns:
-        Features of the dataset's windows by the name of the input, and what that is: name, shape, dimensions, type,
-            features.
+        The features of the dataset's windows, under the name of the input, and a description of it: name, shape,
+        dimensions, type, features.
 
     Raises:
-        ConfigError: no converter is known, or its package is missing.
+        ConfigError: no converter is known for the model, or its package is missing.
     """
     kind = type(classifier.model).__name__
     if kind not in CONVERTERS:
-        raise ConfigError(f"{kind}: no converter to ONNX is known; known are {', '.join(CONVERTERS)}")
+        raise ConfigError(f"{kind}: no converter to ONNX is known; models with one are {', '.join(CONVERTERS)}")
     require_packages(CONVERTERS[kind])
     features = classifier.features(dataset)
     model = _CONVERT[CONVERTERS[kind]](classifier.model, features.shape[1], path)
@@ -60,6 +66,7 @@ def write_tabular(
 
 
 def _by_onnxmltools(model: Any, width: int, path: Path) -> Any:
+    """Convert a LightGBM or XGBoost model."""
     import onnxmltools
     from onnxmltools.convert.common.data_types import FloatTensorType
 
@@ -71,8 +78,10 @@ def _by_onnxmltools(model: Any, width: int, path: Path) -> Any:
 
 
 def _with_float_thresholds(booster: Any) -> Any:
-    """Return the same trees with each threshold rounded down to a float32, as the features are: none falls on the
-    other side."""
+    """Return the same trees with each threshold rounded down to a float32.
+
+    The features are float32 too, so none falls on the other side of a threshold.
+    """
     import lightgbm
 
     lines = booster.model_to_string().split("\n")
@@ -82,11 +91,12 @@ def _with_float_thresholds(booster: Any) -> Any:
             near = exact.astype(np.float32)
             below = np.where(near > exact, np.nextafter(near, np.float32(-np.inf)), near)
             lines[i] = "threshold=" + " ".join(repr(float(value)) for value in below)
-    # tree_sizes are in bytes, of the text as it was
+    # tree_sizes count the bytes of the original text
     return lightgbm.Booster(model_str="\n".join(line for line in lines if not line.startswith("tree_sizes=")))
 
 
 def _by_skl2onnx(model: Any, width: int, path: Path) -> Any:
+    """Convert a scikit-learn model."""
     import skl2onnx
     from skl2onnx.common.data_types import FloatTensorType
 
@@ -100,6 +110,7 @@ def _by_skl2onnx(model: Any, width: int, path: Path) -> Any:
 
 
 def _by_catboost(model: Any, width: int, path: Path) -> Any:
+    """Convert a CatBoost model."""
     import onnx
 
     model.booster.save_model(str(path), format="onnx")
@@ -114,7 +125,7 @@ _CONVERT: dict[str, Callable[[Any, int, Path], Any]] = {
 
 
 def _declare_versions(model: Any) -> None:
-    """Declare the opset and format in use: converters declare older ones than they need."""
+    """Declare the opset and format in use, because converters declare older ones than they need."""
     from onnx import helper
 
     others = [item for item in model.opset_import if item.domain not in ("", "ai.onnx")]
@@ -124,7 +135,7 @@ def _declare_versions(model: Any) -> None:
 
 
 def _take_probabilities(graph: Any) -> None:
-    """Rename the probabilities to `AS_TRAINED`; catboost's are unwrapped from the dictionaries of a ZipMap."""
+    """Rename the probabilities to `AS_TRAINED`, without the dictionaries that a ZipMap of CatBoost makes of them."""
     from onnx import TensorProto
 
     maps = [node for node in graph.node if node.op_type == "ZipMap"]
@@ -138,7 +149,7 @@ def _take_probabilities(graph: Any) -> None:
 
 
 def _append_calibration(graph: Any, states: int, temperature: float) -> None:
-    """Make the outputs those of networks: probabilities as trained, and calibrated: softmax(log p / temperature)."""
+    """Replace the outputs by those of networks: probabilities as trained, and softmax(log p / temperature)."""
     from onnx import TensorProto, helper, numpy_helper
 
     values = {"least": np.float32(1e-12), "most": np.float32(1), "temperature": np.float32(temperature)}
