@@ -1,4 +1,4 @@
-# make train: set up and train | make test: set up and test | make test-all: with the slow tests | make check: lint, types and the rules of the house
+# make train: set up and train | make test: set up and test | make test-all: with the slow tests | make check: style, types, contracts, and the fast tests with their coverage
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -7,6 +7,7 @@ BIN := .venv/bin
 # make fuzz-long, kill: a million broken inputs, twenty kill -9 inside each of four stages, for no longer than LIMIT (each stage)
 # make mutation MODULES=splits: of one module (README of tests/ has their names); it goes on where the last one stopped
 .PHONY: train test test-all check study study-full fuzz fuzz-long kill mutation
+COVERAGE ?= 85
 SECONDS ?= 60
 LIMIT ?= 1800
 train: .venv/ready
@@ -38,7 +39,7 @@ mutation: .venv/ready
 
 check: .venv/ready
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --no-cache --no-logo
-	$(BIN)/python -m pytest tests/system/test_house.py
+	$(BIN)/python -m pytest -m "not slow" -n 2 --dist worksteal --cov --cov-report=term:skip-covered --cov-fail-under=$(COVERAGE)
 
 # The environment, made anew when what it should hold has changed. Without write access to a cache pip still works.
 .venv/ready: pyproject.toml constraints.txt
