@@ -1,8 +1,7 @@
-"""What goes wrong in a plant, done to recordings on purpose: missing values, a dead sensor, a camera that fails, noise.
+"""Corruptions: what fails at a plant, simulated on recordings (missing values, a dead sensor, a failing camera, noise).
 
-A corruption is a view of a store. Everything downstream reads views as it reads stores, so a network's batches and a
-tree's features are corrupted alike, before any scaling: channels, frames, the frames' own statistics, and the flags of
-what was not measured. What is known to be missing takes the last value held and is flagged; what fails silently is not
+A corruption is a view of a store, so that the batches of a network and the features of a tree are corrupted alike,
+before any scaling. Values that are known to be missing hold the last value and are flagged; silent failures are not
 flagged.
 """
 
@@ -17,12 +16,12 @@ import numpy as np
 import pandas as pd
 
 from conveyorguard.data.schema import Schema
-from conveyorguard.data.store import SENSORS_REPAIRED, THERMAL_REPAIRED, Array, Store
-from conveyorguard.data.views import view_of
+from conveyorguard.data.store import SENSORS_REPAIRED, THERMAL_REPAIRED, Store
+from conveyorguard.data.views import IndexedFrames, view_of
 
-MISSING = 0.10  # share of the sensor values
-NOISE = (1, 2, 4)  # times a channel's own on devices of the kind, added to it
-TYPICAL_FRAMES = 500  # that stand for all in the median frame
+MISSING = 0.10  # share of the sensor values that is missing
+NOISE = (1, 2, 4)  # added noise, in units of the channel's normal noise on devices of the kind
+TYPICAL_FRAMES = 500  # sample of which the median frame is computed
 AMPERE = ("A", "mA")
 
 
@@ -30,8 +29,11 @@ AMPERE = ("A", "mA")
 class Corruption:
     """One way to corrupt a store.
 
-    name: as tables show it. group: missing, dead, camera or noise. level: of noise, how many times the normal.
-    apply: (store, train, rng) to a view, with train (N,) True at the seconds of the training.
+    Attributes:
+        name: as tables show it.
+        group: missing, dead, camera or noise.
+        apply: maps (store, train, rng) to a view; train (N,) is True at the rows of the train sessions.
+        level: of noise, in units of the normal noise.
     """
 
     name: str
@@ -40,30 +42,32 @@ class Corruption:
     level: float = 0.0
 
     def view(self, store: Store, train: np.ndarray, seed: int) -> Store:
-        """The corrupted store; the same seed gives the same view to every model."""
+        """Return the corrupted store; with the same seed every model gets the same view."""
         return self.apply(store, train, np.random.default_rng([seed, *self.name.encode()]))
 
 
 def corruptions(schema: Schema) -> list[Corruption]:
-    """All that can happen to data of this schema. Currents are the channels in ampere, and those that it scales
-    logarithmically."""
-    found = [Corruption(f"{MISSING:.0%} of sensor values missing", "missing", _missing)]
+    """Return all corruptions of data with this schema.
+
+    Sensors that die are the currents: channels in ampere, and those with `scaling: log`.
+    """
+    possible = [Corruption(f"{MISSING:.0%} of sensor values missing", "missing", missing)]
     for i, (name, channel) in enumerate(schema.channels.items()):
         if channel.scaling == "log" or channel.unit in AMPERE:
-            found.append(Corruption(f"{name} dead", "dead", partial(_dead, channel=i)))
+            possible.append(Corruption(f"{name} dead", "dead", partial(dead, channel=i)))
     if schema.thermal:
-        found += [
+        possible += [
             Corruption(f"camera {name}", "camera", make)
-            for name, make in (("frozen", _frozen), ("black", _black), ("absent", _absent))
+            for name, make in (("frozen", frozen_camera), ("black", black_camera), ("absent", absent_camera))
         ]
-    found += [Corruption(f"sensor noise x{times}", "noise", partial(_noisy, times=times), times) for times in NOISE]
-    return found
+    possible += [Corruption(f"sensor noise x{times}", "noise", partial(_noisy, times=times), times) for times in NOISE]
+    return possible
 
 
 def hold(values: np.ndarray, missing: np.ndarray, starts: np.ndarray) -> np.ndarray:
-    """Series (N, C) in which what is missing takes the last value held in the recording, at its beginning the next one.
+    """Return series (N, C) in which missing values hold the last value of the recording, or at its beginning the next.
 
-    A channel that is missing throughout a recording stays as it is.
+    A channel that is missing throughout a recording is left unchanged.
     """
     place = np.arange(len(values))[:, None]
     last = np.maximum.accumulate(np.where(missing, -1, place), axis=0)
@@ -74,16 +78,24 @@ def hold(values: np.ndarray, missing: np.ndarray, starts: np.ndarray) -> np.ndar
     return np.take_along_axis(values, rows, axis=0)
 
 
-def _missing(store: Store, train: np.ndarray, rng: np.random.Generator) -> Store:
-    missing = rng.random(store.sensors.shape) < MISSING
-    flags = np.where(missing.any(axis=1), SENSORS_REPAIRED, 0)
-    return view_of(store, flags, sensors=hold(np.asarray(store.sensors), missing, store.session_start))
+def missing(store: Store, train: np.ndarray, rng: np.random.Generator) -> Store:
+    """Take out a tenth of the sensor values; what is missing holds the last value and is flagged."""
+    absent = rng.random(store.sensors.shape) < MISSING
+    flags = np.where(absent.any(axis=1), SENSORS_REPAIRED, 0)
+    return view_of(store, flags, sensors=hold(np.asarray(store.sensors), absent, store.session_start))
 
 
-def _dead(store: Store, train: np.ndarray, rng: np.random.Generator, channel: int) -> Store:
-    """It reads zero, and nothing says that it is dead."""
+def dead(store: Store, train: np.ndarray, rng: np.random.Generator, channel: int) -> Store:
+    """Set a sensor to zero, without a flag."""
     sensors = np.array(store.sensors)
     sensors[:, channel] = 0
+    return view_of(store, sensors=sensors)
+
+
+def stuck(store: Store, train: np.ndarray, rng: np.random.Generator, channel: int) -> Store:
+    """Repeat the first value of a sensor throughout each recording, without a flag."""
+    sensors = np.array(store.sensors)
+    sensors[:, channel] = sensors[store.session_start, channel]
     return view_of(store, sensors=sensors)
 
 
@@ -93,9 +105,12 @@ def _noisy(store: Store, train: np.ndarray, rng: np.random.Generator, times: flo
 
 
 def normal_noise(store: Store, train: np.ndarray) -> np.ndarray:
-    """(N, C) sd of a channel from second to second in the first state, on devices of the kind of each second: of
-    differences, over the root of two, so that what is slow, and what differs between devices, is no noise. Kinds are
-    apart because one may be many times as noisy as another; one that the training lacks has the noise of all."""
+    """Return the normal noise of each channel at each row, (N, C): its sd in the first state, by kind of device.
+
+    It is the sd of differences from row to row over sqrt(2), which excludes slow changes and differences between
+    devices. Kinds are separate because one may be many times as noisy as another; a kind without train rows takes the
+    noise of all.
+    """
     state = np.asarray(store.state)
     next_to = (np.diff(store.session_index) == 0) & (np.diff(np.asarray(store.tick)) == 1)
     usable = next_to & train[1:] & (state[1:] == 0) & (state[:-1] == 0)
@@ -104,47 +119,30 @@ def normal_noise(store: Store, train: np.ndarray) -> np.ndarray:
     kind = kind[store.session_index]
     noise = np.zeros(store.sensors.shape, np.float32)
     for i in range(len(kinds)) if usable.any() else ():
-        own = usable & (kind[1:] == i)
-        spread = np.nanstd(differences[own if own.any() else usable], axis=0) / np.sqrt(2)
+        of_kind = usable & (kind[1:] == i)
+        spread = np.nanstd(differences[of_kind if of_kind.any() else usable], axis=0) / np.sqrt(2)
         noise[kind == i] = np.nan_to_num(spread)
     return noise
 
 
-class IndexedFrames:
-    """Thermal frames read through an index, or one frame for all; as an array as far as batches and features need
-    it."""
-
-    def __init__(self, frames: Array, rows: np.ndarray):
-        self.frames, self.rows = frames, rows
-        self.shape = (len(rows), *frames.shape[1:])
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, index: Any) -> np.ndarray:
-        first, *rest = index if isinstance(index, tuple) else (index,)
-        found = np.asarray(self.frames[self.rows[first]])
-        return found[(*[slice(None)] * np.ndim(self.rows[first]), *rest)] if rest else found
-
-
-def _frozen(store: Store, train: np.ndarray, rng: np.random.Generator) -> Store:
-    """It goes on delivering the recording's first frame."""
+def frozen_camera(store: Store, train: np.ndarray, rng: np.random.Generator) -> Store:
+    """Repeat the first frame of each recording, without a flag."""
     assert store.thermal is not None
     first = store.session_start
     frames = cast(Any, IndexedFrames(store.thermal, first))
     return view_of(store, thermal=frames, thermal_statistics=store.thermal_statistics[first])
 
 
-def _black(store: Store, train: np.ndarray, rng: np.random.Generator) -> Store:
-    """Every pixel at 0 degC or, of a camera that cannot say so, the nearest value it can say."""
+def black_camera(store: Store, train: np.ndarray, rng: np.random.Generator) -> Store:
+    """Set every pixel to 0 degC, or to the nearest temperature that the camera can deliver."""
     assert store.schema.thermal is not None
     value = float(np.clip(0.0, *store.schema.thermal.valid))
     statistics = np.array([value, value, value, 0.0, 0.0, 0.0], np.float32)
     return _one_frame(store, np.full(store.schema.thermal.stored_shape, value, np.float16), statistics, 0)
 
 
-def _absent(store: Store, train: np.ndarray, rng: np.random.Generator) -> Store:
-    """There is no frame to hold: the median of the training stands for all of them, and all are flagged."""
+def absent_camera(store: Store, train: np.ndarray, rng: np.random.Generator) -> Store:
+    """Replace all frames with the median of the train frames, and flag them."""
     assert store.thermal is not None
     rows = np.flatnonzero(train)
     some = rows[np.linspace(0, len(rows) - 1, min(len(rows), TYPICAL_FRAMES)).astype(int)]

@@ -1,4 +1,4 @@
-"""Batches: the session-split windows of a store, cut out by index when they are needed."""
+"""Batches: the session-split windows of a store, cut by index when they are needed."""
 
 from __future__ import annotations
 
@@ -23,11 +23,15 @@ Batch = dict[str, Tensor]
 class WindowDataset(Dataset):
     """Windows of a store as batches.
 
-    A batch has, as far as `inputs` asks for them, sensors (B, T, C), thermal (B, Tf, channels, rows, columns),
-    thermal_stats (B, T, 6) and environment (B, T, E), in raw units; sensors_start (B, C) and thermal_stats_start (B,
-    6), the means of the recording's first valid seconds as far as they had passed (`recording_start`); mask (B, T, 3)
-    True where sensors, thermal frame and environment were measured rather than repaired; and index (B,), window (B,)
-    and second (B, T), the targets.
+    A batch holds, in raw units and as far as `inputs` asks for them: sensors (B, T, C), thermal (B, Tf, channels, rows,
+    columns), thermal_stats (B, T, 6), environment (B, T, E); sensors_start (B, C) and thermal_stats_start (B, 6), the
+    means over the recording's first valid rows, as far as they had passed (`recording_start`); mask (B, T, 3), True
+    where sensors, frame and environment were measured rather than repaired; index (B,); and the targets window (B,)
+    and second (B, T).
+
+    Args:
+        windows: of `make_windows`.
+        inputs: which of sensors, thermal and environment.
     """
 
     def __init__(self, store: Store, windows: pd.DataFrame, settings: WindowSettings, inputs: list[str]):
@@ -40,19 +44,19 @@ class WindowDataset(Dataset):
 
     @cached_property
     def starts(self) -> dict[str, Tensor]:
-        """Of each window its recording's start, by input."""
+        """Return the start of each window's recording, by input; (n, C) and (n, 6)."""
         store, size = self.store, self.settings.size
-        made = {
+        compute = {
             "sensors": lambda: start_means(store, store.sensors, self.rows, size, SENSORS_REPAIRED),
             "thermal": lambda: start_means(store, store.thermal_statistics, self.rows, size, THERMAL_REPAIRED),
         }
-        return {name: torch.from_numpy(make()) for name, make in made.items() if name in self.inputs}
+        return {name: torch.from_numpy(means()) for name, means in compute.items() if name in self.inputs}
 
     def __getitem__(self, index: int) -> Batch:
         return {name: value[0] for name, value in self.__getitems__([index]).items()}
 
     def __getitems__(self, indices: list[int]) -> Batch:
-        """A whole batch at once."""
+        """Return a whole batch at once."""
         index = np.asarray(indices)
         first = self.rows[index]
         seconds = first[:, None] + np.arange(self.settings.size)
@@ -79,11 +83,16 @@ class WindowDataset(Dataset):
 
 
 class BatchSampler(Sampler):
-    """Batches of window numbers: shuffled from (seed, epoch), so that a resumed run sees what an uninterrupted one
-    would.
+    """Batches of window numbers, shuffled by (seed, epoch), so that a resumed run sees the same order.
 
-    Under DDP a global batch is dealt to the processes. Validation is padded by repeating windows so that every process
-    makes the same number of steps; the module drops the repetitions by `index`.
+    Under DDP a global batch is dealt to the processes. Batches are padded with repeated windows so that every process
+    takes the same number of steps; the module drops the repetitions by `index`.
+
+    Args:
+        size: number of windows.
+        batch_size: of all processes together.
+        seed: None for the order of the windows.
+        rank, world: number of this process, and of all.
     """
 
     def __init__(self, size: int, batch_size: int, seed: int | None, rank: int = 0, world: int = 1):
@@ -92,10 +101,11 @@ class BatchSampler(Sampler):
 
     @property
     def sampler(self) -> BatchSampler:
-        """Where Lightning looks for `set_epoch`, which it calls before each epoch, a resumed one included."""
+        """Return self: Lightning looks here for `set_epoch`, which it calls before each epoch, also a resumed one."""
         return self
 
     def set_epoch(self, epoch: int) -> None:
+        """Set the epoch that the next order is drawn for."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -113,16 +123,17 @@ class BatchSampler(Sampler):
 
 
 def whole(batch: Any) -> Any:
-    """Collate: the dataset has made the batch already."""
+    """Collate nothing: the dataset returns whole batches."""
     return batch
 
 
 class WindowDataModule(pl.LightningDataModule):
-    """The session-split windows as loaders.
+    """Loaders of the session-split windows.
 
     Args:
         batch_size: of all processes together.
-        inputs: what the model is given: sensors, thermal, environment.
+        inputs: which of sensors, thermal and environment the model gets.
+        seed: of the order of train windows.
     """
 
     def __init__(self, data: Windows, batch_size: int, inputs: list[str], seed: int):
@@ -130,6 +141,7 @@ class WindowDataModule(pl.LightningDataModule):
         self.data, self.batch_size, self.inputs, self.seed = data, batch_size, inputs, seed
 
     def dataset(self, part: str) -> WindowDataset:
+        """Return the windows of a part that are spaced for training."""
         return WindowDataset(self.data.store, self.data.part(part), self.data.settings, self.inputs)
 
     def _loader(self, part: str, seed: int | None) -> DataLoader:
@@ -141,7 +153,9 @@ class WindowDataModule(pl.LightningDataModule):
         return DataLoader(dataset, batch_sampler=sampler, collate_fn=whole, pin_memory=pin)
 
     def train_dataloader(self) -> DataLoader:
+        """Return shuffled batches of the train windows."""
         return self._loader("train", self.seed)
 
     def val_dataloader(self) -> DataLoader:
+        """Return batches of the validation windows in their order."""
         return self._loader("val", None)

@@ -1,5 +1,4 @@
-"""What the data say before anything is trained: tables of a frame store and its windows, and what follows from them by
-fixed rules."""
+"""Tables that describe a data set before training: sizes, balance, correlations, distributions, quality."""
 
 from __future__ import annotations
 
@@ -15,27 +14,26 @@ QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
 def labelled(store: Store) -> pd.DataFrame:
-    """The seconds that have a state."""
+    """Return the rows that have a state, as a table."""
     frames = store.to_frame()
     return frames[frames["state"] != UNLABELLED]
 
 
 def sizes(store: Store) -> pd.DataFrame:
-    """A row a kind of device and one for all: devices, sessions, those with a fault, seconds, hours, shortest and
-    longest session."""
+    """Count devices, sessions, sessions with a fault and hours; a row per kind of device and one for all."""
     frames = store.to_frame()
     rows = []
-    for kind, own in [*frames.groupby("kind", observed=True), ("all", frames)]:
-        by_session = own.groupby("session", observed=True)
+    for kind, rows_of_kind in [*frames.groupby("kind", observed=True), ("all", frames)]:
+        by_session = rows_of_kind.groupby("session", observed=True)
         length = by_session.size()
         rows.append(
             {
                 "kind": str(kind),
-                "devices": own["device"].nunique(),
+                "devices": rows_of_kind["device"].nunique(),
                 "sessions": len(length),
                 "with a fault": int((by_session["state"].max() > 0).sum()),
-                "seconds": len(own),
-                "hours": len(own) / 3600,
+                "seconds": len(rows_of_kind),
+                "hours": len(rows_of_kind) / 3600,
                 "median length, s": float(length.median()),
                 "shortest, s": int(length.min()),
                 "longest, s": int(length.max()),
@@ -45,7 +43,7 @@ def sizes(store: Store) -> pd.DataFrame:
 
 
 def balance(data: Windows) -> pd.DataFrame:
-    """A row a state: seconds and windows with their shares, and its share of the seconds of each kind of device."""
+    """Count rows and windows per state with their shares, and the share of each state within each kind of device."""
     frames, states = labelled(data.store), len(data.store.schema.states)
     seconds = np.bincount(frames["state"], minlength=states)
     windows = np.bincount(data.frame["label"], minlength=states)
@@ -58,13 +56,13 @@ def balance(data: Windows) -> pd.DataFrame:
             "share of windows": windows / windows.sum(),
         }
     )
-    for kind, own in frames.groupby("kind", observed=True):
-        table[f"share, {kind}"] = np.bincount(own["state"], minlength=states) / len(own)
+    for kind, rows in frames.groupby("kind", observed=True):
+        table[f"share, {kind}"] = np.bincount(rows["state"], minlength=states) / len(rows)
     return table
 
 
 def worst_sessions(store: Store) -> dict[str, int]:
-    """How many labelled sessions contain the worst state, and in how many it is the commonest."""
+    """Count labelled sessions, those that contain the worst state, and those in which it is the commonest."""
     worst = len(store.schema.states) - 1
     counts = pd.crosstab(labelled(store)["session"], labelled(store)["state"]).reindex(
         columns=range(worst + 1), fill_value=0
@@ -77,17 +75,15 @@ def worst_sessions(store: Store) -> dict[str, int]:
 
 
 def quantities(store: Store) -> dict[str, str]:
-    """Every column that may be held against the state, with its unit."""
-    found = {name: channel.unit for name, channel in {**store.schema.channels, **store.schema.environment}.items()}
+    """Return the columns that are compared with the state, with their units."""
+    units = {name: channel.unit for name, channel in {**store.schema.channels, **store.schema.environment}.items()}
     if store.schema.thermal:
-        units = {name: "px" if name in ("x_max", "y_max") else "degC" for name in THERMAL_STATISTICS}
-        found |= {f"thermal_{name}": unit for name, unit in units.items() if unit == "degC"}
-    return {**found, "time": "s"}
+        units |= {f"thermal_{name}": "degC" for name in THERMAL_STATISTICS if name not in ("x_max", "y_max")}
+    return {**units, "time": "s"}
 
 
 def correlations(store: Store) -> pd.DataFrame:
-    """Correlation of every quantity with the state: quantity, unit, pearson, rank (Spearman's), and pearson within each
-    kind."""
+    """Correlate quantities with the state: quantity, unit, pearson, rank (Spearman), pearson within each kind."""
     frames = labelled(store)
     state = frames["state"].to_numpy(float)
     kinds = {str(kind): (frames["kind"] == kind).to_numpy() for kind in sorted(frames["kind"].unique())}
@@ -102,7 +98,9 @@ def correlations(store: Store) -> pd.DataFrame:
             "pearson": _correlation(values[known], state[known]),
             "rank": _correlation(rankdata(values[known]), ranked[known]),
         }
-        rows.append(row | {kind: _correlation(values[known & own], state[known & own]) for kind, own in kinds.items()})
+        rows.append(
+            row | {kind: _correlation(values[known & within], state[known & within]) for kind, within in kinds.items()}
+        )
     return pd.DataFrame(rows)
 
 
@@ -113,13 +111,13 @@ def _correlation(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def distributions(store: Store) -> pd.DataFrame:
-    """A row a quantity, kind and state: n, mean, sd and quantiles, in the unit of the quantity."""
+    """Summarise each quantity by kind and state: n, mean, sd and quantiles, in the unit of the quantity."""
     frames, units = labelled(store), quantities(store)
     rows = []
-    for _, own in frames.groupby(["kind", "state"], observed=True):
-        kind, state = own["kind"].iloc[0], int(own["state"].iloc[0])
+    for _, group in frames.groupby(["kind", "state"], observed=True):
+        kind, state = group["kind"].iloc[0], int(group["state"].iloc[0])
         for name, unit in units.items():
-            values = own[name].to_numpy(float)
+            values = group[name].to_numpy(float)
             values = values[np.isfinite(values)]
             if len(values):
                 row = {
@@ -141,8 +139,7 @@ def distributions(store: Store) -> pd.DataFrame:
 
 
 def shown_session(store: Store) -> str:
-    """The session to look at: through every state, of these with the fewest repaired seconds, of these the first by
-    name."""
+    """Choose the session to show: the most states, then the fewest repaired rows, then the first by name."""
     frames = labelled(store)
     by_session = frames.groupby("session", observed=True)
     table = pd.DataFrame(
@@ -153,7 +150,7 @@ def shown_session(store: Store) -> str:
 
 
 def quality(store: Store) -> pd.DataFrame:
-    """What was repaired, dropped or skipped while the store was built: what, reason, count, of."""
+    """Count what was repaired, dropped and skipped while the store was built: what, reason, count, of."""
     manifest, quality = store.manifest, np.asarray(store.quality)
     counts = manifest["counts"]
     flags = {"sensors": SENSORS_REPAIRED, "thermal frame": THERMAL_REPAIRED, "environment": ENVIRONMENT_REPAIRED}
@@ -170,10 +167,10 @@ def quality(store: Store) -> pd.DataFrame:
 
 
 def quality_examples(store: Store) -> pd.DataFrame:
-    """Where, in full, as far as the store keeps it: place, reason, what was found."""
+    """List the examples of defects that the store keeps: where, reason, found."""
     skipped = [(s["session"], s["reason"], s["message"]) for s in store.manifest["skipped_sessions"]]
     dropped = [
-        (d["where"], d["reason"], d["message"]) for found in store.manifest["dropped_examples"].values() for d in found
+        (d["where"], d["reason"], d["message"]) for rows in store.manifest["dropped_examples"].values() for d in rows
     ]
     repaired = [
         (name, "repaired", f"{seconds} seconds")
@@ -184,6 +181,6 @@ def quality_examples(store: Store) -> pd.DataFrame:
 
 
 def class_weights(counts: np.ndarray) -> np.ndarray:
-    """1 / count of each state, scaled to sum to the number of states; (K,)."""
+    """Return 1 / count of each state, scaled to sum to the number of states; (K,)."""
     weights = 1 / np.maximum(counts, 1)
     return weights * len(counts) / weights.sum()

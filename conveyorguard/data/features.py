@@ -1,4 +1,4 @@
-"""Statistics of windows by name, for models that are no networks. Generated from the schema, all windows at once."""
+"""Named statistics of windows for tabular models, computed for all windows at once."""
 
 from __future__ import annotations
 
@@ -16,20 +16,22 @@ from conveyorguard.data.store import SENSORS_REPAIRED, THERMAL_REPAIRED, Store
 from conveyorguard.errors import ConfigError
 
 Column = tuple[str, np.ndarray]
-CAMERA = "thermal"  # what the camera's features are named and grouped by, as a channel's are by the channel
-HOT = 10.0  # K above the frame's mean: a board without a fault has only single pixels there
+CAMERA = "thermal"  # prefix of the camera's features, as a channel's name is of its features
+HOT = 10.0  # [K] above the mean of the frame; without a fault only single pixels are as hot
 
 
 @dataclass(frozen=True)
 class FeatureSettings:
-    """Which statistics beside the plain ones a model is given.
+    """Which statistics are computed beside the plain ones.
 
-    log: those of the logarithm too, for channels whose schema says so. It is not clipped above.
-    lags: s; the last value less the value so long before it, of every series.
-    slopes: of a straight line through the window, per second, of every series.
-    hot_spot: size and place of the hottest part of the frame, and the 99th percentile of its pixels.
-    from_start: mean and last value less the mean of the recording's first 30 valid seconds, as far as they had passed
-        when the window ended.
+    Attributes:
+        log: the same statistics of the logarithm, for channels whose schema says `scaling: log`.
+        lags: for each lag [rows], the last value minus the value so long before it.
+        slopes: slope of a least-squares line through the window, per row.
+        hot_spot: size and position of the hottest part of the frame, and the 99th percentile of its pixels.
+        from_start: mean and last value minus the mean of the recording's first 30 valid rows, as far as they had
+            passed when the window ended.
+        fault_copies: share of the train windows that is copied for each fault (`fault_copies`); 0 for none.
     """
 
     name: str = "window"
@@ -38,43 +40,48 @@ class FeatureSettings:
     slopes: bool = False
     hot_spot: bool = False
     from_start: bool = False
+    fault_copies: float = 0.0
 
     def problems(self, size: int) -> list[str]:
-        """What is wrong with the settings for windows of `size` seconds, as sentences."""
+        """Return what is wrong with the settings for windows of `size` rows, as sentences."""
         switches = {name: getattr(self, name) for name in ("log", "slopes", "hot_spot", "from_start")}
-        found = [
+        problems = [
             f"features.{name}={value}: true or false" for name, value in switches.items() if not isinstance(value, bool)
         ]
         if not all(isinstance(lag, int) and 1 <= lag < size for lag in self.lags):
-            found.append(f"features.lags={list(self.lags)}: whole seconds from 1 to {size - 1} (window.size less one)")
-        return found
+            problems.append(f"features.lags={list(self.lags)}: whole rows from 1 to {size - 1} (window.size minus 1)")
+        if not (isinstance(self.fault_copies, int | float) and 0 <= self.fault_copies <= 1):
+            problems.append(f"features.fault_copies={self.fault_copies}: a share from 0 to 1")
+        return problems
 
 
 def window_features(
     store: Store, rows: pd.Series, size: int, settings: FeatureSettings, inputs: list[str]
 ) -> pd.DataFrame:
-    """Features of windows, computed from the seconds of each window and, with `from_start`, from seconds before it.
+    """Compute features of windows, from their rows and, with `from_start`, from the recording's first rows.
 
-    Values are in the units of the schema and degC, as the store holds them: repaired where they were not measured, NaN
-    where there was nothing to repair them from. NaN seconds are left out; without any other second a feature is NaN.
+    Values are in the units of the schema and degC, as the store holds them. NaN rows are ignored; a feature of a
+    window without any valid row is NaN.
 
     Args:
-        rows: (n,) the store's row of each window's first second: `windows["row"]`.
-        size: of a window, s.
-        inputs: which of sensors, thermal and environment to take features of.
+        rows: (n,) the store's row of each window's first row: `windows["row"]`.
+        size: rows of a window.
+        inputs: which of sensors, thermal and environment to use.
 
     Returns:
         (n, F) float32 with the index of `rows`: `<channel>_<statistic>` for channels and environment,
         `thermal_<statistic>` for the camera.
 
     Raises:
-        ConfigError: two features would have one name.
+        ConfigError: two features would have the same name.
     """
     makers = {"sensors": _sensors, "thermal": _thermal, "environment": _environment}
     seconds = rows.to_numpy()[:, None] + np.arange(size)
     with warnings.catch_warnings(), np.errstate(invalid="ignore", divide="ignore"):
-        warnings.filterwarnings("ignore", category=RuntimeWarning)  # numpy's, of windows where all is NaN
-        columns = [made for name, make in makers.items() if name in inputs for made in make(store, seconds, settings)]
+        warnings.filterwarnings("ignore", category=RuntimeWarning)  # numpy's, about windows that are NaN throughout
+        columns = [
+            column for name, compute in makers.items() if name in inputs for column in compute(store, seconds, settings)
+        ]
     names = [name for name, _ in columns]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
@@ -84,11 +91,11 @@ def window_features(
 
 
 def feature_sources(names: list[str], schema: Schema) -> pd.DataFrame:
-    """Where features come from: feature, source (a channel, or 'thermal') and modality, one of `schema.inputs`."""
+    """Return the origin of features: feature, source (a channel, or "thermal") and modality (of `schema.inputs`)."""
     sources = {CAMERA: "thermal"}
     sources |= dict.fromkeys(schema.channels, "sensors") | dict.fromkeys(schema.environment, "environment")
-    found = [max((s for s in sources if name.startswith(f"{s}_")), key=len) for name in names]
-    return pd.DataFrame({"feature": names, "source": found, "modality": [sources[source] for source in found]})
+    origins = [max((s for s in sources if name.startswith(f"{s}_")), key=len) for name in names]
+    return pd.DataFrame({"feature": names, "source": origins, "modality": [sources[source] for source in origins]})
 
 
 def _sensors(store: Store, seconds: np.ndarray, settings: FeatureSettings) -> Iterator[Column]:
@@ -112,12 +119,12 @@ def _sensors(store: Store, seconds: np.ndarray, settings: FeatureSettings) -> It
 
 
 def _thermal(store: Store, seconds: np.ndarray, settings: FeatureSettings) -> Iterator[Column]:
-    """Of the frames' own full-resolution statistics; only the size of the hot spot is of the stored frames."""
+    """Yield features of the full-resolution frame statistics; only the size of the hot spot uses the stored frames."""
     series = dict(zip(THERMAL_STATISTICS, np.asarray(store.thermal_statistics).T, strict=True))
     window = {name: values[seconds].astype(np.float64) for name, values in series.items()}
     mean, top = window["mean"], window["max"]
     yield f"{CAMERA}_mean", np.nanmean(mean, axis=1)
-    # of all pixels of all frames: within the frames, and between them
+    # of all pixels of all frames: variance within frames plus variance between them
     yield f"{CAMERA}_sd", np.sqrt(np.nanmean(window["sd"] ** 2, axis=1) + np.nanvar(mean, axis=1))
     yield f"{CAMERA}_max", np.nanmax(top, axis=1)
     yield f"{CAMERA}_mean_of_max", np.nanmean(top, axis=1)
@@ -133,7 +140,7 @@ def _thermal(store: Store, seconds: np.ndarray, settings: FeatureSettings) -> It
     if settings.hot_spot:
         yield f"{CAMERA}_p99_mean", np.nanmean(window["p99"], axis=1)
         yield f"{CAMERA}_p99_last", _last(window["p99"])
-        for axis in ("x_max", "y_max"):  # of a fault it stays; without one it wanders between components
+        for axis in ("x_max", "y_max"):  # with a fault it stays in one place; without, it wanders between components
             yield f"{CAMERA}_{axis}_last", _last(window[axis])
             yield f"{CAMERA}_{axis}_sd", np.nanstd(window[axis], axis=1)
         share = _hot_share(store, seconds[:, -1])
@@ -167,13 +174,13 @@ def _from_start(
 
 
 def _last(window: np.ndarray) -> np.ndarray:
-    """The last value of each row that is not NaN; (n, T) to (n,)."""
+    """Return the last value of each window that is not NaN; (n, T) to (n,)."""
     place = window.shape[1] - 1 - np.isfinite(window[:, ::-1]).argmax(axis=1)
     return window[np.arange(len(window)), place]
 
 
 def _slope(window: np.ndarray) -> np.ndarray:
-    """Least squares, per second, of the values that are not NaN; (n, T) to (n,), NaN where there are fewer than two."""
+    """Return the least-squares slope per row; (n, T) to (n,), NaN where fewer than two values are known."""
     known = np.isfinite(window)
     time = np.where(known, np.arange(window.shape[1]), np.nan)
     time -= np.nanmean(time, axis=1, keepdims=True)
@@ -181,8 +188,7 @@ def _slope(window: np.ndarray) -> np.ndarray:
 
 
 def _hot_share(store: Store, rows: np.ndarray) -> np.ndarray:
-    """Share of a frame's stored pixels (block maxima where they are stored) that are HOT above the frame's mean;
-    (n,)."""
+    """Return the share of stored pixels (block maxima, if stored) that are `HOT` above the mean of the frame; (n,)."""
     assert store.thermal is not None
     mean = store.thermal_statistics[rows, THERMAL_STATISTICS.index("mean")]
     return (store.thermal[rows, -1] > (mean + HOT).astype(np.float16)[:, None, None]).mean(axis=(1, 2))

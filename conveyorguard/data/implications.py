@@ -1,4 +1,4 @@
-"""What a data set asks of a model, by fixed rules."""
+"""What a data set demands of a model, by fixed rules."""
 
 from __future__ import annotations
 
@@ -14,7 +14,11 @@ from conveyorguard.data.windows import Windows
 
 @dataclass(frozen=True)
 class Implication:
-    """A property of the data, the figure it was decided by, the rule, and what follows."""
+    """A property of the data.
+
+    Attributes:
+        about: the property. found: its value in these data. rule: the limit it is compared with. follows: the advice.
+    """
 
     about: str
     found: str
@@ -23,8 +27,8 @@ class Implication:
 
 
 def find_implications(data: Windows) -> list[Implication]:
-    """What the data ask of a model, decided by fixed rules."""
-    found = [
+    """Return what the data demand of a model, each decided by a fixed rule."""
+    implications = [
         _imbalance(data),
         _session_labels(data),
         _spread(data.store),
@@ -38,18 +42,18 @@ def find_implications(data: Windows) -> list[Implication]:
         _repaired(data.store),
         _devices(data),
     ]
-    return [one for one in found if one is not None]
+    return [implication for implication in implications if implication is not None]
 
 
 def _imbalance(data: Windows) -> Implication:
     counts = data.class_counts()
     ratio = counts.max() / max(counts.min(), 1)
     weights = " ".join(f"{w:.2f}" for w in class_weights(counts))
-    follows = f"weigh the states by 1 / count: {weights}" if ratio > 3 else "no class weights are needed"
+    follows = f"weight the states by 1 / count: {weights}" if ratio > 3 else "no class weights are needed"
     return Implication(
         "Balance of the states",
-        f"the commonest state has {ratio:.1f} times the train windows of the rarest",
-        "weights above 3 times",
+        f"the commonest state has {ratio:.1f} times as many train windows as the rarest",
+        "class weights above a ratio of 3",
         follows,
     )
 
@@ -59,22 +63,23 @@ def _session_labels(data: Windows) -> Implication:
     frames = labelled(data.store)
     length = frames[frames["state"] == len(data.store.schema.states) - 1].groupby("session", observed=True).size()
     short = 2 * count["dominated"] < count["contain"]
-    found = (
-        f"{count['contain']} of {count['sessions']} sessions contain {worst}, {count['dominated']} are dominated by it"
+    observation = (
+        f"{count['contain']} of {count['sessions']} sessions contain {worst}; "
+        f"it is the commonest state of {count['dominated']}"
     )
     if len(length):
-        found += f"; it lasts {length.median():.0f} s (median)"
+        observation += f"; it lasts {length.median():.0f} s (median)"
     fits = len(length) and data.settings.size <= length.median()
     follows = (
         f"label windows, not sessions; windows of {data.settings.size} s "
-        f"{'fit into it' if fits else 'are longer than it: take shorter ones'}"
+        f"{'fit into it' if fits else 'are longer than it: use shorter windows'}"
         if short
-        else "a label of the whole session would do"
+        else "one label per session would be enough"
     )
     return Implication(
         f"How long {worst} lasts",
-        found,
-        "windows where it dominates fewer than half of the sessions that contain it",
+        observation,
+        "label windows if it is the commonest state of fewer than half of the sessions that contain it",
         follows,
     )
 
@@ -83,20 +88,20 @@ def _spread(store: Store) -> Implication:
     frames = labelled(store)
     wide = []
     for name in store.schema.channels:
-        for _, own in frames.groupby("kind", observed=True):
-            low, high = np.nanquantile(own[name], [0.5, 0.99])
+        for _, rows in frames.groupby("kind", observed=True):
+            low, high = np.nanquantile(rows[name], [0.5, 0.99])
             if low > 0 and high / low > 10 and name not in wide:
                 wide.append(name)
     flagged = [name for name, channel in store.schema.channels.items() if channel.scaling == "log"]
     follows = (
-        f"give models their logarithm; the schema does so for {', '.join(flagged) or 'none'}"
+        f"use their logarithm; the schema does so for {', '.join(flagged) or 'none'}"
         if wide
-        else "linear scales do"
+        else "linear scaling is enough"
     )
     return Implication(
         "Spread of the channels",
-        f"over decades within a kind: {', '.join(wide) or 'none'}",
-        "99th percentile above 10 times the median",
+        f"channels that span decades within a kind: {', '.join(wide) or 'none'}",
+        "a 99th percentile above 10 times the median",
         follows,
     )
 
@@ -109,15 +114,15 @@ def _clipping(store: Store) -> Implication:
     share = above[worst].mean() if worst.any() else 0.0
     name = store.schema.states[-1].name
     follows = (
-        f"do not clip scaled values: it would cut off what {name} looks like"
+        f"do not clip scaled values: clipping would remove what distinguishes {name}"
         if share > 0.05
-        else "clipping there costs little"
+        else "clipping there loses little"
     )
     return Implication(
-        "What clipping would cut off",
-        f"{share:.0%} of the {name} seconds ({above[~worst].mean():.0%} of the others) lie above the 99th "
-        "percentile of a channel",
-        "no clipping above 5 %",
+        "What clipping would remove",
+        f"{share:.0%} of the rows in state {name} ({above[~worst].mean():.0%} of the others) exceed the 99th "
+        "percentile of some channel",
+        "no clipping if more than 5 %",
         follows,
     )
 
@@ -134,15 +139,15 @@ def _camera(store: Store) -> Implication | None:
     high = state[chosen] == worst
     area = (ranks[high].mean() - (high.sum() + 1) / 2) / (~high).sum()
     follows = (
-        "keep degrees: scaling each frame by its own minimum and maximum throws this away"
+        "keep absolute temperatures: scaling each frame by its minimum and maximum would discard this"
         if area > 0.95
-        else "absolute degrees are no shortcut here"
+        else "the absolute temperature alone does not give the state away"
     )
     names = store.schema.states[0].name, store.schema.states[-1].name
     return Implication(
-        "The camera's maximum",
-        f"it alone parts {names[0]} and {names[1]} seconds with an area under the curve of {area:.3f}",
-        "absolute degC above 0.95",
+        "Maximum of the frame",
+        f"alone it separates {names[0]} from {names[1]} with an area under the ROC curve of {area:.3f}",
+        "absolute temperatures if above 0.95",
         follows,
     )
 
@@ -156,14 +161,14 @@ def _kinds(store: Store) -> Implication | None:
     apart = (groups.mean().max() - groups.mean().min()) / np.sqrt((groups.var()).mean())
     visible = [f"{name} ({value:.0f})" for name, value in apart.items() if value > 3]
     follows = (
-        "report each kind on its own, and hold models against the shortcut 'kind only'"
+        "report each kind separately, and compare models with the shortcut 'kind only'"
         if visible
-        else "kinds can be taken together"
+        else "kinds can be pooled"
     )
     return Implication(
         "Kinds of device",
-        f"normal means differ by more than 3 sd between kinds in: {', '.join(visible) or 'no channel'}",
-        "any channel beyond 3 sd",
+        f"means in the first state that differ by more than 3 sd between kinds: {', '.join(visible) or 'none'}",
+        "separate kinds if any channel exceeds 3 sd",
         follows,
     )
 
@@ -172,24 +177,23 @@ def _environment(store: Store) -> Implication | None:
     if not store.schema.environment:
         return None
     table = correlations(store).set_index("quantity").loc[list(store.schema.environment)]
-    within = table.drop(columns=["unit", "pearson", "rank"]).abs().fillna(0.0)  # what never changes tells nothing
+    within = table.drop(columns=["unit", "pearson", "rank"]).abs().fillna(0.0)  # a constant has no correlation
     largest, where = float(within.to_numpy(float).max()), str(within.max(axis=1).idxmax())
     fewest = int(labelled(store).groupby("kind", observed=True)["session"].nunique().min())
     bound = max(
         0.1, 2 / np.sqrt(fewest)
     )  # the environment hardly changes within a session, so sessions are what is counted
     follows = (
-        "expect little of the environment by itself: film must show its worth in the ablation"
+        "the environment alone says little about the state: see in the ablation whether film helps"
         if largest < bound
         else (
-            "it tells something of the state in these recordings: see that a model does not learn the day or the "
-            "place instead"
+            "the environment is related to the state here: make sure that a model does not learn the day or the place"
         )
     )
     return Implication(
         "Environment",
         f"its largest correlation with the state within a kind is {largest:.2f} ({where})",
-        f"little below {bound:.2f}, as far as chance goes with {fewest} sessions",
+        f"little if below {bound:.2f}, which chance can reach with {fewest} sessions",
         follows,
     )
 
@@ -197,14 +201,14 @@ def _environment(store: Store) -> Implication | None:
 def _clock(store: Store) -> Implication:
     rank = float(correlations(store).set_index("quantity")["rank"]["time"])
     follows = (
-        "hold every model against the shortcut 'elapsed seconds only'"
+        "compare every model with the shortcut 'elapsed seconds only'"
         if rank > 0.5
-        else "elapsed time is no shortcut here"
+        else "elapsed time alone does not give the state away"
     )
     return Implication(
-        "The clock",
-        f"elapsed seconds have a rank correlation of {rank:.2f} with the state",
-        "a shortcut above 0.5",
+        "Elapsed time",
+        f"its rank correlation with the state is {rank:.2f}",
+        "a shortcut if above 0.5",
         follows,
     )
 
@@ -214,14 +218,14 @@ def _order(store: Store) -> Implication:
         labelled(store).groupby("session", observed=True)["state"].agg(lambda s: bool((np.diff(s) >= 0).all())).mean()
     )
     follows = (
-        "count how far a mistake is off: ordinal error and weighted kappa beside accuracy"
+        "count how far errors are off: ordinal error and weighted kappa beside accuracy"
         if forward >= 0.95
-        else "states come back: they are no order in time"
+        else "devices recover within sessions: states are not ordered in time"
     )
     return Implication(
         "Order of the states",
-        f"in {forward:.0%} of the sessions the state never goes back",
-        "ordered from 95 %",
+        f"in {forward:.0%} of the sessions the state never improves",
+        "ordered if 95 % or more",
         follows,
     )
 
@@ -229,23 +233,23 @@ def _order(store: Store) -> Implication:
 def _mixed(data: Windows) -> Implication:
     mixed = 1 - data.frame["pure"].mean()
     follows = (
-        "no window model can be right all the time; supervise seconds beside windows"
+        "a label per window is ambiguous for these; supervise each row too"
         if mixed > 0.1
-        else "window labels are enough"
+        else "a label per window is enough"
     )
     return Implication(
-        "Mixed windows", f"{mixed:.1%} of the windows have more than one state", "seconds above 10 %", follows
+        "Mixed windows", f"{mixed:.1%} of the windows have more than one state", "rows if above 10 %", follows
     )
 
 
 def _repaired(store: Store) -> Implication:
     dropped = sum(store.manifest["counts"]["dropped_frames"].values())
     repaired = int((np.asarray(store.quality) > 0).sum())
-    follows = "tell the model which seconds were measured (the batch's mask)" if repaired else "nothing to mask"
+    follows = "give the model the mask of measured rows" if repaired else "nothing to mask"
     return Implication(
         "Quality",
-        f"{repaired:,} seconds repaired, {dropped:,} dropped of {len(store) + dropped:,}",
-        "mask above 0",
+        f"{repaired:,} rows repaired, {dropped:,} dropped of {len(store) + dropped:,}",
+        "a mask if any row was repaired",
         follows,
     )
 
@@ -255,14 +259,14 @@ def _devices(data: Windows) -> Implication:
     owners = {part: set(data.part(part)["device"]) for part in ("train", "test")}
     shared = len(owners["train"] & owners["test"])
     follows = (
-        "figures hold for known devices; split=device asks about new ones"
+        "results hold for known devices; split=device measures new ones"
         if shared
-        else "test devices are new to the model"
+        else "the test devices are new to the model"
     )
     return Implication(
         "Devices",
-        f"sessions a device: {per_device.median():.0f} (median); {shared} of {len(owners['test'])} test devices are "
-        "trained on",
-        "known where any is shared",
+        f"{per_device.median():.0f} sessions a device (median); {shared} of {len(owners['test'])} test devices are in "
+        "train, too",
+        "known devices if any is shared",
         follows,
     )

@@ -1,4 +1,4 @@
-"""What the inputs of a training looked like, and what in other recordings is unlike it."""
+"""The ranges of the inputs in training, and which inputs of other recordings are outside them."""
 
 from __future__ import annotations
 
@@ -10,89 +10,92 @@ import pandas as pd
 from conveyorguard.data.store import SENSORS_REPAIRED, THERMAL_REPAIRED, Store
 from conveyorguard.data.views import view_of
 
-OUTSIDE_SHARE = 0.01  # of a recording's seconds outside the training range, from which it is reported
-REPAIRED_SHARE = 0.05  # of a recording's seconds with repaired values, from which it is reported
-STILL = 30  # s at one value, from which a channel may be dead; twice what the training has, if that is more
-CAMERA = ("thermal_max", "thermal_mean")  # of the frame statistics, those that have a range
+OUTSIDE_SHARE = 0.01  # of a recording's rows outside the training range; more is reported
+REPAIRED_SHARE = 0.05  # of a recording's rows with repaired values; more is reported
+STILL = 30  # rows at one value, after which a channel may be dead; or twice the longest such time in training
+CAMERA = ("thermal_max", "thermal_mean")  # frame statistics whose range is kept
 
 Ranges = dict[str, dict[str, Any]]
 
 
 def training_ranges(store: Store, rows: np.ndarray) -> Ranges:
-    """What every channel, and the camera's frame maximum and mean, were like over the train seconds (a mask).
+    """Return the range of every channel and of the camera's frame maximum and mean in training.
 
-    Kept as `ranges.json`: low and high, the least and greatest value; middle, the median; still, the longest time at
-    one value, s; constant, whether some train recording has one value throughout, so that this is nothing odd.
+    Args:
+        rows: (N,) True at the rows of the train sessions.
+
+    Returns:
+        By channel: low and high (the extremes), middle (the median), still (the longest time at one value [rows]),
+        constant (whether it is constant throughout some train session). `ranges.json` holds them.
     """
     frames = store.to_frame()[rows]
-    found: Ranges = {}
+    ranges: Ranges = {}
     for name in [*store.schema.channels, *store.schema.environment, *(CAMERA if store.schema.thermal else ())]:
         values = frames[name]
         if values.notna().any():
             by_session = values.groupby(frames["session"], observed=True)
-            found[name] = {
+            ranges[name] = {
                 "low": float(values.min()),
                 "high": float(values.max()),
                 "middle": float(values.median()),
-                "still": max(_longest_still(own.to_numpy(float))[1] for _, own in by_session),
+                "still": max(_longest_still(series.to_numpy(float))[1] for _, series in by_session),
                 "constant": bool((by_session.max() == by_session.min()).any()),
             }
-    return found
+    return ranges
 
 
 def odd_inputs(store: Store, ranges: Ranges) -> dict[str, list[str]]:
-    """What in each recording is unlike the training, in sentences: values outside its range, dead and missing
-    channels."""
-    found: dict[str, list[str]] = {}
+    """Return what is unlike the training data, as sentences by session."""
+    odd: dict[str, list[str]] = {}
     for session, rows in store.to_frame().groupby("session", observed=True):
         missing = [name for name in ranges if name not in rows or rows[name].isna().all()]
-        said = [_missing(missing, ranges)] if missing else []
-        said += [
+        sentences = [_missing(missing, ranges)] if missing else []
+        sentences += [
             sentence for name, known in ranges.items() if name not in missing for sentence in _odd(name, rows, known)
         ]
         quality = rows["quality"].to_numpy()
         for flag, what in ((SENSORS_REPAIRED, "sensor values"), (THERMAL_REPAIRED, "thermal pixels")):
-            # a channel that is missing altogether is named already
+            # a channel that is missing throughout is named above
             share = float(np.mean(quality & flag > 0))
             if REPAIRED_SHARE < share < 1:
-                said.append(f"{what} were filled in from their neighbours in {share:.0%} of the seconds")
-        if said:
-            found[str(session)] = said
-    return found
+                sentences.append(f"{what} were filled in from their neighbours in {share:.0%} of the rows")
+        if sentences:
+            odd[str(session)] = sentences
+    return odd
 
 
 def _missing(names: list[str], ranges: Ranges) -> str:
-    one = len(names) == 1
-    said = f"{', '.join(_called(name) for name in names)} {'is' if one else 'are'} missing"
-    return said + f"; the middle of the training stands for {'it' if one else 'them'}" * ("middle" in ranges[names[0]])
+    verb, pronoun = ("is", "it") if len(names) == 1 else ("are", "them")
+    sentence = f"{', '.join(_display_name(name) for name in names)} {verb} missing"
+    return sentence + f"; the median of training stands in for {pronoun}" * ("middle" in ranges[names[0]])
 
 
-def _called(channel: str) -> str:
+def _display_name(channel: str) -> str:
     return {"thermal_max": "the frame maximum", "thermal_mean": "the frame mean"}.get(channel, channel)
 
 
 def _odd(channel: str, rows: pd.DataFrame, known: dict[str, Any]) -> list[str]:
-    """What is odd about one channel of one recording."""
-    name = _called(channel)
+    """Return what is unlike training in one channel of one recording, as sentences."""
+    name = _display_name(channel)
     values = rows[channel].to_numpy(float)
     values = values[np.isfinite(values)]
-    said = []
+    sentences = []
     first, still = _longest_still(values)
     if len(values) > 1 and still == len(values) and not known["constant"]:
-        said.append(f"{name} stands at {values[0]:.4g} throughout: a dead sensor?")
+        sentences.append(f"{name} stays at {values[0]:.4g} throughout: a dead sensor?")
     elif "still" in known and still > max(STILL, 2 * known["still"]):
-        said.append(f"{name} stands at {values[first]:.4g} for {still} s: a dead sensor?")
+        sentences.append(f"{name} stays at {values[first]:.4g} for {still} s: a dead sensor?")
     outside = (values < known["low"]) | (values > known["high"])
     if outside.mean() > OUTSIDE_SHARE:
-        said.append(
+        sentences.append(
             f"{name} is outside the training range, {known['low']:.4g} to {known['high']:.4g}, in {outside.mean():.0%} "
-            f"of the seconds ({values.min():.4g} to {values.max():.4g})"
+            f"of the rows ({values.min():.4g} to {values.max():.4g})"
         )
-    return said
+    return sentences
 
 
 def _longest_still(values: np.ndarray) -> tuple[int, int]:
-    """Where the longest run of one value begins, and its length."""
+    """Return where the longest run of equal values begins, and its length."""
     edges = np.flatnonzero(np.concatenate([[True], values[1:] != values[:-1], [True]]))
     lengths = np.diff(edges)
     longest = int(lengths.argmax()) if len(lengths) else 0
@@ -100,8 +103,7 @@ def _longest_still(values: np.ndarray) -> tuple[int, int]:
 
 
 def filled(store: Store, ranges: Ranges) -> Store:
-    """The same recordings with the middle of the training in place of what nobody measured; the store itself is
-    left."""
+    """Return a view in which channels that were not measured have the median of training."""
     arrays = {"sensors": [*store.schema.channels], "environment": [*store.schema.environment]}
     changed = {}
     for group, names in arrays.items():

@@ -1,4 +1,4 @@
-"""What a recording was like when it began: devices differ, so what has changed since says more than what is."""
+"""The start of a recording, as a reference: devices differ, so the change since then says more than the level."""
 
 from __future__ import annotations
 
@@ -8,44 +8,47 @@ import numpy as np
 
 from conveyorguard.data.store import Array, Store
 
-START = 30  # valid seconds at the beginning of a recording
-AT_A_TIME = 4096  # windows
+START = 30  # valid rows at the beginning of a recording
+CHUNK = 4096  # windows that are computed at a time
 
 
 def first_seconds(store: Store, first: np.ndarray, last: np.ndarray, flag: int) -> tuple[np.ndarray, np.ndarray]:
-    """The first START valid seconds of each window's recording.
+    """Return the first `START` valid rows of each window's recording.
 
     Args:
-        first, last: (n,) rows of the windows' first and last seconds. flag: of `quality`, what makes a second invalid.
+        first, last: (n,) first and last row of each window.
+        flag: bits of `quality` that make a row invalid.
 
     Returns:
-        Their rows (n, START), and (n, START) True where there is such a second and it is not after the window's end.
+        The rows (n, START), and (n, START) True where there is such a row and it is not after the end of the window.
     """
     session = store.session_index
     good = np.flatnonzero(np.asarray(store.quality) & flag == 0)
     begins = np.searchsorted(session[good], np.arange(session[-1] + 2))
-    own = session[first]
-    place = begins[own][:, None] + np.arange(START)
+    of_window = session[first]
+    place = begins[of_window][:, None] + np.arange(START)
     rows = np.append(good, len(session))[np.minimum(place, len(good))]  # past the store's end: after any window
-    there = (place < begins[own + 1][:, None]) & (rows <= last[:, None])
+    there = (place < begins[of_window + 1][:, None]) & (rows <= last[:, None])
     return np.where(there, rows, last[:, None]), there
 
 
 def start_means(store: Store, values: Array, first: np.ndarray, size: int, flag: int) -> np.ndarray:
-    """Mean of each series over `first_seconds` of each window's recording; NaN where none of them was measured.
+    """Return the mean of each series over the first valid rows of each window's recording; NaN where there is none.
 
     Args:
-        values: (N, C), a row a second of the store. first: (n,) rows of the windows' first seconds. size: of a window,
-            s.
+        values: (N, C), rows of the store.
+        first: (n,) first row of each window.
+        size: rows of a window.
+        flag: bits of `quality` that make a row invalid.
 
     Returns:
         (n, C) float32.
     """
-    found = np.empty((len(first), values.shape[1]), np.float32)
-    for begin in range(0, len(first), AT_A_TIME):
-        part = slice(begin, begin + AT_A_TIME)
+    means = np.empty((len(first), values.shape[1]), np.float32)
+    for begin in range(0, len(first), CHUNK):
+        part = slice(begin, begin + CHUNK)
         rows, valid = first_seconds(store, first[part], first[part] + size - 1, flag)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Mean of empty slice", RuntimeWarning)
-            found[part] = np.nanmean(np.where(valid[..., None], values[rows].astype(np.float64), np.nan), axis=1)
-    return found
+            means[part] = np.nanmean(np.where(valid[..., None], values[rows].astype(np.float64), np.nan), axis=1)
+    return means

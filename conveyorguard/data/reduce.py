@@ -1,4 +1,4 @@
-"""One session on its way into a store: checked against the schema, repaired, its frames reduced."""
+"""Reducing a session for the store: checked against the schema, repaired, frames reduced."""
 
 from __future__ import annotations
 
@@ -15,17 +15,21 @@ from conveyorguard.data.store import ENVIRONMENT_REPAIRED, NO_ONSET, SENSORS_REP
 from conveyorguard.errors import DataError
 from conveyorguard.system.text import without_path
 
-CHUNK = 64  # frames reduced at a time
+CHUNK = 64  # frames that are reduced at a time
 
 
 @dataclass
 class ReducedSession:
-    """A session as it goes into a store, or why it does not.
+    """A session as it goes into a store, or the reason why it does not.
 
     Attributes:
-        columns: by the names of `column_types`; None where nothing can be had of it, or where they are written already.
-        rows: their number.
-        repaired: counts of repaired values and seconds.
+        columns: by the names of `column_types`; None if the session is unusable, or once they are written.
+        rows: number of rows.
+        labelled: whether it has states.
+        dropped: rows that were left out.
+        repaired: counts of repaired values and rows.
+        first_repair: message about the first repaired row.
+        failure: why the session is unusable.
         content: digest of the columns, once they are written.
     """
 
@@ -46,7 +50,7 @@ class ReducedSession:
     content: str = ""
 
     def problem(self, labels: bool = True) -> str | None:
-        """What is wrong with the session, in a sentence; with `labels`, also that it has none."""
+        """Return the first problem of the session as a sentence; with `labels`, missing labels are one."""
         if self.failure:
             return f"{self.name}: {self.failure.message}"
         if self.dropped:
@@ -57,7 +61,10 @@ class ReducedSession:
 
 
 def reduce_session(item: Recording | Session, schema: Schema, strict: bool = False) -> ReducedSession:
-    """Read, check, repair and reduce one session; one of which nothing can be had says why.
+    """Read, check, repair and reduce one session; an unusable one is returned with its `failure`.
+
+    Args:
+        strict: raise at the first defect instead.
 
     Raises:
         DataError: with `strict`, the first defect.
@@ -65,7 +72,7 @@ def reduce_session(item: Recording | Session, schema: Schema, strict: bool = Fal
     try:
         try:
             session = item.read() if isinstance(item, Recording) else item
-        except OSError as error:  # of this recording's own files; those of the store are written elsewhere
+        except OSError as error:  # files of this recording; the store is written elsewhere
             raise DataError(f"cannot be read: {without_path(error)}; check the file and the disk it is on") from error
         reduced = _reduce(session, schema)
     except DataError as error:
@@ -139,7 +146,7 @@ def _check_shapes(session: Session, schema: Schema) -> None:
 
 
 def _in_order(session: Session) -> tuple[np.ndarray, list[Dropped]]:
-    """(n,) True at the seconds that are later than the one before them; and all seconds left out so far."""
+    """Return (n,) True at rows that are later than the row before them, and all rows left out so far."""
     if not len(session.time):
         return np.zeros(0, bool), list(session.dropped)
     keep = np.diff(session.time, prepend=session.time[0] - 1) > 0
@@ -156,7 +163,7 @@ def _in_order(session: Session) -> tuple[np.ndarray, list[Dropped]]:
 
 
 def _reduce_thermal(session: Session, camera: Thermal) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
-    """The columns of the camera; (n,) whether a frame is usable; (n,) its repaired pixels."""
+    """Return the columns of the camera, (n,) whether a frame is usable, and (n,) its number of repaired pixels."""
     count = len(session.time)
     thermal = np.zeros((count, *camera.stored_shape), np.float16)
     statistics = np.zeros((count, len(THERMAL_STATISTICS)), np.float32)
@@ -177,7 +184,7 @@ def _bad_frame(session: Session, camera: Thermal, i: int) -> Dropped:
 
 
 def _state_columns(session: Session, keep: np.ndarray, tick: np.ndarray, states: int) -> dict[str, np.ndarray]:
-    """The states of the rows that are kept, and the time from the onset and to the end."""
+    """Return state, ticks to the end and ticks since the onset of the rows that are kept."""
     state = np.full(len(tick), UNLABELLED) if session.state is None else session.state[keep]
     if session.state is not None and not np.isin(state, range(states)).all():
         raise DataError(f"states must be 0..{states - 1}, the reader gave {sorted(set(state.tolist()))}")
@@ -190,12 +197,12 @@ def _state_columns(session: Session, keep: np.ndarray, tick: np.ndarray, states:
 
 
 def _where(session: Session, part: str, second: int) -> str:
-    """Source of 'sensors', 'environment' or 'thermal' of a second, by its index."""
+    """Return source file and row of "sensors", "environment" or "thermal" at a row."""
     return session.where(part, second) if session.where else session.name
 
 
 def _first_repair(session: Session, schema: Schema, keep: np.ndarray, quality: np.ndarray) -> str | None:
-    """What was repaired first, for data.strict."""
+    """Return a message about the first repaired row, for data.strict."""
     if not quality.any():
         return None
     first = np.flatnonzero(quality)[0]
@@ -220,9 +227,9 @@ def _first_repair(session: Session, schema: Schema, keep: np.ndarray, quality: n
 
 
 def reduce_frames(frames: np.ndarray, camera: Thermal) -> tuple[np.ndarray, np.ndarray]:
-    """Reduce frames to what is stored, and take their statistics at full resolution.
+    """Reduce frames to the stored size, and compute their statistics at full resolution.
 
-    `mean_max` keeps the block mean and the block maximum: a hot component is a few pixels, and its peak must survive.
+    `mean_max` keeps block mean and block maximum: a hot component covers few pixels, and its peak must survive.
 
     Args:
         frames: (n, rows, columns) float32, degC.
@@ -256,10 +263,10 @@ def reduce_frames(frames: np.ndarray, camera: Thermal) -> tuple[np.ndarray, np.n
 
 
 def _percentile(flat: np.ndarray, q: float) -> np.ndarray:
-    """`np.percentile` of each row, at a fraction of its cost."""
+    """Return the percentile of each row, as `np.percentile` but faster."""
     position = q * (flat.shape[1] - 1)
     below = int(position)
-    # partition for one rank is several times as fast as for two; the next is the least of what lies above
+    # partitioning at one rank is several times as fast as at two; the next value is the minimum of the rest
     ordered = np.partition(flat, below, axis=1)
     above = ordered[:, min(below + 1, flat.shape[1] - 1) :].min(axis=1)
     return ordered[:, below] + (position - below) * (above - ordered[:, below])

@@ -9,16 +9,15 @@ from conveyorguard.data.schema import Thermal
 
 
 def repair_series(values: np.ndarray, time: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Replace NaN, Inf and what float32 cannot hold by interpolation between the nearest good seconds of the same
-    channel.
+    """Replace NaN, Inf and values beyond float32 by interpolation between the nearest good rows of the channel.
 
     Args:
         values: (n, channels).
-        time: (n,) seconds.
+        time: (n,) [periods].
 
     Returns:
-        The repaired values, float32, and (n, channels) True where a value was bad. A channel without one good value
-        stays NaN: there is nothing to repair it from.
+        The repaired values, float32, and (n, channels) True where a value was bad. A channel without any good value
+        stays NaN.
     """
     with np.errstate(over="ignore"):
         repaired = values.astype(np.float32)

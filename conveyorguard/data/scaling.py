@@ -1,4 +1,4 @@
-"""Scaling, as a module: fitted on numpy, kept in the checkpoint, part of every exported graph."""
+"""Scaling of inputs as a torch module, so that it is saved in checkpoints and is part of exported graphs."""
 
 from __future__ import annotations
 
@@ -13,24 +13,25 @@ from conveyorguard.data.schema import THERMAL_STATISTICS, Channel, Schema
 from conveyorguard.data.store import SENSORS_REPAIRED, THERMAL_REPAIRED, Store
 from conveyorguard.data.window_statistics import levels, rises, since_start, statistics
 
-SMALLEST = 1e-2  # of a log channel, in its unit
+SMALLEST = 1e-2  # value of a log channel, in its unit; smaller values are raised to it
 
 
 @dataclass(frozen=True)
 class ScalingSettings:
-    """How inputs become numbers near 0..1.
+    """How inputs are scaled.
 
-    channels: 'robust' (median and interquartile range) or 'percentile' (1st to 99th percentile to 0..1). log: take the
-    logarithm of channels whose schema says so. clip: cut off outside 0..1 (percentile only). fit_on: 'train' sessions,
-    or 'all' (the seed's, which sees the test sessions). bins: intervals between quantiles (of windows weighted so that
-    each state counts alike: the rare worst state is where
-        resolution is needed) for the piecewise-linear encoding (Gorishniy et al., 2022) of statistics of the window,
-        which gives a network the sharp thresholds that trees find; 0 for none.
-    from_start: tell what has changed since the recording began, second by second and among the statistics of the
-    window;
-        false where a plant's recordings have no beginning.
-    thermal: 'absolute' degC, the schema's fixed range to -1..1 (not clipped), or 'frame' (min-max of each frame, which
-    erases degC).
+    Attributes:
+        channels: "robust" (by median and interquartile range) or "percentile" (1st to 99th percentile to 0..1).
+        log: take the logarithm of channels whose schema says `scaling: log`.
+        clip: clip to 0..1 (percentile only).
+        fit_on: "train" sessions, or "all", which includes test sessions and is the seed study's rule.
+        thermal: "absolute" (the schema's range to -1..1, not clipped) or "frame" (minimum and maximum of each frame,
+            which discards absolute temperature).
+        bins: intervals of the piecewise-linear encoding (Gorishniy et al., 2022) of window statistics, which gives a
+            network sharp thresholds as trees have them; 0 for none. Edges are quantiles with all states weighted
+            alike, because the rare worst state needs the resolution.
+        from_start: add the change since the recording began, per row and among the window statistics; false where
+            the beginning of a recording means nothing.
     """
 
     name: str = "robust"
@@ -44,7 +45,7 @@ class ScalingSettings:
 
 
 class Scaling(nn.Module):
-    """Scales a batch in raw units. Buffers are the fitted values, so they travel with the model's state."""
+    """Scales a batch in raw units; the fitted values are buffers and are saved with the weights."""
 
     statistics_center: Tensor
     statistics_scale: Tensor
@@ -61,8 +62,7 @@ class Scaling(nn.Module):
             self.register_buffer(f"{group}_scale", torch.ones(len(channels)))
         low, high = schema.thermal.range if schema.thermal else (0.0, 1.0)
         rows, columns = schema.thermal.shape if schema.thermal else (1, 1)
-        # the range becomes -1..1: batch norm's running statistics follow badly where all pixels lie far from 0 and
-        # close together
+        # to -1..1: batch norm converges slowly where all pixels are far from 0 and close together
         self.frame_center, self.frame_scale = (float(low) + float(high)) / 2, (float(high) - float(low)) / 2
         # max, p99, mean, sd, x and y of the maximum
         self.register_buffer("statistics_center", torch.tensor([self.frame_center] * 3 + [0.0] * 3))
@@ -76,7 +76,12 @@ class Scaling(nn.Module):
                 self.register_buffer(f"{name}_window_edges", edges.repeat(statistics(settings.from_start) * width, 1))
 
     def fit(self, store: Store, rows: np.ndarray, size: int = 30) -> Scaling:
-        """Fit on the given rows of the store (True where used), and on windows of `size` seconds of them."""
+        """Fit on rows of the store.
+
+        Args:
+            rows: (N,) True at the rows that are used.
+            size: rows of the windows whose statistics are encoded.
+        """
         for group, channels in self.groups.items():
             values = getattr(store, group)[rows].astype(np.float64)
             for i, channel in enumerate(channels.values()):
@@ -94,7 +99,7 @@ class Scaling(nn.Module):
     def _fit_encoding(self, store: Store, session: np.ndarray, rows: np.ndarray, size: int) -> None:
         first = _starts(session, rows, size)
         windows = first[:, None] + np.arange(size)
-        own = _balanced(store.state[windows[:, size // 2]])
+        weights = _balanced(store.state[windows[:, size // 2]])
         for name, values, flag in (
             ("sensors", store.sensors, SENSORS_REPAIRED),
             ("thermal_stats", store.thermal_statistics, THERMAL_REPAIRED),
@@ -102,15 +107,15 @@ class Scaling(nn.Module):
             start = None
             if self.settings.from_start:
                 start = torch.from_numpy(start_means(store, values, first, size, flag))
-            found = [
+            parts = [
                 self._statistics(torch.from_numpy(values[windows[b]]), None if start is None else start[b], name)
                 for b in np.array_split(np.arange(len(first)), len(first) // 1024 + 1)
             ]
-            _fit_edges(getattr(self, f"{name}_window_edges"), torch.cat(found).flatten(1).numpy(), own)
+            _fit_edges(getattr(self, f"{name}_window_edges"), torch.cat(parts).flatten(1).numpy(), weights)
 
     def _fit_channel(self, values: np.ndarray, channel: Channel) -> tuple[float, float]:
         values = values[np.isfinite(values)]
-        if not len(values):  # a channel nobody measured: scaled as it is
+        if not len(values):  # never measured: left unscaled
             return 0.0, 1.0
         if self.settings.log and channel.scaling == "log":
             values = np.log(np.maximum(values, SMALLEST))
@@ -119,10 +124,10 @@ class Scaling(nn.Module):
             return low, (high - low) or 1.0
         low, middle, high = np.percentile(values, [25, 50, 75])
         scale = (high - low) or float(values.std())
-        return middle, scale if scale > 1e-6 * abs(middle) else 1.0  # of equal values the sd is what rounding leaves
+        return middle, scale if scale > 1e-6 * abs(middle) else 1.0  # the sd of equal values is rounding error
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Raw batch to scaled batch; keys that are not there stay away."""
+        """Scale a raw batch; inputs that it lacks are not added."""
         scaled = dict(batch)
         for group in self.groups:
             if group in batch:
@@ -143,23 +148,22 @@ class Scaling(nn.Module):
         return scaled
 
     def _statistics(self, values: Tensor, start: Tensor | None, name: str) -> Tensor:
-        """Levels of scaled values, rises of raw ones and, if it is known, since the start; (B, T, C) to (B, statistics,
-        C)."""
+        """Compute levels, rises and, where `start` is known, changes since the start; (B, T, C) to (B, S, C)."""
         noise, scaled = getattr(self, f"{name}_noise"), self._scaled(values, name)
-        # differences first: of large values that hardly differ few digits would be left
-        found = [levels(scaled), rises(torch.nan_to_num((values - values[:, :1]) / noise))]
+        # subtract before dividing: float32 would lose the digits of large values that hardly differ
+        parts = [levels(scaled), rises(torch.nan_to_num((values - values[:, :1]) / noise))]
         if start is not None:
             change = scaled - self._scaled(_known(start, values), name)[:, None]
-            found.append(since_start(self._rise(values, start, name), change))
-        return torch.cat(found, dim=1)
+            parts.append(since_start(self._rise(values, start, name), change))
+        return torch.cat(parts, dim=1)
 
     def _rise(self, values: Tensor, start: Tensor, name: str) -> Tensor:
-        """What each second has more than the recording's start, in units of the channel's noise; (B, T, C)."""
+        """Return values minus their mean at the recording's start, in units of the channel's noise; (B, T, C)."""
         return torch.nan_to_num((values - _known(start, values)[:, None]) / getattr(self, f"{name}_noise"))
 
     @staticmethod
     def _encode(values: Tensor, edges: Tensor) -> Tensor:
-        """How far a value reaches through each interval, 0..1; (B, C) to (B, C * bins)."""
+        """Encode values as the fraction of each interval that lies below them, 0..1; (B, C) to (B, C x bins)."""
         low, high = edges[:, :-1], edges[:, 1:]
         return ((values[..., None] - low) / (high - low)).clamp(0, 1).flatten(-2)
 
@@ -183,13 +187,12 @@ class Scaling(nn.Module):
 
 
 def _known(start: Tensor, values: Tensor) -> Tensor:
-    """The recording's start, (B, C); of a channel that was not measured then, the window's mean: nothing has
-    changed."""
+    """Return the recording's start (B, C), with the mean of the window, i.e. no change, where it was not measured."""
     return torch.where(start.isfinite(), start, values.mean(1))
 
 
 def _balanced(state: np.ndarray) -> np.ndarray:
-    """Weights of seconds under which all states weigh the same; unlabelled seconds weigh nothing."""
+    """Return weights of rows (n,) under which all states weigh the same; unlabelled rows weigh 0."""
     weights = np.zeros(len(state))
     for k in np.unique(state[state >= 0]):
         weights[state == k] = 1 / np.count_nonzero(state == k)
@@ -197,8 +200,7 @@ def _balanced(state: np.ndarray) -> np.ndarray:
 
 
 def _fit_edges(edges: Tensor, values: np.ndarray, weights: np.ndarray) -> None:
-    """Quantiles of each column, into `edges` (columns, bins + 1); equal ones are set apart so that no interval is
-    empty."""
+    """Write weighted quantiles of each column into `edges` (C, bins + 1), at least 1e-3 apart."""
     for i, column in enumerate(values.T):
         good = np.isfinite(column) & (weights > 0)
         if good.any():
@@ -210,14 +212,14 @@ def _fit_edges(edges: Tensor, values: np.ndarray, weights: np.ndarray) -> None:
 
 
 def _starts(session: np.ndarray, rows: np.ndarray, size: int) -> np.ndarray:
-    """First rows of windows that lie in one session: enough of them that every second is in about three."""
+    """Return the first rows of windows within one session, spaced so that each row is in about three windows."""
     first = np.arange(max(len(rows) - size + 1, 0))
     first = first[rows[first] & (session[first] == session[first + size - 1])]
     return first[:: max(size // 3, 1)]
 
 
 def _noise(values: np.ndarray, follows: np.ndarray) -> Tensor:
-    """Median step of each channel from one second to the next, and at least a thousandth of the channel's range."""
+    """Return the median step of each channel from row to row (C,), at least a thousandth of the channel's range."""
     with np.errstate(invalid="ignore"):
         steps = np.abs(np.diff(values.astype(np.float64), axis=0))[follows]
     noise = np.ones(values.shape[1])

@@ -1,7 +1,7 @@
-"""What a data set measures: the one place that knows channel, camera, state and kind names.
+"""What a data set measures: names and units of channels, the camera, states and kinds of device.
 
-A `Schema` is read from the `schema` block of a `conf/data/*.yaml`, copied into the frame store's manifest and taken
-from there by everything downstream.
+A `Schema` is read from the `schema` block of a `conf/data/*.yaml` and copied into the manifest of the frame store.
+Everything downstream reads it there.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 from conveyorguard.errors import ConfigError
 
-# Taken from the full-resolution frame before it is reduced; x is the column, y the row of the maximum.
+# Computed from the full-resolution frame before it is reduced; x is the column and y the row of the maximum.
 THERMAL_STATISTICS = ("max", "p99", "mean", "sd", "x_max", "y_max")
 UNLABELLED = -1
 FRAME_COLUMNS = (
@@ -30,9 +30,12 @@ FRAME_COLUMNS = (
 
 @dataclass(frozen=True)
 class Channel:
-    """One measured quantity. `scaling` is 'linear' or 'log' (positive and spread over decades, e.g. currents).
+    """One measured quantity.
 
-    `column` is what the files of a table call it; empty: as the schema does.
+    Attributes:
+        unit: e.g. "degC".
+        scaling: "linear", or "log" for positive values that span decades, such as currents.
+        column: its name in the files of a table; empty if it is the name of the channel.
     """
 
     unit: str
@@ -42,7 +45,15 @@ class Channel:
 
 @dataclass(frozen=True)
 class Thermal:
-    """The camera. Shapes are (rows, columns) in pixels, temperatures in degC."""
+    """The camera. Shapes are (rows, columns) [pixels], temperatures in degC.
+
+    Attributes:
+        shape: of a frame in the files.
+        stored: of a frame in the store, with `reduce="mean_max"`.
+        stride: every how many pixels are kept, with `reduce="stride"`.
+        range: mapped to -1..1 for a network; values outside are kept.
+        valid: possible temperatures; pixels outside are repaired.
+    """
 
     shape: tuple[int, int]
     stored: tuple[int, int]
@@ -53,12 +64,12 @@ class Thermal:
 
     @property
     def channels(self) -> tuple[str, ...]:
-        """Names of the stored channels."""
+        """Return the names of the stored channels."""
         return ("mean", "max") if self.reduce == "mean_max" else ("pixel",)
 
     @property
     def stored_shape(self) -> tuple[int, int, int]:
-        """(channels, rows, columns) of a frame in the store."""
+        """Return (channels, rows, columns) of a frame in the store."""
         if self.reduce == "mean_max":
             return (2, *self.stored)
         rows, columns = (-(-size // self.stride) for size in self.shape)
@@ -67,7 +78,7 @@ class Thermal:
 
 @dataclass(frozen=True)
 class State:
-    """One state of wear; `label` is its name in the plant's language."""
+    """One state of wear; `label` is its name in the files or in the language of the plant."""
 
     name: str
     label: str = ""
@@ -75,10 +86,16 @@ class State:
 
 @dataclass(frozen=True)
 class Schema:
-    """Channels, camera, states and kinds of a data set. States are ordered from normal to worst.
+    """Channels, camera, states and kinds of a data set.
 
-    `columns` says what the files of a table call session, device, kind, time and state; other readers have no use for
-    it.
+    Attributes:
+        channels, environment: by name.
+        thermal: None without a camera.
+        states: from normal to worst.
+        alarm: number of the lowest state that is worth an alarm.
+        kinds: types of device.
+        device_split: devices of validation and test, for `split=device`.
+        columns: names of the columns session, device, kind, time and state in the files of a table.
     """
 
     channels: dict[str, Channel]
@@ -113,7 +130,7 @@ class Schema:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain mappings, lists and scalars, from which `from_config` gives the same schema back."""
+        """Return plain mappings, lists and scalars from which `from_config` makes the same schema."""
         plain = asdict(self)
         plain["states"] = list(plain["states"])
         plain["kinds"] = list(self.kinds)
@@ -128,22 +145,23 @@ class Schema:
 
     @property
     def state_names(self) -> list[str]:
+        """Return the names of the states, from normal to worst."""
         return [state.name for state in self.states]
 
     @property
     def alarming(self) -> str:
-        """The states that are worth an alarm, in words: 'severe', or 'moderate or worse'."""
+        """Name the states that are worth an alarm: "severe", or "moderate or worse"."""
         return self.states[self.alarm].name + " or worse" * (self.alarm < len(self.states) - 1)
 
     @property
     def inputs(self) -> list[str]:
-        """What a model may be given: 'sensors', 'thermal', 'environment', as far as the data have them."""
+        """Return which of "sensors", "thermal" and "environment" the data have."""
         present = {"sensors": self.channels, "thermal": self.thermal, "environment": self.environment}
         return [name for name, there in present.items() if there]
 
 
 def _channel(value: str | Mapping[str, Any]) -> Channel:
-    """`temperature: degC` is short for `temperature: {unit: degC}`."""
+    """Read a channel; `temperature: degC` is short for `temperature: {unit: degC}`."""
     return Channel(value) if isinstance(value, str) else Channel(**value)
 
 
@@ -165,7 +183,7 @@ _BLOCKS: dict[str, tuple[type, str]] = {
 
 
 def _problems(node: Mapping[str, Any]) -> list[str]:
-    """Everything wrong with a schema block, as sentences."""
+    """Return everything that is wrong with a schema block, as sentences."""
     known = sorted({*_BLOCKS, "alarm"})
     problems = [f"unknown key '{key}'; known are {', '.join(known)}" for key in node if key not in known]
     blocks: dict[str, Any] = {}
@@ -216,8 +234,8 @@ def _device_split_problems(parts: dict[str, Any]) -> list[str]:
         for part, devices in parts.items()
         if part not in ("train", "val", "test") or not isinstance(devices, list)
     ]
-    named = [device for devices in parts.values() if isinstance(devices, list) for device in devices]
-    if twice := sorted({str(device) for device in named if named.count(device) > 1}):
+    listed = [device for devices in parts.values() if isinstance(devices, list) for device in devices]
+    if twice := sorted({str(device) for device in listed if listed.count(device) > 1}):
         problems.append(f"`device_split` names {', '.join(twice)} more than once: a device is in one part alone")
     return problems
 
@@ -265,7 +283,7 @@ def _size_problems(camera: Mapping[str, Any]) -> list[str]:
 
 
 def _is_entry(value: Any, required: str, known: set[str]) -> bool:
-    """Whether it is a mapping that has the required key and no unknown one."""
+    """Tell whether a value is a mapping with the required key and no unknown one."""
     return isinstance(value, Mapping) and required in value and set(value) <= known
 
 

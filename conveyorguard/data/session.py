@@ -1,4 +1,4 @@
-"""What a reader yields: a session, or a recording to be read later, or one that cannot be read."""
+"""What a reader yields: a session, a recording that is read later, or one that cannot be read."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 
 
 class Dropped(NamedTuple):
-    """A second that was left out: why (a short category), where, and what was found."""
+    """A row that was left out: reason (a short category), place, and a message with the problem and the remedy."""
 
     reason: str
     where: str
@@ -21,23 +21,24 @@ class Dropped(NamedTuple):
 
 @dataclass
 class Session:
-    """One recording, as a reader yields it.
+    """One continuous recording of a device, as a reader yields it.
 
     Attributes:
         name: unique in the data set.
-        time: (n,) whole seconds since the recording began, increasing; a missing second is a gap.
+        time: (n,) whole periods since the recording began, increasing; a missing one is a gap.
         sensors: (n, C) in the units of `schema.channels`; NaN or Inf is repaired by the store.
         environment: (n, E), likewise.
         thermal: (n, rows, columns) in degC, an array or anything that gives one when sliced; None without a camera.
         state: (n,) 0..K-1, or None for an unlabelled recording.
-        dropped: seconds the reader had to leave out.
-        notes: what was done to all of it, e.g. that it was resampled; told in the summary with the number of sessions.
-        averaged: a value is the mean of several samples, so the last second is whole only when the next has begun.
-        where: `where(part, i)`: source file and row of second i of 'sensors', 'environment' or 'thermal', for messages;
-            None where nobody knows. It must pickle.
-        period: between two values of `time`, s.
-        start: clock time of second 0, with its zone; None where the files have none.
-        zone: of the files' clock, as pandas names it.
+        dropped: rows that the reader had to leave out.
+        notes: what was done to the whole session, e.g. that it was resampled; the summary lists them with the number of
+            sessions.
+        averaged: a value is the mean of several samples, so that the last row is complete only when the next has begun.
+        where: `where(part, i)` returns the source file and row of row i of "sensors", "environment" or "thermal", for
+            messages; None where that is not known. It must pickle.
+        period: time between two values of `time` [s].
+        start: clock time of the beginning, with its zone; None where the files have none.
+        zone: time zone of the files' clock, as pandas names it.
     """
 
     name: str
@@ -59,9 +60,11 @@ class Session:
 
 @dataclass(frozen=True)
 class Recording:
-    """A session that has not been read yet, so that the store can read several at once.
+    """A session that is read later, so that the store can read several at once.
 
-    `files` are what it is made of: they enter the key of the store. `read` must pickle.
+    Attributes:
+        files: that it consists of; their names, sizes and times enter the key of the store.
+        read: returns the session; it must pickle.
     """
 
     name: str
@@ -71,7 +74,7 @@ class Recording:
 
 @dataclass(frozen=True)
 class Unreadable:
-    """A session of which nothing can be had: yielded by a reader so that it is counted and named."""
+    """A session that cannot be read; a reader yields it so that it is counted and named."""
 
     name: str
     reason: str

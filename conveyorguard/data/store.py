@@ -1,8 +1,8 @@
-"""The frame store: a data set as arrays, a row a period, sessions one after another.
+"""The frame store: a data set as arrays with a row per period, sessions one after another.
 
-On disk it is a folder with `manifest.json`, `sessions.parquet` (a row a session) and `shards/NNNN/` with one
-memory-mapped `.npy` file a column. `store_build` writes it; views, live recordings and tables of a caller are the same
-value in memory.
+On disk it is a folder with `manifest.json`, `sessions.parquet` (a row per session) and `shards/NNNN/` with one
+memory-mapped `.npy` file per column. `store_build` writes it. Views, live recordings and tables given from Python are
+stores in memory.
 """
 
 from __future__ import annotations
@@ -20,11 +20,12 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from conveyorguard.data.durations import text_of
 from conveyorguard.data.schema import THERMAL_STATISTICS, Schema
 from conveyorguard.errors import ConfigError, DataError
 
 FORMAT = 2  # of the layout on disk
-EXAMPLES = 20  # defects listed in full per reason; all are counted
+EXAMPLES = 20  # defects per reason that are listed in full; all are counted
 MANIFEST = ("period", "counts", "skipped_sessions", "unlabelled_sessions", "dropped_examples", "first_problem")
 SENSORS_REPAIRED, ENVIRONMENT_REPAIRED, THERMAL_REPAIRED = 1, 2, 4
 NO_ONSET = np.iinfo(np.int64).min  # ticks since the onset, in a session that has none
@@ -45,7 +46,7 @@ SESSION_COLUMNS = {
 
 
 def column_types(schema: Schema) -> dict[str, tuple[type[np.generic], tuple[int, ...]]]:
-    """Columns of a store by the name of their file: type, and shape of one row."""
+    """Return the columns of a store by name: type, and shape of one row."""
     columns: dict[str, tuple[type[np.generic], tuple[int, ...]]] = {
         "tick": (np.int64, ()),
         "state": (np.int8, ()),
@@ -62,13 +63,13 @@ def column_types(schema: Schema) -> dict[str, tuple[type[np.generic], tuple[int,
 
 
 class ShardedArray:
-    """An array whose rows lie in several `.npy` files; indexed by rows as an array is, read-only.
+    """A read-only array whose rows lie in several `.npy` files, indexed by rows as an array is.
 
-    A file is memory-mapped when a row of it is first asked for. Pickled, it is the paths alone.
+    A file is memory-mapped when one of its rows is first read. Only the paths are pickled.
 
     Args:
         paths: of the files, in the order of their rows.
-        rows: of each file.
+        rows: number of rows of each file.
         dtype, shape: of one row.
     """
 
@@ -89,10 +90,10 @@ class ShardedArray:
         return {**self.__dict__, "_opened": {}}
 
     def refuse_short_files(self) -> None:
-        """Refuse files that are missing or too short for their rows, without reading them.
+        """Check that every file is there and long enough for its rows, without reading it.
 
         Raises:
-            DataError: naming the first such file.
+            DataError: naming the first file that is not.
         """
         row = self.dtype.itemsize * int(np.prod(self.shape[1:]))
         for path, rows in zip(self.paths, np.diff(self.edges).tolist(), strict=True):
@@ -148,22 +149,22 @@ Array = np.ndarray | ShardedArray
 
 @dataclass(frozen=True, eq=False)
 class Store:
-    """A data set, opened. Sessions follow one another, so a session is a range of rows.
+    """A data set, opened. Sessions follow one another, so that a session is a range of rows.
 
     Attributes:
         schema: of the data.
-        sessions: a row a session: name, device, kind, rows (their number), start (clock time in UTC, or NaT), zone (of
-            the files' clock), content (digest), labelled, dropped and repaired (counts); `first` is its first row.
+        sessions: a row per session: name, device, kind, first (its first row), rows (number of rows), start (clock
+            time in UTC, or NaT), zone (of the files' clock), content (digest), labelled, dropped, repaired (counts).
         tick: (N,) int64, periods since the session began.
         state: (N,) int8, -1 where it is unknown.
-        ticks_to_end, ticks_since_onset: (N,) int64, for reporting, never an input; `NO_ONSET` where there is none.
-        quality: (N,) uint8, which of sensors, environment and thermal frame were repaired (flags).
+        ticks_to_end, ticks_since_onset: (N,) int64, for reporting, never an input; `NO_ONSET` without an onset.
+        quality: (N,) uint8, bits that tell which of sensors, environment and thermal frame were repaired.
         sensors: (N, C) float32, in the units of the schema.
         environment: (N, E) float32.
         thermal_statistics: (N, 6) float32 of the full-resolution frames, NaN without a camera.
         thermal: (N, channels, rows, columns) float16; None without a camera.
-        period: of a tick, s.
-        path, fingerprint, manifest: of the folder; a store in memory has none.
+        period: duration of a tick [s].
+        path, fingerprint, manifest: of the folder; empty for a store in memory.
     """
 
     schema: Schema
@@ -186,40 +187,43 @@ class Store:
         return len(self.tick)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {f.name: self.__dict__[f.name] for f in fields(self)}  # what is cached is computed anew
+        return {f.name: self.__dict__[f.name] for f in fields(self)}  # cached properties are computed again
 
     @cached_property
     def session_index(self) -> np.ndarray:
-        """(N,) the place in `sessions` of each row's session."""
+        """Return the index in `sessions` of each row's session, (N,)."""
         return np.repeat(np.arange(len(self.sessions)), self.sessions["rows"])
 
     @cached_property
     def session_start(self) -> np.ndarray:
-        """(N,) the first row of each row's session."""
+        """Return the first row of each row's session, (N,)."""
         return np.repeat(self.sessions["first"].to_numpy(), self.sessions["rows"])
 
     def rows_of(self, names: Iterable[str]) -> np.ndarray:
-        """(N,) True at the rows of the sessions with these names."""
+        """Return True at the rows of the sessions with these names, (N,)."""
         return np.repeat(self.sessions["name"].isin(list(names)).to_numpy(), self.sessions["rows"])
 
     def since_onset(self, rows: np.ndarray) -> np.ndarray:
-        """(n,) float64 ticks since the onset at the given rows, negative before it; NaN in a session without one."""
+        """Return ticks since the onset at the given rows (n,) as float64: negative before it, NaN without an onset."""
         ticks = self.ticks_since_onset[rows]
         return np.where(ticks == NO_ONSET, np.nan, ticks.astype(np.float64))
 
     def to_frame(self, rows: slice = slice(None)) -> pd.DataFrame:
-        """Rows as a table: session, device and kind as categories, time, state, seconds_to_end, seconds_since_onset,
-        quality, every channel and frame statistic. For tables and pages of what fits into memory."""
+        """Return rows as a table, for what fits into memory.
+
+        Columns: session, device and kind (categories), time, seconds_to_end and seconds_since_onset [s], state,
+        quality, every channel and frame statistic.
+        """
         place = self.session_index[rows]
         columns: dict[str, Any] = {"session": pd.Categorical.from_codes(place, pd.Index(self.sessions["name"]))}
         for name in ("device", "kind"):
             codes, labels = pd.factorize(self.sessions[name])
             columns[name] = pd.Categorical.from_codes(codes[place], labels)
         columns |= {
-            "time": self.tick[rows],
+            "time": self.tick[rows] * self.period,
             "state": self.state[rows],
-            "seconds_to_end": self.ticks_to_end[rows],
-            "seconds_since_onset": self.since_onset(np.arange(len(self))[rows]),
+            "seconds_to_end": self.ticks_to_end[rows] * self.period,
+            "seconds_since_onset": self.since_onset(np.arange(len(self))[rows]) * self.period,
             "quality": self.quality[rows],
         }
         for group, names in (("sensors", self.schema.channels), ("environment", self.schema.environment)):
@@ -230,12 +234,14 @@ class Store:
         return pd.DataFrame(columns)
 
     def summary(self) -> str:
-        """A few lines that say what the store holds, what was left out and why, and why it was built again."""
+        """Return lines that say what the store holds, what was left out and why, and why it was built again."""
         counts = self.manifest["counts"]
-        lines = [f"{counts['sessions']} sessions, {counts['frames']:,} seconds (fingerprint {self.fingerprint[:12]})"]
+        hours = counts["frames"] * self.period / 3600
+        rows = f"{counts['frames']:,} rows of {text_of(self.period)} ({hours:.3g} h)"
+        lines = [f"{counts['sessions']} sessions, {rows}, fingerprint {self.fingerprint[:12]}"]
         if reason := self.manifest.get("rebuilt"):
             lines.append(f"built again: {reason}")
-        for title, key in (("dropped seconds", "dropped_frames"), ("repaired", "repaired")):
+        for title, key in (("dropped rows", "dropped_frames"), ("repaired", "repaired")):
             if counts[key]:
                 lines.append(f"{title}: " + ", ".join(f"{n} {reason}" for reason, n in counts[key].items()))
         lines += [f"{note}: {count} sessions" for note, count in self.manifest.get("notes", {}).items()]
@@ -248,7 +254,7 @@ class Store:
 
 
 def assemble(schema: Schema, sessions: pd.DataFrame, columns: Mapping[str, Array], **facts: Any) -> Store:
-    """A store of its columns, by the names of `column_types`; facts are further fields of `Store`."""
+    """Return a store of columns, by the names of `column_types`; `facts` are further fields of `Store`."""
     first = np.cumsum([0, *sessions["rows"]])[:-1]
     without_camera = np.broadcast_to(np.float32(np.nan), (len(columns["tick"]), len(THERMAL_STATISTICS)))
     arrays: dict[str, Any] = {"thermal_statistics": without_camera, **columns}
@@ -256,7 +262,7 @@ def assemble(schema: Schema, sessions: pd.DataFrame, columns: Mapping[str, Array
 
 
 def open_store(path: str | Path) -> Store:
-    """Open the store of a folder; its columns are read when rows of them are asked for.
+    """Open the store of a folder; columns are read when their rows are used.
 
     Raises:
         DataError: the folder holds no store, or a damaged one.
@@ -292,7 +298,7 @@ def _read_manifest(path: Path) -> tuple[dict[str, Any], Schema]:
     except (OSError, ValueError, ConfigError) as error:
         raise _no_store(path, str(error)) from error
     except (KeyError, TypeError, AttributeError) as error:
-        raise _no_store(path, f"manifest.json lacks what a store's has, {error}") from error
+        raise _no_store(path, f"manifest.json lacks {error}") from error
     if missing:
         raise _no_store(path, f"manifest.json lacks {', '.join(missing)}")
     return manifest, schema

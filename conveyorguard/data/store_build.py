@@ -1,4 +1,7 @@
-"""Building a frame store: sessions read, repaired and reduced, a shard a worker, whole or not at all."""
+"""Building a frame store: each worker reads, repairs and reduces the sessions of a shard.
+
+The store is written under a temporary name and renamed at the end, so that a killed build leaves no store.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +41,7 @@ from conveyorguard.errors import DataError
 from conveyorguard.system.progress import track
 from conveyorguard.system.text import without_path
 
-SHARDS = 32  # at most; each keeps a file a column open
+SHARDS = 32  # at most; each keeps one open file per column
 
 
 def prepare(
@@ -50,18 +53,18 @@ def prepare(
     strict: bool = False,
     jobs: int = -1,
 ) -> Store:
-    """Build the frame store of a data set, or open the one that is there.
+    """Open the frame store of a data set; build it if there is none for these files, settings and code.
 
     Args:
         reader: `sessions(root, schema)`, yielding `Recording`, `Session` or `Unreadable`.
-        root: where the recordings lie; it is only read.
-        cache: folder of all stores.
-        name: of the data set, the beginning of the store's name.
-        strict: stop at the first defect instead of counting it.
+        root: folder of the recordings; it is only read.
+        cache: folder that holds all stores.
+        name: of the data set; the name of the store begins with it.
+        strict: raise at the first defect instead of counting it.
         jobs: processes, as in joblib.
 
     Raises:
-        DataError: nothing usable is found, or, when strict, the first defect.
+        DataError: there is nothing usable; with `strict`, the first defect; the store cannot be written.
     """
     recordings = list(reader(root, schema))
     ingredients = ingredients_of(reader, recordings, root, schema)
@@ -72,8 +75,8 @@ def prepare(
             _build(target, name, recordings, schema, ingredients, strict, jobs)
         except OSError as error:
             raise DataError(
-                f"paths.cache={target.parent}: the frame store cannot be written ({without_path(error)}); what was "
-                "there before is unchanged. Free space or set paths.cache (or CONVEYORGUARD_CACHE) to a folder that "
+                f"paths.cache={target.parent}: the frame store cannot be written ({without_path(error)}); earlier "
+                "stores are unchanged. Free some space, or set paths.cache (or CONVEYORGUARD_CACHE) to a folder that "
                 "can be written to"
             ) from error
     store = open_store(target)
@@ -83,10 +86,10 @@ def prepare(
 
 
 def store_in_memory(sessions: Iterable[ReducedSession], schema: Schema) -> Store:
-    """A store of sessions that have been reduced; nothing of it is on disk.
+    """Return a store of reduced sessions that lies in memory alone.
 
     Raises:
-        DataError: none of them could be reduced.
+        DataError: no session could be reduced.
     """
     sessions = list(sessions)
     usable = [session for session in sessions if session.columns is not None]
@@ -103,7 +106,7 @@ def store_in_memory(sessions: Iterable[ReducedSession], schema: Schema) -> Store
 def _build(
     target: Path, name: str, recordings: list, schema: Schema, ingredients: dict[str, str], strict: bool, jobs: int
 ) -> None:
-    """Write the store aside and rename it, so that whatever has the store's name is whole."""
+    """Write the store under a temporary name and rename it, so that a folder with the name of a store is complete."""
     target.parent.mkdir(parents=True, exist_ok=True)
     _sweep_leftovers(target.parent)
     reason = reason_to_build_again(target.parent, name, ingredients)
@@ -113,30 +116,30 @@ def _build(
         readable, unreadable = _without_repetitions(recordings)
         if strict and unreadable:
             raise DataError(f"data.strict=true: {unreadable[0].message}")
-        written = _write_shards(aside, readable, schema, strict, jobs)
-        _write_tables(aside, unreadable, written, schema, {"ingredients": ingredients, "rebuilt": reason})
+        shards = _write_shards(aside, readable, schema, strict, jobs)
+        _write_tables(aside, unreadable, shards, schema, {"ingredients": ingredients, "rebuilt": reason})
         try:
             aside.rename(target)
         except OSError:
             if not target.is_dir():
                 raise
-            if not (target / "manifest.json").exists():  # no store: what is left of one
+            if not (target / "manifest.json").exists():  # an incomplete store
                 shutil.rmtree(target)
                 aside.rename(target)
-            # else another process was first with the same store
+            # else another process has written the same store meanwhile
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 
 
 def _without_repetitions(recordings: list) -> tuple[list[Recording | Session], list[Unreadable]]:
-    """What can be read, and what cannot; of several sessions of one name the first is read."""
+    """Separate readable recordings from unreadable ones; of several sessions with one name the first is kept."""
     readable: dict[str, Recording | Session] = {}
     unreadable = []
     for item in recordings:
         if isinstance(item, Unreadable):
             unreadable.append(item)
         elif item.name in readable:
-            message = f"a session called {item.name} is already there; give each its own name in data.reader"
+            message = f"another session is called {item.name}; data.reader must give each its own name"
             unreadable.append(Unreadable(item.name, "duplicate_session", message))
         else:
             readable[item.name] = item
@@ -146,7 +149,10 @@ def _without_repetitions(recordings: list) -> tuple[list[Recording | Session], l
 def _write_shards(
     folder: Path, items: list[Recording | Session], schema: Schema, strict: bool, jobs: int
 ) -> Iterator[tuple[ReducedSession, int]]:
-    """Sessions with the number of their shard, in order; a shard holds a run of the list, whoever writes it."""
+    """Write all shards and yield the sessions with the number of their shard, in order.
+
+    Which sessions a shard holds follows from the list alone, not from the worker that writes it.
+    """
     size = max(-(-len(items) // SHARDS), 1)
     shards = [items[i : i + size] for i in range(0, len(items), size)]
     work = (joblib.delayed(_write_shard)(folder, n, shard, schema, strict) for n, shard in enumerate(shards))
@@ -159,7 +165,7 @@ def _write_shards(
 def _write_shard(
     folder: Path, number: int, items: list[Recording | Session], schema: Schema, strict: bool
 ) -> list[ReducedSession]:
-    """Reduce sessions one after another into a folder of columns, aside, and give it its name."""
+    """Reduce sessions one after another into a folder of columns, which is renamed when it is complete."""
     aside = folder / "shards" / f".{number:04d}"
     aside.mkdir()
     sessions = []
@@ -181,7 +187,7 @@ def _write_shard(
 
 
 class _GrowingArray:
-    """A `.npy` file that rows are appended to; its header is written last, in the room that numpy leaves for it."""
+    """A `.npy` file that rows are appended to; the final header fits into the padding that numpy leaves for it."""
 
     def __init__(self, path: Path, dtype: type[np.generic], shape: tuple[int, ...]):
         self.dtype, self.shape, self.rows = np.dtype(dtype), shape, 0
@@ -193,7 +199,7 @@ class _GrowingArray:
         np.lib.format.write_array_header_2_0(self.stream, header)
 
     def append(self, values: np.ndarray) -> memoryview:
-        """Append rows; returns their bytes."""
+        """Append rows and return their bytes."""
         content = np.ascontiguousarray(values, self.dtype).data
         self.stream.write(content)
         self.rows += len(values)
@@ -213,14 +219,16 @@ class _GrowingArray:
 
 @dataclass
 class _Tally:
-    """What became of the sessions, for the manifest."""
+    """Counts and examples of what was used, left out and repaired, for the manifest."""
 
-    usable: list[tuple[ReducedSession, int, int]] = field(default_factory=list)  # with shard and first row there
+    usable: list[tuple[ReducedSession, int, int]] = field(
+        default_factory=list
+    )  # session, shard, first row in the shard
     skipped: list[dict[str, str]] = field(default_factory=list)
     dropped: Counter[str] = field(default_factory=Counter)
     repaired: Counter[str] = field(default_factory=Counter)
     notes: Counter[str] = field(default_factory=Counter)
-    examples: dict[str, list[dict[str, str]]] = field(default_factory=dict)  # of what was dropped, by reason
+    examples: dict[str, list[dict[str, str]]] = field(default_factory=dict)  # dropped rows, by reason
     repairs: list[str] = field(default_factory=list)
     first_problem: str | None = None
 
@@ -249,7 +257,7 @@ def _write_tables(
     schema: Schema,
     facts: dict[str, Any],
 ) -> None:
-    """Write the table of sessions and, last, the manifest: what the shards hold, and what was left out or repaired."""
+    """Write the table of sessions and, last, the manifest."""
     tally = _Tally()
     for item in unreadable:
         tally.add(ReducedSession(item.name, failure=item), -1)
@@ -289,7 +297,7 @@ def _write_tables(
 
 
 def _session_table(sessions: list[tuple[ReducedSession, int, int]]) -> pd.DataFrame:
-    """A row a session, with its shard and its first row there."""
+    """Return a row per session, with its shard and its first row there."""
     rows = [
         {
             **{key: getattr(session, key) for key in SESSION_COLUMNS if hasattr(session, key)},
@@ -304,7 +312,7 @@ def _session_table(sessions: list[tuple[ReducedSession, int, int]]) -> pd.DataFr
 
 
 def _fingerprint(sessions: pd.DataFrame) -> str:
-    """Digest of all content: of the sessions' names, devices, kinds and columns."""
+    """Hash the content: names, devices, kinds and columns of the sessions."""
     return digest_of(sessions[["name", "device", "kind", "content"]].to_numpy().tolist())
 
 
@@ -313,7 +321,7 @@ def _processes(jobs: int) -> int:
 
 
 def _started(pid: int) -> int:
-    """When a process began, in hundredths of a second; 0 if there is none of that number."""
+    """Return when a process started [0.01 s]; 0 if there is no such process."""
     try:
         return round(psutil.Process(pid).create_time() * 100)
     except psutil.NoSuchProcess:
@@ -321,8 +329,10 @@ def _started(pid: int) -> int:
 
 
 def _sweep_leftovers(cache: Path) -> None:
-    """Remove what builds killed on this host have left behind. Process numbers come again, in a container at every
-    start."""
+    """Remove what killed builds on this host left behind.
+
+    Process numbers are used again (in a container after every start), so the start time is compared too.
+    """
     for path in cache.glob(f".*.{socket.gethostname()}.*-*"):
         pid, _, started = path.name.rsplit(".", 1)[-1].partition("-")
         if not (pid.isdigit() and started.isdigit()):

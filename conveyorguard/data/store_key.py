@@ -1,4 +1,4 @@
-"""What decides the content of a store: its key, and why an older store does not serve."""
+"""The key of a store: digests of everything that decides its content, and why an older store cannot be used."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ REDUCING = ("store_build", "reduce", "repair", "schema", "session", "store")  # 
 
 
 def ingredients_of(reader: Any, recordings: list, root: str | Path | None, schema: Schema) -> dict[str, str]:
-    """Digests of everything that decides the content of the store, without reading the recordings."""
+    """Compute digests of everything that decides the content of the store, without reading the recordings."""
     files = hashlib.sha256()
     for item in track(recordings, "looking at files", len(recordings)):
         files.update(f"{type(item).__name__} {item.name}".encode())
@@ -43,11 +43,12 @@ def ingredients_of(reader: Any, recordings: list, root: str | Path | None, schem
 
 
 def digest_of(value: Any) -> str:
+    """Return the SHA-256 of a value written as json."""
     return hashlib.sha256(json.dumps(value, default=repr).encode()).hexdigest()
 
 
 def _code_digest(reader: Any) -> str:
-    """Of the reader's package (of a module that is in none, the module alone) and of what reduces sessions."""
+    """Hash the reader's package (a module outside any package: the module) and the modules that reduce sessions."""
     here = Path(__file__).parent
     module = Path(inspect.getfile(reader))
     in_package = (module.parent / "__init__.py").exists()
@@ -59,9 +60,9 @@ def _code_digest(reader: Any) -> str:
 
 
 def _stat(path: Path, base: Path, digest: Any) -> None:
-    """Add names, sizes and times of a file, or of all files below a folder, links to folders not followed.
+    """Add name, size and time of a file, or of all files below a folder, to a digest; links to folders are skipped.
 
-    What cannot be looked at adds nothing: it is reported when the recording is read.
+    A folder that may not be opened adds a constant; it is reported when the recording is read.
     """
     try:
         _stat_below(path, base, digest)
@@ -75,7 +76,7 @@ def _stat_below(path: Path, base: Path, digest: Any) -> None:
         for entry in sorted(os.scandir(path), key=lambda e: e.name):
             if entry.is_dir(follow_symlinks=False):
                 _stat(Path(entry.path), base, digest)
-            elif entry.is_file():  # what scandir knows already: a set of 335,000 files is looked at at every start
+            elif entry.is_file():  # scandir has the status already; a data set may have 335,000 files
                 status = entry.stat()
                 digest.update(b"%s/%s %d %d" % (below, os.fsencode(entry.name), status.st_size, status.st_mtime_ns))
     elif path.exists():
@@ -84,7 +85,7 @@ def _stat_below(path: Path, base: Path, digest: Any) -> None:
 
 
 def reason_to_build_again(cache: Path, name: str, ingredients: dict[str, str]) -> str | None:
-    """Why the latest store of this name does not serve; None where there is none."""
+    """Say why the latest store of this name cannot be used; None if there is none."""
     manifests = [place for place in cache.iterdir() if place.name.startswith(f"{name}-")]
     manifests = [place / "manifest.json" for place in manifests if (place / "manifest.json").is_file()]
     if not manifests:
@@ -94,5 +95,5 @@ def reason_to_build_again(cache: Path, name: str, ingredients: dict[str, str]) -
         known = json.loads(latest.read_text(encoding="utf-8"))["ingredients"]
         changed = [words for key, words in INGREDIENTS.items() if known[key] != ingredients[key]]
     except (OSError, ValueError, KeyError, TypeError):
-        return f"{latest.parent.name} is of an earlier layout"
+        return f"{latest.parent.name} has an earlier layout"
     return f"{' and '.join(changed)} changed since {latest.parent.name}"

@@ -1,4 +1,4 @@
-"""Recordings one after another, as frame stores in memory: for a use that needs each once, however many there are."""
+"""Recordings one after another, as frame stores in memory, so that memory does not grow with their number."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from conveyorguard.data.store import Store
 from conveyorguard.data.store_build import store_in_memory
 from conveyorguard.errors import DataError
 
-A_PROCESS = 4  # recordings; of fewer, starting a process costs more than it saves
-AHEAD = 2  # recordings each process reads before the first of them is asked for
+PER_PROCESS = 4  # recordings; with fewer, starting a process costs more than it saves
+AHEAD = 2  # recordings that each process reads before the first of them is used
 
 
 @dataclass(frozen=True)
 class StreamedRecording:
-    """A recording as a store of its own; notes: what was left out and done while it was read, in sentences."""
+    """A recording as a store; `notes` are sentences on what was left out or changed while it was read."""
 
     name: str
     store: Store
@@ -36,21 +36,21 @@ class StreamedRecording:
 def stream(
     reader: Any, schema: Schema, root: str | Path | None, strict: bool = False, jobs: int | None = None
 ) -> tuple[int, Iterator[StreamedRecording | Unreadable]]:
-    """Read recordings one after another; never more than a few of them are in memory.
+    """Read recordings one after another, a few at a time in memory.
 
     Args:
         reader: `sessions(root, schema)`, as for `prepare`.
-        strict: stop at the first defect.
+        strict: raise at the first defect.
         jobs: processes; None: as many as there are processors, fewer for few recordings.
 
     Returns:
         Their number, and an iterator over them in the reader's order.
 
     Raises:
-        DataError: nothing is found; when strict, the first defect.
+        DataError: the reader finds nothing; with `strict`, the first defect.
     """
     items = list(reader(root, schema))  # names and paths; nothing is read yet
-    processes = jobs or max(1, min(os.cpu_count() or 1, len(items) // A_PROCESS))
+    processes = jobs or max(1, min(os.cpu_count() or 1, len(items) // PER_PROCESS))
     return len(items), _read(items, schema, strict, processes)
 
 
@@ -68,7 +68,7 @@ def _read(items: list, schema: Schema, strict: bool, processes: int) -> Iterator
 
 
 def _recording(session: ReducedSession, schema: Schema, strict: bool) -> StreamedRecording | Unreadable:
-    problem = session.problem(labels=False)  # they are not asked for
+    problem = session.problem(labels=False)  # predictions need none
     if strict and problem:
         raise DataError(f"data.strict=true: {problem}")
     if session.failure:
@@ -76,11 +76,11 @@ def _recording(session: ReducedSession, schema: Schema, strict: bool) -> Streame
     notes = list(session.notes)
     if session.dropped:
         first = session.dropped[0]
-        notes.append(f"{len(session.dropped)} seconds or rows left out, the first: {first.where}: {first.message}")
+        notes.append(f"{len(session.dropped)} seconds or rows left out, first: {first.where}: {first.message}")
     return StreamedRecording(session.name, store_in_memory([session], schema), notes)
 
 
 def lenient(reader: Callable) -> Callable:
-    """A reader that accepts recordings lacking some channels, if it knows how to."""
+    """Return a reader that accepts recordings without some channels, where it has the option `incomplete`."""
     known = inspect.signature(getattr(reader, "func", reader)).parameters
     return partial(reader, incomplete=True) if "incomplete" in known else reader

@@ -1,4 +1,4 @@
-"""Statistics of a window as tensors: its levels, and its rises, within it and since the recording began."""
+"""Statistics of a window as tensors: levels, rises within the window, and changes since the recording began."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ SINCE_START = ("mean_since_start", "scaled_mean_since_start")
 
 
 def statistics(from_start: bool) -> int:
-    """How many a channel has."""
+    """Return the number of statistics per channel."""
     return len(LEVELS) + len(RISES) + (len(SINCE_START) if from_start else 0)
 
 
 def levels(x: Tensor) -> Tensor:
-    """LEVELS of each channel of a window; (B, T, C) to (B, len(LEVELS), C)."""
+    """Compute `LEVELS` of each channel; (B, T, C) to (B, len(LEVELS), C)."""
     return torch.stack([x.mean(1), x.amax(1), x.amin(1), x[:, -1], x[:, -5:].mean(1), *_thirds(x)], dim=1)
 
 
 def rises(x: Tensor) -> Tensor:
-    """RISES of each channel of a window, as the inverse hyperbolic sine; (B, T, C) to (B, len(RISES), C).
+    """Compute `RISES` of each channel, as inverse hyperbolic sine; (B, T, C) to (B, len(RISES), C).
 
-    A fault current rides on the device's load, whose level differs from device to device. What happens within a window
-    does not depend on the load; as the sine's inverse it is linear within the noise and logarithmic far above it.
+    The current of a fault adds to the load, whose level differs between devices; changes within a window do not depend
+    on it. asinh is linear within the noise and logarithmic far above it.
 
     Args:
-        x: values in units of the channel's noise, without a logarithm.
+        x: values in units of the channel's noise, not their logarithm.
     """
     size, mean = x.shape[1], x.mean(1)
     first, middle, last = _thirds(x)
@@ -42,16 +42,16 @@ def rises(x: Tensor) -> Tensor:
 
 
 def since_start(rise: Tensor, change: Tensor) -> Tensor:
-    """SINCE_START of each channel: what has changed since the recording's first seconds; (B, T, C) to (B, 2, C).
+    """Compute `SINCE_START` of each channel, the change since the recording's first rows; (B, T, C) to (B, 2, C).
 
     Args:
-        rise: values less their mean at the recording's start, in units of the channel's noise.
-        change: scaled values less that mean, scaled: of a logarithm it is the factor that a value has grown by.
+        rise: values minus their mean at the recording's start, in units of the channel's noise.
+        change: scaled values minus the scaled mean; for a logarithm, the log of the factor by which a value has grown.
     """
     return torch.stack([torch.asinh(rise.mean(1)), change.mean(1)], dim=1)
 
 
 def _thirds(x: Tensor) -> list[Tensor]:
-    """Means of the window's thirds, each of at least a second."""
+    """Return the means of the thirds of the window, each of at least one row."""
     begins = [i * x.shape[1] // 3 for i in range(4)]
     return [x[:, a : max(b, a + 1)].mean(1) for a, b in pairwise(begins)]

@@ -56,7 +56,7 @@ def test_implications_follow_from_other_data_otherwise(store_of, plain_schema, s
     data = Windows(store, frame.assign(part=split.part_of(frame["session"])), split, settings)
     follows = {one.about: one.follows for one in find_implications(data)}
     assert follows["Balance of the states"] == "no class weights are needed"
-    assert follows["Spread of the channels"] == "linear scales do"
-    assert follows["Order of the states"].startswith("states come back")
-    assert follows["Mixed windows"] == "window labels are enough"
-    assert "Kinds of device" not in follows and "The camera's maximum" not in follows
+    assert follows["Spread of the channels"] == "linear scaling is enough"
+    assert follows["Order of the states"].startswith("devices recover within sessions")
+    assert follows["Mixed windows"] == "a label per window is enough"
+    assert "Kinds of device" not in follows and "Maximum of the frame" not in follows

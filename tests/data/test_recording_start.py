@@ -56,5 +56,5 @@ def test_batches_have_it_beside_the_window(store):
 
 def test_more_windows_than_are_taken_at_a_time(store, monkeypatch):
     whole = means(store, list(range(50)), 10)
-    monkeypatch.setattr("conveyorguard.data.recording_start.AT_A_TIME", 7)
+    monkeypatch.setattr("conveyorguard.data.recording_start.CHUNK", 7)
     assert means(store, list(range(50)), 10) == whole

@@ -18,7 +18,7 @@ SESSION = {"name": "session", "seed": 42}
 @pytest.fixture(scope="module")
 def windows(twin):
     """Of the full-size set: 341 sessions, 36 devices."""
-    return make_windows(twin, WindowSettings())
+    return make_windows(twin, WindowSettings(label="majority"))
 
 
 def sizes(split, windows):

@@ -66,7 +66,7 @@ def test_store_of_an_earlier_layout_is_built_again_and_the_summary_says_so(sessi
     (earlier / "manifest.json").write_text('{"format": 1, "schema": {}, "fingerprint": "0"}')
     sessions = [session_of("a", range(3), [0] * 3)]
     store = prepare(lambda root, schema: sessions, plain_schema, None, cache, "plant", jobs=1)
-    assert "built again: plant-0123456789ab is of an earlier layout" in store.summary()
+    assert "built again: plant-0123456789ab has an earlier layout" in store.summary()
 
 
 def test_shards_follow_from_the_list_of_sessions_and_never_from_the_worker(session_of, plain_schema, tmp_path):

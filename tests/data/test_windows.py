@@ -1,6 +1,7 @@
 """Windows: runs of consecutive seconds of one session."""
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,7 @@ from conveyorguard.config.compose import compose_config
 from conveyorguard.data.session import Session
 from conveyorguard.data.splits import Split
 from conveyorguard.data.store_build import prepare
-from conveyorguard.data.windows import Windows, WindowSettings, make_windows
+from conveyorguard.data.windows import Windows, WindowSettings, make_windows, resolve_window, split_windows
 from conveyorguard.errors import ConfigError
 from conveyorguard.runs.data import load_windows
 from tests.data.archive import quirks
@@ -103,7 +104,7 @@ def test_ten_of_thirty_frames_are_every_third():
 
 def test_ties_go_to_the_lower_state(store_of, session_of, plain_schema):
     store = store_of([session_of("a", range(8), [3, 3, 1, 1, 2, 0, 2, 0])], plain_schema)
-    majority = make_windows(store, WindowSettings(size=4, stride=4, thermal_frames=1))
+    majority = make_windows(store, WindowSettings(size=4, stride=4, thermal_frames=1, label="majority"))
     assert majority["label"].tolist() == [1, 0]
     assert make_windows(store, WindowSettings(size=4, stride=4, thermal_frames=1, label="last"))["label"].tolist() == [
         1,
@@ -113,7 +114,8 @@ def test_ties_go_to_the_lower_state(store_of, session_of, plain_schema):
         1,
         0,
     ]
-    assert make_windows(store, WindowSettings(size=3, stride=5, thermal_frames=1))["label"].tolist() == [3, 0]
+    spaced = WindowSettings(size=3, stride=5, thermal_frames=1, label="majority")
+    assert make_windows(store, spaced)["label"].tolist() == [3, 0]
 
 
 def test_unlabelled_windows_come_only_when_asked_for(store_of, session_of, plain_schema):
@@ -148,6 +150,8 @@ def test_windows_split_and_hash_are_the_same_for_every_modality(tmp_path):
     [
         ({"size": 0}, "window.size=0"),
         ({"stride": 0}, "window.stride=0"),
+        ({"eval_stride": 0}, "window.eval_stride=0"),
+        ({"max_gap": -1}, "window.max_gap=-1"),
         ({"label": "first"}, "majority"),
         ({"thermal_frames": 31}, "1..30"),
         ({"thermal_frames": 0}, "1..30"),
@@ -177,7 +181,7 @@ def test_settings_at_the_edge_of_the_possible_are_possible(right):
 def test_all_wrong_settings_are_told_at_once():
     settings = WindowSettings(size=0, label="first", thermal_frames=99)
     assert len(settings.problems()) == 3
-    with pytest.raises(ConfigError, match=r"window\.size=0 .*\nwindow\.label=first.*\nwindow\.thermal_frames=99"):
+    with pytest.raises(ConfigError, match=r"window\.size=0.*\nwindow\.label=first.*\nwindow\.thermal_frames=99"):
         make_windows(None, settings)
 
 
@@ -185,7 +189,7 @@ def test_a_window_longer_than_any_recording_is_refused_with_the_longest(store_of
     store = store_of(
         [session_of(name, range(n), [0] * n) for name, n in (("a", 40), ("b", 61), ("c", 7))], plain_schema
     )
-    with pytest.raises(ConfigError, match=r"window\.size=999 s: .* 61 s"):
+    with pytest.raises(ConfigError, match=r"window\.size=16\.65 min: .* 61 s"):
         make_windows(store, WindowSettings(size=999))
 
 
@@ -194,7 +198,8 @@ def test_a_window_is_told_whole(store_of, session_of, plain_schema):
         session_of("a", [3, 4, 5, 6, 9, 10, 11], [0, 0, 1, 2, 3, 3, 3], device="oht07", kind="oht"),
         session_of("b", range(3), [1, 1, 0], device="agv01", kind="agv"),
     ]
-    windows = make_windows(store_of(sessions, plain_schema), WindowSettings(size=3, stride=1, thermal_frames=3))
+    settings = WindowSettings(size=3, stride=1, thermal_frames=3, label="majority")
+    windows = make_windows(store_of(sessions, plain_schema), settings)
     expected = pd.DataFrame(
         {
             "session": ["a", "a", "a", "b"],
@@ -214,7 +219,7 @@ def test_a_window_is_told_whole(store_of, session_of, plain_schema):
 
 def test_of_three_states_once_each_the_lowest_counts(store_of, session_of, plain_schema):
     store = store_of([session_of("a", range(4), [3, 1, 2, 3])], plain_schema)
-    windows = make_windows(store, WindowSettings(size=3, stride=1, thermal_frames=1))
+    windows = make_windows(store, WindowSettings(size=3, stride=1, thermal_frames=1, label="majority"))
     assert windows["label"].tolist() == [1, 1]
     assert windows["label"].dtype == np.int64
     last = make_windows(store, WindowSettings(size=3, stride=1, thermal_frames=1, label="last"))
@@ -223,13 +228,13 @@ def test_of_three_states_once_each_the_lowest_counts(store_of, session_of, plain
 
 def test_what_is_too_short_for_a_window_is_told_with_its_longest_run(store_of, session_of, plain_schema):
     labelled = store_of([session_of("a", [0, 1, 2, 5, 6], [0] * 5), session_of("b", range(4), [0] * 4)], plain_schema)
-    with pytest.raises(ConfigError, match=r"no window of window\.size=5 s: .* is 4 s or less"):
+    with pytest.raises(ConfigError, match=r"no window of window\.size=5 s: .* is 4 s\..*window\.size=4rows"):
         make_windows(labelled, WindowSettings(size=5, thermal_frames=1))
     assert len(make_windows(labelled, WindowSettings(size=4, thermal_frames=1))) == 1
     plain = store_of([session_of("a", range(3))], plain_schema)
     with pytest.raises(ConfigError, match="no recording is labelled"):
         make_windows(plain, WindowSettings(size=3, thermal_frames=1))
-    with pytest.raises(ConfigError, match=r"window\.size=4 s: .* 3 s or less"):
+    with pytest.raises(ConfigError, match=r"window\.size=4 s: .* 3 s\."):
         make_windows(plain, WindowSettings(size=4, thermal_frames=1), labelled=False)
 
 
@@ -249,3 +254,69 @@ def test_the_parts_of_a_run_have_windows_and_states_of_their_own(store_of, sessi
     assert windows.part("train").columns.tolist() == windows.frame.columns.tolist()
     assert windows.part("train").index.tolist() == [0, 1, 2, 3] and windows.part("val")["label"].tolist() == [2, 2]
     assert windows.class_counts().tolist() == [2, 2, 0, 0], "every state, also those that do not occur"
+
+
+# --- Every second is judged, durations ------------------------------------------------------------------------------
+
+
+def test_parts_are_judged_every_row_with_label_last_and_by_the_stride_with_majority(store_of, session_of, plain_schema):
+    store = store_of([session_of(n, range(45), [0] * 45) for n in "abcdefgh"], plain_schema)
+    for label, spacing in (("last", 1), ("majority", 10)):
+        data = split_windows(store, WindowSettings(label=label), {"name": "session", "seed": 42})
+        judged = data.judged("val")
+        assert judged.groupby("session")["start"].agg(list).tolist() == [list(range(0, 16, spacing))] * len(
+            data.split.sessions["val"]
+        )
+        assert set(judged["session"]) == set(data.split.sessions["val"]) and set(judged["part"]) == {"val"}
+        assert data.part("val")["start"].unique().tolist() == [0, 10]
+
+
+def test_times_of_windows_are_seconds_whatever_the_period(store_of, session_of, plain_schema):
+    session = replace(session_of("a", [0, 1, 2, 3, 8, 9], [0, 0, 1, 1, 1, 1]), period=600.0)
+    windows = make_windows(store_of([session], plain_schema), WindowSettings(size=2, stride=1, thermal_frames=1))
+    assert windows["start"].tolist() == [0, 600, 1200, 4800] and windows["end"].tolist() == [600, 1200, 1800, 5400]
+    assert windows["seconds_to_end"].tolist() == [4800, 4200, 3600, 0]
+    assert windows["seconds_since_onset"].tolist() == [-600, 0, 600, 4200]
+
+
+NULLS = dict.fromkeys(("size", "stride", "eval_stride", "max_gap")) | {"label": "last", "thermal_frames": 10}
+
+
+@pytest.mark.parametrize(
+    ("changes", "period", "rows"),
+    [
+        ({}, 1.0, (30, 10, 1, 3)),
+        ({}, 600.0, (30, 10, 1, 3)),
+        ({}, 0.1, (300, 100, 10, 3)),
+        ({"label": "majority"}, 1.0, (30, 10, 10, 3)),
+        ({"label": "majority", "stride": 5}, 1.0, (30, 5, 5, 3)),
+        ({"size": "12h", "stride": "10min"}, 600.0, (72, 1, 1, 3)),
+        ({"size": "30rows", "max_gap": "1min"}, 60.0, (30, 10, 1, 1)),
+        ({"size": 15, "stride": "2.5s", "eval_stride": "500ms"}, 0.5, (30, 5, 1, 3)),
+    ],
+)
+def test_durations_become_rows_of_the_data(changes, period, rows):
+    settings = WindowSettings.of({**NULLS, **changes}, period)
+    assert (settings.size, settings.stride, settings.judged_stride, settings.max_gap) == rows
+    resolved = resolve_window({**NULLS, **changes}, period)
+    assert None not in resolved.values() and WindowSettings.of(resolved, period) == settings
+
+
+def test_window_of_an_older_run_bridges_nothing_and_is_judged_by_its_stride():
+    settings = WindowSettings.of({"size": 30, "stride": 10, "label": "majority", "thermal_frames": 10})
+    assert (settings.size, settings.stride, settings.judged_stride, settings.max_gap) == (30, 10, 10, 0)
+
+
+@pytest.mark.parametrize(
+    ("value", "period", "words"),
+    [
+        ("30m", 1.0, "not a duration"),
+        ("-5s", 1.0, "not a duration"),
+        (True, 1.0, "not a duration"),
+        ("", 1.0, "not a duration"),
+        ("15min", 600.0, "not a whole number of rows, which are 10 min apart"),
+    ],
+)
+def test_duration_that_cannot_be_read_is_refused_with_its_key(value, period, words):
+    with pytest.raises(ConfigError, match=rf"window\.size: .*{words}"):
+        WindowSettings.of({**NULLS, "size": value}, period)

@@ -67,7 +67,7 @@ def test_a_full_disk_is_told_and_what_was_there_is_whole(leave, beside, small, s
 def test_a_cache_that_cannot_be_written_is_told(beside, small, tmp_path):
     beside.write()
     (tmp_path / "cache").write_text("a file where the folder should be")
-    with pytest.raises(DataError, match=r"paths\.cache=.*cannot be written.*Free space or set paths\.cache"):
+    with pytest.raises(DataError, match=r"paths\.cache=.*cannot be written.*Free some space, or set paths\.cache"):
         store_of(beside, small, tmp_path)
 
 

@@ -1,0 +1,76 @@
+"""Copies of train windows in which something has failed, so that a model of window statistics bears it.
+
+A network meets such faults in its augmentation, batch by batch; trees are fitted once on a table of features, so they
+are given rows of faulty windows beside those of the windows as they were.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pandas as pd
+
+from conveyorguard.data.corruption import absent_camera, black_camera, dead, frozen_camera, missing, stuck
+from conveyorguard.data.features import FeatureSettings, window_features
+from conveyorguard.data.store import Store
+
+WEIGHT = 0.5  # of a copy, relative to an original window
+MOST = 4.0  # copies per window at most, however many sensors there are
+
+Failure = Callable[[Store, np.ndarray, np.random.Generator], Store]
+
+
+def failures(store: Store, inputs: list[str]) -> Iterator[tuple[str, Failure, float]]:
+    """Yield what may fail of the inputs: name, how a store then looks, and how often beside the others (1: as often).
+
+    Every sensor dead, every sensor stuck at its first value, some sensor values missing; the camera frozen, black, or
+    absent.
+    """
+    if "sensors" in inputs:
+        for i, name in enumerate(store.schema.channels):
+            yield f"{name} dead", lambda s, t, r, i=i: dead(s, t, r, channel=i), 1.0
+            yield f"{name} stuck", lambda s, t, r, i=i: stuck(s, t, r, channel=i), 0.5
+        yield "sensor values missing", missing, 1.0
+    if "thermal" in inputs:
+        yield "camera frozen", frozen_camera, 1.0
+        yield "camera black", black_camera, 1.0
+        yield "camera absent", absent_camera, 1.0
+
+
+def fault_copies(
+    store: Store,
+    windows: pd.DataFrame,
+    size: int,
+    settings: FeatureSettings,
+    inputs: list[str],
+    share: float,
+    seed: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Compute features of copies of train windows with a fault each.
+
+    Args:
+        windows: of the train part.
+        size: rows of a window.
+        inputs: which of sensors, thermal and environment the features are of.
+        share: of the windows, copied for each fault; less where there are so many sensors that copies would exceed
+            `MOST` a window.
+        seed: of which windows are copied.
+
+    Returns:
+        Features (m, F) float32 and (m,) the place among the windows that each is a copy of.
+    """
+    faults = list(failures(store, inputs))
+    share = min(share, MOST / max(sum(often for _, _, often in faults), 1.0))
+    train = store.rows_of(set(windows["session"]))
+    tables, places = [], []
+    for name, fail, often in faults:
+        rng = np.random.default_rng([seed, *name.encode()])
+        chosen = np.sort(rng.permutation(len(windows))[: round(share * often * len(windows))])
+        if len(chosen):
+            rows = windows["row"].iloc[chosen]
+            tables.append(window_features(fail(store, train, rng), rows, size, settings, inputs).to_numpy())
+            places.append(chosen)
+    if not tables:
+        return np.zeros((0, 0), np.float32), np.zeros(0, np.int64)
+    return np.concatenate(tables), np.concatenate(places)
