@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +16,7 @@ from conveyorguard.data.windows import Windows
 from conveyorguard.inference.loaded_run import LoadedRun
 from conveyorguard.runs.data import load_windows
 from conveyorguard.runs.saved import SavedRun
+from conveyorguard.runs.shapes import SavedSplit
 
 SAME = 1e-6  # relative, of figures computed again from the same numbers
 SAME_MODEL = 1e-4  # of probabilities of the same model on another machine
@@ -45,7 +46,7 @@ class Subject:
         return self.run.merged(self.overrides)
 
     @property
-    def saved_split(self) -> dict[str, Any]:
+    def saved_split(self) -> SavedSplit:
         return self.run.saved_split
 
     @cached_property
@@ -57,7 +58,7 @@ class Subject:
     def data(self) -> Windows:
         """The windows as the run's config makes them today, with the parts of the split as saved."""
         data = self.windows_today
-        split = Split(data.split.settings, self.saved_split["sessions"], data.split.note)
+        split = Split(data.split.settings, self.saved_split.sessions, data.split.note)
         return replace(data, split=split, frame=data.frame.assign(part=split.part_of(data.frame["session"])))
 
     @cached_property
@@ -84,7 +85,7 @@ def must_equal(file: str, expected: Any, found: Any) -> None:
 
 def _differences(expected: Any, found: Any, place: str) -> Iterator[tuple[str, Any, Any]]:
     """Where two trees of plain values differ by more than rounding: (place, expected, found)."""
-    if isinstance(expected, dict) and isinstance(found, dict):
+    if isinstance(expected, Mapping) and isinstance(found, Mapping):
         for key in [*expected, *(key for key in found if key not in expected)]:
             yield from _differences(expected.get(key), found.get(key), f"{place}.{key}".lstrip("."))
     elif isinstance(expected, list) and isinstance(found, list) and len(expected) == len(found):

@@ -93,8 +93,8 @@ def test_metrics_follow_from_the_predictions(finished_run):
     run = SavedRun(finished_run)
     names = [s["name"] for s in run.config.data.schema.states]
     for part, saved in run.metrics.items():
-        again = evaluate(as_predictions(run.predictions[run.predictions["split"] == part]), names)
-        assert again == saved
+        evaluated = evaluate(as_predictions(run.predictions[run.predictions["split"] == part]), names)
+        assert evaluated == saved.plain()
     table = run.predictions
     assert (table[["p0", "p1", "p2", "p3"]].to_numpy().argmax(axis=1) == table["y_pred"]).all()
     assert np.allclose(table[["p0", "p1", "p2", "p3"]].sum(axis=1), 1, atol=1e-5)
