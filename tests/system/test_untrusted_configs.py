@@ -138,5 +138,5 @@ def test_a_login_and_what_is_called_a_key_come_into_no_config(tmp_path, monkeypa
 def test_a_folder_whose_name_is_no_text_is_refused_with_what_to_do(compose):
     cfg = compose()
     cfg.data.root = os.fsdecode(b"/plant/set\xff")
-    with pytest.raises(ConfigError, match=r"data\.root=.*is no UTF-8 text.*rename the folder"):
+    with pytest.raises(ConfigError, match=r"data\.root=.*is not valid UTF-8.*rename the folder"):
         check(cfg)
