@@ -14,8 +14,6 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 
-from conveyorguard.system.files import refuse
-
 Count = Annotated[int, Field(ge=0)]
 Amount = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -68,6 +66,8 @@ def checked(values: Any, kind: type[R], path: Path) -> R:
     Raises:
         RunError: a field is missing, of another type, or has a value that cannot be.
     """
+    from conveyorguard.system.files import refuse  # brings pandas, which takes long to import
+
     message, record = problem(values, kind)
     refuse(path, message)
     assert record is not None

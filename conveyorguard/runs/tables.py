@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -80,23 +81,30 @@ def predictions_problem(
         columns: that it must have beside the probabilities, with their kinds.
         parts: of the split that it may have windows of.
     """
-    names = {prefix: [f"{prefix}{k}" for k in range(states)] for prefix in "pc"}
-    present = [str(name) for name in table if str(name)[:1] in names and str(name)[1:].isdigit()]
-    prefixes = [prefix for prefix in names if prefix == "p" or any(name[0] == prefix for name in present)]
-    wanted = [name for prefix in prefixes for name in names[prefix]]
+    present = [str(name) for name in table if re.fullmatch(r"[pc]\d+", str(name))]
+    prefixes = "pc" if any(name.startswith("c") for name in present) else "p"
+    probabilities = {prefix: [f"{prefix}{k}" for k in range(states)] for prefix in prefixes}
+    wanted = [name for names in probabilities.values() for name in names]
     if message := table_problem(table, {**columns, **dict.fromkeys(wanted, "number")}):
         return message
     if unknown := [name for name in present if name not in wanted]:
         return f"expected probabilities of {states} states, p0 to p{states - 1}, found {', '.join(unknown)}"
-    for name, allowed in (("split", parts), ("y_true", range(states)), ("y_pred", range(states))):
-        odd = np.flatnonzero(~table[name].isin(allowed))
+    allowed = {"split": parts, "y_true": range(states), "y_pred": range(states)}
+    return next(filter(None, _row_problems(table, allowed, probabilities)), None)
+
+
+def _row_problems(
+    table: pd.DataFrame, allowed: Mapping[str, Sequence[str] | Sequence[int]], probabilities: Mapping[str, list[str]]
+) -> Iterator[str | None]:
+    for name, values in allowed.items():
+        odd = np.flatnonzero(~table[name].isin(values))
         if len(odd):
-            known = ", ".join(map(str, allowed))
-            return f"expected {name} to be one of {known}, found {shown(table[name].iloc[odd[0]])} in row {odd[0]}"
+            known = ", ".join(map(str, values))
+            yield f"expected {name} to be one of {known}, found {shown(table[name].iloc[odd[0]])} in row {odd[0]}"
     odd = np.flatnonzero(table["end"] < table["start"])
     if len(odd):
-        return f"expected end at start or later, found it earlier in row {odd[0]}"
-    return next(filter(None, (_probability_problem(table[names[prefix]]) for prefix in prefixes)), None)
+        yield f"expected end at start or later, found it earlier in row {odd[0]}"
+    yield from (_probability_problem(table[names]) for names in probabilities.values())
 
 
 def _probability_problem(columns: pd.DataFrame) -> str | None:

@@ -24,15 +24,29 @@ from tests.support.places import ROOT
 FIXTURES = ROOT / "tests" / "fixtures"
 SINGLE = ["fusion", "cnn_transformer", "lightgbm", "extra_trees"]
 ENSEMBLES = ["ensemble/soft", "ensemble/weighted", "ensemble/stacking"]
-DATA = ["data.sessions=12", "data.seed=0"]  # what all of them were made on
-# of the study in fixtures/study; the study's folder is given apart, and the place of the program is another one today
-SWEEP = """
--m sweep=optuna model=fusion modality=sensor data.sessions=12 threads=1 model.width=choice(4,8)
-optimizer.lr=tag(log,interval(2e-3,2e-2)) scaling.bins=4 model.dilations=[1,2] model.sparsity=1 batch_size=16
-trainer.max_epochs=3 sweep.pruner.n_startup_trials=5 sweep.pruner.n_warmup_steps=0 sweep.n_trials=8 sweep.timeout=null
-sweep.study=small
-""".split()
-SAME_MODEL = 1e-6  # of probabilities; on the processor they were made on, and one thread, they are equal bit for bit
+DATA = ["data.sessions=12", "data.seed=0"]  # of all old runs
+# The command of fixtures/study without the folder of the study, which each test gives.
+SWEEP = [
+    "-m",
+    "sweep=optuna",
+    "model=fusion",
+    "modality=sensor",
+    "data.sessions=12",
+    "threads=1",
+    "model.width=choice(4,8)",
+    "optimizer.lr=tag(log,interval(2e-3,2e-2))",
+    "scaling.bins=4",
+    "model.dilations=[1,2]",
+    "model.sparsity=1",
+    "batch_size=16",
+    "trainer.max_epochs=3",
+    "sweep.pruner.n_startup_trials=5",
+    "sweep.pruner.n_warmup_steps=0",
+    "sweep.n_trials=8",
+    "sweep.timeout=null",
+    "sweep.study=small",
+]
+SAME_MODEL = 1e-6  # tolerance of probabilities; on the processor that the runs were made on they are equal bit for bit
 
 
 @pytest.fixture(autouse=True)
@@ -126,9 +140,8 @@ def test_old_runs_are_compared_with_their_stored_figures(old_run, tmp_path, caps
         shown = [key for key in stored["test"] if key in table]
         assert {"accuracy", "macro_f1", "severe_recall", "severe_sessions_missed", "qwk", "nll", "ece"} <= set(shown)
         for key in shown:
-            figure = (
-                np.nan if stored["test"][key] is None else stored["test"][key]
-            )  # null: no window was predicted severe
+            figure = stored["test"][key]  # null: no window was predicted severe
+            figure = np.nan if figure is None else figure
             assert models.loc[name, key] == pytest.approx(figure, abs=1e-12, nan_ok=True), (name, key)
 
 
