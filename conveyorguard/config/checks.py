@@ -30,8 +30,8 @@ def sweep_problems(space: dict[str, Any], overrides: list[str], cfg: DictConfig)
     errors = []
     if re.search(r"://[^/@]*:[^/@]*@", cfg.sweep.storage or ""):
         errors.append(
-            "sweep.storage: it holds a password, and every trial saves its config. Leave the password out and give it "
-            "as PGPASSWORD or in ~/.pgpass (PostgreSQL), or in ~/.my.cnf (MySQL)"
+            "sweep.storage: every trial saves its config, no password may stand in it: leave it out, and give it "
+            "as PGPASSWORD or in ~/.pgpass (PostgreSQL), in ~/.my.cnf (MySQL)"
         )
     devices, gpus = cfg.trainer.get("devices"), gpu_count()
     share = max(1, gpus // max(1, cfg.sweep.workers))

@@ -70,7 +70,7 @@ def processor() -> str:
 
 
 def code_hash() -> str:
-    """Return a digest of the package's source, which changes with uncommitted edits too."""
+    """Digest of the package's source: it tells changes that no commit names."""
     digest = hashlib.sha256()
     root = Path(__file__).parent.parent
     for path in sorted(root.rglob("*.py")):
@@ -94,10 +94,7 @@ def package_versions() -> dict[str, str]:
 
 
 def peak_memory_mib() -> int:
-    """Return the peak memory of this process in [MiB].
-
-    On Linux it is read from /proc: there getrusage starts from the peak of the parent process.
-    """
+    """The most memory this process has held, in MiB; on Linux not getrusage's, which begins with the parent's."""
     status = Path("/proc/self/status")
     if peak := re.search(r"VmHWM:\s*(\d+) kB", status.read_text() if status.exists() else ""):
         return int(peak[1]) // 1024

@@ -47,7 +47,7 @@ def test_interpolation_in_a_plain_config_is_refused(value):
         refuse_interpolations({"data": {}}, Path("best.ckpt"))
 
 
-def test_secrets_are_recognised_by_value_and_by_name(monkeypatch, tmp_path):
+def test_secrets_are_told_by_value_and_by_name(monkeypatch, tmp_path):
     monkeypatch.setenv("NETRC", str(tmp_path / "none"))
     monkeypatch.setenv("PLANT_TOKEN", "0123456789")
     problems = secret_problems([("note", "of 0123456789"), ("plant.password", "abcdefghij"), ("short.key", "abc")])

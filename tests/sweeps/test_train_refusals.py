@@ -38,7 +38,7 @@ def test_all_that_a_study_must_not_vary_is_refused_at_once(trainer: Trainer) -> 
         "Write window.stride=5,",
         "objective=val/nonsense: one of val/loss",
         "Write sweep.workers=N",
-        "Leave the password out and give it",
+        "no password may stand in it: leave it out",
         "model.num_heads=8 does not divide model.embed_dim=100: leave one of them out",
     ):
         assert remedy in output, remedy
