@@ -94,7 +94,7 @@ def predictions_problem(
 
 
 def _row_problems(
-    table: pd.DataFrame, allowed: Mapping[str, Sequence[str] | Sequence[int]], probabilities: Mapping[str, list[str]]
+    table: pd.DataFrame, allowed: Mapping[str, Sequence[object]], probabilities: Mapping[str, list[str]]
 ) -> Iterator[str | None]:
     for name, values in allowed.items():
         odd = np.flatnonzero(~table[name].isin(values))
