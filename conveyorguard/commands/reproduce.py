@@ -66,11 +66,12 @@ def reproduce(folder: Path, overrides: list[str]) -> bool:
 
 def keep_origin(target: Path, old: SavedRun) -> None:
     """Give the new run the choices that the old one was made of, so that it can be reproduced in turn."""
-    from conveyorguard.system.files import read_json, write_json
+    from conveyorguard.runs.shapes import Provenance, read_record, write_record
 
-    facts = read_json(target / "provenance.json")
+    path = target / "provenance.json"
+    facts = read_record(path, Provenance)
     kept = {key: old.provenance[key] for key in ("choices", "derived") if key in old.provenance}
-    write_json(target / "provenance.json", {**facts, **kept, "reproduces": old.folder.resolve().name})
+    write_record(path, Provenance, {**facts, **kept, "reproduces": old.folder.resolve().name})
 
 
 def differing_inputs(old: SavedRun, new: SavedRun, overrides: list[str]) -> Inputs:
@@ -145,7 +146,7 @@ def _metric_table(old: SavedRun, new: SavedRun) -> tuple[Table, float]:
     largest = 0.0
     for part, metrics in old.metrics.items():
         for name, metric in METRICS.items():
-            before, after = metrics[name], new.metrics.get(part, {}).get(name)
+            before, after = metrics[name], new.metrics[part].get(name) if part in new.metrics else None
             difference, text = _difference(before, after)
             if metric.percent:
                 largest = max(largest, abs(difference))

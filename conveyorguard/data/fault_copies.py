@@ -7,6 +7,7 @@ are given rows of faulty windows beside those of the windows as they were.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -29,8 +30,8 @@ def failures(store: Store, inputs: list[str]) -> Iterator[tuple[str, Failure, fl
     """
     if "sensors" in inputs:
         for i, name in enumerate(store.schema.channels):
-            yield f"{name} dead", lambda s, t, r, i=i: dead(s, t, r, channel=i), 1.0
-            yield f"{name} stuck", lambda s, t, r, i=i: stuck(s, t, r, channel=i), 0.5
+            yield f"{name} dead", partial(dead, channel=i), 1.0
+            yield f"{name} stuck", partial(stuck, channel=i), 0.5
         yield "sensor values missing", missing, 1.0
     if "thermal" in inputs:
         yield "camera frozen", frozen_camera, 1.0

@@ -21,7 +21,7 @@ from conveyorguard.data.schema import Schema
 from conveyorguard.data.session import Session
 from conveyorguard.data.store import Store
 from conveyorguard.data.store_build import store_in_memory
-from conveyorguard.data.windows import WindowSettings, make_windows
+from conveyorguard.data.windows import make_windows
 from conveyorguard.errors import ConfigError, DataError, RunError
 from conveyorguard.inference.predict import predict
 from conveyorguard.metrics.alarms import OperatingPoint, episodes, with_scores
@@ -97,13 +97,13 @@ class LoadedRun:
             tabular = load_tabular(paths[0])
             self.model, self.inputs = tabular, tabular.inputs
         self.schema = self.run.schema
-        self.settings = WindowSettings(**self.run.settings["window"])
+        self.settings = self.run.window
         channels = {"sensors": [*self.schema.channels], "environment": [*self.schema.environment], "thermal": [*CAMERA]}
         used = [name for group in self.inputs for name in channels[group]]
-        self.ranges = {name: values for name, values in self.run.facts("ranges").items() if name in used}
-        self.temperature = float(self.run.facts("calibration").get("temperature", 1.0))
-        point = self.run.facts("alarms").get("operating_point")
-        self.point = OperatingPoint(point["on"], point["off"]) if point else None
+        self.ranges = {name: values.plain() for name, values in (self.run.ranges or {}).items() if name in used}
+        self.temperature = self.run.calibration.temperature if self.run.calibration else 1.0
+        point = self.run.alarms.operating_point if self.run.alarms else None
+        self.point = OperatingPoint(point.on, point.off) if point else None
 
     @property
     def from_start(self) -> bool:

@@ -198,7 +198,8 @@ def _alarms(run: SavedRun) -> str:
     if not point:
         lines.append("None: no validation recording has a state worth an alarm, so there is no operating point.")
     else:
-        lines.append(f"{when_it_rings(plain(run.schema.alarming), OperatingPoint(**point))}. {how_chosen(facts)}")
+        rings = OperatingPoint(point["on"], point["off"])
+        lines.append(f"{when_it_rings(plain(run.schema.alarming), rings)}. {how_chosen(facts)}")
         rows = [
             [
                 part,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,6 +19,7 @@ from conveyorguard.reporting import figures, pages, recording_figures
 from conveyorguard.reporting.format import metric_title, state_titles, warning_of
 from conveyorguard.runs.derive import as_predictions
 from conveyorguard.runs.saved import SavedRun
+from conveyorguard.runs.shapes import Provenance
 from conveyorguard.system.files import write_text
 
 Draw = Callable[[str, pd.DataFrame, Mapping[str, str]], str]  # a table, given its name and the formats of its columns
@@ -159,8 +159,9 @@ def _alarms(run: SavedRun, shown: str) -> str:
         if a["exposure_hours"]
         else "There is no time without a fault, so of false alarms nothing can be said."
     )
+    rings = OperatingPoint(point["on"], point["off"])
     note = (
-        f"{when_it_rings(run.schema.alarming, OperatingPoint(**point))}, or where no window follows for longer than "
+        f"{when_it_rings(run.schema.alarming, rings)}, or where no window follows for longer than "
         f"one lasts. {how_chosen(facts)} Stamped at the end of the window. The onset is the first second that "
         "is not normal, though an "
         f"alarm is for {facts['state']}; where a recording begins so it is not known. {excluded}"
@@ -345,8 +346,8 @@ def _origin(run: SavedRun) -> str:
     return pages.section("Where it comes from", pages.table(["", ""], rows))
 
 
-def _size(provenance: dict[str, Any]) -> str:
-    count, size = provenance.get("parameters"), provenance.get("model_bytes")
+def _size(provenance: Provenance) -> str:
+    count, size = provenance.parameters, provenance.model_bytes
     return ", ".join(([f"{count:,} parameters"] if count else []) + ([f"{size / 1e6:.2f} MB"] if size else [])) or "–"
 
 

@@ -1,4 +1,4 @@
-"""What follows from the probabilities of a run's windows alone: calibration, operating point, metrics."""
+"""Calibration, operating point and metrics: what follows from the probabilities of a run's windows alone."""
 
 from __future__ import annotations
 
@@ -18,8 +18,14 @@ from conveyorguard.metrics.scores import Predictions, evaluate
 
 @dataclass(frozen=True)
 class Derived:
-    """What follows from the probabilities of the windows alone: the table with c0, c1, ... and the content of three
-    files."""
+    """What follows from the probabilities of the windows alone.
+
+    Attributes:
+        predictions: content of `predictions.parquet`: the tables with the calibrated c0, c1, ...
+        metrics: content of `metrics.json`.
+        calibration: content of `calibration.json`.
+        alarms: content of `alarms.json`.
+    """
 
     predictions: pd.DataFrame
     metrics: dict[str, Any]
@@ -28,18 +34,21 @@ class Derived:
 
 
 def derive(tables: list[pd.DataFrame], schema: Schema, stride: int) -> Derived:
-    """Calibrate, choose the operating point, evaluate.
+    """Calibrate the probabilities, choose the operating point and evaluate.
 
     Args:
-        tables: one a part of the split, validation among them: the columns of `predictions.parquet` up to p0, p1, ...
+        tables: one a part of the split, validation among them, with the columns of `predictions.parquet` up to the
+            last of p0, p1, ...
+        schema: of the data.
+        stride: of the windows, in [s].
     """
     parts = {str(table["split"].iloc[0]): table for table in tables}
-    own = {part: as_predictions(rows) for part, rows in parts.items()}
-    rest = {part: predictions for part, predictions in own.items() if part != "val"}
-    calibrated, facts = calibrate(own["val"], parts["val"]["device"].to_numpy(), rest)
+    predictions = {part: as_predictions(rows) for part, rows in parts.items()}
+    others = {part: of_part for part, of_part in predictions.items() if part != "val"}
+    calibrated, calibration = calibrate(predictions["val"], parts["val"]["device"].to_numpy(), others)
     scored = {part: with_scores(rows, calibrated[part], schema.alarm) for part, rows in parts.items()}
     columns = [f"c{k}" for k in range(len(schema.states))]
-    whole = [
+    complete = [
         rows.assign(**dict(zip(columns, calibrated[part].T.astype(np.float32), strict=True)))
         for part, rows in parts.items()
     ]
@@ -49,22 +58,27 @@ def derive(tables: list[pd.DataFrame], schema: Schema, stride: int) -> Derived:
         "operating_point": point.to_dict() if point else None,
         "parts": {part: summarise(table, point, stride) for part, table in scored.items()} if point else {},
     }
-    metrics = {part: evaluate(predictions, schema.state_names) for part, predictions in own.items()}
-    return Derived(pd.concat(whole, ignore_index=True), metrics, facts, alarms)
+    metrics = {part: evaluate(of_part, schema.state_names) for part, of_part in predictions.items()}
+    return Derived(pd.concat(complete, ignore_index=True), metrics, calibration, alarms)
 
 
 def as_predictions(rows: pd.DataFrame, prefix: str = "p") -> Predictions:
-    """Rows of `predictions.parquet` as arrays; probabilities in the order of the states. prefix: p, or c for
-    calibrated."""
+    """Return rows of `predictions.parquet` as arrays, probabilities in the order of the states.
+
+    Args:
+        rows: the windows.
+        prefix: of the columns of probabilities: p as trained, c calibrated.
+    """
     columns = sorted((str(c) for c in rows if re.fullmatch(prefix + r"\d+", str(c))), key=lambda c: int(c[1:]))
     return Predictions(rows["y_true"].to_numpy(), rows[columns].to_numpy(np.float64), rows["session"].to_numpy())
 
 
 def data_facts(store: Store, sessions: dict[str, list[str]]) -> dict[str, Any]:
-    """Devices, and hours of each state, by part of the split: what the card says of the data, kept in the provenance.
+    """Return the hours of each state and the devices, by part of the split; kept in the provenance for the card.
 
     Args:
-        sessions: of each part, by name.
+        store: of the data.
+        sessions: names of the sessions, by part.
     """
     states = store.schema.state_names
     hours, devices = {}, {}
