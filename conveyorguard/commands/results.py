@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,16 +36,16 @@ def write_results(
     shortcut baselines, examples, importances.
 
     Returns:
-        The metrics by part, as in `metrics.json`.
+        The content of `metrics.json`.
     """
     tables = []
     for part in parts:
-        windows = data.part(part)
+        windows = data.judged(part)
         dataset = WindowDataset(data.store, windows, data.settings, inputs)
         probabilities = predict(model, dataset)
         tables.append(prediction_table(windows, part, probabilities))
-    metrics = run.write_predictions(tables, data.store.schema)
-    write_parquet(run.folder / "shortcuts.parquet", shortcut_predictions(data, list(metrics)))
+    metrics = run.write_predictions(tables, data.store.schema, data.settings)
+    write_parquet(run.folder / "shortcuts.parquet", shortcut_predictions(data, list(parts)))
     choose_examples(data, part, probabilities, run.folder / "examples.npz")
     if not isinstance(model, WindowClassifier):
         from conveyorguard.training.fit_tabular import importance  # slow to import
@@ -73,13 +72,13 @@ def save_run(
         name: of the data set, for the pages.
 
     Returns:
-        The metrics by part of the split, as in `metrics.json`.
+        The content of `metrics.json`: `val` and `test` as trained, `now` as deployed.
     """
     folder = Path(folder)
     inputs = [name for name in model.inputs if name != "environment"]
     config = {
         "data": {"name": name, "root": None, "schema": data.store.schema.to_dict(), "limits": []},
-        "window": asdict(data.settings),
+        "window": data.settings.in_seconds(),
         "split": data.split.settings,
         "modality": "both" if len(inputs) > 1 else {"sensors": "sensor", "thermal": "image"}[inputs[0]],
         "inputs": inputs,

@@ -13,7 +13,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from conveyorguard.commands.results import write_results
-from conveyorguard.config.checks import check
+from conveyorguard.config.checks import check, resolve_window_of
 from conveyorguard.config.saved import load_saved, merge_saved, plain_values
 from conveyorguard.data.windows import Windows
 from conveyorguard.errors import RunError
@@ -46,6 +46,7 @@ def train(cfg: DictConfig, folder: Path, overrides: list[str]) -> float:
     Returns:
         The objective at the best epoch.
     """
+    resolve_window_of(cfg)
     if last := unfinished(cfg, folder):
         console().print(f"going on with {last}: a training of this config that did not come to its end")
         cfg.ckpt_path = str(last)
@@ -74,11 +75,12 @@ def train(cfg: DictConfig, folder: Path, overrides: list[str]) -> float:
         if isinstance(model, WindowClassifier):
             model.to("cuda" if trains_on_gpu(settings) else "cpu")
         metrics = write_results(run, model, data, inputs, ("val", "test") if cfg.test else ("val",))
-        loggers.log_results(metrics)
+        deployed = {f"now_{part}": values for part, values in metrics.pop("now").items()}
+        loggers.log_results({**metrics, **deployed})
     write_card(folder)
     write_report(folder)
     part = list(metrics)[-1]
-    class_table(metrics[part], part, data.store.schema)
+    class_table(deployed[f"now_{part}"], part, data.store.schema)
     value = objective_value(cfg.objective, metrics, folder)
     if trial:
         trial.finish("COMPLETE", value)
