@@ -296,7 +296,7 @@ def _sources(comparison: Comparison, home: Path) -> str:
     runs = [(row.label, run) for row in comparison.models for run in row.sources]
     rows = [[run.folder.resolve().name, label, command_of(run)] for label, run in runs]
     targets = [pages.path_between(home, run.folder / "report.html") for _, run in runs]
-    table = pages.linked(["run directory", "model", "command"], rows, targets).replace('"wide"', '"wide prose"', 1)
+    table = pages.linked(["run directory", "model", "command"], rows, targets, "prose")
     return pages.section(
         "Where each number comes from", table, note="Every figure follows from predictions.parquet of these runs."
     )

@@ -136,7 +136,7 @@ def _worst_sessions(store: Store, reference: Reference | None) -> str:
         header.append(reference.column)
         rows[0].append(f"{reference.worst_sessions['contain']} of {reference.sizes['sessions']}")
         rows[1].append(reference.worst_sessions["dominated"])
-    return f"<h3>{pages.escape(state_titles(store.schema)[-1])}, session by session</h3>" + pages.table(header, rows)
+    return f"<h3>{pages.escape(state_titles(store.schema)[-1])}, session by session</h3>{pages.table(header, rows)}"
 
 
 def _correlations(site: Site, store: Store, reference: Reference | None) -> str:

@@ -1,92 +1,180 @@
-"""Pages: self-contained html, every string from data or config escaped."""
+"""What every page is made of: `render` for templates, tables and figures drawn by their macros, texts without folders.
+
+A page is a template in `templates/` and the function that prepares its values:
+
+    {% import "macros.html.jinja" as ui %}
+    {% call ui.section("Result", note) %}
+    {{ ui.tiles(tiles) }}
+    {{ ui.pair(confusion, classes) }}
+    {% endcall %}
+
+    main = pages.render("result.html.jinja", note=…, tiles=[("accuracy", "94 %")],
+                        confusion=pages.figure(plot, "confusion matrix"), classes=pages.framed(frame, {"recall": ".1%"}))
+    write_text(path, pages.page(title, subtitle, main))
+
+Templates hold all markup and escape whatever they are given, and absolute paths in it lose their folders. What a
+function here draws (`figure`, `table`, `sortable`, `linked`, `framed`, `render` itself) is Markup, which a template
+places as it is; Markup is never joined with text by `+` or an f-string. A value that a template names and is not given
+is an error. Templates that lie elsewhere are found by `render(…, folder=…)` and share the macros.
+A page of a site is written by `Site.write(stem, subtitle, main, …)`; a part that several pages share is a template of
+its own, which they `{% include %}`.
+"""
 
 from __future__ import annotations
 
 import base64
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
-from html import escape
 from os.path import abspath, commonpath, relpath
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
 from plotly.offline import get_plotlyjs
 
 from conveyorguard.metrics.bootstrap import Interval
 from conveyorguard.metrics.notation import MISSING, Notation
 
-PLOTLY = "assets/plotly.min.js"  # of a folder of pages that share one
-NUMBER = re.compile(r"[+\-−]?\.?\d[\d,.]*|–?$")  # how the cell of a column of numbers begins
+PLOTLY = "assets/plotly.min.js"  # the copy that the pages of one folder share
+TEMPLATES = Path(__file__).with_name("templates")
+NUMBER = re.compile(r"[+\-−]?\.?\d[\d,.]*|–?$")  # how a cell of a column of numbers begins
 
 
-def page(title: str, subtitle: str, sections: Iterable[str], plotly: str | None = None, nav: str = "") -> str:
-    """A whole page; sections are html.
+@cache
+def environment(folder: Path = TEMPLATES) -> Environment:
+    """Return the Jinja2 environment of the templates in a folder; those of this package are always found."""
+    made = Environment(
+        loader=FileSystemLoader([folder, TEMPLATES]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_without_folders,
+    )
+    made.globals.update(
+        asset=_asset, state_names_font=_state_names_font, plotly_library=lambda: Markup(get_plotlyjs())
+    )
+    made.filters["base64"] = lambda data: Markup(base64.b64encode(data).decode())
+    return made
+
+
+def render(template: str, *, folder: Path = TEMPLATES, **values: Any) -> Markup:
+    """Draw a template with these values.
 
     Args:
-        plotly: relative path of plotly.min.js where a site keeps one for all its pages; without it the page carries its
-            own.
-        nav: html of links to other pages, below the title.
+        template: name of a file in `folder`, or in this package's templates.
     """
-    body = "\n".join(sections)
-    library = (
-        f'<script src="{escape(plotly, quote=True)}"></script>' if plotly else f"<script>{get_plotlyjs()}</script>"
-    )
-    script = library if "Plotly.newPlot" in body else ""
-    sorting = f"<script>\n{_text_of('site.js')}</script>" if 'class="sortable' in body else ""
-    return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="data:,">'
-        f"<style>\n{_text_of('site.css')}{_state_names_font()}</style>{script}</head>\n"
-        f"<body><header><div><h1>{escape(title)}</h1><p>{escape(subtitle)}</p>{nav}</div></header>\n"
-        f"<main>{body}</main>{sorting}</body></html>\n"
-    )
+    return Markup(environment(folder).get_template(template).render(values))
 
 
-def section(title: str, *parts: str, note: str = "") -> str:
-    """A block with a heading; `note` is plain text."""
-    told = f'<p class="note">{shown(note)}</p>' if note else ""
-    return f"<section><h2>{shown(title)}</h2>{told}{''.join(parts)}</section>"
+def page(
+    title: str,
+    subtitle: str,
+    main: Markup | Iterable[str],
+    plotly: str | None = None,
+    links: Sequence[tuple[str, str, bool]] = (),
+    banner: str = "",
+) -> Markup:
+    """Draw a whole page round its content.
 
-
-def tiles(values: Iterable[tuple[str, str]]) -> str:
-    """Large figures with what they are."""
-    return (
-        '<div class="tiles">'
-        + "".join(f'<div class="tile"><b>{shown(value)}</b><span>{shown(what)}</span></div>' for what, value in values)
-        + "</div>"
+    Args:
+        main: what `render` drew.
+        plotly: relative path of the plotly.min.js that a site shares; None: the page carries the library itself.
+        links: to other pages, below the title: text, relative path, whether it is this page.
+        banner: a sentence above the content.
+    """
+    if not isinstance(main, Markup):
+        main = Markup("\n".join(main))  # noqa: S704
+    return render(
+        "base.html.jinja", title=title, subtitle=subtitle, main=main, plotly=plotly, links=links, banner=banner
     )
 
 
-def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """A table of plain text."""
-    return _table(header, [[shown(cell) for cell in row] for row in rows])
+def _macro(name: str) -> Any:
+    """Return a macro of macros.html.jinja as a function that returns Markup."""
+    return getattr(environment().get_template("macros.html.jinja").module, name)
 
 
-def sortable(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """A table of plain text that sorts by a column when its head is clicked, and scrolls where it is too wide."""
-    return _sortable(_table(header, [[shown(cell) for cell in row] for row in rows]))
+@dataclass(frozen=True)
+class Cell:
+    """A cell of a table: its text, the bounds of an interval behind it, and where it leads."""
+
+    text: object
+    bounds: str = ""
+    target: str | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a table; `origin` says what its numbers come from, where the mouse rests on it."""
+
+    cells: list[Cell]
+    origin: str | None = None
+
+
+@dataclass(frozen=True)
+class Table:
+    """What the macro `table` draws.
+
+    Args:
+        sortable: by a click on a column's head; such a table also scrolls where it is too wide.
+        look: 'prose' for cells that are sentences, 'dense' for many columns.
+        csv: relative path of the same table as csv, linked below it.
+    """
+
+    header: Sequence[str]
+    rows: list[Row]
+    sortable: bool = False
+    look: str = ""
+    csv: str = ""
+
+    @property
+    def text_columns(self) -> str:
+        """Numbers, from 1, of the columns whose cells are not all numbers: site.css aligns them to the left."""
+        columns = range(len(self.header))
+        return " ".join(
+            str(i + 1) for i in columns if any(not NUMBER.match(str(row.cells[i].text)) for row in self.rows)
+        )
+
+    @property
+    def csv_name(self) -> str:
+        """File name of the csv."""
+        return self.csv.rpartition("/")[2]
+
+    def draw(self) -> Markup:
+        """Draw the table."""
+        return _macro("table")(self)
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> Markup:
+    """Draw a table of plain text."""
+    return Table(header, [Row([Cell(text) for text in row]) for row in rows]).draw()
+
+
+def sortable(header: Sequence[str], rows: Iterable[Sequence[Any]], look: str = "", csv: str = "") -> Markup:
+    """Draw a table of plain text that sorts by a column when its head is clicked; `look` and `csv` as of `Table`."""
+    return Table(header, [Row([Cell(text) for text in row]) for row in rows], True, look, csv).draw()
 
 
 def linked(
-    header: Sequence[str],
-    rows: Iterable[Sequence[Any]],
-    targets: Iterable[str | None],
-    origins: Iterable[str | None] | None = None,
-) -> str:
-    """A `sortable` table whose first cells lead somewhere.
+    header: Sequence[str], rows: Iterable[Sequence[Any]], targets: Iterable[str | None], look: str = ""
+) -> Markup:
+    """Draw a sortable table whose first cells lead somewhere.
 
     Args:
-        targets: a relative path a row, or None. origins: what a row's numbers come from, told where the mouse rests.
+        targets: for each row a relative path, or None. look: as of `Table`.
     """
-    drawn = []
-    for (first, *rest), target in zip(rows, targets, strict=True):
-        drawn.append([_link(shown(first), target), *map(shown, rest)])
-    return _sortable(_table(header, drawn, list(origins) if origins else None))
+    drawn = [
+        Row([Cell(first, target=target), *map(Cell, rest)])
+        for (first, *rest), target in zip(rows, targets, strict=True)
+    ]
+    return Table(header, drawn, True, look).draw()
 
 
 def framed(
@@ -95,24 +183,37 @@ def framed(
     links: Mapping[str, str] | None = None,
     origins: Mapping[str, str] | None = None,
     look: str = "",
-) -> str:
-    """A `sortable` table of a frame; a cell may be an `Interval`, whose bounds stand in brackets behind its value.
+    csv: str = "",
+) -> Markup:
+    """Draw a data frame as a sortable table; a cell that is an `Interval` shows its bounds in brackets.
 
     Args:
         formats: column -> format of its numbers, e.g. `{"share": ".1%"}`; a missing number is a dash.
-        links, origins: text of a first cell -> where it leads, relative to the page, and where the row's numbers come
-            from.
-        look: 'prose' for cells that are sentences, 'dense' for many columns.
+        links: text of a first cell -> relative path it leads to.
+        origins: text of a first cell -> what the row's numbers come from.
+        look, csv: as of `Table`.
     """
     columns = [str(name) for name in frame]
     specs = [(formats or {}).get(name) for name in columns]
-    rows, keys = [], []
+    rows = []
     for values in frame.to_dict("split")["data"]:
-        first, *rest = (_html_cell(value, spec) for value, spec in zip(values, specs, strict=True))
-        keys.append(cell(values[0], specs[0]))
-        rows.append([_link(first, (links or {}).get(keys[-1])), *rest])
-    drawn = _sortable(_table(columns, rows, [(origins or {}).get(key) for key in keys]))
-    return drawn.replace('"wide"', f'"wide {look}"', 1) if look else drawn
+        key = cell(values[0], specs[0])
+        first, *rest = (_cell(value, spec) for value, spec in zip(values, specs, strict=True))
+        first = Cell(first.text, first.bounds, (links or {}).get(key))
+        rows.append(Row([first, *rest], (origins or {}).get(key)))
+    return Table(columns, rows, True, look, csv).draw()
+
+
+def _cell(value: Any, spec: str | None) -> Cell:
+    if not isinstance(value, Interval):
+        return Cell(cell(value, spec))
+    return Cell(cell(value.value, spec), Notation(spec or "").bounds(value))
+
+
+def figure(plot: go.Figure, alt: str) -> Markup:
+    """Draw a plotly figure with its text alternative."""
+    drawn = plot.to_html(full_html=False, include_plotlyjs=False, config={"displayModeBar": False, "responsive": True})
+    return _macro("figure")(Markup(drawn), alt)
 
 
 def cell(value: Any, spec: str | None = None) -> str:
@@ -122,18 +223,6 @@ def cell(value: Any, spec: str | None = None) -> str:
     if isinstance(value, str) or spec is None:
         return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
     return format(value, spec)
-
-
-def _html_cell(value: Any, spec: str | None) -> str:
-    if not isinstance(value, Interval):
-        return shown(cell(value, spec))
-    bounds = Notation(spec or "").bounds(value)
-    return shown(cell(value.value, spec)) + (f" <i>[{escape(bounds)}]</i>" if bounds else "")
-
-
-def _link(text: str, target: str | None) -> str:
-    """Html that leads to a relative path, if there is one."""
-    return f'<a href="{escape(quote(target), quote=True)}">{text}</a>' if target else text
 
 
 def flat(frame: pd.DataFrame) -> pd.DataFrame:
@@ -164,35 +253,17 @@ def gathered(table: pd.DataFrame, names: Iterable[str], low: str = "_low", high:
     return table
 
 
-def _sortable(drawn: str) -> str:
-    return '<div class="wide">' + drawn.replace("<table", '<table class="sortable"', 1) + "</div>"
-
-
-def _table(header: Sequence[str], rows: list[list[str]], origins: list[str | None] | None = None) -> str:
-    """A table of html cells; columns of text, which `data-text` counts from 1, are aligned to the left."""
-    text = [i for i in range(len(header)) if any(not NUMBER.match(re.sub("<[^>]*>", "", row[i])) for row in rows)]
-    mark = f' data-text="{" ".join(str(i + 1) for i in text)}"' if text else ""
-    head = "".join(f"<th>{shown(name)}</th>" for name in header)
-    body = []
-    for row, origin in zip(rows, origins or [None] * len(rows), strict=True):
-        told = f' title="{shown(origin)}"' if origin else ""
-        body.append(f"<tr{told}>" + "".join(f"<td>{text}</td>" for text in row) + "</tr>")
-    return f"<table{mark}><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>"
+@cache
+def _asset(name: str) -> Markup:
+    """Return the text of a file that pages carry: site.css, their look, or site.js, which sorts tables."""
+    return Markup(Path(__file__).with_name(name).read_text(encoding="utf-8"))
 
 
 @cache
-def _text_of(name: str) -> str:
-    """A file that every page carries: site.css, its look, or site.js, which sorts a table by the column whose head is
-    clicked."""
-    return Path(__file__).with_name(name).read_text(encoding="utf-8")
-
-
-@cache
-def _state_names_font() -> str:
-    """Syllables of state names, for machines without a Korean font: a subset of Noto Sans KR (SIL Open Font License
-    1.1)."""
+def _state_names_font() -> Markup:
+    """Return the css of a font for Korean state names: a subset of Noto Sans KR (SIL Open Font License 1.1)."""
     font = base64.b64encode(Path(__file__).with_name("hangul.woff2").read_bytes()).decode()
-    return (
+    return Markup(
         f"@font-face {{ font-family: StateNames; src: url(data:font/woff2;base64,{font}); unicode-range: U+AC00-D7A3 }}"
     )
 
@@ -214,42 +285,12 @@ def path_between(page: Path, target: Path) -> str | None:
     return relpath(there, here).replace("\\", "/")
 
 
-def figure(plot: go.Figure, alt: str) -> str:
-    """A plotly figure with its text alternative."""
-    drawn = plot.to_html(full_html=False, include_plotlyjs=False, config={"displayModeBar": False, "responsive": True})
-    return f'<div role="img" aria-label="{escape(alt, quote=True)}">{drawn}</div>'
-
-
-def pair(*parts: str) -> str:
-    """Parts side by side where there is room."""
-    return '<div class="pair">' + "".join(f"<div>{part}</div>" for part in parts) + "</div>"
-
-
-def film(images: Iterable[tuple[bytes, str]]) -> str:
-    """PNG images in a row, each with its caption."""
-    return (
-        '<div class="film">'
-        + "".join(
-            f'<figure><img alt="{escape(caption, quote=True)}" '
-            f'src="data:image/png;base64,{base64.b64encode(png).decode()}">'
-            f"<figcaption>{escape(caption)}</figcaption></figure>"
-            for png, caption in images
-        )
-        + "</div>"
-    )
-
-
 # a path from the root of a disk or a home, quoted with spaces or bare without; not the // of an address on the web
 PATH = re.compile(
     r"""(?P<quote>['"])(?:[\w.+-]+=)?(?P<quoted>(?:\w+:///?)?(?:~?/|[A-Za-z]:[\\/]|\\\\[\w.$-]+\\)[^'"]*)(?P=quote)
       | (?<![\w/.~])(?<!:(?=//))(?P<bare>(?:sqlite:///|file://)?(?:~?/|[A-Za-z]:[\\/]|\\\\[\w.$-]+\\)[^\s'",;)\]}]+)""",
     re.VERBOSE,
 )
-
-
-def shown(text: object) -> str:
-    """Text as it may stand on a page: no markup of its own, no folders."""
-    return escape(base_names(str(text)))
 
 
 def base_names(text: str) -> str:
@@ -271,3 +312,37 @@ def base_names_within(value: Any) -> Any:
     if isinstance(value, str) and re.match(r"~?/|[A-Za-z]:[\\/]", value):
         return value.replace("\\", "/").rstrip("/").rpartition("/")[2]
     return base_names(value) if isinstance(value, str) else value
+
+
+def _without_folders(value: Any) -> Any:
+    """What a template prints of a value: text loses its folders, drawn markup stays."""
+    return base_names(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+# The functions below serve pages that are not templates yet.
+
+
+def shown(text: object) -> str:
+    """Text as it may stand on a page: no markup of its own, no folders."""
+    return str(escape(base_names(str(text))))
+
+
+def section(title: str, *parts: str, note: str = "") -> str:
+    """A block with a heading; `note` is plain text."""
+    said = f'<p class="note">{shown(note)}</p>' if note else ""
+    return f"<section><h2>{shown(title)}</h2>{said}{''.join(parts)}</section>"
+
+
+def tiles(values: Iterable[tuple[str, str]]) -> str:
+    """Large figures with what they are."""
+    return str(_macro("tiles")(list(values)))
+
+
+def pair(*parts: str) -> str:
+    """Parts side by side where there is room."""
+    return str(_macro("pair")(*map(Markup, parts)))
+
+
+def film(images: Iterable[tuple[bytes, str]]) -> str:
+    """PNG images in a row, each with its caption."""
+    return str(_macro("film")(list(images)))

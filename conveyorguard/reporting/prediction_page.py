@@ -195,4 +195,4 @@ def _film(store: Store, begin: int) -> str:
         (recording_figures.thermal_image(frame, low, high), f"{time[i]} s, up to {frame.max():.1f} °C")
         for frame, i in zip(frames, places, strict=True)
     ]
-    return f"<h3>thermal frames up to the alarm at {begin} s</h3>" + pages.film(pictures)
+    return f"<h3>thermal frames up to the alarm at {begin} s</h3>{pages.film(pictures)}"

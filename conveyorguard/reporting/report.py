@@ -52,8 +52,8 @@ def write_report(folder: Path) -> Path:
     title = f"{model} · {run.modality} · film {'on' if run.film else 'off'}"
     subtitle = f"{run.data_name} data, split {run.settings['split']['name']}, run {folder.resolve().name}"
     path = folder / "report.html"
-    card = '<nav><a href="MODEL_CARD.md">model card</a></nav>' if (folder / "MODEL_CARD.md").exists() else ""
-    write_text(path, pages.page(title, subtitle, blocks, pages.plotly_around(folder), nav=card))
+    links = [("model card", "MODEL_CARD.md", False)] if (folder / "MODEL_CARD.md").exists() else []
+    write_text(path, pages.page(title, subtitle, blocks, pages.plotly_around(folder), links))
     return path
 
 
@@ -296,7 +296,8 @@ def _examples(run: SavedRun, schema: Schema, names: list[str], shown: str) -> st
             seconds, examples["sensors"][i], channels, units, examples["state"][i], len(names)
         )
         blocks.append(
-            f'<h3 class="{verdict}">{pages.escape(heading)}</h3>' + pages.figure(plot, f"sensor traces of {heading}")
+            f'<h3 class="{verdict}">{pages.escape(heading)}</h3>'
+            f"{pages.figure(plot, f'sensor traces of {heading}')}"
         )
         if thermal is not None:
             places = examples["thermal_seconds"]

@@ -374,8 +374,8 @@ def _table(trials: list[FrozenTrial], folder: Path) -> str:
     failed = [trial for trial in trials if trial.state == TrialState.FAIL]
     if failed:
         rows = [[trial.number, trial.user_attrs.get("reason", "told by hand")] for trial in failed]
-        table = pages.linked(["trial", "why it failed"], rows, [targets[trial.number] for trial in failed])
-        parts.append("<h3>Failed trials</h3>" + table.replace('"wide"', '"wide prose"', 1))
+        table = pages.linked(["trial", "why it failed"], rows, [targets[trial.number] for trial in failed], "prose")
+        parts.append(f"<h3>Failed trials</h3>{table}")
     note = "A number leads to the trial's page, or to its output where it has none. The same table: trials.csv."
     return pages.section("Trials", *parts, note=note)
 

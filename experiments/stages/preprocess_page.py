@@ -118,7 +118,7 @@ def _windows(site: Site, data: Windows) -> str:
     table = parts_table(data)
     names = {"session": "whole sessions, drawn at random", "device": "whole devices", "kfold": "folds of devices"}
     quoted = [[part, f"{seed_figures.PART_SESSIONS[part]:,}", f"{seed_figures.PART_WINDOWS[part]:,}"] for part in PARTS]
-    beside = THEIRS + pages.table(["part", "sessions", "windows"], quoted)
+    beside = THEIRS + str(pages.table(["part", "sessions", "windows"], quoted))
     note = (
         f"Windows of {data.settings.size} s every {data.settings.stride} s within a session, labelled by their "
         f"{'commonest (of several the lowest)' if data.settings.label == 'majority' else 'last'} state. "
@@ -149,7 +149,7 @@ def _states(site: Site, data: Windows) -> str:
         ["class weight", *(f"{w:.2f}" for w in seed_figures.CLASS_WEIGHTS)],
         ["test windows", *(f"{n:,}" for n in seed_figures.TEST_SUPPORT)],
     ]
-    beside = THEIRS + pages.table(["", *seed_figures.STATES], quoted)
+    beside = THEIRS + str(pages.table(["", *seed_figures.STATES], quoted))
     shown = site.table("01_states", table, {"class weight": ".2f", "share mixed": ".1%"})
     note = "Class weights are 1 / count of the train windows, scaled to sum to the number of states."
     return pages.section(

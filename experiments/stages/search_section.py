@@ -41,7 +41,7 @@ def search_section(site: Site, search: optuna.Study, settings: DictConfig, folde
         site.table("04_settings", _settings(trials, settings)),
         pages.pair(
             pages.figure(plot, "validation accuracy by trial"),
-            "<h3>Trials</h3>" + site.table("04_trials", _trials(trials), formats),
+            "<h3>Trials</h3>" + str(site.table("04_trials", _trials(trials), formats)),
         ),
         link or "",
         f"<details><summary>{SEED}: trials</summary>{_their_trials()}</details>",

@@ -162,7 +162,7 @@ def _curve(site: Site, made: Tuning) -> str:
         [[k, f"{v:.1f} %"] for k, v in seed_figures.CURVE.items()] + [[seed_figures.LAST_EPOCH, "stopped"]],
     )
     shown = site.table("04_curve", own, {"validation accuracy": ".1%", "seconds": ".1f"})
-    return pages.section("Epoch by epoch", pages.pair("<h3>Here</h3>" + shown, THEIRS + quoted))
+    return pages.section("Epoch by epoch", pages.pair("<h3>Here</h3>" + str(shown), THEIRS + str(quoted)))
 
 
 def _ablation(site: Site, made: Tuning) -> str:
@@ -228,8 +228,8 @@ def _classes(site: Site, made: Tuning) -> str:
     shown = site.table("04_classes", own, dict.fromkeys(["precision", "recall", "F1"], ".3f"))
     return pages.section(
         "By state",
-        pages.pair(shown, THEIRS + quoted),
-        pages.pair(pages.figure(plot, "confusion matrix on test"), THEIRS + matrix),
+        pages.pair(shown, THEIRS + str(quoted)),
+        pages.pair(pages.figure(plot, "confusion matrix on test"), THEIRS + str(matrix)),
     )
 
 
@@ -282,7 +282,7 @@ def _against(site: Site, made: Tuning) -> str:
     return pages.section(
         "Baseline, tuned, trees",
         runs_table(site, "04_against", runs, shortcuts=False),
-        THEIRS + quoted,
+        THEIRS + str(quoted),
         note=" ".join(told),
     )
 
