@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from os.path import abspath, commonpath, relpath
@@ -46,22 +46,47 @@ TEMPLATES = Path(__file__).with_name("templates")
 NUMBER = re.compile(r"[+\-−]?\.?\d[\d,.]*|–?$")  # how a cell of a column of numbers begins
 
 
+def _without_folders(value: Any) -> Any:
+    """What a template prints of a value: text loses its folders, drawn markup stays."""
+    return base_names(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
 @cache
-def environment(folder: Path = TEMPLATES) -> Environment:
-    """Return the Jinja2 environment of the templates in a folder; those of this package are always found."""
-    made = Environment(
+def _asset(name: str) -> Markup:
+    """Return the text of a file that pages carry: site.css, their look, or site.js, which sorts tables."""
+    return Markup(Path(__file__).with_name(name).read_text(encoding="utf-8"))
+
+
+@cache
+def _state_names_font() -> Markup:
+    """Return the css of a font for Korean state names: a subset of Noto Sans KR (SIL Open Font License 1.1)."""
+    font = base64.b64encode(Path(__file__).with_name("hangul.woff2").read_bytes()).decode()
+    return Markup(
+        f"@font-face {{ font-family: StateNames; src: url(data:font/woff2;base64,{font}); unicode-range: U+AC00-D7A3 }}"
+    )
+
+
+def environment(folder: Path = TEMPLATES, finalize: Callable[[Any], Any] = _without_folders) -> Environment:
+    """Return the Jinja2 environment of the templates in a folder, in which those of this package are found as well.
+
+    Args:
+        finalize: applied to every value that a template prints, before it is escaped.
+    """
+    templates = Environment(
         loader=FileSystemLoader([folder, TEMPLATES]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        finalize=_without_folders,
+        finalize=finalize,
     )
-    made.globals.update(
-        asset=_asset, state_names_font=_state_names_font, plotly_library=lambda: Markup(get_plotlyjs())
-    )
-    made.filters["base64"] = lambda data: Markup(base64.b64encode(data).decode())
-    return made
+    library = Markup(get_plotlyjs())
+    templates.globals.update(asset=_asset, state_names_font=_state_names_font, plotly_library=library)
+    templates.filters["base64"] = lambda data: Markup(base64.b64encode(data).decode())
+    return templates
+
+
+_html = cache(environment)  # templates are compiled once
 
 
 def render(template: str, *, folder: Path = TEMPLATES, **values: Any) -> Markup:
@@ -70,7 +95,7 @@ def render(template: str, *, folder: Path = TEMPLATES, **values: Any) -> Markup:
     Args:
         template: name of a file in `folder`, or in this package's templates.
     """
-    return Markup(environment(folder).get_template(template).render(values))
+    return Markup(_html(folder).get_template(template).render(values))
 
 
 def page(
@@ -98,7 +123,7 @@ def page(
 
 def _macro(name: str) -> Any:
     """Return a macro of macros.html.jinja as a function that returns Markup."""
-    return getattr(environment().get_template("macros.html.jinja").module, name)
+    return getattr(_html().get_template("macros.html.jinja").module, name)
 
 
 @dataclass(frozen=True)
@@ -253,21 +278,6 @@ def gathered(table: pd.DataFrame, names: Iterable[str], low: str = "_low", high:
     return table
 
 
-@cache
-def _asset(name: str) -> Markup:
-    """Return the text of a file that pages carry: site.css, their look, or site.js, which sorts tables."""
-    return Markup(Path(__file__).with_name(name).read_text(encoding="utf-8"))
-
-
-@cache
-def _state_names_font() -> Markup:
-    """Return the css of a font for Korean state names: a subset of Noto Sans KR (SIL Open Font License 1.1)."""
-    font = base64.b64encode(Path(__file__).with_name("hangul.woff2").read_bytes()).decode()
-    return Markup(
-        f"@font-face {{ font-family: StateNames; src: url(data:font/woff2;base64,{font}); unicode-range: U+AC00-D7A3 }}"
-    )
-
-
 def plotly_around(folder: Path) -> str | None:
     """Relative path of the plotly that a study keeps for all its pages, if the folder lies in one (STUDY/runs/NAME)."""
     home = folder.resolve()
@@ -312,11 +322,6 @@ def base_names_within(value: Any) -> Any:
     if isinstance(value, str) and re.match(r"~?/|[A-Za-z]:[\\/]", value):
         return value.replace("\\", "/").rstrip("/").rpartition("/")[2]
     return base_names(value) if isinstance(value, str) else value
-
-
-def _without_folders(value: Any) -> Any:
-    """What a template prints of a value: text loses its folders, drawn markup stays."""
-    return base_names(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 # The functions below serve pages that are not templates yet.

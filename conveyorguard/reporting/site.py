@@ -1,4 +1,4 @@
-"""Pages in one folder: one look, one copy of plotly, links between them, an index, every table also as csv."""
+"""Pages in one folder, with links between them, an index, a shared copy of plotly, and every table also as csv."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class Site:
 
     Args:
         titles: the site's pages in their order: {file stem: title}. Those not written yet are left out of the links.
-        banner: a sentence that stands on every page.
-        origin: where every page comes from, as (what, value).
+        banner: a sentence at the top of every page.
+        origin: what the pages were made from, as (what, value).
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class Site:
             last={**stages[-1], "title": self.titles[last]} if len(self.titles) > 1 and last in written else None,
             missing=", ".join(title for stem, title in self.titles.items() if stem not in written),
         )
-        self._write_page("index", self.name, "What each stage found, and where to read it", main)
+        self._write_page("index", self.name, "What each page found", main)
 
     def _facts(self, stem: str) -> dict[str, Any]:
         """Return what is kept of a page: its subtitle, the sentences of the index, its content."""
@@ -112,7 +112,7 @@ class Site:
 
 
 def origin_of(data: Windows, name: str, command: str) -> list[tuple[str, str]]:
-    """Where the pages about a data set of this name come from, for `Site`."""
+    """Return what the pages about a data set were made from, for `Site`."""
     return [
         ("command", pages.base_names(command)),
         ("data", f"{name}, fingerprint {data.store.fingerprint[:12]}"),
@@ -122,7 +122,7 @@ def origin_of(data: Windows, name: str, command: str) -> list[tuple[str, str]]:
 
 
 def keep_plotly(folder: Path) -> None:
-    """One copy of plotly for all pages of a folder, those of its runs included."""
+    """Write the copy of plotly that all pages of a folder share, those of its runs included."""
     path, text = folder / pages.PLOTLY, get_plotlyjs()
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.is_file() or path.stat().st_size != len(text.encode()):
