@@ -30,7 +30,9 @@ COSTS = {
 IN_FULL = 6  # arms that have a confusion matrix and a line in the profile: the best
 
 
-def write_comparison(comparison: Comparison, folder: Path, first: Markup = Markup(), name: str = "comparison") -> Path:
+def write_comparison(
+    comparison: Comparison, folder: Path, first: Markup | None = None, name: str = "comparison"
+) -> Path:
     """Write the page, comparison.csv, differences.csv and devices.csv into the folder; return the page's path.
 
     Args:
@@ -39,7 +41,8 @@ def write_comparison(comparison: Comparison, folder: Path, first: Markup = Marku
     folder.mkdir(parents=True, exist_ok=True)
     for stem, frame in comparison_tables(comparison).items():
         write_text(folder / f"{stem}.csv", frame.to_csv(index=False))
-    main = Markup("\n").join([first, comparison_content(comparison, folder)])
+    content = comparison_content(comparison, folder)
+    main = first + content if first else content
     path = folder / f"{name}.html"
     title = f"Comparison of {counted(len(comparison.models), 'model')}"
     write_text(path, pages.page(title, comparison.protocol, main))

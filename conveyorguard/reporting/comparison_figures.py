@@ -27,7 +27,9 @@ def interval_plot(labels: list[str], intervals: list[Interval], seeds: list[list
         error_x=error_bars(values, low, high, color=BLUE),
         hovertemplate="%{y}: %{x:.4f}<extra></extra>",
     )
-    several = [(value, label) for label, by_seed in zip(labels, seeds, strict=True) if len(by_seed) > 1 for value in by_seed]
+    several = [
+        (value, label) for label, by_seed in zip(labels, seeds, strict=True) if len(by_seed) > 1 for value in by_seed
+    ]
     if several:
         x, y = zip(*several, strict=True)
         figure.add_scatter(

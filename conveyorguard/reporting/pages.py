@@ -1,4 +1,4 @@
-"""What every page is made of: `render` for templates, tables and figures drawn by their macros, texts without folders.
+"""What pages are made of: templates, tables, figures, and texts without folders of the machine.
 
 A page is a template in `templates/` and the function that prepares its values:
 
@@ -8,16 +8,15 @@ A page is a template in `templates/` and the function that prepares its values:
     {{ ui.pair(confusion, classes) }}
     {% endcall %}
 
-    main = pages.render("result.html.jinja", note=…, tiles=[("accuracy", "94 %")],
-                        confusion=pages.figure(plot, "confusion matrix"), classes=pages.framed(frame, {"recall": ".1%"}))
+    main = pages.render("result.html.jinja", note="Measured on …", tiles=[("accuracy", "94 %")],
+                        confusion=pages.figure(plot, "confusion matrix"), classes=pages.framed(frame))
     write_text(path, pages.page(title, subtitle, main))
 
-Templates hold all markup and escape whatever they are given, and absolute paths in it lose their folders. What a
+Templates hold all markup. They escape every text that they print, and absolute paths in it lose their folders. What a
 function here draws (`figure`, `table`, `sortable`, `linked`, `framed`, `render` itself) is Markup, which a template
-places as it is; Markup is never joined with text by `+` or an f-string. A value that a template names and is not given
-is an error. Templates that lie elsewhere are found by `render(…, folder=…)` and share the macros.
-A page of a site is written by `Site.write(stem, subtitle, main, …)`; a part that several pages share is a template of
-its own, which they `{% include %}`.
+prints as it is; never join Markup with text by `+` or an f-string. A value that a template prints but is not given is
+an error. `render(…, folder=…)` draws templates of another folder, which share the macros. `Site.write` writes a page
+of a site.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup, escape
+from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from conveyorguard.metrics.bootstrap import Interval
@@ -47,7 +46,7 @@ NUMBER = re.compile(r"[+\-−]?\.?\d[\d,.]*|–?$")  # how a cell of a column of
 
 
 def _without_folders(value: Any) -> Any:
-    """What a template prints of a value: text loses its folders, drawn markup stays."""
+    """Return a value as a template prints it: text loses its folders, drawn markup stays."""
     return base_names(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
@@ -86,7 +85,7 @@ def environment(folder: Path = TEMPLATES, finalize: Callable[[Any], Any] = _with
     return templates
 
 
-_html = cache(environment)  # templates are compiled once
+_html = cache(environment)  # so that templates are compiled once
 
 
 def render(template: str, *, folder: Path = TEMPLATES, **values: Any) -> Markup:
@@ -101,12 +100,12 @@ def render(template: str, *, folder: Path = TEMPLATES, **values: Any) -> Markup:
 def page(
     title: str,
     subtitle: str,
-    main: Markup | Iterable[str],
+    main: Markup,
     plotly: str | None = None,
     links: Sequence[tuple[str, str, bool]] = (),
     banner: str = "",
 ) -> Markup:
-    """Draw a whole page round its content.
+    """Draw a whole page around its content.
 
     Args:
         main: what `render` drew.
@@ -114,8 +113,6 @@ def page(
         links: to other pages, below the title: text, relative path, whether it is this page.
         banner: a sentence above the content.
     """
-    if not isinstance(main, Markup):
-        main = Markup("\n".join(main))  # noqa: S704
     return render(
         "base.html.jinja", title=title, subtitle=subtitle, main=main, plotly=plotly, links=links, banner=banner
     )
@@ -137,7 +134,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """A row of a table; `origin` says what its numbers come from, where the mouse rests on it."""
+    """A row of a table; hovering over it shows `origin`, which says what its numbers come from."""
 
     cells: list[Cell]
     origin: str | None = None
@@ -161,7 +158,7 @@ class Table:
 
     @property
     def text_columns(self) -> str:
-        """Numbers, from 1, of the columns whose cells are not all numbers: site.css aligns them to the left."""
+        """Return the numbers, from 1, of the columns that hold text, which site.css aligns to the left."""
         columns = range(len(self.header))
         return " ".join(
             str(i + 1) for i in columns if any(not NUMBER.match(str(row.cells[i].text)) for row in self.rows)
@@ -169,7 +166,7 @@ class Table:
 
     @property
     def csv_name(self) -> str:
-        """File name of the csv."""
+        """Return the file name of the csv."""
         return self.csv.rpartition("/")[2]
 
     def draw(self) -> Markup:
@@ -242,7 +239,7 @@ def figure(plot: go.Figure, alt: str) -> Markup:
 
 
 def cell(value: Any, spec: str | None = None) -> str:
-    """A value as a table shows it."""
+    """Write a value as a table shows it."""
     if value is None or (isinstance(value, float) and value != value):
         return MISSING
     if isinstance(value, str) or spec is None:
@@ -251,7 +248,7 @@ def cell(value: Any, spec: str | None = None) -> str:
 
 
 def flat(frame: pd.DataFrame) -> pd.DataFrame:
-    """The frame with numbers alone: a column `x` of intervals becomes `x`, `x low` and `x high`."""
+    """Return the frame without intervals: a column `x` of them becomes `x`, `x low` and `x high`."""
     columns: dict[str, Any] = {}
     for name, column in frame.items():
         intervals = [value for value in column if isinstance(value, Interval)]
@@ -266,12 +263,16 @@ def flat(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def intervals_of(table: pd.DataFrame, name: str, low: str = "", high: str = "") -> pd.Series:
-    """A column with its bounds, by default in `name_low` and `name_high`, as intervals."""
+    """Return a column and its bounds, by default in `name_low` and `name_high`, as intervals."""
     return pd.Series([Interval.of(row, name, low, high) for row in table.to_dict("records")], table.index, object)
 
 
 def gathered(table: pd.DataFrame, names: Iterable[str], low: str = "_low", high: str = "_high") -> pd.DataFrame:
-    """The table with each named column and its two bounds, called after it with these ends, as one of intervals."""
+    """Return the table with each named column and its two bounds merged into a column of intervals.
+
+    Args:
+        low, high: endings of the names of the columns that hold the bounds.
+    """
     for name in names:
         bounds = [f"{name}{low}", f"{name}{high}"]
         table = table.assign(**{name: intervals_of(table, name, *bounds)}).drop(columns=bounds)
@@ -279,16 +280,19 @@ def gathered(table: pd.DataFrame, names: Iterable[str], low: str = "_low", high:
 
 
 def plotly_around(folder: Path) -> str | None:
-    """Relative path of the plotly that a study keeps for all its pages, if the folder lies in one (STUDY/runs/NAME)."""
+    """Return the relative path of the plotly that a study keeps for its pages, if the folder lies in STUDY/runs/."""
     home = folder.resolve()
-    found = next((place / PLOTLY for place in list(home.parents)[:3] if (place / PLOTLY).is_file()), None)
-    return path_between(home, found) if found else None
+    shared = next((parent / PLOTLY for parent in list(home.parents)[:3] if (parent / PLOTLY).is_file()), None)
+    return path_between(home, shared) if shared else None
 
 
 def path_between(page: Path, target: Path) -> str | None:
-    """What a page in the folder `page` calls a file; None where there is no such file, or only the disk's root holds
-    both:
-    such a link would tell the file's whole place."""
+    """Return the relative path from a page's folder to a file.
+
+    Returns:
+        None where the file does not exist, and where only the root of the disk holds both: that link would show the
+        file's whole path.
+    """
     here, there = Path(abspath(page)), Path(abspath(target))
     if not target.exists() or here.anchor != there.anchor or commonpath([here, there]) == here.anchor:
         return None
@@ -304,7 +308,7 @@ PATH = re.compile(
 
 
 def base_names(text: str) -> str:
-    """Absolute paths in a text reduced to their last part: a page shows no folders of the machine it was made on."""
+    """Reduce absolute paths in a text to their last part, so that a page shows no folders of the machine."""
 
     def last(match: re.Match[str]) -> str:
         path = match["quoted"] or match["bare"]
@@ -314,7 +318,7 @@ def base_names(text: str) -> str:
 
 
 def base_names_within(value: Any) -> Any:
-    """The same of every text in a tree of plain values; one that is a path as a whole may hold spaces."""
+    """Apply `base_names` to every text in a tree of plain values; a text that is one path may hold spaces."""
     if isinstance(value, dict):
         return {key: base_names_within(below) for key, below in value.items()}
     if isinstance(value, list):
@@ -322,32 +326,3 @@ def base_names_within(value: Any) -> Any:
     if isinstance(value, str) and re.match(r"~?/|[A-Za-z]:[\\/]", value):
         return value.replace("\\", "/").rstrip("/").rpartition("/")[2]
     return base_names(value) if isinstance(value, str) else value
-
-
-# The functions below serve pages that are not templates yet.
-
-
-def shown(text: object) -> str:
-    """Text as it may stand on a page: no markup of its own, no folders."""
-    return str(escape(base_names(str(text))))
-
-
-def section(title: str, *parts: str, note: str = "") -> str:
-    """A block with a heading; `note` is plain text."""
-    said = f'<p class="note">{shown(note)}</p>' if note else ""
-    return f"<section><h2>{shown(title)}</h2>{said}{''.join(parts)}</section>"
-
-
-def tiles(values: Iterable[tuple[str, str]]) -> str:
-    """Large figures with what they are."""
-    return str(_macro("tiles")(list(values)))
-
-
-def pair(*parts: str) -> str:
-    """Parts side by side where there is room."""
-    return str(_macro("pair")(*map(Markup, parts)))
-
-
-def film(images: Iterable[tuple[bytes, str]]) -> str:
-    """PNG images in a row, each with its caption."""
-    return str(_macro("film")(list(images)))

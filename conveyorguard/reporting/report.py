@@ -18,7 +18,7 @@ from conveyorguard.metrics.notation import MISSING, PERCENT, SIGNIFICANT, WHOLE_
 from conveyorguard.metrics.scores import METRICS, OBJECTIVES
 from conveyorguard.reporting import figures, pages, recording_figures
 from conveyorguard.reporting.alarm_sentences import alarm_rule, duration, threshold_choice
-from conveyorguard.reporting.format import metric_title, state_titles, warning_of
+from conveyorguard.reporting.format import counted, metric_title, state_titles, warning_of
 from conveyorguard.runs.derive import as_predictions
 from conveyorguard.runs.saved import SavedRun
 from conveyorguard.system.files import write_text
@@ -79,9 +79,10 @@ def _result(run: SavedRun, part: str, arm: Arm) -> dict[str, Any]:
         tiles.append((f"{title}, 95 % interval {bounds}" if bounds else title, notation.number(interval.value)))
     devices = run.predictions.query("split == @part")["device"].nunique()
     note = (
-        f"Measured on the {part} part: {run.scores[part]['n']:,} windows of {run.provenance['sessions'][part]} sessions, "
-        f"{devices} devices. {arm.resampling.note} This is one seed; to see how results vary between seeds, train more "
-        f"and compare them (python -m conveyorguard compare). {warning_of(run.data_name)}"
+        f"Measured on the {part} part: {counted(run.scores[part]['n'], 'window')} of "
+        f"{counted(run.provenance['sessions'][part], 'session')}, {counted(devices, 'device')}. "
+        f"{arm.resampling.note} This is one seed; to see how results vary between seeds, train more and compare them "
+        f"(python -m conveyorguard compare). {warning_of(run.data_name)}"
     )
     return {"tiles": tiles, "note": note.rstrip()}
 
@@ -156,7 +157,10 @@ def _alarm_tiles(alarms: dict[str, Any]) -> list[tuple[str, str]]:
         (missed, f"{alarms['missed']} of {alarms['fault_sessions']}"),
         ("lead before the session's end, median", _spread(alarms["lead_seconds"])),
         ("delay after the onset of the fault, median", _spread(alarms["delay_seconds"])),
-        ("false alarms in the time without a fault", f"{alarms['false_alarms']} in {duration(hours)}" if hours else "–"),
+        (
+            "false alarms in the time without a fault",
+            f"{alarms['false_alarms']} in {duration(hours)}" if hours else "–",
+        ),
         (
             "false alarms per hour, 95 % upper bound",
             MISSING if bound is None else f"{bound:.1f} ({24 * bound:.0f} a day)",

@@ -47,7 +47,7 @@ class Site:
         write_text(path, pages.flat(frame).to_csv(index=False))
         return pages.framed(frame, formats, links, origins, look, csv)
 
-    def write(self, stem: str, subtitle: str, main: Markup | Sequence[str], said: Sequence[str] = ()) -> Path:
+    def write(self, stem: str, subtitle: str, main: Markup, said: Sequence[str] = ()) -> Path:
         """Write a page and the index, and draw the other pages' links anew.
 
         Args:
@@ -55,10 +55,8 @@ class Site:
             said: sentences that the index repeats.
         """
         keep_plotly(self.folder)
-        if not isinstance(main, Markup):
-            main = Markup("\n".join(main))
-        write_json(self.folder / "assets" / f"{stem}.json", {"subtitle": subtitle, "said": list(said), "main": main})
-        self._frame(stem)  # so that the index, and the links of all, have it
+        kept = {"subtitle": subtitle, "said": list(said), "main": self._with_origin(main)}
+        write_json(self.folder / "assets" / f"{stem}.json", kept)
         for written in self._written():
             self._frame(written)
         self._write_index()
@@ -69,18 +67,22 @@ class Site:
 
     def _written(self) -> list[str]:
         """Return the stems of the pages that are there, in the site's order."""
-        return [stem for stem in self.titles if self._path(stem).exists()]
+        places = {stem: (self._path(stem), self.folder / "assets" / f"{stem}.json") for stem in self.titles}
+        return [stem for stem, files in places.items() if any(path.exists() for path in files)]
 
     def _frame(self, stem: str) -> None:
-        """Write a page around its stored content; one of an earlier layout, whose content is not stored, stays."""
+        """Write a page around its stored content. A page of an earlier layout, without stored content, stays."""
         facts = self._facts(stem)
         if facts["main"]:
             self._write_page(stem, f"{stem[:2]} {self.titles[stem]}", facts["subtitle"], Markup(facts["main"]))
 
+    def _with_origin(self, main: Markup) -> Markup:
+        """Append what the page was made from; other pages of the site may come from other commands."""
+        return pages.render("site_page.html.jinja", main=main, origin=pages.table(["", ""], self.origin))
+
     def _write_page(self, stem: str, title: str, subtitle: str, main: Markup) -> None:
         stems = {"index": "Overview", **{written: self.titles[written] for written in self._written()}}
         links = [(text, f"{target}.html", target == stem) for target, text in stems.items()]
-        main = pages.render("site_page.html.jinja", main=main, origin=pages.table(["", ""], self.origin))
         write_text(self._path(stem), pages.page(title, subtitle, main, pages.PLOTLY, links, self.banner))
 
     def _write_index(self) -> None:
@@ -100,7 +102,7 @@ class Site:
             last={**stages[-1], "title": self.titles[last]} if len(self.titles) > 1 and last in written else None,
             missing=", ".join(title for stem, title in self.titles.items() if stem not in written),
         )
-        self._write_page("index", self.name, "What each page found", main)
+        self._write_page("index", self.name, "What each page found", self._with_origin(main))
 
     def _facts(self, stem: str) -> dict[str, Any]:
         """Return what is kept of a page: its subtitle, the sentences of the index, its content."""
