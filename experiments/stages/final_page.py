@@ -41,9 +41,9 @@ def write_ensemble_stage(site: Site, members: Mapping[str, SavedRun], out: Path)
         comparison=comparison_content(result.comparison, site.folder, seed_figures.REFERENCE),
         csvs=_csvs(site, "06", result.comparison),
     )
-    said = [f"{name} against {result.best}: {verdict}." for name, _, verdict in result.against]
+    sentences = [f"{name} against {result.best}: {verdict}." for name, _, verdict in result.against]
     subtitle = f"{len(members)} models combined by voting, weighted voting and stacking, against the best of them"
-    return site.write("06_ensemble", subtitle, main, said)
+    return site.write("06_ensemble", subtitle, main, sentences)
 
 
 def write_final(site: Site, folders: Sequence[Path], left_out: Sequence[str] = ()) -> Path:
