@@ -297,7 +297,7 @@ def _environment(site: Site, store: Store) -> Markup:
     return site.table("00_environment", pd.DataFrame(rows), formats)
 
 
-def _quality(site: Site, store: Store) -> dict[str, Markup | None]:
+def _quality(site: Site, store: Store) -> dict[str, Any]:
     """Draw what was repaired, dropped and skipped, and where."""
     places = exploration.quality_examples(store)
     return {

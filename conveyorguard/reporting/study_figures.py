@@ -119,7 +119,8 @@ def importances(study: optuna.Study) -> go.Figure:
 def parallel_coordinate(study: optuna.Study, objective: str) -> go.Figure:
     """Plot a line for each complete trial through its objective and its parameters."""
     figure = plot_parallel_coordinate(study, target_name=objective)
-    names = sorted({name for trial in study.trials for name in trial.params})  # the order of Optuna's axes
+    complete = study.get_trials(states=[TrialState.COMPLETE])
+    names = sorted({name for trial in complete for name in trial.params})  # the order of Optuna's axes
     labels = [name.replace(".", ".<br>") for name in (objective, *names)]
     styled(figure, "Objective and parameters of each trial", height=400)
     figure.update_layout(margin={"t": 80, "b": 70}, xaxis_ticktext=labels)  # Optuna's own are cut off
@@ -132,7 +133,11 @@ def slices(study: optuna.Study, parameters: Iterable[str], objective: str) -> li
     for parameter in map(escape, parameters):
         figure = plot_slice(study, params=[parameter], target_name=objective)
         figure.update_traces(marker={"size": 9, "showscale": False, "colorscale": EARLY_TO_LATE})
-        figure.update_xaxes(dtick="D2", tickangle=0, selector={"type": "log"})  # ticks at 1, 2 and 5 of each decade
+        axis = figure.layout.xaxis
+        if axis.type == "log":
+            axis.update(dtick="D2", tickformat="~g", tickangle=0)  # ticks at 1, 2 and 5 of each decade
+        elif axis.type == "category":  # Optuna's labels are in quotes
+            axis.update(tickvals=axis.categoryarray, ticktext=[label.strip("'") for label in axis.categoryarray])
         figures.append(styled(figure, f"{objective} by {parameter}", height=280, x=parameter, y=objective))
     return figures
 

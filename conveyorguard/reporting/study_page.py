@@ -8,7 +8,6 @@ from typing import Any
 
 import optuna
 import yaml
-from markupsafe import Markup
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
 
@@ -123,10 +122,10 @@ def _retraining_note(trials: list[FrozenTrial]) -> str:
 
 def _figures(
     study: optuna.Study, trials: list[FrozenTrial], best: FrozenTrial | None, objective: str
-) -> dict[str, Markup | str | list[Markup] | None]:
+) -> dict[str, Any]:
     """Return the drawn figures by their names in the template; None for those that the trials do not allow."""
     copy = study_figures.plottable(study, trials)
-    figures: dict[str, Markup | str | list[Markup] | None] = dict.fromkeys(("history", "epochs", "parallel", "slices"))
+    figures: dict[str, Any] = dict.fromkeys(("history", "epochs", "parallel", "slices"))
     if any(trial.intermediate_values for trial in trials):
         epochs = study_figures.intermediate_values(copy, best.number if best else None, objective)
         figures["epochs"] = pages.figure(epochs, f"{objective} of each trial by epoch")
@@ -157,7 +156,7 @@ def _importance_note(complete: list[FrozenTrial]) -> tuple[str, bool]:
     ), True
 
 
-def _tables(trials: list[FrozenTrial], folder: Path) -> dict[str, Markup | None]:
+def _tables(trials: list[FrozenTrial], folder: Path) -> dict[str, Any]:
     """Return the drawn tables of all trials and of the failed ones (None if there are none)."""
     names = list(dict.fromkeys(name for trial in trials for name in trial.params))
     targets = {trial.number: _target(trial, folder) for trial in trials}

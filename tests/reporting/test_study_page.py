@@ -187,7 +187,10 @@ def test_slices_have_axis_of_their_parameter(copied):
     assert any("&lt;script" in label for label in kind.layout.xaxis.categoryarray)
 
 
-def test_parallel_coordinates_have_full_names_in_order_of_their_axes(copied):
+def test_parallel_coordinates_have_full_names_of_parameters_of_complete_trials(copied):
+    copied.add_trial(
+        create_trial(state=TrialState.PRUNED, params={"a": 1.0}, distributions={"a": FloatDistribution(0, 2)})
+    )
     figure = study_figures.parallel_coordinate(copied, "val/accuracy")
     assert list(figure.layout.xaxis.ticktext) == ["val/accuracy", "model.<br>kind", "optimizer.<br>lr"]
     labels = [label for label, _ in figure.data[0].customdata]
