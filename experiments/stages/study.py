@@ -85,7 +85,7 @@ class StagedStudy:
     done: int = 0
     windows: dict[str, Windows] = field(default_factory=dict)  # opened data, by config
     configs: dict[tuple[str, ...], DictConfig] = field(default_factory=dict)  # composed configs, by overrides
-    up_to_date: set[str] = field(default_factory=set)  # runs that --fresh has already trained again
+    up_to_date: set[str] = field(default_factory=set)  # runs that this process does not train again
     running: dict[str, int] = field(default_factory=dict)  # units done by each training in progress
     stopping: Event = field(default_factory=Event)  # set when the trainings in progress must end
 
