@@ -137,7 +137,7 @@ class PredictionPage:
         ]
         hidden = totals.recordings - len(lines)
         note = f"{counted(hidden, 'session')} more in recordings.csv." if hidden > 0 else ""
-        return {"note": note, "table": pages.sortable(header, rows)}
+        return {"note": note, "table": pages.sortable(header, rows, "prose")}
 
 
 def timeline(loaded: LoadedRun, store: Store, predicted: Predicted) -> Markup:
@@ -169,7 +169,10 @@ def timeline(loaded: LoadedRun, store: Store, predicted: Predicted) -> Markup:
 
 def _timeline_note(store: Store, spans: list[tuple[int, int]], odd: list[str], drawn: int, step: int) -> str:
     """Say when there were alarms, which inputs are unlike the training data and what is not drawn."""
-    sentences = ["; ".join(f"Alarm from second {begin} to {end}" for begin, end in spans) or "No alarm", *odd]
+    alarms = "; ".join(f"from second {begin} to {end}" for begin, end in spans)
+    sentences = [f"Alarm {alarms}" if spans else "No alarm"]
+    if odd:
+        sentences.append("Unlike the training data: " + "; ".join(odd))
     channels = len(store.schema.channels)
     if drawn < channels:
         sentences.append(f"Drawn are the {drawn} of {channels} channels that move most")

@@ -106,5 +106,8 @@ def test_page_of_a_prediction_shows_sessions_with_alarms_first(runs, tmp_path, c
 def test_card_of_a_run_is_markdown_without_a_template_left(runs):
     card = write_card(runs / "fusion").read_text(encoding="utf-8")
     assert "{{" not in card and "{%" not in card and "\n\n\n" not in card and card.endswith("or skops.\n")
-    for header, rule, row in re.findall(r"(\|.*\|)\n(\|.*\|)\n(\|.*\|)\n", card):
-        assert header.count("|") == rule.count("|") == row.count("|") and set(rule) == {"|", "-", " "}
+    tables = [block.splitlines() for block in card.split("\n\n") if block.startswith("|")]
+    assert len(tables) == 7
+    for header, rule, *rows in tables:
+        assert rows and {line.count("|") for line in (rule, *rows)} == {header.count("|")}
+        assert set(rule) == {"|", "-", " "}

@@ -23,7 +23,7 @@ STAGES = ROOT / "experiments" / "stages"
 def drawn_by(tmp_path):
     """Draw the text of a template with these values."""
 
-    def draw(text, **values):
+    def draw(text, /, **values):
         (tmp_path / "page.html.jinja").write_text(text, encoding="utf-8")
         return pages.render("page.html.jinja", folder=tmp_path, **values)
 
