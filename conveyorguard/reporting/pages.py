@@ -124,7 +124,7 @@ def _macro(name: str) -> Any:
 
 
 @dataclass(frozen=True)
-class Cell:
+class HtmlCell:
     """A cell of a table: its text, the bounds of an interval behind it, and where it leads."""
 
     text: object
@@ -133,15 +133,15 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Row:
+class HtmlRow:
     """A row of a table; hovering over it shows `origin`, which says what its numbers come from."""
 
-    cells: list[Cell]
+    cells: list[HtmlCell]
     origin: str | None = None
 
 
 @dataclass(frozen=True)
-class Table:
+class HtmlTable:
     """What the macro `table` draws.
 
     Args:
@@ -151,7 +151,7 @@ class Table:
     """
 
     header: Sequence[str]
-    rows: list[Row]
+    rows: list[HtmlRow]
     sortable: bool = False
     look: str = ""
     csv: str = ""
@@ -176,12 +176,12 @@ class Table:
 
 def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> Markup:
     """Draw a table of plain text."""
-    return Table(header, [Row([Cell(text) for text in row]) for row in rows]).draw()
+    return HtmlTable(header, [HtmlRow([HtmlCell(text) for text in row]) for row in rows]).draw()
 
 
 def sortable(header: Sequence[str], rows: Iterable[Sequence[Any]], look: str = "", csv: str = "") -> Markup:
-    """Draw a table of plain text that sorts by a column when its head is clicked; `look` and `csv` as of `Table`."""
-    return Table(header, [Row([Cell(text) for text in row]) for row in rows], True, look, csv).draw()
+    """Draw a table of plain text that sorts by a column when its head is clicked; `look` and `csv` as of `HtmlTable`."""
+    return HtmlTable(header, [HtmlRow([HtmlCell(text) for text in row]) for row in rows], True, look, csv).draw()
 
 
 def linked(
@@ -190,13 +190,13 @@ def linked(
     """Draw a sortable table whose first cells lead somewhere.
 
     Args:
-        targets: for each row a relative path, or None. look: as of `Table`.
+        targets: for each row a relative path, or None. look: as of `HtmlTable`.
     """
     drawn = [
-        Row([Cell(first, target=target), *map(Cell, rest)])
+        HtmlRow([HtmlCell(first, target=target), *map(HtmlCell, rest)])
         for (first, *rest), target in zip(rows, targets, strict=True)
     ]
-    return Table(header, drawn, True, look).draw()
+    return HtmlTable(header, drawn, True, look).draw()
 
 
 def framed(
@@ -213,7 +213,7 @@ def framed(
         formats: column -> format of its numbers, e.g. `{"share": ".1%"}`; a missing number is a dash.
         links: text of a first cell -> relative path it leads to.
         origins: text of a first cell -> what the row's numbers come from.
-        look, csv: as of `Table`.
+        look, csv: as of `HtmlTable`.
     """
     columns = [str(name) for name in frame]
     specs = [(formats or {}).get(name) for name in columns]
@@ -221,15 +221,15 @@ def framed(
     for values in frame.to_dict("split")["data"]:
         key = cell(values[0], specs[0])
         first, *rest = (_cell(value, spec) for value, spec in zip(values, specs, strict=True))
-        first = Cell(first.text, first.bounds, (links or {}).get(key))
-        rows.append(Row([first, *rest], (origins or {}).get(key)))
-    return Table(columns, rows, True, look, csv).draw()
+        first = HtmlCell(first.text, first.bounds, (links or {}).get(key))
+        rows.append(HtmlRow([first, *rest], (origins or {}).get(key)))
+    return HtmlTable(columns, rows, True, look, csv).draw()
 
 
-def _cell(value: Any, spec: str | None) -> Cell:
+def _cell(value: Any, spec: str | None) -> HtmlCell:
     if not isinstance(value, Interval):
-        return Cell(cell(value, spec))
-    return Cell(cell(value.value, spec), Notation(spec or "").bounds(value))
+        return HtmlCell(cell(value, spec))
+    return HtmlCell(cell(value.value, spec), Notation(spec or "").bounds(value))
 
 
 def figure(plot: go.Figure, alt: str) -> Markup:
