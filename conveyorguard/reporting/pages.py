@@ -180,7 +180,7 @@ def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> Markup:
 
 
 def sortable(header: Sequence[str], rows: Iterable[Sequence[Any]], look: str = "", csv: str = "") -> Markup:
-    """Draw a table of plain text that sorts by a column when its head is clicked; `look` and `csv` as of `HtmlTable`."""
+    """Draw a table of plain text that sorts by a click on a column's head; `look` and `csv` as of `HtmlTable`."""
     return HtmlTable(header, [HtmlRow([HtmlCell(text) for text in row]) for row in rows], True, look, csv).draw()
 
 
