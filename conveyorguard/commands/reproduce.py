@@ -11,7 +11,8 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
-from conveyorguard.commands.arguments import new_folder, one_path
+from conveyorguard.commands.words.defaults import new_folder
+from conveyorguard.commands.words.parser import VerbParser
 from conveyorguard.metrics.scores import METRICS
 
 if TYPE_CHECKING:
@@ -26,16 +27,27 @@ CODE = ("code", "commit", "uncommitted changes")  # what changed there need not 
 Inputs = list[tuple[str, str, str]]  # input, old, new
 
 
-def main(arguments: list[str]) -> None:
-    """reproduce RUN [key=value ...]
+PARSER = VerbParser(
+    "reproduce RUN [KEY=VALUE ...]",
+    """\
+Train the saved config of a run again and say whether it gives the same numbers. Today's defaults play no part, and the
+thread count is the run's. It prints each metric old and new, and the inputs that differ (data, split, config, code,
+versions, device), the first of them by name.
 
-    Run the saved config of RUN anew, never today's defaults, with the thread count it had; print its numbers old, new
-    and their difference, and the inputs that differ (data, split, config, code, versions, device), the first one by
-    name. Exit status 0 only when the numbers are equal: bit for bit on the same stack, else within a stated tolerance.
-    With overrides (seed=1) it is a variation of the run.
-    """
-    folder, overrides = one_path(arguments, "reproduce RUN")
-    if not reproduce(folder, overrides):
+Exit status 0 only where the numbers are equal: bit for bit on the same software and hardware, else within a stated
+tolerance. With overrides it trains a variation of the run.""",
+    """\
+reproduce outputs/2026-01-31/10-00-00-fusion-both
+reproduce RUN data.root=PATH                   where the recordings have moved
+reproduce RUN seed=1                           a variation""",
+    paths="1",
+)
+
+
+def main(arguments: list[str]) -> None:
+    """Reproduce a run, and exit with status 1 where the numbers are not equal."""
+    words = PARSER.parse_words(arguments)
+    if not reproduce(words.path, words.overrides):
         sys.exit(1)
 
 
@@ -48,11 +60,11 @@ def reproduce(folder: Path, overrides: list[str]) -> bool:
         RunError: not a finished run. ConfigError: an override names a group or an unknown key.
     """
     from conveyorguard.commands.train import train
-    from conveyorguard.config.saved import merge_saved
+    from conveyorguard.commands.words.keys import merge_words
     from conveyorguard.runs.saved import SavedRun
 
     old = SavedRun(folder)
-    saved = merge_saved(old.config, overrides, old.provenance)
+    saved = merge_words(old, overrides)
     if not any(line.startswith("threads=") for line in overrides):
         saved.threads = old.provenance["threads"]
     OmegaConf.set_struct(saved, False)

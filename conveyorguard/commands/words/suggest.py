@@ -1,0 +1,34 @@
+"""Suggestions for a mistyped verb, option, config key or choice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import SequenceMatcher, get_close_matches
+
+ALIKE = 0.6  # difflib's ratio from which two names are taken for a mistake of each other
+
+
+def did_you_mean(word: str, names: Iterable[str], ending: str = "") -> str:
+    """Return "; did you mean NAME?" for the name closest to a word, or nothing where none is close.
+
+    Args:
+        ending: what follows the name in the suggestion, such as `=3`.
+    """
+    close = get_close_matches(word, list(names), n=1, cutoff=ALIKE)
+    return f"; did you mean {close[0]}{ending}?" if close else ""
+
+
+def did_you_mean_key(key: str, keys: Iterable[str]) -> str:
+    """Return "; did you mean KEY or KEY?" for the dotted keys closest to one, or nothing where none is close.
+
+    The last parts are compared too, so that `epochs` suggests `trainer.max_epochs`.
+    """
+    ranked = sorted(((_likeness(key, known), known) for known in keys), key=lambda pair: (-pair[0], len(pair[1])))
+    close = [known for likeness, known in ranked if likeness >= max(ALIKE, ranked[0][0] - 0.05)]
+    return f"; did you mean {' or '.join(close[:3])}?" if close else ""
+
+
+def _likeness(key: str, known: str) -> float:
+    """Return the similarity of two dotted keys, 0 to 1: of the whole, or of their last parts where that is greater."""
+    whole = SequenceMatcher(None, key, known).ratio()
+    return max(whole, SequenceMatcher(None, key.rpartition(".")[2], known.rpartition(".")[2]).ratio() - 0.01)
