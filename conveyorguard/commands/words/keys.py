@@ -214,7 +214,7 @@ def _has(config: DictConfig, key: str) -> bool:
         node = OmegaConf.select(config, parent) if parent else config
     except OmegaConfBaseException:
         return False
-    return name in node.keys() if isinstance(node, DictConfig) else OmegaConf.is_list(node) and name.isdigit()
+    return name in list(node) if isinstance(node, DictConfig) else OmegaConf.is_list(node) and name.isdigit()
 
 
 def all_keys(node: DictConfig, prefix: str = "") -> Iterator[str]:

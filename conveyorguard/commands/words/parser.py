@@ -99,8 +99,7 @@ class VerbParser(argparse.ArgumentParser):
         before the `=`.
 
         Raises:
-            ConfigError: an unknown option, a missing path or one too many, or a word that is nothing of what the verb
-                takes.
+            ConfigError: an unknown option, a missing path, too many paths, or a word that the verb does not take.
         """
         options, unknown = self.parse_known_intermixed_args(arguments)
         if unknown:
@@ -114,8 +113,8 @@ class VerbParser(argparse.ArgumentParser):
             elif self._is_override(word):
                 overrides.append(word)
             elif equals and not self.takes_overrides and not os.path.exists(word):
-                own = [f"{setting}=" for setting in self.settings]
-                self.error(f"{word} is no existing file or folder{did_you_mean(f'{name}=', own)}")
+                names = [f"{setting}=" for setting in self.settings]
+                self.error(f"{word} is no existing file or folder{did_you_mean(f'{name}=', names)}")
             else:
                 paths.append(Path(word))
         self._check_count(paths, overrides)

@@ -5,17 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import SequenceMatcher, get_close_matches
 
-ALIKE = 0.6  # difflib's ratio from which two names are taken for a mistake of each other
+ALIKE = 0.6  # least ratio of difflib at which a name is suggested
 
 
-def did_you_mean(word: str, names: Iterable[str], ending: str = "") -> str:
-    """Return "; did you mean NAME?" for the name closest to a word, or nothing where none is close.
-
-    Args:
-        ending: what follows the name in the suggestion, such as `=3`.
-    """
+def did_you_mean(word: str, names: Iterable[str]) -> str:
+    """Return "; did you mean NAME?" for the name closest to a word, or nothing where none is close."""
     close = get_close_matches(word, list(names), n=1, cutoff=ALIKE)
-    return f"; did you mean {close[0]}{ending}?" if close else ""
+    return f"; did you mean {close[0]}?" if close else ""
 
 
 def did_you_mean_key(key: str, keys: Iterable[str]) -> str:
@@ -23,8 +19,8 @@ def did_you_mean_key(key: str, keys: Iterable[str]) -> str:
 
     The last parts are compared too, so that `epochs` suggests `trainer.max_epochs`.
     """
-    ranked = sorted(((_likeness(key, known), known) for known in keys), key=lambda pair: (-pair[0], len(pair[1])))
-    close = [known for likeness, known in ranked if likeness >= max(ALIKE, ranked[0][0] - 0.05)]
+    ranked = sorted((-_likeness(key, known), len(known), known) for known in keys)
+    close = [known for likeness, _, known in ranked if -likeness >= max(ALIKE, -ranked[0][0] - 0.05)]
     return f"; did you mean {' or '.join(close[:3])}?" if close else ""
 
 
