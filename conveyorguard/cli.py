@@ -181,6 +181,8 @@ def main(arguments: list[str] | None = None) -> int:
         VERBS[verb].main(rest)
     except ConveyorGuardError as error:
         return _refuse(error)
+    except OmegaConfBaseException as error:  # an interpolation that cannot be resolved
+        return _refuse(ConfigError(str(error)))
     except OSError as error:
         if error.errno not in UNWRITABLE:
             raise

@@ -134,13 +134,17 @@ def explain(overrides: list[str], error: Exception, folder: Path | None = None) 
             return ConfigError(_unreadable(word))
         if message := _wrong_choice(parsed[-1], groups):
             return ConfigError(message)
+    chosen = [override for override in parsed if override.key_or_group in groups and not override.is_add()]
     try:
-        config = _compose([_first(override) for override in parsed if override.key_or_group in groups], folder)
+        config = _compose(map(_first, chosen), folder)
     except ConfigError:
         return ConfigError(str(error))
     for override in parsed:
         key = override.key_or_group
-        if key in groups or override.is_add() or key.startswith("hydra") or _has(config, key):
+        known = key in _groups(None) or _has(config, key)
+        if override.is_add() and known:
+            return ConfigError(f"+{key}: the config has this key already; leave out the +")
+        if known or key in groups or override.is_add() or override.is_force_add() or key.startswith("hydra"):
             continue
         if is_read(config, key):
             return ConfigError(f"{key}: the config has no such key yet; write +{override.input_line} to add it")

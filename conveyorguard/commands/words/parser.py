@@ -69,7 +69,7 @@ class VerbParser(argparse.ArgumentParser):
             usage=f"{program} {usage}",
             description=text.strip(),
             epilog=f"examples:\n{lines}",
-            formatter_class=partial(argparse.RawDescriptionHelpFormatter, max_help_position=34, width=118),
+            formatter_class=partial(argparse.RawDescriptionHelpFormatter, max_help_position=38, width=118),
             allow_abbrev=False,
         )
         self.text, self.takes_paths, self.settings, self.takes_overrides = text.strip(), paths, settings, overrides

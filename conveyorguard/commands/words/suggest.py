@@ -17,7 +17,7 @@ def did_you_mean(word: str, names: Iterable[str]) -> str:
 def did_you_mean_key(key: str, keys: Iterable[str]) -> str:
     """Return "; did you mean KEY or KEY?" for the dotted keys closest to one, or nothing where none is close.
 
-    The last parts are compared too, so that `epochs` suggests `trainer.max_epochs`.
+    The last parts are compared, so that `epochs` suggests `trainer.max_epochs`.
     """
     ranked = sorted((-_likeness(key, known), len(known), known) for known in keys)
     close = [known for likeness, _, known in ranked if -likeness >= max(ALIKE, -ranked[0][0] - 0.05)]
@@ -25,6 +25,6 @@ def did_you_mean_key(key: str, keys: Iterable[str]) -> str:
 
 
 def _likeness(key: str, known: str) -> float:
-    """Return the similarity of two dotted keys, 0 to 1: of the whole, or of their last parts where that is greater."""
-    whole = SequenceMatcher(None, key, known).ratio()
-    return max(whole, SequenceMatcher(None, key.rpartition(".")[2], known.rpartition(".")[2]).ratio() - 0.01)
+    """Return the similarity of the last parts of two dotted keys, 0 to 1, and a little more within the same block."""
+    (block, _, name), (known_block, _, known_name) = key.rpartition("."), known.rpartition(".")
+    return SequenceMatcher(None, name, known_name).ratio() + 0.03 * (block == known_block)
