@@ -206,12 +206,12 @@ def test_words_between_options_are_sorted():
 def test_verbs_take_paths_of_any_character(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CONVEYORGUARD_CACHE", str(tmp_path / "cache"))
-    run, plant, conf = f"run {ODD}", f"plant {ODD}", tmp_path / f"conf {ODD}"
+    run, plant, conf = f"run {ODD}", tmp_path / f"plant {ODD}", tmp_path / f"conf {ODD}"
     shutil.copytree(ROOT / "tests" / "fixtures" / "runs" / "lightgbm", run)
     (conf / "data").mkdir(parents=True)
     (conf / "data" / "plant.yaml").write_text("defaults: [aihub, _self_]\nname: plant\n", encoding="utf-8")
 
-    assert main(["simulate", f"./{plant}", "data.sessions=2", "data.archive=folder"]) == 0
+    assert main(["simulate", str(plant), "data.sessions=2", "data.archive=folder"]) == 0
     assert main(["report", run]) == 0
     assert main(["check", "depth=files", run]) == 0, capsys.readouterr().out
     data = ["--config-dir", str(conf), "data=plant", f"data.root={plant}"]
