@@ -139,17 +139,21 @@ def explain(overrides: list[str], error: Exception, folder: Path | None = None) 
         config = _compose(map(_first, chosen), folder)
     except ConfigError:
         return ConfigError(str(error))
-    for override in parsed:
-        key = override.key_or_group
-        known = key in _groups(None) or _has(config, key)
-        if override.is_add() and known:
-            return ConfigError(f"+{key}: the config has this key already; leave out the +")
-        if known or key in groups or override.is_add() or override.is_force_add() or key.startswith("hydra"):
-            continue
-        if is_read(config, key):
-            return ConfigError(f"{key}: the config has no such key yet; write +{override.input_line} to add it")
-        return ConfigError(f"{key}: no such key{did_you_mean_key(key, all_keys(config)) or f'; {WHOLE}'}")
-    return ConfigError(str(error))
+    messages = (_wrong_key(override, config, groups) for override in parsed)
+    return ConfigError(next(filter(None, messages), str(error)))
+
+
+def _wrong_key(override: Override, config: DictConfig, groups: dict[str, set[str]]) -> str:
+    """Return the message for a key that a config has not, or for an added one that it has; nothing where it fits."""
+    key = override.key_or_group
+    known = key in _groups(None) or _has(config, key)
+    if override.is_add() and known:
+        return f"+{key}: the config has this key already; leave out the +"
+    if known or key in groups or override.is_add() or override.is_force_add() or key.startswith("hydra"):
+        return ""
+    if is_read(config, key):
+        return f"{key}: the config has no such key yet; write +{override.input_line} to add it"
+    return f"{key}: no such key{did_you_mean_key(key, all_keys(config)) or f'; {WHOLE}'}"
 
 
 def _unreadable(word: str) -> str:
@@ -176,10 +180,11 @@ def _wrong_choice(override: Override, groups: dict[str, set[str]]) -> str:
 
 def _first(override: Override) -> str:
     """Return the override with the first of its values, if it lists several."""
+    line = str(override.input_line)
     if not override.is_sweep_override():
-        return str(override.input_line)
+        return line
     value = next(iter(override.sweep_string_iterator())) if override.is_discrete_sweep() else "null"
-    return f"{override.input_line.partition('=')[0]}={value}"
+    return f"{line.partition('=')[0]}={value}"
 
 
 def first_values(overrides: list[str]) -> list[str]:
@@ -223,7 +228,7 @@ def _has(config: DictConfig, key: str) -> bool:
 
 def all_keys(node: DictConfig, prefix: str = "") -> Iterator[str]:
     """Yield the dotted keys of a config, blocks included."""
-    for key in node:
+    for key in map(str, node):
         name = f"{prefix}{key}"
         yield name
         value = None if OmegaConf.is_missing(node, key) else node._get_node(key)
