@@ -86,6 +86,17 @@ class WindowSettings:
         return problems
 
     @property
+    def question(self) -> str:
+        """Say what a model is asked: which state of a window, and how often."""
+        length, spacing = text_of(self.size * self.period), text_of(self.judged_stride * self.period)
+        if self.label == "last":
+            return f"the state now, at the end of a window of {length}, judged every {spacing}"
+        return (
+            f"the commonest state of a window of {length}, judged every {spacing}: the state about "
+            f"{text_of(self.size // 2 * self.period)} ago"
+        )
+
+    @property
     def judged_stride(self) -> int:
         """Rows between two windows that are judged."""
         return (1 if self.label == "last" else self.stride) if self.eval_stride is None else self.eval_stride
