@@ -8,7 +8,7 @@ import difflib
 import re
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from io import BytesIO
 from pathlib import Path
 
@@ -18,14 +18,16 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
+from conveyorguard.data.table.cells import is_missing, numbers, suspected_fill, words_of
 from conveyorguard.errors import DataError
 from conveyorguard.system.text import without_path
+
+__all__ = ["Table", "header", "is_missing", "missing_columns", "numbers", "part_of", "quoted", "read", "rows_of"]
+__all__ += ["suspected_fill", "words_of"]
 
 SUFFIXES = (".csv", ".tsv", ".parquet")
 SEPARATORS = (",", ";", "\t", "|")
 PREAMBLE = 50  # lines that a logger may write above its header
-MISSING = ("", "nan", "na", "n/a", "#n/a", "null", "none")
-DECIMAL_COMMA = r"[+-]?\d*,\d+(?:[eE][+-]?\d+)?"
 
 
 @dataclass
@@ -37,12 +39,16 @@ class Table:
         row: (n,) the row of the file each comes from, as a spreadsheet numbers them: 1 is the first line.
         ragged: rows with too few or too many fields, and what is wrong with each.
         separator: of a csv; empty for parquet.
+        notes: what was done to all of it, or is odd about it.
+        units: of the columns, where the file has a row of them below its header.
     """
 
     frame: pd.DataFrame
     row: np.ndarray
     ragged: dict[int, str]
     separator: str = ""
+    notes: tuple[str, ...] = ()
+    units: dict[str, str] = field(default_factory=dict)
 
 
 def header(path: Path, encoding: str = "utf-8", wanted: Iterable[str] = ()) -> list[str]:
@@ -83,9 +89,9 @@ def _read_parquet(path: Path, wanted: Iterable[str] | None) -> Table:
         frame = table.to_pandas()
     except (pa.ArrowException, OSError, ValueError) as error:
         raise DataError(f"{path.name}: cannot be read as parquet ({error}); write or fetch it again") from error
-    for field in table.schema:
-        if pa.types.is_binary(field.type) or pa.types.is_large_binary(field.type):
-            frame[field.name] = frame[field.name].map(_text_of)  # pandas would take it for UTF-8, and fail
+    for column in table.schema:
+        if pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type):
+            frame[column.name] = frame[column.name].map(_text_of)  # pandas would take it for UTF-8, and fail
     return Table(frame, np.arange(1, len(frame) + 1), {})
 
 
@@ -254,55 +260,16 @@ def quoted(names: Iterable[str]) -> str:
     return ", ".join(f"'{name}'" for name in names)
 
 
-def numbers(table: Table, names: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Columns as numbers.
-
-    A decimal comma is understood where it cannot be a separator. In such a file a number with a point is bad: it may
-    be thousands or decimals.
-
-    Returns:
-        (n, columns) float64, NaN where nothing is written, and (n, columns) True where something is that is no number.
-    """
-    values = np.full((len(table.frame), len(names)), np.nan)
-    bad = np.zeros(values.shape, bool)
-    for i, name in enumerate(names):
-        values[:, i], bad[:, i] = _numbers(table.frame[name])
-    wrong = {i: table.frame[names[i]][bad[:, i]].astype(str).str.strip() for i in np.flatnonzero(bad.any(axis=0))}
-    if table.separator != "," and any(text.str.fullmatch(DECIMAL_COMMA).any() for text in wrong.values()):
-        for i, name in enumerate(names):
-            text = table.frame[name].astype(str)
-            ambiguous = text.str.contains(".", regex=False).to_numpy()
-            values[:, i], bad[:, i] = _numbers(text.str.replace(",", ".", regex=False))
-            bad[:, i] |= ambiguous & np.isfinite(values[:, i])
-    return values, bad
-
-
-def _numbers(column: pd.Series) -> tuple[np.ndarray, np.ndarray]:
-    if pd.api.types.is_numeric_dtype(column.dtype):
-        return column.to_numpy(np.float64, na_value=np.nan), np.zeros(len(column), bool)
-    if pd.api.types.is_datetime64_any_dtype(column.dtype):  # pandas would count its nanoseconds
-        return np.full(len(column), np.nan), column.notna().to_numpy()
-    values = pd.to_numeric(column, errors="coerce").to_numpy(np.float64, na_value=np.nan)
-    unread = np.flatnonzero(np.isnan(values))
-    bad = np.zeros(len(column), bool)
-    bad[unread] = ~is_missing(column.iloc[unread])
-    return values, bad
-
-
-def is_missing(column: pd.Series) -> np.ndarray:
-    """(n,) True where nothing is written, or one of the usual words for it."""
-    text = column.astype(str).str.strip().str.lower()
-    return column.isna().to_numpy() | text.isin([*MISSING, "nat", "<na>"]).to_numpy()
-
-
-def words_of(column) -> np.ndarray:
-    """Text of names and codes; 3.0 is written 3, as what it was before a blank cell made it a float."""
-    return column.astype(str).str.strip().str.replace(r"^(-?\d+)\.0+$", r"\1", regex=True).to_numpy(object)
-
-
 def part_of(table: Table, column: str, picked: str) -> Table:
-    """The rows of one session. Of a ragged row nobody knows the session: it counts to the one before."""
-    names = words_of(table.frame[column])
-    mine = names == picked
+    """The rows of one session."""
+    return rows_of(table, words_of(table.frame[column]) == picked)
+
+
+def rows_of(table: Table, mine: np.ndarray) -> Table:
+    """Some rows of a table. Of a ragged row nobody knows what it is: it counts to the one before.
+
+    Args:
+        mine: (n,) True at these rows.
+    """
     ragged = {r: why for r, why in table.ragged.items() if mine[max(np.searchsorted(table.row, r) - 1, 0)]}
-    return Table(table.frame[mine], table.row[mine], ragged, table.separator)
+    return replace(table, frame=table.frame[mine], row=table.row[mine], ragged=ragged)

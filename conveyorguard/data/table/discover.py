@@ -11,8 +11,13 @@ from conveyorguard.errors import DataError
 from conveyorguard.system.text import printable, without_path
 
 
-def find_files(root: str | Path, thermal_folder: str = "thermal") -> tuple[dict[str, Path], list[Unreadable]]:
+def find_files(
+    root: str | Path, thermal_folder: str = "thermal", labels: Path | None = None
+) -> tuple[dict[str, Path], list[Unreadable]]:
     """Name of the recording (the path below the root without its suffix) and its file, sorted.
+
+    Args:
+        thermal_folder, labels: no recordings: the frames, and a file of intervals.
 
     Returns:
         The file of each name, of several the first; and what is not read: the others, files whose name is no text,
@@ -34,6 +39,7 @@ def find_files(root: str | Path, thermal_folder: str = "thermal") -> tuple[dict[
     below = sorted(path for path in every if os.path.isfile(path) and not _ours_or_hidden(path, top))
     locked = [_locked(Path(os.fsdecode(error.filename)).relative_to(top), error) for error in errors]
     tables = [p for p in below if p.suffix.lower() in SUFFIXES and p.relative_to(top).parts[0] != thermal_folder]
+    tables = [p for p in tables if labels is None or not p.samefile(labels)]
     files, unreadable = _by_name(tables, top)
     if not files:
         raise DataError(_no_recording(root, below, locked + unreadable))
