@@ -110,7 +110,8 @@ def _natural(path: Path) -> tuple[int, str]:
 def _protocol(run: SavedRun, part: str, windows: pd.DataFrame, folds: Folds) -> str:
     """What was measured, in a sentence."""
     window, split = run.window, run.settings["split"]
-    how = {"session": f"sessions dealt by seed {split.get('seed')}", "device": "devices never trained on"}.get(
+    dealt = f"sessions dealt by seed {split.get('seed')}"
+    how = {"auto": run.split.note or dealt, "session": dealt, "device": "devices never trained on"}.get(
         split["name"], f"{len(folds)} of {split.get('n_folds')} folds over devices, out-of-fold predictions pooled"
     )
     return (
