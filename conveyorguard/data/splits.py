@@ -206,7 +206,8 @@ def _by_time(
         raise ConfigError(
             f"split=auto: {names.iloc[0]} and the others are parts of fewer than {FEWEST} recordings of one device, "
             "and have no dates by which they could be dealt in time; parts of one recording are not dealt at random, "
-            f"since neighbours are alike: add recordings, {FEWEST} or more, or a column of dates (data.schema.columns.time)"
+            f"since neighbours are alike: add recordings, {FEWEST} or more, or a column of dates "
+            "(data.schema.columns.time)"
         )
     clock = (began - pd.Timestamp(0, tz="UTC")).dt.total_seconds().to_numpy()
     order, start = names.to_numpy()[np.argsort(clock, kind="stable")], np.sort(clock)
@@ -235,8 +236,8 @@ def _by_time(
     raise ConfigError(
         f"split=auto, by time: {'; '.join(lacking)}, wherever the borders are. A model cannot be tested on a state "
         "that it has not seen: add recordings that have it, set a shorter data.reader.split_every, join it with its "
-        "neighbour in data.schema.states, or deal the parts at random with split=session, whose figures are too good, since "
-        "neighbouring parts are alike"
+        "neighbour in data.schema.states, or deal the parts at random with split=session, whose figures are too good, "
+        "since neighbouring parts are alike"
     )
 
 

@@ -116,7 +116,8 @@ def leakage(data: Windows, fit_on: str) -> pd.DataFrame:
 
 def _windows(site: Site, data: Windows) -> str:
     table = parts_table(data)
-    names = {"session": "whole sessions, drawn at random", "device": "whole devices", "kfold": "folds of devices"}
+    dealt = "whole sessions, drawn at random"
+    names = {"auto": dealt, "session": dealt, "device": "whole devices", "kfold": "folds of devices"}
     quoted = [[part, f"{seed_figures.PART_SESSIONS[part]:,}", f"{seed_figures.PART_WINDOWS[part]:,}"] for part in PARTS]
     beside = THEIRS + pages.table(["part", "sessions", "windows"], quoted)
     note = (
