@@ -227,7 +227,7 @@ def test_a_history_by_an_objective_that_predictions_do_not_tell_is_held_against_
 
 def test_a_split_of_another_name_or_with_other_sessions_is_told(copied):
     edit_json(copied / "split.json", lambda split: split["settings"].update(name="device"))
-    assert "expected settings.name = session" in failed(copied, "files")["the split is the recorded one"]
+    assert "expected settings.name = auto" in failed(copied, "files")["the split is the recorded one"]
     edit_json(copied / "split.json", lambda split: split["sessions"]["train"].pop())
     assert "missing" in told(copied, "the split is that of data and config")
 

@@ -61,6 +61,19 @@ class Times:
         return None if self.origin is None else pd.Timestamp(self.origin, tz="UTC")
 
 
+@dataclass(frozen=True)
+class Moments:
+    """Clock times of a recording, for messages; the fields are those of `Times`."""
+
+    origin: int
+    zone: str | None
+
+    def of(self, seconds: float) -> str:
+        """The clock time of so many seconds since the origin, in the zone of the files."""
+        moment = pd.Timestamp(self.origin + round(float(seconds) * 1e9), tz="UTC")
+        return f"{moment.tz_convert(self.zone) if self.zone else moment:%Y-%m-%d %H:%M:%S}"
+
+
 def choose_times(
     column: pd.Series, unit: str | None = None, time_format: str | None = None, zone: str | None = None
 ) -> Times:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import csv
 import difflib
 import re
@@ -19,14 +18,14 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from conveyorguard.data.table.cells import is_missing, numbers, suspected_fill, words_of
+from conveyorguard.data.table.files import decode, read_bytes
 from conveyorguard.errors import DataError
-from conveyorguard.system.text import without_path
 
 __all__ = ["Table", "header", "is_missing", "missing_columns", "numbers", "part_of", "quoted", "read", "rows_of"]
 __all__ += ["suspected_fill", "words_of"]
 
-SUFFIXES = (".csv", ".tsv", ".parquet")
 SEPARATORS = (",", ";", "\t", "|")
+VALUE = re.compile(r"[+-]?(?:\d+[.,]?\d*|[.,]\d+)(?:[eE][+-]?\d+)?|\d{1,4}[-/.:]\d{1,2}[-/.: T].*|\d{1,2}:\d{2}.*")
 PREAMBLE = 50  # lines that a logger may write above its header
 
 
@@ -62,7 +61,7 @@ def header(path: Path, encoding: str = "utf-8", wanted: Iterable[str] = ()) -> l
     """
     if path.suffix.lower() == ".parquet":
         return list(_parquet(path).schema_arrow.names)
-    return _find_header(path, _decode(path, _bytes(path, 1 << 16), encoding, whole=False), list(wanted))[1]
+    return _find_header(path, decode(path, read_bytes(path, 1 << 16), encoding, whole=False), list(wanted))[1]
 
 
 def read(path: Path, encoding: str = "utf-8", wanted: Iterable[str] | None = None, growing: bool = False) -> Table:
@@ -77,7 +76,7 @@ def read(path: Path, encoding: str = "utf-8", wanted: Iterable[str] | None = Non
     """
     if path.suffix.lower() == ".parquet":
         return _read_parquet(path, wanted)
-    text = _decode(path, _bytes(path), encoding, whole=not growing)
+    text = decode(path, read_bytes(path), encoding, whole=not growing)
     return _read_csv(path, text[: text.rfind("\n") + 1] if growing else text, wanted)
 
 
@@ -131,18 +130,25 @@ def _read_csv(path: Path, text: str, wanted: Iterable[str] | None) -> Table:
             "remove or close it"
         )
     keep = ~np.isin(row, [*blank])
-    return Table(frame[keep].reset_index(drop=True), row[keep], ragged, separator)
+    table = Table(frame[keep].reset_index(drop=True), row[keep], ragged, separator)
+    return _without_units(table)
 
 
-def _bytes(path: Path, limit: int = -1) -> bytes:
-    try:
-        with path.open("rb") as stream:
-            return stream.read(limit)
-    except OSError as error:
-        raise DataError(
-            f"{path.name}: cannot be read ({without_path(error)}); give yourself the right to read it, and check "
-            "the disk it is on"
-        ) from error
+def _without_units(table: Table) -> Table:
+    """The table without a row of units below its header: words where the rows below have numbers."""
+    if len(table.row) < 2:
+        return table
+    first = {str(name): str(cell).strip() for name, cell in table.frame.iloc[0].items()}
+    words = {name: cell for name, cell in first.items() if cell and not is_missing(pd.Series([cell]))[0]}
+    if not words or any(VALUE.fullmatch(cell) for cell in words.values()):
+        return table
+    following = table.frame.iloc[1:6]
+    of_numbers = [name for name in words if all(VALUE.fullmatch(str(cell).strip()) for cell in following[name])]
+    if 2 * len(of_numbers) < len(words):
+        return table
+    note = f"the row below the header is taken for units ({', '.join(list(words.values())[:4])})"
+    frame = table.frame.iloc[1:].reset_index(drop=True)
+    return replace(table, frame=frame, row=table.row[1:], notes=(note,), units=words)
 
 
 def _text_of(cell: object) -> object:
@@ -173,30 +179,6 @@ def _unique(names: list[str]) -> list[str]:
     return [name if first[name] == i else f"{name}#{i + 1}" for i, name in enumerate(names)]
 
 
-def _decode(path: Path, raw: bytes, encoding: str, whole: bool = True) -> str:
-    """Text with plain line ends; of the beginning of a file, a character cut in two at its end is left out."""
-    if raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        encoding = "utf-16"
-    elif raw[:3] == b"\xef\xbb\xbf":
-        encoding = "utf-8-sig"
-    if not raw.strip():
-        raise DataError(f"{path.name}: expected a header and rows, found an empty file")
-    try:
-        text = codecs.getincrementaldecoder(encoding)().decode(raw, final=whole)
-    except UnicodeDecodeError as error:
-        row = raw[: error.start].count(b"\n") + 1
-        raise DataError(
-            f"{path.name}: row {row}: expected text in {encoding}, found the byte {error.object[error.start]:#x}; "
-            "save it as "
-            "UTF-8, or set data.reader.encoding, e.g. cp1252 (Western Windows) or cp949 (Korean Windows)"
-        ) from error
-    except LookupError as error:
-        raise DataError(f"data.reader.encoding={encoding}: no such encoding; e.g. utf-8, cp1252, cp949") from error
-    if "\0" in text:
-        raise DataError(f"{path.name}: expected text, found zero bytes: damaged, or no csv at all")
-    return text.replace("\r\n", "\n").replace("\r", "\n")
-
-
 def _find_header(path: Path, text: str, wanted: list[str]) -> tuple[int, list[str], str]:
     """Number of the header's line, its names, and the separator.
 
@@ -216,13 +198,29 @@ def _find_header(path: Path, text: str, wanted: list[str]) -> tuple[int, list[st
     sizes = {s: Counter(len(names) for (_, separator), names in split.items() if separator == s) for s in SEPARATORS}
     usual = {s: max(count, key=count.__getitem__, default=0) for s, count in sizes.items()}
 
-    def rank(key: tuple[int, str]) -> tuple[int, int, int]:
+    def rank(key: tuple[int, str]) -> tuple[int, int, int, int]:
         i, separator = key
-        found = len(set(wanted) & set(split[key]))
-        return found, usual[separator] if found or len(split[key]) == usual[separator] else 0, -i
+        known = len(set(wanted) & set(split[key]))
+        size = usual[separator] if known or len(split[key]) == usual[separator] else 0
+        alike = sizes[separator][size] if size > 1 else 0  # of a decimal comma, the header has none
+        return known, alike, size, -i
 
     first, separator = max(split, key=rank)
-    return first, split[first, separator], separator
+    names = split[first, separator]
+    following = next((split[i, separator] for i in lines if i > first and (i, separator) in split), None)
+    if following and not set(wanted) & set(names) and _are_values(names, following):
+        example = ",".join(["time", *(f"channel{i}" for i in range(1, len(names)))][:4])
+        raise DataError(
+            f"{path.name}: row {first + 1}: the first line is numbers ({', '.join(names[:4])}): the file has no "
+            f"header; add one, e.g. {example}"
+        )
+    return first, names, separator
+
+
+def _are_values(names: list[str], following: list[str]) -> bool:
+    """Whether the line taken for the header has numbers and dates where the next one has them."""
+    kinds = [[bool(VALUE.fullmatch(field)) for field in line] for line in (names, following)]
+    return kinds[0] == kinds[1] and 2 * sum(kinds[0]) >= len([name for name in names if name]) > 0
 
 
 def _fields(line: str, separator: str) -> list[str] | None:

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from conveyorguard.data.session import Unreadable
-from conveyorguard.data.table.columns import SUFFIXES
+from conveyorguard.data.table.files import PACKED, SUFFIXES, is_table, without_suffix
 from conveyorguard.errors import DataError
 from conveyorguard.system.text import printable, without_path
 
@@ -27,10 +27,10 @@ def find_files(
         DataError: there is no such folder or file, or nothing in it that can be read.
     """
     top = Path(root)
-    if top.is_file() and top.suffix.lower() in SUFFIXES:
-        return {top.stem: top}, []
+    if top.is_file() and is_table(top):
+        return {without_suffix(top).name: top}, []
     if not top.is_dir():
-        problem = "not a csv, tsv or parquet file" if top.exists() else "no such folder or file"
+        problem = "not a csv, tsv, parquet or xlsx file" if top.exists() else "no such folder or file"
         raise DataError(
             f"data.root={root}: {problem}. Point it at a folder of csv or parquet files, or at one of them."
         )
@@ -38,7 +38,7 @@ def find_files(
     every = [Path(folder, name) for folder, _, names in os.walk(top, onerror=errors.append) for name in names]
     below = sorted(path for path in every if os.path.isfile(path) and not _ours_or_hidden(path, top))
     locked = [_locked(Path(os.fsdecode(error.filename)).relative_to(top), error) for error in errors]
-    tables = [p for p in below if p.suffix.lower() in SUFFIXES and p.relative_to(top).parts[0] != thermal_folder]
+    tables = [p for p in below if is_table(p) and p.relative_to(top).parts[0] != thermal_folder]
     tables = [p for p in tables if labels is None or not p.samefile(labels)]
     files, unreadable = _by_name(tables, top)
     if not files:
@@ -51,7 +51,7 @@ def _by_name(paths: list[Path], top: Path) -> tuple[dict[str, Path], list[Unread
     files: dict[str, Path] = {}
     unreadable = []
     for path in paths:
-        name = path.relative_to(top).with_suffix("").as_posix()
+        name = without_suffix(path.relative_to(top)).as_posix()
         if not is_text(name):
             unreadable.append(Unreadable(printable(name), "bad_name", no_text(path)))
         elif (first := files.setdefault(name, path)) != path:
@@ -72,7 +72,7 @@ def _no_recording(root: str | Path, below: list[Path], unreadable: list[Unreadab
     inside = sorted({path.suffix or path.name for path in below})[:8]
     return (
         f"data.root={root}: no recording found\n"
-        f"  looked for: {', '.join('*' + suffix for suffix in SUFFIXES)}, at any depth\n"
+        f"  looked for: {', '.join('*' + suffix for suffix in (*SUFFIXES, *PACKED))}, at any depth\n"
         f"  there is:   {', '.join(inside or [item.message for item in unreadable]) or 'nothing, it is empty'}\n"
         "  remedy:     point data.root at the folder of the recordings, or save them as csv or parquet"
     )

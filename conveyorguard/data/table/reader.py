@@ -23,7 +23,7 @@ from conveyorguard.data.schema import Schema
 from conveyorguard.data.session import Recording, Session, Unreadable
 from conveyorguard.data.table import columns
 from conveyorguard.data.table.camera import add_frames
-from conveyorguard.data.table.clock import Times, read_times
+from conveyorguard.data.table.clock import Moments, Times, read_times
 from conveyorguard.data.table.columns import Table, part_of, words_of
 from conveyorguard.data.table.discover import find_files
 from conveyorguard.data.table.layout import STATE_KEYS, STOPS, Layout
@@ -271,7 +271,9 @@ def read_session(
     if part.number is not None:
         mine = piece_of(seconds, layout) == part.number
         table, seconds = columns.rows_of(table, mine), seconds[mine]
-    rows = Rows(path, table)
+    dated = times.origin is not None and times.unit is None
+    moments = Moments(times.origin, times.zone) if dated and times.origin is not None else None
+    rows = Rows(path, table, roles.get("time") if dated else None)
     time = rows.times(seconds, roles.get("time", []), layout.period)
     values = rows.numbers(column_names(schema), layout.missing)  # NaN where a column is missing
     state = rows.states(state_source(part.whole, schema, layout, root, times), seconds)
@@ -305,7 +307,7 @@ def read_session(
             ),
         ],
         averaged=grid.averaged,
-        where=partial(_where, [file.name for file in files], table.row[source]),
+        where=partial(_where, [file.name for file in files], table.row[source], seconds[source], moments),
         period=layout.period,
         start=_start(times, seconds),
         zone=times.zone,
@@ -338,9 +340,12 @@ def _unused_states(table: Table, schema: Schema, layout: Layout) -> str:
     return f"column '{column}' is not used: the states are those of data.reader.{key}"
 
 
-def _where(files: list[str], row: np.ndarray, what: str, second: int) -> str:
+def _where(
+    files: list[str], row: np.ndarray, seconds: np.ndarray, times: Moments | None, what: str, second: int
+) -> str:
     frame = f"{files[-1]}: the frame of " if what == "thermal" else ""
-    return f"{frame}{files[0]}: row {row[second]}"
+    date = f" ({times.of(seconds[second])})" if times else ""
+    return f"{frame}{files[0]}: row {row[second]}{date}"
 
 
 def _kind(table: Table, roles: dict[str, list[str]], layout: Layout, schema: Schema, name: str) -> str:

@@ -22,10 +22,14 @@ def places_of(table: Table) -> tuple[np.ndarray, int]:
 
 
 class Rows:
-    """The rows of a recording: which are still sound, and what is wrong with the others."""
+    """The rows of a recording: which are still sound, and what is wrong with the others.
 
-    def __init__(self, path: Path, table: Table):
-        self.path, self.table = path, table
+    Args:
+        dates: columns of the times, where they are dates: messages quote them.
+    """
+
+    def __init__(self, path: Path, table: Table, dates: list[str] | None = None):
+        self.path, self.table, self.dates = path, table, dates or []
         self.notes = list(table.notes)
         self.keep = np.ones(len(table.row), bool)
         self.dropped = [Dropped("ragged_row", f"{path.name}: row {row}", why) for row, why in table.ragged.items()]
@@ -35,8 +39,13 @@ class Rows:
         """Leave out the given rows that were sound so far."""
         for i in np.arange(len(self.keep))[where]:
             if self.keep[i]:
-                self.dropped.append(Dropped(reason, f"{self.path.name}: row {self.table.row[i]}", message(int(i))))
+                self.dropped.append(Dropped(reason, self._where(int(i)), message(int(i))))
         self.keep[where] = False
+
+    def _where(self, i: int) -> str:
+        """The file, its row, and its date as it stands there."""
+        cells = " ".join(str(self.table.frame[name].iloc[i]) for name in self.dates)
+        return f"{self.path.name}: row {self.table.row[i]}" + (f" ({cells})" if cells else "")
 
     def _cell(self, i: int, names: list[str]) -> str:
         return (
