@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -83,7 +83,8 @@ class Layout:
                     values[key] = parse(values[key])
                 except ConfigError as error:
                     problems.append(str(error))
-        values["missing"] = tuple(str(word).strip() for word in values.get("missing") or ())
+        missing = values.get("missing") or ()
+        values["missing"] = tuple(str(word).strip() for word in ([missing] if isinstance(missing, str) else missing))
         layout = cls(**values)
         if layout.time_unit is not None and layout.time_unit not in UNITS:
             problems.append(f"time_unit={layout.time_unit}: one of {', '.join(UNITS)}")
@@ -130,7 +131,8 @@ def _thresholds(value: Any) -> Thresholds:
         "worse",
     }:
         raise ConfigError(f"states_from must {form}, found {value!r}")
-    numbers = list(value["thresholds"]) if isinstance(value["thresholds"], list | tuple) else []
+    several = isinstance(value["thresholds"], Sequence) and not isinstance(value["thresholds"], str)
+    numbers = list(value["thresholds"]) if several else []
     if not numbers or not all(isinstance(n, int | float) and not isinstance(n, bool) for n in numbers):
         raise ConfigError(f"states_from must {form}, found thresholds: {value['thresholds']!r}")
     rising, falling = numbers == sorted(set(numbers)), numbers == sorted(set(numbers), reverse=True)

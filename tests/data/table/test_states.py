@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from omegaconf import OmegaConf
 
 from conveyorguard.data.session import Recording
 from conveyorguard.data.store_build import prepare
@@ -129,6 +130,12 @@ def test_states_from_the_thresholds_of_a_number(thresholds, states, read, frame)
     expected = [sum(v <= t for t in thresholds) if falling else sum(v >= t for t in thresholds) for v in life]
     assert session.state.tolist() == expected
     assert np.abs(np.array(expected) - states).sum() <= 2, "as a person would say"
+
+
+def test_settings_may_come_from_hydra(read, frame):
+    options = OmegaConf.create({"states_from": {"column": "RUL", "thresholds": [30, 10]}, "missing": [-99, "off"]})
+    frame = without_states(frame).assign(RUL=np.arange(N, 0, -1))
+    assert read(frame, **options).state.tolist() == [0] * 10 + [1] * 20 + [2] * 10
 
 
 def test_one_threshold_needs_its_side(read, frame):
