@@ -25,7 +25,7 @@ class Session:
 
     Attributes:
         name: unique in the data set.
-        time: (n,) whole seconds since the recording began, increasing; a missing second is a gap.
+        time: (n,) whole periods since the recording began, increasing; a missing one is a gap.
         sensors: (n, C) in the units of `schema.channels`; NaN or Inf is repaired by the store.
         environment: (n, E), likewise.
         thermal: (n, rows, columns) in degC, an array or anything that gives one when sliced; None without a camera.
@@ -36,8 +36,9 @@ class Session:
         where: `where(part, i)`: source file and row of second i of 'sensors', 'environment' or 'thermal', for messages;
             None where nobody knows. It must pickle.
         period: between two values of `time`, s.
-        start: clock time of second 0, with its zone; None where the files have none.
-        zone: of the files' clock, as pandas names it.
+        start: clock time of period 0 in UTC; None where the files have no dates. Where they name no zone, their wall
+            time as it stands.
+        zone: of the files' clock, as pandas names it; None where they name none.
     """
 
     name: str

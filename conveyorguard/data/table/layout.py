@@ -32,6 +32,7 @@ class Layout:
 
     Attributes:
         period: s between the rows of the store; recordings of another period are put on it.
+        row_every: s from one row to the next where there is no time column; None: a row is a period.
         time_unit: of a time column of numbers: s, ms, us, ns, min, h, d or excel; None: by their size.
         time_format: of a time column of text, as for strptime, where it is not understood or can be read in several
             ways.
@@ -51,6 +52,7 @@ class Layout:
     """
 
     period: float = 1.0
+    row_every: float | None = None
     time_unit: str | None = None
     time_format: str | None = None
     time_zone: str | None = None
@@ -77,7 +79,12 @@ class Layout:
         known = [f.name for f in fields(cls)]
         problems = [f"unknown key '{key}'; known are {', '.join(known)}" for key in options if key not in known]
         values = {key: value for key, value in options.items() if key in known}
-        for key, parse in (("period", _period), ("split_every", _split_every), ("states_from", _thresholds)):
+        for key, parse in (
+            ("period", _period),
+            ("row_every", _row_every),
+            ("split_every", _split_every),
+            ("states_from", _thresholds),
+        ):
             if values.get(key) is not None:
                 try:
                     values[key] = parse(values[key])
@@ -111,6 +118,13 @@ def _period(value: Any) -> float:
     seconds = duration(value)
     if seconds is None or not PERIODS[0] <= seconds <= PERIODS[1]:
         raise ConfigError(f"period={value}: seconds from 0.001 to 86400, or e.g. 100ms, 10min, 1h")
+    return seconds
+
+
+def _row_every(value: Any) -> float:
+    seconds = duration(value)
+    if seconds is None or seconds <= 0:
+        raise ConfigError(f"row_every={value}: seconds, more than 0, or e.g. 0.5ms, 10min")
     return seconds
 
 

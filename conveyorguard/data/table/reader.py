@@ -71,6 +71,11 @@ def sessions(
     """
     layout = Layout.of({**options, "incomplete": incomplete})
     check_states(schema, layout, column_names(schema))
+    if layout.row_every and roles_of(schema).get("time"):
+        raise ConfigError(
+            "data.reader.row_every is of files without a time column; set data.schema.columns.time=null, or "
+            "row_every=null"
+        )
     if layout.split_every and schema.thermal:
         raise ConfigError("data.reader.split_every cuts tables, not a camera's frames: cut the recordings into files")
     labels = label_file(layout, Path(root)) if layout.labels else None
@@ -242,7 +247,7 @@ def _timed(
     if picked is not None:
         table = part_of(table, clock.session, picked)
     if not clock.columns:
-        return table, Times(places_of(table)[0] * clock.layout.period)
+        return table, Times(places_of(table)[0] * (clock.layout.row_every or clock.layout.period))
     layout = clock.layout
     try:
         return table, read_times(table, [*clock.columns], layout.time_unit, layout.time_format, layout.time_zone)

@@ -123,6 +123,20 @@ def test_a_channel_with_aggregates_becomes_a_named_channel_each(read, frame):
         read(frame, schema)
 
 
+def test_samples_without_a_time_column_have_a_rate(read, frame):
+    many = frame.loc[frame.index.repeat(8)].reset_index(drop=True).drop(columns="time")
+    many["heat"] = np.tile([1.0, -1.0], 4 * N)
+    schema = schema_of(
+        columns={"time": None, "state": "state"}, channels={"heat": {"unit": "g", "aggregate": ["rms"]}}, environment={}
+    )
+    session = read(many, schema, row_every="125ms")
+    assert session.time.tolist() == [*range(N)] and session.sensors[:, 0].tolist() == [1.0] * N
+    with pytest.raises(ConfigError, match=r"row_every is of files without a time column.*columns\.time=null"):
+        read(frame, row_every=0.125)
+    with pytest.raises(ConfigError, match="row_every=0: seconds, more than 0"):
+        read(many, schema, row_every=0)
+
+
 @pytest.mark.parametrize(("aggregate", "words"), [("median", "'median'"), (["rms", "iqr"], "iqr"), ([], r"\[\]")])
 def test_an_aggregate_that_is_none_is_refused(aggregate, words):
     with pytest.raises(ConfigError, match=rf"channel 'heat': aggregate is one or several of mean, rms.*{words}"):
