@@ -165,7 +165,9 @@ def test_a_date_before_the_clock_of_pandas_costs_its_row(tmp_path):
     (tmp_path / "rec.csv").write_bytes(b"\n".join([b"time,heat,amps,state", *lines]))
     (session,) = read(tmp_path)
     assert session.time.tolist() == [0, 1, 2, *range(4, 12)]
-    assert [(one.reason, one.where) for one in session.dropped] == [("bad_time", "rec.csv: row 5")]
+    assert [(one.reason, one.where) for one in session.dropped] == [
+        ("bad_time", "rec.csv: row 5 (01.01.0000 10:00:03)")
+    ]
 
 
 def test_a_file_and_a_folder_that_may_not_be_read_are_told(tmp_path, monkeypatch):
