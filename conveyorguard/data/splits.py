@@ -153,8 +153,8 @@ def _by_recording(windows: pd.DataFrame, schema: Schema, settings: dict[str, Any
         if not missing:
             return parts
         lacking = lacking or missing
-    having = recordings[windows["label"] >= 0].groupby(windows["label"]).nunique()
-    rare = [f"{schema.state_names[k]} is in {n} of {count} recordings" for k, n in having.items() if n < len(PARTS)]
+    having = {k: recordings[windows["label"] == k].nunique() for k in range(len(schema.states))}
+    rare = [f"{schema.state_names[k]} is in {n} of {count} recordings" for k, n in having.items() if 0 < n < len(PARTS)]
     raise ConfigError(
         f"split=auto: {'; '.join([*lacking, *rare])}. Every state must be in {len(PARTS)} recordings or more, one each "
         "to train, to choose and to test: add recordings that have it, join it with its neighbour in "
@@ -228,8 +228,8 @@ def _by_time(
         if missing:
             lacking = lacking or missing
             continue
-        names = windows["session"].to_numpy()
-        sessions = {p: sorted(set(names[m & kept])) for p, m in zip(PARTS, masks, strict=True)}
+        owners = windows["session"].to_numpy()
+        sessions = {p: sorted(set(owners[m & kept])) for p, m in zip(PARTS, masks, strict=True)}
         dates = [f"{pd.Timestamp(start[i], unit='s'):%Y-%m-%d %H:%M}" for i in ends]
         note = f"by time: train before {dates[0]}, validation before {dates[1]}, test from there on"
         return Split(dict(settings), sessions, note, purged)

@@ -37,7 +37,8 @@ def numbers(table: Table, names: list[str], missing: Iterable[str] = ()) -> tupl
     bad = np.zeros(values.shape, bool)
     for i, name in enumerate(names):
         values[:, i], bad[:, i] = _numbers(frame[name])
-    unread = {i: frame[names[i]][bad[:, i]].astype(str).str.strip() for i in np.flatnonzero(bad.any(axis=0))}
+    odd = np.flatnonzero(bad.any(axis=0)).tolist()
+    unread = {i: frame[names[i]][bad[:, i]].astype(str).str.strip() for i in odd}
     german = {i: text.str.translate(_SWAP) for i, text in unread.items()}
     if any(text.str.fullmatch(CERTAIN).any() for text in unread.values()):  # 1,234.5
         for i, text in unread.items():

@@ -335,8 +335,8 @@ def _in_zone(times: Times, zone: str | None) -> Times:
     wall = pd.Series(pd.to_datetime(times.origin + np.round(times.seconds[known] * 1e9).astype(np.int64)))
     backward = np.flatnonzero(np.diff(times.seconds[known]) < -1800) + 1
     summer = np.ones(len(wall), bool)
-    for at in backward:
-        summer[at:][times.seconds[known][at:] - times.seconds[known][at] < 5400] = False
+    for again in backward:
+        summer[again:][times.seconds[known][again:] - times.seconds[known][again] < 5400] = False
     moments = wall.dt.tz_localize(zone, ambiguous=summer, nonexistent="shift_forward").dt.tz_convert("UTC")
     ns = np.full(len(known), NONE)
     ns[known] = moments.dt.tz_localize(None).astype("datetime64[ns]").to_numpy().astype(np.int64)

@@ -192,14 +192,14 @@ def _format(pattern: str, order: str, example: str) -> str:
     match = re.match(pattern, example)
     if match is None:
         return ""
-    directives = {"H": "%H", "M": "%M", "S": "%S", "f": "%f", "zone": "%z", "m": "%m", "d": "%d"}
-    directives["y"] = "%Y" if len(match["y"]) == 4 else "%y"
-    if order:
-        directives |= dict(zip("aby", {"dm": "dm-", "md": "md-", "ymd": "ymd"}[order], strict=True))
-        directives = {key: f"%{word}" if key in "ab" else word for key, word in directives.items()}
-        directives["y"] = "%d" if order == "ymd" else "%Y" if len(match["y"]) == 4 else "%y"
-    elif "b" in match.re.groupindex:
-        directives["b"] = "%b"
+    directives = {"H": "%H", "M": "%M", "S": "%S", "f": "%f", "zone": "%z", "m": "%m", "d": "%d", "b": "%b"}
+    year = "%Y" if len(match["y"]) == 4 else "%y"
+    directives |= {
+        "": {"y": year},
+        "dm": {"a": "%d", "b": "%m", "y": year},
+        "md": {"a": "%m", "b": "%d", "y": year},
+        "ymd": {"a": "%y", "b": "%m", "y": "%d"},
+    }[order]
     groups = match.re.groupindex
     halves = [name for name in ("before", "after") if name in groups and match[name]]
     if halves:

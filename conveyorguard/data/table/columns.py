@@ -187,14 +187,7 @@ def _find_header(path: Path, text: str, wanted: list[str]) -> tuple[int, list[st
     lines = {i: line for i, line in enumerate(text.split("\n", PREAMBLE)[:PREAMBLE]) if line.strip()}
     if not lines:
         raise DataError(f"{path.name}: expected a header in the first {PREAMBLE} lines, found only blank ones")
-    split = {(i, s): names for i, line in lines.items() for s in SEPARATORS if (names := _fields(line, s)) is not None}
-    for i, line in lines.items():
-        if not any((i, s) in split for s in SEPARATORS):
-            raise DataError(
-                f"{path.name}: row {i + 1}: expected fields of at most {csv.field_size_limit():,} characters, found "
-                f"{len(line):,} in the "
-                "row and a longer field; close the quotation mark, or save it as csv again"
-            )
+    split = _split_lines(path, lines)
     sizes = {s: Counter(len(names) for (_, separator), names in split.items() if separator == s) for s in SEPARATORS}
     usual = {s: max(count, key=count.__getitem__, default=0) for s, count in sizes.items()}
 
@@ -207,20 +200,33 @@ def _find_header(path: Path, text: str, wanted: list[str]) -> tuple[int, list[st
 
     first, separator = max(split, key=rank)
     names = split[first, separator]
-    following = next((split[i, separator] for i in lines if i > first and (i, separator) in split), None)
-    if following and not set(wanted) & set(names) and _are_values(names, following):
+    following = [split[i, separator] for i in lines if i > first and (i, separator) in split]
+    if not set(wanted) & set(names):
+        _refuse_values(path, first, names, following[:1])
+    return first, names, separator
+
+
+def _split_lines(path: Path, lines: dict[int, str]) -> dict[tuple[int, str], list[str]]:
+    """The fields of each line by each separator that can part it."""
+    split = {(i, s): names for i, line in lines.items() for s in SEPARATORS if (names := _fields(line, s)) is not None}
+    for i, line in lines.items():
+        if not any((i, s) in split for s in SEPARATORS):
+            raise DataError(
+                f"{path.name}: row {i + 1}: expected fields of at most {csv.field_size_limit():,} characters, found "
+                f"{len(line):,} in the row and a longer field; close the quotation mark, or save it as csv again"
+            )
+    return split
+
+
+def _refuse_values(path: Path, first: int, names: list[str], following: list[list[str]]) -> None:
+    """Raise where the line taken for the header has numbers and dates where the next one has them, too."""
+    kinds = [[bool(VALUE.fullmatch(field)) for field in line] for line in (names, *following)]
+    if len(kinds) == 2 and kinds[0] == kinds[1] and 2 * sum(kinds[0]) >= len([name for name in names if name]) > 0:
         example = ",".join(["time", *(f"channel{i}" for i in range(1, len(names)))][:4])
         raise DataError(
             f"{path.name}: row {first + 1}: the first line is numbers ({', '.join(names[:4])}): the file has no "
             f"header; add one, e.g. {example}"
         )
-    return first, names, separator
-
-
-def _are_values(names: list[str], following: list[str]) -> bool:
-    """Whether the line taken for the header has numbers and dates where the next one has them."""
-    kinds = [[bool(VALUE.fullmatch(field)) for field in line] for line in (names, following)]
-    return kinds[0] == kinds[1] and 2 * sum(kinds[0]) >= len([name for name in names if name]) > 0
 
 
 def _fields(line: str, separator: str) -> list[str] | None:
@@ -269,5 +275,5 @@ def rows_of(table: Table, mine: np.ndarray) -> Table:
     Args:
         mine: (n,) True at these rows.
     """
-    ragged = {r: why for r, why in table.ragged.items() if mine[max(np.searchsorted(table.row, r) - 1, 0)]}
+    ragged = {r: why for r, why in table.ragged.items() if mine[max(int(np.searchsorted(table.row, r)) - 1, 0)]}
     return replace(table, frame=table.frame[mine], row=table.row[mine], ragged=ragged)

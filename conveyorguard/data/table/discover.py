@@ -38,12 +38,17 @@ def find_files(
     every = [Path(folder, name) for folder, _, names in os.walk(top, onerror=errors.append) for name in names]
     below = sorted(path for path in every if os.path.isfile(path) and not _ours_or_hidden(path, top))
     locked = [_locked(Path(os.fsdecode(error.filename)).relative_to(top), error) for error in errors]
-    tables = [p for p in below if is_table(p) and p.relative_to(top).parts[0] != thermal_folder]
-    tables = [p for p in tables if labels is None or not p.samefile(labels)]
+    tables = [p for p in below if _is_recording(p, top, thermal_folder, labels)]
     files, unreadable = _by_name(tables, top)
     if not files:
         raise DataError(_no_recording(root, below, locked + unreadable))
     return files, locked + unreadable
+
+
+def _is_recording(path: Path, top: Path, thermal_folder: str, labels: Path | None) -> bool:
+    if not is_table(path) or path.relative_to(top).parts[0] == thermal_folder:
+        return False
+    return labels is None or not path.samefile(labels)
 
 
 def _by_name(paths: list[Path], top: Path) -> tuple[dict[str, Path], list[Unreadable]]:

@@ -14,6 +14,9 @@ from conveyorguard.errors import ConfigError
 PERIODS = (0.001, 86400.0)  # s
 STOPS = "stops"  # data.reader.split_every: at the gaps in time
 DURATION = re.compile(r"\s*([0-9]*\.?[0-9]+(?:[eE][+-]?\d+)?)\s*(ms|s|min|h|d)?\s*")
+THRESHOLDS = (
+    "read {column: RUL, thresholds: [125, 30]}, all rising or all falling; of one threshold also worse: below|above"
+)
 STATE_KEYS = ("state_pattern", "labels", "states_from")
 
 
@@ -79,31 +82,40 @@ class Layout:
         known = [f.name for f in fields(cls)]
         problems = [f"unknown key '{key}'; known are {', '.join(known)}" for key in options if key not in known]
         values = {key: value for key, value in options.items() if key in known}
-        for key, parse in (
-            ("period", _period),
-            ("row_every", _row_every),
-            ("split_every", _split_every),
-            ("states_from", _thresholds),
-        ):
-            if values.get(key) is not None:
-                try:
-                    values[key] = parse(values[key])
-                except ConfigError as error:
-                    problems.append(str(error))
-        missing = values.get("missing") or ()
-        values["missing"] = tuple(str(word).strip() for word in ([missing] if isinstance(missing, str) else missing))
+        problems += _parse(values)
         layout = cls(**values)
-        if layout.time_unit is not None and layout.time_unit not in UNITS:
-            problems.append(f"time_unit={layout.time_unit}: one of {', '.join(UNITS)}")
-        problems += _zone_problems(layout.time_zone)
-        for key in ("device_pattern", "kind_pattern", "state_pattern"):
-            problems += _pattern_problems(key, getattr(layout, key))
-        sources = [key for key in STATE_KEYS if getattr(layout, key) is not None]
-        if len(sources) > 1:
-            problems.append(f"{' and '.join(sources)}: states come from one of them; set the others to null")
+        problems += _choice_problems(layout)
         if problems:
             raise ConfigError("data.reader:\n" + "\n".join(f"  - {problem}" for problem in problems))
         return layout
+
+
+def _parse(values: dict[str, Any]) -> list[str]:
+    """Put what the keys mean in the place of how they are written; what is wrong with them."""
+    problems = []
+    parsers = {"period": _period, "row_every": _row_every, "split_every": _split_every, "states_from": _thresholds}
+    for key, parse in parsers.items():
+        if values.get(key) is not None:
+            try:
+                values[key] = parse(values[key])
+            except ConfigError as error:
+                problems.append(str(error))
+    missing = values.get("missing") or ()
+    values["missing"] = tuple(str(word).strip() for word in ([missing] if isinstance(missing, str) else missing))
+    return problems
+
+
+def _choice_problems(layout: Layout) -> list[str]:
+    problems = []
+    if layout.time_unit is not None and layout.time_unit not in UNITS:
+        problems.append(f"time_unit={layout.time_unit}: one of {', '.join(UNITS)}")
+    problems += _zone_problems(layout.time_zone)
+    for key in ("device_pattern", "kind_pattern", "state_pattern"):
+        problems += _pattern_problems(key, getattr(layout, key))
+    sources = [key for key in STATE_KEYS if getattr(layout, key) is not None]
+    if len(sources) > 1:
+        problems.append(f"{' and '.join(sources)}: states come from one of them; set the others to null")
+    return problems
 
 
 def duration(value: Any) -> float | None:
@@ -136,34 +148,35 @@ def _split_every(value: Any) -> float | str:
 
 
 def _thresholds(value: Any) -> Thresholds:
-    form = (
-        "read {column: RUL, thresholds: [125, 30]}, all rising or all falling; of one threshold also worse: below|above"
-    )
-    if not isinstance(value, Mapping) or not {"column", "thresholds"} <= set(value) <= {
-        "column",
-        "thresholds",
-        "worse",
-    }:
-        raise ConfigError(f"states_from must {form}, found {value!r}")
+    keys = set(value) if isinstance(value, Mapping) else set()
+    if not {"column", "thresholds"} <= keys <= {"column", "thresholds", "worse"}:
+        raise ConfigError(f"states_from must {THRESHOLDS}, found {value!r}")
     several = isinstance(value["thresholds"], Sequence) and not isinstance(value["thresholds"], str)
     numbers = list(value["thresholds"]) if several else []
     if not numbers or not all(isinstance(n, int | float) and not isinstance(n, bool) for n in numbers):
-        raise ConfigError(f"states_from must {form}, found thresholds: {value['thresholds']!r}")
+        raise ConfigError(f"states_from must {THRESHOLDS}, found thresholds: {value['thresholds']!r}")
+    return Thresholds(str(value["column"]), tuple(map(float, numbers)), _is_falling(value, numbers))
+
+
+def _is_falling(value: Mapping[str, Any], numbers: list[float]) -> bool:
+    """Whether lower numbers are worse."""
     rising, falling = numbers == sorted(set(numbers)), numbers == sorted(set(numbers), reverse=True)
     worse = value.get("worse")
-    if worse is None and len(numbers) == 1:
-        raise ConfigError(
-            f"states_from: of one threshold, say on which side the worse state is, worse: below (as of a remaining "
-            f"life) or worse: above, of column '{value['column']}'"
-        )
     if worse not in (None, "below", "above") or not (rising or falling):
-        raise ConfigError(f"states_from must {form}, found {dict(value)!r}")
-    if len(numbers) > 1 and worse is not None and (worse == "below") != falling:
+        raise ConfigError(f"states_from must {THRESHOLDS}, found {dict(value)!r}")
+    if len(numbers) == 1:
+        if worse is None:
+            raise ConfigError(
+                "states_from: of one threshold, say on which side the worse state is, worse: below (as of a remaining "
+                f"life) or worse: above, of column '{value['column']}'"
+            )
+        return worse == "below"
+    if worse is not None and (worse == "below") != falling:
         raise ConfigError(
-            f"states_from: thresholds {numbers} are {'falling' if falling else 'rising'}, so that the "
-            f"worse states are {'below' if falling else 'above'}, not {worse}"
+            f"states_from: thresholds {numbers} are {'falling' if falling else 'rising'}, so that the worse states are "
+            f"{'below' if falling else 'above'}, not {worse}"
         )
-    return Thresholds(str(value["column"]), tuple(map(float, numbers)), worse == "below" if worse else falling)
+    return falling
 
 
 def _zone_problems(zone: str | None) -> list[str]:

@@ -117,8 +117,9 @@ def state_source(name: str, schema: Schema, layout: Layout, root: Path, times: T
     if layout.labels:
         return _of_file(name, layout, label_file(layout, root), words, known, times)
     if layout.states_from:
-        column = layout.states_from.column
-        return _Number([column], expected="a number (data.reader.states_from)", thresholds=layout.states_from)
+        return _Number(
+            [layout.states_from.column], expected="a number (data.reader.states_from)", thresholds=layout.states_from
+        )
     column = schema.columns.get("state")
     return _Column([column], expected=known, words=words) if column else StateSource()
 
