@@ -35,6 +35,7 @@ DATA: dict[str, Callable[[Subject], str]] = {
     "hours and devices are of the data": data.hours_and_devices,
     "scaling is fitted on train": model.scaling_is_of_train,
     "ranges are of train": data.ranges_are_of_train,
+    "no channel gives the state away": data.no_channel_gives_the_state_away,
     "shortcuts are of the data": data.shortcuts_are_of_the_data,
     "history is of the model": model.history_is_of_the_model,
     "predictions are the model's": model.predictions_are_the_models,
