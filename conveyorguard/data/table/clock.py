@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from conveyorguard.data.table.clock_formats import (
     NONE,
@@ -101,7 +103,7 @@ def choose_times(
     if _enough(np.isfinite(values), written):
         compact = None if unit else _compact(column, values, written)
         return _in_zone(compact, zone) if compact else _of_numbers(column, values, unit)
-    text = english(column.astype(str))
+    text = english(_text(column))
     matches = match_patterns(text)
     dated = [match for match in matches if _enough(match.ns != NONE, written)]
     if dated:
@@ -144,6 +146,11 @@ def clock(table: Table, columns: list[str], unit: str | None = None, time_format
     return read_times(table, columns, unit, time_format).seconds
 
 
+def _text(column: pd.Series) -> pa.StringArray:
+    array = pa.array(column.astype(str), pa.string())
+    return array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
+
+
 def _is_number(column: pd.Series) -> bool:
     return bool(pd.api.types.is_numeric_dtype(column.dtype))
 
@@ -178,9 +185,10 @@ def _compact(column: pd.Series, values: np.ndarray, written: np.ndarray) -> Time
     known = values[np.isfinite(values)]
     if not len(known) or (known != np.floor(known)).any() or known.min() < 19000000 or known.max() > 2.2e16:
         return None
-    text = pd.Series([f"{int(v)}" if np.isfinite(v) else "" for v in values], index=column.index)
-    if not _is_number(column):  # 17 digits do not fit into a float
-        text = column.astype(str).str.strip()
+    if _is_number(column):
+        text = pa.array([f"{int(v)}" if np.isfinite(v) else "" for v in values], pa.string())
+    else:  # 17 digits do not fit into a float
+        text = pc.utf8_trim_whitespace(_text(column))
     matches = [match for match in match_patterns(text, compact=True) if _enough(match.ns != NONE, written)]
     return _from_match(matches[0]) if matches else None
 
@@ -233,16 +241,17 @@ def _of_dates(column: pd.Series, zone: str | None) -> Times:
 
 def _of_format(column: pd.Series, written: np.ndarray, time_format: str, zone: str | None) -> Times:
     """Times of a format of `strptime`; fractions of a second may be left out, as loggers do at full seconds."""
-    raw = column.astype(str).str.strip()
+    raw = pc.utf8_trim_whitespace(_text(column))
     if pd.api.types.is_float_dtype(column.dtype):
-        raw = raw.str.replace(r"\.0+$", "", regex=True)
+        raw = pc.replace_substring_regex(raw, r"\.0+$", "")
     for text in (raw, english(raw)):
         for match in match_patterns(text):
             if match.format == time_format and _enough(match.ns != NONE, written):
                 return _in_zone(_from_match(match), zone)
-        moments = pd.Series(pd.NaT, index=text.index, dtype="datetime64[ns, UTC]")
+        words = text.to_pandas()
+        moments = pd.Series(pd.NaT, index=words.index, dtype="datetime64[ns, UTC]")
         for variant in dict.fromkeys([time_format, time_format.replace("%S", "%S.%f"), time_format.replace(".%f", "")]):
-            moments = moments.fillna(pd.to_datetime(text, format=variant, errors="coerce", utc=True))
+            moments = moments.fillna(pd.to_datetime(words, format=variant, errors="coerce", utc=True))
         if _enough(moments.notna().to_numpy(), written):
             dated = "%y" in time_format.lower() or "%s" in time_format
             times = _of_dates(moments.dt.tz_localize(None), None)
@@ -270,7 +279,7 @@ def _from_match(match: PatternMatch) -> Times:
     return replace(times, format=match.format, must_be_named=match.orders > 1)
 
 
-def _decide(matches: list[PatternMatch], text: pd.Series) -> PatternMatch:
+def _decide(matches: list[PatternMatch], text: pa.StringArray) -> PatternMatch:
     """The reading that the whole column allows.
 
     Raises:
@@ -289,8 +298,8 @@ def _decide(matches: list[PatternMatch], text: pd.Series) -> PatternMatch:
     row = int(np.flatnonzero(np.any([match.ns != first.ns for match in matches[1:]], axis=0))[0])
     candidates = " or ".join(f'"{m.format}" ({pd.Timestamp(int(m.ns[row])):%d %b %Y})' for m in matches)
     raise DataError(
-        f"'{text.iloc[row]}' can be read in several ways and the whole column allows them: set data.reader.time_format "
-        f"to {candidates}"
+        f"'{text[row].as_py()}' can be read in several ways and the whole column allows them: set "
+        f"data.reader.time_format to {candidates}"
     )
 
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -15,6 +14,7 @@ from conveyorguard.data.table.clock_words import MONTHS, ZONES
 
 SECOND = 10**9  # ns
 NONE = np.iinfo(np.int64).min  # stands for no time among ns
+SAMPLE = 1000  # rows of a long column that decide which patterns are tried
 YEARS = (1700, 2200)  # ns since 1970 fit into int64 from 1678 to 2261
 TIME = (
     r"(?:(?P<before>[AaPp])\.?[Mm]\.? ?)?(?P<H>\d{1,2}):(?P<M>\d{2})(?::(?P<S>\d{2})(?:[.,:](?P<f>\d{1,9}))?)?"
@@ -68,17 +68,23 @@ class PatternMatch:
     preferred: bool = False
 
 
-def match_patterns(text: pd.Series, compact: bool = False) -> list[PatternMatch]:
-    """Readings of a column of text under each pattern and order that matches any of it."""
-    array = pa.array(text.astype(str), pa.string())
+def match_patterns(text: pa.StringArray, compact: bool = False) -> list[PatternMatch]:
+    """Readings of a column of text under each pattern and order that matches any of it.
+
+    Of a long column, patterns that match none of a sample are not tried.
+    """
+    patterns = COMPACT if compact else (*PATTERNS, *COMPACT)
+    if len(text) > SAMPLE:
+        few = text.take(pa.array(np.linspace(0, len(text) - 1, SAMPLE).astype(np.int64)))
+        patterns = tuple(p for p in patterns if pc.any(pc.match_substring_regex(few, p)).as_py())
     matches = []
-    for pattern in COMPACT if compact else (*PATTERNS, *COMPACT):
-        groups = pc.extract_regex(array, pattern)
+    for pattern in patterns:
+        groups = pc.extract_regex(text, pattern)
         there = pc.is_valid(groups).to_numpy(zero_copy_only=False)
         if not there.any():
             continue
         parts = _parts(groups.filter(pa.array(there)))
-        example = str(text.iloc[int(np.flatnonzero(there)[0])])
+        example = text[int(np.flatnonzero(there)[0])].as_py()
         for order in ORDERS if "a" in parts else ("",):
             match = _reading(parts, order, there, pattern, example)
             if match is not None:
@@ -87,19 +93,26 @@ def match_patterns(text: pd.Series, compact: bool = False) -> list[PatternMatch]
 
 
 def _parts(groups: pa.StructArray) -> dict[str, np.ndarray]:
-    """The groups of a pattern: text as it is, digits as numbers, -1 where nothing is written."""
+    """The groups of a pattern: digits as numbers, 0 where nothing is written; text as it is.
+
+    `digits` is how many the year has, `f` are ns.
+    """
     parts: dict[str, np.ndarray] = {}
     for field in groups.type:
-        values = groups.field(field.name).to_numpy(zero_copy_only=False).astype(object)
-        parts[field.name] = np.where(values == None, "", values)  # noqa: E711 of each element
-    if "b" in parts and "a" not in parts:
-        parts["m"] = np.array([MONTHS.index(name) + 1 for name in parts.pop("b")], np.int64)
-    parts["f"] = np.array([f.ljust(9, "0") if f else "0" for f in parts.get("f", [])], object)
-    for name in ("y", "m", "d", "a", "b", "H", "M", "S", "f"):
-        if name in parts and len(parts[name]) and isinstance(parts[name][0], str):
-            if name == "y":
-                parts["digits"] = np.array([len(word) for word in parts["y"]])
-            parts[name] = pd.to_numeric(pd.Series(parts[name]), errors="coerce").fillna(0).to_numpy(np.int64)
+        values = groups.field(field.name)
+        if field.name in ("before", "after", "zone", "sep"):
+            parts[field.name] = values.dictionary_encode().to_pandas().astype(object).fillna("").to_numpy()
+            continue
+        if field.name == "b" and "a" not in parts:
+            parts["m"] = pc.index_in(values, pa.array(MONTHS)).to_numpy(zero_copy_only=False).astype(np.int64) + 1
+            continue
+        if field.name == "y":
+            parts["digits"] = pc.utf8_length(values).to_numpy(zero_copy_only=False)
+        if field.name == "f":
+            values = pc.utf8_rpad(pc.fill_null(values, ""), 9, "0")
+        values = pc.fill_null(values, "0")
+        values = pc.if_else(pc.equal(values, ""), "0", values)
+        parts[field.name] = pc.cast(values, pa.int64()).to_numpy(zero_copy_only=False)
     return parts
 
 
@@ -213,10 +226,10 @@ def _format(pattern: str, order: str, example: str) -> str:
     return example
 
 
-def time_of_day(text: pd.Series) -> np.ndarray:
+def time_of_day(text: pa.StringArray) -> np.ndarray:
     """(n,) seconds since the first midnight of times without dates, in the order of the rows; NaN where there is
     none."""
-    groups = pc.extract_regex(pa.array(text, pa.string()), rf"^{TIME}$")
+    groups = pc.extract_regex(text, rf"^{TIME}$")
     there = pc.is_valid(groups).to_numpy(zero_copy_only=False)
     seconds = np.full(len(text), np.nan)
     if not there.any():

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _MONTH_NAMES = (  # without accents and in small letters; May and April are alike in several languages
@@ -56,28 +57,36 @@ _REPLACED = {
     "uhr": "",
 }
 _ACCENTS = str.maketrans("äéûôöü", "aeuoou")
+_WORDS = r"(?i)[a-z]{3}|[^\x00-\x7F]|\b(?:mo|di|mi|do|fr|sa|so)\b"  # what a time of digits, T, Z, AM and PM lacks
+BLOCK = 100_000  # rows translated at once
 _WORD = re.compile(r"[^\W\d_]+\.?")
 _KOREAN_WEEKDAY = re.compile(r"\(\s*[월화수목금토일]\s*\)")
 
 
-def english(text: pd.Series) -> pd.Series:
-    """Times with the names of months in English, without weekdays, with single blanks; other words stay as they are.
+def english(text: pa.StringArray) -> pa.StringArray:
+    """Times with the names of months in English, without weekdays, with single blanks; other words stay as they are."""
+    text = pc.utf8_trim_whitespace(text)
+    if pc.any(pc.match_substring_regex(text, _WORDS)).as_py():
+        blocks = [text.slice(start, BLOCK).to_pylist() for start in range(0, len(text), BLOCK)]
+        text = pa.concat_arrays([pa.array(_translate(block), pa.string()) for block in blocks])
+    if pc.any(pc.match_substring_regex(text, r"\s\s|[^\S ]|\. ")).as_py():
+        text = pc.replace_substring_regex(text, r"\s+", " ")
+        text = pc.replace_substring_regex(text, r"(\d)\. (\d{1,2}\.)", r"\1.\2")  # 2024. 3. 5.
+        text = pc.replace_substring_regex(text, r"(\d)\. (\d{1,2}\.)", r"\1.\2")
+    return text
 
-    Args:
-        text: (n,) str.
-    """
-    joined = "\n".join(text.str.replace("\n", " ", regex=False))
+
+def _translate(lines: list[str]) -> list[str]:
+    joined = "\n".join(line.replace("\n", " ") for line in lines)
     korean = re.search("[년월시]", joined)
-    if set(_WORD.findall(joined)) - {"T", "Z", "AM", "PM", "am", "pm"}:
-        joined = _WORD.sub(_in_english, _KOREAN_WEEKDAY.sub(" ", joined))
-        joined = re.sub(r"(?m)^[ ,]+", "", joined)
-        if korean:  # 2024년 3월 5일 22시 0분 has become 2024- 3- 5  22: 0:
-            joined = re.sub(r"(?m)([-:])[^\S\n]+(?=\d)", r"\1", joined)
-            joined = re.sub(r"(?m):[^\S\n]*$", "", joined)
-            joined = re.sub(r":(\d)(?=[:\n]|\Z)", r":0\1", joined)
+    joined = _WORD.sub(_in_english, _KOREAN_WEEKDAY.sub(" ", joined))
+    joined = re.sub(r"(?m)^[ ,]+", "", joined)
+    if korean:  # 2024년 3월 5일 22시 0분 has become 2024- 3- 5  22: 0:
+        joined = re.sub(r"(?m)([-:])[^\S\n]+(?=\d)", r"\1", joined)
+        joined = re.sub(r"(?m):[^\S\n]*$", "", joined)
+        joined = re.sub(r":(\d)(?=[:\n]|\Z)", r":0\1", joined)
     joined = re.sub(r"[^\S\n]+", " ", joined)
-    joined = re.sub(r"(?<=\d)\. (?=\d{1,2}\.)", ".", joined)  # 2024. 3. 5.
-    return pd.Series([line.strip() for line in joined.split("\n")], index=text.index, dtype=object)
+    return [line.strip() for line in joined.split("\n")]
 
 
 def _in_english(match: re.Match[str]) -> str:
