@@ -73,7 +73,7 @@ def match_patterns(text: pa.StringArray, compact: bool = False) -> list[PatternM
 
     Of a long column, patterns that match none of a sample are not tried.
     """
-    patterns = COMPACT if compact else (*PATTERNS, *COMPACT)
+    patterns: tuple[str, ...] = COMPACT if compact else (*PATTERNS, *COMPACT)
     if len(text) > SAMPLE:
         few = text.take(pa.array(np.linspace(0, len(text) - 1, SAMPLE).astype(np.int64)))
         patterns = tuple(p for p in patterns if pc.any(pc.match_substring_regex(few, p)).as_py())

@@ -78,7 +78,7 @@ def sessions(
         )
     if layout.split_every and schema.thermal:
         raise ConfigError("data.reader.split_every cuts tables, not a camera's frames: cut the recordings into files")
-    labels = label_file(layout, Path(root)) if layout.labels else None
+    labels = label_file(layout, Path(root))
     items: dict[str, Recording | Unreadable] = {}
     files, not_read = find_files(root, layout.thermal_folder, labels)
     for name, path in files.items():
@@ -215,8 +215,8 @@ def _recording(
             return Unreadable(name, "missing_thermal", message)
         files = (path, camera)
     read = partial(read_session, part, files, root, schema, layout, growing)
-    labels = (label_file(layout, root),) if layout.labels else ()
-    return Recording(name, (*files, *labels), read)
+    labels = label_file(layout, root)
+    return Recording(name, (*files, labels) if labels else files, read)
 
 
 @dataclass(frozen=True)

@@ -115,7 +115,8 @@ def state_source(name: str, schema: Schema, layout: Layout, root: Path, times: T
     if layout.state_pattern:
         return _of_name(name, layout, words, known)
     if layout.labels:
-        return _of_file(name, layout, label_file(layout, root), words, known, times)
+        path = label_file(layout, root)
+        return _of_file(name, layout, path, words, known, times) if path else StateSource()
     if layout.states_from:
         return _Number(
             [layout.states_from.column], expected="a number (data.reader.states_from)", thresholds=layout.states_from
@@ -161,17 +162,22 @@ def _of_name(name: str, layout: Layout, words: dict[str, int], known: str) -> St
     )
 
 
-def label_file(layout: Layout, root: Path) -> Path:
-    """The file of intervals: as it is named from here, or from the folder of the recordings.
+def label_file(layout: Layout, root: Path) -> Path | None:
+    """The file of intervals: as it is named from here, or from the folder of the recordings; None if none is named, or
+    new recordings that need no states are without.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: the file that is named is not there.
     """
-    named = Path(layout.labels or "")
+    if not layout.labels:
+        return None
+    named = Path(layout.labels)
     folder = root if root.is_dir() else root.parent
     for path in (named, folder / named):
         if path.is_file():
             return path
+    if layout.incomplete:
+        return None
     raise ConfigError(f"data.reader.labels={named}: no such file, neither here nor in data.root={root}")
 
 

@@ -101,6 +101,9 @@ def test_intervals_that_cannot_be_meant_are_refused(text, words, tmp_path, frame
         sessions_of(tmp_path, labels="l.csv")
     with pytest.raises(ConfigError, match=r"data\.reader\.labels=m\.csv: no such file"):
         sessions_of(tmp_path, labels="m.csv")
+    (tmp_path / "l.csv").unlink()
+    new = sessions_of(tmp_path, labels="m.csv", incomplete=True)
+    assert new["a"].state is None, "new recordings have no labels, and need none"
 
 
 def test_a_changed_file_of_intervals_builds_the_store_anew(tmp_path, frame):
