@@ -6,6 +6,7 @@ wear. The same tests serve the draft of a data set, training and the checks of a
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from conveyorguard.data.store import Store
 ALONE = 0.999  # balanced accuracy from which one channel is said to tell the states apart alone
 FEW_VALUES = 12  # distinct values; a column of so few may be a code
 SMOOTH = 30  # distinct values in a recording from which a column without any noise is a counter
-DENSE = 5  # usual distances between values; states that border on each other as closely were cut by a threshold
+DENSE = 10  # usual distances between values; states that border on each other as closely were cut by a threshold
 FEW_ROWS = 5  # rows of a state below which nothing is said of it
 SHORT = 10  # rows; a shorter recording tells nothing of how a column runs
 MOST = 0.9  # share of the recordings
@@ -92,7 +93,7 @@ def leaks_in(
 def leaks_of(store: Store, sessions: Iterable[str]) -> list[Leak]:
     """`leaks_in` the sensors and the environment of some sessions of a store."""
     rows = np.flatnonzero(store.rows_of(sessions))
-    channels = {}
+    channels: dict[str, np.ndarray] = {}
     for group, array in ((store.schema.channels, store.sensors), (store.schema.environment, store.environment)):
         values = np.asarray(array[rows], np.float32)
         channels |= {name: values[:, i] for i, name in enumerate(group)}
@@ -196,8 +197,7 @@ def _by_state(name: str, values: np.ndarray, state: np.ndarray) -> Leak | None:
         return _by_code(name, values, state, codes)
     if one_channel_accuracy(values, state) < ALONE:
         return None
-    borders = _gaps_between_states(values, state)
-    if borders is not None and borders.max() <= DENSE * np.median(np.diff(codes)):
+    if _is_cut_by_thresholds(values, state):
         return Leak(name, "the states follow from it by thresholds, without overlap and without a gap", True)
     return Leak(name, "it tells the states apart alone, by one threshold for each border", False)
 
@@ -217,11 +217,17 @@ def _by_code(name: str, values: np.ndarray, state: np.ndarray, codes: np.ndarray
     return None
 
 
-def _gaps_between_states(values: np.ndarray, state: np.ndarray) -> np.ndarray | None:
-    """Distances between the values of neighbouring states; None where states overlap."""
+def _is_cut_by_thresholds(values: np.ndarray, state: np.ndarray) -> bool:
+    """Whether states neither overlap nor stand apart: their borders are no further than usual values of theirs.
+
+    Sensors that part the states by far more than their noise leave a gap.
+    """
     order = np.argsort(values, kind="stable")
     values, state = values[order], state[order]
     borders = np.flatnonzero(state[1:] != state[:-1])
-    if len(borders) != len(np.unique(state)) - 1:
-        return None
-    return values[borders + 1] - values[borders]
+    parts = np.split(values, borders + 1)
+    if len(parts) != len(np.unique(state)):
+        return False
+    usual = [np.median(np.diff(np.unique(part))) if len(np.unique(part)) > 1 else 0.0 for part in parts]
+    gaps = values[borders + 1] - values[borders]
+    return all(gap <= DENSE * max(pair) for gap, pair in zip(gaps, itertools.pairwise(usual), strict=True))

@@ -52,8 +52,9 @@ def shortcut_features(data: Windows, windows: pd.DataFrame, channel: str) -> dic
     }
 
 
-def fit_shortcuts(data: Windows, channel: str) -> dict[str, Any]:
-    """Each shortcut by its name, fitted on the train windows."""
+def fit_shortcuts(data: Windows, channel: str | None = None) -> dict[str, Any]:
+    """Each shortcut by its name, fitted on the train windows; channel: as for `shortcut_predictions`."""
+    channel = channel or best_single_channel(data)
     train = data.part("train")
     fitted: dict[str, Any] = {}
     for name, features in shortcut_features(data, train, channel).items():

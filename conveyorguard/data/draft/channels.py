@@ -18,6 +18,7 @@ UNITS = {  # by name, where no unit is written; and the values that one would ex
     "V": (r"volt|전압|spannung", (-1e6, 1e6)),
     "bar": (r"pressure|압력|druck", (-2, 3000)),
     "%": (r"humid|습도", (0, 100)),
+    "m/s": (r"wind.?speed|풍속", (0, 150)),
     "1/min": (r"rpm|speed|속도|회전|drehzahl", (-1e6, 1e6)),
     "mm/s": (r"vib|진동|schwing", (-1e4, 1e4)),
     "l/min": (r"flow|유량", (-1e5, 1e5)),
@@ -80,7 +81,7 @@ def _unit(sample: Sample, name: str) -> tuple[str, bool]:
     """The unit in brackets or below the header, else the one that the name suggests; and whether it is a guess."""
     written = sample.units.get(name) or (bracketed["unit"] if (bracketed := BRACKETED.match(name)) else None)
     if written:
-        return re.sub(r"^(°\s?C|℃|C|deg ?C)$", "degC", written), False
+        return re.sub(r"^(°\s?C|℃|C|deg ?C)$", "degC", written.strip("[]() ")), False
     for unit, (like, (low, high)) in UNITS.items():
         if re.search(like, name.lower()):
             values = np.concatenate(sample.numbers(name))

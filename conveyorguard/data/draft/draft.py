@@ -15,7 +15,7 @@ from conveyorguard.data.draft.channels import (
     choose_scaling,
     name_units,
 )
-from conveyorguard.data.draft.oddities import leave_out_leaks, look, name_fill_values
+from conveyorguard.data.draft.oddities import leave_out_leaks, look
 from conveyorguard.data.draft.roles import column_of_groups, device_column, device_pattern, kind_column, session_column
 from conveyorguard.data.draft.sample import Sample, name_partial_columns, read_sample
 from conveyorguard.data.draft.states import find_states
@@ -69,7 +69,6 @@ def draft(root: str | Path, name: str, reader: Mapping[str, Any] | None = None) 
     channels, environment, guessed = channels_of(sample)
     if not channels:
         raise DataError(_no_channels(root, sample))
-    name_fill_values(sample, [c.get("column", key) for key, c in (channels | environment).items()])
     add_aggregates(channels, sample, clock.samples, PER_PERIOD)
     thermal = camera_block(sample, options)
     time = clock.names
@@ -115,4 +114,5 @@ def _no_channels(root: str | Path, sample: Sample) -> str:
             f"{root}: the files have no column in common ({heads}). Join them to one table a recording, or point at a "
             "folder with files of one kind"
         )
-    return f"{root}: expected columns of numbers beside {taken}, found none"
+    why = "".join(f"\n  {_left_out(column, reason)}" for column, reason in sample.left_out.items())
+    return f"{root}: expected columns of numbers beside {taken}, found none{why}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -20,8 +19,6 @@ from conveyorguard.errors import DataError
 from conveyorguard.system.progress import track
 
 FEW = 3  # recordings; a state in fewer cannot be trained on, chosen by and tested
-FILL = re.compile(r"-?(9{3,}(\.9*0*)?|999\.9+|32767|65535|2147483647|-?1e\+?[0-9]{2,})|-(1|99|1000|32768)(\.0*)?")
-FAR = 3  # ranges of the other values; a fill value stands as far from them
 
 
 def look(root: Path, schema: Schema, reader: dict[str, Any], odd: list[str]) -> list[Session]:
@@ -109,35 +106,13 @@ def _of_devices(recordings: list[Session]) -> list[str]:
     return [f"{devices} devices: split=kfold split.n_folds={min(devices, 5)} tests on devices never trained on"]
 
 
-def name_fill_values(sample: Sample, names: list[str]) -> None:
-    """Say which values of channels look like those that loggers write where they have none."""
-    found: dict[str, list[str]] = {}
-    for name in names:
-        values = np.concatenate(sample.numbers(name))
-        values = values[np.isfinite(values)]
-        for extreme in {values.min(), values.max()} if len(values) else ():
-            others, text = values[values != extreme], f"{extreme:g}"
-            if FILL.fullmatch(text) and len(others) and _is_far(extreme, others):
-                found.setdefault(text, []).append(f"'{name}' ({len(values) - len(others):,} rows)")
-    for text, where in found.items():
-        sample.odd.append(
-            f"{text} in {', '.join(where[:5])} is far from all other values and looks like a missing one: "
-            f'set reader.missing: ["{text}"], or it is taken for a measurement'
-        )
-
-
-def _is_far(extreme: float, others: np.ndarray) -> bool:
-    low, high = np.percentile(others, [0.5, 99.5])
-    return bool(max(low - extreme, extreme - high) > FAR * max(high - low, 1e-9))
-
-
 def leave_out_leaks(
     sample: Sample, sessions: list[Session], schema: Schema, channels: Channels, environment: Channels
 ) -> None:
     """Take out of a draft the channels that give the state away, unless none would be left; name the suspects."""
     state = np.concatenate([np.full(len(s.time), UNLABELLED) if s.state is None else s.state for s in sessions])
     number = np.repeat(np.arange(len(sessions)), [len(s.time) for s in sessions])
-    values = {}
+    values: dict[str, np.ndarray] = {}
     for group, array in ((schema.channels, "sensors"), (schema.environment, "environment")):
         table = np.concatenate([getattr(s, array) for s in sessions])
         values |= {name: table[:, i] for i, name in enumerate(group)}
@@ -145,11 +120,11 @@ def leave_out_leaks(
     columns = {name: channel.column or name for name, channel in all_channels.items()}
     leaks = leaks_in(values, state, number, schema.environment, columns)
     certain = {columns[leak.channel]: leak.why for leak in leaks if leak.certain}
-    for group in (channels, environment):
-        for key, channel in [*group.items()]:
+    for drafted in (channels, environment):
+        for key, channel in [*drafted.items()]:
             column = channel.get("column", key)
-            if column in certain and (group is environment or len(group) > 1):
-                del group[key]
+            if column in certain and (drafted is environment or len(drafted) > 1):
+                del drafted[key]
                 sample.leave_out(column, f"{certain.pop(column)}, so it would give the state away")
     rest = [leak for leak in leaks if columns[leak.channel] in certain or not leak.certain]
     sample.odd += list(dict.fromkeys(leak.message for leak in rest))

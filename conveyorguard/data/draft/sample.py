@@ -203,7 +203,7 @@ def _kind_of_column(column: pd.Series) -> str:
 
 def _refuse_side_by_side(path: Path, names: list[str], table: Table) -> None:
     """Raise where a file holds several tables beside each other, each with a time of its own."""
-    clocks = [name for name in table.frame if suits(re.sub(r"#\d+$", "", str(name)), "time")]
+    clocks = [str(name) for name in table.frame if suits(re.sub(r"#\d+$", "", str(name)), "time")]
     clocks = [
         name for name in clocks if re.sub(r"[#_.\s]*\d+$", "", str(name)) != str(name) or names.count(str(name)) > 1
     ]
@@ -233,8 +233,12 @@ def _take_units(table: Table) -> dict[str, str]:
 
 def _keep_one_kind_of_table(sample: Sample) -> None:
     """Of files with no column of numbers in common, keep those of the commonest columns; name what is not in all."""
-    headers = Counter(tuple(map(str, table.frame)) for table in sample.tables.values())
-    usual = set(headers.most_common(1)[0][0])
+    headers, rows = Counter[tuple[str, ...]](), Counter[tuple[str, ...]]()
+    for table in sample.tables.values():
+        names = tuple(map(str, table.frame))
+        headers[names] += 1
+        rows[names] += len(table.frame)
+    usual = set(max(headers, key=lambda names: (headers[names], rows[names])))
     other = [name for name, table in sample.tables.items() if len(usual & set(map(str, table.frame))) < len(usual) / 2]
     if other and len(other) < len(sample.tables):
         some = ", ".join(other[:5]) + (", ..." if len(other) > 5 else "")

@@ -24,7 +24,7 @@ NAMES = (  # what columns of states are called, most telling first; matched anyw
     r"^(y|gt|ground truth|result|quality|ok|good|stable( flag)?|alarm)$",
 )
 HEALTHY = (
-    r"(normal|health|ok\b|okay|good|fine\b|sound|nominal|intact|baseline|undamaged|new\b|fresh|unworn|pass"
+    r"(normal|health|ok\b|okay|good|fine\b|sound|nominal|intact|baseline|undamaged|new\b|run(ning)?\b|fresh|unworn|pass"
     r"|no[ _-]?(fault|fail|anomal|defect|wear|damage)|정상|양호|건전|gut\b|in ?ordnung|i\.?o\.?$)"
 )
 UNWELL = (  # least severe first; of several the last that matches counts
@@ -33,7 +33,7 @@ UNWELL = (  # least severe first; of several the last that matches counts
     (3, r"severe|major|critical|heavy|high|danger|serious|심각|위험|중대"),
     (
         4,
-        r"fail|broken|fault|break|dead|damage|defect|burst|bad\b|unhealthy|abnormal|anomal|attack|고장|파손|불량|이상|비정상|nok\b|n\.?i\.?o",
+        r"fail|broken|fault|break|dead|damage|defect|burst|down\b|bad\b|unhealthy|abnormal|anomal|attack|고장|파손|불량|이상|비정상|nok\b|n\.?i\.?o",
     ),
 )
 UNKNOWN = 2.5  # severity of a word that says nothing
@@ -181,11 +181,11 @@ def _of_names(sample: Sample, found: States) -> None:
     for pattern in (r"^([^/]+)/", r"/([^/]+)/[^/]*$", r"^([A-Za-z가-힣]+)[^/]*$", r"([A-Za-z가-힣]+)[^A-Za-z가-힣/]*$"):
         matches = [re.search(pattern, name) for name in sample.tables]
         counts = Counter(match[1] for match in matches if match)
-        if sum(counts.values()) < len(matches) or not 2 <= len(counts) <= STATES or len(counts) == len(matches):
+        if sum(counts.values()) < len(matches) or not 2 <= len(counts) <= STATES:
             continue
         words = sorted(counts, key=lambda word: (_severity_of_name(word), word))
-        bad = [word for word in words if _severity_of_name(word) not in (0, UNKNOWN)]
-        if _severity_of_name(words[0]) == 0 and (bad or len(words) > 1):
+        several = len(counts) < len(matches) or (len(words[0]) > 1 and len(matches) > 2)
+        if _severity_of_name(words[0]) == 0 and several:
             found.pattern = pattern.replace("([", "(?P<state>[", 1)
             found.states = [
                 {"name": LETTERS[word.lower()], "label": word} if word.lower() in LETTERS else {"name": word}
@@ -199,7 +199,8 @@ def _of_names(sample: Sample, found: States) -> None:
     sample.odd.append(
         f"{no_column}: name it as columns.state and its values as states, from normal to worst, before training. If "
         "the states stand in the names of files or folders, set reader.state_pattern, e.g. "
-        "'^(?P<state>normal|worn)'; if in a file of intervals, reader.labels"
+        "'^(?P<state>normal|worn)'; if in a file of intervals, reader.labels; if "
+        "they follow from a number such as a remaining life, reader.states_from"
     )
 
 

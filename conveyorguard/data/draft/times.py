@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -57,9 +58,15 @@ def find_clock(sample: Sample, given: dict[str, Any]) -> Clock:
             times = _read(sample, names, given)
         except DataError as error:
             refused += [error] if named and not sample.is_number(names[0]) else []
+            if refused and "several ways" in str(error):
+                break
             continue
         steps = np.concatenate([np.diff(t.seconds[np.isfinite(t.seconds)]) for t in times])
-        if (named and (steps > 0).any()) or (_is_forward(steps) and (names[0] in cycles or _is_even(steps))):
+        if (named and (steps != 0).any()) or (_is_forward(steps) and (names[0] in cycles or _is_even(steps))):
+            if refused and all(t.origin is None for t in times):
+                break  # a date that is not understood is not cut down to its time of day
+            if not named and names[0] not in cycles:
+                sample.odd.append(f"no column is called a time; '{names[0]}' runs forward evenly and is taken for it")
             return _clock(sample, names, times, steps, given, names[0] in cycles)
     if refused:
         raise DataError(
@@ -94,7 +101,10 @@ def row_counters(sample: Sample) -> list[str]:
             continue
         parts = [values for values in sample.numbers(name) if len(values) > 2]
         steps = np.concatenate([np.diff(values) for values in parts]) if parts else np.array([])
-        if len(steps) and np.mean(steps == 1) > (FORWARD if suits(name, "counter") else 0.97):
+        begins = {float(values[0]) for values in parts} <= {0.0, 1.0}  # else it may be a time
+        if len(steps) and (
+            np.mean(steps == 1) > FORWARD if suits(name, "counter") else begins and np.mean(steps == 1) > 0.97
+        ):
             counters.append(name)
     return counters
 
@@ -117,8 +127,6 @@ def _read(sample: Sample, names: list[str], given: dict[str, Any]) -> list[Times
 
 def _unit_in_name(name: str) -> str | None:
     """The unit of a time in its column's name, as in time_ms or t [min]; None without one, or of seconds."""
-    import re
-
     written = re.search(r"[\s_\[(](ms|us|µs|ns|min|h|hours?|minutes?|days?|d)[\])]?$", name, re.IGNORECASE)
     if not written:
         return None

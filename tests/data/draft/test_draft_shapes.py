@@ -108,14 +108,14 @@ def test_units_below_the_header_are_taken_and_guesses_are_marked(tmp_path):
     assert "temp: °F\n" in text and "pressure: kPa\n" in text and "flow: l/min  # the unit is a guess" in text
 
 
-def test_temperature_in_kelvin_is_not_guessed_as_celsius(tmp_path):
-    table(humidity=np.full(N, 300.0) + np.arange(N)).to_csv(tmp_path / "a.csv", index=False)
+def test_unit_is_not_guessed_where_the_values_cannot_be_in_it(tmp_path):
+    table(humidity=300.0 + np.arange(N) % 9).to_csv(tmp_path / "a.csv", index=False)
     assert "humidity: '-'" in words(tmp_path)
 
 
 def test_fill_value_is_named_with_its_key(tmp_path):
     table(load=np.where(np.arange(N) % 20 == 3, -9999, 40 + np.arange(N) % 9)).to_csv(tmp_path / "a.csv", index=False)
-    assert "-9999 in 'load' (4 rows)" in words(tmp_path) and 'reader.missing: ["-9999"]' in words(tmp_path)
+    assert "data.reader.missing=[-9999]" in words(tmp_path)
 
 
 def test_tables_side_by_side_are_refused(tmp_path):
@@ -144,3 +144,22 @@ def test_many_rows_a_period_are_aggregated(tmp_path):
 @pytest.mark.parametrize("word", ["abnormal", "unhealthy", "not ok", "비정상"])
 def test_words_that_hold_a_healthy_word_are_not_healthy(word):
     assert severity(word) > 0
+
+
+def test_ambiguous_date_beside_a_time_is_refused_not_dropped(tmp_path):
+    clock = [f"{8 + i // 60:02d}:{i % 60:02d}" for i in range(N)]
+    table(Date="03/05/24", Time=clock).drop(columns="time").to_csv(tmp_path / "a.csv", index=False)
+    with pytest.raises(DataError, match=r"reader\.time_format"):
+        draft(tmp_path, "x")
+    assert "time: [Date, Time]" in draft(tmp_path, "x", {"time_format": "%d/%m/%y %H:%M"}).text
+
+
+def test_newest_rows_first_keep_their_time(tmp_path):
+    table().iloc[::-1].to_csv(tmp_path / "a.csv", index=False)
+    assert "time: time" in words(tmp_path)
+
+
+def test_file_of_another_kind_is_named_and_set_aside(tmp_path):
+    table().to_csv(tmp_path / "sensors.csv", index=False)
+    (tmp_path / "jobs.csv").write_text("job,note\na,b\nc,d\n", encoding="utf-8")
+    assert "1 of 2 files have other columns than most and cannot be read with them: jobs" in words(tmp_path)
