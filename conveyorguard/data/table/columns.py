@@ -157,8 +157,10 @@ def _text_of(cell: object) -> object:
 
 def _parquet(path: Path) -> pq.ParquetFile:
     try:
-        return pq.ParquetFile(path)
-    except (pa.ArrowException, OSError) as error:
+        file = pq.ParquetFile(path)
+        list(file.schema_arrow.names)  # those that are no UTF-8 show when they are asked for
+        return file
+    except (pa.ArrowException, OSError, ValueError) as error:
         why = str(error).replace(str(path), path.name)
         raise DataError(f"{path.name}: cannot be read as parquet ({why}); write or fetch it again") from error
 
