@@ -235,10 +235,10 @@ def _keep_one_kind_of_table(sample: Sample) -> None:
     """Of files with no column of numbers in common, keep those of the commonest columns; name what is not in all."""
     headers, rows = Counter[tuple[str, ...]](), Counter[tuple[str, ...]]()
     for table in sample.tables.values():
-        names = tuple(map(str, table.frame))
-        headers[names] += 1
-        rows[names] += len(table.frame)
-    usual = set(max(headers, key=lambda names: (headers[names], rows[names])))
+        head = tuple(map(str, table.frame))
+        headers[head] += 1
+        rows[head] += len(table.frame)
+    usual = set(max(headers, key=lambda head: (headers[head], rows[head])))
     other = [name for name, table in sample.tables.items() if len(usual & set(map(str, table.frame))) < len(usual) / 2]
     if other and len(other) < len(sample.tables):
         some = ", ".join(other[:5]) + (", ..." if len(other) > 5 else "")
