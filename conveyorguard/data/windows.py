@@ -273,5 +273,7 @@ def split_windows(store: Store, settings: WindowSettings, split: dict[str, Any])
         ConfigError: no window of that size, or a part of the split without a session.
     """
     frame = make_windows(store, settings)
-    parts = make_split(frame, store.schema, split)
+    starts = store.sessions.set_index("name")["start"]
+    parts = make_split(frame, store.schema, split, starts, store.period)
+    frame = frame[parts.keeps(frame)].reset_index(drop=True)
     return Windows(store, frame.assign(part=parts.part_of(frame["session"])), parts, settings)

@@ -115,7 +115,8 @@ def _natural(path: Path) -> tuple[int, str]:
 def _protocol(run: SavedRun, part: str, windows: pd.DataFrame, folds: Folds) -> str:
     """Return a sentence on what was measured: data, split, windows and their number."""
     window, split = run.window, run.settings["split"]
-    how = {"session": f"sessions drawn with seed {split.get('seed')}", "device": "devices never trained on"}.get(
+    by_session = f"sessions drawn with seed {split.get('seed')}"
+    how = {"auto": run.split.note or by_session, "session": by_session, "device": "devices never trained on"}.get(
         split["name"], f"{len(folds)} of {split.get('n_folds')} folds over devices, out-of-fold predictions pooled"
     )
     return (

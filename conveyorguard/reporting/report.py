@@ -217,7 +217,7 @@ def _calibration(run: SavedRun, part: str, resampling: Resampling) -> dict[str, 
         for name in facts["parts"][part]["before"]
     ]
     temperature = (
-        f"Temperature {facts['temperature']:.2f}, fitted on validation; above 1 means that the model was overconfident. "
+        f"Temperature {facts['temperature']:.2f}, fitted on validation; above 1 means an overconfident model. "
         f"Validation's own figures are cross-fitted by {facts['crossed_by']}."
     )
     memory = "With memory: the answer also weighs what the model said 3, 8 and 15 rows before, fitted on validation."
