@@ -57,6 +57,7 @@ def test_packed_files_and_sheets_are_read_as_plain_ones(form, read, frame, tmp_p
         ("r.xlsx", b"no sheet", "cannot be read as xlsx"),
         ("r.xlsx", sheet(pd.DataFrame({"a": [1]}), "one", "two"), "expected one sheet with cells, found 'one', 'two'"),
     ],
+    ids=["text as gz", "cut gz", "text as zip", "two tables", "no table", "text as xlsx", "two sheets"],
 )
 def test_what_cannot_be_unpacked_is_refused_by_name(name, content, words, tmp_path):
     (tmp_path / name).write_bytes(content)
