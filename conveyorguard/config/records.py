@@ -151,10 +151,10 @@ class ModelConfig(Record):
 
 
 class WindowConfig(Record):
-    """The `window` block of a saved config; durations in [s]. Runs of earlier versions lack eval_stride and max_gap."""
+    """The `window` block of a saved config; durations in [s]; null: the default."""
 
-    size: PositiveFloat = 30
-    stride: PositiveFloat = 10
+    size: PositiveFloat | None = None
+    stride: PositiveFloat | None = None
     eval_stride: PositiveFloat | None = None
     max_gap: Amount | None = None
     label: Literal["majority", "last"] = "majority"

@@ -24,7 +24,7 @@ import optuna
 from omegaconf import DictConfig, OmegaConf
 from rich.progress import Progress
 
-from conveyorguard.config.checks import check
+from conveyorguard.config.checks import check, resolve_window_of
 from conveyorguard.config.compose import compose_config, is_tabular
 from conveyorguard.data.splits import SEED_STUDY_SESSIONS
 from conveyorguard.data.windows import Windows
@@ -52,6 +52,8 @@ TITLES = {
 }
 # every fourth pixel of a thermal frame instead of the seed study's every second: a quarter of the work for its networks
 SMALL = {"data.sessions": 24, "trainer.max_epochs": 3, "data.schema.thermal.stride": 4}
+# the seed study's question and split: the commonest state of a window, and gaps as they are
+QUESTION = ["split=session", "window.label=majority", "window.max_gap=0"]
 # config groups that do not change a run's result; the data are compared by their fingerprint
 IGNORED_GROUPS = ("paths", "logger", "ckpt_path", "sweep")
 Overrides = list[str]
@@ -103,7 +105,7 @@ class StagedStudy:
         users = [line for line in self.overrides if is_search or not line.startswith("sweep.")]
         sizes: dict[str, int] = {"small": SMALL, "full": {"data.sessions": SEED_STUDY_SESSIONS}}.get(self.size, {})
         size = [f"{key}={value}" for key, value in sizes.items() if not self.lacks(key)]
-        lines = [*size, *defaults, *users, *overrides]
+        lines = [*QUESTION, *size, *defaults, *users, *overrides]
         return list({line.partition("=")[0].lstrip("+"): line for line in lines}.values())
 
     def lacks(self, key: str) -> bool:
@@ -113,7 +115,7 @@ class StagedStudy:
     @cached_property
     def users_config(self) -> DictConfig:
         """The config composed from the user's overrides alone."""
-        return compose_config([line for line in self.overrides if not line.startswith("sweep.")])
+        return compose_config([*QUESTION, *(line for line in self.overrides if not line.startswith("sweep."))])
 
     def config(self, overrides: Iterable[str] = ()) -> DictConfig:
         """Return the checked config of a run of the study.
@@ -124,6 +126,7 @@ class StagedStudy:
         key = tuple(self.all_overrides(overrides))
         if key not in self.configs:
             self.configs[key] = compose_config(list(key))
+            resolve_window_of(self.configs[key])
             check(self.configs[key])
         return self.configs[key]
 

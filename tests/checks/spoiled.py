@@ -58,7 +58,7 @@ def edit_predictions(folder, change, consistent=False):
         derived = derive(
             [plain[plain["split"] == part].reset_index(drop=True) for part in plain["split"].unique()],
             run.schema,
-            run.config.window.stride,
+            run.window,
         )
         table = derived.predictions
         for name, content in (

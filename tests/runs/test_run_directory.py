@@ -77,6 +77,7 @@ def test_finished_run_has_every_file_of_the_contract(finished_run):
         "shortcuts.parquet",
         "calibration.json",
         "alarms.json",
+        "memory.json",
         "ranges.json",
         "checkpoints/best.ckpt",
         "checkpoints/last.ckpt",

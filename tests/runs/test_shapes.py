@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from conveyorguard.data.windows import WindowSettings
 from conveyorguard.errors import RunError
 from conveyorguard.runs.saved import SavedRun
 from conveyorguard.runs.shapes import (
@@ -219,7 +220,7 @@ def test_run_that_diverged_leaves_no_predictions(compose, schema, tmp_path):
     table = spoiled({"p0": np.nan}).drop(columns=["c0", "c1", "c2", "c3"])
     refused = pytest.raises(RunError, match=r"predictions\.parquet: expected p0 to p3 .* lower optimizer\.lr")
     with refused, Run(compose(), tmp_path / "run", []) as run:
-        run.write_predictions([table], schema)
+        run.write_predictions([table], schema, WindowSettings())
     assert not (tmp_path / "run" / "predictions.parquet").exists()
     assert json.loads((tmp_path / "run" / "provenance.json").read_text())["status"] == "failed: RunError"
 

@@ -5,8 +5,10 @@ import pandas as pd
 import pytest
 from omegaconf import OmegaConf
 
+from conveyorguard.config.checks import resolve_window_of
 from conveyorguard.config.compose import compose_config
 from conveyorguard.data.schema import Schema
+from conveyorguard.data.windows import WindowSettings
 from conveyorguard.runs.predictions import PREDICTION_COLUMNS
 from conveyorguard.runs.writer import Run
 from conveyorguard.system.files import write_json, write_parquet
@@ -24,6 +26,8 @@ def windows(devices=12, sessions=2, each=20):
                         f"dev{d:02d}-{s}",
                         f"dev{d:02d}",
                         ("oht", "agv")[d % 2],
+                        None,
+                        None,
                         10 * i,
                         10 * i + 29,
                         10 * (each - i),
@@ -59,13 +63,14 @@ def run_maker(place, schema_node):
     def make(*overrides, right=0.9, table=None, parts=("val", "test"), draw=None, folder=None, shortcut=True):
         number = next(count)
         schema = Schema.from_config(schema_node())
-        cfg = compose_config(list(overrides))
+        cfg = compose_config(["window.label=majority", *overrides])
+        resolve_window_of(cfg)
         OmegaConf.resolve(cfg)
         folder = folder or place / f"run{number}"
         table = windows() if table is None else table
         with Run(cfg, folder, list(overrides)) as run:
             tables = [predicted(table, part, right, number if draw is None else draw) for part in parts]
-            run.write_predictions(tables, schema)
+            run.write_predictions(tables, schema, WindowSettings.of(cfg.window))
             of_parts = {part: len(table) for part in ("train", "val", "test")}
             run.note(
                 store={"name": "given", "fingerprint": "0" * 16},
