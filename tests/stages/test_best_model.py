@@ -265,7 +265,7 @@ def test_onset_table_has_row_a_seed_over_all_folds(compared):
     assert table.loc["trees, seed 1", "missed"] == len(faults) - len(leads)
     low, high = table.loc["trees, seed 1", ["missed low", "missed high"]]
     assert 0 <= low <= len(faults) - len(leads) < high < len(faults), "no miss among few faults excludes no miss"
-    nothing = SimpleNamespace(facts=lambda name: {"parts": {"test": {"sessions": []}}})
+    nothing = SimpleNamespace(alarms=SimpleNamespace(parts={"test": SimpleNamespace(sessions=[])}))
     assert onset_table({"trees": {0: {0: nothing}}}) is None
     assert table.loc["trees, seed 1", "lead, median"] == pytest.approx(np.median(leads))
 
