@@ -17,6 +17,8 @@ from conveyorguard.training.fit import fit
 from conveyorguard.training.recipe import Recipe
 from tests.support.places import ROOT
 
+pytestmark = pytest.mark.promise("code", "Everything works from Python, without a config.")
+
 
 def write_pumps(folder, count=9):
     """Recordings of pumps that wear, in the words of the README's example."""
