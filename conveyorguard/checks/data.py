@@ -48,11 +48,10 @@ def no_device_in_two_parts_of_data(subject: Subject) -> str:
 def windows_match_data(subject: Subject) -> str:
     """Compare the windows in predictions.parquet, their labels and their facts with those of the data."""
     keys, facts = ["session", "start"], ["end", "device", "kind", "y_true", "seconds_to_end", "seconds_since_onset"]
-    frame = subject.data.frame.rename(columns={"label": "y_true"})
     for part, rows in subject.parts.items():
         wanted, saved = (
             table.astype({"session": str}).drop_duplicates(keys).set_index(keys)[facts].sort_index()
-            for table in (frame[frame["part"] == part], rows)
+            for table in (subject.data.judged(part).rename(columns={"label": "y_true"}), rows)
         )
         if set(wanted.index) != set(saved.index):
             raise Failed(
@@ -69,7 +68,7 @@ def windows_match_data(subject: Subject) -> str:
                     f"{name} = {expected.iloc[row]} for the {part} window of {session} at {start} s",
                     f"{actual.iloc[row]} ({len(different)} windows of {len(expected)} differ)",
                 )
-    outside = frame["part"].isna().sum()
+    outside = subject.data.frame["part"].isna().sum()
     if outside and subject.settings["split"].get("train_devices") is None:
         raise Failed("every labelled session in a part of the split", f"{outside} windows of sessions in no part")
     return "session, seconds, device, kind and label of every window are those of the data"

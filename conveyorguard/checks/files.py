@@ -163,4 +163,4 @@ def _derived(subject: Subject) -> Derived:
     tables = [rows.drop(columns=list(calibrated & set(rows))) for rows in subject.parts.values()]
     if "val" not in subject.parts:
         raise Failed("validation windows in predictions.parquet", f"parts {', '.join(subject.parts)}")
-    return derive(tables, subject.run.schema, subject.run.window.stride)
+    return derive(tables, subject.run.schema, subject.run.window)

@@ -12,7 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from conveyorguard.config.compose import build, is_tabular, model_class
 from conveyorguard.data.views import FILM_INPUTS
-from conveyorguard.data.windows import WindowSettings
+from conveyorguard.data.windows import WindowSettings, period_of, resolve_window
 from conveyorguard.errors import ConfigError
 from conveyorguard.metrics.scores import OBJECTIVES
 from conveyorguard.system.secrets import secret_problems
@@ -67,7 +67,7 @@ def problems(cfg: DictConfig, space: dict[str, Any]) -> list[str]:
     settings = list(known_settings(cfg))
     return [
         *secret_problems(settings),
-        *WindowSettings(**cfg.window).problems(),
+        *_window_problems(cfg),
         *_encoding_problems(settings),
         *_data_problems(cfg.data),
         *_choice_problems(cfg),
@@ -93,6 +93,21 @@ def known_settings(node: DictConfig | ListConfig, prefix: str = "") -> Iterator[
             yield from known_settings(value, name)
         else:
             yield name, str(value)
+
+
+def resolve_window_of(cfg: DictConfig) -> None:
+    """Replace nulls and durations in the `window` block by seconds; leave it where `check` would refuse it."""
+    try:
+        cfg.window = resolve_window(cfg.window, period_of(cfg.data))
+    except ConfigError:
+        return  # reported by `check`, with all other problems
+
+
+def _window_problems(cfg: DictConfig) -> list[str]:
+    try:
+        return WindowSettings.of(cfg.window, period_of(cfg.data)).problems()
+    except ConfigError as error:
+        return str(error).splitlines()
 
 
 def _head_problems(model: DictConfig, space: dict[str, Any]) -> list[str]:

@@ -10,9 +10,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
 
 Count = Annotated[int, Field(ge=0)]
 Amount = Annotated[float, Field(ge=0)]
@@ -151,18 +151,14 @@ class ModelConfig(Record):
 
 
 class WindowConfig(Record):
-    """The `window` block of a saved config; size and stride in [s]."""
+    """The `window` block of a saved config; durations in [s]. Runs of earlier versions lack eval_stride and max_gap."""
 
-    size: PositiveInt = 30
-    stride: PositiveInt = 10
+    size: PositiveFloat = 30
+    stride: PositiveFloat = 10
+    eval_stride: PositiveFloat | None = None
+    max_gap: Amount | None = None
     label: Literal["majority", "last"] = "majority"
     thermal_frames: PositiveInt | Literal["all"] = 10
-
-    @model_validator(mode="after")
-    def _frames_are_of_the_window(self) -> Self:
-        if self.thermal_frames != "all" and self.thermal_frames > self.size:
-            raise ValueError(f"thermal_frames of {self.size} (size) or fewer, or all")
-        return self
 
 
 class SplitConfig(Record):

@@ -60,6 +60,12 @@ class WindowSettings:
         rows = {key: round(block[key] / period) for key in DURATIONS}
         return cls(label=block["label"], thermal_frames=block["thermal_frames"], period=period, **rows)
 
+    def in_seconds(self) -> dict[str, Any]:
+        """Return the `window` block of a config from which `of` reads the same settings."""
+        rows = {"size": self.size, "stride": self.stride, "eval_stride": self.judged_stride, "max_gap": self.max_gap}
+        durations = {key: plain(value * self.period) for key, value in rows.items()}
+        return {**durations, "label": self.label, "thermal_frames": self.thermal_frames}
+
     def problems(self) -> list[str]:
         """Return what is wrong with the settings, as sentences."""
         problems = []
@@ -120,6 +126,11 @@ def resolve_window(settings: Mapping[str, Any], period: float) -> dict[str, Any]
     if problems:
         raise ConfigError("\n".join(problems))
     return resolved
+
+
+def period_of(data: Mapping[str, Any]) -> float:
+    """Return the period of a row [s] that the reader of a `data` block gives; 1 s where it has no such setting."""
+    return float((data.get("reader") or {}).get("period") or 1)
 
 
 def make_windows(

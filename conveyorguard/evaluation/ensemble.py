@@ -160,7 +160,8 @@ def _write(
     config = with_values(members[0].config, {**dict.fromkeys(mixed, "mixed"), "model": model})
     first = members[0].provenance
     with Run(config, folder, []) as run:
-        run.write_predictions([_combined(rows[0], p[part]) for part, rows in tables.items()], members[0].schema)
+        combined = [_combined(rows[0], p[part]) for part, rows in tables.items()]
+        run.write_predictions(combined, members[0].schema, members[0].window)
         run.note(
             **{key: first[key] for key in SHARED_FACTS if key in first},
             command=f"python -m conveyorguard ensemble {' '.join(names)}",

@@ -70,7 +70,7 @@ def shortcut_predictions(data: Windows, parts: list[str]) -> pd.DataFrame:
     """
     fitted, tables = fit_shortcuts(data), []
     for part in parts:
-        windows = data.part(part)
+        windows = data.judged(part)
         for name, features in shortcut_features(data, windows).items():
             p = shortcut_probabilities(fitted[name], features, len(data.store.schema.states))
             tables.append(prediction_table(windows, part, p).assign(shortcut=name))

@@ -45,16 +45,24 @@ class Tabular(ABC):
             raise ValueError(f"model.class_weight={class_weight}: write balanced or none")
         self.states, self.seed, self.threads, self.class_weight = len(schema.states), seed, threads, class_weight
 
-    def sample_weight(self, y: np.ndarray) -> np.ndarray:
-        """Return weights (n,) of states y (n,), with mean 1, so that regularisation is as strong without balancing."""
-        if self.class_weight == "none":
-            return np.ones(len(y))
-        weight = 1 / np.bincount(y, minlength=self.states).clip(1)[y]
-        return weight / weight.mean()
+    def sample_weight(self, y: np.ndarray, weight: np.ndarray | None = None) -> np.ndarray:
+        """Return weights (n,) with mean 1, so that regularisation is as strong without balancing.
+
+        Args:
+            y: states (n,).
+            weight: (n,) of each row beside the balance of the states; None: all alike.
+        """
+        rows = np.ones(len(y)) if weight is None else weight
+        if self.class_weight != "none":
+            rows = rows / np.bincount(y, rows, minlength=self.states).clip(1e-12)[y]
+        return rows / rows.mean()
 
     @abstractmethod
-    def fit(self, x: np.ndarray, y: np.ndarray) -> None:
-        """Train on features x (n, F) and states y (n,); the probability of a state that is absent is near 0."""
+    def fit(self, x: np.ndarray, y: np.ndarray, weight: np.ndarray | None = None) -> None:
+        """Train on features x (n, F) and states y (n,), rows weighted by `weight` (n,).
+
+        The probability of a state that is absent is near 0.
+        """
 
     @abstractmethod
     def probabilities(self, x: np.ndarray) -> np.ndarray:
@@ -115,8 +123,8 @@ class LightGBM(Tabular):
             "verbose": -1,
         }
 
-    def fit(self, x: np.ndarray, y: np.ndarray) -> None:
-        data = lightgbm.Dataset(x, y, weight=self.sample_weight(y))
+    def fit(self, x: np.ndarray, y: np.ndarray, weight: np.ndarray | None = None) -> None:
+        data = lightgbm.Dataset(x, y, weight=self.sample_weight(y, weight))
         self.booster = lightgbm.train(self.parameters, data, self.rounds)
 
     def probabilities(self, x: np.ndarray) -> np.ndarray:
@@ -197,8 +205,8 @@ class Forest(SklearnModel):
             n_jobs=threads,
         )
 
-    def fit(self, x: np.ndarray, y: np.ndarray) -> None:
-        self.estimator.fit(x, y, sample_weight=self.sample_weight(y))
+    def fit(self, x: np.ndarray, y: np.ndarray, weight: np.ndarray | None = None) -> None:
+        self.estimator.fit(x, y, sample_weight=self.sample_weight(y, weight))
         self.estimator.n_jobs = 1  # threads sum the trees in the order they finish, which changes the last bits
 
     def gain(self) -> np.ndarray:
@@ -236,9 +244,9 @@ class LogisticRegression(SklearnModel):
             linear_model.LogisticRegression(C=C, max_iter=max_iter),
         )
 
-    def fit(self, x: np.ndarray, y: np.ndarray) -> None:
+    def fit(self, x: np.ndarray, y: np.ndarray, weight: np.ndarray | None = None) -> None:
         with threadpool_limits(self.threads):
-            self.estimator.fit(x, y, logisticregression__sample_weight=self.sample_weight(y))
+            self.estimator.fit(x, y, logisticregression__sample_weight=self.sample_weight(y, weight))
 
     def probabilities(self, x: np.ndarray) -> np.ndarray:
         with threadpool_limits(1):
@@ -284,10 +292,12 @@ class XGBoost(Tabular):
             "device": "cpu",
         }
 
-    def fit(self, x: np.ndarray, y: np.ndarray) -> None:
+    def fit(self, x: np.ndarray, y: np.ndarray, weight: np.ndarray | None = None) -> None:
         import xgboost
 
-        self.booster = xgboost.train(self.parameters, xgboost.DMatrix(x, y, weight=self.sample_weight(y)), self.rounds)
+        self.booster = xgboost.train(
+            self.parameters, xgboost.DMatrix(x, y, weight=self.sample_weight(y, weight)), self.rounds
+        )
 
     def probabilities(self, x: np.ndarray) -> np.ndarray:
         import xgboost
@@ -339,11 +349,11 @@ class CatBoost(Tabular):
             "verbose": False,
         }
 
-    def fit(self, x: np.ndarray, y: np.ndarray) -> None:
+    def fit(self, x: np.ndarray, y: np.ndarray, weight: np.ndarray | None = None) -> None:
         import catboost
 
         self.booster = catboost.CatBoostClassifier(**self.parameters)
-        self.booster.fit(x, y, sample_weight=self.sample_weight(y))
+        self.booster.fit(x, y, sample_weight=self.sample_weight(y, weight))
 
     def probabilities(self, x: np.ndarray) -> np.ndarray:
         return self.booster.predict_proba(x, thread_count=self.threads)

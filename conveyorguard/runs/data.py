@@ -12,8 +12,8 @@ from conveyorguard.config.saved import plain_values
 from conveyorguard.data.schema import Schema
 from conveyorguard.data.store import Store
 from conveyorguard.data.store_build import prepare
-from conveyorguard.data.views import film_view
-from conveyorguard.data.windows import Windows, WindowSettings, split_windows
+from conveyorguard.data.views import bridge_gaps, film_view
+from conveyorguard.data.windows import Windows, WindowSettings, period_of, split_windows
 
 KEYS = ("data", "paths", "window", "split", "film", "film_input", "seed")  # of a config, those that decide its data
 
@@ -46,8 +46,9 @@ def load_windows(config: Mapping[str, Any]) -> Windows:
         config: as for `load_store`.
     """
     settings = _plain(config)
-    store = conditioned(load_store(settings), settings)
-    return split_windows(store, WindowSettings(**settings["window"]), settings["split"])
+    window = WindowSettings.of(settings["window"], period_of(settings["data"]))
+    store = bridge_gaps(conditioned(load_store(settings), settings), window.max_gap)
+    return split_windows(store, window, settings["split"])
 
 
 def _plain(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -29,7 +29,7 @@ def choose_examples(data: Windows, part: str, probabilities: np.ndarray, path: P
         path: of the file.
         count: of examples, at most.
     """
-    windows = data.part(part)
+    windows = data.judged(part)
     truth, predicted = windows["label"].to_numpy(), probabilities.argmax(axis=1)
     confidence = probabilities.max(axis=1)
     distance = np.abs(predicted - truth)

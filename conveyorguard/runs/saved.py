@@ -16,8 +16,9 @@ from conveyorguard.config.saved import load_saved, merge_saved, plain_values
 from conveyorguard.data.schema import Schema
 from conveyorguard.data.splits import Split
 from conveyorguard.data.store import FORMAT
-from conveyorguard.data.windows import WindowSettings
+from conveyorguard.data.windows import WindowSettings, period_of
 from conveyorguard.errors import RunError
+from conveyorguard.metrics.memory import Memory
 from conveyorguard.metrics.scores import evaluate
 from conveyorguard.runs import shapes, tables
 from conveyorguard.runs.derive import as_predictions
@@ -25,7 +26,8 @@ from conveyorguard.system.files import damaged, read_json, read_parquet, refuse
 
 # Earlier versions wrote narrower types; the same windows must compare as equal.
 TYPES = {
-    **dict.fromkeys(("start", "end", "seconds_to_end", "y_true", "y_pred"), "int64"),
+    **dict.fromkeys(("y_true", "y_pred"), "int64"),
+    **dict.fromkeys(("start", "end", "seconds_to_end"), "float64"),
     "seconds_since_onset": "float64",
 }
 
@@ -133,9 +135,15 @@ class SavedRun:
 
     @property
     def window(self) -> WindowSettings:
-        """Length, step and label rule of the windows."""
-        window = self._typed.window
-        return WindowSettings(window.size, window.stride, window.label, window.thermal_frames)
+        """Length, spacing and label rule of the windows.
+
+        Raises:
+            RunError: config.yaml holds what cannot be.
+        """
+        _ = self._typed.window
+        settings = WindowSettings.of(self.settings["window"], period_of(self.settings["data"]))
+        refuse(self.folder / "config.yaml", "; ".join(settings.problems()) or None)
+        return settings
 
     @property
     def wanted_parts(self) -> list[str]:
@@ -160,6 +168,12 @@ class SavedRun:
     def calibration(self) -> shapes.Calibration | None:
         """The temperature and what it changed on each part; None for a run of an early version."""
         return self._of_each_part(self._read_if_there("calibration", shapes.Calibration))
+
+    @cached_property
+    def memory(self) -> Memory | None:
+        """The memory that the deployed answer carries; None where the run has none."""
+        saved = self._read_if_there("memory", shapes.SavedMemory)
+        return Memory.of(saved.memory.plain()) if saved and saved.memory else None
 
     @cached_property
     def alarms(self) -> shapes.Alarms | None:

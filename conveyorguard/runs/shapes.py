@@ -150,8 +150,8 @@ class Metrics(Record):
         return self
 
 
-class SavedMetrics(Record):
-    """`metrics.json`."""
+class EvaluatedParts(Record):
+    """Metrics of validation and, where the run was evaluated on it, of test."""
 
     val: Metrics
     test: Metrics | None = None
@@ -160,6 +160,12 @@ class SavedMetrics(Record):
     def parts(self) -> dict[str, Metrics]:
         """Metrics by part, of the parts that the run was evaluated on."""
         return {"val": self.val} | ({"test": self.test} if self.test else {})
+
+
+class SavedMetrics(EvaluatedParts):
+    """`metrics.json`: as trained (p) and, under `now`, as deployed (c); runs of earlier versions lack `now`."""
+
+    now: EvaluatedParts | None = None
 
 
 # calibration.json
@@ -187,6 +193,35 @@ class Calibration(Record):
     temperature: Annotated[float, Field(gt=0)]
     crossed_by: str
     parts: dict[str, BeforeAfter]
+
+
+# memory.json
+
+
+class MemoryWeights(Record):
+    """Weights of the memory (`conveyorguard.metrics.memory.Memory`)."""
+
+    lags: list[Count]
+    smallest: Annotated[float, Field(gt=0, lt=1)]
+    coefficients: list[list[float]]
+    intercept: list[float]
+
+    @model_validator(mode="after")
+    def _weights_are_of_the_same_states(self) -> Self:
+        states = len(self.intercept)
+        if len(self.coefficients) != states or {len(row) for row in self.coefficients} != {states * len(self.lags)}:
+            raise ValueError(
+                f"coefficients of {states} states x {len(self.lags)} lags, as intercept and lags have them"
+            )
+        return self
+
+
+class SavedMemory(Record):
+    """`memory.json`: the memory, null where it is not kept, why, and its gain of macro-F1 with the interval."""
+
+    reason: str
+    gain: list[float] | None
+    memory: MemoryWeights | None
 
 
 # alarms.json

@@ -16,7 +16,8 @@ from conveyorguard.system.files import damaged, refuse
 # Columns by name, with the kind of their values: "text", "whole", or "number", which may be missing (NaN).
 PREDICTIONS = {
     **dict.fromkeys(("split", "session", "device", "kind"), "text"),
-    **dict.fromkeys(("start", "end", "y_true", "y_pred"), "whole"),
+    **dict.fromkeys(("y_true", "y_pred"), "whole"),
+    **dict.fromkeys(("start", "end"), "number"),
     **dict.fromkeys(("seconds_to_end", "seconds_since_onset"), "number"),
 }
 SHORTCUTS = {**PREDICTIONS, "shortcut": "text"}
@@ -101,7 +102,7 @@ def _row_problems(
         if len(odd):
             known = ", ".join(map(str, values))
             yield f"expected {name} to be one of {known}, found {shown(table[name].iloc[odd[0]])} in row {odd[0]}"
-    odd = np.flatnonzero(table["end"] < table["start"])
+    odd = np.flatnonzero(~(table["end"] >= table["start"]))
     if len(odd):
         yield f"expected end at start or later, found it earlier in row {odd[0]}"
     yield from (_probability_problem(table[names]) for names in probabilities.values())

@@ -20,7 +20,7 @@ from conveyorguard.config.saved import derived_keys
 from conveyorguard.data.ranges import training_ranges
 from conveyorguard.data.schema import Schema
 from conveyorguard.data.store import FORMAT
-from conveyorguard.data.windows import Windows
+from conveyorguard.data.windows import Windows, WindowSettings
 from conveyorguard.runs.derive import data_facts, derive
 from conveyorguard.runs.provenance import (
     code_hash,
@@ -36,6 +36,7 @@ from conveyorguard.runs.shapes import (
     Calibration,
     Provenance,
     Ranges,
+    SavedMemory,
     SavedMetrics,
     SavedSplit,
     unwritable,
@@ -126,7 +127,7 @@ class Run:
         write_record(self.folder / "split.json", SavedSplit, data.split.to_dict())
         train = data.store.rows_of(data.split.sessions["train"])
         write_record(self.folder / "ranges.json", Ranges, training_ranges(data.store, train))
-        counts = {part: int((data.frame["part"] == part).sum()) for part in data.split.sessions}
+        counts = {part: len(data.part(part) if part == "train" else data.judged(part)) for part in data.split.sessions}
         self.note(
             store={
                 "name": data.store.path.name if data.store.path else "",
@@ -142,15 +143,17 @@ class Run:
             data=data_facts(data.store, data.split.sessions),
         )
 
-    def write_predictions(self, tables: list[pd.DataFrame], schema: Schema) -> dict[str, Any]:
-        """Write the predictions and all that follows from them alone; return the metrics by part.
+    def write_predictions(self, tables: list[pd.DataFrame], schema: Schema, window: WindowSettings) -> dict[str, Any]:
+        """Write the predictions and all that follows from them alone; return the content of `metrics.json`.
 
-        That is `predictions.parquet` with calibrated probabilities c0, c1, ... beside p0, p1, ...; `metrics.json`;
-        `calibration.json`; `alarms.json`, the operating point chosen on validation and what it means on each part.
+        That is `predictions.parquet` with the deployed probabilities c0, c1, ... beside p0, p1, ...; `metrics.json`;
+        `calibration.json`; `memory.json`; `alarms.json`, the operating point chosen on validation and what it means
+        on each part.
 
         Args:
             tables: one a part of the split, as of `prediction_table`.
             schema: of the data.
+            window: settings of the windows.
 
         Raises:
             RunError: a value is one that reading would refuse, as a probability that is NaN.
@@ -159,8 +162,10 @@ class Run:
         for table in tables:
             if (message := predictions_problem(table, len(schema.states))) is not None:
                 raise unwritable(path, message)
-        derived = derive(tables, schema, self.cfg.window.stride)
+        derived = derive(tables, schema, window)
         write_parquet(path, derived.predictions)
+        if derived.memory:
+            write_record(self.folder / "memory.json", SavedMemory, derived.memory)
         write_record(self.folder / "calibration.json", Calibration, derived.calibration)
         write_record(self.folder / "alarms.json", Alarms, derived.alarms)
         write_record(self.folder / "metrics.json", SavedMetrics, derived.metrics)

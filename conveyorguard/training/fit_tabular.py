@@ -14,6 +14,7 @@ import pandas as pd
 from conveyorguard.config.compose import build
 from conveyorguard.config.saved import load_settings
 from conveyorguard.data.datamodule import WindowDataset
+from conveyorguard.data.fault_copies import WEIGHT, fault_copies
 from conveyorguard.data.features import FeatureSettings, feature_sources, window_features
 from conveyorguard.data.schema import Schema
 from conveyorguard.data.windows import Windows
@@ -95,7 +96,12 @@ def fit_tabular(
     windows, schema = data.part("train"), data.store.schema
     table = window_features(data.store, windows["row"], data.settings.size, features, inputs)
     tabular = model(schema=schema, seed=seed, threads=threads, **settings)
-    tabular.fit(table.to_numpy(), windows["label"].to_numpy())
+    x, y, weight = table.to_numpy(), windows["label"].to_numpy(), None
+    if features.fault_copies:
+        copies, place = fault_copies(data.store, windows, data.settings.size, features, inputs, seed)
+        x, weight = np.concatenate([x, copies]), np.repeat([1.0, WEIGHT], [len(y), len(place)])
+        y = np.concatenate([y, y[place]])
+    tabular.fit(x, y, weight)
     checkpoints = Path(folder) / "checkpoints"
     checkpoints.mkdir(parents=True, exist_ok=True)
     path = checkpoints / tabular.FILE
