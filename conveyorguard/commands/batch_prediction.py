@@ -1,6 +1,6 @@
 """Batch prediction: a run applied to a data set, one recording at a time, so that memory does not limit their number.
 
-It writes `predictions.parquet` (a row a window), `seconds.parquet` (a row a second), `alarms.csv` (a row an
+It writes `predictions.parquet` (a row a window), `seconds.parquet` (a row a second, or period), `alarms.csv` (a row an
 episode), `recordings.csv` (a row a recording, also of those that cannot be read) and the page.
 """
 
@@ -19,16 +19,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from conveyorguard.config.compose import build
+from conveyorguard.data.durations import text_of
 from conveyorguard.data.session import Unreadable
 from conveyorguard.data.stream import StreamedRecording, lenient, stream
 from conveyorguard.errors import DataError
 from conveyorguard.inference.loaded_run import LoadedRun, Predicted, TooShortError, schema_for
 from conveyorguard.inference.summary import PredictionTotals, RecordingSummary, labelled_sentence
+from conveyorguard.reporting.alarm_sentences import duration, span
 from conveyorguard.reporting.prediction_page import PredictionPage
 from conveyorguard.system.progress import bar_over_all
 
 ROWS = 20_000  # of a parquet row group
-ALARM_COLUMNS = ("session", "device", "begin", "end", "peak", "windows")
+ALARM_COLUMNS = ("session", "device", "begin_time", "end_time", "begin", "end", "peak", "windows")
 
 
 def predict_all(
@@ -85,19 +87,24 @@ def predict_one(
     if isinstance(recording, Unreadable):
         return RecordingSummary(recording.name, noticed=f"not read: {recording.message}"), None
     session = recording.store.sessions.iloc[0]
-    summary = RecordingSummary(recording.name, session["device"], session["kind"], len(recording.store))
+    summary = RecordingSummary(
+        recording.name, session["device"], session["kind"], len(recording.store) * recording.store.period
+    )
     noticed = list(recording.notes)
     try:
         predicted = loaded.predict_store(recording.store)
     except TooShortError:
-        noticed.insert(0, f"not predicted: no {loaded.settings.size} s without a gap, the length of a window")
+        length = text_of(loaded.settings.size * loaded.settings.period)
+        noticed.insert(0, f"not predicted: no {length} without a gap, the length of a window")
         summary.noticed = "; ".join(noticed)
         return summary, None
     summary.windows, summary.noticed = len(predicted.windows), "; ".join(noticed)
     summary.state_at_end = str(predicted.seconds["state"].iloc[-1])
     summary.worst_state = loaded.schema.state_names[int(predicted.seconds["y_pred"].max())]
     summary.alarms = len(predicted.alarms)
-    summary.first_alarm = int(predicted.alarms["begin"].iloc[0]) if len(predicted.alarms) else None
+    if len(predicted.alarms):
+        first = predicted.alarms.iloc[0]
+        summary.first_alarm, summary.first_alarm_time = float(first["begin"]), first["begin_time"] or ""
     summary.unlike_training = "; ".join(predicted.odd.get(recording.name, []))
     return summary, predicted
 
@@ -174,16 +181,18 @@ def terminal_summary(loaded: LoadedRun, totals: PredictionTotals, folder: Path, 
         folder: of the tables, which hold the rest.
         shown: most lines of each kind.
     """
-    schema = loaded.schema
+    schema, period = loaded.schema, loaded.settings.period
     lines = [
-        f"{totals.recordings - totals.unpredicted} recordings, {totals.windows:,} windows; seconds by state: "
-        + ", ".join(f"{name} {totals.seconds.get(name, 0):,}" for name in schema.state_names)
+        f"{totals.recordings - totals.unpredicted} recordings, {totals.windows:,} windows; time by state: "
+        + ", ".join(f"{name} {duration(totals.seconds.get(name, 0) * period / 3600)}" for name in schema.state_names)
     ]
     recordings = pd.read_csv(folder / "recordings.csv", keep_default_na=False, nrows=100_000)
-    alarms = pd.read_csv(folder / "alarms.csv", nrows=shown, dtype={"session": str, "device": str})
+    alarms = pd.read_csv(
+        folder / "alarms.csv", nrows=shown, keep_default_na=False, dtype={"session": str, "device": str}
+    )
     lines += [
-        f"alarm: {a.session} ({a.device}) from second {a.begin} to {a.end}, up to {a.peak:.0%}"
-        for a in alarms.itertuples()
+        f"alarm: {alarm['session']} ({alarm['device']}) {span(alarm)}, up to {alarm['peak']:.0%}"
+        for _, alarm in alarms.iterrows()
     ]
     if totals.alarms > shown:
         lines.append(f"and {totals.alarms - shown} more alarms, in alarms.csv")

@@ -28,6 +28,7 @@ def main(arguments: list[str]) -> None:
     """Diagnose a run, print the summary and write its page."""
     from conveyorguard.commands.learning_curve import counts_of, learning_curve
     from conveyorguard.commands.words.keys import merge_words
+    from conveyorguard.data.views import bridge_gaps
     from conveyorguard.evaluation.advice import SINGLE
     from conveyorguard.evaluation.diagnose import diagnose
     from conveyorguard.reporting.diagnose_page import terminal_summary, write_diagnosis
@@ -38,7 +39,7 @@ def main(arguments: list[str]) -> None:
     counts = counts_of(words.settings["curve"]) if "curve" in words.settings else []
     run = SavedRun(words.path)
     folder = words.out or words.path
-    store = load_store(merge_words(run, words.overrides))
+    store = bridge_gaps(load_store(merge_words(run, words.overrides)), run.window.max_gap)
     diagnosis = diagnose(words.path, words.paths[1:], store)
     page = write_diagnosis(diagnosis, folder)
     if counts:  # trainings, any of which may fail: the diagnosis without them is on the disk

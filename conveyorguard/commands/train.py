@@ -15,6 +15,7 @@ from omegaconf import DictConfig
 from conveyorguard.commands.results import write_results
 from conveyorguard.config.checks import check, resolve_window_of
 from conveyorguard.config.saved import load_saved, merge_saved, plain_values
+from conveyorguard.data.leakage import leaks_of
 from conveyorguard.data.windows import Windows
 from conveyorguard.errors import RunError
 from conveyorguard.reporting.model_card import write_card
@@ -143,6 +144,8 @@ def print_data(data: Windows, unused: list[str]) -> None:
     screen.print(f"split {data.split.settings['name']} ({data.split.hash}): " + "; ".join(parts))
     if data.split.note:
         screen.print(f"note: {data.split.note}")
+    for leak in leaks_of(data.store, data.split.sessions["train"]):
+        screen.print(f"warning: {leak.message}", markup=False)
     if unused:
         screen.print("not used by this model and modality: " + ", ".join(unused))
 

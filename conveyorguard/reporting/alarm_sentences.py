@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
+
+import pandas as pd
 
 from conveyorguard.metrics.alarms import OperatingPoint
 
@@ -67,3 +70,23 @@ def duration(hours: float) -> str:
     if hours < 1 / 30:
         return f"{3600 * hours:.0f} s"
     return f"{60 * hours:.0f} min" if hours < 3 else f"{hours:.1f} h"
+
+
+def moment(seconds: float) -> str:
+    """Write a time since the beginning of a session: `119 s`, `19 h 50 min`."""
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{seconds:.10g} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" + (f" {rest} s" if rest else "")
+
+
+def span(alarm: Mapping[Any, Any] | pd.Series) -> str:
+    """Say from when to when an alarm lasted, as clock times where the data have them.
+
+    Args:
+        alarm: begin and end [s], begin_time and end_time (ISO 8601, empty without dates).
+    """
+    if alarm["begin_time"]:
+        return f"from {alarm['begin_time']} to {alarm['end_time']}"
+    return f"from {moment(alarm['begin'])} to {moment(alarm['end'])}"

@@ -156,7 +156,7 @@ def _evaluation(run: SavedRun) -> dict[str, Any]:
 def _part(run: SavedRun, part: str) -> dict[str, Any]:
     rows = run.predictions[run.predictions["split"] == part]
     resampling = resample(rows["session"].to_numpy(), rows["device"].to_numpy())
-    arm = Arm([as_predictions(rows)], resampling)
+    arm = Arm([as_predictions(rows, run.answer)], resampling)
     return {
         "name": part,
         "metrics": [_metric_row(run, arm, name) for name in SHOWN],
@@ -185,7 +185,7 @@ def _shortcuts(run: SavedRun, part: str) -> list[list[str]]:
         return []
     windows = run.predictions[run.predictions["split"] == part].sort_values(["session", "start"], ignore_index=True)
     resampling = resample(windows["session"].to_numpy(), windows["device"].to_numpy())
-    model, rows = Arm([as_predictions(windows)], resampling), []
+    model, rows = Arm([as_predictions(windows, run.answer)], resampling), []
     for name, shortcut in table[table["split"] == part].groupby("shortcut", sort=False):
         arm = Arm([as_predictions(shortcut.sort_values(["session", "start"], ignore_index=True))], resampling)
         value, difference = arm.interval("macro_f1"), model.difference(arm, "macro_f1")

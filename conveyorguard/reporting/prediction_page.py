@@ -14,7 +14,7 @@ from conveyorguard.inference.loaded_run import LoadedRun, Predicted
 from conveyorguard.inference.summary import PredictionTotals, RecordingSummary, labelled_sentence
 from conveyorguard.metrics.notation import MISSING
 from conveyorguard.reporting import figures, pages, recording_figures
-from conveyorguard.reporting.alarm_sentences import alarm_record, alarm_rule
+from conveyorguard.reporting.alarm_sentences import alarm_record, alarm_rule, duration, moment, span
 from conveyorguard.reporting.format import counted, state_titles
 from conveyorguard.system.files import write_text
 
@@ -89,9 +89,9 @@ class PredictionPage:
                 ("sessions not predicted", f"{totals.unpredicted:,}"),
             ],
             "states": pages.table(
-                ["state", "seconds", "share"],
+                ["state", "time", "share"],
                 [
-                    [title, f"{count:,}", f"{count / all_seconds:.1%}"]
+                    [title, duration(count * self.loaded.settings.period / 3600), f"{count / all_seconds:.1%}"]
                     for title, count in zip(state_titles(schema), seconds, strict=True)
                 ],
             ),
@@ -114,11 +114,11 @@ class PredictionPage:
             [
                 line.session,
                 line.device,
-                f"{line.seconds:,}",
+                duration(line.seconds / 3600),
                 line.state_at_end or MISSING,
                 line.worst_state or MISSING,
                 str(line.alarms) if line.alarms else MISSING,
-                MISSING if line.first_alarm is None else f"{line.first_alarm} s",
+                line.first_alarm_time or (MISSING if line.first_alarm is None else moment(line.first_alarm)),
                 line.unlike_training or MISSING,
                 line.noticed or MISSING,
             ]
@@ -127,7 +127,7 @@ class PredictionPage:
         header = [
             "session",
             "device",
-            "seconds",
+            "length",
             "state at the end",
             "worst state",
             "alarms",
@@ -145,11 +145,12 @@ def timeline(loaded: LoadedRun, store: Store, predicted: Predicted) -> Markup:
     names = state_titles(loaded.schema)
     name = str(store.sessions["name"].iloc[0])
     step = max(len(store) // POINTS, 1)
-    time = np.asarray(store.tick)
+    time = np.asarray(store.tick) * store.period
     seconds = predicted.seconds
     state = pd.Series(seconds["y_pred"].to_numpy(), index=seconds["time"]).reindex(time).fillna(-1).to_numpy(int)
     p = seconds[[f"c{k}" for k in range(len(names))]].to_numpy()
-    spans = list(zip(predicted.alarms["begin"], predicted.alarms["end"], strict=True))
+    alarms = predicted.alarms.to_dict("records")
+    spans = [(alarm["begin"], alarm["end"]) for alarm in alarms]
     channels = _most_moving(loaded, store)
     columns = [list(store.schema.channels).index(channel) for channel in channels]
     units = [store.schema.channels[channel].unit for channel in channels]
@@ -160,24 +161,23 @@ def timeline(loaded: LoadedRun, store: Store, predicted: Predicted) -> Markup:
     return pages.render(
         "timeline.html.jinja",
         name=name,
-        note=_timeline_note(store, spans, predicted.odd.get(name, []), len(channels), step),
+        note=_timeline_note(store, alarms, predicted.odd.get(name, []), len(channels), step),
         probabilities=pages.figure(probabilities, f"probability of each state of {name}"),
         sensors=pages.figure(traces, f"sensors of {name}, coloured by the predicted state"),
-        films=[(begin, _film(store, int(begin))) for begin, _ in spans[:FILMS] if store.thermal is not None],
+        films=[(moment(begin), _film(store, begin)) for begin, _ in spans[:FILMS] if store.thermal is not None],
     )
 
 
-def _timeline_note(store: Store, spans: list[tuple[int, int]], odd: list[str], drawn: int, step: int) -> str:
+def _timeline_note(store: Store, alarms: list[dict[Any, Any]], odd: list[str], drawn: int, step: int) -> str:
     """Say when there were alarms, which inputs are unlike the training data and what is not drawn."""
-    alarms = "; ".join(f"from second {begin} to {end}" for begin, end in spans)
-    sentences = [f"Alarm {alarms}" if spans else "No alarm"]
+    sentences = ["Alarm " + "; ".join(map(span, alarms)) if alarms else "No alarm"]
     if odd:
         sentences.append("Unlike the training data: " + "; ".join(odd))
     channels = len(store.schema.channels)
     if drawn < channels:
         sentences.append(f"Drawn are the {drawn} of {channels} channels that move most")
     if step > 1:
-        sentences.append(f"Only one second in {step} is drawn")
+        sentences.append(f"Only one row in {step} is drawn")
     return ". ".join(sentences) + "."
 
 
@@ -196,15 +196,15 @@ def _most_moving(loaded: LoadedRun, store: Store) -> list[str]:
     return [name for name in names if name in most]
 
 
-def _film(store: Store, begin: int) -> list[tuple[bytes, str]]:
+def _film(store: Store, begin: float) -> list[tuple[bytes, str]]:
     """Return the thermal frame at an alarm's begin and some before it, on one scale of colour, with captions."""
     assert store.thermal is not None
-    time = np.asarray(store.tick)
+    time = np.asarray(store.tick) * store.period
     at = int(np.searchsorted(time, begin))
     places = sorted({max(0, min(at, len(time) - 1) - 10 * k) for k in range(FRAMES)})
     frames = [np.asarray(store.thermal[i, -1], float) for i in places]
     low, high = min(frame.min() for frame in frames), max(frame.max() for frame in frames)
     return [
-        (recording_figures.thermal_image(frame, low, high), f"{time[i]} s, up to {frame.max():.1f} °C")
+        (recording_figures.thermal_image(frame, low, high), f"{moment(time[i])}, up to {frame.max():.1f} °C")
         for frame, i in zip(frames, places, strict=True)
     ]

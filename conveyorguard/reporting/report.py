@@ -60,7 +60,9 @@ def arms_of(run: SavedRun) -> dict[str, Arm]:
     arms = {}
     for part in run.scores:
         rows = run.predictions[run.predictions["split"] == part]
-        arms[part] = Arm([as_predictions(rows)], resample(rows["session"].to_numpy(str), rows["device"].to_numpy(str)))
+        arms[part] = Arm(
+            [as_predictions(rows, run.answer)], resample(rows["session"].to_numpy(str), rows["device"].to_numpy(str))
+        )
     return arms
 
 
@@ -79,7 +81,7 @@ def _result(run: SavedRun, part: str, arm: Arm) -> dict[str, Any]:
         tiles.append((f"{title}, 95 % interval {bounds}" if bounds else title, notation.number(interval.value)))
     devices = run.predictions.query("split == @part")["device"].nunique()
     note = (
-        f"Measured on the {part} part: {counted(run.scores[part]['n'], 'window')} of "
+        f"Asked: {run.window.question}. Measured on the {part} part: {counted(run.scores[part]['n'], 'window')} of "
         f"{counted(run.provenance['sessions'][part], 'session')}, {counted(devices, 'device')}. "
         f"{arm.resampling.note} This is one seed; to see how results vary between seeds, train more and compare them "
         f"(python -m conveyorguard compare). {warning_of(run.data_name)}"
@@ -208,19 +210,21 @@ def _calibration(run: SavedRun, part: str, resampling: Resampling) -> dict[str, 
         return None
     rows = run.predictions[run.predictions["split"] == part]
     before, after = (as_predictions(rows, prefix) for prefix in ("p", "c"))
-    curves = {"as trained": reliability(before, resampling), "calibrated": reliability(after, resampling)}
+    curves = {"as trained": reliability(before, resampling), "as deployed": reliability(after, resampling)}
     arms = (Arm([before], resampling), Arm([after], resampling))
     scores = [
         [metric_title(name, run.schema), *(SIGNIFICANT.with_interval(arm.interval(name)) for arm in arms)]
         for name in facts["parts"][part]["before"]
     ]
+    temperature = (
+        f"Temperature {facts['temperature']:.2f}, fitted on validation; above 1 means an overconfident model. "
+        f"Validation's own figures are cross-fitted by {facts['crossed_by']}."
+    )
+    memory = "With memory: the answer also weighs what the model said 3, 8 and 15 rows before, fitted on validation."
     return {
         "plot": pages.figure(figures.reliability_plot(curves), "reliability diagram"),
-        "table": pages.table(["", "as trained", "calibrated"], scores),
-        "note": (
-            f"Temperature {facts['temperature']:.2f}, fitted on validation; above 1 means that the model was "
-            f"overconfident. Validation's own figures are cross-fitted by {facts['crossed_by']}."
-        ),
+        "table": pages.table(["", "as trained", "as deployed"], scores),
+        "note": memory if run.memory else temperature,
     }
 
 

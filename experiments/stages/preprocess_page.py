@@ -132,7 +132,8 @@ def leakage(data: Windows, fit_on: str) -> pd.DataFrame:
 
 def _window_note(data: Windows) -> str:
     """Return how windows, labels and parts were made."""
-    units = {"session": "whole sessions at random", "device": "whole devices", "kfold": "folds of devices"}
+    drawn = "whole sessions at random"
+    units = {"auto": drawn, "session": drawn, "device": "whole devices", "kfold": "folds of devices"}
     is_majority = data.settings.label == "majority"
     return (
         f"Windows of {data.settings.size} s every {data.settings.stride} s within a session, labelled by their "
