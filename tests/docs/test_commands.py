@@ -14,7 +14,6 @@ import sys
 import time
 import tomllib
 
-import numpy as np
 import pandas as pd
 import pytest
 
@@ -26,6 +25,7 @@ from conveyorguard.commands.words.train_parser import TrainParser
 from tests.data.table.plant import write_plant
 from tests.docs.blocks import DOCUMENTS, blocks, commands
 from tests.support.places import ROOT
+from tests.support.pumps import write_pumps
 from tests.support.runs import SMALL
 
 pytestmark = pytest.mark.promise("code", "Every command and Python block of README.md and docs/ works as it stands.")
@@ -238,18 +238,6 @@ def status_of(words):
         return main(words)
     except SystemExit as exit_:
         return exit_.code
-
-
-def write_pumps(folder, count=9):
-    """Write recordings of pumps that wear, with the names of the README's example."""
-    rng = np.random.default_rng(0)
-    folder.mkdir()
-    for i in range(count):
-        state = np.repeat([0, 1, 2], [100 + 5 * i, 80, 60 - 5 * i])
-        pressure, flow = 5 - state + 0.2 * rng.normal(size=240), 20 + 3 * state + rng.normal(size=240)
-        names = np.array(["ok", "worn", "broken"])[state]
-        table = pd.DataFrame({"time": np.arange(240), "pressure": pressure, "flow": flow, "state": names})
-        table.to_csv(folder / f"pump{i}.csv", index=False)
 
 
 def test_python_blocks_run_in_order_and_end_with_a_page_and_a_run_that_predicts(empty, capsys):
