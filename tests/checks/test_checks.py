@@ -12,6 +12,13 @@ from conveyorguard.evaluation.ensemble import ensemble
 from conveyorguard.models.tabular import LogisticRegression
 from tests.checks.spoiled import CARD, PAGE, edit_json, failed, failure, verdicts
 
+pytestmark = pytest.mark.promise(
+    "numbers",
+    "`check` notices a session or device in two parts; scaling or ranges fitted outside train; metrics, "
+    "windows, sizes, pages or cards that do not follow from the data; a model that knows the labels when "
+    "they are shuffled or the input is constant; an input without gradient.",
+)
+
 
 def test_sound_run_passes_every_check(finished_run):
     outcomes = verdicts(finished_run)

@@ -13,6 +13,13 @@ from conveyorguard.runs.saved import SavedRun
 from conveyorguard.system.files import write_json
 from tests.checks.spoiled import CARD, PAGE, edit_json, edit_predictions, failed, failure, redraw, verdicts
 
+pytestmark = pytest.mark.promise(
+    "numbers",
+    "`check` notices a session or device in two parts; scaling or ranges fitted outside train; metrics, "
+    "windows, sizes, pages or cards that do not follow from the data; a model that knows the labels when "
+    "they are shuffled or the input is constant; an input without gradient.",
+)
+
 
 def test_session_in_two_parts_fails(copied):
     def share(split):

@@ -15,6 +15,13 @@ from conveyorguard.training.recipe import Recipe
 from conveyorguard.training.setup import used_inputs
 from tests.checks.spoiled import edit_json, edit_predictions, failed, failure, verdicts
 
+pytestmark = pytest.mark.promise(
+    "numbers",
+    "`check` notices a session or device in two parts; scaling or ranges fitted outside train; metrics, "
+    "windows, sizes, pages or cards that do not follow from the data; a model that knows the labels when "
+    "they are shuffled or the input is constant; an input without gradient.",
+)
+
 
 def test_model_is_checked_although_predictions_are_empty(copied):
     edit_predictions(copied, lambda table: table.iloc[:0])

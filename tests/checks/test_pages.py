@@ -7,6 +7,13 @@ import pytest
 
 from tests.checks.spoiled import CARD, PAGE, edit_json, failed, failure, redraw, verdicts
 
+pytestmark = pytest.mark.promise(
+    "numbers",
+    "`check` notices a session or device in two parts; scaling or ranges fitted outside train; metrics, "
+    "windows, sizes, pages or cards that do not follow from the data; a model that knows the labels when "
+    "they are shuffled or the input is constant; an input without gradient.",
+)
+
 
 def test_card_or_page_with_other_figures_fails(copied):
     value = f"{100 * json.loads((copied / 'metrics.json').read_text())['test']['accuracy']:.1f} %"

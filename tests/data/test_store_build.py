@@ -16,6 +16,12 @@ from conveyorguard.data.store_build import prepare
 from conveyorguard.errors import DataError
 from tests.support.places import ROOT
 
+pytestmark = pytest.mark.promise(
+    "code",
+    "A store is built again when the code that reads changes, and the summary says so. Shards do not "
+    "depend on the worker. A damaged column is named with its remedy.",
+)
+
 PARSE = """
 import functools, sys
 from pathlib import Path

@@ -16,6 +16,12 @@ from conveyorguard.errors import DataError
 from tests.data.small_camera import small_camera_schema
 from tests.support.places import ROOT
 
+pytestmark = pytest.mark.promise(
+    "crashes",
+    "Two processes that build one store end with one good store. A killed build leaves nothing that is "
+    "taken for a store.",
+)
+
 SLOW_READER = """
 import os, signal, time
 from functools import partial

@@ -51,6 +51,7 @@ def test_unlabelled_table_gets_the_predictions_of_its_store(train_run, compose, 
     assert np.allclose(predicted[["p0", "p3"]], expected.loc[predicted.index, ["p0", "p3"]], atol=1e-5)
 
 
+@pytest.mark.promise("input", "`load_run(RUN).predict` refuses a table with an unusable row, naming row and column.")
 def test_unusable_table_is_refused_naming_row_and_column(finished_run):
     loaded = load_run(finished_run)
     with pytest.raises(DataError, match="lacks the columns session, time, NTC"):

@@ -8,6 +8,10 @@ import pytest
 
 from conveyorguard.inference.summary import PredictionTotals, RecordingSummary, labelled_sentence
 
+pytestmark = pytest.mark.promise(
+    "numbers", "Each share that `predict` prints has an interval: over devices where there are ten, else over sessions."
+)
+
 SCHEMA = SimpleNamespace(alarm=2, states=[SimpleNamespace(name=n) for n in ("normal", "minor", "moderate", "severe")])
 
 

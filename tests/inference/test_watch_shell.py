@@ -48,6 +48,7 @@ def collect(layout, source, target, rate, log):
     return subprocess.Popen([sys.executable, str(COLLECTOR), layout, str(source), str(target), str(rate), str(log)])
 
 
+@pytest.mark.promise("crashes", "A killed watch loses no alarm and writes none twice.")
 @pytest.mark.slow
 @pytest.mark.parametrize("layout", ["archive", "loose"])
 def test_killed_watch_beside_a_collector_loses_no_alarm(layout, sensor_run, recordings, tmp_path):

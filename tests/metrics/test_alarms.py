@@ -16,6 +16,13 @@ from conveyorguard.metrics.alarms import (
     without_fault,
 )
 
+pytestmark = pytest.mark.promise(
+    "numbers",
+    "The operating point misses no fault session of validation. Lead and delay count from the end of the "
+    "window. An alarm before the onset, or after all is normal again, is false; the rate of false alarms "
+    "has the upper bound that the hours observed allow.",
+)
+
 
 def recording(name, scores, actual, onset=None):
     """Return windows of 30 s every 10 s.

@@ -9,6 +9,13 @@ from scipy.stats import binomtest
 from conveyorguard.metrics.bootstrap import Arm, exact, resample
 from conveyorguard.metrics.scores import Predictions
 
+pytestmark = pytest.mark.promise(
+    "numbers",
+    "95 % intervals cover the true value about as often as they say. Devices are resampled, then their "
+    "sessions; with fewer than 10 devices, sessions alone. A share of 0 or 1, or over fewer than 5 "
+    "sessions, has the exact bounds.",
+)
+
 
 def windows(devices=12, sessions=3, each=10):
     """Return the session and device of each window, the same number of windows in every session."""

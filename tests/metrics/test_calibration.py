@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 from conveyorguard.metrics.calibration import calibrate, fit_temperature, reliability, scale
 from conveyorguard.metrics.scores import METRICS, Predictions, Totals
 
+pytestmark = pytest.mark.promise("numbers", "The temperature is fitted on validation, cross-fitted by device.")
+
 
 def drawn(n=4000, temperature=1.0, seed=0, states=4):
     """Return probabilities and states: states drawn from calibrated ones, which the temperature then distorts."""

@@ -10,6 +10,8 @@ from torchmetrics.functional.classification import multiclass_calibration_error
 
 from conveyorguard.metrics.scores import METRICS, OBJECTIVES, Predictions, Totals, evaluate, metric_values, per_class
 
+pytestmark = pytest.mark.promise("numbers", "Metrics equal those of scikit-learn and torchmetrics.")
+
 STATES = ["a", "b", "c", "d"]
 
 

@@ -18,6 +18,12 @@ from conveyorguard.errors import ConfigError
 from conveyorguard.models import check_model
 from conveyorguard.models.tabular import ExtraTrees
 
+pytestmark = pytest.mark.promise(
+    "code",
+    "Each model of the project keeps the contract of `check_model`, and a model that breaks a rule is "
+    "refused by the name of the rule.",
+)
+
 ROOT = Path(__file__).parents[2]
 SETTINGS = {
     "Fusion": {"bins": 24},

@@ -14,6 +14,10 @@ from conveyorguard.cli import main
 from conveyorguard.commands.train import train
 from conveyorguard.config.compose import compose_config
 
+pytestmark = pytest.mark.promise(
+    "code", "Pages, card and terminal about other data name nothing of AI Hub, the seed study or its states."
+)
+
 # words of the data set that the project began with; `severe` also as a part of a metric's key
 OTHER_DATA = re.compile(r"\b(AI Hub|seed study|341|OHT|AGV|hoist)\b|severe", re.IGNORECASE)
 

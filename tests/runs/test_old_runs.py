@@ -21,6 +21,8 @@ from conveyorguard.cli import main
 from conveyorguard.reporting.study_page import write_study_page
 from tests.support.places import ROOT
 
+pytestmark = pytest.mark.promise("code", "Run directories and a study of earlier versions open.")
+
 FIXTURES = ROOT / "tests" / "fixtures"
 SINGLE = ["fusion", "cnn_transformer", "lightgbm", "extra_trees"]
 ENSEMBLES = ["ensemble/soft", "ensemble/weighted", "ensemble/stacking"]

@@ -22,6 +22,8 @@ from conveyorguard.sweeps.trial import storage_place
 from conveyorguard.system import processes
 from tests.sweeps.toy import distinct, finished, wait_for
 
+pytestmark = pytest.mark.promise("crashes", "Killed trials and sweepers lose no trial and repeat none.")
+
 SPACE = {"x": FloatDistribution(0, 1), "layers": CategoricalDistribution((1, 2))}
 
 

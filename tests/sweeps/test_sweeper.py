@@ -18,6 +18,8 @@ from conveyorguard.sweeps.trial import read_result
 from tests.support.places import ROOT
 from tests.sweeps.toy import FINISHED, distinct, processes_of, start, sweep, trials, wait_for
 
+pytestmark = pytest.mark.promise("crashes", "Killed trials and sweepers lose no trial and repeat none.")
+
 
 def test_study_prunes_reports_and_continues(toy: Path) -> None:
     output = sweep(toy, "sweep.on_end=__main__.page", "word='two words'", "group.two=3")

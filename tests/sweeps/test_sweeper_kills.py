@@ -14,6 +14,8 @@ from optuna.trial import TrialState
 from conveyorguard.sweeps.trial import read_result
 from tests.sweeps.toy import FINISHED, distinct, finished, processes_of, start, sweep, trials, wait_for
 
+pytestmark = pytest.mark.promise("crashes", "Killed trials and sweepers lose no trial and repeat none.")
+
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2])

@@ -15,6 +15,8 @@ from optuna.trial import TrialState
 
 from tests.sweeps.real import FINISHED, SWEEP, Trainer, distinct, variables, wait_for
 
+pytestmark = pytest.mark.promise("crashes", "Killed trials and sweepers lose no trial and repeat none.")
+
 
 @pytest.mark.slow
 @pytest.mark.parametrize(

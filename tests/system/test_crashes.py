@@ -15,6 +15,12 @@ from conveyorguard.system.files import read_json, write_json, write_text
 from conveyorguard.training.checkpoints import WholeFiles, read_checkpoint
 from tests.support.places import ROOT
 
+pytestmark = pytest.mark.promise(
+    "crashes",
+    "A checkpoint is replaced whole or not at all. A run counts as finished only when its provenance says "
+    "so. A disk that fills up during training ends in an error.",
+)
+
 
 def checkpoint(value):
     return {"state_dict": {"w": torch.full((1000,), float(value))}, "conveyorguard": {}}
@@ -116,6 +122,11 @@ def test_full_disk_while_training_is_an_error_and_old_files_stay_whole(finished_
     assert not list((small_disk / "run").glob("checkpoints/best.ckpt"))
 
 
+@pytest.mark.promise(
+    "input",
+    "A read-only root is only read. A full or read-only disk ends in a clear error; what was there stays "
+    "whole, and nothing half-written is left.",
+)
 @pytest.mark.slow
 def test_full_disk_under_any_verb_is_an_error_and_leaves_no_half_written_file(
     finished_run, small_disk, tmp_path, cache

@@ -13,6 +13,12 @@ from tests.support.places import ROOT
 from tests.system.fuzz import inputs
 from tests.system.fuzz import reader as fuzz
 
+pytestmark = pytest.mark.promise(
+    "input",
+    "A mutated csv, bin, json or zip file gives a named error or exactly the values that an independent "
+    "reader finds. Nothing hangs, takes 1 GiB of memory or writes a file.",
+)
+
 FUZZ = [sys.executable, "-m", "tests.system.fuzz.reader"]
 
 

@@ -6,8 +6,15 @@ import tomllib
 from collections import defaultdict
 from pathlib import Path
 
+import pytest
 from importlinter.cli import EXIT_STATUS_SUCCESS, lint_imports
 from radon.complexity import cc_visit
+
+pytestmark = pytest.mark.promise(
+    "code",
+    "Packages import one way. Hydra stops at `config`, `runs` and `commands`. No function exceeds a "
+    "complexity of 15, no file 400 lines. The wheel has every package and file.",
+)
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "conveyorguard"

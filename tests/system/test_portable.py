@@ -6,8 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.support.places import ROOT
 from tests.support.runs import SMALL
+
+pytestmark = pytest.mark.promise("code", "Verbs run where POSIX modules are missing.")
 
 SCRIPT = Path(__file__).with_name("without_posix.py")
 

@@ -15,6 +15,19 @@ from conveyorguard.errors import ConfigError, RunError
 from conveyorguard.system.files import read_json, write_json
 from tests.system.poison import SECRET
 
+pytestmark = [
+    pytest.mark.promise(
+        "security",
+        "The config of a run directory or checkpoint builds only what the whitelist allows, and cannot read "
+        "environment variables.",
+    ),
+    pytest.mark.promise(
+        "security",
+        "Pages show no absolute path and no value of the environment. No file of a run holds a key. A config "
+        "that holds a key, token or password is refused.",
+    ),
+]
+
 EVIL = [
     "os.system",
     "subprocess.check_output",

@@ -20,6 +20,10 @@ from conveyorguard.models.tabular import ExtraTrees
 from tests.support.places import ROOT
 from tests.system.poison import Tripwire
 
+pytestmark = pytest.mark.promise(
+    "security", "A poisoned or damaged checkpoint, skops file, npz, parquet or json is refused by name."
+)
+
 SOURCES = [*(ROOT / "conveyorguard").rglob("*.py"), *(ROOT / "experiments").glob("*.py"), ROOT / "train.py"]
 
 
@@ -30,6 +34,7 @@ def calls(tree):
             yield ast.unparse(node.func), {word.arg: ast.unparse(word.value) for word in node.keywords}
 
 
+@pytest.mark.promise("security", "No module unpickles, evaluates text or starts a shell.")
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_module_never_unpickles_or_evaluates(path):
     tree = ast.parse(path.read_text(encoding="utf-8"))
@@ -76,6 +81,7 @@ for verb in (["check", run, "depth=data"], ["report", run], ["compare", run], ["
 """
 
 
+@pytest.mark.promise("security", "No module unpickles, evaluates text or starts a shell.")
 @pytest.mark.slow
 def test_verbs_unpickle_nothing_of_a_run(copied, tmp_path):
     """Python raises an audit event for every class that an unpickler looks up."""

@@ -19,6 +19,19 @@ from conveyorguard.system.files import read_json, write_json
 from tests.support.places import ROOT
 from tests.system.poison import SECRET
 
+pytestmark = [
+    pytest.mark.promise(
+        "security",
+        "A session, device, channel, unit, state or file called `<script>...` stays text, in the source of "
+        "every page and in a browser.",
+    ),
+    pytest.mark.promise(
+        "security",
+        "Pages show no absolute path and no value of the environment. No file of a run holds a key. A config "
+        "that holds a key, token or password is refused.",
+    ),
+]
+
 MARKUP = "<script>window.pwned=1</script>"
 IMAGE = '"><img src=x onerror="window.pwned=1">'
 

@@ -13,7 +13,10 @@ import pytest
 
 from tests.support.places import ROOT
 
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.promise("code", "The wheel works from an empty folder, with data, yaml files and models of one's own."),
+    pytest.mark.slow,
+]
 
 
 @pytest.fixture(scope="module")

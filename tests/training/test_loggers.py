@@ -20,6 +20,12 @@ from conveyorguard.system.files import read_json
 from conveyorguard.training import loggers
 from conveyorguard.training.loggers import Job, JobLoggers, has_key
 
+pytestmark = pytest.mark.promise(
+    "security",
+    "Pages show no absolute path and no value of the environment. No file of a run holds a key. A config "
+    "that holds a key, token or password is refused.",
+)
+
 KEY = "0123456789abcdef" * 5
 SMALLEST = ("modality=sensor", "trainer.max_epochs=1")
 

@@ -14,6 +14,19 @@ from conveyorguard.data.store_build import prepare
 from conveyorguard.errors import DataError
 from tests.data.archive.spoiled import LABELS, NAME, frame, skipped, stem, store_of, write_zip
 
+pytestmark = [
+    pytest.mark.promise(
+        "input",
+        "A broken archive (cut off, split, encrypted, a zip bomb, a pipe, a dangling link) is skipped and "
+        "named; the others are read.",
+    ),
+    pytest.mark.promise(
+        "input",
+        "Two archives of one name, labels of another recording, repeated or impossible seconds, loops of "
+        "links and undecodable names are reported.",
+    ),
+]
+
 
 def bomb(path):
     """A zip of 600 kB whose files claim, and have, 60 GiB: 60 entries that share one compressed GiB of zeros."""

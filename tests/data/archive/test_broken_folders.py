@@ -11,6 +11,19 @@ from conveyorguard.data.archive import reader as archive
 from conveyorguard.errors import DataError
 from tests.data.archive.spoiled import NAME, skipped, stem, store_of, touch, unpack
 
+pytestmark = [
+    pytest.mark.promise(
+        "input",
+        "Misnamed archives and frames, labels without frames and unreadable folders are named. No frame of "
+        "another device or day enters a session. `data.strict=true` stops at the first.",
+    ),
+    pytest.mark.promise(
+        "input",
+        "Two archives of one name, labels of another recording, repeated or impossible seconds, loops of "
+        "links and undecodable names are reported.",
+    ),
+]
+
 
 def test_loops_of_links_end(beside, small, tmp_path):
     folder = unpack(beside.write())

@@ -16,6 +16,15 @@ from conveyorguard.data.store_build import prepare
 from conveyorguard.errors import DataError
 from tests.data.archive.spoiled import NAME, SHAPE, SPOILED, Tripwire, frame, header, label, npy, stem, store_of
 
+pytestmark = [
+    pytest.mark.promise(
+        "input", "A broken file of a frame costs its second. The message names archive, file, problem and remedy."
+    ),
+    pytest.mark.promise(
+        "input", "Names inside a zip are never used as paths. The header of a `.npy` file is matched, never evaluated."
+    ),
+]
+
 PIXELS = np.full(SHAPE, 40.0).tobytes()
 HUGE = (
     header(b"{'descr': '<f8', 'fortran_order': False, 'shape': (6, 8), }" + b" " * 5_000_000 + b"\n", b"\x02\x00", "<I")

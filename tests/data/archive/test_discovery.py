@@ -7,6 +7,12 @@ from conveyorguard.data.store_build import prepare
 from conveyorguard.errors import DataError
 from tests.data.archive.spoiled import AGV, LABELS, NAME, assert_in_order, found, touch
 
+pytestmark = pytest.mark.promise(
+    "input",
+    "Misnamed archives and frames, labels without frames and unreadable folders are named. No frame of "
+    "another device or day enters a session. `data.strict=true` stops at the first.",
+)
+
 
 def test_recordings_are_found_at_any_depth_in_order_with_labels_of_their_own_part(small, tmp_path):
     root = touch(

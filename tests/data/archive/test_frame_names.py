@@ -8,6 +8,19 @@ from conveyorguard.data.store_build import prepare
 from conveyorguard.errors import DataError
 from tests.data.archive.spoiled import LABELS, NAME, SPOILED, assert_in_order, frame, stem, store_of, unpack
 
+pytestmark = [
+    pytest.mark.promise(
+        "input",
+        "Misnamed archives and frames, labels without frames and unreadable folders are named. No frame of "
+        "another device or day enters a session. `data.strict=true` stops at the first.",
+    ),
+    pytest.mark.promise(
+        "input",
+        "Two archives of one name, labels of another recording, repeated or impossible seconds, loops of "
+        "links and undecodable names are reported.",
+    ),
+]
+
 OTHERS = {
     "another device": lambda name: name.replace("oht01", "oht09"),
     "another kind": lambda name: name.replace("oht01", "agv01"),

@@ -11,6 +11,12 @@ from conveyorguard.data.store_build import prepare
 from conveyorguard.errors import DataError
 from tests.data.archive.spoiled import frame, store_of
 
+pytestmark = pytest.mark.promise(
+    "input",
+    "A read-only root is only read. A full or read-only disk ends in a clear error; what was there stays "
+    "whole, and nothing half-written is left.",
+)
+
 
 def mounted(place, size):
     """A file system of that size, or None where this user may not mount."""

@@ -7,6 +7,12 @@ from conveyorguard.data.table import reader as table
 from conveyorguard.errors import ConfigError, DataError
 from tests.data.table.plant import N, schema_of, stored
 
+pytestmark = pytest.mark.promise(
+    "input",
+    "A defect in a table of one's own costs its row, picture or file and is named. A picture is never "
+    "executed (PostScript).",
+)
+
 BAD_ROWS = {
     "a word": ("heat", "ERR", "bad_number", "column 'heat': found 'ERR', expected a number"),
     "underscore": ("heat", "1_0", "bad_number", "found '1_0'"),

@@ -11,6 +11,12 @@ from conveyorguard.data.session import Recording, Unreadable
 from conveyorguard.data.table.reader import sessions
 from tests.data.table.spoiled import SCHEMA, SOUND
 
+pytestmark = pytest.mark.promise(
+    "input",
+    "A defect in a table of one's own costs its row, picture or file and is named. A picture is never "
+    "executed (PostScript).",
+)
+
 
 @pytest.mark.parametrize("name", ["../../outside", "/outside", ".", "a/../../../outside"])
 def test_the_name_of_a_session_leads_to_no_frames_outside_their_folder(name, tmp_path):

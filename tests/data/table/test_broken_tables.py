@@ -20,6 +20,12 @@ from conveyorguard.data.table.reader import sessions
 from conveyorguard.errors import ConveyorGuardError, DataError
 from tests.data.table.spoiled import CELLS, SCHEMA, SOUND, check, read
 
+pytestmark = pytest.mark.promise(
+    "input",
+    "A defect in a table of one's own costs its row, picture or file and is named. A picture is never "
+    "executed (PostScript).",
+)
+
 
 @pytest.mark.parametrize("cell", ["1e39", "-1e300", "inf"])
 def test_a_value_that_no_sensor_has_is_repaired_and_flagged(cell, tmp_path):

@@ -15,6 +15,12 @@ from conveyorguard.data.table.camera import LazyFrames
 from conveyorguard.errors import DataError
 from tests.data.table.plant import N, schema_of, stored
 
+pytestmark = pytest.mark.promise(
+    "input",
+    "A defect in a table of one's own costs its row, picture or file and is named. A picture is never "
+    "executed (PostScript).",
+)
+
 CAMERA = (6, 8)
 
 
