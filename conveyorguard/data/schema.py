@@ -236,7 +236,7 @@ def _device_split_problems(parts: dict[str, Any]) -> list[str]:
     ]
     listed = [device for devices in parts.values() if isinstance(devices, list) for device in devices]
     if twice := sorted({str(device) for device in listed if listed.count(device) > 1}):
-        problems.append(f"`device_split` names {', '.join(twice)} more than once: a device is in one part alone")
+        problems.append(f"`device_split` names {', '.join(twice)} more than once: a device belongs to one part")
     return problems
 
 
@@ -283,7 +283,7 @@ def _size_problems(camera: Mapping[str, Any]) -> list[str]:
 
 
 def _is_entry(value: Any, required: str, known: set[str]) -> bool:
-    """Tell whether a value is a mapping with the required key and no unknown one."""
+    """Return whether a value is a mapping with the required key and no unknown one."""
     return isinstance(value, Mapping) and required in value and set(value) <= known
 
 
