@@ -61,10 +61,10 @@ class Archive:
 
     @staticmethod
     def _folder(path: Path) -> Iterator[tuple[str, Read]]:
-        def refuse(error: OSError) -> None:
+        def reraise(error: OSError) -> None:
             raise error
 
-        for folder, _, files in os.walk(path, onerror=refuse):
+        for folder, _, files in os.walk(path, onerror=reraise):
             for name in files:
                 yield base_name(name), partial(read_file, os.path.join(folder, name))
 
@@ -140,9 +140,8 @@ def _refuse_huge_directory(stream: BinaryIO) -> None:
     size = stream.seek(0, os.SEEK_END)
     stream.seek(max(0, size - 65_557))  # a comment of 64 KiB may follow the end record
     tail = stream.read()
-    plain = (
-        tail[-22:-18] == b"PK\5\6" and tail[-2:] == b"\0\0"
-    )  # zipfile looks for an end record without a comment first
+    # as zipfile, look first for an end record without a comment
+    plain = tail[-22:-18] == b"PK\5\6" and tail[-2:] == b"\0\0"
     at = len(tail) - 22 if plain else tail.rfind(b"PK\5\6")
     if at < 0 or len(tail) < at + 22:
         raise ValueError("not a zip, or its end is missing")

@@ -49,9 +49,7 @@ class Inventory:
         first, whole = self.archives.get(key), not INCOMPLETE.search(path.name)
         if first is None or (whole and INCOMPLETE.search(first.name)):
             self.archives[key] = path
-        elif whole and not path.resolve().is_relative_to(
-            first.resolve()
-        ):  # an archive unpacked into a folder of its name
+        elif whole and not path.resolve().is_relative_to(first.resolve()):  # else unpacked into a folder of its name
             self.copies.append((key, path))
 
 

@@ -81,7 +81,7 @@ def _neighbours(day: str, step: int) -> set[str]:
     for year in (2023, 2024):
         try:
             days.add(f"{date(year, int(day[:2]), int(day[2:])) + timedelta(step):%m%d}")
-        except ValueError:  # 29 February in a common year
+        except ValueError:  # no such day in this year
             continue
     return days
 

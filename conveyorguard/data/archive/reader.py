@@ -166,7 +166,7 @@ def _why_empty(dropped: list[Dropped], named: bool) -> str:
     first = f"{dropped[0].where}: {dropped[0].message}"
     if named:
         return first
-    return f"none of its {len(dropped)} files has a valid name, for example {first}"
+    return f"none of its {len(dropped)} frame files has a valid name, for example {first}"
 
 
 def _where(source: str, labels: str, stems: tuple[str, ...], part: str, row: int) -> str:

@@ -2,7 +2,7 @@
 
 The statistics (means and standard deviations per state, curves by tenths of the time from onset to the end, quotas of
 fault modes, noise) are the constants in `kinds`. Up to 341 sessions carry names and lengths of the real recordings, so
-that `split=seed` has the counts of the seed study. Results on simulated data say nothing about the real set.
+that `split=session` has the counts of the seed study. Results on simulated data say nothing about the real set.
 """
 
 from __future__ import annotations

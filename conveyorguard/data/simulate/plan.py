@@ -32,7 +32,7 @@ class Plan:
 
     @property
     def start(self) -> int:
-        """Second of the day at which the session begins."""
+        """Return the second of the day at which the session begins."""
         clock = self.name[-4:]
         return int(clock[:2]) * 3600 + int(clock[2:]) * 60
 

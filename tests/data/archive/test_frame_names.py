@@ -115,7 +115,7 @@ def test_frame_file_with_an_invalid_name_is_reported(case, recording, small, tmp
 def test_archive_without_valid_names_is_refused_with_an_example(recording, small):
     recording.files = {name.upper(): raw for name, raw in recording.files.items()}
     example = rf"for example {NAME}\.zip: OHT01_0827_101100\.BIN: expected a name like .*; rename the file"
-    with pytest.raises(DataError, match=rf"no usable frame \(none of its 15 files has a valid name, {example}"):
+    with pytest.raises(DataError, match=rf"no usable frame \(none of its 15 frame files has a valid name, {example}"):
         recording.write().read(small)
 
 
