@@ -37,7 +37,7 @@ def examples_match_data(subject: Subject) -> str:
     shown, part = subject.run.examples, subject.run.wanted_parts[-1]
     if not shown:
         raise NotChecked("there is no examples.npz")
-    windows, rows = subject.data.part(part)[["session", "start"]], subject.parts.get(part, pd.DataFrame())
+    windows, rows = subject.data.judged(part)[["session", "start"]], subject.parts.get(part, pd.DataFrame())
     keys = pd.MultiIndex.from_arrays([windows["session"].astype(str), windows["start"]])
     saved = rows.drop_duplicates(["session", "start"]).set_index(["session", "start"]) if len(rows) else rows
     if not keys.isin(saved.index).all():

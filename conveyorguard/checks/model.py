@@ -123,7 +123,7 @@ def predictions_match_checkpoint(subject: Subject) -> str:
     """Predict again with the checkpoint, and compare probabilities and size of the model."""
     loaded, difference = subject.loaded, 0.0
     for part, rows in subject.parts.items():
-        windows = subject.data.part(part)
+        windows = subject.data.judged(part)
         again = pd.DataFrame(predict(loaded.model, dataset_of(subject.data, part, loaded.inputs)))
         again.index = pd.MultiIndex.from_arrays([windows["session"].astype(str), windows["start"]])
         rows = rows.drop_duplicates(["session", "start"]).set_index(["session", "start"])
@@ -150,8 +150,8 @@ def constant_input_gives_chance(subject: Subject) -> str:
     still = replace(data, store=constant(data.store))
     parts = subject.run.wanted_parts
     p = np.concatenate([predict(loaded.model, dataset_of(still, part, loaded.inputs)) for part in parts])
-    y = np.concatenate([data.part(part)["label"].to_numpy() for part in parts])
-    session = np.concatenate([data.part(part)["session"].to_numpy(str) for part in parts])
+    y = np.concatenate([data.judged(part)["label"].to_numpy() for part in parts])
+    session = np.concatenate([data.judged(part)["session"].to_numpy(str) for part in parts])
     return must_be_chance(y, p, session, "the model given constant input")
 
 
@@ -218,8 +218,9 @@ def gradients(
 
 
 def dataset_of(data: Windows, part: str, inputs: list[str]) -> WindowDataset:
-    """Return the windows of a part as a dataset."""
-    return WindowDataset(data.store, data.part(part), data.settings, inputs)
+    """Return the windows of a part as a dataset: those that train, or those that are judged."""
+    windows = data.part(part) if part == "train" else data.judged(part)
+    return WindowDataset(data.store, windows, data.settings, inputs)
 
 
 def constant(store: Store) -> Store:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +16,7 @@ from conveyorguard.data.windows import Windows
 from conveyorguard.inference.loaded_run import LoadedRun
 from conveyorguard.runs.data import load_windows
 from conveyorguard.runs.saved import SavedRun
+from conveyorguard.runs.shapes import SavedSplit
 
 SAME = 1e-6  # relative tolerance of figures recomputed from the same numbers
 SAME_MODEL = 1e-4  # tolerance of probabilities of the same model on another machine
@@ -55,7 +56,7 @@ class Subject:
         return self.run.merged(self.overrides)
 
     @property
-    def saved_split(self) -> dict[str, Any]:
+    def saved_split(self) -> SavedSplit:
         """Content of split.json."""
         return self.run.saved_split
 
@@ -68,7 +69,7 @@ class Subject:
     def data(self) -> Windows:
         """Windows as the run's config gives them today, in the parts of the saved split."""
         data = self.windows_today
-        split = Split(data.split.settings, self.saved_split["sessions"], data.split.note)
+        split = Split(data.split.settings, self.saved_split.sessions, data.split.note)
         return replace(data, split=split, frame=data.frame.assign(part=split.part_of(data.frame["session"])))
 
     @cached_property
@@ -105,7 +106,7 @@ def must_equal(file: str, expected: Any, actual: Any) -> None:
 
 def _differences(expected: Any, actual: Any, place: str) -> Iterator[tuple[str, Any, Any]]:
     """Yield where two trees of plain values differ by more than rounding: place, expected and actual value."""
-    if isinstance(expected, dict) and isinstance(actual, dict):
+    if isinstance(expected, Mapping) and isinstance(actual, Mapping):
         for key in [*expected, *(key for key in actual if key not in expected)]:
             yield from _differences(expected.get(key), actual.get(key), f"{place}.{key}".lstrip("."))
     elif isinstance(expected, list) and isinstance(actual, list) and len(expected) == len(actual):

@@ -37,7 +37,7 @@ def training_on_constant_input_gives_chance(subject: Subject) -> str:
     """Train on the same input for every window: the model can only guess."""
     data = _small(subject.data)
     y, p = _trained(subject, replace(data, store=constant(data.store)))
-    return must_be_chance(y, p, data.part("test")["session"].to_numpy(str), "a model trained on constant input")
+    return must_be_chance(y, p, data.judged("test")["session"].to_numpy(str), "a model trained on constant input")
 
 
 def _trained(subject: Subject, data: Windows) -> tuple[np.ndarray, np.ndarray]:
@@ -54,7 +54,7 @@ def _trained(subject: Subject, data: Windows) -> tuple[np.ndarray, np.ndarray]:
     inputs, _ = used_inputs(settings, data.store.schema)
     with tempfile.TemporaryDirectory() as place:
         model = fit_by_settings(settings, data, inputs, Path(place), torch.get_num_threads())
-        return data.part("test")["label"].to_numpy(), predict(model, dataset_of(data, "test", inputs))
+        return data.judged("test")["label"].to_numpy(), predict(model, dataset_of(data, "test", inputs))
 
 
 def _small(data: Windows) -> Windows:

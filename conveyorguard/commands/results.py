@@ -1,9 +1,8 @@
-"""What a fitted model leaves in its run directory, and a run directory for a model fitted from Python."""
+"""Write the results of a fitted model into its run directory; save a model fitted from Python as a run."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,20 +32,27 @@ def write_results(
     inputs: list[str],
     parts: Sequence[str],
 ) -> dict[str, Any]:
-    """Predict parts of the split and write all that follows: predictions, metrics, calibration, operating point,
-    shortcut baselines, examples, importances.
+    """Predict parts of the split and write predictions, metrics, calibration, operating point, shortcut baselines,
+    examples and importances.
+
+    Args:
+        run: the open run directory.
+        model: fitted.
+        data: the windows it was fitted on, with their split.
+        inputs: of the model.
+        parts: of the split to predict, in the order of the tables.
 
     Returns:
-        The metrics by part, as in `metrics.json`.
+        The content of `metrics.json`.
     """
     tables = []
     for part in parts:
-        windows = data.part(part)
+        windows = data.judged(part)
         dataset = WindowDataset(data.store, windows, data.settings, inputs)
         probabilities = predict(model, dataset)
         tables.append(prediction_table(windows, part, probabilities))
-    metrics = run.write_predictions(tables, data.store.schema)
-    write_parquet(run.folder / "shortcuts.parquet", shortcut_predictions(data, list(metrics)))
+    metrics = run.write_predictions(tables, data.store.schema, data.settings)
+    write_parquet(run.folder / "shortcuts.parquet", shortcut_predictions(data, list(parts)))
     choose_examples(data, part, probabilities, run.folder / "examples.npz")
     if not isinstance(model, WindowClassifier):
         from conveyorguard.training.fit_tabular import importance  # slow to import
@@ -63,23 +69,24 @@ def write_results(
 def save_run(
     folder: str | Path, model: WindowClassifier | TabularClassifier, data: Windows, name: str = "recordings"
 ) -> dict[str, Any]:
-    """Make the run directory of a model that was fitted from Python: predictions of validation and test, metrics, card
-    and page, as a training of the command line leaves them.
+    """Save a model that was fitted from Python as a run directory, as train.py leaves one.
+
+    It holds the predictions of validation and test, metrics, card and page.
 
     Args:
-        folder: the one that the model was fitted in.
-        model: of `fit` or `fit_tabular`.
-        data: what it was fitted on.
-        name: of the data set, for the pages.
+        folder: the folder that the model was fitted in.
+        model: returned by `fit` or `fit_tabular`.
+        data: the windows it was fitted on.
+        name: of the data set, shown on the pages.
 
     Returns:
-        The metrics by part of the split, as in `metrics.json`.
+        The content of `metrics.json`: `val` and `test` as trained, `now` as deployed.
     """
     folder = Path(folder)
     inputs = [name for name in model.inputs if name != "environment"]
     config = {
         "data": {"name": name, "root": None, "schema": data.store.schema.to_dict(), "limits": []},
-        "window": asdict(data.settings),
+        "window": data.settings.in_seconds(),
         "split": data.split.settings,
         "modality": "both" if len(inputs) > 1 else {"sensors": "sensor", "thermal": "image"}[inputs[0]],
         "inputs": inputs,

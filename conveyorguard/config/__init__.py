@@ -1,4 +1,4 @@
-"""The config: composing it, checking it, and reading the one that a run has saved."""
+"""The config: composing it, checking it, and reading the one of a saved run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["sweep_problems"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import `sweep_problems`, which saved configs name, when it is asked for: help need not wait for pandas."""
+    """Import `sweep_problems`, which saved configs name, on first use, so that help does not wait for pandas."""
     if name in __all__:
         from conveyorguard.config import checks
 

@@ -1,4 +1,4 @@
-"""Every error in a config at once, before anything runs."""
+"""Check a config before anything runs, and report all its errors at once."""
 
 from __future__ import annotations
 
@@ -12,18 +12,19 @@ from omegaconf.errors import OmegaConfBaseException
 
 from conveyorguard.config.compose import build, is_tabular, model_class
 from conveyorguard.data.views import FILM_INPUTS
-from conveyorguard.data.windows import WindowSettings
+from conveyorguard.data.windows import WindowSettings, period_of, resolve_window
 from conveyorguard.errors import ConfigError
 from conveyorguard.metrics.scores import OBJECTIVES
 from conveyorguard.system.secrets import secret_problems
 
 
 def sweep_problems(space: dict[str, Any], overrides: list[str], cfg: DictConfig) -> list[str]:
-    """What would make trials of a sweep fail, as sentences; called by the sweeper before it starts.
+    """Return what would make the trials of a sweep fail, as sentences; the sweeper calls it before it starts.
 
     Args:
-        space: key -> Optuna distribution.
-        cfg: of one trial.
+        space: of the sweep, key -> Optuna distribution.
+        overrides: of the command line.
+        cfg: the config of one trial.
     """
     errors = []
     devices, gpus = cfg.trainer.get("devices"), gpu_count()
@@ -40,8 +41,8 @@ def sweep_problems(space: dict[str, Any], overrides: list[str], cfg: DictConfig)
 
 
 def gpu_count() -> int:
-    """CUDA devices that torch sees. Imported here: verbs that only read run directories start without torch."""
-    import torch
+    """Return the number of CUDA devices that torch sees."""
+    import torch  # here, so that verbs that only read run directories start without it
 
     return torch.cuda.device_count()
 
@@ -50,22 +51,23 @@ def check(cfg: DictConfig) -> None:
     """Refuse a config that cannot work, before anything runs.
 
     Raises:
-        ConfigError: with every problem, each with what to write instead.
+        ConfigError: it lists every problem, each with its remedy.
     """
     if errors := problems(cfg, {}):
         raise ConfigError("the config cannot work:\n" + "\n".join(f"  - {error}" for error in errors))
 
 
 def problems(cfg: DictConfig, space: dict[str, Any]) -> list[str]:
-    """What in a config cannot work, as sentences.
+    """Return what in a config cannot work, as sentences.
 
     Args:
-        space: of the sweep whose trial it is, key -> Optuna distribution; else empty.
+        cfg: the composed config.
+        space: of the sweep whose trial it is, key -> Optuna distribution; otherwise empty.
     """
     settings = list(known_settings(cfg))
     return [
         *secret_problems(settings),
-        *WindowSettings(**cfg.window).problems(),
+        *_window_problems(cfg),
         *_encoding_problems(settings),
         *_data_problems(cfg.data),
         *_choice_problems(cfg),
@@ -76,8 +78,10 @@ def problems(cfg: DictConfig, space: dict[str, Any]) -> list[str]:
 
 
 def known_settings(node: DictConfig | ListConfig, prefix: str = "") -> Iterator[tuple[str, str]]:
-    """The dotted name of each value of a config and the value as text, but for those that cannot be resolved yet, such
-    as what Hydra's job will be."""
+    """Yield the dotted name and the text of each value of a config.
+
+    Values that cannot be resolved yet, such as the number of Hydra's job, are skipped.
+    """
     keys: Iterable[Any] = node if isinstance(node, DictConfig) else range(len(node))
     for key in keys:
         try:
@@ -91,6 +95,21 @@ def known_settings(node: DictConfig | ListConfig, prefix: str = "") -> Iterator[
             yield name, str(value)
 
 
+def resolve_window_of(cfg: DictConfig) -> None:
+    """Replace nulls and durations in the `window` block by seconds; leave it where `check` would refuse it."""
+    try:
+        cfg.window = resolve_window(cfg.window, period_of(cfg.data))
+    except ConfigError:
+        return  # reported by `check`, with all other problems
+
+
+def _window_problems(cfg: DictConfig) -> list[str]:
+    try:
+        return WindowSettings.of(cfg.window, period_of(cfg.data)).problems()
+    except ConfigError as error:
+        return str(error).splitlines()
+
+
 def _head_problems(model: DictConfig, space: dict[str, Any]) -> list[str]:
     if "num_heads" not in model:
         return []
@@ -101,9 +120,9 @@ def _head_problems(model: DictConfig, space: dict[str, Any]) -> list[str]:
 
 def _encoding_problems(settings: list[tuple[str, str]]) -> list[str]:
     return [
-        f"{name}={value!r} is no UTF-8 text, as which a config is saved: rename the folder or file"
+        f"{name}={value!r} is not valid UTF-8, in which a config is saved: rename the folder or file"
         for name, value in settings
-        if any("\ud800" <= c <= "\udfff" for c in value)  # how Python spells the bytes of a name that is none
+        if any("\ud800" <= c <= "\udfff" for c in value)  # Python's escapes for bytes of a name that are not UTF-8
     ]
 
 
@@ -113,21 +132,25 @@ def _data_problems(data: DictConfig) -> list[str]:
         errors.append("data.root is not set: add data.root=PATH, the folder with your copy of the data")
     if not data.schema.channels:
         errors.append(
-            "data.schema.channels is empty: say what your files hold; python -m conveyorguard schema FOLDER drafts "
-            "the yaml"
+            "data.schema.channels is empty: name the channels of your files; python -m conveyorguard schema FOLDER "
+            "drafts the yaml"
         )
     if data.schema.thermal and data.thermal.reduce not in ("mean_max", "stride"):
-        errors.append(f"data.thermal.reduce={data.thermal.reduce}: mean_max or stride")
+        errors.append(f"data.thermal.reduce={data.thermal.reduce}: write mean_max or stride")
     return errors
 
 
 def _choice_problems(cfg: DictConfig) -> list[str]:
-    errors = [f"{name}={cfg[name]}: true or false" for name in ("film", "test") if not isinstance(cfg[name], bool)]
+    errors = [
+        f"{name}={cfg[name]}: write true or false" for name in ("film", "test") if not isinstance(cfg[name], bool)
+    ]
     if cfg.get("film_input", "environment") not in FILM_INPUTS:
-        errors.append(f"film_input={cfg.film_input}: {', '.join(FILM_INPUTS)}")
+        errors.append(f"film_input={cfg.film_input}: one of {', '.join(FILM_INPUTS)}")
     mixup = cfg.get("mixup", 0.0)
     if isinstance(mixup, bool) or not isinstance(mixup, int | float) or not 0 <= mixup < float("inf"):
-        errors.append(f"mixup={mixup}: alpha of a Beta distribution, or 0 for none")
+        errors.append(
+            f"mixup={mixup}: must be a finite number, 0 or more: alpha of a Beta distribution, 0 for no blending"
+        )
     if cfg.objective not in OBJECTIVES:
         errors.append(f"objective={cfg.objective}: one of {', '.join(OBJECTIVES)}")
     if cfg.ckpt_path and not Path(cfg.ckpt_path).is_file():
@@ -141,7 +164,7 @@ def _number_problems(cfg: DictConfig) -> list[str]:
         least |= {"batch_size": 1, "patience": 1, "trainer.max_epochs": 1}
     values = {name: OmegaConf.select(cfg, name) for name in least}
     return [
-        f"{name}={value}: a whole number, {least[name]} or more"
+        f"{name}={value}: must be a whole number, {least[name]} or more"
         for name, value in values.items()
         if not isinstance(value, int) or value < least[name]
     ]
@@ -155,14 +178,16 @@ def _tabular_problems(cfg: DictConfig) -> list[str]:
             f"model={name} needs the package {package}: pip install 'conveyorguard[boosting]', or use model=lightgbm"
         )
     if cfg.objective == "val/loss":
-        errors.append(f"objective=val/loss: model={name} has none; use val/nll")
+        errors.append(f"objective=val/loss: model={name} has no loss; use val/nll")
     if cfg.ckpt_path:
-        errors.append(f"ckpt_path: model={name} is fitted in one go; start it again")
+        errors.append(
+            f"ckpt_path: model={name} is fitted in one step and cannot be resumed; train it again without ckpt_path"
+        )
     return errors
 
 
 def _trainer_problems(trainer: DictConfig) -> list[str]:
-    """Devices that are not there are refused here, not by a stack trace after the data are prepared."""
+    """Devices that the machine lacks, found here rather than by a stack trace after the data are prepared."""
     accelerator, devices = trainer.get("accelerator", "auto"), trainer.get("devices", "auto")
     gpus = gpu_count()
     wanted = devices if isinstance(devices, int) else 1
@@ -171,5 +196,5 @@ def _trainer_problems(trainer: DictConfig) -> list[str]:
         instead = "trainer=gpu" if gpus else "trainer=cpu, or trainer=ddp_cpu for two processes"
         return [f"{name} needs {wanted} CUDA device{'s' if wanted > 1 else ''}, this machine has {gpus}: use {instead}"]
     if accelerator not in ("auto", "cpu", "gpu", "cuda", "mps"):
-        return [f"trainer.accelerator={accelerator}: auto, cpu, gpu or mps"]
+        return [f"trainer.accelerator={accelerator}: write auto, cpu, gpu or mps"]
     return []

@@ -1,4 +1,4 @@
-"""The config: where its yaml files lie, composing it from them, and building what it names."""
+"""Compose the config from its yaml files, and build the objects that it names."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException, InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
@@ -17,8 +18,8 @@ from omegaconf.errors import OmegaConfBaseException
 from conveyorguard.errors import ConfigError
 from conveyorguard.metrics.scores import OBJECTIVES
 
-# What a config may build. It is held here, never in a config; another package's classes are admitted by the
-# environment: CONVEYORGUARD_WHITELIST="mypackage.models.*,mypackage.readers.*"
+# What a config may build. The list is code, never part of a config; classes of other packages are added by the
+# environment variable CONVEYORGUARD_WHITELIST="mypackage.models.*,mypackage.readers.*"
 WHITELIST = (
     "conveyorguard.data.archive.sessions",
     "conveyorguard.data.simulate.sessions",
@@ -50,22 +51,27 @@ PACKAGE = Path(__file__).parent.parent
 
 
 def config_dir() -> Path:
-    """The folder of the yaml files: `conf` of the checkout, or its copy in the installed package."""
+    """Return the folder of the yaml files: `conf` of the checkout, or its copy in the installed package."""
     checkout = PACKAGE.parent / "conf"
     return checkout if (checkout / "train.yaml").exists() else PACKAGE / "conf"
 
 
 def compose_config(overrides: list[str], with_hydra: bool = False) -> DictConfig:
-    """The config of a verb that is not a Hydra job; --config-dir adds a folder of yaml files, as it does for train.
+    """Return the composed config for a verb that is not a Hydra job.
 
     Args:
+        overrides: as on the command line; `--config-dir FOLDER` among them adds a folder of yaml files.
         with_hydra: keep Hydra's own settings, under `hydra`.
+
+    Raises:
+        ConfigError: an override or a yaml file is wrong.
     """
     option = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     option.add_argument("--config-dir", "-cd", type=Path)
-    given, overrides = option.parse_known_args(overrides)
-    if given.config_dir:
-        overrides = [*overrides, f"hydra.searchpath=['file://{given.config_dir.resolve()}']"]
+    options, overrides = option.parse_known_args(overrides)
+    if options.config_dir:
+        place = QuotedString(text=f"file://{options.config_dir.resolve()}", quote=Quote.single).with_quotes()
+        overrides = [*overrides, f"hydra.searchpath=[{place}]"]
     with initialize_config_dir(str(config_dir())):
         try:
             return compose("train", overrides, return_hydra_config=with_hydra)
@@ -74,7 +80,7 @@ def compose_config(overrides: list[str], with_hydra: bool = False) -> DictConfig
 
 
 def whitelist() -> list[str]:
-    """What a config may build: `WHITELIST` and what CONVEYORGUARD_WHITELIST adds."""
+    """Return what a config may build: `WHITELIST` and what CONVEYORGUARD_WHITELIST adds."""
     return [
         *WHITELIST,
         *filter(None, (name.strip() for name in os.environ.get("CONVEYORGUARD_WHITELIST", "").split(","))),
@@ -82,7 +88,11 @@ def whitelist() -> list[str]:
 
 
 def build(node: Mapping[str, Any], **arguments: Any) -> Any:
-    """Instantiate a config node or a plain mapping, if its `_target_` is on the whitelist.
+    """Instantiate a config node or a plain mapping if its `_target_` is on the whitelist.
+
+    Args:
+        node: settings, with the class or function as `_target_`.
+        arguments: further arguments of the target.
 
     Raises:
         ConfigError: the target may not be built, does not exist, or does not take these settings.
@@ -104,7 +114,7 @@ def build(node: Mapping[str, Any], **arguments: Any) -> Any:
 
 
 def model_class(model: str | Mapping[str, Any]) -> Any:
-    """The class of a model, if it is on the whitelist: a network, or an estimator of window features.
+    """Return the class of a model if it is on the whitelist: a network, or a classifier of window features.
 
     Args:
         model: its `_target_`, its settings with the `_target_` among them, or a whole config.
@@ -114,7 +124,7 @@ def model_class(model: str | Mapping[str, Any]) -> Any:
 
 
 def is_tabular(model: str | Mapping[str, Any]) -> bool:
-    """Whether a model is fitted on window features by an estimator of its own, rather than trained by Lightning.
+    """Return whether a model is a classifier of window features rather than a network trained by Lightning.
 
     Args:
         model: as for `model_class`.
@@ -123,25 +133,25 @@ def is_tabular(model: str | Mapping[str, Any]) -> bool:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's cause, or of the error itself; its type where it says nothing."""
+    """Return the first line of an error's cause, or of the error itself; its type if the message is empty."""
     cause = error.__cause__ or error
     return str(cause).strip().splitlines()[0] if str(cause).strip() else type(cause).__name__
 
 
 def run_folder(ckpt_path: str | None, otherwise: str) -> str:
-    """The run directory: that of the checkpoint to resume, else a new one."""
+    """Return the run directory: that of the checkpoint to resume, otherwise the new one."""
     if not ckpt_path or ckpt_path == "None":
         return otherwise
     return str(Path(ckpt_path).resolve().parent.parent)
 
 
 def direction_of(objective: str) -> str:
-    """Which way a sweep goes; what is no metric is refused by `sweep_problems`."""
+    """Return Optuna's direction for an objective; `sweep_problems` refuses an unknown one."""
     return "maximize" if OBJECTIVES.get(objective, True) else "minimize"
 
 
 def register_resolvers() -> None:
-    """Functions that the yaml files use."""
+    """Register the functions that the yaml files use."""
     OmegaConf.register_resolver("run_folder", run_folder, replace=True)
     OmegaConf.register_resolver("direction_of", direction_of, replace=True)
     OmegaConf.register_resolver("frames", lambda frames, size: size if frames == "all" else frames, replace=True)

@@ -1,4 +1,4 @@
-"""A config as a run leaves it: saved, loaded, and given other values."""
+"""The config that a run has saved: loading it, and changing values of it."""
 
 from __future__ import annotations
 
@@ -14,19 +14,21 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from conveyorguard.config.compose import config_dir, first_line
+from conveyorguard.config.records import SavedConfig, checked
 from conveyorguard.errors import ConfigError, RunError
 
-# resolvers that may stand in a derived key; none of them reads anything from outside the config
+# Resolvers that a derived key may use; none of them reads anything from outside the config.
 DERIVING = ("frames", "direction_of")
-# what marks an interpolation that does: of the environment, of the clock, of Hydra's job
+# Prefixes of interpolations that read from outside: the environment, the clock, Hydra's job.
 OUTSIDE = ("hydra:", "oc.env:", "now:", "run_folder:")
 
 
 def derived_keys(cfg: DictConfig) -> dict[str, str]:
-    """Keys of a config that follow from others, with their interpolation: `model.window_size: ${window.size}`.
+    """Return the keys of a config that follow from others, with their interpolation.
 
-    A saved config is resolved; these let an override of the one still reach the other. What comes from the environment,
-    the clock or Hydra is no such key: it stays as it was.
+    For example {"model.window_size": "${window.size}"}. A saved config is resolved; with these keys an override of
+    `window.size` still reaches `model.window_size`. Values from the environment, the clock or Hydra are left out: they
+    stay as they were when the run began.
     """
     derived = {}
 
@@ -45,49 +47,56 @@ def derived_keys(cfg: DictConfig) -> dict[str, str]:
 
 
 def load_saved(path: Path) -> DictConfig:
-    """Read the config that a run has left; it is whole and resolved, and nothing in it is executed or looked up.
+    """Read the `config.yaml` of a run. It is complete and resolved; nothing in it is executed or looked up.
 
     Raises:
-        RunError: it cannot be read, or holds an interpolation: a saved config has none, and one put in later could
-            fetch environment variables.
+        RunError: it cannot be read, holds a value that cannot be (`SavedConfig`), or an interpolation: a saved config
+            has none, and one put in later could read environment variables.
     """
     try:
         config = OmegaConf.load(path)
     except (OSError, ValueError, yaml.YAMLError, OmegaConfBaseException) as error:
         raise RunError(f"{path}: cannot be read ({first_line(error)}); the run is damaged, train it again") from error
-    return refuse_interpolations(config, path)
+    config = refuse_interpolations(config, path)
+    checked(OmegaConf.to_container(config), SavedConfig, path)
+    return config
 
 
 def plain_values(config: DictConfig) -> dict[str, Any]:
-    """A config as nested plain values, interpolations resolved."""
+    """Return a config as nested plain values, interpolations resolved."""
     values = OmegaConf.to_container(config, resolve=True)
     assert isinstance(values, dict)
     return values  # type: ignore[return-value]
 
 
 def as_yaml(values: Any) -> str:
-    """Plain values as a config is written."""
+    """Return plain values as the yaml text of a config."""
     return OmegaConf.to_yaml(OmegaConf.create(values))
 
 
 def load_settings(path: Path) -> dict[str, Any]:
-    """`load_saved` as nested plain values."""
+    """Read the `config.yaml` of a run as nested plain values; see `load_saved`."""
     return plain_values(load_saved(path))
 
 
 def saved_settings(values: Any, path: Path) -> dict[str, Any]:
-    """The settings that a file of a run holds, if they are plain values without interpolations.
+    """Return the settings that a checkpoint holds, as nested plain values.
+
+    Args:
+        values: what the checkpoint holds.
+        path: of the checkpoint, for the message.
 
     Raises:
-        RunError: they are not; see `load_saved`.
+        RunError: they are no settings of a run, or hold an interpolation; see `load_saved`.
     """
     return plain_values(refuse_interpolations(OmegaConf.create(values), path))
 
 
 def refuse_interpolations(config: Any, path: Path) -> Any:
-    """The config as it was given, if it is a mapping of plain values: a config node, or a dict as checkpoints hold it.
+    """Return the config unchanged if it holds no interpolation.
 
     Args:
+        config: a config node, or a dict as checkpoints hold it.
         path: of the file it was read from, for the message.
 
     Raises:
@@ -101,14 +110,14 @@ def refuse_interpolations(config: Any, path: Path) -> Any:
     places = [place for place, text in _texts(values, "") if "${" in text]
     if places:
         raise RunError(
-            f"{path}: {places[0]} holds an interpolation ('${{...}}'), which no run writes: the file was changed. "
-            "Write the value itself, if you know where the run comes from"
+            f"{path}: {places[0]} holds an interpolation ('${{...}}'), which no run writes: the file was edited. "
+            "If you trust the run, put the value itself in its place"
         )
     return config
 
 
 def _texts(value: Any, place: str) -> Iterator[tuple[str, str]]:
-    """Every text of a tree of plain values, names of settings included, with its place."""
+    """Every text of nested plain values, keys included, with its dotted place."""
     if isinstance(value, dict):
         for key, below in value.items():
             yield f"{place}.{key}".lstrip("."), str(key)
@@ -120,17 +129,18 @@ def _texts(value: Any, place: str) -> Iterator[tuple[str, str]]:
         yield place, value
 
 
-def merge_saved(saved: DictConfig, overrides: list[str], provenance: dict[str, Any]) -> DictConfig:
-    """A saved config with value overrides, and with what follows from them.
+def merge_saved(saved: DictConfig, overrides: list[str], provenance: Mapping[str, Any]) -> DictConfig:
+    """Return a saved config with value overrides, and with the values that follow from them.
 
     Args:
-        provenance: of the run: `choices`, the config groups it was made of (naming one of them again is allowed), and
-            `derived`, its `derived_keys`.
+        saved: the config; it is not changed.
+        overrides: as `key=value`.
+        provenance: of the run: `choices`, its config groups (an override that repeats one is allowed), and `derived`,
+            its `derived_keys`.
 
     Raises:
-        ConfigError: an override names a config group (the saved config is whole, a group cannot be exchanged) or a key
-            that is not there.
-        RunError: `derived` asks for something outside the config.
+        ConfigError: an override names a config group, which cannot be exchanged in a saved config, or an unknown key.
+        RunError: a derived key reads from outside the config.
     """
     merged = saved.copy()
     for name, interpolation in provenance.get("derived", {}).items():
@@ -157,17 +167,17 @@ def merge_saved(saved: DictConfig, overrides: list[str], provenance: dict[str, A
 
 
 def _refuse_outside(name: str, interpolation: str) -> None:
-    """Refuse a derived key that calls another resolver than those of DERIVING."""
+    """Refuse a derived key that calls a resolver which is not in DERIVING."""
     foreign = set(re.findall(r"\$\{([\w.]+):", interpolation)) - set(DERIVING)
     if foreign:
         raise RunError(
             f"provenance.json: derived.{name} asks for {', '.join(sorted(foreign))}, which no run writes: "
-            "the file was changed"
+            "the file was edited; train the run again"
         )
 
 
 def with_values(config: DictConfig, values: Mapping[str, Any]) -> DictConfig:
-    """A copy of a config with other values by their dotted keys; keys that it does not have are added."""
+    """Return a copy of a config with values replaced by their dotted keys; unknown keys are added."""
     changed = config.copy()
     OmegaConf.set_struct(changed, False)
     for key, value in values.items():

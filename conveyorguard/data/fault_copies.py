@@ -7,6 +7,7 @@ are given rows of faulty windows beside those of the windows as they were.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -29,8 +30,8 @@ def failures(store: Store, inputs: list[str]) -> Iterator[tuple[str, Failure, fl
     """
     if "sensors" in inputs:
         for i, name in enumerate(store.schema.channels):
-            yield f"{name} dead", lambda s, t, r, i=i: dead(s, t, r, channel=i), 1.0
-            yield f"{name} stuck", lambda s, t, r, i=i: stuck(s, t, r, channel=i), 0.5
+            yield f"{name} dead", partial(dead, channel=i), 1.0
+            yield f"{name} stuck", partial(stuck, channel=i), 0.5
         yield "sensor values missing", missing, 1.0
     if "thermal" in inputs:
         yield "camera frozen", frozen_camera, 1.0
@@ -44,24 +45,23 @@ def fault_copies(
     size: int,
     settings: FeatureSettings,
     inputs: list[str],
-    share: float,
     seed: int,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Compute features of copies of train windows with a fault each.
 
     Args:
         windows: of the train part.
+        settings: of the features; `settings.fault_copies` is the share of the windows that is copied for each fault,
+            less where there are so many sensors that there would be more than `MOST` copies per window.
         size: rows of a window.
         inputs: which of sensors, thermal and environment the features are of.
-        share: of the windows, copied for each fault; less where there are so many sensors that copies would exceed
-            `MOST` a window.
         seed: of which windows are copied.
 
     Returns:
         Features (m, F) float32 and (m,) the place among the windows that each is a copy of.
     """
     faults = list(failures(store, inputs))
-    share = min(share, MOST / max(sum(often for _, _, often in faults), 1.0))
+    share = min(settings.fault_copies, MOST / max(sum(often for _, _, often in faults), 1.0))
     train = store.rows_of(set(windows["session"]))
     tables, places = [], []
     for name, fail, often in faults:

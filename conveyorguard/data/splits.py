@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -18,15 +18,27 @@ from conveyorguard.errors import ConfigError
 PARTS = ("train", "val", "test")
 SEED_STUDY_SESSIONS = 341
 ARCHIVE = r"[TV]S_(oht|agv)_"  # names of the sessions of AI Hub and of the simulator
+PART = r"#[0-9]+$"  # suffix of the parts into which data.reader.split_every cuts a recording
+SHARES = (0.7, 0.85)  # shares of the windows at which train and validation end
+FEWEST = 4  # recordings for a random split
+DRAWS = 20  # attempts of each method to give every part every state
 
 
 @dataclass(frozen=True)
 class Split:
-    """Session names by part, the settings that gave them, and a note for the user."""
+    """Which sessions train, validate and test.
+
+    Attributes:
+        settings: from which the split was computed.
+        sessions: names by part.
+        note: what a reader of the results should know about the split.
+        purged: for sessions at the end of a part in time, the first second that is too near the next part.
+    """
 
     settings: dict[str, Any]
     sessions: dict[str, list[str]]
     note: str = ""
+    purged: dict[str, float] = field(default_factory=dict)
 
     @property
     def hash(self) -> str:
@@ -34,29 +46,46 @@ class Split:
         return hashlib.sha256(json.dumps(self.sessions, sort_keys=True).encode()).hexdigest()[:16]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return settings, hash, note and sessions, as `split.json` holds them."""
-        return {"settings": self.settings, "hash": self.hash, "note": self.note, "sessions": self.sessions}
+        """Return settings, hash, note and sessions, and purged if there are any, as `split.json` holds them."""
+        purged = {"purged": self.purged} if self.purged else {}
+        return {"settings": self.settings, "hash": self.hash, "note": self.note, "sessions": self.sessions, **purged}
 
     def part_of(self, sessions: pd.Series) -> np.ndarray:
         """Return "train", "val" or "test" for each session name, NaN for a session that was left out."""
         where = {name: part for part, names in self.sessions.items() for name in names}
         return sessions.map(where).to_numpy()
 
+    def keeps(self, windows: pd.DataFrame) -> np.ndarray:
+        """Return (n,) False at the windows that are too near the next part in time."""
+        limit = windows["session"].map(self.purged)
+        return ~(windows["end"] >= limit).to_numpy()
 
-def make_split(windows: pd.DataFrame, schema: Schema, settings: dict[str, Any]) -> Split:
+
+def make_split(
+    windows: pd.DataFrame,
+    schema: Schema,
+    settings: dict[str, Any],
+    starts: pd.Series | None = None,
+    period: float = 1.0,
+) -> Split:
     """Split the sessions of the windows.
 
     Args:
         windows: from `make_windows`.
-        settings: name (session, device, kfold); seed; n_folds and fold for kfold; train_devices, the number of train
-            devices to keep, without a change of validation and test.
+        settings: name (auto, session, device, kfold); seed; n_folds and fold for kfold; train_devices, the number of
+            train devices to keep, without a change of validation and test.
+        starts: clock times at which sessions begin, by name; NaT where the files have none.
+        period: of a row [s].
 
     Raises:
-        ConfigError: the split is unknown or impossible for these sessions, or leaves a part empty.
+        ConfigError: the split is unknown or impossible for these sessions, leaves a part empty, or, with auto, a part
+            without a state.
     """
-    makers = {"session": _by_session, "device": _by_device, "kfold": _by_fold}
+    makers = {"auto": _by_recording, "session": _by_session, "device": _by_device, "kfold": _by_fold}
     if settings["name"] not in makers:
         raise ConfigError(f"split={settings['name']}: no such split. Choose one of {', '.join(makers)}.")
+    if settings["name"] == "auto" and _is_one_history(windows):
+        return _by_time(windows, schema, settings, starts, period)
     parts = makers[settings["name"]](windows, schema, settings)
     if settings.get("train_devices") is not None:
         parts[0] = _some_devices(windows, parts[0], settings)
@@ -74,7 +103,7 @@ def make_split(windows: pd.DataFrame, schema: Schema, settings: dict[str, Any]) 
     note = ""
     count = windows["session"].nunique()
     archives = windows["session"].str.match(ARCHIVE).all()  # other data have no seed study
-    if settings["name"] == "session" and archives and count != SEED_STUDY_SESSIONS:
+    if settings["name"] in ("auto", "session") and archives and count != SEED_STUDY_SESSIONS:
         note = f"{count} labelled sessions, not {SEED_STUDY_SESSIONS}: the seed study's method, but not its split"
     return Split(dict(settings), sessions, note)
 
@@ -82,14 +111,157 @@ def make_split(windows: pd.DataFrame, schema: Schema, settings: dict[str, Any]) 
 def _by_session(windows: pd.DataFrame, schema: Schema, settings: dict[str, Any]) -> list[np.ndarray]:
     """Hold out 30 % of the sessions, half of these for test; the method of the seed study."""
     groups = windows["session"].to_numpy()
-    if len(set(groups)) < 4:
-        raise ConfigError(f"split=session needs 4 sessions or more, there are {len(set(groups))}. Record more.")
+    if len(set(groups)) < FEWEST:
+        raise ConfigError(f"split=session needs {FEWEST} sessions or more, there are {len(set(groups))}. Record more.")
     index = np.arange(len(groups))
     seed = settings["seed"]
     train, rest = next(GroupShuffleSplit(1, test_size=0.3, random_state=seed).split(index, groups=groups))
     halves = GroupShuffleSplit(1, test_size=0.5, random_state=seed).split(rest, groups=groups[rest])
     val, test = next(halves)
     return [np.isin(index, part) for part in (train, rest[val], rest[test])]
+
+
+def _recordings(windows: pd.DataFrame) -> pd.Series:
+    """Return the recording of each session (n,): parts of a recording resemble each other and stay together."""
+    return windows["session"].astype(str).str.replace(PART, "", regex=True)
+
+
+def _is_one_history(windows: pd.DataFrame) -> bool:
+    """Return whether the data are parts of fewer than `FEWEST` recordings of a single device."""
+    recordings = _recordings(windows)
+    cut = windows["session"].nunique() > recordings.nunique()
+    return windows["device"].nunique() == 1 and recordings.nunique() < FEWEST and bool(cut)
+
+
+def _by_recording(windows: pd.DataFrame, schema: Schema, settings: dict[str, Any]) -> list[np.ndarray]:
+    """Split recordings as `split=session` does, with further seeds until every part has every state."""
+    recordings = _recordings(windows)
+    count = recordings.nunique()
+    if count < FEWEST:
+        raise ConfigError(
+            f"split=auto needs {FEWEST} labelled recordings or more, there are {count}. Record more, or cut a long "
+            "recording with dates into parts that are split by time (data.reader.split_every, e.g. 1h, or stops)"
+        )
+    by_recording = windows.assign(session=recordings)
+    lacking: list[str] = []
+    for draw in range(2 * DRAWS):
+        seed = settings["seed"] + draw
+        if draw < DRAWS:
+            parts = _by_session(by_recording, schema, {**settings, "seed": seed})
+        else:  # with few recordings of one state each, shares of 15 % cannot hold them all
+            parts = _state_by_state(recordings, windows["label"].to_numpy(), seed)
+        missing = _missing_states(windows, schema, parts)
+        if not missing:
+            return parts
+        lacking = lacking or missing
+    having = {k: recordings[windows["label"] == k].nunique() for k in range(len(schema.states))}
+    rare = [f"{schema.state_names[k]} is in {n} of {count} recordings" for k, n in having.items() if 0 < n < len(PARTS)]
+    raise ConfigError(
+        f"split=auto: {'; '.join([*lacking, *rare])}. Every state must be in {len(PARTS)} recordings or more, one "
+        "for each part. Add recordings that have it, join it with its neighbour in data.schema.states, or set "
+        "split=session, which accepts parts without it"
+    )
+
+
+def _state_by_state(recordings: pd.Series, label: np.ndarray, seed: int) -> list[np.ndarray]:
+    """Give each part a recording of each state, rarest state first, and split the other recordings by `SHARES`."""
+    names = np.random.default_rng(seed).permutation(sorted(set(recordings)))
+    states = {name: set(labels) for name, labels in pd.Series(label).groupby(recordings.to_numpy()).unique().items()}
+    having = {k: [name for name in names if k in states[name]] for k in np.unique(label[label >= 0])}
+    parts: list[list[str]] = [[], [], []]
+    free = list(names)
+    for k in sorted(having, key=lambda k: len(having[k])):
+        for part in parts:
+            candidates = [name for name in having[k] if name in free]
+            if candidates and not any(k in states[name] for name in part):
+                part.append(candidates[0])
+                free.remove(candidates[0])
+    targets = np.diff([0, *SHARES, 1]) * len(names)
+    for name in free:
+        parts[int(np.argmax(targets - [len(part) for part in parts]))].append(name)
+    return [recordings.isin(part).to_numpy() for part in parts]
+
+
+def _missing_states(windows: pd.DataFrame, schema: Schema, parts: list[np.ndarray]) -> list[str]:
+    """Return a sentence for each part that lacks a state which occurs in the data."""
+    label = windows["label"].to_numpy()
+    present = np.unique(label[label >= 0])
+    missing = []
+    for part, mask in zip(PARTS, parts, strict=True):
+        lacks = [schema.state_names[k] for k in present if not (label[mask] == k).any()]
+        if lacks:
+            missing.append(f"{part} has no window of {', '.join(lacks)}")
+    return missing
+
+
+def _by_time(
+    windows: pd.DataFrame, schema: Schema, settings: dict[str, Any], starts: pd.Series | None, period: float
+) -> Split:
+    """Train on the earliest sessions, validate and test on later ones, and purge windows near the borders.
+
+    Of the borders at which every part has every state, those nearest to 70 and 85 % of the windows are taken.
+    """
+    names = windows["session"].drop_duplicates()
+    began = pd.to_datetime(names.map(starts) if starts is not None else pd.Series(pd.NaT, names.index), utc=True)
+    if began.isna().any():
+        raise ConfigError(
+            f"split=auto: {names.iloc[0]} and the others are parts of fewer than {FEWEST} recordings of a device and "
+            "have no dates to split them by time. They are not split at random, because neighbouring parts resemble "
+            f"each other. Add recordings, {FEWEST} or more, or a column of dates (data.schema.columns.time)"
+        )
+    clock = (began - pd.Timestamp(0, tz="UTC")).dt.total_seconds().to_numpy()
+    order, start = names.to_numpy()[np.argsort(clock, kind="stable")], np.sort(clock)
+    place = windows["session"].map({name: i for i, name in enumerate(order)}).to_numpy()
+    share = np.cumsum(np.bincount(place, minlength=len(order))) / len(windows)
+    borders = sorted(
+        itertools.combinations(range(1, len(order)), 2),
+        key=lambda ends: abs(share[ends[0] - 1] - SHARES[0]) + abs(share[ends[1] - 1] - SHARES[1]),
+    )
+    lacking: list[str] = [] if borders else [f"only {len(order)} parts have windows, 3 or more are needed"]
+    for ends in borders:
+        masks = [place < ends[0], (place >= ends[0]) & (place < ends[1]), place >= ends[1]]
+        missing = _missing_states(windows, schema, masks)
+        if not missing:
+            purged = _too_near(windows, order, start, place, ends, period)
+            kept = Split({}, {}, purged=purged).keeps(windows)
+            missing = _missing_states(windows, schema, [mask & kept for mask in masks])
+        if missing:
+            lacking = lacking or missing
+            continue
+        owners = windows["session"].to_numpy()
+        sessions = {p: sorted(set(owners[m & kept])) for p, m in zip(PARTS, masks, strict=True)}
+        dates = [f"{pd.Timestamp(start[i], unit='s'):%Y-%m-%d %H:%M}" for i in ends]
+        note = f"by time: train before {dates[0]}, validation before {dates[1]}, test from there on"
+        return Split(dict(settings), sessions, note, purged)
+    raise ConfigError(
+        f"split=auto, by time: {'; '.join(lacking)}, wherever the borders are. Add recordings that have the state, set "
+        "a shorter data.reader.split_every, or join the state with its neighbour in data.schema.states. split=session "
+        "would split the parts at random, but its results are too good, because neighbouring parts resemble each other"
+    )
+
+
+def _too_near(
+    windows: pd.DataFrame,
+    order: np.ndarray,
+    start: np.ndarray,
+    place: np.ndarray,
+    borders: tuple[int, int],
+    period: float,
+) -> dict[str, float]:
+    """Return, by session, the first second that is less than a window before the next part.
+
+    Args:
+        order, start: names of the sessions in time order, and when they begin [s].
+        place: (n,) index of each window's session in that order.
+        borders: indices of the first sessions of validation and test.
+        period: of a row [s].
+    """
+    end = windows["end"].to_numpy()
+    length = (end - windows["start"].to_numpy()).max() + period
+    following = start[np.where(place < borders[0], borders[0], borders[1])]
+    first = np.ceil((following - start[place]) / period) * period - length
+    near = (place < borders[1]) & (end >= first)
+    return {str(order[place[i]]): float(first[i]) for i in np.flatnonzero(near)}
 
 
 def _by_device(windows: pd.DataFrame, schema: Schema, settings: dict[str, Any]) -> list[np.ndarray]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from conveyorguard.data.clock_times import clock_times
 from conveyorguard.data.durations import plain, text_of, ticks_of
 from conveyorguard.data.schema import UNLABELLED
 from conveyorguard.data.splits import Split, make_split
@@ -60,6 +61,12 @@ class WindowSettings:
         rows = {key: round(block[key] / period) for key in DURATIONS}
         return cls(label=block["label"], thermal_frames=block["thermal_frames"], period=period, **rows)
 
+    def in_seconds(self) -> dict[str, Any]:
+        """Return the `window` block of a config from which `of` reads the same settings."""
+        rows = {"size": self.size, "stride": self.stride, "eval_stride": self.judged_stride, "max_gap": self.max_gap}
+        durations = {key: plain(value * self.period) for key, value in rows.items()}
+        return {**durations, "label": self.label, "thermal_frames": self.thermal_frames}
+
     def problems(self) -> list[str]:
         """Return what is wrong with the settings, as sentences."""
         problems = []
@@ -78,6 +85,17 @@ class WindowSettings:
         if frames != "all" and not (isinstance(frames, int) and 1 <= frames <= self.size):
             problems.append(f"window.thermal_frames={frames}: 1..{self.size} (window.size in rows), or all")
         return problems
+
+    @property
+    def question(self) -> str:
+        """Say what a model is asked: which state of a window, and how often."""
+        length, spacing = text_of(self.size * self.period), text_of(self.judged_stride * self.period)
+        if self.label == "last":
+            return f"the state now, at the end of a window of {length}, judged every {spacing}"
+        return (
+            f"the commonest state of a window of {length}, judged every {spacing}: the state about "
+            f"{text_of(self.size // 2 * self.period)} ago"
+        )
 
     @property
     def judged_stride(self) -> int:
@@ -122,6 +140,11 @@ def resolve_window(settings: Mapping[str, Any], period: float) -> dict[str, Any]
     return resolved
 
 
+def period_of(data: Mapping[str, Any]) -> float:
+    """Return the period of a row [s] that the reader of a `data` block gives; 1 s where it has no such setting."""
+    return float((data.get("reader") or {}).get("period") or 1)
+
+
 def make_windows(
     store: Store,
     settings: WindowSettings,
@@ -139,9 +162,9 @@ def make_windows(
         sessions: names of the sessions to cut; None: all.
 
     Returns:
-        session, device, kind, row (of the first row in the store), start and end (time of its first and last row in the
-        recording [s]), seconds_to_end and seconds_since_onset (of the last row; for reporting), label, pure (one state
-        throughout).
+        session, device, kind, start_time and end_time (clock times, ISO 8601, missing where the files have none), row
+        (of the first row in the store), start and end (time of its first and last row since the recording began [s]),
+        seconds_to_end and seconds_since_onset (of the last row; for reporting), label, pure (one state throughout).
 
     Raises:
         ConfigError: the settings are impossible, or the data have no window of that size.
@@ -173,6 +196,7 @@ def make_windows(
     return pd.DataFrame(
         {
             **{key: table[name].to_numpy()[session].astype(str) for key, name in NAMES.items()},
+            **{f"{name}_time": _clock(store, session, at) for name, at in (("start", rows), ("end", last))},
             "row": rows,
             "start": store.tick[rows] * store.period,
             "end": store.tick[last] * store.period,
@@ -182,6 +206,11 @@ def make_windows(
             "pure": (states == states[:, :1]).all(axis=1),
         }
     )
+
+
+def _clock(store: Store, session: np.ndarray, rows: np.ndarray) -> pd.api.extensions.ExtensionArray:
+    """Return the clock times of rows of the store, missing where the files have none."""
+    return pd.array(clock_times(store.sessions, session, store.tick[rows] * store.period), dtype="string")
 
 
 def _no_window(settings: WindowSettings, longest: int) -> str:
@@ -251,5 +280,7 @@ def split_windows(store: Store, settings: WindowSettings, split: dict[str, Any])
         ConfigError: no window of that size, or a part of the split without a session.
     """
     frame = make_windows(store, settings)
-    parts = make_split(frame, store.schema, split)
+    starts = store.sessions.set_index("name")["start"]
+    parts = make_split(frame, store.schema, split, starts, store.period)
+    frame = frame[parts.keeps(frame)].reset_index(drop=True)
     return Windows(store, frame.assign(part=parts.part_of(frame["session"])), parts, settings)

@@ -104,7 +104,7 @@ def onsets(runs: dict[str, SavedRun], part: str) -> pd.DataFrame:
     """
     tables = []
     for label, run in runs.items():
-        rows = run.facts("alarms").get("parts", {}).get(part, {}).get("sessions", [])
+        rows = run.alarms.parts[part].sessions if run.alarms and part in run.alarms.parts else []
         tables.append(pd.DataFrame(rows, columns=COLUMNS).assign(arm=label))
     return pd.concat(tables, ignore_index=True)[["arm", *COLUMNS]]
 

@@ -21,8 +21,8 @@ from conveyorguard.evaluation.compare import Comparison, Row, compare, refuse_ot
 from conveyorguard.metrics.bootstrap import Interval
 from conveyorguard.runs.derive import as_predictions
 from conveyorguard.runs.saved import SavedRun
+from conveyorguard.runs.shapes import SavedSplit, write_record
 from conveyorguard.runs.writer import Run
-from conveyorguard.system.files import write_json
 
 KEY = ["session", "start", "end", "y_true"]
 PARTS = ("val", "test")
@@ -160,7 +160,8 @@ def _write(
     config = with_values(members[0].config, {**dict.fromkeys(mixed, "mixed"), "model": model})
     first = members[0].provenance
     with Run(config, folder, []) as run:
-        run.write_predictions([_combined(rows[0], p[part]) for part, rows in tables.items()], members[0].schema)
+        combined = [_combined(rows[0], p[part]) for part, rows in tables.items()]
+        run.write_predictions(combined, members[0].schema, members[0].window)
         run.note(
             **{key: first[key] for key in SHARED_FACTS if key in first},
             command=f"python -m conveyorguard ensemble {' '.join(names)}",
@@ -169,7 +170,7 @@ def _write(
             weights=[float(w) for w in weights] if strategy == "weighted" else None,
             **{cost: _together(members, cost) for cost in COSTS},
         )
-    write_json(folder / "split.json", members[0].split.to_dict())
+    write_record(folder / "split.json", SavedSplit, members[0].split.to_dict())
     return folder
 
 

@@ -14,24 +14,30 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from conveyorguard.data.clock_times import clock_times
 from conveyorguard.data.datamodule import WindowDataset
+from conveyorguard.data.durations import text_of
 from conveyorguard.data.ranges import CAMERA, filled, odd_inputs
 from conveyorguard.data.reduce import reduce_session
 from conveyorguard.data.schema import Schema
-from conveyorguard.data.session import Session
 from conveyorguard.data.store import Store
 from conveyorguard.data.store_build import store_in_memory
-from conveyorguard.data.windows import WindowSettings, make_windows
+from conveyorguard.data.views import bridge_gaps
+from conveyorguard.data.windows import make_windows
 from conveyorguard.errors import ConfigError, DataError, RunError
+from conveyorguard.inference.given_table import refuse_table, sessions_of
 from conveyorguard.inference.predict import predict
 from conveyorguard.metrics.alarms import OperatingPoint, episodes, with_scores
 from conveyorguard.metrics.calibration import scale
 from conveyorguard.runs.data import conditioned
+from conveyorguard.runs.derive import memory_features
 from conveyorguard.runs.predictions import PREDICTION_COLUMNS
 from conveyorguard.runs.saved import SavedRun
 from conveyorguard.training.fit import load_module
 from conveyorguard.training.fit_tabular import TabularClassifier, load_tabular
 from conveyorguard.training.module import WindowClassifier
+
+WARMING_UP = "warming up"  # state before the first window of a session has ended
 
 
 class TooShortError(DataError):
@@ -40,15 +46,18 @@ class TooShortError(DataError):
 
 @dataclass
 class Predicted:
-    """What a run predicts for sessions; times count periods (1 s, unless data.reader.period is set) of a session.
+    """What a run predicts for sessions; times are counted from the beginning of a session.
 
     Attributes:
-        windows: one row per window: session, device, kind, start, end, seconds_to_end, seconds_since_onset, state (its
-            name), y_true (-1 where it is unknown), y_pred, p0.. (as trained), c0.. (calibrated) and score (calibrated
-            probability of a state worth an alarm).
-        seconds: one row per second that a window covers: session, time, y_pred, state and c0.., the mean of the windows
-            that cover it.
-        alarms: one row per alarm: session, device, begin, end, peak (largest score), windows (their number); empty if
+        windows: one row per window: session, device, kind, start, end, seconds_to_end, seconds_since_onset [s], state
+            (name of the most probable state as deployed), y_true (-1 where it is unknown), y_pred (number of that
+            state), p0.. (as trained), c0.. (as deployed) and score (deployed probability of a state worth an alarm).
+        seconds: one row per row of the data: session, time [s], y_pred, state and c0... With `window.label=last` it is
+            the answer of the last window that had ended by then; before the first window the state is `WARMING_UP`,
+            y_pred -1 and c0.. NaN. With `majority` it is the mean of the windows that cover the row, which looks
+            ahead by up to a window; rows that no window covers are left out.
+        alarms: one row per alarm: session, device, begin_time and end_time (clock times, ISO 8601, None where the data
+            have none), begin and end [s], peak (largest score), windows (their number); empty if
             the run has no operating point.
         odd: sentences on inputs unlike those of the training, by session.
     """
@@ -73,6 +82,7 @@ class LoadedRun:
         settings: length and step of a window.
         ranges: range and median of each input channel in the training.
         temperature: temperature of the calibration; 1 if the run has none.
+        memory: of what the model predicted before; None if the run has none. It replaces the temperature.
         point: the operating point, scores at which an alarm begins and ends; None if the run has none.
 
     Raises:
@@ -97,13 +107,14 @@ class LoadedRun:
             tabular = load_tabular(paths[0])
             self.model, self.inputs = tabular, tabular.inputs
         self.schema = self.run.schema
-        self.settings = WindowSettings(**self.run.settings["window"])
+        self.settings = self.run.window
         channels = {"sensors": [*self.schema.channels], "environment": [*self.schema.environment], "thermal": [*CAMERA]}
         used = [name for group in self.inputs for name in channels[group]]
-        self.ranges = {name: values for name, values in self.run.facts("ranges").items() if name in used}
-        self.temperature = float(self.run.facts("calibration").get("temperature", 1.0))
-        point = self.run.facts("alarms").get("operating_point")
-        self.point = OperatingPoint(point["on"], point["off"]) if point else None
+        self.ranges = {name: values.plain() for name, values in (self.run.ranges or {}).items() if name in used}
+        self.temperature = self.run.calibration.temperature if self.run.calibration else 1.0
+        self.memory = self.run.memory
+        point = self.run.alarms.operating_point if self.run.alarms else None
+        self.point = OperatingPoint(point.on, point.off) if point else None
 
     @property
     def from_start(self) -> bool:
@@ -115,8 +126,8 @@ class LoadedRun:
     def predict(self, frames: pd.DataFrame, thermal: np.ndarray | None = None) -> pd.DataFrame:
         """Predict the states of sessions given as a table, labelled or not.
 
-        A window is `self.settings.size` consecutive seconds; one begins every `self.settings.stride` seconds from the
-        start of each run of seconds without a gap. Rows may be in any order, and sessions mixed. A NaN is filled from
+        A window is `self.settings.size` consecutive rows; one begins every `self.settings.judged_stride` rows from the
+        start of each run of rows without a gap. Rows may be in any order, and sessions mixed. A NaN is filled from
         its neighbours, or with the median of the training if a session has no value of the channel.
 
         Args:
@@ -150,7 +161,7 @@ class LoadedRun:
                 f"the table lacks the columns {', '.join(missing)}; it has {', '.join(map(str, frames.columns))}. "
                 "Rename its columns, or add the missing ones"
             )
-        _refuse_table(frames, required[2:])
+        refuse_table(frames, required[2:])
         camera = self.schema.thermal if "thermal" in self.inputs else None
         if camera and (thermal is None or np.shape(thermal) != (len(frames), *camera.shape)):
             actual = "none" if thermal is None else f"an array of shape {np.shape(thermal)}"
@@ -159,7 +170,7 @@ class LoadedRun:
                 f"{actual}"
             )
         schema = self.schema if "thermal" in self.inputs else replace(self.schema, thermal=None)
-        sessions = [reduce_session(session, schema) for session in _sessions(schema, frames, thermal)]
+        sessions = [reduce_session(session, schema) for session in sessions_of(schema, frames, thermal)]
         return self.predict_store(store_in_memory(sessions, schema)).windows
 
     def refuse_other(self, schema: Schema) -> None:
@@ -214,11 +225,11 @@ class LoadedRun:
             TooShortError: no session is as long as a window.
         """
         try:
-            return make_windows(store, self.settings, labelled=False)
+            return make_windows(store, self.settings, labelled=False, stride=self.settings.judged_stride)
         except ConfigError as error:  # in training the length of a window could be changed; here the data are wrong
+            length = text_of(self.settings.size * self.settings.period)
             raise TooShortError(
-                f"no session is long enough: a window of this run is {self.settings.size} consecutive seconds. Give at "
-                "least that many without a gap"
+                f"no session is long enough: its windows are {length} long. Give at least that much without a gap"
             ) from error
 
     def predict_store(self, store: Store) -> Predicted:
@@ -229,34 +240,80 @@ class LoadedRun:
             DataError: the data do not have the inputs or states that the run was trained on.
         """
         self.refuse_other(store.schema)
+        store = conditioned(bridge_gaps(store, self.settings.max_gap), self.run.settings)
         windows = self.windows_of(store)
-        store = conditioned(store, self.run.settings)
         p = predict(self.model, WindowDataset(filled(store, self.ranges), windows, self.settings, self.inputs))
-        calibrated = scale(p.astype(np.float64), self.temperature)
+        deployed = self.deployed(windows, p)
         names = np.array(self.schema.state_names)
-        predicted = p.argmax(axis=1)
+        predicted = deployed.argmax(axis=1)
         table = windows[list(PREDICTION_COLUMNS)].assign(
             state=names[predicted], y_true=windows["label"], y_pred=predicted
         )
-        for prefix, values in (("p", p), ("c", calibrated)):
+        for prefix, values in (("p", p), ("c", deployed)):
             for k in range(values.shape[1]):
                 table[f"{prefix}{k}"] = values[:, k].astype(np.float32)
-        scored = with_scores(table, calibrated, self.schema.alarm)
+        scored = with_scores(table, deployed, self.schema.alarm)
         alarms = (
-            episodes(scored, self.point).drop(columns="true")
+            episodes(scored, self.point, self.settings.period).drop(columns="true")
             if self.point
             else pd.DataFrame(columns=["session", "device", "begin", "end", "peak", "windows"])
         )
-        seconds = self._seconds(store, windows["row"].to_numpy(), calibrated)
+        place = pd.Index(store.sessions["name"].astype(str)).get_indexer(pd.Index(alarms["session"].astype(str)))
+        for name in ("end", "begin"):
+            alarms.insert(2, f"{name}_time", clock_times(store.sessions, place, alarms[name].to_numpy(float)))
+        answers = self._answers if self.settings.label == "last" else self._means
+        seconds = answers(store, windows["row"].to_numpy(), deployed)
         return Predicted(scored.drop(columns="y_true_alarm"), seconds, alarms, odd_inputs(store, self.ranges))
 
-    def _seconds(self, store: Store, rows: np.ndarray, p: np.ndarray) -> pd.DataFrame:
+    def deployed(self, windows: pd.DataFrame, p: np.ndarray) -> np.ndarray:
+        """Return the deployed probabilities (n, K): with memory where the run has one, else calibrated.
+
+        Args:
+            windows: session and end [s], in the order of time within each session.
+            p: probabilities as trained, (n, K).
+        """
+        if self.memory is None:
+            return scale(p.astype(np.float64), self.temperature)
+        return self.memory.apply(memory_features(windows, p, self.settings))
+
+    def _answers(self, store: Store, rows: np.ndarray, p: np.ndarray) -> pd.DataFrame:
+        """Return the answer at each row of the store: that of the last window that had ended by then.
+
+        Args:
+            store: the sessions.
+            rows: row of the store at which each window starts, (n,), increasing.
+            p: deployed probabilities of the windows, (n, K).
+        """
+        last = rows + self.settings.size - 1
+        place = np.searchsorted(last, np.arange(len(store)), side="right") - 1
+        age = np.arange(len(store)) - last[np.maximum(place, 0)]
+        ready = (place >= 0) & (age < self.settings.judged_stride)
+        # rows are consecutive in time within the age of an answer only if no gap lies between
+        ready &= np.asarray(store.tick) - np.asarray(store.tick)[last[np.maximum(place, 0)]] == age
+        ready &= store.session_index == store.session_index[last[np.maximum(place, 0)]]
+        answers = np.where(ready[:, None], p[np.maximum(place, 0)], np.nan)
+        predicted = np.where(ready, np.nan_to_num(answers, nan=-1.0).argmax(axis=1), -1)
+        names = np.array([*self.schema.state_names, WARMING_UP])
+        return self._table(store, np.ones(len(store), bool), predicted, names[predicted], answers)
+
+    def _table(
+        self, store: Store, rows: np.ndarray, predicted: np.ndarray, state: np.ndarray, p: np.ndarray
+    ) -> pd.DataFrame:
+        columns = {
+            "session": store.sessions["name"].to_numpy().astype(str)[store.session_index[rows]],
+            "time": np.asarray(store.tick)[rows] * store.period,
+            "y_pred": predicted,
+            "state": state,
+        }
+        return pd.DataFrame(columns | {f"c{k}": p[:, k].astype(np.float32) for k in range(p.shape[1])})
+
+    def _means(self, store: Store, rows: np.ndarray, p: np.ndarray) -> pd.DataFrame:
         """Return the mean of the windows over each second; seconds that no window covers are left out.
 
         Args:
             store: the sessions.
             rows: row of the store at which each window starts, (n,).
-            p: calibrated probabilities of the windows, (n, K).
+            p: deployed probabilities of the windows, (n, K).
         """
         total, count = np.zeros((len(store) + 1, p.shape[1])), np.zeros(len(store) + 1)
         for values, target in ((p, total), (np.ones(len(p)), count)):
@@ -266,68 +323,7 @@ class LoadedRun:
         covered = count > 0
         mean = total[covered] / count[covered, None]
         names, predicted = np.array(self.schema.state_names), mean.argmax(axis=1)
-        table = pd.DataFrame(
-            {
-                "session": store.sessions["name"].to_numpy().astype(str)[store.session_index[covered]],
-                "time": store.tick[covered],
-                "y_pred": predicted,
-                "state": names[predicted],
-            }
-        )
-        return table.assign(**{f"c{k}": mean[:, k].astype(np.float32) for k in range(mean.shape[1])})
-
-
-def _refuse_table(frames: pd.DataFrame, numbers: list[str]) -> None:
-    """Check the values of a table.
-
-    Args:
-        frames: the table.
-        numbers: columns that must hold numbers or nothing.
-
-    Raises:
-        DataError: naming the column, the row (from 0) and its value.
-    """
-
-    def refuse(column: str, wrong: np.ndarray, expected: str) -> None:
-        if wrong.any():
-            row = int(wrong.argmax())
-            more = f" (and {int(wrong.sum()) - 1} more rows)" if wrong.sum() > 1 else ""
-            raise DataError(
-                f"the table, row {row} counting from 0, column {column}: expected {expected}, found "
-                f"{frames[column].iloc[row]!r}{more}"
-            )
-
-    refuse("session", frames["session"].isna().to_numpy(), "the name of a session")
-    for name in ("time", *numbers):
-        values = pd.to_numeric(frames[name], errors="coerce").to_numpy(float, na_value=np.nan)
-        refuse(name, np.isnan(values) & ~frames[name].isna().to_numpy(), "a number")
-        if name == "time":
-            whole = (values == np.floor(values)) & (values >= 0) & (values < 2**31)
-            refuse(name, ~whole, "whole seconds since the session began")
-    refuse("time", frames.duplicated(["session", "time"]).to_numpy(), "one row per second and session")
-
-
-def _sessions(schema: Schema, frames: pd.DataFrame, thermal: np.ndarray | None) -> list[Session]:
-    """Split a table and its camera frames into sessions, sorted by time."""
-    sessions = []
-    position = np.arange(len(frames))
-    for name, index in pd.Series(position).groupby(frames["session"].to_numpy()).groups.items():
-        rows = frames.iloc[index].sort_values("time")
-        order = position[index][np.argsort(frames["time"].to_numpy()[index], kind="stable")]
-        first = rows.iloc[0]
-        environment = rows.reindex(columns=list(schema.environment)).to_numpy(float)
-        sessions.append(
-            Session(
-                str(name),
-                str(first.get("device", "unknown")),
-                str(first.get("kind", "")),
-                rows["time"].to_numpy().astype(int),
-                rows[list(schema.channels)].to_numpy(float),
-                environment,
-                None if thermal is None else thermal[order],
-            )
-        )
-    return sessions
+        return self._table(store, covered, predicted, names[predicted], mean)
 
 
 def schema_for(loaded: LoadedRun, data: Mapping[str, Any]) -> Schema:

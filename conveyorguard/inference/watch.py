@@ -24,6 +24,7 @@ import pandas as pd
 
 from conveyorguard.config.compose import build
 from conveyorguard.data.datamodule import WindowDataset
+from conveyorguard.data.durations import plain
 from conveyorguard.data.live import Follower, follow
 from conveyorguard.data.ranges import filled, odd_inputs
 from conveyorguard.data.recording_start import START
@@ -32,11 +33,12 @@ from conveyorguard.data.schema import Schema
 from conveyorguard.data.session import Session
 from conveyorguard.data.store import SENSORS_REPAIRED, THERMAL_REPAIRED, Store
 from conveyorguard.data.store_build import store_in_memory
+from conveyorguard.data.views import bridge_gaps
 from conveyorguard.errors import ConfigError, RunError
 from conveyorguard.inference.loaded_run import LoadedRun, TooShortError, schema_for
 from conveyorguard.inference.predict import predict
 from conveyorguard.metrics.alarms import OperatingPoint, silent
-from conveyorguard.metrics.calibration import scale
+from conveyorguard.metrics.memory import LAGS
 from conveyorguard.runs.data import conditioned
 from conveyorguard.system.files import alone, read_json, write_json
 from conveyorguard.system.progress import no_bars
@@ -56,22 +58,25 @@ class Ringing:
         windows: number of its windows.
     """
 
-    begin: int | None = None
-    end: int = -1
+    begin: float | None = None
+    end: float = -1.0
     peak: float = 0.0
     windows: int = 0
 
-    def step(self, start: int, end: int, score: float, point: OperatingPoint) -> list[dict[str, Any]]:
+    def step(
+        self, start: float, end: float, score: float, point: OperatingPoint, period: float = 1.0
+    ) -> list[dict[str, Any]]:
         """Take the next window and return its events: the end of an alarm, the begin of another, both or none.
 
         Args:
-            start: first second of the window [s].
-            end: last second of the window [s].
+            start: time of the first row of the window [s].
+            end: time of the last row of the window [s].
             score: calibrated probability of a state worth an alarm.
             point: scores at which an alarm begins and ends.
+            period: of a row of the data [s].
         """
         events = []
-        if self.begin is not None and (score < point.off or silent(self.end, start, end)):
+        if self.begin is not None and (score < point.off or silent(self.end, start, end, period)):
             events.append(self._event("end"))
             self.begin = None
         if self.begin is None:
@@ -83,7 +88,9 @@ class Ringing:
         return events
 
     def _event(self, event: str) -> dict[str, Any]:
-        return {"event": event, "begin": self.begin, "end": self.end, "peak": self.peak, "windows": self.windows}
+        assert self.begin is not None
+        times = {"begin": plain(self.begin), "end": plain(self.end)}
+        return {"event": event, **times, "peak": self.peak, "windows": self.windows}
 
 
 class AppendedTable:
@@ -136,11 +143,13 @@ class Tail:
     Attributes:
         session: its last seconds and, for a model that uses the start of the session, its first.
         last_end: end of the last predicted window [s].
+        recent: session, end and p0.. of the last predicted windows, for the memory of the run.
         ringing: whether its alarm is on.
     """
 
     session: ReducedSession
-    last_end: int = -1
+    last_end: float = -1.0
+    recent: list[dict[str, Any]] = field(default_factory=list)
     ringing: Ringing = field(default_factory=Ringing)
 
 
@@ -157,8 +166,9 @@ class Watch:
     def __init__(self, loaded: LoadedRun, follower: Follower, schema: Schema, folder: Path):
         self.loaded, self.follower, self.schema, self.folder = loaded, follower, schema, folder
         states = range(len(loaded.schema.states))
-        columns = ("session", "device", "kind", "start", "end", "state", "y_pred", "score", *(f"c{k}" for k in states))
-        self.windows = AppendedTable(folder / "windows.csv", columns)
+        columns = ("session", "device", "kind", "start", "end", "state", "y_pred", "score")
+        probabilities = (*(f"c{k}" for k in states), *(f"p{k}" for k in states))
+        self.windows = AppendedTable(folder / "windows.csv", (*columns, *probabilities))
         self.alarms = AppendedTable(folder / "alarms.csv", ALARMS)
         self.tails: dict[str, Tail] = {}
         self.reported: set[str] = set()
@@ -166,12 +176,14 @@ class Watch:
 
     def _recover(self) -> None:
         """Continue from the windows written so far, and append events that a crash kept from being written."""
-        written = {(row["session"], row["event"], int(row["begin"])) for row in self.alarms.rows()}
+        written = {(row["session"], row["event"], float(row["begin"])) for row in self.alarms.rows()}
         for row in self.windows.rows():
             tail = self.tails.setdefault(row["session"], Tail(ReducedSession(row["session"])))
-            tail.last_end = int(row["end"])
+            tail.last_end = float(row["end"])
+            tail.recent = [*tail.recent[-max(LAGS) :], row]
             if not self.loaded.from_start:
-                self.follower.skip(row["session"], int(row["start"]))  # the next windows are counted from here
+                first = round(float(row["start"]) / self.loaded.settings.period)
+                self.follower.skip(row["session"], first)  # the next windows are counted from here
             for event in self._events(row, tail):
                 if (event["session"], event["event"], event["begin"]) not in written:
                     self.announce([event])
@@ -180,9 +192,12 @@ class Watch:
         """Return the events of a window; none if the run has no operating point."""
         if not self.loaded.point:
             return []
-        start, end, score = int(window["start"]), int(window["end"]), float(window["score"])
+        start, end, score = float(window["start"]), float(window["end"]), float(window["score"])
         source = {"session": window["session"], "device": window["device"]}
-        return [{**source, **event} for event in tail.ringing.step(start, end, score, self.loaded.point)]
+        return [
+            {**source, **event}
+            for event in tail.ringing.step(start, end, score, self.loaded.point, self.loaded.settings.period)
+        ]
 
     def announce(self, events: list[dict[str, Any]]) -> None:
         """Append and print the begin or end of alarms.
@@ -240,7 +255,9 @@ class Watch:
 
         They are appended to windows.csv, their events to alarms.csv; seconds that no later window needs are dropped.
         """
-        store = conditioned(store_in_memory([tail.session], self.schema), self.loaded.run.settings)
+        settings = self.loaded.settings
+        store = bridge_gaps(store_in_memory([tail.session], self.schema), settings.max_gap)
+        store = conditioned(store, self.loaded.run.settings)
         try:
             windows = self.loaded.windows_of(store)
         except TooShortError:  # so far
@@ -250,29 +267,35 @@ class Watch:
             return 0
         self._report_odd_inputs(store)
         usable = filled(store, self.loaded.ranges)
-        p = predict(self.loaded.model, WindowDataset(usable, new, self.loaded.settings, self.loaded.inputs))
-        calibrated = scale(p.astype(np.float64), self.loaded.temperature)
-        score = calibrated[:, self.loaded.schema.alarm :].sum(axis=1)
-        names, predicted = self.loaded.schema.state_names, p.argmax(axis=1)
+        p = predict(self.loaded.model, WindowDataset(usable, new, settings, self.loaded.inputs))
+        names_of_p = [f"p{k}" for k in range(p.shape[1])]
+        latest = new[["session", "end"]].assign(**dict(zip(names_of_p, p.T, strict=True)))
+        tail.recent += [{str(k): v for k, v in row.items()} for row in latest.to_dict("records")]
+        recent = pd.DataFrame(tail.recent).astype({"end": float} | dict.fromkeys(names_of_p, np.float32))
+        deployed = self.loaded.deployed(recent, recent[names_of_p].to_numpy())[-len(new) :]
+        score = deployed[:, self.loaded.schema.alarm :].sum(axis=1)
+        names, predicted = self.loaded.schema.state_names, deployed.argmax(axis=1)
         rows = [
             {
                 "session": name,
                 "device": w.device,
                 "kind": w.kind,
-                "start": w.start,
-                "end": w.end,
+                "start": plain(float(new["start"].iloc[i])),
+                "end": plain(float(new["end"].iloc[i])),
                 "state": names[predicted[i]],
                 "y_pred": predicted[i],
                 "score": repr(float(score[i])),
-                **{f"c{k}": f"{v:.6f}" for k, v in enumerate(calibrated[i])},
+                **{f"c{k}": f"{v:.6f}" for k, v in enumerate(deployed[i])},
+                **{f"p{k}": repr(float(v)) for k, v in enumerate(p[i])},
             }
             for i, w in enumerate(new.itertuples())
         ]
         self.windows.append(rows)
-        tail.last_end = int(new["end"].iloc[-1])
+        tail.last_end = float(new["end"].iloc[-1])
+        tail.recent = tail.recent[-max(LAGS) - 1 :]
         self.announce([event for row in rows for event in self._events(row, tail)])
         assert tail.session.columns is not None
-        keep = tail.session.columns["tick"] >= new["start"].iloc[-1]
+        keep = tail.session.columns["tick"] >= round(new["start"].iloc[-1] / settings.period) - settings.max_gap
         if self.loaded.from_start:
             quality = tail.session.columns["quality"]
             keep |= (

@@ -39,7 +39,7 @@ class OperatingPoint:
         return asdict(self)
 
 
-def choose_operating_point(table: pd.DataFrame) -> OperatingPoint | None:
+def choose_operating_point(table: pd.DataFrame, period: float = 1.0) -> OperatingPoint | None:
     """Choose the operating point on validation; None without a fault session.
 
     Among thresholds that miss no fault session, take those with the fewest false alarm windows; return the midpoint, in
@@ -49,6 +49,7 @@ def choose_operating_point(table: pd.DataFrame) -> OperatingPoint | None:
 
     Args:
         table: Validation windows: session, start, end, seconds_since_onset, y_true, y_true_alarm (bool), score.
+        period: Of a row of the data [s].
     """
     table = table.sort_values(["session", "start"])
     worst = table[table["y_true_alarm"]].groupby("session")["score"].max()
@@ -61,7 +62,7 @@ def choose_operating_point(table: pd.DataFrame) -> OperatingPoint | None:
     top = logit(np.clip(highest, SURE, 1 - SURE))
     steps = top - STEP * np.arange(max(1, int(np.ceil((top - logit(SURE)) / STEP))))
     points = [_with_hysteresis(min(highest, float(expit(step)))) for step in steps]
-    false = np.array([np.count_nonzero(ringing(table, point) & healthy) for point in points])
+    false = np.array([np.count_nonzero(ringing(table, point, period) & healthy) for point in points])
     first = int(false.argmin())  # the highest threshold with the fewest
     more = np.flatnonzero(false[first:] > false[first])
     last = first + int(more[0]) - 1 if len(more) else len(steps) - 1
@@ -89,56 +90,61 @@ def _normal_throughout(table: pd.DataFrame) -> np.ndarray:
     return apart.sort_index().to_numpy()
 
 
-def silent(before: np.ndarray | int, start: np.ndarray | int, end: np.ndarray | int) -> np.ndarray | bool:
+def silent(
+    before: np.ndarray | float, start: np.ndarray | float, end: np.ndarray | float, period: float = 1.0
+) -> np.ndarray | bool:
     """Return whether the gap between the previous window's end and this window's start is longer than this window.
 
     Args:
         before: End of the previous window [s].
         start: Start of this window [s].
         end: End of this window [s]; starts and ends are inclusive.
+        period: Of a row of the data [s].
     """
-    return start - before - 1 > end - start + 1
+    return start - before - period > end - start + period
 
 
 def _with_hysteresis(on: float) -> OperatingPoint:
     return OperatingPoint(on, HYSTERESIS * on)
 
 
-def ringing(table: pd.DataFrame, point: OperatingPoint) -> np.ndarray:
+def ringing(table: pd.DataFrame, point: OperatingPoint, period: float = 1.0) -> np.ndarray:
     """Return a mask (N,) of the windows during which an alarm is on.
 
     Args:
         table: Windows: session, start, end and score, in the order of time within a session.
         point: Operating point.
+        period: Of a row of the data [s].
     """
     score = table["score"].to_numpy()
-    decided = (score >= point.on) | (score < point.off) | _starts_anew(table)  # others keep the previous
+    decided = (score >= point.on) | (score < point.off) | _starts_anew(table, period)  # others keep the previous
     last = np.maximum.accumulate(np.where(decided, np.arange(len(score)), 0))
     return score[last] >= point.on
 
 
-def _starts_anew(table: pd.DataFrame) -> np.ndarray:
+def _starts_anew(table: pd.DataFrame, period: float) -> np.ndarray:
     """Return a mask (N,) of the windows into which no alarm continues: first of a session, or after a long gap."""
     session, start, end = (table[name].to_numpy() for name in ("session", "start", "end"))
     anew = np.ones(len(table), bool)
-    anew[1:] = (session[1:] != session[:-1]) | silent(end[:-1], start[1:], end[1:])
+    anew[1:] = (session[1:] != session[:-1]) | silent(end[:-1], start[1:], end[1:], period)
     return anew
 
 
-def episodes(table: pd.DataFrame, point: OperatingPoint) -> pd.DataFrame:
+def episodes(table: pd.DataFrame, point: OperatingPoint, period: float = 1.0) -> pd.DataFrame:
     """Return the alarms, one per row.
 
     Args:
         table: Windows: session, device, start, end, score and y_true_alarm.
         point: Operating point.
+        period: Of a row of the data [s].
 
     Returns:
         session, device, begin and end [s since the session began], peak (highest score), windows (their number), true
         (whether the device was in a state that warrants an alarm at some window of the alarm).
     """
     rows = table.sort_values(["session", "start"], ignore_index=True)
-    on = pd.Series(ringing(rows, point), index=rows.index)
-    number = ((on != on.shift()) | _starts_anew(rows)).cumsum()
+    on = pd.Series(ringing(rows, point, period), index=rows.index)
+    number = ((on != on.shift()) | _starts_anew(rows, period)).cumsum()
     alarms = (
         rows[on]
         .groupby(number[on], sort=False)
@@ -187,7 +193,7 @@ def fault_sessions(table: pd.DataFrame, alarms: pd.DataFrame) -> pd.DataFrame:
             at = (faulty if len(faulty) else since).iloc[0]  # a table may give an onset later than the state itself
             since_onset = float(at["seconds_since_onset"])
             row |= {
-                "alarm_at": int(at["end"]),
+                "alarm_at": float(at["end"]),
                 "lead": float(at["seconds_to_end"]),
                 "delay": since_onset if at["end"] - since_onset > rows["start"].min() else np.nan,
             }
@@ -195,7 +201,7 @@ def fault_sessions(table: pd.DataFrame, alarms: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(sessions, columns=["session", "device", "missed", "alarm_at", "lead", "delay"])
 
 
-def summarise(table: pd.DataFrame, point: OperatingPoint, stride: int) -> dict[str, Any]:
+def summarise(table: pd.DataFrame, point: OperatingPoint, stride: float, period: float = 1.0) -> dict[str, Any]:
     """Evaluate the operating point on windows.
 
     False alarms are alarms that begin without a fault (`without_fault`). Their exposure is the total time of such
@@ -207,14 +213,15 @@ def summarise(table: pd.DataFrame, point: OperatingPoint, stride: int) -> dict[s
         table: Windows, as for `choose_operating_point`, with device and seconds_to_end.
         point: Operating point.
         stride: Stride of the windows [s].
+        period: Of a row of the data [s].
 
     Returns:
         Counts, times [s, h], the bound and the rows of `fault_sessions`, as in alarms.json.
     """
-    alarms = episodes(table, point)
+    alarms = episodes(table, point, period)
     faults = fault_sessions(table, alarms)
     healthy = without_fault(table)
-    lasts = (table["end"] - table["start"] + 1).clip(upper=stride)
+    lasts = (table["end"] - table["start"] + period).clip(upper=stride)
     hours = float(lasts[healthy].sum()) / 3600
     quiet = table.loc[healthy, ["session", "end"]].rename(columns={"end": "begin"})
     begun = alarms.merge(quiet.assign(healthy=True), on=["session", "begin"], how="left")
@@ -273,45 +280,3 @@ def with_scores(predictions: pd.DataFrame, p: np.ndarray, alarm: int) -> pd.Data
         alarm: Index of the first state that warrants an alarm.
     """
     return predictions.assign(score=p[:, alarm:].sum(axis=1), y_true_alarm=predictions["y_true"].to_numpy() >= alarm)
-
-
-def when_it_rings(states: str, point: OperatingPoint) -> str:
-    """Return a sentence, without its full stop, on when an alarm begins and ends.
-
-    Args:
-        states: States that warrant an alarm, as in `Schema.alarming`.
-        point: Operating point.
-    """
-    return (
-        f"An alarm begins when the calibrated probability of {states} reaches {point.on:.3f} and ends when it falls "
-        f"below {point.off:.3f}"
-    )
-
-
-def how_chosen(facts: dict[str, Any]) -> str:
-    """Return a sentence on how `choose_operating_point` set the threshold; facts: content of alarms.json."""
-    if facts["parts"]["val"]["exposure_hours"]:
-        return "The threshold was set on validation: no missed fault, fewest false alarms."
-    return (
-        f"The threshold was set on validation: the highest that misses no fault, at most {UNDECIDED}. Validation has "
-        "no time without a fault, so false alarms could not be counted."
-    )
-
-
-def how_it_did(facts: dict[str, Any]) -> str:
-    """Return a sentence on missed faults and false alarms in the run's own test, else validation, sessions.
-
-    Args:
-        facts: Content of alarms.json.
-    """
-    part, name = ("test", "test") if "test" in facts["parts"] else ("val", "validation")
-    figures = facts["parts"][part]
-    missed = f"On the run's {name} data it missed {figures['missed']} of {figures['fault_sessions']} faults"
-    bound, count = figures["false_alarms_per_hour_bound"], figures["false_alarms"]
-    if bound is None:
-        return f"{missed}; there was no time without a fault, so false alarms could not be counted."
-    alarms = "1 false alarm" if count == 1 else f"{count or 'no'} false alarms"
-    return (
-        f"{missed} and raised {alarms} in {figures['exposure_hours']:.2f} h without a fault (with {100 * LEVEL:.0f} % "
-        f"confidence at most {bound:.1f} per hour)."
-    )

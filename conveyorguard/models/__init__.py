@@ -1,12 +1,13 @@
-"""Networks as plain modules. A model is `Model(schema, **hparams)`; it takes a scaled batch and returns logits.
+"""Models: networks as plain torch modules, and classifiers of window features (`tabular`).
 
-Every network declares two facts that let a run list the settings it does not use:
+A network is built as `Model(schema, inputs, **settings)`, takes a scaled batch and returns logits. It declares two
+facts, from which a run lists the settings that it does not use:
 
-- `NEEDS`: hyper-parameters that matter only with a certain input, e.g. `{"thermal_frames": "thermal"}`;
+- `NEEDS`: settings that matter with one input only, such as `{"thermal_frames": "thermal"}`;
 - `PER_SECOND`: whether it returns `second` logits beside `window`.
 
-`tabular.py` holds what is no network: estimators of window features, `Model(schema, seed, threads, **hparams)`.
-`check_model(MyModel)` tells whether a model, also of another package, keeps to all this.
+A tabular model is built as `Model(schema, seed, threads, **settings)`. `check_model(MyModel)` checks that a model, also
+of another package, keeps this contract.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The seed study's network: convolutions on frames, a Transformer on each modality, cross-attention, FiLM."""
+"""The seed study's network: convolutions on frames, a Transformer per modality, cross-attention, FiLM."""
 
 from __future__ import annotations
 
@@ -13,10 +13,7 @@ from conveyorguard.models.film import Batch, conditioning
 
 
 class FrameCNN(nn.Module):
-    """Three blocks of 3x3 convolution, batch norm, GELU and max-pooling, then a global average.
-
-    Takes frames (B, Tf, channels, rows, columns), returns (B, Tf, embed_dim).
-    """
+    """Encode thermal frames by three blocks: 3x3 convolution, batch norm, GELU and pooling, the last one global."""
 
     def __init__(self, channels: int, embed_dim: int):
         super().__init__()
@@ -29,13 +26,14 @@ class FrameCNN(nn.Module):
         self.project = nn.Linear(sizes[-1], embed_dim)
 
     def forward(self, frames: Tensor) -> Tensor:
+        """Return features (B, Tf, embed_dim) of frames (B, Tf, channels, rows, columns)."""
         batch, count = frames.shape[:2]
         features = self.blocks(frames.flatten(0, 1)).flatten(1)
         return self.project(features).view(batch, count, -1)
 
 
 class SequenceEncoder(nn.Module):
-    """An embedding, learned positions and a Transformer encoder; (B, length, ...) to (B, length, embed_dim)."""
+    """Encode a sequence: embedding, learned positions and a Transformer encoder."""
 
     def __init__(
         self,
@@ -56,13 +54,18 @@ class SequenceEncoder(nn.Module):
         self.encoder = nn.TransformerEncoder(layer, num_layers, enable_nested_tensor=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return features (B, length, embed_dim) of a sequence (B, length, ...)."""
         return self.encoder(self.embed(x) + self.positions)
 
 
 class CrossAttention(nn.Module):
-    """Queries attend to keys, with residual, LayerNorm and a feed-forward layer of four times the width.
+    """Attention of queries to keys, with residual, layer norm and a feed-forward layer of four times the width.
 
-    identity: what is attended to adds nothing at first, and comes in as far as training finds it useful.
+    Args:
+        embed_dim: width, D.
+        num_heads: of the attention.
+        dropout: probability.
+        identity: initialise the attention's output with zero, so that the keys have no effect at first.
     """
 
     def __init__(self, embed_dim: int, num_heads: int, dropout: float, identity: bool):
@@ -80,24 +83,31 @@ class CrossAttention(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, queries: Tensor, keys: Tensor) -> Tensor:
-        """(B, Tq, D) and (B, Tk, D) to (B, Tq, D)."""
+        """Return (B, Tq, D) from queries (B, Tq, D) and keys (B, Tk, D)."""
         attended, _ = self.attention(queries, keys, keys, need_weights=False)
         x = self.norm1(queries + self.dropout(attended))
         return self.norm2(x + self.dropout(self.feed_forward(x)))
 
 
 class CNNTransformer(nn.Module):
-    """Encode sensors and frames, let the sensors ask the frames, average over time, condition, classify.
+    """Encode sensors and frames, let sensors attend to frames, average over time, condition by FiLM, classify.
 
     Args:
+        schema: of the data.
         inputs: 'sensors', 'thermal' or both, with 'environment' for FiLM.
-        window_size: T, seconds. thermal_frames: Tf, of them with a frame.
-        film_identity: FiLM begins at no effect; false is the seed's gamma x + beta.
-        attention_identity: so does the sensors' attention to the frames; false, torch's own beginning, is the seed's.
+        window_size: length of a window, T, in [s].
+        thermal_frames: number of frames used per window, Tf.
+        embed_dim: width of all features.
+        num_heads: of the attentions.
+        num_layers: of each Transformer encoder.
+        dropout: probability.
+        film_identity: FiLM starts without effect; false: gamma x + beta, as in the seed study.
+        attention_identity: the attention to frames starts without effect; false: torch's initialisation, as in the
+            seed study.
         norm_first: layer norm before attention and feed-forward, which trains without a warm-up (Xiong et al., 2020);
-            false, after them, is the seed's.
-        from_start: beside its sensors each second has their rise since the recording began, as scaling tells it in
-            units of their noise; false is the seed's.
+            false: after them, as in the seed study.
+        from_start: add each sensor's change since the session began, in units of its noise; false: as in the seed
+            study.
     """
 
     NEEDS: ClassVar[dict[str, str]] = {
@@ -149,10 +159,10 @@ class CNNTransformer(nn.Module):
         )
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """Scaled batch to {"window": (B, K)} logits."""
-        given = dict(batch)
+        """Return {"window": (B, K)} logits of a scaled batch."""
+        values = dict(batch)
         if self.from_start and "sensors" in self.encoders:
-            given["sensors"] = torch.cat([batch["sensors"], batch["sensors_change"]], dim=-1)
-        sequences = [encode(given[name]) for name, encode in self.encoders.items()]
+            values["sensors"] = torch.cat([batch["sensors"], batch["sensors_change"]], dim=-1)
+        sequences = [encode(values[name]) for name, encode in self.encoders.items()]
         features = self.film(self.fuse(*sequences).mean(1), batch)
         return {"window": self.classifier(features)}

@@ -1,4 +1,4 @@
-"""What a model must keep to so that trainings, checks, pages and exports can use it, tried on made-up data."""
+"""The contract that trainings, checks, pages and exports rely on, checked for a model on synthetic data."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ COMBINATIONS = [
     for modality in (["sensors"], ["thermal"], ["sensors", "thermal"])
     for environment in ([], ["environment"])
 ]
-WINDOWS = 4  # of a made-up batch
+WINDOWS = 4  # of the synthetic batch
 LOGITS = ("window", "second")
-STEPS = 5  # of the optimizer, within which a gate that begins at zero lets gradients through
-ROUNDING = 1e-4  # of logits, between one batch and another
-MADE_UP = {
+STEPS = 5  # of the optimizer; within them a gate that starts at zero has opened to gradients
+ROUNDING = 1e-4  # difference of logits that batches of other sizes may cause
+SYNTHETIC = {
     "channels": {
         "heat": {"unit": "degC"},
         "current": {"unit": "A", "scaling": "log"},
@@ -49,23 +49,25 @@ def check_model(
     scaling: ScalingSettings | None = None,
     **settings: Any,
 ) -> None:
-    """Check that a model keeps the contract, on made-up data, in seconds.
+    """Check on synthetic data that a model keeps the contract; it takes seconds.
 
-    A network is built as `model(schema=..., inputs=[...], **settings)` for each combination of inputs; those that it
-    refuses with a ConfigError it does not claim. Its class names in `NEEDS` the settings that matter with one input
-    only, and says in `PER_SECOND` whether it returns logits of each second. It takes a scaled batch, in which an input
-    that is not used is a missing key, and returns {"window": (B, K), "second": (B, T, K) or absent} logits.
+    A network is built as `model(schema=..., inputs=[...], **settings)` for each combination of inputs; it may refuse
+    one with a ConfigError. Its class names in `NEEDS` the settings that matter with one input only, and says in
+    `PER_SECOND` whether it returns logits of each second. It takes a scaled batch, in which an unused input is a
+    missing key, and returns {"window": (B, K), "second": (B, T, K) or absent} logits.
 
     A tabular model has `TABULAR = True`, is built as `model(schema=..., seed=..., threads=1, **settings)` and has the
     methods of `conveyorguard.models.tabular.Tabular`.
 
     Args:
-        schema: of the data it is for; made up where it is not given.
-        window: length of the windows and number of their frames. scaling: of a network's batches.
+        model: the class.
+        schema: of the data it is for; None: a synthetic one.
+        window: length of the windows and number of their frames.
+        scaling: of a network's batches.
         settings: of the model, as its yaml gives them.
 
     Raises:
-        AssertionError: the model breaks a rule, named by the message.
+        AssertionError: the model breaks a rule; the message names it.
         ConfigError: it refuses every combination of inputs, or a package that it needs is not installed.
 
     Example:
@@ -75,12 +77,12 @@ def check_model(
         def test_my_model_keeps_the_contract():
             check_model(MyModel, width=32)
     """
-    schema = schema or Schema.from_config(MADE_UP)
+    schema = schema or Schema.from_config(SYNTHETIC)
     if getattr(model, "TABULAR", False):
         check_tabular(model, schema, settings)
         return
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # batches are small, and threads that wait for each other take longer
+    torch.set_num_threads(1)  # batches are so small that several threads are slower
     try:
         with torch.random.fork_rng(devices=[]):
             _check_network(model, schema, window or WindowSettings(), scaling or ScalingSettings(), settings)
@@ -103,7 +105,12 @@ class Candidate:
         return f"{self.network.__name__} with inputs {', '.join(self.inputs)}"
 
     def build(self, seed: int) -> nn.Module:
-        """The network with weights of a seed."""
+        """Return the network with weights drawn from a seed.
+
+        Raises:
+            ConfigError: the network refuses these inputs.
+            AssertionError: it cannot be built for another reason.
+        """
         torch.manual_seed(seed)
         try:
             return self.network(schema=self.schema, inputs=list(self.inputs), **self.settings)
@@ -116,7 +123,7 @@ class Candidate:
             ) from error
 
     def batch(self) -> dict[str, Tensor]:
-        """A scaled batch of these inputs, always the same."""
+        """Return a scaled batch of these inputs, always the same."""
         g, size = torch.Generator().manual_seed(0), self.window.size
 
         def uniform(low: float, high: float, *shape: int) -> Tensor:
@@ -145,7 +152,7 @@ class Candidate:
         return Scaling(self.schema, self.scaling)(raw)
 
     def logits(self, network: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """What the network returns."""
+        """Return what the network returns for a batch; an exception becomes an AssertionError."""
         try:
             return network(dict(batch))
         except Exception as error:
@@ -155,7 +162,7 @@ class Candidate:
             ) from error
 
     def evaluated(self, network: nn.Module, batch: dict[str, Tensor]) -> list[Tensor]:
-        """Logits in evaluation mode, of the window and, where it has them, of the seconds."""
+        """Return the logits in evaluation mode: of the window and, if there are any, of the seconds."""
         with torch.no_grad():
             logits = self.logits(network.eval(), batch)
         return [logits[name] for name in LOGITS if name in logits]
@@ -168,7 +175,7 @@ def _described(error: Exception) -> str:
 def _check_network(
     network: type, schema: Schema, window: WindowSettings, scaling: ScalingSettings, settings: dict[str, Any]
 ) -> None:
-    _must_declare_its_facts(network)
+    _must_declare_needs_and_seconds(network)
     refusals, claimed = [], []
     for inputs in COMBINATIONS:
         if not set(inputs) <= {*schema.inputs}:
@@ -186,7 +193,7 @@ def _check_network(
             rule(candidate)
 
 
-def _must_declare_its_facts(network: type) -> None:
+def _must_declare_needs_and_seconds(network: type) -> None:
     name, needs = network.__name__, getattr(network, "NEEDS", None)
     assert isinstance(needs, dict) and {*needs.values()} <= {"sensors", "thermal", "environment"}, (
         f"{name}.NEEDS must say which settings matter with one input only, e.g. {{'frames': 'thermal'}}; it is {needs}"
@@ -211,8 +218,8 @@ def _must_return_logits(candidate: Candidate) -> None:
         )
         shapes = {"window": (WINDOWS, states), "second": (WINDOWS, candidate.window.size, states)}
         for name in shapes.keys() & logits.keys():
-            found = tuple(logits[name].shape)
-            assert found == shapes[name], f"{candidate} must return {name} of shape {shapes[name]}, not {found}"
+            shape = tuple(logits[name].shape)
+            assert shape == shapes[name], f"{candidate} must return {name} of shape {shapes[name]}, not {shape}"
             assert logits[name].isfinite().all(), f"{candidate} must return finite numbers; some of {name} are not"
 
 
@@ -266,7 +273,7 @@ def _must_train_every_parameter(candidate: Candidate) -> None:
 
 
 def _trained(candidate: Candidate, network: nn.Module, batch: dict[str, Tensor]) -> Iterator[dict[str, float]]:
-    """Train a few steps; the largest absolute gradient of each parameter that has one, step by step."""
+    """Train a few steps; yield the largest absolute gradient of each parameter that has one, step by step."""
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-2)
     for _ in range(STEPS):
         optimizer.zero_grad()
@@ -287,7 +294,7 @@ def _trained(candidate: Candidate, network: nn.Module, batch: dict[str, Tensor])
 
 def _must_be_restored_by_its_state(candidate: Candidate) -> None:
     network, other, batch = candidate.build(0), candidate.build(1), candidate.batch()
-    candidate.logits(network.train(), batch)  # as batch norm, it may note what it is given
+    candidate.logits(network.train(), batch)  # a layer such as batch norm may keep statistics of it
     stream = io.BytesIO()
     torch.save(network.state_dict(), stream)
     stream.seek(0)
@@ -304,7 +311,7 @@ def _must_be_restored_by_its_state(candidate: Candidate) -> None:
     )
 
 
-def _must_bear_repaired_seconds(candidate: Candidate) -> None:
+def _must_accept_repaired_seconds(candidate: Candidate) -> None:
     network, batch = candidate.build(0), candidate.batch()
     batch["mask"][0], batch["mask"][1:, ::2] = False, False
     assert all(bool(logits.isfinite().all()) for logits in candidate.evaluated(network, batch)), (
@@ -320,7 +327,7 @@ NETWORK_RULES = (
     _must_be_repeatable,
     _must_train_every_parameter,
     _must_be_restored_by_its_state,
-    _must_bear_repaired_seconds,
+    _must_accept_repaired_seconds,
 )
 
 

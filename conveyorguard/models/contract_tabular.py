@@ -1,4 +1,4 @@
-"""The part of the models' contract that is of tabular models."""
+"""The contract of tabular models, checked on synthetic features."""
 
 from __future__ import annotations
 
@@ -13,12 +13,18 @@ import numpy as np
 from conveyorguard.data.schema import Schema
 from conveyorguard.errors import ConfigError
 
-ROWS, FEATURES = 240, 6  # of made-up features: number 1 tells the state, number 4 is never known
-ALONE = 6  # windows that are judged one by one
+ROWS, FEATURES = 240, 6  # synthetic: feature 1 follows the state, feature 4 is always NaN
+ALONE = 6  # windows that are classified one at a time
 
 
 def check_tabular(model: type, schema: Schema, settings: dict[str, Any]) -> None:
-    """Check that a tabular model keeps the contract: `conveyorguard.models.check_model`."""
+    """Check that a tabular model keeps the contract; see `conveyorguard.models.check_model`.
+
+    Args:
+        model: the class.
+        schema: of the data.
+        settings: of the model.
+    """
     name, package, file = model.__name__, getattr(model, "PACKAGE", ""), getattr(model, "FILE", None)
     assert package is None or (isinstance(package, str) and package != ""), (
         f"{name}.PACKAGE must name the package that it needs beyond the project's, or be None"
@@ -41,13 +47,13 @@ def check_tabular(model: type, schema: Schema, settings: dict[str, Any]) -> None
     if len(every) > 2:
         absent = every[-2]
         rare = _must_give_probabilities(name, *fitted([k for k in every if k != absent]), len(every))[:, absent]
-        assert rare.max() < 0.1, f"{name} must give next to nothing to a state that no train window has"
+        assert rare.max() < 0.1, f"{name} must give a probability near 0 to a state that no train window has"
     alone = np.concatenate([estimator.probabilities(x[i : i + 1]) for i in range(ALONE)])
     assert np.allclose(alone, p[:ALONE], atol=1e-6), f"{name} must judge each window by itself"
     assert np.array_equal(fitted(every)[0].probabilities(x), p), (
         f"{name} must follow from its seed: fitted twice on the same features, it gives other probabilities"
     )
-    _must_say_what_features_are_worth(name, estimator, x)
+    _must_rate_features(name, estimator, x)
     loaded = _saved_and_loaded(name, estimator, model(schema=schema, seed=1, threads=1, **settings), file)
     assert np.allclose(loaded.probabilities(x), p, rtol=0, atol=1e-6), (
         f"{name} must give the same probabilities once loaded"
@@ -55,7 +61,7 @@ def check_tabular(model: type, schema: Schema, settings: dict[str, Any]) -> None
 
 
 def _features(states: list[int]) -> tuple[np.ndarray, np.ndarray]:
-    """Made-up features (ROWS, FEATURES), NaN where unknown, and states (ROWS,)."""
+    """Return synthetic features (ROWS, FEATURES), some of them NaN, and states (ROWS,)."""
     rng = np.random.default_rng(0)
     y = rng.choice(states, ROWS)
     x = rng.normal(size=(ROWS, FEATURES)).astype(np.float32)
@@ -72,12 +78,12 @@ def _must_give_probabilities(name: str, estimator: Any, x: np.ndarray, y: np.nda
         f"{name} must return probabilities: finite, none below 0, with sum 1 over the states"
     )
     assert float((p.argmax(axis=1) == y).mean()) > 0.5, (
-        f"{name} must learn what one feature says plainly, and keep the columns in the order of the states"
+        f"{name} must learn from one feature that follows the state, and keep the columns in the order of the states"
     )
     return p
 
 
-def _must_say_what_features_are_worth(name: str, estimator: Any, x: np.ndarray) -> None:
+def _must_rate_features(name: str, estimator: Any, x: np.ndarray) -> None:
     gain, contributions = np.asarray(estimator.gain()), estimator.contributions(x)
     assert gain.shape == (FEATURES,) and bool((gain >= 0).all()) and bool(np.isclose(gain.sum(), 1)), (
         f"{name}.gain() must give each feature its share, with sum 1"
@@ -88,7 +94,7 @@ def _must_say_what_features_are_worth(name: str, estimator: Any, x: np.ndarray) 
 
 
 def _saved_and_loaded(name: str, estimator: Any, other: Any, file: str) -> Any:
-    """The other estimator with what the first has saved."""
+    """Save an estimator, load its file into another one and return that."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / file
         estimator.save(path)
@@ -106,7 +112,7 @@ def _saved_and_loaded(name: str, estimator: Any, other: Any, file: str) -> Any:
 
 
 def _is_pickle(path: Path) -> bool:
-    """Whether a file is a pickle, or an archive that holds one, as torch.save writes it."""
+    """Return whether a file is a pickle, or an archive with one as torch.save writes it."""
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             return any(name.endswith(".pkl") for name in archive.namelist())

@@ -1,16 +1,15 @@
-"""Small encoders of one second: of sensor values and of thermal frames."""
+"""Small encoders of sensor values and of thermal frames, and a convolution over time."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
-LAGS = (1, 5, 10)  # seconds
+LAGS = (1, 5, 10)  # [s]
 
 
 def with_differences(x: Tensor) -> Tensor:
-    """Append differences over several lags; before the window's first second its value is held. (B, T, C) to (B, T,
-    4C)."""
+    """Append the differences over LAGS to x, (B, T, C) to (B, T, 4C); the first value stands for those before it."""
     differences = [x]
     for lag in LAGS:
         lag = min(lag, x.shape[1])
@@ -20,7 +19,7 @@ def with_differences(x: Tensor) -> Tensor:
 
 
 class SeriesEncoder(nn.Module):
-    """Values and their differences, second by second; (B, T, channels) to (B, T, width)."""
+    """Encode the values and their differences of each second, (B, T, channels) to (B, T, width)."""
 
     def __init__(self, channels: int, width: int, dropout: float):
         super().__init__()
@@ -32,13 +31,14 @@ class SeriesEncoder(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return features (B, T, width) of values (B, T, channels)."""
         return self.layers(with_differences(x))
 
 
 class FrameEncoder(nn.Module):
-    """Strided convolutions, then the mean and the maximum over the frame: a hot component is small.
+    """Encode thermal frames by strided convolutions, (B, Tf, channels, rows, columns) to (B, Tf, width).
 
-    Takes (B, Tf, channels, rows, columns), returns (B, Tf, width).
+    They are pooled by mean and maximum: a hot component covers few pixels, and a mean alone would lose it.
     """
 
     def __init__(self, channels: int, width: int, dropout: float):
@@ -54,13 +54,14 @@ class FrameEncoder(nn.Module):
         self.project = nn.Sequential(nn.Linear(2 * width, width), nn.LayerNorm(width), nn.GELU(), nn.Dropout(dropout))
 
     def forward(self, frames: Tensor) -> Tensor:
+        """Return features (B, Tf, width) of frames (B, Tf, channels, rows, columns)."""
         features = self.convolutions(frames.flatten(0, 1)).flatten(2)
         pooled = torch.cat([features.mean(-1), features.amax(-1)], dim=-1)
         return self.project(pooled).view(*frames.shape[:2], -1)
 
 
 class TemporalBlock(nn.Module):
-    """A residual dilated convolution over time (Bai et al., 2018, here not causal); (B, T, width) to the same."""
+    """Residual dilated convolution over time (Bai et al., 2018, here not causal)."""
 
     def __init__(self, width: int, dilation: int, dropout: float):
         super().__init__()
@@ -69,5 +70,6 @@ class TemporalBlock(nn.Module):
         self.after = nn.Sequential(nn.GELU(), nn.Dropout(dropout), nn.Linear(width, width))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return x (B, T, width) with what its neighbours in time add."""
         mixed = self.convolution(self.norm(x).transpose(1, 2)).transpose(1, 2)
         return x + self.after(mixed)

@@ -1,17 +1,22 @@
-"""Conditioning on the environment."""
+"""Condition features on the environment."""
 
 from __future__ import annotations
 
 from torch import Tensor, nn
 
-Batch = dict[str, Tensor]  # scaled, an input that is not used is a missing key
+Batch = dict[str, Tensor]  # scaled; an input that is not used is a missing key
 
 
 class FiLM(nn.Module):
     """Feature-wise linear modulation by the environment (Perez et al., 2018).
 
-    The environment's mean over time gives a gain and a shift for each feature. With `identity` these begin at no
-    effect, (1 + gamma) x + beta with both zero; without it the form is the seed study's, gamma x + beta.
+    The environment, encoded and averaged over time, gives a gain and a shift for each feature.
+
+    Args:
+        environment: number of environment channels, E.
+        width: number of features.
+        identity: (1 + gamma) x + beta with gamma and beta zero at first, so that training starts without effect;
+            otherwise gamma x + beta, as in the seed study.
     """
 
     def __init__(self, environment: int, width: int, identity: bool = True):
@@ -25,7 +30,7 @@ class FiLM(nn.Module):
                 nn.init.zeros_(layer.bias)
 
     def forward(self, x: Tensor, batch: Batch) -> Tensor:
-        """Modulate x (B, ..., width) by batch["environment"] (B, T, E)."""
+        """Modulate x, (B, width) or (B, T, width), by batch["environment"] (B, T, E)."""
         context = self.encoder(batch["environment"]).mean(1)
         gamma, beta = self.gamma(context), self.beta(context)
         if x.dim() == 3:
@@ -34,12 +39,19 @@ class FiLM(nn.Module):
 
 
 class Unconditioned(nn.Module):
-    """film=false: the features as they are."""
+    """Stand in for FiLM where film=false: return the features unchanged."""
 
     def forward(self, x: Tensor, batch: Batch) -> Tensor:
+        """Return x."""
         return x
 
 
 def conditioning(environment: int, width: int, identity: bool = True) -> nn.Module:
-    """FiLM, or nothing where there is no environment to condition on."""
+    """Return FiLM, or `Unconditioned` if there is no environment channel.
+
+    Args:
+        environment: number of environment channels, 0 for none.
+        width: number of features.
+        identity: as of `FiLM`.
+    """
     return FiLM(environment, width, identity) if environment else Unconditioned()

@@ -1,4 +1,4 @@
-"""Our network: small encoders of each second, gated fusion, dilated convolutions over time, dense supervision."""
+"""The default network: window statistics, and a gated sequence of seconds with dense supervision."""
 
 from __future__ import annotations
 
@@ -14,7 +14,15 @@ from conveyorguard.models.film import Batch, conditioning
 
 
 class Series(nn.Module):
-    """Channels of one kind second by second, and what each has changed since the recording began; (B, T, width)."""
+    """Encode one input second by second.
+
+    Args:
+        name: of the input, `sensors` or `thermal_stats`.
+        channels: its number of channels.
+        width: number of features.
+        dropout: probability.
+        from_start: add the change of each channel since the session began.
+    """
 
     def __init__(self, name: str, channels: int, width: int, dropout: float, from_start: bool):
         super().__init__()
@@ -23,12 +31,12 @@ class Series(nn.Module):
         self.encoder = SeriesEncoder(len(self.names) * channels, width, dropout)
 
     def forward(self, batch: Batch) -> Tensor:
+        """Return features (B, T, width)."""
         return self.encoder(torch.cat([batch[name] for name in self.names], dim=-1))
 
 
 class ThermalSeries(Series):
-    """The frame's own statistics every second, and its pixels where a frame is used, held until the next; (B, T,
-    width)."""
+    """Encode the camera: statistics of the frame of every second, plus the pixels of the last frame that is used."""
 
     def __init__(self, schema: Schema, width: int, dropout: float, from_start: bool):
         super().__init__("thermal_stats", len(THERMAL_STATISTICS), width, dropout, from_start)
@@ -36,18 +44,22 @@ class ThermalSeries(Series):
         self.frames = FrameEncoder(schema.thermal.stored_shape[0], width, dropout)
 
     def forward(self, batch: Batch) -> Tensor:
+        """Return features (B, T, width)."""
         statistics, frames = super().forward(batch), self.frames(batch["thermal"])
         seconds = torch.arange(statistics.shape[1], device=frames.device) * frames.shape[1] // statistics.shape[1]
         return statistics + frames[:, seconds]
 
 
 class WindowStatistics(nn.Module):
-    """The first layer on encoded statistics of the window, a group of weights for each statistic; (B, groups * bins) to
-    (B, width).
+    """Linear layer on encoded window statistics, with one group of weights per statistic.
 
-    A network that may use hundreds of statistics learns sessions by heart from those that say little. `shrink` is the
-    group lasso (Yuan and Lin, 2006) as a proximal step: a statistic keeps its weights only as far as it earns them, and
-    `sparsity` says of each how much that is.
+    Given hundreds of statistics, a network memorises sessions by those that say little about wear. `shrink` is the
+    proximal step of the group lasso (Yuan and Lin, 2006): it drives the weights of such statistics to zero.
+
+    Args:
+        sparsity: strength of the penalty, of each statistic.
+        bins: of the encoding of each statistic.
+        width: number of features returned.
     """
 
     sparsity: Tensor
@@ -59,34 +71,37 @@ class WindowStatistics(nn.Module):
         self.linear = nn.Linear(len(sparsity) * bins, width)
 
     def forward(self, encoded: Tensor) -> Tensor:
+        """Return features (B, width) of encoded statistics (B, statistics * bins)."""
         return self.linear(encoded)
 
     @torch.no_grad()
     def shrink(self, lr: float) -> None:
-        """Move the norm of each group towards zero by `sparsity * lr`."""
+        """Move the norm of each group of weights towards zero by `sparsity * lr`."""
         weight = self.linear.weight
         norm = weight.view(len(weight), -1, self.bins).norm(dim=(0, 2)).clamp_min(1e-12)
         weight.mul_((1 - self.sparsity * lr / norm).clamp_min(0).repeat_interleave(self.bins))
 
 
 class Fusion(nn.Module):
-    """Encode each second, let the frames correct the sensors, condition on the environment, look along time, classify.
+    """Classify a window by its statistics and by the sequence of its seconds.
 
-    The window is classified by its statistics, as trees would; the sequence joins through a gate that begins at zero,
-    and so does the camera beside the sensors within the sequence.
+    The sequence: encode each second, add the camera to the sensors, condition on the environment (FiLM), convolve over
+    time. It joins the statistics through a gate that is zero at first, as the camera joins the sensors. Each second is
+    classified too, for dense supervision.
 
     Args:
+        schema: of the data.
         inputs: 'sensors', 'thermal' or both, with 'environment' for FiLM.
-        bins: of the piecewise-linear encoding of statistics that scaling gives, with which a network can set the
-            thresholds that trees set.
-        width: features of a second; the window has twice as many.
-        dilations: of the convolutions over time, seconds.
-        sparsity: how fast statistics that say little lose their weights. sparsity_beside: of the camera's beside the
-            sensors'.
-        from_start: whether what has changed since the recording began is told, second by second and among the
-            statistics.
-        sequence_drop: share of the windows that are trained on without their sequence, so that it adds to the
-            statistics rather than takes their place.
+        bins: intervals of the piecewise-linear encoding of statistics, by which the network can learn thresholds as
+            trees do; as in the scaling.
+        width: number of features of a second; a window has twice as many.
+        dropout: probability.
+        dilations: of the convolutions over time, in [s].
+        sparsity: strength of the group lasso on the statistics; see `WindowStatistics`.
+        sparsity_beside: the same for camera statistics used beside sensors.
+        from_start: use the change since the session began, in the seconds and in the statistics.
+        sequence_drop: share of the training windows classified without their sequence, so that it adds to the
+            statistics instead of replacing them.
     """
 
     NEEDS: ClassVar[dict[str, str]] = {}
@@ -119,25 +134,23 @@ class Fusion(nn.Module):
         self.second = nn.Linear(width, len(schema.states))
         self.sequence_drop = sequence_drop
         self.encoded = [f"{branch.name}_window" for branch in branches]
-        own, *beside = (statistics(from_start) * branch.channels for branch in branches)
-        asked = [sparsity] * own + [sparsity_beside] * sum(beside)
-        self.statistics = WindowStatistics(asked, bins, 2 * width)
+        count, *beside = (statistics(from_start) * branch.channels for branch in branches)
+        penalties = [sparsity] * count + [sparsity_beside] * sum(beside)
+        self.statistics = WindowStatistics(penalties, bins, 2 * width)
         self.sequence = nn.Linear(3 * width, 2 * width)
         self.sequence_gate = nn.Parameter(torch.zeros(2 * width))
-        self.window = (
-            nn.Sequential(  # no activation before it: the sparse layer is to stay a linear choice of statistics
-                nn.Linear(2 * width, 2 * width),
-                nn.GELU(),
-                nn.Dropout(dropout),
-                nn.Linear(2 * width, 2 * width),
-                nn.GELU(),
-                nn.Dropout(dropout),
-                nn.Linear(2 * width, len(schema.states)),
-            )
+        self.window = nn.Sequential(  # no activation before it: the sparse layer stays a linear choice of statistics
+            nn.Linear(2 * width, 2 * width),
+            nn.GELU(),
+            nn.Dropout(dropout),
+            nn.Linear(2 * width, 2 * width),
+            nn.GELU(),
+            nn.Dropout(dropout),
+            nn.Linear(2 * width, len(schema.states)),
         )
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """Scaled batch to {"window": (B, K), "second": (B, T, K)} logits."""
+        """Return {"window": (B, K), "second": (B, T, K)} logits of a scaled batch."""
         x = self.base(batch)
         for gate, branch in zip(self.gates, self.others, strict=True):
             x = x + gate * branch(batch)
@@ -149,5 +162,5 @@ class Fusion(nn.Module):
         return {"window": self.window(statistics + self.sequence_gate * sequence), "second": self.second(x)}
 
     def shrink(self, lr: float) -> None:
-        """After each step of the optimizer, with its learning rate."""
+        """Shrink the statistics layer; called after each step of the optimizer with its learning rate."""
         self.statistics.shrink(lr)

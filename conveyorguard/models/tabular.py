@@ -1,5 +1,7 @@
-"""Classifiers of window statistics: trees and a linear model. Saved in their library's own text, or by skops; never a
-pickle."""
+"""Classifiers of window features: trees and a linear model.
+
+They are saved in their library's text format or by skops, never as a pickle.
+"""
 
 from __future__ import annotations
 
@@ -22,58 +24,69 @@ from conveyorguard.errors import RunError
 
 
 class Tabular(ABC):
-    """A classifier of K states from (n, F) features, NaN where unknown.
+    """Base of the classifiers of K states from features (n, F), NaN where unknown.
 
-    The same arguments, data and number of threads give the same bits.
+    The same arguments, data and number of threads give the same model, bit for bit.
 
     Args:
-        seed: of what is drawn while fitting.
-        threads: used while fitting; prediction is not changed by it.
-        class_weight: 'balanced' weighs a window by 1 / number of train windows of its state, the seed's; 'none'.
+        schema: of the data.
+        seed: of the random numbers of fitting.
+        threads: used to fit; predictions do not depend on it.
+        class_weight: 'balanced' weights a window by 1 / number of train windows of its state, as in the seed study;
+            or 'none'.
     """
 
-    TABULAR: ClassVar[bool] = True  # by which a run tells it from a network without importing this module
-    PACKAGE: ClassVar[str | None] = None  # beyond the project's dependencies
-    FILE: ClassVar[str]  # name of the checkpoint
+    TABULAR: ClassVar[bool] = True  # marks it as no network without an import of this module
+    PACKAGE: ClassVar[str | None] = None  # that it needs beyond the dependencies of the project
+    FILE: ClassVar[str]  # name of the checkpoint: best.* with the ending of its format
 
     def __init__(self, schema: Schema, seed: int, threads: int, class_weight: str):
         if class_weight not in ("balanced", "none"):
-            raise ValueError(f"model.class_weight={class_weight}: balanced or none")
+            raise ValueError(f"model.class_weight={class_weight}: write balanced or none")
         self.states, self.seed, self.threads, self.class_weight = len(schema.states), seed, threads, class_weight
 
-    def sample_weight(self, y: np.ndarray) -> np.ndarray:
-        """(n,) with mean 1, so that regularisation means the same with and without balancing."""
-        if self.class_weight == "none":
-            return np.ones(len(y))
-        weight = 1 / np.bincount(y, minlength=self.states).clip(1)[y]
-        return weight / weight.mean()
+    def sample_weight(self, y: np.ndarray, weight: np.ndarray | None = None) -> np.ndarray:
+        """Return weights (n,) with mean 1, so that regularisation is as strong without balancing.
+
+        Args:
+            y: states (n,).
+            weight: (n,) of each row beside the balance of the states; None: all alike.
+        """
+        rows = np.ones(len(y)) if weight is None else weight
+        if self.class_weight != "none":
+            rows = rows / np.bincount(y, rows, minlength=self.states).clip(1e-12)[y]
+        return rows / rows.mean()
 
     @abstractmethod
-    def fit(self, x: np.ndarray, y: np.ndarray) -> None:
-        """Train on features (n, F) and states (n,). A state may be absent; its probability is then next to nothing."""
+    def fit(self, x: np.ndarray, y: np.ndarray, weight: np.ndarray | None = None) -> None:
+        """Train on features x (n, F) and states y (n,), rows weighted by `weight` (n,).
+
+        The probability of a state that is absent is near 0.
+        """
 
     @abstractmethod
     def probabilities(self, x: np.ndarray) -> np.ndarray:
-        """(n, K) of features (n, F)."""
+        """Return probabilities (n, K) of features x (n, F)."""
 
     @abstractmethod
-    def save(self, path: Path) -> None: ...
+    def save(self, path: Path) -> None:
+        """Write the fitted model."""
 
     @abstractmethod
     def load(self, path: Path) -> None:
-        """Read what `save` wrote; nothing in the file is executed."""
+        """Read what `save` wrote. Nothing in the file is executed."""
 
     @abstractmethod
     def gain(self) -> np.ndarray:
-        """(F,) how much each feature is worth to the model, in its own measure, summing to 1."""
+        """Return the importance (F,) of each feature in the model's own measure, with sum 1."""
 
     def contributions(self, x: np.ndarray) -> np.ndarray | None:
-        """(F,) mean |SHAP value| over windows and states, in log-odds; None where the library does not compute them."""
+        """Return mean |SHAP value| (F,) over windows and states, in [log-odds]; None if the library has none."""
         return None
 
 
 class LightGBM(Tabular):
-    """Gradient boosting. The number of trees is fixed, so that validation sessions train nothing."""
+    """Gradient boosting by lightgbm. The number of trees is fixed: validation does not choose it."""
 
     FILE = "best.txt"
 
@@ -110,8 +123,8 @@ class LightGBM(Tabular):
             "verbose": -1,
         }
 
-    def fit(self, x: np.ndarray, y: np.ndarray) -> None:
-        data = lightgbm.Dataset(x, y, weight=self.sample_weight(y))
+    def fit(self, x: np.ndarray, y: np.ndarray, weight: np.ndarray | None = None) -> None:
+        data = lightgbm.Dataset(x, y, weight=self.sample_weight(y, weight))
         self.booster = lightgbm.train(self.parameters, data, self.rounds)
 
     def probabilities(self, x: np.ndarray) -> np.ndarray:
@@ -128,23 +141,22 @@ class LightGBM(Tabular):
 
     def contributions(self, x: np.ndarray) -> np.ndarray:
         values = np.asarray(self.booster.predict(x, pred_contrib=True, num_threads=self.threads))
-        # of each state the features, then the expectation
+        # per state: the features, then the expected value
         return np.abs(values.reshape(len(x), self.states, -1)[:, :, :-1]).mean(axis=(0, 1))
 
 
 class SklearnModel(Tabular):
-    """An estimator of scikit-learn."""
+    """Base of the classifiers by scikit-learn."""
 
     FILE = "best.skops"
-    # what skops does not vouch for by itself: trees, whose indices `load` checks, and the imputer's note of its input's
-    # type
+    # Types that skops does not trust by itself: trees, whose indices `load` checks, and the dtype kept by the imputer.
     TRUSTED: ClassVar[tuple[str, ...]] = ("sklearn.tree._tree.Tree", "numpy.dtype")
     estimator: Any
 
     def probabilities(self, x: np.ndarray) -> np.ndarray:
-        found = np.zeros((len(x), self.states))
-        found[:, self.estimator.classes_] = self.estimator.predict_proba(x)
-        return found
+        p = np.zeros((len(x), self.states))
+        p[:, self.estimator.classes_] = self.estimator.predict_proba(x)
+        return p
 
     def save(self, path: Path) -> None:
         skops.io.dump(self.estimator, path, compression=zipfile.ZIP_DEFLATED, compresslevel=1)
@@ -153,12 +165,16 @@ class SklearnModel(Tabular):
         foreign = set(skops.io.get_untrusted_types(file=path)) - set(self.TRUSTED)
         if foreign:
             raise RunError(
-                f"{path}: holds {', '.join(sorted(foreign))}, which no model of this package needs; not loaded"
+                f"{path}: holds {', '.join(sorted(foreign))}, which no model of this package needs; not loaded. "
+                "Train the model again"
             )
         estimator = skops.io.load(path, trusted=self.TRUSTED)
         if type(estimator) is not type(self.estimator):
-            raise RunError(f"{path}: expected a {type(self.estimator).__name__}, found a {type(estimator).__name__}")
-        for tree in (one.tree_ for one in getattr(estimator, "estimators_", [])):
+            raise RunError(
+                f"{path}: expected a {type(self.estimator).__name__}, found a {type(estimator).__name__}; "
+                "train the model again"
+            )
+        for tree in (member.tree_ for member in getattr(estimator, "estimators_", [])):
             nodes = np.stack([tree.children_left, tree.children_right])
             if nodes.min() < -1 or nodes.max() >= tree.node_count or tree.feature.max() >= estimator.n_features_in_:
                 raise RunError(f"{path}: a tree points outside itself; the file is damaged, train the model again")
@@ -166,7 +182,7 @@ class SklearnModel(Tabular):
 
 
 class Forest(SklearnModel):
-    """Averaged trees, each grown on its own."""
+    """Base of the forests: trees grown independently, their probabilities averaged."""
 
     ESTIMATOR: ClassVar[type]
 
@@ -189,28 +205,28 @@ class Forest(SklearnModel):
             n_jobs=threads,
         )
 
-    def fit(self, x: np.ndarray, y: np.ndarray) -> None:
-        self.estimator.fit(x, y, sample_weight=self.sample_weight(y))
-        self.estimator.n_jobs = 1  # several threads add up the trees in the order in which they finish
+    def fit(self, x: np.ndarray, y: np.ndarray, weight: np.ndarray | None = None) -> None:
+        self.estimator.fit(x, y, sample_weight=self.sample_weight(y, weight))
+        self.estimator.n_jobs = 1  # threads sum the trees in the order they finish, which changes the last bits
 
     def gain(self) -> np.ndarray:
         return _share(self.estimator.feature_importances_)
 
 
 class ExtraTrees(Forest):
-    """Trees whose thresholds are drawn at random (Geurts et al., 2006)."""
+    """Extremely randomised trees (Geurts et al., 2006)."""
 
     ESTIMATOR = ensemble.ExtraTreesClassifier
 
 
 class RandomForest(Forest):
-    """Bagged trees (Breiman, 2001)."""
+    """Random forest (Breiman, 2001)."""
 
     ESTIMATOR = ensemble.RandomForestClassifier
 
 
 class LogisticRegression(SklearnModel):
-    """A linear model of standardised features; what is unknown takes the feature's median."""
+    """Logistic regression on standardised features; NaN is replaced by the feature's median."""
 
     def __init__(
         self,
@@ -228,9 +244,9 @@ class LogisticRegression(SklearnModel):
             linear_model.LogisticRegression(C=C, max_iter=max_iter),
         )
 
-    def fit(self, x: np.ndarray, y: np.ndarray) -> None:
+    def fit(self, x: np.ndarray, y: np.ndarray, weight: np.ndarray | None = None) -> None:
         with threadpool_limits(self.threads):
-            self.estimator.fit(x, y, logisticregression__sample_weight=self.sample_weight(y))
+            self.estimator.fit(x, y, logisticregression__sample_weight=self.sample_weight(y, weight))
 
     def probabilities(self, x: np.ndarray) -> np.ndarray:
         with threadpool_limits(1):
@@ -276,10 +292,12 @@ class XGBoost(Tabular):
             "device": "cpu",
         }
 
-    def fit(self, x: np.ndarray, y: np.ndarray) -> None:
+    def fit(self, x: np.ndarray, y: np.ndarray, weight: np.ndarray | None = None) -> None:
         import xgboost
 
-        self.booster = xgboost.train(self.parameters, xgboost.DMatrix(x, y, weight=self.sample_weight(y)), self.rounds)
+        self.booster = xgboost.train(
+            self.parameters, xgboost.DMatrix(x, y, weight=self.sample_weight(y, weight)), self.rounds
+        )
 
     def probabilities(self, x: np.ndarray) -> np.ndarray:
         import xgboost
@@ -295,7 +313,7 @@ class XGBoost(Tabular):
         self.booster = xgboost.Booster({"nthread": self.threads}, model_file=path)
 
     def gain(self) -> np.ndarray:
-        gains = self.booster.get_score(importance_type="total_gain")  # only of features that were used: f0, f7, ...
+        gains = self.booster.get_score(importance_type="total_gain")  # has only the features that are used: f0, f7, ...
         return _share(np.array([gains.get(f"f{i}", 0.0) for i in range(self.booster.num_features())]))
 
 
@@ -331,11 +349,11 @@ class CatBoost(Tabular):
             "verbose": False,
         }
 
-    def fit(self, x: np.ndarray, y: np.ndarray) -> None:
+    def fit(self, x: np.ndarray, y: np.ndarray, weight: np.ndarray | None = None) -> None:
         import catboost
 
         self.booster = catboost.CatBoostClassifier(**self.parameters)
-        self.booster.fit(x, y, sample_weight=self.sample_weight(y))
+        self.booster.fit(x, y, sample_weight=self.sample_weight(y, weight))
 
     def probabilities(self, x: np.ndarray) -> np.ndarray:
         return self.booster.predict_proba(x, thread_count=self.threads)
@@ -354,5 +372,5 @@ class CatBoost(Tabular):
 
 
 def _share(values: np.ndarray) -> np.ndarray:
-    """Scaled to sum to 1; of a model that uses no feature, zeros."""
+    """Return the values scaled to sum 1, or zeros if the model uses no feature."""
     return np.asarray(values, float) / (np.sum(values) or 1.0)

@@ -1,4 +1,4 @@
-"""The data of a config: its frame store, its windows and their split."""
+"""Load the data that a config names: its frame store, its windows and their split."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from conveyorguard.config.saved import plain_values
 from conveyorguard.data.schema import Schema
 from conveyorguard.data.store import Store
 from conveyorguard.data.store_build import prepare
-from conveyorguard.data.views import film_view
-from conveyorguard.data.windows import Windows, WindowSettings, split_windows
+from conveyorguard.data.views import bridge_gaps, film_view
+from conveyorguard.data.windows import Windows, WindowSettings, period_of, split_windows
 
 KEYS = ("data", "paths", "window", "split", "film", "film_input", "seed")  # of a config, those that decide its data
 
 
 def load_store(config: Mapping[str, Any]) -> Store:
-    """The frame store of a config's data, built if it is not there.
+    """Return the frame store of a config's data; it is built if it is not there.
 
     Args:
         config: composed by Hydra, or the same as nested plain values.
@@ -32,16 +32,23 @@ def load_store(config: Mapping[str, Any]) -> Store:
 
 
 def conditioned(store: Store, settings: Mapping[str, Any]) -> Store:
-    """The store with the environment that the film of a config is given; runs made before there was a choice have that
-    of the recordings."""
+    """Return the store with the environment that FiLM is given by a config's `film_input`.
+
+    A run of a version without `film_input` was given the recorded environment.
+    """
     return film_view(store, settings.get("film_input", "environment"), settings["seed"]) if settings["film"] else store
 
 
 def load_windows(config: Mapping[str, Any]) -> Windows:
-    """Store, windows and split of a config, given as for `load_store`."""
+    """Return store, windows and split of a config.
+
+    Args:
+        config: as for `load_store`.
+    """
     settings = _plain(config)
-    store = conditioned(load_store(settings), settings)
-    return split_windows(store, WindowSettings(**settings["window"]), settings["split"])
+    window = WindowSettings.of(settings["window"], period_of(settings["data"]))
+    store = bridge_gaps(conditioned(load_store(settings), settings), window.max_gap)
+    return split_windows(store, window, settings["split"])
 
 
 def _plain(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What follows from the probabilities of a run's windows alone: calibration, operating point, metrics."""
+"""Calibration, operating point and metrics: what follows from the probabilities of a run's windows alone."""
 
 from __future__ import annotations
 
@@ -11,60 +11,122 @@ import pandas as pd
 
 from conveyorguard.data.schema import Schema
 from conveyorguard.data.store import Store
+from conveyorguard.data.windows import WindowSettings
 from conveyorguard.metrics.alarms import choose_operating_point, summarise, with_scores
 from conveyorguard.metrics.calibration import calibrate
+from conveyorguard.metrics.memory import lagged, runs_of, try_memory
 from conveyorguard.metrics.scores import Predictions, evaluate
 
 
 @dataclass(frozen=True)
 class Derived:
-    """What follows from the probabilities of the windows alone: the table with c0, c1, ... and the content of three
-    files."""
+    """What follows from the probabilities of the windows alone.
+
+    Attributes:
+        predictions: content of `predictions.parquet`: the tables with c0, c1, ..., the deployed probabilities.
+        metrics: content of `metrics.json`.
+        calibration: content of `calibration.json`.
+        memory: content of `memory.json`; None with `window.label=majority`.
+        alarms: content of `alarms.json`.
+    """
 
     predictions: pd.DataFrame
     metrics: dict[str, Any]
     calibration: dict[str, Any]
+    memory: dict[str, Any] | None
     alarms: dict[str, Any]
 
 
-def derive(tables: list[pd.DataFrame], schema: Schema, stride: int) -> Derived:
-    """Calibrate, choose the operating point, evaluate.
+def derive(tables: list[pd.DataFrame], schema: Schema, window: WindowSettings) -> Derived:
+    """Calibrate the probabilities, try a memory, choose the operating point and evaluate.
 
     Args:
-        tables: one a part of the split, validation among them: the columns of `predictions.parquet` up to p0, p1, ...
+        tables: one a part of the split, validation among them, with the columns of `predictions.parquet` up to the
+            last of p0, p1, ...
+        schema: of the data.
+        window: settings of the windows.
     """
     parts = {str(table["split"].iloc[0]): table for table in tables}
-    own = {part: as_predictions(rows) for part, rows in parts.items()}
-    rest = {part: predictions for part, predictions in own.items() if part != "val"}
-    calibrated, facts = calibrate(own["val"], parts["val"]["device"].to_numpy(), rest)
-    scored = {part: with_scores(rows, calibrated[part], schema.alarm) for part, rows in parts.items()}
+    predictions = {part: as_predictions(rows) for part, rows in parts.items()}
+    others = {part: of_part for part, of_part in predictions.items() if part != "val"}
+    calibrated, calibration = calibrate(predictions["val"], parts["val"]["device"].to_numpy(), others)
+    deployed, memory = calibrated, None
+    if window.label == "last":
+        deployed, memory = _with_memory(parts, predictions, calibrated, window)
+    scored = {part: with_scores(rows, deployed[part], schema.alarm) for part, rows in parts.items()}
     columns = [f"c{k}" for k in range(len(schema.states))]
-    whole = [
-        rows.assign(**dict(zip(columns, calibrated[part].T.astype(np.float32), strict=True)))
+    complete = [
+        rows.assign(**dict(zip(columns, deployed[part].T.astype(np.float32), strict=True)))
         for part, rows in parts.items()
     ]
-    point = choose_operating_point(scored["val"])
+    point = choose_operating_point(scored["val"], window.period)
+    stride = window.judged_stride * window.period
     alarms = {
         "state": schema.states[schema.alarm].name,
         "operating_point": point.to_dict() if point else None,
-        "parts": {part: summarise(table, point, stride) for part, table in scored.items()} if point else {},
+        "parts": (
+            {part: summarise(table, point, stride, window.period) for part, table in scored.items()} if point else {}
+        ),
     }
-    metrics = {part: evaluate(predictions, schema.state_names) for part, predictions in own.items()}
-    return Derived(pd.concat(whole, ignore_index=True), metrics, facts, alarms)
+    metrics: dict[str, Any] = {part: evaluate(rows, schema.state_names) for part, rows in predictions.items()}
+    metrics["now"] = {
+        part: evaluate(Predictions(of_part.y_true, deployed[part], of_part.session), schema.state_names)
+        for part, of_part in predictions.items()
+    }
+    return Derived(pd.concat(complete, ignore_index=True), metrics, calibration, memory, alarms)
+
+
+def _with_memory(
+    parts: dict[str, pd.DataFrame],
+    predictions: dict[str, Predictions],
+    calibrated: dict[str, np.ndarray],
+    window: WindowSettings,
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Return the deployed probabilities by part, and the content of `memory.json`."""
+    features = {part: memory_features(rows, predictions[part].p, window) for part, rows in parts.items()}
+    val = predictions["val"]
+    trial = try_memory(
+        features["val"], Predictions(val.y_true, calibrated["val"], val.session), parts["val"]["device"].to_numpy()
+    )
+    facts: dict[str, Any] = {
+        "reason": trial.reason,
+        "gain": trial.gain and [trial.gain.value, trial.gain.low, trial.gain.high],
+        "memory": trial.memory and trial.memory.to_dict(),
+    }
+    if trial.memory is None or trial.crossed is None:
+        return calibrated, facts
+    others = {part: trial.memory.apply(table) for part, table in features.items() if part != "val"}
+    return {"val": trial.crossed, **others}, facts
+
+
+def memory_features(windows: pd.DataFrame, p: np.ndarray, window: WindowSettings) -> np.ndarray:
+    """Return the lagged log-probabilities (n, L x K) of windows in the order of time within each session.
+
+    Args:
+        windows: session and end [s].
+        p: (n, K) as trained.
+    """
+    run = runs_of(windows, window.judged_stride * window.period)
+    return lagged(p, np.rint(windows["end"].to_numpy(float) / window.period).astype(np.int64), run)
 
 
 def as_predictions(rows: pd.DataFrame, prefix: str = "p") -> Predictions:
-    """Rows of `predictions.parquet` as arrays; probabilities in the order of the states. prefix: p, or c for
-    calibrated."""
+    """Return rows of `predictions.parquet` as arrays, probabilities in the order of the states.
+
+    Args:
+        rows: the windows.
+        prefix: of the columns of probabilities: p as trained, c calibrated.
+    """
     columns = sorted((str(c) for c in rows if re.fullmatch(prefix + r"\d+", str(c))), key=lambda c: int(c[1:]))
     return Predictions(rows["y_true"].to_numpy(), rows[columns].to_numpy(np.float64), rows["session"].to_numpy())
 
 
 def data_facts(store: Store, sessions: dict[str, list[str]]) -> dict[str, Any]:
-    """Devices, and hours of each state, by part of the split: what the card says of the data, kept in the provenance.
+    """Return the hours of each state and the devices, by part of the split; kept in the provenance for the card.
 
     Args:
-        sessions: of each part, by name.
+        store: of the data.
+        sessions: names of the sessions, by part.
     """
     states = store.schema.state_names
     hours, devices = {}, {}

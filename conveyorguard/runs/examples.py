@@ -1,4 +1,4 @@
-"""The windows a person should look at first, kept with the run so that its page needs no store and no model."""
+"""Windows worth a look, kept in the run directory so that its page needs neither store nor model."""
 
 from __future__ import annotations
 
@@ -9,38 +9,47 @@ import numpy as np
 from conveyorguard.data.windows import Windows
 from conveyorguard.system.files import replacing
 
-FRAMES = 5  # thermal frames shown of a window
+FRAMES = 5  # thermal frames kept of a window
 
 
 def choose_examples(data: Windows, part: str, probabilities: np.ndarray, path: Path, count: int = 8) -> None:
-    """Write `examples.npz`: the mistakes that matter most, then the surest hit of each state.
+    """Write `examples.npz`: the gravest mistakes, then the most confident correct window of each state.
 
-    A mistake matters by how many states it is off, then by how sure the model was.
+    Mistakes are ranked by the number of states between truth and prediction, then by the confidence of the model; half
+    of the examples at most are mistakes, and no two of them of one session.
 
-    The file holds session, start, y_true, y_pred, why (n,); p (n, K); seconds (n, T); sensors (n, T, C); state (n, T);
-    and with a camera thermal (n, FRAMES, rows, columns) of the hottest channel, degC, and thermal_seconds (FRAMES,).
+    The file holds session, start, y_true, y_pred (n,); p (n, K); seconds, state (n, T); sensors (n, T, C); and with a
+    camera thermal (n, FRAMES, rows, columns) in [degC], block maxima where they are stored, and thermal_seconds
+    (FRAMES,), the seconds within the window.
+
+    Args:
+        data: the windows.
+        part: of the split, from which examples are taken.
+        probabilities: (n, K) of the windows of that part.
+        path: of the file.
+        count: of examples, at most.
     """
-    windows = data.part(part)
-    truth, guess = windows["label"].to_numpy(), probabilities.argmax(axis=1)
-    sure = probabilities.max(axis=1)
-    distance = np.abs(guess - truth)
-    mistakes = np.lexsort((-sure, -distance))
+    windows = data.judged(part)
+    truth, predicted = windows["label"].to_numpy(), probabilities.argmax(axis=1)
+    confidence = probabilities.max(axis=1)
+    distance = np.abs(predicted - truth)
+    mistakes = np.lexsort((-confidence, -distance))
     seen: set[str] = set()
     chosen: list[int] = []
-    for i in mistakes[: np.count_nonzero(distance)]:  # one window a session: neighbours tell the same story
+    for i in mistakes[: np.count_nonzero(distance)]:  # neighbouring windows of a session look alike
         if windows["session"][i] not in seen and len(chosen) < count // 2:
             seen.add(windows["session"][i])
             chosen.append(int(i))
     for k in range(probabilities.shape[1]):
-        right = np.flatnonzero((truth == k) & (guess == k))
-        if len(right) and len(chosen) < count:
-            chosen.append(int(right[sure[right].argmax()]))
+        correct = np.flatnonzero((truth == k) & (predicted == k))
+        if len(correct) and len(chosen) < count:
+            chosen.append(int(correct[confidence[correct].argmax()]))
     rows = windows["row"].to_numpy()[chosen][:, None] + np.arange(data.settings.size)
     arrays = {
         "session": windows["session"].to_numpy(str)[chosen],
         "start": windows["start"].to_numpy()[chosen],
         "y_true": truth[chosen],
-        "y_pred": guess[chosen],
+        "y_pred": predicted[chosen],
         "p": probabilities[chosen],
         "seconds": data.store.tick[rows],
         "state": data.store.state[rows],

@@ -1,4 +1,4 @@
-"""What a run was made by: commit, code, versions, processor, config."""
+"""What can change a result: commit, code, package versions, processor, config."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import platform
 import re
 import subprocess
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -40,7 +41,7 @@ PACKAGES = (
 
 
 def git_state() -> dict[str, Any]:
-    """Commit of the code that runs, and whether it has uncommitted changes; nulls for an installed package."""
+    """Return commit and dirty, whether there are uncommitted changes; both None for an installed package."""
     here = Path(__file__).parent.parent
 
     def ask(*arguments: str) -> str | None:
@@ -56,35 +57,35 @@ def git_state() -> dict[str, Any]:
     return {"commit": ask("rev-parse", "HEAD"), "dirty": bool(ask("status", "--porcelain"))}
 
 
-def commit_of(git: dict[str, Any]) -> str:
-    """`git_state` as pages show it."""
+def commit_of(git: Mapping[str, Any]) -> str:
+    """Return the state of the code (`git_state`) in words, for pages."""
     return "–" if not git["commit"] else git["commit"][:12] + (" with uncommitted changes" if git["dirty"] else "")
 
 
 def processor() -> str:
-    """The model of the processor: its kind of vector instructions decides how sums are rounded."""
+    """Return the model name of the processor, whose vector instructions decide how sums are rounded."""
     path = Path("/proc/cpuinfo")
-    named = re.search(r"^model name\s*: (.+)$", path.read_text(), re.MULTILINE) if path.exists() else None
-    return named[1] if named else platform.processor()
+    match = re.search(r"^model name\s*: (.+)$", path.read_text(), re.MULTILINE) if path.exists() else None
+    return match[1] if match else platform.processor()
 
 
 def code_hash() -> str:
-    """Digest of the package's source: it tells changes that no commit names."""
+    """Digest of the source, templates included: it shows changes that no commit names."""
     digest = hashlib.sha256()
     root = Path(__file__).parent.parent
-    for path in sorted(root.rglob("*.py")):
+    for path in sorted([*root.rglob("*.py"), *root.rglob("*.jinja")]):
         digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:16]
 
 
 def config_hash(config: DictConfig) -> str:
-    """Digest of a resolved config's values."""
+    """Return a digest of the values of a resolved config."""
     text = json.dumps(plain_values(config), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def package_versions() -> dict[str, str]:
-    """Versions of the packages that can change a result."""
+    """Return the installed versions of the packages that can change a result."""
     versions = {}
     for name in PACKAGES:
         with suppress(PackageNotFoundError):

@@ -1,157 +1,359 @@
-"""What the files of a run directory must hold to be read: `saved.SavedRun` holds each against its shape.
-
-A shape is a type; None; a tuple of shapes, one of which must fit; a list of the shape of all items; or a mapping of
-keys to shapes. In a mapping a key that ends with ? may be missing, and that of `...` is of all keys that are not named.
-"""
+"""What the json files of a run directory hold: one record a file, written and read through it."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping
-from typing import Any
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Self
 
-import numpy as np
-import pandas as pd
+from pydantic import Field, PositiveInt, model_validator
 
-from conveyorguard.data.splits import PARTS
+from conveyorguard.config.records import Amount, Count, R, Record, Share, checked, problem
+from conveyorguard.errors import RunError
+from conveyorguard.system.files import read_json, refuse, write_json
 
-NUMBER, TEXTS = (None, float), [str]
-NAMES = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
-
-Shape = dict[Any, Any]
-
-PROVENANCE: Shape = {
-    "command": str,
-    "git": {"commit": (None, str), "dirty": (None, bool)},
-    "versions": {...: str},
-    "python": str,
-    "platform": str,
-    "seed": int,
-    "start": str,
-    "store": {"name": str, "fingerprint": str, "format?": int},
-    "split": str,
-    "sessions": dict.fromkeys(PARTS, int),
-    "windows": dict.fromkeys(PARTS, int),
-    "unused": TEXTS,
-    "threads": int,
-    "device": str,
-    "choices?": {},
-    "derived?": {...: str},
-    "data?": {"hours": {...: {...: float}}, "devices": {...: TEXTS}},
-    **dict.fromkeys(
-        ("parameters?", "model_bytes?", "latency_ms?", "fit_seconds?", "seconds?", "peak_memory_mib?"), NUMBER
-    ),
-}
-_CLASS = {"class": str, "precision": float, "recall": float, "f1": float, "support": int}
-_METRICS: Shape = {"per_class": [_CLASS], "confusion": [[int]], "n": int, ...: NUMBER}
-METRICS: Shape = {"val": _METRICS, "test?": _METRICS}
-SPLIT: Shape = {"settings": {"name": str}, "sessions": {...: TEXTS}, "note": str}
-_FIGURES = {"nll": float, "brier": float, "ece": float}
-CALIBRATION: Shape = {"temperature": float, "crossed_by": str, "parts": {...: {"before": _FIGURES, "after": _FIGURES}}}
-_SPREAD = (None, {"least": float, "median": float, "most": float})
-_FAULT = {"session": str, "device": str, "missed": bool, "alarm_at": NUMBER, "lead": NUMBER, "delay": NUMBER}
-_ALARMS: Shape = {
-    "fault_sessions": int,
-    "missed": int,
-    "missed_share_interval": (None, [float]),
-    "lead_seconds": _SPREAD,
-    "delay_seconds": _SPREAD,
-    "false_alarms": int,
-    "exposure_hours": float,
-    "false_alarms_per_hour_bound": NUMBER,
-    "sessions": [_FAULT],
-}
-ALARMS: Shape = {"state": str, "operating_point": (None, {"on": float, "off": float}), "parts": {...: _ALARMS}}
-FACTS: dict[str, Shape] = {
-    "alarms": ALARMS,
-    "calibration": CALIBRATION,
-    "ranges": {...: {"low": float, "high": float, "constant": bool, "middle?": float, "still?": int}},
-}
-
-# of tables: text; whole numbers; numbers, which may be missing
-PREDICTIONS = {
-    **dict.fromkeys(("split", "session", "device", "kind"), "text"),
-    **dict.fromkeys(("start", "end", "y_true", "y_pred"), "whole"),
-    **dict.fromkeys(("seconds_to_end", "seconds_since_onset"), "number"),
-}
-HISTORY = {"epoch": "whole", **dict.fromkeys(("train/loss", "val/loss", "seconds"), "number")}
-IMPORTANCE = {**dict.fromkeys(("feature", "source", "modality"), "text"), "gain": "number", "shap": "number"}
-EXAMPLES = ("session", "y_true", "y_pred", "p", "seconds", "state", "sensors")
-KINDS = {"text": "text", "whole": "whole numbers", "number": "numbers"}
+ROUNDING = 1e-6  # by which a sum of shares may leave its range
+Correlation = Annotated[float, Field(ge=-1 - ROUNDING, le=1 + ROUNDING)]
+Bounds = Annotated[list[Share], Field(min_length=2, max_length=2)]
 
 
-def problem(value: Any, shape: Any, place: str = "") -> str | None:
-    """Where a tree of plain values is first not of a shape, as 'expected ..., found ...'; None where it is of it."""
-    if isinstance(shape, tuple):
-        found = [problem(value, one, place) for one in shape]
-        return None if None in found else found[-1]
-    at = f" at {place}" if place else ""
-    if isinstance(shape, Mapping):
-        if not isinstance(value, dict):
-            return f"expected a mapping{at}, found {_shown(value)}"
-        return next(filter(None, _of_mapping(value, shape, place)), None)
-    if isinstance(shape, list):
-        if not isinstance(value, list):
-            return f"expected a list{at}, found {_shown(value)}"
-        return next(filter(None, (problem(item, shape[0], f"{place}[{i}]") for i, item in enumerate(value))), None)
-    fits = value is None if shape is None else type(value) is shape or (shape is float and type(value) is int)
-    return None if fits else f"expected {NAMES.get(shape, 'null')}{at}, found {_shown(value)}"
+# provenance.json
 
 
-def _of_mapping(value: dict, shape: Mapping, place: str) -> Iterable[str | None]:
-    named = {key.removesuffix("?") for key in shape if key is not ...}
-    for key, below in shape.items():
-        if key is ...:
-            yield from (problem(value[k], below, f"{place}.{k}".lstrip(".")) for k in value if k not in named)
-            continue
-        name = key.removesuffix("?")
-        if name in value:
-            yield problem(value[name], below, f"{place}.{name}".lstrip("."))
-        elif not key.endswith("?"):
-            yield f"expected {f'{place}.{name}'.lstrip('.')}, found none"
+class Git(Record):
+    """State of the code: its commit, and whether it had uncommitted changes; null where there is no repository."""
+
+    commit: str | None
+    dirty: bool | None
 
 
-def _shown(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False, default=str)
-    return text if len(text) <= 40 else f"{text[:40]}..."
+class Begun(Record):
+    """`provenance.json` as long as the run is not finished: what is known when it begins."""
+
+    command: str
+    choices: dict[str, Any] = Field(default_factory=dict)
+    argv: list[str] | None = None
+    git: Git
+    code: str | None = None
+    versions: dict[str, str]
+    python: str
+    host: str | None = None
+    platform: str
+    processor: str | None = None
+    seed: Count
+    start: str
+    status: str = "complete"
+    config: str | None = None
+    derived: dict[str, str] = Field(default_factory=dict)
+    resumed_from: str | None = None
 
 
-def table_problem(table: pd.DataFrame, columns: Mapping[str, str]) -> str | None:
-    """What a table first lacks of rows and columns of their kinds, as 'expected ..., found ...'."""
-    if missing := [name for name in columns if name not in table]:
-        return f"expected columns {', '.join(columns)}, found no {', '.join(missing)}"
-    if not len(table):
-        return "expected a row or more, found none"
-    for name, kind in columns.items():
-        values = table[name]
-        if kind == "text":
-            fits = all(isinstance(value, str) for value in values)
-        elif kind == "whole":
-            fits = pd.api.types.is_integer_dtype(values)
-        else:
-            fits = pd.api.types.is_numeric_dtype(values)
-        if not fits:
-            return f"expected {KINDS[kind]} in column {name}, found {values.dtype}, first {_shown(values.iloc[0])}"
-    return None
+class StoreFacts(Record):
+    """The frame store that a run was made on."""
+
+    name: str
+    fingerprint: str
+    format: int | None = None
 
 
-def predictions_problem(table: pd.DataFrame, states: int, more: Mapping[str, str] | None = None) -> str | None:
-    """The same of a table of predictions: its parts and states must be known, its probabilities numbers.
+class Parts(Record):
+    """A count of each part of the split."""
 
-    Args:
-        more: further columns that it must have, with their kinds.
+    train: Count
+    val: Count
+    test: Count
+
+
+class DataFacts(Record):
+    """Hours of each state, and the devices, by part of the split."""
+
+    hours: dict[str, dict[str, Amount]]
+    devices: dict[str, list[str]]
+
+
+class Provenance(Begun):
+    """`provenance.json` of a finished run; fit_seconds and seconds in [s], latency_ms in [ms] a window."""
+
+    store: StoreFacts
+    split: str
+    sessions: Parts
+    windows: Parts
+    unused: list[str]
+    threads: PositiveInt
+    device: str
+    data: DataFacts | None = None
+    fit_seconds: Amount | None = None
+    parameters: Count | None = None
+    model_bytes: Count | None = None
+    latency_ms: Amount | None = None
+    members: list[str] | None = None
+    weights: list[Amount] | None = None
+    seconds: Amount | None = None
+    peak_memory_mib: Count | None = None
+
+
+# split.json
+
+
+class SplitSettings(Record):
+    """How the sessions were split."""
+
+    name: str
+
+
+class SavedSplit(Record):
+    """`split.json`: the sessions of each part, and the digest of who is where."""
+
+    settings: SplitSettings
+    hash: str | None = None
+    note: str
+    sessions: dict[str, list[str]]
+
+
+# metrics.json
+
+
+class StateMetrics(Record):
+    """A row of the per-class table; a figure without a value is 0."""
+
+    state: str = Field(alias="class")
+    precision: Share
+    recall: Share
+    f1: Share
+    support: Count
+
+
+class Metrics(Record):
+    """All metrics of one part of the split (`conveyorguard.metrics.scores`); null for one that has no value."""
+
+    accuracy: Share | None
+    macro_f1: Share | None
+    severe_recall: Share | None
+    severe_precision: Share | None
+    severe_as_normal: Amount | None
+    severe_sessions_missed: Amount | None = None
+    qwk: Correlation | None
+    ordinal_error: Amount | None = None
+    nll: Amount | None
+    brier: Amount | None = None
+    ece: Share | None
+    per_class: list[StateMetrics]
+    confusion: list[list[Count]]
+    n: PositiveInt
+
+    @model_validator(mode="after")
+    def _tables_are_of_the_same_states(self) -> Self:
+        states = len(self.per_class)
+        if {states} != {len(self.confusion), *map(len, self.confusion)}:
+            raise ValueError(f"confusion of {states} x {states} states, as per_class has them")
+        return self
+
+
+class EvaluatedParts(Record):
+    """Metrics of validation and, where the run was evaluated on it, of test."""
+
+    val: Metrics
+    test: Metrics | None = None
+
+    @property
+    def parts(self) -> dict[str, Metrics]:
+        """Metrics by part, of the parts that the run was evaluated on."""
+        return {"val": self.val} | ({"test": self.test} if self.test else {})
+
+
+class SavedMetrics(EvaluatedParts):
+    """`metrics.json`: as trained (p) and, under `now`, as deployed (c); runs of earlier versions lack `now`."""
+
+    now: EvaluatedParts | None = None
+
+
+# calibration.json
+
+
+class CalibrationFigures(Record):
+    """Figures of one part, before or after calibration."""
+
+    nll: Amount
+    brier: Amount
+    ece: Share
+
+
+class BeforeAfter(Record):
+    """Figures of one part as trained and calibrated."""
+
+    before: CalibrationFigures
+    after: CalibrationFigures
+
+
+class Calibration(Record):
+    """`calibration.json`: the temperature by which log-probabilities are divided, and what validation was split by."""
+
+    method: str = "temperature"
+    temperature: Annotated[float, Field(gt=0)]
+    crossed_by: str
+    parts: dict[str, BeforeAfter]
+
+
+# memory.json
+
+
+class MemoryWeights(Record):
+    """Weights of the memory (`conveyorguard.metrics.memory.Memory`)."""
+
+    lags: list[Count]
+    smallest: Annotated[float, Field(gt=0, lt=1)]
+    coefficients: list[list[float]]
+    intercept: list[float]
+
+    @model_validator(mode="after")
+    def _weights_are_of_the_same_states(self) -> Self:
+        states = len(self.intercept)
+        if len(self.coefficients) != states or {len(row) for row in self.coefficients} != {states * len(self.lags)}:
+            raise ValueError(
+                f"coefficients of {states} states x {len(self.lags)} lags, as intercept and lags have them"
+            )
+        return self
+
+
+class SavedMemory(Record):
+    """`memory.json`: the memory, null where it is not kept, why, and its gain of macro-F1 with the interval."""
+
+    reason: str
+    gain: list[float] | None
+    memory: MemoryWeights | None
+
+
+# alarms.json
+
+
+class Thresholds(Record):
+    """The operating point: the scores at which an alarm begins and ends."""
+
+    on: float
+    off: float
+
+    @model_validator(mode="after")
+    def _off_is_not_above_on(self) -> Self:
+        if not 0 < self.off <= self.on <= 1:
+            raise ValueError("0 < off <= on <= 1")
+        return self
+
+
+class Spread(Record):
+    """Range and median of a time over fault sessions, in [s]."""
+
+    least: float
+    median: float
+    most: float
+
+
+class FaultSession(Record):
+    """What the operating point did in one fault session; alarm_at, lead and delay in [s]."""
+
+    session: str
+    device: str
+    missed: bool
+    alarm_at: int | float | None
+    lead: float | None
+    delay: float | None
+
+
+class AlarmSummary(Record):
+    """What the operating point means on one part (`conveyorguard.metrics.alarms.summarise`)."""
+
+    fault_sessions: Count
+    missed: Count
+    missed_share_interval: Bounds | None
+    lead_seconds: Spread | None
+    delay_seconds: Spread | None
+    false_alarms: Count
+    early_alarms: Count = 0
+    exposure_hours: Amount
+    false_alarms_per_hour_bound: Amount | None
+    sessions: list[FaultSession]
+
+
+class Alarms(Record):
+    """`alarms.json`: the operating point chosen on validation, null where no session could choose it."""
+
+    state: str
+    operating_point: Thresholds | None
+    parts: dict[str, AlarmSummary]
+
+
+# ranges.json
+
+
+class ChannelRange(Record):
+    """What one input was like in the training; still in [s] (`conveyorguard.data.ranges.training_ranges`)."""
+
+    low: float
+    high: float
+    middle: float | None = None
+    still: Count | None = None
+    constant: bool
+
+    @model_validator(mode="after")
+    def _low_is_not_above_high(self) -> Self:
+        if self.low > self.high:
+            raise ValueError("low <= high")
+        return self
+
+
+class Ranges(Record):
+    """`ranges.json`: the range of each input by its channel."""
+
+    __pydantic_extra__: dict[str, ChannelRange]
+
+
+# checkpoints/features.json
+
+
+class Features(Record):
+    """What a tabular model takes: its inputs, and the names of its features in their order."""
+
+    inputs: list[str]
+    names: list[str]
+
+
+def read_record(path: Path, kind: type[R]) -> R:
+    """Read a json file of a run directory.
+
+    Raises:
+        RunError: the file is missing, damaged, or holds what cannot be; the message names the field.
     """
-    p = [f"p{k}" for k in range(states)]
-    given = [str(name) for name in table if str(name)[:1] in "pc" and str(name)[1:].isdigit()]
-    known = {*p, *(f"c{k}" for k in range(states))}
-    if found := table_problem(table, {**PREDICTIONS, **(more or {}), **dict.fromkeys([*p, *given], "number")}):
-        return found
-    if unknown := [name for name in given if name not in known]:
-        return f"expected probabilities of {states} states, p0 to p{states - 1}, found {', '.join(unknown)}"
-    for name, allowed in (("split", PARTS[1:]), ("y_true", range(states)), ("y_pred", range(states))):
-        odd = np.flatnonzero(~table[name].isin(allowed))
-        if len(odd):
-            told = ", ".join(map(str, allowed))
-            return f"expected {name} to be one of {told}, found {_shown(table[name].iloc[odd[0]])} in row {odd[0]}"
-    odd = np.flatnonzero(~np.isfinite(table[given].to_numpy(float)).all(axis=1))
-    return f"expected probabilities that are numbers, found none in row {odd[0]}" if len(odd) else None
+    values = read_json(path)
+    place = next(_not_finite(values, ""), None)
+    refuse(path, place and f"expected a finite number at {place}, found NaN or infinity")
+    return checked(values, kind, path)
+
+
+def write_record(path: Path, kind: type[R], values: Mapping[str, Any]) -> R:
+    """Write a json file of a run directory, whole or not at all, and return the record.
+
+    Raises:
+        RunError: the values are such that `read_record` would refuse them.
+    """
+    message, record = problem(values, kind)
+    if record is None:
+        raise unwritable(path, message)
+    write_json(path, record.plain())
+    return record
+
+
+def unwritable(path: Path, message: str | None) -> RunError:
+    """Return the error about a file that would be refused when it is read."""
+    return RunError(f"{path}: {message}; not written. If the training has diverged, lower optimizer.lr and train again")
+
+
+def _not_finite(value: Any, place: str) -> Iterator[str]:
+    """Places of numbers that are NaN or infinite, which json has no word for but Python's reader takes."""
+    if isinstance(value, Mapping):
+        for key, below in value.items():
+            yield from _not_finite(below, f"{place}.{key}".removeprefix("."))
+    elif isinstance(value, list):
+        for i, below in enumerate(value):
+            yield from _not_finite(below, f"{place}[{i}]")
+    elif isinstance(value, float) and not math.isfinite(value):
+        yield place

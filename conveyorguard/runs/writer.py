@@ -1,4 +1,4 @@
-"""The run directory as a training writes it, and what follows from its predictions."""
+"""Write a run directory: config, provenance, and what follows from the predictions."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ import pandas as pd
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from conveyorguard.config.records import SavedConfig, problem
 from conveyorguard.config.saved import derived_keys
 from conveyorguard.data.ranges import training_ranges
 from conveyorguard.data.schema import Schema
 from conveyorguard.data.store import FORMAT
-from conveyorguard.data.windows import Windows
+from conveyorguard.data.windows import Windows, WindowSettings
 from conveyorguard.runs.derive import data_facts, derive
 from conveyorguard.runs.provenance import (
     code_hash,
@@ -29,11 +30,33 @@ from conveyorguard.runs.provenance import (
     peak_memory_mib,
     processor,
 )
-from conveyorguard.system.files import read_json, write_json, write_parquet, write_text
+from conveyorguard.runs.shapes import (
+    Alarms,
+    Begun,
+    Calibration,
+    Provenance,
+    Ranges,
+    SavedMemory,
+    SavedMetrics,
+    SavedSplit,
+    unwritable,
+    write_record,
+)
+from conveyorguard.runs.tables import predictions_problem
+from conveyorguard.system.files import read_json, write_parquet, write_text
 
 
 class Run:
-    """A run directory being written, as a context: provenance is there from the start and complete at the end."""
+    """A run directory being written, as a context manager.
+
+    `provenance.json` is there from the start, with the status "running"; it becomes "complete" or "failed: ..." at the
+    end.
+
+    Args:
+        cfg: the composed config; it is saved resolved.
+        folder: the run directory, created if it is not there.
+        overrides: of the config, for the command in the provenance.
+    """
 
     def __init__(self, cfg: DictConfig, folder: Path, overrides: list[str]):
         self.cfg, self.folder = cfg, folder
@@ -58,12 +81,15 @@ class Run:
         self.folder.mkdir(parents=True, exist_ok=True)
         saved = OmegaConf.create(OmegaConf.to_container(self.cfg, resolve=True))
         assert isinstance(saved, DictConfig)
-        saved.ckpt_path = None  # where this run came from is provenance; run anew, it starts anew
+        saved.ckpt_path = None  # a checkpoint that was resumed is provenance: training this config again starts anew
+        path = self.folder / "config.yaml"
+        if (message := problem(OmegaConf.to_container(saved), SavedConfig)[0]) is not None:
+            raise unwritable(path, message)
         title = f"# model={saved.model.name} modality={saved.modality} film={str(saved.film).lower()}\n"
-        write_text(self.folder / "config.yaml", title + OmegaConf.to_yaml(saved))
+        write_text(path, title + OmegaConf.to_yaml(saved))
         self.provenance["config"] = config_hash(saved)
         self.provenance["derived"] = derived_keys(self.cfg)
-        if self.cfg.ckpt_path and (self.folder / "provenance.json").exists():  # these are what it began with
+        if self.cfg.ckpt_path and (self.folder / "provenance.json").exists():  # resumed: keep what it began with
             begun = read_json(self.folder / "provenance.json")
             self.provenance |= {key: begun.get(key, {}) for key in ("choices", "derived")}
             self.provenance["resumed_from"] = Path(self.cfg.ckpt_path).name
@@ -77,19 +103,31 @@ class Run:
         self._write_provenance()
 
     def note(self, **facts: Any) -> None:
-        """Add facts to the provenance."""
+        """Add fields of `Provenance` to provenance.json.
+
+        Raises:
+            RunError: a value is one that `Provenance` refuses.
+        """
         self.provenance.update(facts)
         self._write_provenance()
 
     def _write_provenance(self) -> None:
-        write_json(self.folder / "provenance.json", self.provenance)
+        kind = Provenance if self.provenance["status"] == "complete" else Begun
+        write_record(self.folder / "provenance.json", kind, self.provenance)
 
     def describe(self, data: Windows, unused: list[str], threads: int, device: str) -> None:
-        """Record what the run works on, and keep its split."""
-        write_json(self.folder / "split.json", data.split.to_dict())
+        """Record the data: write split.json and ranges.json, and note store, sizes and device in the provenance.
+
+        Args:
+            data: windows and split.
+            unused: settings of the config that this run does not use.
+            threads: number that torch uses.
+            device: name of the processor that trains, as `cpu`.
+        """
+        write_record(self.folder / "split.json", SavedSplit, data.split.to_dict())
         train = data.store.rows_of(data.split.sessions["train"])
-        write_json(self.folder / "ranges.json", training_ranges(data.store, train))
-        counts = {part: int((data.frame["part"] == part).sum()) for part in data.split.sessions}
+        write_record(self.folder / "ranges.json", Ranges, training_ranges(data.store, train))
+        counts = {part: len(data.part(part) if part == "train" else data.judged(part)) for part in data.split.sessions}
         self.note(
             store={
                 "name": data.store.path.name if data.store.path else "",
@@ -105,15 +143,30 @@ class Run:
             data=data_facts(data.store, data.split.sessions),
         )
 
-    def write_predictions(self, tables: list[pd.DataFrame], schema: Schema) -> dict[str, Any]:
-        """Predictions and all that follows from them alone.
+    def write_predictions(self, tables: list[pd.DataFrame], schema: Schema, window: WindowSettings) -> dict[str, Any]:
+        """Write the predictions and all that follows from them alone; return the content of `metrics.json`.
 
-        `predictions.parquet` with calibrated probabilities c0, c1, ... beside p0, p1, ...; `metrics.json`;
-        `calibration.json`; `alarms.json`, the operating point chosen on validation and what it means on each part.
+        That is `predictions.parquet` with the deployed probabilities c0, c1, ... beside p0, p1, ...; `metrics.json`;
+        `calibration.json`; `memory.json`; `alarms.json`, the operating point chosen on validation and what it means
+        on each part.
+
+        Args:
+            tables: one a part of the split, as of `prediction_table`.
+            schema: of the data.
+            window: settings of the windows.
+
+        Raises:
+            RunError: a value is one that reading would refuse, as a probability that is NaN.
         """
-        derived = derive(tables, schema, self.cfg.window.stride)
-        write_parquet(self.folder / "predictions.parquet", derived.predictions)
-        write_json(self.folder / "calibration.json", derived.calibration)
-        write_json(self.folder / "alarms.json", derived.alarms)
-        write_json(self.folder / "metrics.json", derived.metrics)
+        path = self.folder / "predictions.parquet"
+        for table in tables:
+            if (message := predictions_problem(table, len(schema.states))) is not None:
+                raise unwritable(path, message)
+        derived = derive(tables, schema, window)
+        write_parquet(path, derived.predictions)
+        if derived.memory:
+            write_record(self.folder / "memory.json", SavedMemory, derived.memory)
+        write_record(self.folder / "calibration.json", Calibration, derived.calibration)
+        write_record(self.folder / "alarms.json", Alarms, derived.alarms)
+        write_record(self.folder / "metrics.json", SavedMetrics, derived.metrics)
         return derived.metrics

@@ -14,12 +14,13 @@ import pandas as pd
 from conveyorguard.config.compose import build
 from conveyorguard.config.saved import load_settings
 from conveyorguard.data.datamodule import WindowDataset
+from conveyorguard.data.fault_copies import WEIGHT, fault_copies
 from conveyorguard.data.features import FeatureSettings, feature_sources, window_features
 from conveyorguard.data.schema import Schema
 from conveyorguard.data.windows import Windows
 from conveyorguard.errors import RunError
 from conveyorguard.models.tabular import Tabular
-from conveyorguard.system.files import read_json, write_json
+from conveyorguard.runs.shapes import Features, read_record, write_record
 from conveyorguard.training.recipe import model_settings, path_of
 
 
@@ -95,13 +96,18 @@ def fit_tabular(
     windows, schema = data.part("train"), data.store.schema
     table = window_features(data.store, windows["row"], data.settings.size, features, inputs)
     tabular = model(schema=schema, seed=seed, threads=threads, **settings)
-    tabular.fit(table.to_numpy(), windows["label"].to_numpy())
+    x, y, weight = table.to_numpy(), windows["label"].to_numpy(), None
+    if features.fault_copies:
+        copies, place = fault_copies(data.store, windows, data.settings.size, features, inputs, seed)
+        x, weight = np.concatenate([x, copies]), np.repeat([1.0, WEIGHT], [len(y), len(place)])
+        y = np.concatenate([y, y[place]])
+    tabular.fit(x, y, weight)
     checkpoints = Path(folder) / "checkpoints"
     checkpoints.mkdir(parents=True, exist_ok=True)
     path = checkpoints / tabular.FILE
     tabular.save(path)
     names = [str(name) for name in table]
-    write_json(checkpoints / "features.json", {"inputs": inputs, "names": names})
+    write_record(checkpoints / "features.json", Features, {"inputs": inputs, "names": names})
     tabular.load(path)  # evaluate what was saved: text may hold fewer digits than memory
     config = {
         "model": model_settings(type(tabular), settings),
@@ -127,7 +133,7 @@ def load_tabular(path: Path) -> TabularClassifier:
     Raises:
         RunError: a file of the run is missing or damaged.
     """
-    saved = read_json(path.parent / "features.json")
+    saved = read_record(path.parent / "features.json", Features)
     config = path.parent.parent / "config.yaml"
     if not config.is_file():
         raise RunError(f"{config}: missing; load a tabular model from within its run directory")
@@ -142,7 +148,7 @@ def load_tabular(path: Path) -> TabularClassifier:
         raise RunError(
             f"{path}: cannot be read as a {type(model).__name__} ({error}). If the file is damaged, train the run again"
         ) from error
-    return TabularClassifier(model, build(settings["features"]), saved["inputs"], saved["names"], path, settings)
+    return TabularClassifier(model, build(settings["features"]), saved.inputs, saved.names, path, settings)
 
 
 def importance(classifier: TabularClassifier, data: Windows) -> pd.DataFrame:

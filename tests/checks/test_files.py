@@ -70,7 +70,7 @@ INVALID_TABLES = {
     "text": (lambda t: t.assign(y_pred=t["y_pred"].astype(str)), "expected whole numbers in column y_pred"),
     "no rows": (lambda t: t.iloc[:0], "expected a row or more, found none"),
     "no labels": (lambda t: t.drop(columns="y_true"), "found no y_true"),
-    "missing numbers": (lambda t: t.assign(p0=np.nan), "expected probabilities that are numbers, found none in row 0"),
+    "missing numbers": (lambda t: t.assign(p0=np.nan), "expected p0 to p3 between 0 and 1 with sum 1, found nan, "),
     "another part": (lambda t: t.assign(split="train"), "expected split to be one of val, test"),
     "another state": (lambda t: t.assign(p4=0.0), "expected probabilities of 4 states, p0 to p3, found p4"),
 }
@@ -152,7 +152,7 @@ def test_figures_that_do_not_follow_from_predictions_fail(file, place, copied):
 
 
 def test_probabilities_that_do_not_sum_to_one_fail(copied):
-    edit_predictions(copied, lambda table: table.assign(p1=table["p1"] + 0.1), consistent=True)
+    edit_predictions(copied, lambda table: table.assign(p1=table["p1"] + 5e-4), consistent=True)
     assert "with sum 1" in failed(copied, "files")["probabilities are valid"]
 
 
@@ -228,7 +228,7 @@ def test_history_with_loss_as_objective_passes_by_the_checkpoint(train_run):
 
 def test_split_with_other_name_or_sessions_fails(copied):
     edit_json(copied / "split.json", lambda split: split["settings"].update(name="device"))
-    assert "expected settings.name = session" in failed(copied, "files")["split.json matches its hash and config.yaml"]
+    assert "expected settings.name = auto" in failed(copied, "files")["split.json matches its hash and config.yaml"]
     edit_json(copied / "split.json", lambda split: split["sessions"]["train"].pop())
     assert "missing" in failure(copied, "split follows from data and config")
 

@@ -1,4 +1,4 @@
-"""Every yaml composes, instantiates and does one step; no config file escapes the tests."""
+"""Every yaml composes, instantiates and does one step, and no yaml is left out."""
 
 import itertools
 
@@ -34,7 +34,7 @@ def one_step(cfg):
     return module, loss
 
 
-def test_every_model_is_tested():
+def test_every_model_yaml_is_in_these_tests():
     assert set(NAMES["model"]) == {*NETWORKS, *TABULAR}
 
 
@@ -49,8 +49,8 @@ def test_every_tabular_model_fits_every_choice_of_features(model, features, comp
     data = load_windows(cfg)
     inputs, _ = used_inputs(cfg, data.store.schema)
     classifier = fit_by_settings(plain_values(cfg), data, inputs, tmp_path, threads=1)
-    found = predict(classifier, WindowDataset(data.store, data.part("val"), data.settings, inputs))
-    assert (found.argmax(axis=1) == data.part("val")["label"]).mean() > 0.7
+    p = predict(classifier, WindowDataset(data.store, data.part("val"), data.settings, inputs))
+    assert (p.argmax(axis=1) == data.part("val")["label"]).mean() > 0.7
 
 
 def test_every_model_has_a_search_space():
@@ -67,8 +67,7 @@ def test_every_parameter_of_every_cell_gets_a_gradient(model, modality, film, co
     module, loss = one_step(compose(f"model={model}", f"modality={modality}", f"film={film}"))
     assert torch.isfinite(loss)
     without = {name for name, p in module.model.named_parameters() if p.grad is None or not p.grad.any()}
-    # a gate or a gain at zero keeps the gradient from what is behind it until it has moved itself: one step later all
-    # learn
+    # a gate or gain at zero blocks the gradient of what is behind it: once moved, all parameters get one
     for p in module.model.parameters():
         with torch.no_grad():
             p.add_(0.01)
@@ -90,7 +89,7 @@ def test_every_choice_takes_a_step(group, name, compose):
 
 
 @pytest.mark.parametrize("name", NAMES["trainer"])
-def test_every_trainer_is_buildable_where_its_devices_are(name, compose):
+def test_every_trainer_is_built_or_its_cpu_variant_where_devices_lack(name, compose):
     cfg = compose(f"trainer={name}").trainer
     if cfg.accelerator == "gpu" and torch.cuda.device_count() < cfg.devices:
         cfg.accelerator, cfg.precision = "cpu", "32-true"
@@ -98,7 +97,7 @@ def test_every_trainer_is_buildable_where_its_devices_are(name, compose):
 
 
 @pytest.mark.parametrize("name", NAMES["debug"])
-def test_every_debug_config_trains(name, compose, tmp_path):
+def test_every_debug_config_trains_a_run_with_its_page(name, compose, tmp_path):
     from conveyorguard.commands.train import train
 
     train(
@@ -109,11 +108,11 @@ def test_every_debug_config_trains(name, compose, tmp_path):
     assert (tmp_path / "run" / "report.html").exists()
 
 
-def test_data_configs_share_one_schema():
+def test_simulated_and_aihub_data_share_one_schema():
     assert compose_config(["data=simulated"]).data.schema == compose_config(["data=aihub", "data.root=x"]).data.schema
 
 
-def test_names_of_the_schema_stand_in_yaml_readers_and_tests_only():
+def test_names_of_one_data_set_are_in_yaml_and_its_readers_only():
     package = config_dir().parent / "conveyorguard"
     readers = {package / "data" / name for name in ("archive", "simulate")}
     for path in package.rglob("*.py"):
@@ -124,11 +123,11 @@ def test_names_of_the_schema_stand_in_yaml_readers_and_tests_only():
             ], path
 
 
-def test_config_directory_is_the_checkouts():
+def test_config_directory_is_that_of_the_checkout():
     assert config_dir() == ROOT / "conf"
 
 
-def test_films_controls_reach_the_data_and_are_said_where_they_do_nothing(compose):
+def test_film_input_changes_the_environment_and_is_listed_as_unused_without_film(compose):
     cfg = compose("film_input=kind", "modality=sensor")
     data = load_windows(cfg)
     kinds = list(data.store.schema.kinds)
@@ -143,11 +142,11 @@ def test_films_controls_reach_the_data_and_are_said_where_they_do_nothing(compos
     assert (recorded != data.store.environment).any()
     shuffled = load_windows(compose("film_input=shuffled", "modality=sensor")).store.environment
     assert (shuffled != recorded).any() and set(shuffled[:, 0]) <= set(recorded[:, 0])
-    with pytest.raises(ConfigError, match="film_input=weather: environment, kind, shuffled"):
+    with pytest.raises(ConfigError, match="film_input=weather: one of environment, kind, shuffled"):
         check(compose("film_input=weather"))
 
 
 @pytest.mark.parametrize("value", ["-0.1", "true", "much", "inf"])
-def test_an_impossible_mixup_is_refused(compose, value):
-    with pytest.raises(ConfigError, match=r"mixup=.*: alpha of a Beta distribution, or 0 for none"):
+def test_mixup_that_is_no_finite_number_is_refused(compose, value):
+    with pytest.raises(ConfigError, match=r"mixup=.*: must be a finite number, 0 or more"):
         check(compose(f"mixup={value}"))

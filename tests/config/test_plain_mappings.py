@@ -1,4 +1,4 @@
-"""Settings as plain mappings, as a checkpoint or a Python program has them, build what config nodes build."""
+"""Plain mappings, as checkpoints and Python programs hold settings, build the same objects as config nodes."""
 
 from pathlib import Path
 
@@ -17,20 +17,20 @@ def plain(node):
     return OmegaConf.to_container(node, resolve=True)
 
 
-def test_plain_mapping_builds_what_its_config_node_builds():
+def test_plain_mapping_builds_the_same_object_as_its_config_node():
     cfg = compose_config(["scaling=seed", "features=extended"])
     for node in (cfg.scaling, cfg.features):
         assert build(plain(node)) == build(node)
 
 
-def test_plain_mapping_builds_only_what_the_whitelist_allows(tmp_path):
+def test_plain_mapping_outside_the_whitelist_is_not_built(tmp_path):
     with pytest.raises(ConfigError, match=r"cannot build os\.system"):
         build({"_target_": "os.system", "_args_": [f"touch '{tmp_path / 'mark'}'"]})
     assert not (tmp_path / "mark").exists()
 
 
 @pytest.mark.parametrize(("name", "expected"), [("fusion", Fusion), ("lightgbm", LightGBM)])
-def test_model_class_follows_from_target_settings_or_config(name, expected):
+def test_model_class_is_found_from_target_settings_or_config(name, expected):
     cfg = compose_config([f"model={name}"])
     for model in (cfg, plain(cfg), cfg.model, plain(cfg.model), cfg.model._target_):
         assert model_class(model) is expected

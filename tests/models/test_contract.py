@@ -1,4 +1,4 @@
-"""`check_model`: the project's own models keep the contract, and a model that breaks a rule is told which."""
+"""`check_model`: the models of this package keep the contract, and a broken rule is named."""
 
 import os
 import pickle
@@ -32,15 +32,15 @@ def _installed(model):
     return pytest.mark.skipif(bool(package) and not find_spec(package), reason=f"{package} is an extra")
 
 
-OWN = [locate(name) for name in WHITELIST if name.startswith("conveyorguard.models.")]
+MODELS = [locate(name) for name in WHITELIST if name.startswith("conveyorguard.models.")]
 
 
-@pytest.mark.parametrize("model", [pytest.param(model, marks=_installed(model)) for model in OWN])
-def test_own_model_keeps_the_contract(model):
+@pytest.mark.parametrize("model", [pytest.param(model, marks=_installed(model)) for model in MODELS])
+def test_model_of_the_package_keeps_the_contract(model):
     check_model(model, **SETTINGS.get(model.__name__, FEW_TREES))
 
 
-def test_contract_is_checked_without_hydra_and_leaves_the_random_state_alone():
+def test_check_imports_no_hydra_and_leaves_the_random_state_unchanged():
     code = """if True:
         import sys, torch
         from conveyorguard.models import check_model
@@ -56,7 +56,7 @@ def test_contract_is_checked_without_hydra_and_leaves_the_random_state_alone():
 
 
 class Mean(nn.Module):
-    """A network that keeps the contract: a linear layer of each input's mean over time."""
+    """A network that keeps the contract: a linear layer on the mean over time of each input."""
 
     NEEDS = {}  # noqa: RUF012
     PER_SECOND = False
@@ -83,7 +83,7 @@ class NeedsOfAnUnknownInput(Mean):
     NEEDS = {"frames": "camera"}  # noqa: RUF012
 
 
-class SilentOnSeconds(Mean):
+class PerSecondUndeclared(Mean):
     PER_SECOND = None
 
 
@@ -92,7 +92,7 @@ class BareLogits(Mean):
         return self.of_window(batch)
 
 
-class AStateTooFew(Mean):
+class OneStateTooFew(Mean):
     def forward(self, batch):
         return {"window": self.of_window(batch)[:, 1:]}
 
@@ -115,7 +115,7 @@ class SecondsOfAnotherLength(Mean):
         return {"window": window, "second": window[:, None].expand(-1, 29, -1)}
 
 
-class NoNumbers(Mean):
+class NotFinite(Mean):
     def forward(self, batch):
         return {"window": self.of_window(batch).sub(1e9).sqrt()}
 
@@ -137,7 +137,7 @@ class AlwaysNoisy(Mean):
         return {"window": window + torch.rand_like(window)}
 
 
-class SeedOfItsOwn(Mean):
+class IgnoresTheSeed(Mean):
     def __init__(self, schema, inputs):
         torch.seed()
         super().__init__(schema, inputs)
@@ -160,7 +160,7 @@ class InfiniteGradient(Mean):
 
 
 class Forgetful(Mean):
-    """Draws numbers that its state does not hold."""
+    """Draws numbers that are not in its state_dict."""
 
     def __init__(self, schema, inputs):
         super().__init__(schema, inputs)
@@ -170,13 +170,13 @@ class Forgetful(Mean):
         return {"window": self.of_window(batch) * self.drawn}
 
 
-class MeanOfWhatWasMeasured(Mean):
+class MeanOfMeasuredSeconds(Mean):
     def forward(self, batch):
         measured = batch["mask"].all(-1).float()
         return {"window": self.of_window(batch) * measured.sum(1, keepdim=True) / measured.sum(1, keepdim=True)}
 
 
-class AlwaysWantsTheEnvironment(Mean):
+class NeedsTheEnvironment(Mean):
     def forward(self, batch):
         return {"window": self.of_window(batch) + batch["environment"].mean((1, 2))[:, None]}
 
@@ -190,29 +190,29 @@ class FailsWithoutSensors(Mean):
 BROKEN = {
     NoNeeds: "NoNeeds.NEEDS must say which settings matter with one input only",
     NeedsOfAnUnknownInput: "NEEDS must say .* it is {'frames': 'camera'}",
-    SilentOnSeconds: "PER_SECOND must say whether",
+    PerSecondUndeclared: "PER_SECOND must say whether",
     BareLogits: 'must return {"window": logits}, not Tensor',
-    AStateTooFew: r"AStateTooFew with inputs sensors must return window of shape \(4, 4\), not \(4, 3\)",
+    OneStateTooFew: r"OneStateTooFew with inputs sensors must return window of shape \(4, 4\), not \(4, 3\)",
     UnannouncedSeconds: "exactly if PER_SECOND is true; it is False",
     MissingSeconds: "exactly if PER_SECOND is true; it is True",
     SecondsOfAnotherLength: r"must return second of shape \(4, 30, 4\), not \(4, 29, 4\)",
-    NoNumbers: "must return finite numbers; some of window are not",
+    NotFinite: "must return finite numbers; some of window are not",
     Crosstalk: "must judge each window by itself",
     Peeking: "must not read the targets",
     AlwaysNoisy: "must judge each window by itself|must give the same logits twice",
-    SeedOfItsOwn: "must follow from torch's seed",
+    IgnoresTheSeed: "must follow from torch's seed",
     UnusedLayer: r"a gradient to each parameter.* none reached unused\.bias, unused\.weight",
     Detached: "must be differentiable",
     InfiniteGradient: "must have finite gradients",
     Forgetful: "the state_dict of another",
-    MeanOfWhatWasMeasured: "must return finite logits of windows whose seconds were repaired",
-    AlwaysWantsTheEnvironment: "with inputs sensors fails on a batch of these inputs alone: KeyError: 'environment'",
+    MeanOfMeasuredSeconds: "must return finite logits of windows whose seconds were repaired",
+    NeedsTheEnvironment: "with inputs sensors fails on a batch of these inputs alone: KeyError: 'environment'",
     FailsWithoutSensors: "with inputs thermal must be built .* or refused with a ConfigError; it raises ValueError",
 }
 
 
 @pytest.mark.parametrize("model", BROKEN, ids=lambda model: model.__name__)
-def test_broken_rule_of_a_network_is_named(model):
+def test_network_that_breaks_a_rule_is_refused_by_name_of_the_rule(model):
     with pytest.raises(AssertionError, match=BROKEN[model]):
         check_model(model)
 
@@ -221,8 +221,8 @@ def test_small_network_keeps_the_contract():
     check_model(Mean)
 
 
-def test_combination_refused_by_config_error_is_not_claimed():
-    class SensorsOnly(AlwaysWantsTheEnvironment):
+def test_combination_of_inputs_refused_by_config_error_is_skipped():
+    class SensorsOnly(NeedsTheEnvironment):
         def __init__(self, schema, inputs):
             if inputs != ["sensors", "environment"]:
                 raise ConfigError("it takes sensors and the environment")
@@ -231,7 +231,7 @@ def test_combination_refused_by_config_error_is_not_claimed():
     check_model(SensorsOnly)
 
 
-def test_network_that_refuses_every_combination_is_refused():
+def test_network_that_refuses_every_combination_raises_config_error():
     class Nothing(Mean):
         def __init__(self, schema, inputs):
             raise ConfigError("not today")
@@ -240,7 +240,7 @@ def test_network_that_refuses_every_combination_is_refused():
         check_model(Nothing)
 
 
-def test_schema_without_camera_asks_for_no_camera(plain_schema):
+def test_schema_without_camera_builds_no_network_with_thermal(plain_schema):
     seen = []
 
     class Noting(Mean):
@@ -262,12 +262,12 @@ class OverOne(ExtraTrees):
         return super().probabilities(x) * 2
 
 
-class ColumnsTheOtherWayRound(ExtraTrees):
+class ColumnsReversed(ExtraTrees):
     def probabilities(self, x):
         return super().probabilities(x)[:, ::-1]
 
 
-class ShareForTheAbsent(ExtraTrees):
+class ProbabilityForAbsentState(ExtraTrees):
     def probabilities(self, x):
         return 0.6 * super().probabilities(x) + 0.1
 
@@ -278,7 +278,7 @@ class TabularCrosstalk(ExtraTrees):
         return p / p.sum(axis=1, keepdims=True)
 
 
-class TabularSeedOfItsOwn(ExtraTrees):
+class TabularIgnoresTheSeed(ExtraTrees):
     def __init__(self, schema, seed, threads, **settings):
         super().__init__(schema, int.from_bytes(os.urandom(3)), threads, **settings)
 
@@ -330,10 +330,10 @@ class EmptyPackage(ExtraTrees):
 BROKEN_TABULAR = {
     OtherShape: r"OtherShape must return probabilities of shape \(240, 4\), not \(240, 3\)",
     OverOne: "must return probabilities: finite, none below 0, with sum 1",
-    ColumnsTheOtherWayRound: "keep the columns in the order of the states",
-    ShareForTheAbsent: "next to nothing to a state that no train window has",
+    ColumnsReversed: "keep the columns in the order of the states",
+    ProbabilityForAbsentState: "a probability near 0 to a state that no train window has",
     TabularCrosstalk: "must judge each window by itself",
-    TabularSeedOfItsOwn: "must follow from its seed",
+    TabularIgnoresTheSeed: "must follow from its seed",
     Pickled: "a pickle may execute anything",
     TorchArchive: "a pickle may execute anything",
     SavesNothing: "must write the file best.skops",
@@ -347,12 +347,12 @@ BROKEN_TABULAR = {
 
 
 @pytest.mark.parametrize("model", BROKEN_TABULAR, ids=lambda model: model.__name__)
-def test_broken_rule_of_a_tabular_model_is_named(model):
+def test_tabular_model_that_breaks_a_rule_is_refused_by_name_of_the_rule(model):
     with pytest.raises(AssertionError, match=BROKEN_TABULAR[model]):
         check_model(model, **FEW_TREES)
 
 
-def test_tabular_model_of_a_package_that_is_not_installed_is_refused():
+def test_tabular_model_without_its_package_raises_config_error():
     class Elsewhere(ExtraTrees):
         PACKAGE = "no_such_package_anywhere"
 

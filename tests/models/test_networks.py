@@ -1,4 +1,4 @@
-"""What the networks promise beside learning."""
+"""Properties of the networks at initialisation: sizes, gates that start closed, inputs that are used."""
 
 import pytest
 import torch
@@ -40,21 +40,21 @@ def count(model):
     return sum(p.numel() for p in model.parameters())
 
 
-def test_the_seeds_network_has_the_seeds_size():
+def test_cnn_transformer_has_as_many_parameters_as_the_seed_study():
     seed = schema("stride")
     assert seed.thermal.stored_shape == (1, 60, 80)
     assert round(count(CNNTransformer(seed, ALL, 30, 10, embed_dim=256, num_heads=4, num_layers=2)) / 1e6, 2) == 4.30
     assert round(count(CNNTransformer(seed, ALL, 30, 30, embed_dim=128, num_heads=4, num_layers=2)) / 1e6, 2) == 1.17
 
 
-def test_film_begins_at_no_effect_and_the_seeds_form_does_not():
+def test_film_starts_without_effect_unless_in_the_form_of_the_seed_study():
     x, b = torch.randn(2, 16), batch()
     assert torch.equal(FiLM(3, 16)(x, b), x)
     assert not torch.allclose(FiLM(3, 16, identity=False)(x, b), x)
 
 
 @pytest.mark.parametrize("identity", [True, False])
-def test_the_seeds_network_begins_with_sensors_alone_unless_in_the_seeds_form(identity):
+def test_cnn_transformer_starts_with_sensors_alone_unless_attention_is_not_identity(identity):
     torch.manual_seed(0)
     model = CNNTransformer(schema(), ALL, 30, 10, embed_dim=32, attention_identity=identity).eval()
     a, b = batch(), batch()
@@ -62,10 +62,10 @@ def test_the_seeds_network_begins_with_sensors_alone_unless_in_the_seeds_form(id
     assert torch.equal(model(a)["window"], model(b)["window"]) == identity
     loss = model(a)["window"].square().sum()
     (gradient,) = torch.autograd.grad(loss, [model.fuse.attention.out_proj.weight])
-    assert gradient.abs().max() > 0, "the camera can come in"
+    assert gradient.abs().max() > 0, "the gradient must open the attention to the camera"
 
 
-def test_the_seeds_network_looks_at_the_change_since_the_start_only_if_it_is_to():
+def test_cnn_transformer_uses_the_change_since_the_start_only_with_from_start():
     a = batch()
     a["sensors_change"] = torch.zeros_like(a["sensors"])
     b = {**a, "sensors_change": a["sensors_change"] + 1}
@@ -76,19 +76,19 @@ def test_the_seeds_network_looks_at_the_change_since_the_start_only_if_it_is_to(
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0])
-def test_a_share_of_the_training_windows_is_told_without_its_sequence(share):
+def test_sequence_drop_removes_the_sequence_from_training_windows_only(share):
     torch.manual_seed(0)
     model = Fusion(schema(), ALL, bins=8, dropout=0.0, sequence_drop=share)
     with torch.no_grad():
         model.sequence_gate.fill_(0.5)
-    told = model.train()(batch(4))["window"]
-    assert torch.allclose(told, model.eval()(batch(4))["window"], atol=1e-5) == (share == 0)
+    trained = model.train()(batch(4))["window"]
+    assert torch.allclose(trained, model.eval()(batch(4))["window"], atol=1e-5) == (share == 0)
     with torch.no_grad():
         model.sequence_gate.fill_(0)
-    assert torch.allclose(told, model(batch(4))["window"], atol=1e-5) == (share == 1)
+    assert torch.allclose(trained, model(batch(4))["window"], atol=1e-5) == (share == 1)
 
 
-def test_fusion_of_both_starts_as_sensors_alone():
+def test_fusion_of_sensors_and_camera_starts_with_sensors_alone():
     torch.manual_seed(0)
     both = Fusion(schema(), ["sensors", "thermal"], bins=8).eval()
     a, b = batch(), batch()
@@ -101,7 +101,7 @@ def test_fusion_of_both_starts_as_sensors_alone():
 
 @pytest.mark.parametrize("name", ["sensors", "sensors_change", "thermal", "thermal_stats", "thermal_stats_change"])
 @pytest.mark.parametrize("from_start", [True, False])
-def test_every_series_tells_of_the_seconds_and_what_has_changed_only_if_it_is_to(name, from_start):
+def test_seconds_depend_on_every_series_and_on_changes_only_with_from_start(name, from_start):
     torch.manual_seed(0)
     model = Fusion(schema(), ["sensors", "thermal"], bins=8, from_start=from_start).eval()
     with torch.no_grad():
@@ -116,7 +116,7 @@ def test_every_series_tells_of_the_seconds_and_what_has_changed_only_if_it_is_to
     assert same == (name.endswith("_change") and not from_start)
 
 
-def test_the_window_is_told_by_its_statistics_until_the_sequence_has_earned_a_say():
+def test_window_depends_on_statistics_alone_until_the_sequence_gate_opens():
     torch.manual_seed(0)
     model = Fusion(schema(), ALL, bins=8).eval()
     a, b = batch(), batch()
@@ -134,7 +134,7 @@ def test_fusion_has_under_a_million_parameters():
     assert count(Fusion(schema(), ALL, bins=24)) < 1e6
 
 
-def test_shrinking_takes_its_share_from_each_statistic_and_never_turns_a_weight_round():
+def test_shrink_reduces_each_group_by_its_sparsity_and_flips_no_sign():
     torch.manual_seed(0)
     layer = WindowStatistics([2.0, 2.0, 2.0, 2.0, 4.0], bins=4, width=6)
     with torch.no_grad():
@@ -144,18 +144,18 @@ def test_shrinking_takes_its_share_from_each_statistic_and_never_turns_a_weight_
     layer.shrink(lr=0.1)
     norms = before.norm(dim=(0, 2)) - groups().norm(dim=(0, 2))
     torch.testing.assert_close(norms[[0, 2, 3, 4]], torch.tensor([0.2, 0.2, 0.2, 0.4]))
-    assert (groups()[:, 1] == 0).all(), "what was smaller than the step is gone"
+    assert (groups()[:, 1] == 0).all(), "a group smaller than the step becomes zero"
     assert (groups() * before >= 0).all()
 
 
-def test_the_camera_beside_sensors_has_to_earn_more_and_alone_does_not():
+def test_camera_statistics_are_penalised_more_beside_sensors_only():
     of = lambda *inputs: Fusion(schema(), list(inputs), bins=8, sparsity=3, sparsity_beside=9).statistics.sparsity  # noqa: E731
     assert of("sensors", "thermal").tolist() == [3] * statistics(True) * 8 + [9] * statistics(True) * 6
     assert of("thermal").tolist() == [3] * statistics(True) * 6 and of("sensors").tolist() == [3] * statistics(True) * 8
 
 
 @pytest.mark.parametrize("frames", [1, 7, 30])
-def test_any_number_of_thermal_frames(frames):
+def test_networks_take_any_number_of_thermal_frames(frames):
     out = Fusion(schema(), ALL, bins=8)(batch(frames=frames))
     assert out["window"].shape == (2, 4) and out["second"].shape == (2, 30, 4)
     assert CNNTransformer(schema(), ALL, 30, frames)(batch(frames=frames))["window"].shape == (2, 4)
@@ -168,6 +168,6 @@ def test_windows_of_a_batch_do_not_influence_each_other():
     assert torch.allclose(whole[1:2], alone, atol=1e-5)
 
 
-def test_differences_hold_the_first_second():
+def test_differences_before_the_window_use_its_first_second():
     x = torch.tensor([[[1.0], [3.0], [6.0]]])
     assert with_differences(x)[0].tolist() == [[1, 0, 0, 0], [3, 2, 2, 2], [6, 3, 5, 5]]

@@ -1,4 +1,4 @@
-"""What every tabular model promises: probabilities, the same bits twice and after loading, and no code in its file."""
+"""Every tabular model: probabilities, the same bits when fitted twice or loaded, and no code in its file."""
 
 import json
 import zipfile
@@ -36,7 +36,7 @@ def few(make, **settings):
 
 
 def windows(states=(0, 1, 2, 3), n=300):
-    """Feature 1 tells the state; one feature is never known, others have gaps."""
+    """Features and states: feature 1 follows the state, feature 4 is always NaN, the others have gaps."""
     rng = np.random.default_rng(0)
     y = rng.choice(states, n)
     x = rng.normal(size=(n, 6)).astype(np.float32)
@@ -47,7 +47,7 @@ def windows(states=(0, 1, 2, 3), n=300):
 
 
 @every
-def test_it_learns_what_is_there_and_says_by_what(make):
+def test_model_learns_the_state_and_credits_the_feature_that_follows_it(make):
     x, y = windows()
     model = few(make)
     model.fit(x, y)
@@ -59,23 +59,23 @@ def test_it_learns_what_is_there_and_says_by_what(make):
 
 
 @every
-def test_the_same_arguments_give_the_same_bits_and_so_does_the_file(make, tmp_path):
+def test_model_fitted_twice_or_loaded_gives_the_same_bits(make, tmp_path):
     x, y = windows()
     first, again = few(make), few(make)
     first.fit(x, y)
     again.fit(x, y)
     assert np.array_equal(first.probabilities(x), again.probabilities(x))
     first.save(tmp_path / make.FILE)
-    loaded, once_more = few(make), few(make)
+    loaded, reloaded = few(make), few(make)
     loaded.load(tmp_path / make.FILE)
     assert np.allclose(loaded.probabilities(x), first.probabilities(x), rtol=0, atol=1e-12)
     loaded.save(tmp_path / f"again-{make.FILE}")
-    once_more.load(tmp_path / f"again-{make.FILE}")
-    assert np.array_equal(loaded.probabilities(x), once_more.probabilities(x))
+    reloaded.load(tmp_path / f"again-{make.FILE}")
+    assert np.array_equal(loaded.probabilities(x), reloaded.probabilities(x))
 
 
 @every
-def test_a_state_that_train_does_not_have_keeps_its_column(make):
+def test_state_absent_from_train_keeps_its_column(make):
     x, y = windows(states=(0, 1, 3))
     model = few(make)
     model.fit(x, y)
@@ -84,40 +84,40 @@ def test_a_state_that_train_does_not_have_keeps_its_column(make):
 
 
 @every
-def test_balancing_makes_a_rare_state_count_as_much(make):
-    """Two states that overlap, one of them rare: balanced, it is found more often; weights have mean 1 either way."""
+def test_balanced_weights_make_a_rare_state_predicted_more_often(make):
+    """Two states overlap and one is rare; the weights have mean 1 with both rules."""
     rng = np.random.default_rng(1)
     y = (rng.random(2000) < 0.06).astype(int) * 3
     x = (rng.normal(size=(2000, 1)) + y[:, None] / 3).astype(np.float32)
-    called = {}
+    predicted = {}
     for rule in ("balanced", "none"):
         model = few(make, class_weight=rule)
         assert model.sample_weight(y).mean() == pytest.approx(1)
         model.fit(x[:1000], y[:1000])
-        called[rule] = (model.probabilities(x[1000:]).argmax(axis=1) == 3).sum()
-    assert called["balanced"] > 3 * max(called["none"], 1)
+        predicted[rule] = (model.probabilities(x[1000:]).argmax(axis=1) == 3).sum()
+    assert predicted["balanced"] > 3 * max(predicted["none"], 1)
     weight = few(make).sample_weight(y)
     assert weight[y == 0].sum() == pytest.approx(weight[y == 3].sum())
 
 
-def test_lightgbm_tells_its_shap_values_and_the_others_none():
+def test_only_lightgbm_has_shap_values_and_they_sum_to_its_score():
     x, y = windows()
     model = few(LightGBM)
     model.fit(x, y)
     shap = model.contributions(x)
     whole = model.booster.predict(x, pred_contrib=True).reshape(300, 4, 7)
     assert shap.shape == (6,) and shap.argmax() == 1 and shap[4] == 0
-    assert np.allclose(whole.sum(axis=2), model.booster.predict(x, raw_score=True)), "they explain the whole score"
+    assert np.allclose(whole.sum(axis=2), model.booster.predict(x, raw_score=True)), "SHAP values must sum to the score"
     assert shap == pytest.approx(np.abs(whole[..., :6]).mean(axis=(0, 1)))
     assert few(ExtraTrees).contributions(x) is None
 
 
-def test_an_unknown_class_weight_is_refused():
+def test_unknown_class_weight_is_refused():
     with pytest.raises(ValueError, match="balanced or none"):
         few(LightGBM, class_weight="heavy")
 
 
-def test_a_file_with_anything_else_in_it_is_not_loaded(tmp_path):
+def test_file_with_a_foreign_type_or_estimator_is_not_loaded(tmp_path):
     x, y = windows()
     model = few(ExtraTrees)
     model.fit(x, y)
@@ -135,7 +135,7 @@ def print_it(x):
     return x
 
 
-def test_a_tree_that_points_outside_itself_is_not_loaded(tmp_path):
+def test_tree_with_indices_outside_its_nodes_is_not_loaded(tmp_path):
     x, y = windows()
     model = few(RandomForest)
     model.fit(x, y)
@@ -150,7 +150,7 @@ def test_a_tree_that_points_outside_itself_is_not_loaded(tmp_path):
             model.load(tmp_path / "broken.skops")
 
 
-def test_no_pickle_in_any_file(tmp_path):
+def test_saved_file_holds_no_pickle(tmp_path):
     x, y = windows()
     for make in (LightGBM, ExtraTrees, LogisticRegression):
         model = few(make)

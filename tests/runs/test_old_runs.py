@@ -1,4 +1,4 @@
-"""Run directories and a study that earlier code has left (`tests/fixtures`) still open, and say what they said."""
+"""Run directories and a study of earlier versions (`tests/fixtures`) still open, with the same results."""
 
 import json
 import os
@@ -24,20 +24,34 @@ from tests.support.places import ROOT
 FIXTURES = ROOT / "tests" / "fixtures"
 SINGLE = ["fusion", "cnn_transformer", "lightgbm", "extra_trees"]
 ENSEMBLES = ["ensemble/soft", "ensemble/weighted", "ensemble/stacking"]
-DATA = ["data.sessions=12", "data.seed=0"]  # what all of them were made on
-# of the study in fixtures/study; the study's folder is given apart, and the place of the program is another one today
+DATA = ["data.sessions=12", "data.seed=0"]  # of all old runs
+# The command of fixtures/study without the folder of the study, which each test gives.
 SWEEP = [
-    "-m", "sweep=optuna", "model=fusion", "modality=sensor", "data.sessions=12", "threads=1", "model.width=choice(4,8)",
-    "optimizer.lr=tag(log,interval(2e-3,2e-2))", "scaling.bins=4", "model.dilations=[1,2]", "model.sparsity=1",
-    "batch_size=16", "trainer.max_epochs=3", "sweep.pruner.n_startup_trials=5", "sweep.pruner.n_warmup_steps=0",
-    "sweep.n_trials=8", "sweep.timeout=null", "sweep.study=small",
-]  # fmt: skip
-SAME_MODEL = 1e-6  # of probabilities; on the processor they were made on, and one thread, they are equal bit for bit
+    "-m",
+    "sweep=optuna",
+    "model=fusion",
+    "modality=sensor",
+    "data.sessions=12",
+    "threads=1",
+    "model.width=choice(4,8)",
+    "optimizer.lr=tag(log,interval(2e-3,2e-2))",
+    "scaling.bins=4",
+    "model.dilations=[1,2]",
+    "model.sparsity=1",
+    "batch_size=16",
+    "trainer.max_epochs=3",
+    "sweep.pruner.n_startup_trials=5",
+    "sweep.pruner.n_warmup_steps=0",
+    "sweep.n_trials=8",
+    "sweep.timeout=null",
+    "sweep.study=small",
+]
+SAME_MODEL = 1e-6  # tolerance of probabilities; on the processor that the runs were made on they are equal bit for bit
 
 
 @pytest.fixture(autouse=True)
 def one_process():
-    """For a few recordings other processes cost more than they save; and the runs were made on one thread."""
+    """One process and one thread: the old runs used one thread, and their data are too small for more."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     with joblib.parallel_config(backend="sequential"):
@@ -47,7 +61,7 @@ def one_process():
 
 @pytest.fixture
 def old_run(tmp_path):
-    """A copy of an old run by its name, which is that of its folder too."""
+    """Copies an old run by its name; the copy keeps the name of the folder."""
 
     def copy(name):
         return shutil.copytree(FIXTURES / "runs" / name, tmp_path / "runs" / name)
@@ -57,12 +71,12 @@ def old_run(tmp_path):
 
 @pytest.fixture
 def old_study(tmp_path):
-    """A copy of the old study. Its journal names the folder of the trials by its whole path, as sweepers write it."""
+    """A copy of the old study, with the absolute path of the copy in its journal, as sweepers write it."""
     folder = shutil.copytree(FIXTURES / "study", tmp_path / "study")
     journal = folder / "journal.log"
     text = journal.read_text(encoding="utf-8")
-    whole = json.dumps(str(folder))[1:-1]
-    text = text.replace('"folder":"study"', f'"folder":"{whole}"').replace('"dir":"study/', f'"dir":"{whole}/')
+    path = json.dumps(str(folder))[1:-1]
+    text = text.replace('"folder":"study"', f'"folder":"{path}"').replace('"dir":"study/', f'"dir":"{path}/')
     journal.write_text(text, encoding="utf-8")
     return folder
 
@@ -72,32 +86,32 @@ def metrics_of(run):
 
 
 def checked(run, capsys):
-    """Verdicts of the checks of a run's files, by check. Where one fails, the command ends with status 1."""
+    """Verdicts of the checks of a run's files, by check; no check may fail."""
     assert main(["check", str(run), "depth=files"]) == 0
-    said = capsys.readouterr().out
-    assert said.strip().endswith("no check failed")
-    return {name: verdict for verdict, name in re.findall(r"^ *(ok|FAILED|not checked)  ([^:]+):", said, re.MULTILINE)}
+    lines = capsys.readouterr().out
+    assert lines.strip().endswith("no check failed")
+    return {name: verdict for verdict, name in re.findall(r"^ *(ok|FAILED|not checked)  ([^:]+):", lines, re.MULTILINE)}
 
 
-def must_be_the_stored(run, found):
-    """Of the windows of validation and test, predictions are those that the old run holds."""
+def must_be_the_stored(run, predictions):
+    """Assert that predictions of validation and test windows equal those stored in the old run."""
     key = ["session", "start"]
     stored = pd.read_parquet(run / "predictions.parquet").set_index(key)
-    found = found.set_index(key)
+    found = predictions.set_index(key)
     assert not found.index.has_duplicates and stored.index.isin(found.index).all()
     found = found.loc[stored.index]
     assert (found[["end", "device", "y_true", "y_pred"]] == stored[["end", "device", "y_true", "y_pred"]]).all().all()
     p = ["p0", "p1", "p2", "p3"]
     assert np.abs(found[p].to_numpy(float) - stored[p].to_numpy(float)).max() <= SAME_MODEL
-    # the stored c of validation are cross-fitted over its devices; those of test are what the run would say today
+    # stored c of validation are cross-fitted over its devices; those of test use the run's one temperature
     test, c = stored["split"] == "test", ["c0", "c1", "c2", "c3"]
     assert np.abs(found.loc[test, c].to_numpy(float) - stored.loc[test, c].to_numpy(float)).max() <= 10 * SAME_MODEL
 
 
 @pytest.mark.parametrize("name", [*SINGLE, *ENSEMBLES])
-def test_old_run_is_reported_again_and_passes_the_checks_of_its_files(old_run, name, capsys):
+def test_old_run_gets_page_and_card_and_passes_the_checks_of_its_files(old_run, name, capsys):
     run = old_run(name)
-    before = checked(run, capsys)  # with the card of the old code, and without a page
+    before = checked(run, capsys)  # with the card of the old version, without a page
     (run / "MODEL_CARD.md").unlink()
     assert main(["report", str(run)]) == 0
     assert capsys.readouterr().out.strip() == str(run / "report.html")
@@ -112,7 +126,7 @@ def test_old_run_is_reported_again_and_passes_the_checks_of_its_files(old_run, n
     assert unchecked == ({"examples are of the predictions"} if name in ENSEMBLES else set())
 
 
-def test_old_runs_are_compared_and_the_figures_are_the_stored_ones(old_run, tmp_path, capsys):
+def test_old_runs_are_compared_with_their_stored_figures(old_run, tmp_path, capsys):
     runs, out = {Path(name).name: old_run(name) for name in (*SINGLE, *ENSEMBLES)}, tmp_path / "comparison"
     assert main(["compare", *map(str, runs.values()), f"out={out}"]) == 0
     assert capsys.readouterr().out.strip().endswith(str(out / "comparison.html"))
@@ -126,12 +140,13 @@ def test_old_runs_are_compared_and_the_figures_are_the_stored_ones(old_run, tmp_
         shown = [key for key in stored["test"] if key in table]
         assert {"accuracy", "macro_f1", "severe_recall", "severe_sessions_missed", "qwk", "nll", "ece"} <= set(shown)
         for key in shown:
-            figure = np.nan if stored["test"][key] is None else stored["test"][key]  # null: nothing was called severe
+            figure = stored["test"][key]  # null: no window was predicted severe
+            figure = np.nan if figure is None else figure
             assert models.loc[name, key] == pytest.approx(figure, abs=1e-12, nan_ok=True), (name, key)
 
 
 @pytest.mark.parametrize("name", SINGLE)
-def test_old_run_predicts_the_stored_probabilities(old_run, name, tmp_path):
+def test_old_run_predicts_its_stored_probabilities(old_run, name, tmp_path):
     run, out = old_run(name), tmp_path / "predicted"
     assert main(["predict", str(run), f"out={out}"]) == 0  # the recordings of its config, simulated anew
     assert (out / "predictions.html").is_file()
@@ -139,7 +154,7 @@ def test_old_run_predicts_the_stored_probabilities(old_run, name, tmp_path):
 
 
 @pytest.mark.slow
-def test_old_run_predicts_the_stored_probabilities_from_archives_of_the_same_recordings(old_run, tmp_path, capsys):
+def test_old_run_predicts_its_stored_probabilities_from_archives(old_run, tmp_path, capsys):
     archives = tmp_path / "archives"
     assert main(["simulate", str(archives), *DATA]) == 0
     sessions = pd.read_parquet(FIXTURES / "runs" / SINGLE[0] / "predictions.parquet")["session"]
@@ -154,7 +169,7 @@ def test_old_run_predicts_the_stored_probabilities_from_archives_of_the_same_rec
         must_be_the_stored(run, pd.read_parquet(out / "predictions.parquet"))
 
 
-def test_an_ensemble_of_old_runs_gives_the_stored_probabilities(old_run, tmp_path):
+def test_ensemble_of_old_runs_gives_the_stored_probabilities(old_run, tmp_path):
     members, out = [old_run("fusion"), old_run("lightgbm")], tmp_path / "combined"
     assert main(["ensemble", *map(str, members), f"out={out}"]) == 0
     for name in ENSEMBLES:
@@ -164,7 +179,7 @@ def test_an_ensemble_of_old_runs_gives_the_stored_probabilities(old_run, tmp_pat
         assert np.abs(found[p].to_numpy() - stored[p].to_numpy()).max() <= SAME_MODEL, name
 
 
-def test_page_of_the_old_study_is_drawn_again(old_study, capsys):
+def test_old_study_gets_its_page_and_table(old_study, capsys):
     storage = JournalStorage(JournalFileBackend(str(old_study / "journal.log")))
     stored = pd.read_csv(old_study / "trials.csv")
     (old_study / "trials.csv").unlink()
@@ -175,19 +190,21 @@ def test_page_of_the_old_study_is_drawn_again(old_study, capsys):
 
 
 @pytest.mark.slow
-def test_the_command_of_the_old_study_finds_its_trials_and_trains_nothing(old_study):
+def test_command_of_a_finished_old_study_trains_nothing(old_study):
     journal, folders = old_study / "journal.log", sorted(old_study.iterdir())
     lines = len(journal.read_text(encoding="utf-8").splitlines())
-    # a setting that is new since then would make it another study; here it is to be opened
+    # sweep.free: settings that are new since then would otherwise make it another study
     command = ["-m", "conveyorguard", "train", *SWEEP, "sweep.free=['*']", f"hydra.sweep.dir={old_study.name}"]
     root = str(ROOT)
-    done = subprocess.run([sys.executable, *command], cwd=old_study.parent, capture_output=True, text=True, timeout=300,
-                          env={**os.environ, "PYTHONPATH": root})  # fmt: skip
+    env = {**os.environ, "PYTHONPATH": root}
+    done = subprocess.run(
+        [sys.executable, *command], cwd=old_study.parent, capture_output=True, text=True, timeout=300, env=env
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "7 COMPLETE, 1 PRUNED, 1 FAILED" in done.stdout and "best: trial 7, 0.661765" in done.stdout
     must_be_the_page_of_the_study((old_study / "study.html").read_text(encoding="utf-8"))
-    made = {path.name for path in old_study.iterdir()} - {path.name for path in folders}
-    assert made == {"study.html", "sweep.lock"}
+    written = {path.name for path in old_study.iterdir()} - {path.name for path in folders}
+    assert written == {"study.html", "sweep.lock"}
     added = journal.read_text(encoding="utf-8").splitlines()[lines:]
     assert [line for line in added if "trial" in line] == []
 
@@ -207,8 +224,8 @@ def test_old_run_is_reproduced_diagnosed_and_compared_with_a_new_one(tmp_path, c
     old = Path(shutil.copytree(FIXTURES / "runs" / "lightgbm", tmp_path / "lightgbm"))
     monkeypatch.chdir(tmp_path)
     assert main(["reproduce", str(old)]) == 0
-    said = capsys.readouterr().out
-    assert "Equal, bit for bit." in said and "data fingerprint" not in said
+    printed = capsys.readouterr().out
+    assert "Equal, bit for bit." in printed and "data fingerprint" not in printed
     (new,) = (tmp_path / "outputs").rglob("*-reproduce-lightgbm")
     fusion = Path(shutil.copytree(FIXTURES / "runs" / "fusion", tmp_path / "fusion"))
     assert main(["compare", str(new), str(fusion)]) == 0

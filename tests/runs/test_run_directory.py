@@ -1,4 +1,4 @@
-"""The contract of a run directory, and that everything in it follows from the predictions."""
+"""The contract of a run directory: its files, and that their figures follow from the predictions."""
 
 import json
 import re
@@ -64,7 +64,7 @@ HISTORY = [
 ]
 
 
-def test_every_file_of_the_contract_is_there(finished_run):
+def test_finished_run_has_every_file_of_the_contract(finished_run):
     names = {path.relative_to(finished_run).as_posix() for path in finished_run.rglob("*") if path.is_file()}
     assert names == {
         "config.yaml",
@@ -93,8 +93,8 @@ def test_metrics_follow_from_the_predictions(finished_run):
     run = SavedRun(finished_run)
     names = [s["name"] for s in run.config.data.schema.states]
     for part, saved in run.metrics.items():
-        again = evaluate(as_predictions(run.predictions[run.predictions["split"] == part]), names)
-        assert again == saved
+        evaluated = evaluate(as_predictions(run.predictions[run.predictions["split"] == part]), names)
+        assert evaluated == saved.plain()
     table = run.predictions
     assert (table[["p0", "p1", "p2", "p3"]].to_numpy().argmax(axis=1) == table["y_pred"]).all()
     assert np.allclose(table[["p0", "p1", "p2", "p3"]].sum(axis=1), 1, atol=1e-5)
@@ -103,7 +103,7 @@ def test_metrics_follow_from_the_predictions(finished_run):
     assert not set(table.query("split == 'val'")["session"]) & set(table.query("split == 'test'")["session"])
 
 
-def test_provenance_names_what_decides_the_result(finished_run):
+def test_provenance_names_what_can_change_the_result(finished_run):
     p = json.loads((finished_run / "provenance.json").read_text())
     assert p["status"] == "complete" and p["seconds"] > 0 and p["peak_memory_mib"] > 0 and p["threads"] == 1
     assert (
@@ -116,8 +116,8 @@ def test_provenance_names_what_decides_the_result(finished_run):
     assert set(p["git"]) == {"commit", "dirty"}
 
 
-def test_the_best_epoch_is_what_is_tested(train_run, compose):
-    """The weights of the best epoch, not the last: kept apart by a learning rate that spoils the later epochs."""
+def test_predictions_are_of_the_best_epoch_not_the_last(train_run, compose):
+    """A learning rate that spoils the later epochs keeps the best and the last weights apart."""
     overrides = ["optimizer.lr=0.05", "average=null", "trainer.max_epochs=5", "seed=4"]
     run = train_run(*overrides)
     history = pd.read_csv(run / "history.csv")
@@ -125,28 +125,28 @@ def test_the_best_epoch_is_what_is_tested(train_run, compose):
     assert best < len(history) - 1, "the test needs a run whose last epoch is not its best"
     data = load_windows(compose(*overrides))
     saved = pd.read_parquet(run / "predictions.parquet").query("split == 'val'")[["p0", "p1", "p2", "p3"]].to_numpy()
-    given = {}
+    predicted = {}
     for name in ("best", "last"):
         module, facts = load_module(run / "checkpoints" / f"{name}.ckpt")
-        given[name] = predict(module, WindowDataset(data.store, data.part("val"), data.settings, facts["inputs"]))
-    assert np.array_equal(given["best"], saved)
-    assert not np.allclose(given["last"], saved)
-    kept = json.loads((run / "metrics.json").read_text())["val"]["macro_f1"]
-    assert kept == pytest.approx(history["val/macro_f1"][best], abs=1e-4)
+        predicted[name] = predict(module, WindowDataset(data.store, data.part("val"), data.settings, facts["inputs"]))
+    assert np.array_equal(predicted["best"], saved)
+    assert not np.allclose(predicted["last"], saved)
+    stated = json.loads((run / "metrics.json").read_text())["val"]["macro_f1"]
+    assert stated == pytest.approx(history["val/macro_f1"][best], abs=1e-4)
 
 
-def test_checkpoints_load_without_executing_anything(finished_run):
+def test_checkpoints_load_as_weights_only(finished_run):
     for name in ("best", "last"):
         state = torch.load(finished_run / "checkpoints" / f"{name}.ckpt", weights_only=True)
         assert state["conveyorguard"]["config"]["model"]["name"] == "fusion"
         assert any(key.startswith("scaling.") for key in state["state_dict"])
 
 
-def test_page_opens_offline_and_shows_no_folder_of_this_machine(finished_run):
+def test_page_needs_no_network_and_shows_no_folder_of_the_machine(finished_run):
     page = (finished_run / "report.html").read_text(encoding="utf-8")
-    own = re.sub(r"<script>.*?</script>", "", page, flags=re.S)  # less the plotting library
-    assert not re.findall(r"(?:src|href)=[\"']?(?!data:)(?:https?:|//|/)", own)
-    assert str(finished_run.parent) not in page and "/tmp/" not in own and "/root/" not in own
+    markup = re.sub(r"<script>.*?</script>", "", page, flags=re.S)  # without the plotting library
+    assert not re.findall(r"(?:src|href)=[\"']?(?!data:)(?:https?:|//|/)", markup)
+    assert str(finished_run.parent) not in page and "/tmp/" not in markup and "/root/" not in markup
     for heading in (
         "Result",
         "By state",
@@ -155,24 +155,24 @@ def test_page_opens_offline_and_shows_no_folder_of_this_machine(finished_run):
         "Where it comes from",
         "Config",
     ):
-        assert f"<h2>{heading}</h2>" in own
-    assert "심각" in own and "data:image/png;base64" in own
+        assert f"<h2>{heading}</h2>" in markup
+    assert "심각" in markup and "data:image/png;base64" in markup
 
 
-def test_test_false_leaves_test_data_alone(train_run):
+def test_run_with_test_false_has_no_result_on_test(train_run):
     run = train_run("test=false", "trainer.max_epochs=1")
     assert list(json.loads((run / "metrics.json").read_text())) == ["val"]
     assert set(pd.read_parquet(run / "predictions.parquet")["split"]) == {"val"}
     assert "test: false" in (run / "config.yaml").read_text()
 
 
-def test_a_folder_that_is_no_run_is_refused(tmp_path):
+def test_folder_without_config_is_refused_as_a_run(tmp_path):
     with pytest.raises(RunError, match=r"no config\.yaml"):
         SavedRun(tmp_path)
 
 
 @pytest.mark.slow
-def test_windows_are_the_same_for_every_modality_and_unused_settings_are_listed(train_run):
+def test_every_modality_has_the_same_windows_and_lists_its_unused_settings(train_run):
     runs = {
         arm: train_run(f"modality={arm}", "film=false", "trainer.max_epochs=1") for arm in ("sensor", "image", "both")
     }
@@ -191,23 +191,23 @@ def test_windows_are_the_same_for_every_modality_and_unused_settings_are_listed(
     }
 
 
-def test_runs_begun_in_the_same_second_get_directories_of_their_own(tmp_path):
+def test_runs_begun_in_the_same_second_get_separate_directories(tmp_path):
     with own_directory(tmp_path / "now") as first, own_directory(tmp_path / "now") as second:
         assert (first.name, second.name) == ("now", "now-2")
         (first / "provenance.json").write_text("{}")
-    with own_directory(tmp_path / "now") as third:  # the first has ended, and what it wrote stays
+    with own_directory(tmp_path / "now") as third:  # the first has ended, and its files stay
         assert third.name == "now-2"
     assert [path.name for path in (tmp_path / "now").iterdir()] == ["provenance.json"]
 
 
-def test_a_directory_another_process_works_on_is_refused_and_a_failure_inside_is_not_hidden(tmp_path):
+def test_directory_in_use_is_refused_and_an_error_inside_is_raised(tmp_path):
     with alone(tmp_path / "named"), pytest.raises(RunError, match="named: another process works on it"):
         alone(tmp_path / "named").__enter__()
     with pytest.raises(RunError, match="mine"), own_directory(tmp_path / "named"):
         raise RunError("mine")
 
 
-def test_a_run_directory_that_is_given_is_not_shared(tmp_path, capsys, monkeypatch):
+def test_training_into_a_directory_in_use_is_refused(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("sys.argv", ["train.py", "debug=fast", f"hydra.run.dir={tmp_path}"])
     with alone(tmp_path), pytest.raises(SystemExit) as ended:
         train_main()

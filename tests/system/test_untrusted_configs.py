@@ -138,5 +138,5 @@ def test_config_with_login_or_named_key_is_refused(tmp_path, monkeypatch, compos
 def test_folder_name_that_is_no_text_is_refused_with_remedy(compose):
     cfg = compose()
     cfg.data.root = os.fsdecode(b"/plant/set\xff")
-    with pytest.raises(ConfigError, match=r"data\.root=.*is no UTF-8 text.*rename the folder"):
+    with pytest.raises(ConfigError, match=r"data\.root=.*is not valid UTF-8.*rename the folder"):
         check(cfg)
