@@ -259,7 +259,7 @@ def _too_near(
     end = windows["end"].to_numpy()
     length = (end - windows["start"].to_numpy()).max() + period
     following = start[np.where(place < borders[0], borders[0], borders[1])]
-    first = np.ceil((following - start[place]) / period) * period - length
+    first = np.round(np.ceil((following - start[place]) / period) * period - length, 9)
     near = (place < borders[1]) & (end >= first)
     return {str(order[place[i]]): float(first[i]) for i in np.flatnonzero(near)}
 
