@@ -245,9 +245,9 @@ def _channel_problems(channels: dict[str, Any], environment: dict[str, Any]) -> 
 
 
 def _names(channels: Mapping[str, Any]) -> list[str]:
-    """What the channels of a block are called once aggregates are channels."""
-    several = {name: c["aggregate"] for name, c in channels.items() if isinstance(c, Mapping) and "aggregate" in c}
-    lists = {name: how for name, how in several.items() if isinstance(how, list | tuple)}
+    """Return the names of the channels of a block, with lists of aggregates expanded."""
+    aggregates = {name: c["aggregate"] for name, c in channels.items() if isinstance(c, Mapping) and "aggregate" in c}
+    lists = {name: how for name, how in aggregates.items() if isinstance(how, list | tuple)}
     return [
         full for name in channels for full in ([f"{name}_{how}" for how in lists[name]] if name in lists else [name])
     ]
