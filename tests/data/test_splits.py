@@ -302,7 +302,7 @@ def test_auto_split_without_enough_recordings_of_a_state_is_refused_naming_it(pl
         make_split(windows, plain_schema, AUTO)
     names = plain_schema.state_names
     assert f"has no window of {names[1]}; {names[1]} is in 2 of 5 recordings" in str(caught.value)
-    assert "add recordings that have it" in str(caught.value) and "split=session" in str(caught.value)
+    assert "Add recordings that have it" in str(caught.value) and "split=session" in str(caught.value)
 
 
 def test_auto_split_keeps_parts_of_a_recording_together(plain_schema):
