@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from conveyorguard.data.store_build import prepare
     from conveyorguard.data.windows import Windows, WindowSettings, split_windows
 
-# imported when first asked for: who needs a schema alone should not wait for what builds stores
+# imported on first use: a caller that needs only a schema should not wait for imports that build stores
 PUBLIC = {
     "prepare": "store_build",
     "Schema": "schema",

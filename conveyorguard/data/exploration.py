@@ -20,23 +20,23 @@ def labelled(store: Store) -> pd.DataFrame:
 
 
 def sizes(store: Store) -> pd.DataFrame:
-    """Count devices, sessions, sessions with a fault and hours; a row per kind of device and one for all."""
+    """Count devices, sessions, sessions with a fault and durations; a row per kind of device and one for all."""
     frames = store.to_frame()
     rows = []
     for kind, rows_of_kind in [*frames.groupby("kind", observed=True), ("all", frames)]:
         by_session = rows_of_kind.groupby("session", observed=True)
-        length = by_session.size()
+        length = by_session.size() * store.period  # [s]
         rows.append(
             {
                 "kind": str(kind),
                 "devices": rows_of_kind["device"].nunique(),
                 "sessions": len(length),
                 "with a fault": int((by_session["state"].max() > 0).sum()),
-                "seconds": len(rows_of_kind),
-                "hours": len(rows_of_kind) / 3600,
+                "seconds": len(rows_of_kind) * store.period,
+                "hours": len(rows_of_kind) * store.period / 3600,
                 "median length, s": float(length.median()),
-                "shortest, s": int(length.min()),
-                "longest, s": int(length.max()),
+                "shortest, s": float(length.min()),
+                "longest, s": float(length.max()),
             }
         )
     return pd.DataFrame(rows)

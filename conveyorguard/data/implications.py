@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import rankdata
 
+from conveyorguard.data.durations import text_of
 from conveyorguard.data.exploration import class_weights, correlations, labelled, worst_sessions
 from conveyorguard.data.store import Store
 from conveyorguard.data.windows import Windows
@@ -14,10 +15,13 @@ from conveyorguard.data.windows import Windows
 
 @dataclass(frozen=True)
 class Implication:
-    """A property of the data.
+    """What follows from a property of the data.
 
     Attributes:
-        about: the property. found: its value in these data. rule: the limit it is compared with. follows: the advice.
+        about: the property.
+        found: its value in these data.
+        rule: the limit it is compared with.
+        follows: the advice.
     """
 
     about: str
@@ -68,10 +72,10 @@ def _session_labels(data: Windows) -> Implication:
         f"it is the commonest state of {count['dominated']}"
     )
     if len(length):
-        observation += f"; it lasts {length.median():.0f} s (median)"
+        observation += f"; it lasts {text_of(length.median() * data.store.period)} (median)"
     fits = len(length) and data.settings.size <= length.median()
     follows = (
-        f"label windows, not sessions; windows of {data.settings.size} s "
+        f"label windows, not sessions; windows of {text_of(data.settings.size * data.store.period)} "
         f"{'fit into it' if fits else 'are longer than it: use shorter windows'}"
         if short
         else "one label per session would be enough"
@@ -180,9 +184,8 @@ def _environment(store: Store) -> Implication | None:
     within = table.drop(columns=["unit", "pearson", "rank"]).abs().fillna(0.0)  # a constant has no correlation
     largest, where = float(within.to_numpy(float).max()), str(within.max(axis=1).idxmax())
     fewest = int(labelled(store).groupby("kind", observed=True)["session"].nunique().min())
-    bound = max(
-        0.1, 2 / np.sqrt(fewest)
-    )  # the environment hardly changes within a session, so sessions are what is counted
+    # the environment hardly changes within a session, so that its sample size is the number of sessions
+    bound = max(0.1, 2 / np.sqrt(fewest))
     follows = (
         "the environment alone says little about the state: see in the ablation whether film helps"
         if largest < bound
@@ -265,8 +268,8 @@ def _devices(data: Windows) -> Implication:
     )
     return Implication(
         "Devices",
-        f"{per_device.median():.0f} sessions a device (median); {shared} of {len(owners['test'])} test devices are in "
-        "train, too",
+        f"{per_device.median():.0f} sessions per device (median); {shared} of {len(owners['test'])} test devices are "
+        "also in train",
         "known devices if any is shared",
         follows,
     )

@@ -1,7 +1,7 @@
-"""Leakage: columns that give the state away without measuring the device.
+"""Leakage: channels that reveal the state without measuring the device.
 
-A remaining life, a counter, a copy of the label or a number of the recording lets a model score without any sign of
-wear. The same tests serve the draft of a data set, training and the checks of a run.
+With a remaining life, a counter, a copy of the label or a number of the recording a model scores well without any sign
+of wear. Drafts of a data set, training and the checks of a run use the same tests.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from sklearn.tree import DecisionTreeClassifier
 from conveyorguard.data.schema import UNLABELLED
 from conveyorguard.data.store import Store
 
-ALONE = 0.999  # balanced accuracy from which one channel is said to tell the states apart alone
-FEW_VALUES = 12  # distinct values; a column of so few may be a code
-SMOOTH = 30  # distinct values in a recording from which a column without any noise is a counter
-DENSE = 10  # usual distances between values; states that border on each other as closely were cut by a threshold
-FEW_ROWS = 5  # rows of a state below which nothing is said of it
-SHORT = 10  # rows; a shorter recording tells nothing of how a column runs
-MOST = 0.9  # share of the recordings
-LOOKED_AT = 50_000  # rows held against the states
-RUNS_DOWN = (  # remaining useful life, and its like in other words
+ALONE = 0.999  # balanced accuracy from which a single channel is reported to separate the states
+FEW_VALUES = 12  # distinct values up to which a column may be a code
+SMOOTH = 30  # distinct values in a recording from which a monotonic column may be a counter
+DENSE = 10  # median distances between values; states closer together were cut by a threshold
+FEW_ROWS = 5  # rows of a state below which it is ignored
+SHORT = 10  # rows below which the course of a recording is ignored
+MOST = 0.9  # share of the recordings, or of the steps, that must show a pattern
+LOOKED_AT = 50_000  # rows; longer data are sampled to between this and twice as many
+RUNS_DOWN = (  # names of a remaining useful life
     r"(?<![a-z])(rul|ttf|tte|eol)(?![a-z])|remaining.*(life|cycle|hour|day|time)|(life|cycle|hour|day|time)s?.*(left|remaining)"
     r"|(cycle|hour|day|time)s?[\W_]*(to|until|till|before)[\W_]*(go|fail|failure|end|event|fault)"
     r"|잔여|잔존|남은|restlebensdauer|restlaufzeit"
@@ -34,12 +34,12 @@ RUNS_DOWN = (  # remaining useful life, and its like in other words
 
 @dataclass(frozen=True)
 class Leak:
-    """A channel that may give the state away.
+    """A channel that may reveal the state.
 
     Attributes:
-        channel: its name.
-        why: a clause about it, e.g. "it runs down to the end of 4 of 4 recordings".
-        certain: no sensor reads like this; else it may be a very good sensor.
+        channel: name of the channel.
+        why: the reason as a clause, e.g. "it runs down in equal steps in 4 of 4 recordings".
+        certain: whether no sensor reads like this; if not, it may be a very good sensor.
     """
 
     channel: str
@@ -48,7 +48,7 @@ class Leak:
 
     @property
     def message(self) -> str:
-        """One sentence with the remedy."""
+        """Return a sentence with the reason and the remedy."""
         if self.certain:
             return f"'{self.channel}' may give the state away: {self.why}; leave it out of data.schema.channels"
         return f"'{self.channel}': {self.why}; if it is computed from the state, leave it out of data.schema.channels"
@@ -61,14 +61,14 @@ def leaks_in(
     may_be_constant: Iterable[str] = (),
     names: Mapping[str, str] | None = None,
 ) -> list[Leak]:
-    """Channels that may give the state away, at most one entry each.
+    """Return the channels that may reveal the state, with the first reason for each.
 
     Args:
-        channels: (n,) values by name, sessions one after another, in the order of time.
-        state: (n,) 0..K-1, or -1 where there is none.
-        session: (n,) number of each row's session.
-        may_be_constant: channels that say of each recording how it was made, as its surroundings.
-        names: what the files call a channel, where they call it otherwise.
+        channels: (n,) values by name, sessions one after another, each in time order.
+        state: (n,) 0..K-1, -1 where it is unknown.
+        session: (n,) index of each row's session.
+        may_be_constant: channels that may be constant within a recording, such as the environment.
+        names: names in the files, by channel, where they differ.
     """
     starts = np.flatnonzero(np.diff(session, prepend=session[:1] - 1))
     leaks = []
@@ -91,7 +91,7 @@ def leaks_in(
 
 
 def leaks_of(store: Store, sessions: Iterable[str]) -> list[Leak]:
-    """`leaks_in` the sensors and the environment of some sessions of a store."""
+    """Return the leaks in sensors and environment of the sessions with these names; see `leaks_in`."""
     rows = np.flatnonzero(store.rows_of(sessions))
     channels: dict[str, np.ndarray] = {}
     for group, array in ((store.schema.channels, store.sensors), (store.schema.environment, store.environment)):
@@ -108,12 +108,12 @@ def leaks_of(store: Store, sessions: Iterable[str]) -> list[Leak]:
 
 
 def one_channel_accuracy(values: np.ndarray, state: np.ndarray, leaves: int | None = None) -> float:
-    """Balanced accuracy of a small decision tree on one channel, on the rows it was grown on.
+    """Return the balanced accuracy of a small decision tree on a single channel, on the rows it is fitted to.
 
     Args:
         values: (n,); NaN counts as zero.
         state: (n,) 0..K-1.
-        leaves: of the tree; default one a state, which is one threshold for each border between states.
+        leaves: of the tree; by default one per state, so that it has a threshold for each border between states.
     """
     present, counts = np.unique(state, return_counts=True)
     tree = DecisionTreeClassifier(
@@ -125,18 +125,18 @@ def one_channel_accuracy(values: np.ndarray, state: np.ndarray, leaves: int | No
 
 
 def best_channel(values: np.ndarray, state: np.ndarray, leaves: int | None = None) -> int:
-    """The column of (n, C) that tells the states apart best on its own; see `one_channel_accuracy`."""
+    """Return the column of values (n, C) that separates the states best; see `one_channel_accuracy`."""
     return int(np.argmax([one_channel_accuracy(values[:, i], state, leaves) for i in range(values.shape[1])]))
 
 
 def _by_name(name: str) -> str | None:
-    """Whether a column is called as a remaining life is."""
+    """Return a reason if the name is that of a remaining life."""
     words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower()
     return "its name says that it counts down to the failure" if re.search(RUNS_DOWN, words) else None
 
 
 def _by_order(recordings: list[np.ndarray]) -> str | None:
-    """Whether a column counts down or up in equal steps, or falls without noise to one value at the end."""
+    """Return a reason if a column counts down or up in equal steps, or falls without noise to a common last value."""
     long = [values for values in recordings if len(values) >= SHORT]
     for sign, words in ((-1, "runs down"), (1, "counts up")):
         counting = sum(_is_even(sign * np.diff(values)) for values in long)
@@ -151,7 +151,7 @@ def _by_order(recordings: list[np.ndarray]) -> str | None:
 
 
 def _only_rises(recordings: list[np.ndarray]) -> str | None:
-    """Whether a column never falls within a recording (or never rises), as no sensor with noise does."""
+    """Return a reason if a column never falls, or never rises, within recordings, unlike a sensor with noise."""
     long = [values for values in recordings if len(values) >= SHORT]
     for sign, words in ((1, "falls"), (-1, "rises")):
         smooth = sum(_is_smooth(sign * np.diff(values), values) for values in long)
@@ -161,7 +161,7 @@ def _only_rises(recordings: list[np.ndarray]) -> str | None:
 
 
 def _is_even(steps: np.ndarray) -> bool:
-    """Whether steps that are not zero are all up, and alike."""
+    """Return whether there are at least 3 non-zero steps, all positive and nine tenths of them equal within 1 %."""
     moving = steps[steps != 0]
     if len(moving) < 3 or (moving < 0).any():
         return False
@@ -169,11 +169,12 @@ def _is_even(steps: np.ndarray) -> bool:
 
 
 def _is_smooth(steps: np.ndarray, values: np.ndarray) -> bool:
+    """Return whether no step is negative and there are many distinct values."""
     return bool((steps >= 0).all()) and len(np.unique(values)) >= SMOOTH
 
 
 def _by_recording(recordings: list[np.ndarray]) -> str | None:
-    """Whether a column holds one value a recording, and not the same in all."""
+    """Return a reason if a column is constant within each recording and differs between them."""
     known = [values for values in recordings if len(values) >= 2]
     if len(known) < 3 or any(np.ptp(values) > 0 for values in known):
         return None
@@ -184,7 +185,7 @@ def _by_recording(recordings: list[np.ndarray]) -> str | None:
 
 
 def _by_state(name: str, values: np.ndarray, state: np.ndarray) -> Leak | None:
-    """Whether a column alone tells the states apart."""
+    """Return a leak if the column alone separates the states."""
     rows = np.flatnonzero(np.isfinite(values) & (state != UNLABELLED))
     present, counts = np.unique(state[rows], return_counts=True)
     rows = rows[np.isin(state[rows], present[counts >= FEW_ROWS])]
@@ -203,7 +204,7 @@ def _by_state(name: str, values: np.ndarray, state: np.ndarray) -> Leak | None:
 
 
 def _by_code(name: str, values: np.ndarray, state: np.ndarray, codes: np.ndarray) -> Leak | None:
-    """Whether the few values of a column are those of the states, or one value of two occurs in some states alone."""
+    """Return a leak if each value of a column belongs to one state, or the rarer of two to faulty states only."""
     table = np.array([[np.sum((values == code) & (state == k)) for k in np.unique(state)] for code in codes])
     if len(codes) < 2:
         return None
@@ -218,9 +219,9 @@ def _by_code(name: str, values: np.ndarray, state: np.ndarray, codes: np.ndarray
 
 
 def _is_cut_by_thresholds(values: np.ndarray, state: np.ndarray) -> bool:
-    """Whether states neither overlap nor stand apart: their borders are no further than usual values of theirs.
+    """Return whether the values of neighbouring states adjoin without overlap, as if cut by a threshold.
 
-    Sensors that part the states by far more than their noise leave a gap.
+    A sensor that separates states by more than its noise leaves a gap between them.
     """
     order = np.argsort(values, kind="stable")
     values, state = values[order], state[order]

@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from conveyorguard.data.durations import text_of
 from conveyorguard.data.store import SENSORS_REPAIRED, THERMAL_REPAIRED, Store
 from conveyorguard.data.views import view_of
 
 OUTSIDE_SHARE = 0.01  # of a recording's rows outside the training range; more is reported
 REPAIRED_SHARE = 0.05  # of a recording's rows with repaired values; more is reported
-STILL = 30  # rows at one value, after which a channel may be dead; or twice the longest such time in training
+STILL = 30  # rows at one value beyond which a channel may be dead; at least twice the longest such run in training
 CAMERA = ("thermal_max", "thermal_mean")  # frame statistics whose range is kept
 
 Ranges = dict[str, dict[str, Any]]
@@ -25,7 +26,7 @@ def training_ranges(store: Store, rows: np.ndarray) -> Ranges:
         rows: (N,) True at the rows of the train sessions.
 
     Returns:
-        By channel: low and high (the extremes), middle (the median), still (the longest time at one value [rows]),
+        By channel: low and high (the extremes), middle (the median), still (the longest run at one value [rows]),
         constant (whether it is constant throughout some train session). `ranges.json` holds them.
     """
     frames = store.to_frame()[rows]
@@ -51,7 +52,10 @@ def odd_inputs(store: Store, ranges: Ranges) -> dict[str, list[str]]:
         missing = [name for name in ranges if name not in rows or rows[name].isna().all()]
         sentences = [_missing(missing, ranges)] if missing else []
         sentences += [
-            sentence for name, known in ranges.items() if name not in missing for sentence in _odd(name, rows, known)
+            sentence
+            for name, known in ranges.items()
+            if name not in missing
+            for sentence in _odd(name, rows, known, store.period)
         ]
         quality = rows["quality"].to_numpy()
         for flag, what in ((SENSORS_REPAIRED, "sensor values"), (THERMAL_REPAIRED, "thermal pixels")):
@@ -74,7 +78,7 @@ def _display_name(channel: str) -> str:
     return {"thermal_max": "the frame maximum", "thermal_mean": "the frame mean"}.get(channel, channel)
 
 
-def _odd(channel: str, rows: pd.DataFrame, known: dict[str, Any]) -> list[str]:
+def _odd(channel: str, rows: pd.DataFrame, known: dict[str, Any], period: float) -> list[str]:
     """Return what is unlike training in one channel of one recording, as sentences."""
     name = _display_name(channel)
     values = rows[channel].to_numpy(float)
@@ -84,7 +88,7 @@ def _odd(channel: str, rows: pd.DataFrame, known: dict[str, Any]) -> list[str]:
     if len(values) > 1 and still == len(values) and not known["constant"]:
         sentences.append(f"{name} stays at {values[0]:.4g} throughout: a dead sensor?")
     elif "still" in known and still > max(STILL, 2 * known["still"]):
-        sentences.append(f"{name} stays at {values[first]:.4g} for {still} s: a dead sensor?")
+        sentences.append(f"{name} stays at {values[first]:.4g} for {text_of(still * period)}: a dead sensor?")
     outside = (values < known["low"]) | (values > known["high"])
     if outside.mean() > OUTSIDE_SHARE:
         sentences.append(

@@ -28,8 +28,8 @@ def first_seconds(store: Store, first: np.ndarray, last: np.ndarray, flag: int) 
     of_window = session[first]
     place = begins[of_window][:, None] + np.arange(START)
     rows = np.append(good, len(session))[np.minimum(place, len(good))]  # past the store's end: after any window
-    there = (place < begins[of_window + 1][:, None]) & (rows <= last[:, None])
-    return np.where(there, rows, last[:, None]), there
+    valid = (place < begins[of_window + 1][:, None]) & (rows <= last[:, None])
+    return np.where(valid, rows, last[:, None]), valid
 
 
 def start_means(store: Store, values: Array, first: np.ndarray, size: int, flag: int) -> np.ndarray:

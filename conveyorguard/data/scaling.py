@@ -81,6 +81,9 @@ class Scaling(nn.Module):
         Args:
             rows: (N,) True at the rows that are used.
             size: rows of the windows whose statistics are encoded.
+
+        Returns:
+            The module itself.
         """
         for group, channels in self.groups.items():
             values = getattr(store, group)[rows].astype(np.float64)
@@ -219,7 +222,7 @@ def _starts(session: np.ndarray, rows: np.ndarray, size: int) -> np.ndarray:
 
 
 def _noise(values: np.ndarray, follows: np.ndarray) -> Tensor:
-    """Return the median step of each channel from row to row (C,), at least a thousandth of the channel's range."""
+    """Return the median step of each channel from row to row (C,), at least 1/1000 of its 1st to 99th percentile."""
     with np.errstate(invalid="ignore"):
         steps = np.abs(np.diff(values.astype(np.float64), axis=0))[follows]
     noise = np.ones(values.shape[1])

@@ -245,9 +245,9 @@ def _channel_problems(channels: dict[str, Any], environment: dict[str, Any]) -> 
 
 
 def _names(channels: Mapping[str, Any]) -> list[str]:
-    """What the channels of a block are called once aggregates are channels."""
-    several = {name: c["aggregate"] for name, c in channels.items() if isinstance(c, Mapping) and "aggregate" in c}
-    lists = {name: how for name, how in several.items() if isinstance(how, list | tuple)}
+    """Return the names of the channels of a block, with lists of aggregates expanded."""
+    aggregates = {name: c["aggregate"] for name, c in channels.items() if isinstance(c, Mapping) and "aggregate" in c}
+    lists = {name: how for name, how in aggregates.items() if isinstance(how, list | tuple)}
     return [
         full for name in channels for full in ([f"{name}_{how}" for how in lists[name]] if name in lists else [name])
     ]
@@ -276,7 +276,7 @@ def _device_split_problems(parts: dict[str, Any]) -> list[str]:
     ]
     listed = [device for devices in parts.values() if isinstance(devices, list) for device in devices]
     if twice := sorted({str(device) for device in listed if listed.count(device) > 1}):
-        problems.append(f"`device_split` names {', '.join(twice)} more than once: a device is in one part alone")
+        problems.append(f"`device_split` names {', '.join(twice)} more than once: a device belongs to one part")
     return problems
 
 
@@ -323,7 +323,7 @@ def _size_problems(camera: Mapping[str, Any]) -> list[str]:
 
 
 def _is_entry(value: Any, required: str, known: set[str]) -> bool:
-    """Tell whether a value is a mapping with the required key and no unknown one."""
+    """Return whether a value is a mapping with the required key and no unknown one."""
     return isinstance(value, Mapping) and required in value and set(value) <= known
 
 

@@ -1,4 +1,4 @@
-"""Which session trains, validates and tests. Computed once per run, saved with a hash, asserted disjoint."""
+"""Splitting sessions into train, validation and test; a run saves its split with a hash."""
 
 from __future__ import annotations
 
@@ -17,43 +17,46 @@ from conveyorguard.errors import ConfigError
 
 PARTS = ("train", "val", "test")
 SEED_STUDY_SESSIONS = 341
-ARCHIVE = r"[TV]S_(oht|agv)_"  # how the sessions of AI Hub and of the simulator are called
-PART = r"#[0-9]+$"  # what data.reader.split_every puts behind the name of a recording
-SHARES = (0.7, 0.85)  # of the windows, where train and validation end
-FEWEST = 4  # recordings that can be dealt at random
-DRAWS = 20  # of each kind at most, until every part has every state
+ARCHIVE = r"[TV]S_(oht|agv)_"  # names of the sessions of AI Hub and of the simulator
+PART = r"#[0-9]+$"  # suffix of the parts into which data.reader.split_every cuts a recording
+SHARES = (0.7, 0.85)  # shares of the windows at which train and validation end
+FEWEST = 4  # recordings for a random split
+DRAWS = 20  # attempts of each method to give every part every state
 
 
 @dataclass(frozen=True)
 class Split:
-    """Sessions of each part, and the settings they came from.
+    """Which sessions train, validate and test.
 
     Attributes:
-        note: what a reader of figures should know of the split.
-        purged: sessions at the end of a part in time; of each, the first tick that is too near the next part.
+        settings: from which the split was computed.
+        sessions: names by part.
+        note: what a reader of the results should know about the split.
+        purged: for sessions at the end of a part in time, the first second that is too near the next part.
     """
 
     settings: dict[str, Any]
     sessions: dict[str, list[str]]
     note: str = ""
-    purged: dict[str, int] = field(default_factory=dict)
+    purged: dict[str, float] = field(default_factory=dict)
 
     @property
     def hash(self) -> str:
-        """Digest of who is where: equal hashes, equal parts."""
+        """Return a digest of the parts: equal for equal parts, whatever the settings."""
         return hashlib.sha256(json.dumps(self.sessions, sort_keys=True).encode()).hexdigest()[:16]
 
     def to_dict(self) -> dict[str, Any]:
+        """Return settings, hash, note and sessions, and purged if there are any, as `split.json` holds them."""
         purged = {"purged": self.purged} if self.purged else {}
         return {"settings": self.settings, "hash": self.hash, "note": self.note, "sessions": self.sessions, **purged}
 
     def part_of(self, sessions: pd.Series) -> np.ndarray:
-        """'train', 'val' or 'test' for each session name."""
+        """Return "train", "val" or "test" for each session name, NaN for a session that was left out."""
         where = {name: part for part, names in self.sessions.items() for name in names}
         return sessions.map(where).to_numpy()
 
     def keeps(self, windows: pd.DataFrame) -> np.ndarray:
-        """(n,) False at the windows between two parts in time."""
+        """Return (n,) False at the windows that are too near the next part in time."""
         limit = windows["session"].map(self.purged)
         return ~(windows["end"] >= limit).to_numpy()
 
@@ -68,18 +71,19 @@ def make_split(
     """Split the sessions of the windows.
 
     Args:
-        windows: of `make_windows`; one row a window.
-        settings: name (auto, session, device, kfold), seed, for kfold n_folds and fold, and train_devices: how many of
-            the train devices to train on; the others are left out, validation and test stay as they are.
-        starts: clock times of the sessions, by their names; NaT where they have none.
-        period: of a tick, s.
+        windows: from `make_windows`.
+        settings: name (auto, session, device, kfold); seed; n_folds and fold for kfold; train_devices, the number of
+            train devices to keep, without a change of validation and test.
+        starts: clock times at which sessions begin, by name; NaT where the files have none.
+        period: of a row [s].
 
     Raises:
-        ConfigError: the split is unknown, or leaves a part empty; split=auto, or without a state.
+        ConfigError: the split is unknown or impossible for these sessions, leaves a part empty, or, with auto, a part
+            without a state.
     """
     makers = {"auto": _by_recording, "session": _by_session, "device": _by_device, "kfold": _by_fold}
     if settings["name"] not in makers:
-        raise ConfigError(f"split={settings['name']}: {', '.join(makers)}")
+        raise ConfigError(f"split={settings['name']}: no such split. Choose one of {', '.join(makers)}.")
     if settings["name"] == "auto" and _is_one_history(windows):
         return _by_time(windows, schema, settings, starts, period)
     parts = makers[settings["name"]](windows, schema, settings)
@@ -95,23 +99,20 @@ def make_split(
         )
     owners = [name for names in sessions.values() for name in names]
     if len(owners) != len(set(owners)):
-        raise AssertionError("a session stands in two parts of the split")
+        raise AssertionError("a session is in two parts of the split")
     note = ""
     count = windows["session"].nunique()
-    archives = windows["session"].str.match(ARCHIVE).all()  # a plant's own recordings have no seed study
+    archives = windows["session"].str.match(ARCHIVE).all()  # other data have no seed study
     if settings["name"] in ("auto", "session") and archives and count != SEED_STUDY_SESSIONS:
-        note = (
-            f"{count} labelled sessions, not {SEED_STUDY_SESSIONS}: this is the seed study's method, its split cannot "
-            "be reproduced"
-        )
+        note = f"{count} labelled sessions, not {SEED_STUDY_SESSIONS}: the seed study's method, but not its split"
     return Split(dict(settings), sessions, note)
 
 
 def _by_session(windows: pd.DataFrame, schema: Schema, settings: dict[str, Any]) -> list[np.ndarray]:
-    """The seed study's: windows grouped by archive stem, 30 % held out, half of these for test."""
+    """Hold out 30 % of the sessions, half of these for test; the method of the seed study."""
     groups = windows["session"].to_numpy()
     if len(set(groups)) < FEWEST:
-        raise ConfigError(f"split=session needs {FEWEST} sessions or more, there are {len(set(groups))}")
+        raise ConfigError(f"split=session needs {FEWEST} sessions or more, there are {len(set(groups))}. Record more.")
     index = np.arange(len(groups))
     seed = settings["seed"]
     train, rest = next(GroupShuffleSplit(1, test_size=0.3, random_state=seed).split(index, groups=groups))
@@ -121,32 +122,32 @@ def _by_session(windows: pd.DataFrame, schema: Schema, settings: dict[str, Any])
 
 
 def _recordings(windows: pd.DataFrame) -> pd.Series:
-    """What the sessions were cut from: parts of one recording are alike, and stay together."""
+    """Return the recording of each session (n,): parts of a recording resemble each other and stay together."""
     return windows["session"].astype(str).str.replace(PART, "", regex=True)
 
 
 def _is_one_history(windows: pd.DataFrame) -> bool:
-    """Whether there is one device, in fewer recordings than can be dealt to three parts, cut into several."""
+    """Return whether the data are parts of fewer than `FEWEST` recordings of a single device."""
     recordings = _recordings(windows)
     cut = windows["session"].nunique() > recordings.nunique()
     return windows["device"].nunique() == 1 and recordings.nunique() < FEWEST and bool(cut)
 
 
 def _by_recording(windows: pd.DataFrame, schema: Schema, settings: dict[str, Any]) -> list[np.ndarray]:
-    """As `split=session`, parts of one recording together, drawn anew until every part has every state."""
+    """Split recordings as `split=session` does, with further seeds until every part has every state."""
     recordings = _recordings(windows)
     count = recordings.nunique()
     if count < FEWEST:
         raise ConfigError(
-            f"split=auto needs {FEWEST} labelled recordings or more, there are {count}; one long recording with dates "
-            "can be cut into parts that are dealt by time (data.reader.split_every, e.g. 1h, or stops)"
+            f"split=auto needs {FEWEST} labelled recordings or more, there are {count}. Record more, or cut a long "
+            "recording with dates into parts that are split by time (data.reader.split_every, e.g. 1h, or stops)"
         )
-    dealt = windows.assign(session=recordings)
+    by_recording = windows.assign(session=recordings)
     lacking: list[str] = []
     for draw in range(2 * DRAWS):
         seed = settings["seed"] + draw
         if draw < DRAWS:
-            parts = _by_session(dealt, schema, {**settings, "seed": seed})
+            parts = _by_session(by_recording, schema, {**settings, "seed": seed})
         else:  # with few recordings of one state each, shares of 15 % cannot hold them all
             parts = _state_by_state(recordings, windows["label"].to_numpy(), seed)
         missing = _missing_states(windows, schema, parts)
@@ -156,14 +157,14 @@ def _by_recording(windows: pd.DataFrame, schema: Schema, settings: dict[str, Any
     having = {k: recordings[windows["label"] == k].nunique() for k in range(len(schema.states))}
     rare = [f"{schema.state_names[k]} is in {n} of {count} recordings" for k, n in having.items() if 0 < n < len(PARTS)]
     raise ConfigError(
-        f"split=auto: {'; '.join([*lacking, *rare])}. Every state must be in {len(PARTS)} recordings or more, one each "
-        "to train, to choose and to test: add recordings that have it, join it with its neighbour in "
-        "data.schema.states, or set split=session, which trains without"
+        f"split=auto: {'; '.join([*lacking, *rare])}. Every state must be in {len(PARTS)} recordings or more, one "
+        "for each part. Add recordings that have it, join it with its neighbour in data.schema.states, or set "
+        "split=session, which accepts parts without it"
     )
 
 
 def _state_by_state(recordings: pd.Series, label: np.ndarray, seed: int) -> list[np.ndarray]:
-    """Recordings of each state, rarest first, to every part that lacks it; the others by the usual shares."""
+    """Give each part a recording of each state, rarest state first, and split the other recordings by `SHARES`."""
     names = np.random.default_rng(seed).permutation(sorted(set(recordings)))
     states = {name: set(labels) for name, labels in pd.Series(label).groupby(recordings.to_numpy()).unique().items()}
     having = {k: [name for name in names if k in states[name]] for k in np.unique(label[label >= 0])}
@@ -182,7 +183,7 @@ def _state_by_state(recordings: pd.Series, label: np.ndarray, seed: int) -> list
 
 
 def _missing_states(windows: pd.DataFrame, schema: Schema, parts: list[np.ndarray]) -> list[str]:
-    """The parts that lack a state that others have, in words."""
+    """Return a sentence for each part that lacks a state which occurs in the data."""
     label = windows["label"].to_numpy()
     present = np.unique(label[label >= 0])
     missing = []
@@ -196,18 +197,17 @@ def _missing_states(windows: pd.DataFrame, schema: Schema, parts: list[np.ndarra
 def _by_time(
     windows: pd.DataFrame, schema: Schema, settings: dict[str, Any], starts: pd.Series | None, period: float
 ) -> Split:
-    """Whole parts of a recording: past ones train, later ones validate and test, a window left out between.
+    """Train on the earliest sessions, validate and test on later ones, and purge windows near the borders.
 
-    The borders are those nearest to 70 and 85 % of the windows at which every part has every state.
+    Of the borders at which every part has every state, those nearest to 70 and 85 % of the windows are taken.
     """
     names = windows["session"].drop_duplicates()
     began = pd.to_datetime(names.map(starts) if starts is not None else pd.Series(pd.NaT, names.index), utc=True)
     if began.isna().any():
         raise ConfigError(
-            f"split=auto: {names.iloc[0]} and the others are parts of fewer than {FEWEST} recordings of one device, "
-            "and have no dates by which they could be dealt in time; parts of one recording are not dealt at random, "
-            f"since neighbours are alike: add recordings, {FEWEST} or more, or a column of dates "
-            "(data.schema.columns.time)"
+            f"split=auto: {names.iloc[0]} and the others are parts of fewer than {FEWEST} recordings of a device and "
+            "have no dates to split them by time. They are not split at random, because neighbouring parts resemble "
+            f"each other. Add recordings, {FEWEST} or more, or a column of dates (data.schema.columns.time)"
         )
     clock = (began - pd.Timestamp(0, tz="UTC")).dt.total_seconds().to_numpy()
     order, start = names.to_numpy()[np.argsort(clock, kind="stable")], np.sort(clock)
@@ -217,7 +217,7 @@ def _by_time(
         itertools.combinations(range(1, len(order)), 2),
         key=lambda ends: abs(share[ends[0] - 1] - SHARES[0]) + abs(share[ends[1] - 1] - SHARES[1]),
     )
-    lacking: list[str] = [] if borders else [f"{len(order)} parts of the recording with windows, 3 or more are needed"]
+    lacking: list[str] = [] if borders else [f"only {len(order)} parts have windows, 3 or more are needed"]
     for ends in borders:
         masks = [place < ends[0], (place >= ends[0]) & (place < ends[1]), place >= ends[1]]
         missing = _missing_states(windows, schema, masks)
@@ -234,10 +234,9 @@ def _by_time(
         note = f"by time: train before {dates[0]}, validation before {dates[1]}, test from there on"
         return Split(dict(settings), sessions, note, purged)
     raise ConfigError(
-        f"split=auto, by time: {'; '.join(lacking)}, wherever the borders are. A model cannot be tested on a state "
-        "that it has not seen: add recordings that have it, set a shorter data.reader.split_every, join it with its "
-        "neighbour in data.schema.states, or deal the parts at random with split=session, whose figures are too good, "
-        "since neighbouring parts are alike"
+        f"split=auto, by time: {'; '.join(lacking)}, wherever the borders are. Add recordings that have the state, set "
+        "a shorter data.reader.split_every, or join the state with its neighbour in data.schema.states. split=session "
+        "would split the parts at random, but its results are too good, because neighbouring parts resemble each other"
     )
 
 
@@ -248,35 +247,36 @@ def _too_near(
     place: np.ndarray,
     borders: tuple[int, int],
     period: float,
-) -> dict[str, int]:
-    """The first tick of each session that is less than a window before the part that follows its own.
+) -> dict[str, float]:
+    """Return, by session, the first second that is less than a window before the next part.
 
     Args:
-        order, start: names of the sessions in the order of their clock times, and these in s.
-        place: (n,) number of each window's session in that order.
-        borders: numbers of the first sessions of validation and test.
+        order, start: names of the sessions in time order, and when they begin [s].
+        place: (n,) index of each window's session in that order.
+        borders: indices of the first sessions of validation and test.
+        period: of a row [s].
     """
     end = windows["end"].to_numpy()
-    length = int((end - windows["start"].to_numpy()).max()) + 1
+    length = (end - windows["start"].to_numpy()).max() + period
     following = start[np.where(place < borders[0], borders[0], borders[1])]
-    first = np.ceil((following - start[place]) / period).astype(np.int64) - length
+    first = np.round(np.ceil((following - start[place]) / period) * period - length, 9)
     near = (place < borders[1]) & (end >= first)
-    return {str(order[place[i]]): int(first[i]) for i in np.flatnonzero(near)}
+    return {str(order[place[i]]): float(first[i]) for i in np.flatnonzero(near)}
 
 
 def _by_device(windows: pd.DataFrame, schema: Schema, settings: dict[str, Any]) -> list[np.ndarray]:
-    """Devices that training never saw, as the data set's schema names them."""
+    """Validate and test on the devices that `device_split` of the schema names; train on the others."""
     if not schema.device_split:
         raise ConfigError(
-            "split=device: the data have no data.schema.device_split {val: [...], test: [...]}; add one or use "
-            "split=kfold"
+            "split=device: data.schema.device_split is empty. Set it to {val: [devices], test: [devices]}, or use "
+            "split=kfold."
         )
     val, test = (windows["device"].isin(schema.device_split.get(part, [])).to_numpy() for part in ("val", "test"))
     return [~val & ~test, val, test]
 
 
 def _by_fold(windows: pd.DataFrame, schema: Schema, settings: dict[str, Any]) -> list[np.ndarray]:
-    """Devices dealt to folds kind by kind, so that every fold has every kind as far as there are devices."""
+    """Test on one fold of devices and validate on the next; devices are dealt to folds in turn, kind by kind."""
     folds, fold = settings["n_folds"], settings["fold"]
     devices = windows.groupby("device")["kind"].first()
     if not (3 <= folds <= len(devices) and 0 <= fold < folds):
@@ -285,21 +285,21 @@ def _by_fold(windows: pd.DataFrame, schema: Schema, settings: dict[str, Any]) ->
             f"split.fold={fold} one of 0..n_folds-1"
         )
     rng = np.random.default_rng(settings["seed"])
-    dealt: dict[str, int] = {}
+    fold_of: dict[str, int] = {}
     for kind in sorted(devices.unique()):
         for device in rng.permutation(sorted(devices.index[devices == kind])):
-            dealt[device] = len(dealt) % folds
-    own = windows["device"].map(dealt).to_numpy()
-    val = (fold + 1) % folds
-    return [(own != fold) & (own != val), own == val, own == fold]
+            fold_of[device] = len(fold_of) % folds
+    folds_of_rows = windows["device"].map(fold_of).to_numpy()
+    val, test = folds_of_rows == (fold + 1) % folds, folds_of_rows == fold
+    return [~val & ~test, val, test]
 
 
 def _some_devices(windows: pd.DataFrame, train: np.ndarray, settings: dict[str, Any]) -> np.ndarray:
-    """The train windows of so many devices, the kinds in turn; fewer devices are a subset of more."""
+    """Keep the train windows of `train_devices` devices, taken from the kinds in turn; fewer are a subset of more."""
     count, devices = settings["train_devices"], windows[train].groupby("device")["kind"].first()
     if not (isinstance(count, int) and 1 <= count <= len(devices)):
         raise ConfigError(
-            f"split.train_devices={count}: a whole number from 1 to {len(devices)}, the devices of the train part"
+            f"split.train_devices={count}: must be a whole number from 1 to {len(devices)}, the number of train devices"
         )
     rng = np.random.default_rng(settings["seed"])
     queues = [list(rng.permutation(sorted(devices.index[devices == kind]))) for kind in sorted(devices.unique())]

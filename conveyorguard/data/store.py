@@ -84,6 +84,7 @@ class ShardedArray:
 
     @property
     def nbytes(self) -> int:
+        """Return the size of all rows [bytes]."""
         return int(np.prod(self.shape)) * self.dtype.itemsize
 
     def __getstate__(self) -> dict[str, Any]:

@@ -86,7 +86,7 @@ def prepare(
 
 
 def store_in_memory(sessions: Iterable[ReducedSession], schema: Schema) -> Store:
-    """Return a store of reduced sessions that lies in memory alone.
+    """Return a store of reduced sessions in memory.
 
     Raises:
         DataError: no session could be reduced.
@@ -139,7 +139,7 @@ def _without_repetitions(recordings: list) -> tuple[list[Recording | Session], l
         if isinstance(item, Unreadable):
             unreadable.append(item)
         elif item.name in readable:
-            message = f"another session is called {item.name}; data.reader must give each its own name"
+            message = f"another session is called {item.name}; data.reader must give each a unique name"
             unreadable.append(Unreadable(item.name, "duplicate_session", message))
         else:
             readable[item.name] = item
@@ -221,9 +221,7 @@ class _GrowingArray:
 class _Tally:
     """Counts and examples of what was used, left out and repaired, for the manifest."""
 
-    usable: list[tuple[ReducedSession, int, int]] = field(
-        default_factory=list
-    )  # session, shard, first row in the shard
+    usable: list[tuple[ReducedSession, int, int]] = field(default_factory=list)  # with shard and first row in it
     skipped: list[dict[str, str]] = field(default_factory=list)
     dropped: Counter[str] = field(default_factory=Counter)
     repaired: Counter[str] = field(default_factory=Counter)
@@ -233,6 +231,7 @@ class _Tally:
     first_problem: str | None = None
 
     def add(self, session: ReducedSession, shard: int) -> None:
+        """Count a session of a shard."""
         self.first_problem = self.first_problem or session.problem()
         if failure := session.failure:
             self.skipped.append({"session": session.name, "reason": failure.reason, "message": failure.message})
@@ -312,7 +311,7 @@ def _session_table(sessions: list[tuple[ReducedSession, int, int]]) -> pd.DataFr
 
 
 def _fingerprint(sessions: pd.DataFrame) -> str:
-    """Hash the content: names, devices, kinds and columns of the sessions."""
+    """Return a digest of the content: names, devices, kinds and columns of the sessions."""
     return digest_of(sessions[["name", "device", "kind", "content"]].to_numpy().tolist())
 
 

@@ -76,7 +76,7 @@ def _stat_below(path: Path, base: Path, digest: Any) -> None:
         for entry in sorted(os.scandir(path), key=lambda e: e.name):
             if entry.is_dir(follow_symlinks=False):
                 _stat(Path(entry.path), base, digest)
-            elif entry.is_file():  # scandir has the status already; a data set may have 335,000 files
+            elif entry.is_file():  # scandir may know the status already; a data set may have 335,000 files
                 status = entry.stat()
                 digest.update(b"%s/%s %d %d" % (below, os.fsencode(entry.name), status.st_size, status.st_mtime_ns))
     elif path.exists():
@@ -85,7 +85,7 @@ def _stat_below(path: Path, base: Path, digest: Any) -> None:
 
 
 def reason_to_build_again(cache: Path, name: str, ingredients: dict[str, str]) -> str | None:
-    """Say why the latest store of this name cannot be used; None if there is none."""
+    """Return why the latest store of this name cannot be used; None if there is no such store."""
     manifests = [place for place in cache.iterdir() if place.name.startswith(f"{name}-")]
     manifests = [place / "manifest.json" for place in manifests if (place / "manifest.json").is_file()]
     if not manifests:

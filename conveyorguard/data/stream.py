@@ -68,7 +68,7 @@ def _read(items: list, schema: Schema, strict: bool, processes: int) -> Iterator
 
 
 def _recording(session: ReducedSession, schema: Schema, strict: bool) -> StreamedRecording | Unreadable:
-    problem = session.problem(labels=False)  # predictions need none
+    problem = session.problem(labels=False)  # predictions need no labels
     if strict and problem:
         raise DataError(f"data.strict=true: {problem}")
     if session.failure:
@@ -82,5 +82,5 @@ def _recording(session: ReducedSession, schema: Schema, strict: bool) -> Streame
 
 def lenient(reader: Callable) -> Callable:
     """Return a reader that accepts recordings without some channels, where it has the option `incomplete`."""
-    known = inspect.signature(getattr(reader, "func", reader)).parameters
-    return partial(reader, incomplete=True) if "incomplete" in known else reader
+    options = inspect.signature(getattr(reader, "func", reader)).parameters
+    return partial(reader, incomplete=True) if "incomplete" in options else reader

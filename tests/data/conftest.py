@@ -1,4 +1,4 @@
-"""A recording as a table."""
+"""A recording as a table, for the tests of tables and of drafts."""
 
 import numpy as np
 import pandas as pd

@@ -1,4 +1,4 @@
-"""A camera of a few pixels."""
+"""A schema with a camera of a few pixels, and frames for it."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Clock times are those of the files, in their zone."""
+"""Clock times in the zone of the files."""
 
 import numpy as np
 import pandas as pd
@@ -11,7 +11,7 @@ def sessions(*rows):
     return pd.DataFrame(rows, columns=["start", "zone"])
 
 
-def test_times_are_in_the_zone_of_the_files_over_a_change_of_clock():
+def test_clock_times_follow_a_change_to_summer_time():
     table = sessions((pd.Timestamp("2024-03-31T00:30Z"), "Europe/Berlin"))
     assert clock_times(table, np.zeros(3, int), np.array([0, 1800, 3600])).tolist() == [
         "2024-03-31T01:30:00+01:00",
@@ -20,7 +20,7 @@ def test_times_are_in_the_zone_of_the_files_over_a_change_of_clock():
     ]
 
 
-def test_files_without_a_zone_give_wall_times_without_an_offset():
+def test_clock_times_of_files_without_a_zone_have_no_offset():
     table = sessions((pd.Timestamp("2024-03-05T22:00Z"), None), (pd.NaT, None))
     assert clock_times(table, np.array([0, 1, 0]), np.array([600.0, 5.0, 600.5])).tolist() == [
         "2024-03-05T22:10:00.000",

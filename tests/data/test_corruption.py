@@ -1,4 +1,4 @@
-"""Corruption reaches batches and features alike, is said where it is known, and needs neither camera nor currents."""
+"""Corruptions of a store: the same for batches and features, flagged where a sensor would report them."""
 
 from dataclasses import replace
 
@@ -65,7 +65,7 @@ def features_of(store):
     return window_features(store, rows, SIZE, FeatureSettings(hot_spot=True, from_start=True), ["sensors", "thermal"])
 
 
-def test_which_corruptions_there_are_follows_from_the_schema(camera_schema, plain_schema):
+def test_corruptions_follow_from_the_schema(camera_schema, plain_schema):
     names = [c.name for c in corruptions(camera_schema)]
     assert [n for n in names if "dead" in n] == ["amps dead"] and [n for n in names if "camera" in n] == [
         "camera frozen",
@@ -76,7 +76,7 @@ def test_which_corruptions_there_are_follows_from_the_schema(camera_schema, plai
     linear = replace(plain_schema, channels={"heat": plain_schema.channels["heat"]})
     assert {c.group for c in corruptions(linear)} == {"missing", "noise"}
     amps = replace(plain_schema, channels={"drive": Channel(unit="A", scaling="linear")})
-    assert "drive dead" in [c.name for c in corruptions(amps)], "a current, however it is scaled"
+    assert "drive dead" in [c.name for c in corruptions(amps)], "a current whatever its scaling"
 
 
 def test_batches_and_features_see_the_same_corrupted_seconds(store):
@@ -87,13 +87,13 @@ def test_batches_and_features_see_the_same_corrupted_seconds(store):
             np.testing.assert_allclose(features[f"{channel}_mean"], means, rtol=1e-5, err_msg=name)
         hottest = batch["thermal_stats"][..., 0].numpy().max(axis=1)
         np.testing.assert_allclose(features["thermal_max"], hottest, rtol=1e-6, err_msg=name)
-        # the maximum is kept by block maxima: pixels and statistics tell the same
+        # block maxima keep the maximum, so that pixels and statistics agree
         pixels = batch["thermal"][:, :, 1].numpy().astype(float).max(axis=(1, 2, 3))
-        if name != "camera absent":  # the median frame is no frame of its own
+        if name != "camera absent":  # a median frame matches no statistics
             np.testing.assert_allclose(hottest, pixels, atol=0.05, err_msg=name)
 
 
-def test_a_tenth_is_missing_held_and_flagged(store):
+def test_missing_values_hold_the_last_value_and_are_flagged(store):
     view = by_name(store)[f"{MISSING:.0%} of sensor values missing"]
     changed = view.sensors != store.sensors
     assert 0.04 < changed.mean() < 0.2
@@ -102,8 +102,8 @@ def test_a_tenth_is_missing_held_and_flagged(store):
     assert not batch_of(view, [0])["mask"][0, :, 0].numpy()[flagged[:SIZE]].any()
     starts = store.session_start
     for row, channel in np.argwhere(changed):
-        own = store.sensors[starts[row] : starts[row] + 60, channel]
-        assert view.sensors[row, channel] in own
+        recorded = store.sensors[starts[row] : starts[row] + 60, channel]
+        assert view.sensors[row, channel] in recorded
 
 
 def test_silent_failures_are_not_flagged_and_absent_frames_are(store):
@@ -122,12 +122,12 @@ def test_silent_failures_are_not_flagged_and_absent_frames_are(store):
     assert (frozen["thermal_stats"][1].numpy() == store.thermal_statistics[60]).all()
     assert (
         features_of(views["camera absent"])["thermal_max_from_start"].isna().all()
-    )  # nothing measured to compare with
-    median = np.median(store.thermal_statistics[:60], axis=0)  # of the train sessions alone
+    )  # no measured start to compare with
+    median = np.median(store.thermal_statistics[:60], axis=0)  # of the train sessions only
     np.testing.assert_allclose(views["camera absent"].thermal_statistics[100], median, rtol=1e-6)
 
 
-def test_noise_is_in_multiples_of_the_normal_and_the_store_is_left_alone(store):
+def test_added_noise_is_a_multiple_of_normal_noise_and_leaves_the_store_unchanged(store):
     before = np.array(store.sensors)
     train = np.ones(len(store.to_frame()), bool)
     normal = normal_noise(store, train)
@@ -138,17 +138,17 @@ def test_noise_is_in_multiples_of_the_normal_and_the_store_is_left_alone(store):
     assert (np.asarray(store.sensors) == before).all() and not np.asarray(store.quality).any()
 
 
-def test_slow_changes_and_differences_between_devices_are_no_noise(store_of, plain_schema, session_of):
+def test_normal_noise_ignores_slow_changes_and_differences_between_devices(store_of, plain_schema, session_of):
     sessions = [
         session_of(f"s{i}", np.arange(50), np.zeros(50, int), sensors=np.stack([100 * i + np.arange(50.0)] * 2, axis=1))
         for i in range(3)
     ]
     store = store_of(sessions, plain_schema)
     np.testing.assert_allclose(normal_noise(store, np.ones(150, bool)), 0, atol=1e-6)
-    assert (normal_noise(store, np.zeros(150, bool)) == 0).all()  # nothing to learn it from
+    assert (normal_noise(store, np.zeros(150, bool)) == 0).all()  # no rows to estimate it from
 
 
-def test_a_kind_has_its_own_noise_and_one_that_was_never_trained_on_that_of_all(store_of, plain_schema, session_of):
+def test_normal_noise_is_per_kind_and_of_all_kinds_for_an_untrained_kind(store_of, plain_schema, session_of):
     rng = np.random.default_rng(0)
     spread = {"oht": 0.1, "agv": 4.0}
     sessions = [
@@ -168,24 +168,24 @@ def test_a_kind_has_its_own_noise_and_one_that_was_never_trained_on_that_of_all(
     np.testing.assert_allclose(normal_noise(store, kinds == "oht")[kinds == "agv"], 0.1, rtol=0.2)
 
 
-def test_the_seed_draws_the_corruption(store):
+def test_corruption_follows_from_the_seed(store):
     name = "sensor noise x1"
     assert (by_name(store, 1)[name].sensors == by_name(store, 1)[name].sensors).all()
     assert (by_name(store, 1)[name].sensors != by_name(store, 2)[name].sensors).any()
 
 
 @given(st.lists(st.integers(1, 6), min_size=1, max_size=5), st.integers(0, 2**32 - 1))
-def test_holding_takes_the_last_value_of_the_recording(lengths, seed):
+def test_hold_repeats_the_last_value_of_the_recording(lengths, seed):
     starts = np.repeat(np.cumsum([0, *lengths[:-1]]), lengths)
     rng = np.random.default_rng(seed)
     missing = rng.random((len(starts), 2)) < 0.5
     values = np.arange(2.0 * len(starts)).reshape(-1, 2)
-    found = hold(values, missing, starts)
+    held = hold(values, missing, starts)
     for channel in range(2):
         for begin in np.unique(starts):
-            own = np.flatnonzero(starts == begin)
-            there = own[~missing[own, channel]]
-            for row in own:
-                before = there[there <= row]
-                expected = before[-1] if len(before) else there[0] if len(there) else row
-                assert found[row, channel] == values[expected, channel]
+            rows = np.flatnonzero(starts == begin)
+            present = rows[~missing[rows, channel]]
+            for row in rows:
+                before = present[present <= row]
+                expected = before[-1] if len(before) else present[0] if len(present) else row
+                assert held[row, channel] == values[expected, channel]

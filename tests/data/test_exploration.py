@@ -1,4 +1,6 @@
-"""What is known of a data set before a training: its figures follow from the store, and what follows from them."""
+"""Figures of a data set before training, and their implications."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ from experiments.stages import seed_figures
 from tests.support.studies import table
 
 
-def test_figures_of_the_data_follow_from_the_store(explored):
+def test_exploration_figures_equal_those_computed_from_the_store(explored):
     store = explored.data().store
     frames, states = store.to_frame(), len(store.schema.states)
     counts = np.bincount(frames["state"], minlength=states)
@@ -26,19 +28,26 @@ def test_figures_of_the_data_follow_from_the_store(explored):
     sizes = table(explored, "00_sizes").set_index("kind")
     assert sizes["seconds"]["all"] == len(frames) and sizes["sessions"]["all"] == frames["session"].nunique()
     maxima = table(explored, "00_thermal_maxima")
-    own = frames[(frames["kind"] == "oht") & (frames["state"] == states - 1)]["thermal_max"]
+    maximum = frames[(frames["kind"] == "oht") & (frames["state"] == states - 1)]["thermal_max"]
     row = maxima[(maxima["kind"] == "oht") & (maxima["state"] == "severe 심각")].iloc[0]
-    assert row["q50"] == pytest.approx(own.median()) and row["n"] == len(own)
+    assert row["q50"] == pytest.approx(maximum.median()) and row["n"] == len(maximum)
 
 
-def test_the_seed_studys_class_weights_are_of_its_counts():
-    # 1,608 test windows of which 788 / 371 / 361 / 88: shares of all data, so the weights come out near its own
+def test_sizes_are_in_seconds_for_any_period(store_of, plain_schema, session_of):
+    sessions = [replace(session_of(name, range(n), [0] * n), period=600.0) for name, n in (("a", 12), ("b", 18))]
+    sizes = exploration.sizes(store_of(sessions, plain_schema)).set_index("kind").loc["all"]
+    assert (sizes["seconds"], sizes["hours"]) == (18_000, 5)
+    assert (sizes["shortest, s"], sizes["median length, s"], sizes["longest, s"]) == (7200, 9000, 10_800)
+
+
+def test_class_weights_of_the_seed_studys_counts_are_its_weights():
+    # weights of the 788 / 371 / 361 / 88 test windows, whose shares are close to those of training
     weights = exploration.class_weights(np.array(seed_figures.TEST_SUPPORT))
     assert weights == pytest.approx(seed_figures.CLASS_WEIGHTS, abs=0.05)
 
 
-def test_implications_follow_from_other_data_otherwise(store_of, plain_schema, session_of):
-    """Two kinds alike, states balanced and coming back, no camera: another reading of the same rules."""
+def test_implications_of_balanced_data_differ_from_those_of_aihub(store_of, plain_schema, session_of):
+    """One kind, balanced states that recover, and no camera."""
     from conveyorguard.data.splits import make_split
     from conveyorguard.data.windows import Windows, WindowSettings, make_windows
 
@@ -54,7 +63,7 @@ def test_implications_follow_from_other_data_otherwise(store_of, plain_schema, s
     frame = make_windows(store, settings)
     split = make_split(frame, plain_schema, {"name": "session", "seed": 0})
     data = Windows(store, frame.assign(part=split.part_of(frame["session"])), split, settings)
-    follows = {one.about: one.follows for one in find_implications(data)}
+    follows = {item.about: item.follows for item in find_implications(data)}
     assert follows["Balance of the states"] == "no class weights are needed"
     assert follows["Spread of the channels"] == "linear scaling is enough"
     assert follows["Order of the states"].startswith("devices recover within sessions")

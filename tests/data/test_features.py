@@ -1,4 +1,4 @@
-"""Features of windows: against a plain loop over windows, their names, and that nothing after a window is in them."""
+"""Features of windows: their values and names, and that they do not depend on rows after the window."""
 
 import dataclasses
 from dataclasses import replace
@@ -36,7 +36,7 @@ def camera_schema(plain_schema):
 
 @pytest.fixture
 def store(store_of, camera_schema):
-    """Three sessions: one with a gap, one with a channel nobody measured, one with defects; a hot spot that grows."""
+    """Three sessions with a growing hot spot: one sound, one with a gap and an empty channel, one with defects."""
     rng = np.random.default_rng(0)
     sessions = []
     for i, seconds in enumerate((np.arange(45), np.r_[0:20, 23:50], np.arange(40))):
@@ -57,7 +57,7 @@ def store(store_of, camera_schema):
 
 
 def oracle(store, row, s: FeatureSettings, inputs):
-    """The features of one window by pandas, one after the other."""
+    """Compute the features of a window with pandas, one by one."""
     frames, out = store.to_frame(), {}
     window = frames.iloc[row : row + SIZE]
     past = frames[(frames["session"] == window["session"].iloc[0]) & (frames.index <= row + SIZE - 1)]
@@ -98,11 +98,11 @@ def oracle(store, row, s: FeatureSettings, inputs):
             }
             more(name, column, 1)
     if "thermal" in inputs:
-        of = {
+        columns = {
             name: lambda f, name=name: f[f"thermal_{name}"].astype(float)
             for name in ("max", "p99", "mean", "sd", "x_max", "y_max")
         }
-        t = {name: column(window) for name, column in of.items()}
+        t = {name: column(window) for name, column in columns.items()}
         variance = (t["sd"] ** 2 + t["mean"] ** 2).mean() - t["mean"].mean() ** 2
         out |= {
             "thermal_mean": t["mean"].mean(),
@@ -116,7 +116,7 @@ def oracle(store, row, s: FeatureSettings, inputs):
         for name in ("max", "p99", "mean", "sd"):
             more(
                 f"thermal_{name}",
-                of[name],
+                columns[name],
                 THERMAL_REPAIRED,
                 ("slope", "lag", "start") if name != "mean" else ("start",),
             )
@@ -139,22 +139,24 @@ def windows_of(store, stride=4):
 
 @pytest.mark.parametrize("chosen", [PLAIN, EXTENDED], ids=["window", "extended"])
 @pytest.mark.parametrize("inputs", [ALL, ["sensors"], ["thermal", "environment"]], ids="-".join)
-def test_values_are_those_of_a_plain_loop_over_windows(store, chosen, inputs):
+def test_features_equal_those_of_a_plain_loop_over_windows(store, chosen, inputs):
     windows = windows_of(store)
-    found = window_features(store, windows["row"], SIZE, chosen, inputs)
-    wanted = pd.DataFrame([oracle(store, row, chosen, inputs) for row in windows["row"]])
-    assert set(found) == set(wanted)
-    pd.testing.assert_frame_equal(found, wanted[list(found)], check_dtype=False, atol=2e-3, rtol=1e-4)
+    features = window_features(store, windows["row"], SIZE, chosen, inputs)
+    expected = pd.DataFrame([oracle(store, row, chosen, inputs) for row in windows["row"]])
+    assert set(features) == set(expected)
+    pd.testing.assert_frame_equal(features, expected[list(features)], check_dtype=False, atol=2e-3, rtol=1e-4)
     if "sensors" in inputs:
-        assert found.loc[windows["session"] == "s1", "heat_mean"].isna().all(), "nothing to repair it from"
-        assert found.loc[windows["session"] != "s1"].notna().all(axis=None)
-        assert found["amps_mean"].notna().all()
+        assert features.loc[windows["session"] == "s1", "heat_mean"].isna().all(), (
+            "a channel without values cannot be repaired"
+        )
+        assert features.loc[windows["session"] != "s1"].notna().all(axis=None)
+        assert features["amps_mean"].notna().all()
 
 
 @settings(max_examples=40)
 @given(st.data())
-def test_the_second_after_a_window_changes_nothing_in_it(tmp_path_factory, plain_schema, data):
-    """Any store, any window: recordings that are alike until its end give the same bits, whatever comes then."""
+def test_features_do_not_depend_on_seconds_after_the_window(tmp_path_factory, plain_schema, data):
+    """Recordings that are equal until the end of a window give identical features, whatever follows."""
     size, length = data.draw(st.integers(2, 8)), data.draw(st.integers(10, 45))
     start = data.draw(st.integers(0, length - size))
     flags = data.draw(st.lists(st.sampled_from([0, 0, 1]), min_size=length, max_size=length))
@@ -163,7 +165,7 @@ def test_the_second_after_a_window_changes_nothing_in_it(tmp_path_factory, plain
     other = values.copy()
     other[start + size :] = np.exp(rng.normal(3, 2, size=(length - start - size, 2)))
     chosen = FeatureSettings("extended", True, [1], True, False, True)
-    found = []
+    features = []
     for version in (values, other):
         before = Session(
             "a", "d", "k", np.arange(12), values[:1].repeat(12, 0), np.ones((12, 1)), state=np.zeros(12, int)
@@ -175,11 +177,11 @@ def test_the_second_after_a_window_changes_nothing_in_it(tmp_path_factory, plain
         after = np.arange(length) >= start + size
         quality = np.r_[np.zeros(12), np.where(after & (version is other), 1, flags)].astype(np.uint8)
         store = replace(store, quality=quality)
-        found.append(window_features(store, pd.Series([12 + start]), size, chosen, ["sensors", "environment"]))
-    pd.testing.assert_frame_equal(*found, check_exact=True)
+        features.append(window_features(store, pd.Series([12 + start]), size, chosen, ["sensors", "environment"]))
+    pd.testing.assert_frame_equal(*features, check_exact=True)
 
 
-def test_the_camera_after_a_window_changes_nothing_in_it(store):
+def test_thermal_features_do_not_depend_on_frames_after_the_window(store):
     rows = windows_of(store)["row"]
     rows = rows[rows + SIZE <= 30]
     before = window_features(store, rows, SIZE, EXTENDED, ALL)
@@ -190,28 +192,28 @@ def test_the_camera_after_a_window_changes_nothing_in_it(store):
     pd.testing.assert_frame_equal(before, window_features(store, rows, SIZE, EXTENDED, ALL), check_exact=True)
 
 
-def test_from_start_compares_with_the_recording_so_far_and_no_further(store_of, session_of, plain_schema):
+def test_from_start_features_use_only_the_recording_so_far(store_of, session_of, plain_schema):
     n = 90
     ramp = np.stack([np.arange(n) * 1.0, np.ones(n)], axis=1)
     store = store_of([session_of("a", range(n), np.zeros(n, int), sensors=ramp)], plain_schema)
-    found = window_features(store, pd.Series([0, 10, 60]), 20, FeatureSettings(from_start=True), ["sensors"])
-    # the first 20 s are all there is at the first window's end; the second one ends after 30 s have passed
-    assert found["heat_from_start"].tolist() == [0, 19.5 - 14.5, 69.5 - 14.5]
-    assert found["heat_last_from_start"].tolist() == [19 - 9.5, 29 - 14.5, 79 - 14.5]
+    features = window_features(store, pd.Series([0, 10, 60]), 20, FeatureSettings(from_start=True), ["sensors"])
+    # the first window ends after 20 s, so that its start is these; the others end after the 30 s of the start
+    assert features["heat_from_start"].tolist() == [0, 19.5 - 14.5, 69.5 - 14.5]
+    assert features["heat_last_from_start"].tolist() == [19 - 9.5, 29 - 14.5, 79 - 14.5]
 
 
-def test_seconds_that_were_not_measured_are_no_start(store):
+def test_from_start_feature_is_nan_without_a_measured_start(store):
     store = replace(store, quality=np.where(np.arange(len(store)) < 5, 1, 0).astype(np.uint8))
     first = window_features(store, pd.Series([0]), 5, EXTENDED, ["sensors"])
     assert np.isnan(first["amps_from_start"][0]) and np.isfinite(first["amps_mean"][0])
 
 
-def test_sixty_four_names_for_the_aihub_schema(compose_default):
+def test_aihub_schema_has_sixty_four_plain_features(compose_default):
     data = load_windows(compose_default())
     rows = data.frame["row"][:50]
-    found = window_features(data.store, rows, data.settings.size, build(compose_default().features), ALL)
-    assert found.shape == (50, 64) and found.index.equals(rows.index)
-    names = list(found)
+    features = window_features(data.store, rows, data.settings.size, build(compose_default().features), ALL)
+    assert features.shape == (50, 64) and features.index.equals(rows.index)
+    names = list(features)
     assert names[:6] == ["NTC_mean", "NTC_sd", "NTC_max", "NTC_min", "NTC_last", "NTC_change"]
     assert names[48:55] == [
         "thermal_mean",
@@ -233,7 +235,7 @@ def compose_default(tmp_path_factory):
     return lambda *overrides: compose_config(["data=simulated", "data.sessions=6", f"paths.cache={cache}", *overrides])
 
 
-def test_extended_adds_and_can_leave_out_the_start(compose_default):
+def test_extended_features_add_to_the_plain_and_can_omit_the_start(compose_default):
     data = load_windows(compose_default())
 
     def names(*overrides):
@@ -246,10 +248,10 @@ def test_extended_adds_and_can_leave_out_the_start(compose_default):
     assert {"CT1_log_slope", "NTC_lag10", "thermal_p99_last", "thermal_x_max_last", "thermal_hot_share_last"} <= set(
         without
     )
-    assert not [name for name in full if name.startswith("NTC_log")], "its schema says linear"
+    assert not [name for name in full if name.startswith("NTC_log")], "the schema scales NTC linearly"
 
 
-def test_a_data_set_of_five_channels_and_no_environment(store_of):
+def test_data_without_environment_and_camera_have_sensor_features(store_of):
     schema = Schema.from_config(
         {"channels": {f"q{i}": {"unit": "1"} for i in range(5)}, "states": [{"name": "a"}, {"name": "b"}]}
     )
@@ -257,18 +259,18 @@ def test_a_data_set_of_five_channels_and_no_environment(store_of):
     store = store_of(
         [Session("s", "d", "k", np.arange(20), values, np.zeros((20, 0)), state=np.zeros(20, int))], schema
     )
-    found = window_features(store, pd.Series([0, 7], index=[3, 9]), 10, PLAIN, schema.inputs)
-    assert found.shape == (2, 30) and list(found.index) == [3, 9]
-    assert found.loc[9, "q4_max"] == np.float32(values[7:17, 4].max())
+    features = window_features(store, pd.Series([0, 7], index=[3, 9]), 10, PLAIN, schema.inputs)
+    assert features.shape == (2, 30) and list(features.index) == [3, 9]
+    assert features.loc[9, "q4_max"] == np.float32(values[7:17, 4].max())
 
 
-def test_sources_are_the_longest_name_that_fits():
+def test_feature_source_is_the_longest_matching_channel():
     node = {"channels": {"a": {"unit": "1"}, "a_log": {"unit": "1"}}, "states": [{"name": "a"}, {"name": "b"}]}
     table = feature_sources(["a_mean", "a_log_mean", "thermal_max", "a_lag1"], Schema.from_config(node))
     assert table["source"].tolist() == ["a", "a_log", "thermal", "a"]
 
 
-def test_two_features_of_one_name_are_refused(store_of):
+def test_two_features_of_the_same_name_are_refused(store_of):
     channels = {"a": {"unit": "A", "scaling": "log"}, "a_log": {"unit": "1"}}
     schema = Schema.from_config({"channels": channels, "states": [{"name": "a"}, {"name": "b"}]})
     session = Session("s", "d", "k", np.arange(9), np.ones((9, 2)), np.zeros((9, 0)), state=np.zeros(9, int))
@@ -277,7 +279,7 @@ def test_two_features_of_one_name_are_refused(store_of):
         window_features(store, pd.Series([0]), 5, EXTENDED, ["sensors"])
 
 
-def test_settings_that_cannot_work_are_told():
+def test_impossible_feature_settings_are_reported():
     assert not EXTENDED.problems(30) and not PLAIN.problems(1)
     assert "1 to 2" in dataclasses.replace(PLAIN, lags=[3]).problems(3)[0]
     assert "true or false" in dataclasses.replace(PLAIN, log="no").problems(30)[0]

@@ -1,4 +1,4 @@
-"""Channels that give the state away, and those that do not."""
+"""Channels that reveal the state, and those that do not."""
 
 import numpy as np
 import pytest
@@ -31,12 +31,12 @@ def test_channel_that_no_sensor_reads_is_a_certain_leak(name, values, words):
     assert leak.certain and leak.channel == name and words in leak.message
 
 
-def test_sensor_far_above_its_noise_is_a_suspect_only():
+def test_sensor_that_separates_states_far_above_its_noise_is_only_suspected():
     (leak,) = leaks_in({"current": 1 + STATE + 0.05 * NOISE}, STATE, SESSION)
     assert not leak.certain and "tells the states apart alone" in leak.message
 
 
-def test_sensors_and_surroundings_are_no_leaks():
+def test_noisy_sensors_and_environment_are_no_leaks():
     channels = {
         "current": 1 + STATE + 0.3 * NOISE,
         "temperature": 20 + 0.1 * ROW + NOISE,
@@ -46,6 +46,6 @@ def test_sensors_and_surroundings_are_no_leaks():
     assert leaks_in(channels, STATE, SESSION, may_be_constant=["room"]) == []
 
 
-def test_best_channel_is_not_the_first():
+def test_best_channel_is_the_one_with_the_highest_accuracy():
     values = np.stack([NOISE, STATE + 0.5 * RNG.normal(size=len(STATE)), 0.1 * STATE + NOISE], axis=1)
     assert best_channel(values, STATE) == 1

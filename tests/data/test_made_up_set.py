@@ -1,5 +1,4 @@
-"""A data set of somebody else's, with other sensors, camera and states: one yaml and a reader of a few lines are all it
-takes."""
+"""Training on a foreign data set with other sensors, camera and states takes one yaml and a short reader."""
 
 import json
 import os
@@ -81,9 +80,9 @@ def train(tmp_path):
         pytest.param(["model=cnn_transformer", "model.embed_dim=32"], id="cnn_transformer"),
     ],
 )
-def test_it_trains(model, train):
-    done, run = train(*model)
-    assert done.returncode == 0, done.stdout + done.stderr
+def test_foreign_data_set_trains_from_a_yaml_and_a_reader(model, train):
+    process, run = train(*model)
+    assert process.returncode == 0, process.stdout + process.stderr
     predictions = pd.read_parquet(run / "predictions.parquet")
     shares = [name for name in predictions if name.startswith("p") and name[1:].isdigit()]
     assert shares == ["p0", "p1", "p2"]

@@ -1,4 +1,4 @@
-"""Repairing and reducing: impossible values and pixels, camera frames in few numbers."""
+"""Repairing impossible values and pixels, and reducing camera frames."""
 
 import numpy as np
 import pytest
@@ -25,12 +25,12 @@ def frames_and_camera(draw):
 
 
 @given(frames_and_camera())
-def test_reduction_is_block_mean_and_block_maximum(case):
-    """Also where the stored shape does not divide the camera's: blocks then differ by one in size."""
+def test_mean_max_reduction_keeps_block_mean_and_block_maximum(case):
+    """Blocks differ by one in size where the stored shape does not divide the camera's."""
     frames, cam = case
     reduced, statistics = reduce_frames(frames, cam)
     (rows, columns), (stored_rows, stored_columns) = cam.shape, cam.stored
-    wanted = np.empty((len(frames), 2, stored_rows, stored_columns))
+    expected = np.empty((len(frames), 2, stored_rows, stored_columns))
     for i in range(stored_rows):
         for j in range(stored_columns):
             block = frames[
@@ -38,8 +38,8 @@ def test_reduction_is_block_mean_and_block_maximum(case):
                 i * rows // stored_rows : (i + 1) * rows // stored_rows,
                 j * columns // stored_columns : (j + 1) * columns // stored_columns,
             ].astype(float)
-            wanted[:, 0, i, j], wanted[:, 1, i, j] = block.mean((1, 2)), block.max((1, 2))
-    np.testing.assert_allclose(reduced, wanted, rtol=1e-5)
+            expected[:, 0, i, j], expected[:, 1, i, j] = block.mean((1, 2)), block.max((1, 2))
+    np.testing.assert_allclose(reduced, expected, rtol=1e-5)
     assert reduced.dtype == np.float32
     _check_statistics(frames, statistics)
 
@@ -47,7 +47,7 @@ def test_reduction_is_block_mean_and_block_maximum(case):
 def _check_statistics(frames, statistics):
     flat = frames.reshape(len(frames), -1).astype(float)
     hottest = [np.unravel_index(frame.argmax(), frame.shape) for frame in frames]
-    wanted = {
+    expected = {
         "max": flat.max(1),
         "p99": np.percentile(flat, 99, axis=1),
         "mean": flat.mean(1),
@@ -55,13 +55,13 @@ def _check_statistics(frames, statistics):
         "x_max": [x for _, x in hottest],
         "y_max": [y for y, _ in hottest],
     }
-    assert tuple(wanted) == THERMAL_STATISTICS
-    np.testing.assert_allclose(statistics, np.stack(list(wanted.values()), axis=1), rtol=1e-4, atol=1e-4)
-    np.testing.assert_allclose(statistics[:, 2], wanted["mean"], rtol=1e-12, err_msg="summed in double precision")
+    assert tuple(expected) == THERMAL_STATISTICS
+    np.testing.assert_allclose(statistics, np.stack(list(expected.values()), axis=1), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(statistics[:, 2], expected["mean"], rtol=1e-12, err_msg="summed in double precision")
 
 
 @pytest.mark.parametrize("shape", [(120, 160), (48, 64), (7, 5)])
-def test_stride_is_every_second_pixel(shape):
+def test_stride_reduction_keeps_every_second_pixel(shape):
     frames = np.random.default_rng(0).normal(40, 10, (4, *shape)).astype(np.float32)
     cam = camera(*shape, reduce="stride")
     reduced, statistics = reduce_frames(frames, cam)
@@ -74,10 +74,10 @@ pixels = st.one_of(st.floats(-30, 160, width=32), st.sampled_from([np.nan, np.in
 
 
 @given(hnp.arrays(np.float32, hnp.array_shapes(min_dims=3, max_dims=3, max_side=6), elements=pixels))
-def test_impossible_pixels_take_the_nearest_possible_one(frames):
+def test_impossible_pixels_take_the_nearest_possible_pixel(frames):
     original = frames.copy()
     repaired, count, usable = repair_frames(frames, camera(*frames.shape[1:]))
-    np.testing.assert_array_equal(frames, original, "what the reader gave is not changed")
+    np.testing.assert_array_equal(frames, original, "the reader's array is not changed")
     good = (original >= -20) & (original <= 150)
     bad = (~good).sum((1, 2))
     np.testing.assert_array_equal(usable, bad <= good[0].size // 2)
@@ -89,25 +89,25 @@ def test_impossible_pixels_take_the_nearest_possible_one(frames):
             distance = ((places - place) ** 2).sum(1)
             nearest = places[distance == distance.min()]
             assert repaired[i][tuple(place)] in original[i][tuple(nearest.T)]
-    assert np.isfinite(repaired).all(), "not even a frame that is left out may hold NaN: it is reduced with the rest"
+    assert np.isfinite(repaired).all(), "dropped frames are reduced with the rest and must not hold NaN"
 
 
 @pytest.mark.parametrize("worst", [20.0, np.nan])
-def test_pixels_at_the_ends_of_the_possible_are_left_as_they_are(worst):
+def test_pixels_at_the_limits_of_the_valid_range_are_kept(worst):
     frames = np.full((2, 3, 3), 20, np.float32)
     frames[0, 0, 0], frames[0, 2, 2], frames[1, 1, 1] = -20, 150, worst
     repaired, count, usable = repair_frames(frames, camera(3, 3))
     assert (repaired[0, 0, 0], repaired[0, 2, 2], repaired[1, 1, 1]) == (-20, 150, 20)
     assert count.tolist() == [0, int(np.isnan(worst))] and count.dtype.kind == "i"
     assert usable.tolist() == [True, True] and usable.dtype == bool
-    assert [len(each) for each in repair_frames(frames[:0], camera(3, 3))] == [0, 0, 0]
+    assert [len(array) for array in repair_frames(frames[:0], camera(3, 3))] == [0, 0, 0]
 
 
 values = st.one_of(st.floats(-1e4, 1e4, width=32), st.sampled_from([np.nan, np.inf, -np.inf]))
 
 
 @given(hnp.arrays(np.float64, hnp.array_shapes(min_dims=2, max_dims=2, max_side=8), elements=values), st.data())
-def test_bad_values_lie_between_their_neighbours_in_time(series, data):
+def test_bad_values_are_interpolated_in_time(series, data):
     steps = data.draw(st.lists(st.integers(1, 5), min_size=len(series), max_size=len(series)))
     time, original = np.cumsum(steps), series.copy()
     repaired, bad = repair_series(series, time)
@@ -125,7 +125,7 @@ def test_bad_values_lie_between_their_neighbours_in_time(series, data):
             if len(before) and len(after):
                 a, b = before[-1], after[0]
                 part = (time[row] - time[a]) / (time[b] - time[a])
-                wanted = original[a, channel] + part * (original[b, channel] - original[a, channel])
+                expected = original[a, channel] + part * (original[b, channel] - original[a, channel])
             else:
-                wanted = original[before[-1] if len(before) else after[0], channel]
-            assert column[row] == pytest.approx(wanted, rel=1e-4, abs=1e-2)
+                expected = original[before[-1] if len(before) else after[0], channel]
+            assert column[row] == pytest.approx(expected, rel=1e-4, abs=1e-2)

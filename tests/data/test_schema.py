@@ -1,4 +1,4 @@
-"""The schema: what a yaml may say, and what it is told when it cannot work."""
+"""The schema: valid blocks of a yaml, and messages about invalid ones."""
 
 import copy
 import json
@@ -11,7 +11,7 @@ from conveyorguard.data.schema import FRAME_COLUMNS, Channel, Schema
 from conveyorguard.errors import ConfigError
 
 
-def test_the_schema_of_aihub_is_what_its_description_says(schema):
+def test_aihub_schema_matches_the_data_sets_description(schema):
     assert list(schema.channels) == ["NTC", "PM1.0", "PM2.5", "PM10", "CT1", "CT2", "CT3", "CT4"]
     assert schema.thermal.shape == (120, 160) and schema.thermal.stored_shape == (2, 30, 40)
     assert schema.state_names == ["normal", "minor", "moderate", "severe"] and schema.alarm == 2
@@ -20,33 +20,33 @@ def test_the_schema_of_aihub_is_what_its_description_says(schema):
     assert schema.thermal.range == (30, 50) and schema.thermal.valid == (-20, 150)
 
 
-def test_what_the_manifest_keeps_gives_the_same_schema_back(schema, plain_schema, schema_node):
+def test_schema_survives_the_manifest_unchanged(schema, plain_schema, schema_node):
     stride = schema_node()
     stride["thermal"]["reduce"] = "stride"
-    for one in (schema, plain_schema, Schema.from_config(stride)):
-        again = Schema.from_config(json.loads(json.dumps(one.to_dict())))
-        assert again == one and again.to_dict() == one.to_dict()
+    for original in (schema, plain_schema, Schema.from_config(stride)):
+        restored = Schema.from_config(json.loads(json.dumps(original.to_dict())))
+        assert restored == original and restored.to_dict() == original.to_dict()
     assert Schema.from_config(stride).thermal.stored_shape == (1, 60, 80)
 
 
-def test_defaults_of_a_short_schema(plain_schema):
+def test_short_schema_has_the_documented_defaults(plain_schema):
     assert plain_schema.alarm == 3, "the worst state"
     assert plain_schema.alarming == plain_schema.state_names[-1]
     assert plain_schema.thermal is None and plain_schema.inputs == ["sensors", "environment"]
     assert plain_schema.channels["heat"].scaling == "linear" and plain_schema.kinds == ()
 
 
-def test_a_channel_may_be_its_unit_alone_and_have_a_column(schema_node):
+def test_channel_may_be_a_unit_or_name_a_column(schema_node):
     node = schema_node(
         channels={"heat": "degC", "amps": {"unit": "A", "column": "I (A)"}}, columns={"time": ["day", "clock"]}
     )
-    made = Schema.from_config(node)
-    assert made.channels == {"heat": Channel("degC"), "amps": Channel("A", column="I (A)")}
-    assert Schema.from_config(json.loads(json.dumps(made.to_dict()))) == made
+    parsed = Schema.from_config(node)
+    assert parsed.channels == {"heat": Channel("degC"), "amps": Channel("A", column="I (A)")}
+    assert Schema.from_config(json.loads(json.dumps(parsed.to_dict()))) == parsed
 
 
 def broken(node, path, value):
-    """A copy of a node with one entry changed, or taken out if the value is ...; the path has dots."""
+    """Return a copy of a node with the entry at a path such as `states/1/name` replaced, or deleted by `...`."""
     node = copy.deepcopy(node)
     *way, last = path.split("/")
     place = node
@@ -97,20 +97,20 @@ ERRORS = [
 
 
 @pytest.mark.parametrize(("path", "value", "words"), ERRORS, ids=[f"{path}={value}" for path, value, _ in ERRORS])
-def test_a_schema_that_cannot_work_is_refused(path, value, words, schema_node):
+def test_invalid_schema_is_refused_with_the_key(path, value, words, schema_node):
     with pytest.raises(ConfigError) as caught:
         Schema.from_config(broken(schema_node(), path, value))
     assert words in str(caught.value) and str(caught.value).startswith("data.schema")
 
 
-def test_a_device_of_two_parts_is_refused(schema_node):
+def test_device_in_two_parts_is_refused(schema_node):
     node = schema_node()
     node["device_split"] = {"val": ["oht01"], "test": ["oht02", "oht01"]}
     with pytest.raises(ConfigError, match="`device_split` names oht01 more than once"):
         Schema.from_config(node)
 
 
-def test_all_problems_are_told_at_once(schema_node):
+def test_all_schema_problems_are_reported_together(schema_node):
     paths = [
         "chanels",
         "channels/NTC/scaling",
@@ -122,20 +122,20 @@ def test_all_problems_are_told_at_once(schema_node):
         "thermal/range",
         "thermal/reduce",
     ]
-    node, wanted = schema_node(), []
+    node, expected = schema_node(), []
     for path in paths:
         value, words = next((v, w) for p, v, w in ERRORS if p == path)
         node = broken(node, path, value)
-        wanted.append(words)
+        expected.append(words)
     with pytest.raises(ConfigError) as caught:
         Schema.from_config(node)
     message = str(caught.value)
-    assert [words for words in wanted if words not in message] == []
-    assert message.count("\n  - ") == len(paths), "one line each"
+    assert [words for words in expected if words not in message] == []
+    assert message.count("\n  - ") == len(paths), "one line per problem"
 
 
 @pytest.mark.parametrize("name", FRAME_COLUMNS)
-def test_a_channel_may_not_take_the_name_of_a_column(name, schema_node):
+def test_channel_named_like_a_frame_column_is_refused(name, schema_node):
     node = schema_node()
     node["environment"][name] = {"unit": "s"}
     with pytest.raises(ConfigError, match=name):
@@ -162,7 +162,7 @@ odd = st.one_of(
 
 
 @given(st.data())
-def test_whatever_stands_in_the_yaml_the_answer_is_a_schema_or_a_sentence(schema_node, data):
+def test_any_yaml_gives_a_schema_or_a_named_error(schema_node, data):
     node = schema_node()
     node = broken(node, data.draw(st.sampled_from(sorted(paths(node)))), data.draw(odd))
     try:

@@ -1,4 +1,4 @@
-"""Who trains, validates and tests."""
+"""Which sessions train, validate and test."""
 
 import dataclasses
 
@@ -17,7 +17,7 @@ SESSION = {"name": "session", "seed": 42}
 
 @pytest.fixture(scope="module")
 def windows(twin):
-    """Of the full-size set: 341 sessions, 36 devices."""
+    """Windows of the full-size simulated set: 341 sessions, 36 devices."""
     return make_windows(twin, WindowSettings(label="majority"))
 
 
@@ -28,31 +28,31 @@ def sizes(split, windows):
 
 def assert_whole_and_disjoint(split, windows):
     names = [name for part in PARTS for name in split.sessions[part]]
-    assert sorted(names) == sorted(set(windows["session"])), "every session once"
+    assert sorted(names) == sorted(set(windows["session"])), "each session once"
 
 
-def test_the_seeds_split_has_the_seeds_counts(windows, twin):
+def test_session_split_of_the_full_set_has_the_seed_studys_counts(windows, twin):
     split = make_split(windows, twin.schema, SESSION)
     assert sizes(split, windows) == {"train": (238, 7311), "val": (51, 1554), "test": (52, 1608)}
     assert_whole_and_disjoint(split, windows)
     assert split.note == ""
 
 
-def test_the_seeds_test_support_comes_close(windows, twin):
-    """788/371/361/88 in the real set; the labels here are simulated, the sessions are the same."""
+def test_session_split_has_a_test_support_close_to_the_real_set(windows, twin):
+    """The real set has 788, 371, 361 and 88; here the sessions are the same and the labels simulated."""
     split = make_split(windows, twin.schema, SESSION)
     support = windows["label"][split.part_of(windows["session"]) == "test"].value_counts()
     for state, real in enumerate((788, 371, 361, 88)):
         assert support[state] == pytest.approx(real, rel=0.15)
 
 
-def test_with_another_number_of_sessions_it_says_that_the_seeds_split_is_not_reproduced(windows, twin):
+def test_session_split_notes_that_fewer_sessions_do_not_reproduce_the_seed_study(windows, twin):
     fewer = windows[windows["session"] != windows["session"].iloc[0]]
     assert "340" in make_split(fewer, twin.schema, SESSION).note
     assert make_split(fewer, twin.schema, {"name": "device", "seed": 42}).note == ""
 
 
-def test_the_device_split_tests_devices_that_training_never_saw(windows, twin):
+def test_device_split_tests_devices_absent_from_training(windows, twin):
     split = make_split(windows, twin.schema, {"name": "device", "seed": 42})
     assert_whole_and_disjoint(split, windows)
     parts = windows.assign(part=split.part_of(windows["session"])).groupby("part")["device"].unique().map(set)
@@ -63,7 +63,7 @@ def test_the_device_split_tests_devices_that_training_never_saw(windows, twin):
 
 
 @pytest.mark.parametrize("folds", [3, 5, 18])
-def test_folds_hold_every_kind_and_each_device_tests_once(folds, windows, twin):
+def test_folds_hold_every_kind_and_test_each_device_once(folds, windows, twin):
     tested = []
     for fold in range(folds):
         split = make_split(windows, twin.schema, {"name": "kfold", "seed": 42, "n_folds": folds, "fold": fold})
@@ -84,7 +84,7 @@ def test_folds_depend_on_the_seed_of_the_split(windows, twin):
     assert len(hashes) == 5
 
 
-def test_a_kind_with_fewer_devices_than_folds_is_dealt_as_far_as_it_goes(store_of, session_of, plain_schema):
+def test_kind_with_fewer_devices_than_folds_is_spread_over_some_folds(store_of, session_of, plain_schema):
     sessions = [
         session_of(f"{kind}{i}", range(30), [0] * 30, device=f"{kind}{i}", kind=kind)
         for kind, count in (("a", 4), ("b", 2))
@@ -99,7 +99,7 @@ def test_a_kind_with_fewer_devices_than_folds_is_dealt_as_far_as_it_goes(store_o
     assert sorted("".join(sorted({name[0] for name in names})) for names in tests) != ["a", "b", "b"]
 
 
-def test_hashes_are_equal_if_and_only_if_the_parts_are(windows, twin):
+def test_split_hashes_are_equal_only_for_equal_parts(windows, twin):
     split = make_split(windows, twin.schema, SESSION)
     shuffled = windows.sample(frac=1, random_state=0)
     assert make_split(shuffled.sort_values("row"), twin.schema, SESSION).hash == split.hash
@@ -114,7 +114,7 @@ def test_hashes_are_equal_if_and_only_if_the_parts_are(windows, twin):
     assert split.to_dict()["hash"] == split.hash
 
 
-def test_the_split_has_a_seed_of_its_own(twin_config):
+def test_split_depends_on_its_own_seed_only(twin_config):
     hashes = {
         seeds: load_windows(twin_config(f"seed={seeds[0]}", f"split.seed={seeds[1]}")).split.hash
         for seeds in ((0, 42), (1, 42), (0, 43))
@@ -133,26 +133,26 @@ def test_the_split_has_a_seed_of_its_own(twin_config):
         ({"name": "random", "seed": 42}, "auto, session, device, kfold"),
     ],
 )
-def test_an_impossible_split_is_refused(settings, message, store_of, session_of, plain_schema):
+def test_impossible_split_is_refused(settings, message, store_of, session_of, plain_schema):
     sessions = [session_of(f"s{i}", range(30), [0] * 30, device=f"a{i}") for i in range(3)]
     windows = make_windows(store_of(sessions, plain_schema), WindowSettings())
     with pytest.raises(ConfigError, match=message):
         make_split(windows, plain_schema, settings)
 
 
-def test_a_part_without_sessions_is_refused(windows, twin):
+def test_part_without_sessions_is_refused(windows, twin):
     schema = dataclasses.replace(twin.schema, device_split={"val": ["oht15"], "test": ["oht99"]})
     with pytest.raises(ConfigError, match="leaves no session for test"):
         make_split(windows, schema, {"name": "device", "seed": 42})
 
 
-def test_fewer_train_devices_are_a_part_of_more_and_leave_the_rest_alone(plain_schema):
+def test_fewer_train_devices_are_nested_and_leave_val_and_test_unchanged(plain_schema):
     windows = pd.DataFrame(
         {"session": [f"s{i}" for i in range(24)], "device": [f"d{i:02d}" for i in range(24)], "kind": ["a", "b"] * 12}
     )
-    own = {"name": "kfold", "seed": 0, "n_folds": 4, "fold": 1}
-    whole = make_split(windows, plain_schema, {**own, "train_devices": None})
-    few, more = (make_split(windows, plain_schema, {**own, "train_devices": n}) for n in (3, 8))
+    settings = {"name": "kfold", "seed": 0, "n_folds": 4, "fold": 1}
+    whole = make_split(windows, plain_schema, {**settings, "train_devices": None})
+    few, more = (make_split(windows, plain_schema, {**settings, "train_devices": n}) for n in (3, 8))
     assert (len(few.sessions["train"]), len(more.sessions["train"])) == (3, 8)
     assert set(few.sessions["train"]) < set(more.sessions["train"]) < set(whole.sessions["train"])
     assert few.sessions["val"] == whole.sessions["val"] and few.sessions["test"] == whole.sessions["test"]
@@ -160,11 +160,11 @@ def test_fewer_train_devices_are_a_part_of_more_and_leave_the_rest_alone(plain_s
     assert kinds.value_counts().tolist() == [4, 4]
     for wrong in (0, 13, "4"):
         with pytest.raises(ConfigError, match="from 1 to 12"):
-            make_split(windows, plain_schema, {**own, "train_devices": wrong})
+            make_split(windows, plain_schema, {**settings, "train_devices": wrong})
 
 
 def table(**kinds):
-    """Two windows each of two sessions of every device; the devices of a kind are numbered."""
+    """Return a table of two windows of each of two sessions of every device; devices of a kind are numbered."""
     devices = [(kind, f"{kind}{number}") for kind, count in kinds.items() for number in range(count)]
     rows = [(f"{device}-{i}", device, kind) for kind, device in devices for i in range(2) for _ in range(2)]
     return pd.DataFrame(rows, columns=["session", "device", "kind"])
@@ -174,8 +174,8 @@ def devices_of(split):
     return {part: sorted({name.partition("-")[0] for name in names}) for part, names in split.sessions.items()}
 
 
-def test_the_sessions_split_holds_out_three_tenths_and_halves_them(plain_schema):
-    """As the seed study's two calls do, on the names of the sessions: how many windows they have is no matter."""
+def test_session_split_halves_the_held_out_three_tenths(plain_schema):
+    """As in the seed study's two calls, sessions count alike, however many windows they have."""
     windows = table(a=6, b=4)
     names = np.array(sorted(set(windows["session"])))
     train, rest = next(GroupShuffleSplit(1, test_size=0.3, random_state=7).split(names, groups=names))
@@ -189,31 +189,35 @@ def test_the_sessions_split_holds_out_three_tenths_and_halves_them(plain_schema)
     assert [len(fewest.sessions[part]) for part in PARTS] == [2, 1, 1]
 
 
-def test_what_is_saved_of_a_split_is_all_of_it(plain_schema):
+def test_saved_split_holds_settings_hash_note_and_sessions(plain_schema):
     published = dataclasses.replace(plain_schema, device_split={"val": ["a0"], "test": ["a1"]})
-    own = table(a=6)
-    windows = own.assign(session="TS_oht_" + own["session"])
+    foreign = table(a=6)
+    windows = foreign.assign(session="TS_oht_" + foreign["session"])
     split = make_split(windows, published, SESSION)
     assert split.to_dict() == {"settings": SESSION, "hash": split.hash, "note": split.note, "sessions": split.sessions}
     assert split.note.startswith("12 labelled sessions, not 341")
     assert split.hash == make_split(windows, plain_schema, SESSION).hash and len(split.hash) == 16
-    assert make_split(own, published, SESSION).note == "", "a plant's own recordings have no seed study"
+    assert make_split(foreign, published, SESSION).note == "", "recordings of another data set have no seed study"
     assert make_split(windows, published, {"name": "device"}).note == ""
 
 
-def test_the_device_split_is_the_schemas(plain_schema):
+def test_device_split_follows_the_schema(plain_schema):
     windows = table(a=3, b=2)
     schema = dataclasses.replace(plain_schema, device_split={"val": ["a1"], "test": ["b0", "a2"]})
     split = make_split(windows, schema, {"name": "device"})
     assert devices_of(split) == {"train": ["a0", "b1"], "val": ["a1"], "test": ["a2", "b0"]}
     assert split.part_of(pd.Series(["b1-0", "a1-1", "a2-0", "a0-1"])).tolist() == ["train", "val", "test", "train"]
-    for given, missing in (({"test": ["a1"]}, "val"), ({"val": ["a1"]}, "test"), ({"train": ["a1"]}, "val, test")):
+    for device_split, missing in (
+        ({"test": ["a1"]}, "val"),
+        ({"val": ["a1"]}, "test"),
+        ({"train": ["a1"]}, "val, test"),
+    ):
         with pytest.raises(ConfigError, match=rf"leaves no session for {missing} \(10 sessions in all\)"):
-            make_split(windows, dataclasses.replace(plain_schema, device_split=given), {"name": "device"})
+            make_split(windows, dataclasses.replace(plain_schema, device_split=device_split), {"name": "device"})
 
 
-def test_who_is_in_which_fold_stays_so(plain_schema):
-    """Pinned: runs of one split are compared across versions of this code and of numpy."""
+def test_devices_of_each_fold_are_pinned(plain_schema):
+    """Runs of the same split are compared across versions of this code and of numpy."""
     windows = table(a=5, b=3)
     splits = [
         make_split(windows, plain_schema, {"name": "kfold", "seed": 1, "n_folds": 4, "fold": f}) for f in range(4)
@@ -235,7 +239,7 @@ def test_as_many_folds_as_devices_leave_one_device_out(plain_schema):
             make_split(table(a=3), plain_schema, {**settings, **wrong})
 
 
-def test_train_devices_are_taken_from_the_kinds_in_turn_as_long_as_they_last(plain_schema):
+def test_train_devices_are_drawn_from_the_kinds_in_turn(plain_schema):
     windows = table(a=2, b=6)
     schema = dataclasses.replace(plain_schema, device_split={"val": ["b4"], "test": ["b5"]})
     taken = [
@@ -244,7 +248,7 @@ def test_train_devices_are_taken_from_the_kinds_in_turn_as_long_as_they_last(pla
     ]
     kinds = ["".join(device[0] for device in devices) for devices in taken]
     assert kinds == ["a", "ab", "aab", "aabb", "aabbb", "aabbbb"]
-    assert taken[3] == ["a0", "a1", "b0", "b1"], "which ones, is a matter of the seed alone"
+    assert taken[3] == ["a0", "a1", "b0", "b1"], "which ones depends on the seed only"
     others = {
         tuple(devices_of(make_split(windows, schema, {"name": "device", "seed": seed, "train_devices": 4}))["train"])
         for seed in range(8)
@@ -252,7 +256,7 @@ def test_train_devices_are_taken_from_the_kinds_in_turn_as_long_as_they_last(pla
     assert len(others) > 1
 
 
-def test_a_session_of_two_devices_cannot_be_split_by_device(plain_schema):
+def test_session_of_two_devices_cannot_be_split_by_device(plain_schema):
     windows = pd.DataFrame({"session": ["s", "s", "t", "u"], "device": ["a", "b", "a", "c"], "kind": "k"})
     schema = dataclasses.replace(plain_schema, device_split={"val": ["b"], "test": ["c"]})
     with pytest.raises(AssertionError, match="two parts"):
@@ -263,7 +267,7 @@ AUTO = {"name": "auto", "seed": 42}
 
 
 def labelled(states, device="d", windows=4):
-    """Windows of sessions with these states, by name: a digit a window, or one for all of them."""
+    """Return windows of sessions; `states` holds a digit per window, or one for all windows of the session."""
     rows = [
         (name, device if isinstance(device, str) else device[name], "k", 30 * i, 30 * i + 29, int(word[i % len(word)]))
         for name, word in states.items()
@@ -277,13 +281,13 @@ def states_of(split, windows):
     return {part: set(windows["label"][parts == part]) for part in PARTS}
 
 
-def test_auto_deals_several_recordings_as_the_sessions_split_does(windows, twin):
+def test_auto_split_of_several_recordings_equals_session_split(windows, twin):
     auto, session = make_split(windows, twin.schema, AUTO), make_split(windows, twin.schema, SESSION)
     assert (auto.hash, auto.settings["name"]) == (session.hash, "auto")
 
 
 @pytest.mark.parametrize("each", [3, 4, 6, 15])
-def test_auto_gives_every_part_every_state_where_a_recording_has_one_state_alone(each, plain_schema):
+def test_auto_split_gives_each_part_every_state_with_recordings_of_a_single_state(each, plain_schema):
     windows = labelled({f"r{k}{i}": str(k) for k in range(4) for i in range(each)})
     split = make_split(windows, plain_schema, AUTO)
     assert_whole_and_disjoint(split, windows)
@@ -292,16 +296,16 @@ def test_auto_gives_every_part_every_state_where_a_recording_has_one_state_alone
     assert make_split(windows, plain_schema, AUTO).hash == split.hash
 
 
-def test_auto_refuses_a_state_that_a_part_would_lack_and_names_it(plain_schema):
+def test_auto_split_without_enough_recordings_of_a_state_is_refused_naming_it(plain_schema):
     windows = labelled({"a": "0", "b": "0", "c": "01", "d": "01", "e": "0"})
     with pytest.raises(ConfigError) as caught:
         make_split(windows, plain_schema, AUTO)
     names = plain_schema.state_names
     assert f"has no window of {names[1]}; {names[1]} is in 2 of 5 recordings" in str(caught.value)
-    assert "add recordings that have it" in str(caught.value) and "split=session" in str(caught.value)
+    assert "Add recordings that have it" in str(caught.value) and "split=session" in str(caught.value)
 
 
-def test_auto_keeps_the_parts_of_a_recording_together(plain_schema):
+def test_auto_split_keeps_parts_of_a_recording_together(plain_schema):
     windows = labelled({f"r{r}#{k}": "01" for r in range(6) for k in range(1, 6)})
     split = make_split(windows, plain_schema, AUTO)
     owners = {name.partition("#")[0]: part for part, names in split.sessions.items() for name in names}
@@ -314,7 +318,7 @@ def starts_of(names, hours=1.0, first="2024-03-05 10:00"):
     return pd.Series(pd.Timestamp(first, tz="UTC") + pd.to_timedelta(np.arange(len(names)) * hours, unit="h"), names)
 
 
-def test_auto_deals_one_history_by_time_with_a_window_left_out_between(plain_schema):
+def test_auto_split_of_a_single_history_is_by_time_and_purges_windows_at_borders(plain_schema):
     names = [f"r#{k}" for k in range(1, 21)]
     windows = labelled(dict.fromkeys(names, "01"), windows=120)  # an hour of windows of 30 s
     split = make_split(windows.sample(frac=1, random_state=0), plain_schema, AUTO, starts_of(names))
@@ -330,10 +334,10 @@ def test_auto_deals_one_history_by_time_with_a_window_left_out_between(plain_sch
     assert left_out[["session", "start"]].to_numpy().tolist() == [["r#14", 3570], ["r#17", 3570]]
     assert split.to_dict()["purged"] == split.purged
     apart = make_split(windows, plain_schema, AUTO, starts_of(names, hours=1.01))
-    assert apart.keeps(windows).all() and "purged" not in apart.to_dict(), "36 s between parts are more than a window"
+    assert apart.keeps(windows).all() and "purged" not in apart.to_dict(), "gaps of 36 s between parts exceed a window"
 
 
-def test_auto_by_time_moves_the_borders_to_where_every_part_has_every_state(plain_schema):
+def test_auto_split_by_time_moves_borders_until_each_part_has_every_state(plain_schema):
     names = [f"r#{k}" for k in range(1, 11)]
     windows = labelled({name: "01" if k in (1, 4, 8) else "0" for k, name in enumerate(names)})
     split = make_split(windows, plain_schema, AUTO, starts_of(names))
@@ -345,22 +349,23 @@ def test_auto_by_time_moves_the_borders_to_where_every_part_has_every_state(plai
         make_split(late, plain_schema, AUTO, starts_of(names))
 
 
-def test_auto_refuses_parts_of_one_recording_without_dates_and_too_few_recordings(plain_schema):
+def test_auto_split_of_parts_without_dates_or_of_few_recordings_is_refused(plain_schema):
     names = [f"r#{k}" for k in range(1, 11)]
     windows = labelled(dict.fromkeys(names, "01"))
     for starts in (None, pd.Series(pd.NaT, names)):
-        with pytest.raises(ConfigError, match=r"no dates by which they could be dealt in time.*columns\.time"):
+        with pytest.raises(ConfigError, match=r"no dates to split them by time.*columns\.time"):
             make_split(windows, plain_schema, AUTO, starts)
     with pytest.raises(ConfigError, match=r"4 labelled recordings or more, there are 3.*split_every"):
         make_split(labelled(dict.fromkeys("abc", "01")), plain_schema, AUTO)
 
 
-def test_windows_between_two_parts_in_time_are_in_no_part(store_of, session_of, plain_schema):
+@pytest.mark.parametrize("period", [1.0, 600.0])
+def test_windows_between_parts_in_time_are_left_out_for_any_period(period, store_of, session_of, plain_schema):
     first = pd.Timestamp("2024-03-05", tz="UTC").to_pydatetime()
     sessions = [session_of(f"r#{k}", range(60), [0, 1] * 30, device="d") for k in range(1, 7)]
     for k, session in enumerate(sessions):
-        session.start = first + pd.Timedelta(minutes=k).to_pytimedelta()
+        session.start, session.period = first + pd.Timedelta(seconds=60 * period * k).to_pytimedelta(), period
     data = split_windows(store_of(sessions, plain_schema), WindowSettings(), AUTO)
     assert data.frame.groupby("part")["session"].unique().map(len).to_dict() == {"train": 4, "val": 1, "test": 1}
     last = data.frame[data.frame["session"] == "r#4"]["end"].max()
-    assert last == 29 and data.frame[data.frame["session"] == "r#3"]["end"].max() == 59
+    assert last == 29 * period and data.frame[data.frame["session"] == "r#3"]["end"].max() == 59 * period

@@ -1,4 +1,4 @@
-"""The frame store: repaired, reduced, written once, whole or not at all."""
+"""The frame store: repaired, reduced, and written once, completely or not at all."""
 
 import json
 import os
@@ -25,8 +25,8 @@ from tests.data.archive import quirks
 from tests.data.small_camera import small_camera_schema, warm
 
 
-def test_seconds_to_the_end_and_since_onset(store_of, session_of, plain_schema):
-    made = store_of(
+def test_store_computes_seconds_to_end_and_since_onset(store_of, session_of, plain_schema):
+    built = store_of(
         [
             session_of("a", [0, 1, 2, 5, 6], [0, 0, 1, 2, 3]),
             session_of("b", range(3), [0, 0, 0]),
@@ -34,34 +34,34 @@ def test_seconds_to_the_end_and_since_onset(store_of, session_of, plain_schema):
         ],
         plain_schema,
     )
-    rows = dict(list(made.to_frame().groupby("session", observed=True)))
+    rows = dict(list(built.to_frame().groupby("session", observed=True)))
     assert rows["a"]["seconds_to_end"].tolist() == [6, 5, 4, 1, 0]
     assert rows["a"]["seconds_since_onset"].tolist() == [-2, -1, 0, 3, 4]
     assert rows["b"]["seconds_since_onset"].isna().all() and rows["c"]["seconds_since_onset"].isna().all()
     assert rows["c"]["state"].tolist() == [-1, -1, -1]
-    assert made.manifest["unlabelled_sessions"] == ["c"]
+    assert built.manifest["unlabelled_sessions"] == ["c"]
 
 
-def test_a_second_that_comes_twice_or_late_is_dropped(store_of, session_of, plain_schema):
-    made = store_of([session_of("a", [0, 1, 1, 2, 4, 3, 5], [0] * 7)], plain_schema)
-    assert made.to_frame()["time"].tolist() == [0, 1, 2, 4, 5]
-    assert made.manifest["counts"]["dropped_frames"] == {"duplicate_second": 2}
+def test_repeated_or_late_second_is_dropped(store_of, session_of, plain_schema):
+    built = store_of([session_of("a", [0, 1, 1, 2, 4, 3, 5], [0] * 7)], plain_schema)
+    assert built.to_frame()["time"].tolist() == [0, 1, 2, 4, 5]
+    assert built.manifest["counts"]["dropped_frames"] == {"duplicate_second": 2}
 
 
-def test_a_frame_with_most_pixels_impossible_is_dropped(store_of, session_of, plain_schema):
+def test_frame_with_most_pixels_impossible_is_dropped(store_of, session_of, plain_schema):
     frames = warm(5)
     frames[2, :5] = np.nan  # 50 of 80
     frames[3, :4] = 500  # 40 of 80: just usable
-    made = store_of([session_of("a", range(5), [0] * 5, thermal=frames)], small_camera_schema(plain_schema))
-    assert made.to_frame()["time"].tolist() == [0, 1, 3, 4]
-    assert made.manifest["counts"]["dropped_frames"] == {"bad_frame": 1}
-    assert made.manifest["counts"]["repaired"] == {"pixels": 40, "seconds": 1}
-    assert made.to_frame()["quality"].tolist() == [0, 0, store.THERMAL_REPAIRED, 0]
-    np.testing.assert_allclose(made.thermal, 35)
+    built = store_of([session_of("a", range(5), [0] * 5, thermal=frames)], small_camera_schema(plain_schema))
+    assert built.to_frame()["time"].tolist() == [0, 1, 3, 4]
+    assert built.manifest["counts"]["dropped_frames"] == {"bad_frame": 1}
+    assert built.manifest["counts"]["repaired"] == {"pixels": 40, "seconds": 1}
+    assert built.to_frame()["quality"].tolist() == [0, 0, store.THERMAL_REPAIRED, 0]
+    np.testing.assert_allclose(built.thermal, 35)
 
 
 @pytest.mark.parametrize("fault", ["width", "frames", "no camera", "state", "empty"])
-def test_a_session_that_does_not_fit_the_schema_is_skipped_and_told(fault, store_of, session_of, plain_schema):
+def test_session_that_violates_the_schema_is_skipped_and_reported(fault, store_of, session_of, plain_schema):
     arrays = {"thermal": warm(4)}
     if fault == "width":
         arrays["sensors"] = np.zeros((4, 3))
@@ -74,72 +74,71 @@ def test_a_session_that_does_not_fit_the_schema_is_skipped_and_told(fault, store
         arrays["thermal"] = warm(0)
     bad = session_of("bad", range(count), [7 if fault == "state" else 0] * count, **arrays)
     good = session_of("good", range(4), [0] * 4, thermal=warm(4))
-    made = store_of([bad, good], small_camera_schema(plain_schema))
-    assert [entry["session"] for entry in made.manifest["skipped_sessions"]] == ["bad"]
-    assert set(made.to_frame()["session"]) == {"good"}
+    built = store_of([bad, good], small_camera_schema(plain_schema))
+    assert [entry["session"] for entry in built.manifest["skipped_sessions"]] == ["bad"]
+    assert set(built.to_frame()["session"]) == {"good"}
     words = {"width": "(4, 2)", "frames": "too few", "no camera": "no frames", "state": "7", "empty": "no usable frame"}
-    assert words[fault] in made.summary()
+    assert words[fault] in built.summary()
 
 
-def test_of_two_sessions_of_one_name_the_first_is_kept(store_of, session_of, plain_schema):
-    made = store_of([session_of("a", range(4), [0] * 4), session_of("a", range(9), [0] * 9)], plain_schema)
-    assert len(made.to_frame()) == 4
-    assert made.manifest["skipped_sessions"][0]["reason"] == "duplicate_session"
+def test_second_session_of_the_same_name_is_skipped(store_of, session_of, plain_schema):
+    built = store_of([session_of("a", range(4), [0] * 4), session_of("a", range(9), [0] * 9)], plain_schema)
+    assert len(built.to_frame()) == 4
+    assert built.manifest["skipped_sessions"][0]["reason"] == "duplicate_session"
 
 
-def test_nothing_readable_is_an_error_that_says_why(session_of, plain_schema, store_of):
+def test_no_readable_session_is_refused_with_the_reason(session_of, plain_schema, store_of):
     with pytest.raises(DataError, match=r"a: .*torn"):
         store_of([Unreadable("a", "torn", "it is torn")], plain_schema)
 
 
 @pytest.fixture(scope="module")
-def made(schema, tmp_path_factory):
-    """Two simulated recordings with their camera."""
-    reader = simulate_two
-    return prepare(reader, schema, None, tmp_path_factory.mktemp("made"), "sim", jobs=2)
+def simulated(schema, tmp_path_factory):
+    """A store of two simulated recordings with their camera."""
+    return prepare(simulate_two, schema, None, tmp_path_factory.mktemp("simulated"), "sim", jobs=2)
 
 
 def simulate_two(root, schema):
     return simulate.sessions(root, schema, sessions=2, seed=5)
 
 
-def test_the_manifest_tells_everything(made, schema):
-    manifest = json.loads((made.path / "manifest.json").read_text(encoding="utf-8"))
+def test_manifest_and_files_describe_the_store(simulated, schema):
+    manifest = json.loads((simulated.path / "manifest.json").read_text(encoding="utf-8"))
     assert {"schema", "period", "counts", "units", "fingerprint", "skipped_sessions", "unlabelled_sessions"} <= {
         *manifest
     }
     assert Schema.from_config(manifest["schema"]) == schema
     assert manifest["units"]["CT1"] == "A" and manifest["units"]["ex_illuminance"] == "lx"
-    assert manifest["counts"]["sessions"] == 2 and manifest["counts"]["frames"] == len(made.to_frame())
-    assert sorted(p.name for p in made.path.iterdir()) == ["manifest.json", "sessions.parquet", "shards"]
-    sessions = pd.read_parquet(made.path / "sessions.parquet")
-    assert sessions["rows"].sum() == len(made) and sessions["content"].str.len().eq(64).all()
+    assert manifest["counts"]["sessions"] == 2 and manifest["counts"]["frames"] == len(simulated.to_frame())
+    assert sorted(p.name for p in simulated.path.iterdir()) == ["manifest.json", "sessions.parquet", "shards"]
+    sessions = pd.read_parquet(simulated.path / "sessions.parquet")
+    assert sessions["rows"].sum() == len(simulated) and sessions["content"].str.len().eq(64).all()
     for shard in sessions["shard"]:
-        columns = {path.stem for path in (made.path / "shards" / f"{shard:04d}").iterdir()}
+        columns = {path.stem for path in (simulated.path / "shards" / f"{shard:04d}").iterdir()}
         assert columns == set(column_types(schema))
 
 
-def test_thermal_frames_stay_on_disk(made):
-    shown = made.thermal[:5]
-    assert not shown.flags.owndata and not shown.flags.writeable, "a view of the file"
-    assert made.thermal.dtype == np.float16 and made.thermal.shape == (len(made), 2, 30, 40)
-    assert len(pickle.dumps(made)) < 100_000, "a store goes to worker processes as a path, not as its content"
+def test_thermal_frames_are_memory_mapped_and_pickled_as_a_path(simulated):
+    shown = simulated.thermal[:5]
+    assert not shown.flags.owndata and not shown.flags.writeable, "they are a view of the file"
+    assert simulated.thermal.dtype == np.float16 and simulated.thermal.shape == (len(simulated), 2, 30, 40)
+    assert len(pickle.dumps(simulated)) < 100_000, "a store is pickled as a path, not as its content"
 
 
-def test_the_store_holds_what_was_simulated(made, schema):
+def test_store_holds_the_simulated_values(simulated, schema):
     for item in simulate.plan(2, 5):
         session = simulate.simulate(item, schema, 5)
-        rows = np.flatnonzero((made.to_frame()["session"] == item.name).to_numpy())
-        np.testing.assert_array_equal(made.sensors[rows], session.sensors)
-        np.testing.assert_array_equal(made.environment[rows], session.environment)
-        np.testing.assert_array_equal(made.to_frame()["state"].to_numpy()[rows], session.state)
+        rows = np.flatnonzero((simulated.to_frame()["session"] == item.name).to_numpy())
+        np.testing.assert_array_equal(simulated.sensors[rows], session.sensors)
+        np.testing.assert_array_equal(simulated.environment[rows], session.environment)
+        np.testing.assert_array_equal(simulated.to_frame()["state"].to_numpy()[rows], session.state)
         reduced, statistics = reduce_frames(session.thermal, schema.thermal)
-        np.testing.assert_allclose(made.thermal[rows], reduced, rtol=1e-3)
-        np.testing.assert_allclose(made.thermal_statistics[rows], statistics, rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(simulated.thermal[rows], reduced, rtol=1e-3)
+        np.testing.assert_allclose(simulated.thermal_statistics[rows], statistics, rtol=1e-5, atol=1e-5)
 
 
 class Lazy:
-    """Frames that are made when asked for, and count how many at once."""
+    """Frames that are created when sliced; records the largest slice."""
 
     def __init__(self, count):
         self.count, self.most = count, 0
@@ -152,13 +151,13 @@ class Lazy:
         return warm(rows.stop - rows.start)
 
 
-def test_frames_are_taken_a_few_at_a_time(store_of, session_of, plain_schema):
+def test_frames_are_read_a_few_at_a_time(store_of, session_of, plain_schema):
     frames = Lazy(1000)
     store_of([session_of("a", range(1000), [0] * 1000, thermal=frames)], small_camera_schema(plain_schema))
     assert 0 < frames.most <= 100
 
 
-def test_the_same_data_have_the_same_fingerprint_whatever_their_packing(schema, unpacked, tmp_path):
+def test_zips_and_folders_of_the_same_data_have_the_same_fingerprint(schema, unpacked, tmp_path):
     stores = []
     for root in (quirks.write(tmp_path / "set", "zip", garbled=True).root, unpacked):
         stores.append(prepare(archive.sessions, schema, root, tmp_path / "cache", "aihub", jobs=1))
@@ -173,7 +172,7 @@ def unpacked(tmp_path_factory):
 
 @pytest.fixture
 def few(schema, unpacked, tmp_path):
-    """Prepare a copy of one quirk session."""
+    """Return a function that prepares the store of a copied quirk session."""
     root = tmp_path / "few"
     for stem in (quirks.CLEAN_OHT, quirks.CLEAN_OHT.replace("TS", "TL")):
         shutil.copytree(next(unpacked.rglob(stem)), root / stem)
@@ -185,17 +184,17 @@ def few(schema, unpacked, tmp_path):
     return make
 
 
-def test_a_store_is_built_once(few):
+def test_store_is_built_once(few):
     first = few()
     written = (first.path / "manifest.json").stat().st_mtime_ns
     again = few()
     assert again.path == first.path and (again.path / "manifest.json").stat().st_mtime_ns == written
     moved = few.root.rename(few.root.with_name("moved"))
-    assert few(moved).path == first.path, "the same files in another place are the same data"
+    assert few(moved).path == first.path, "the same files in another folder are the same data"
 
 
 @pytest.mark.parametrize("change", ["content", "time", "gone", "new session", "schema"])
-def test_a_change_of_the_data_or_the_schema_makes_another_store(change, few, schema_node):
+def test_changed_data_or_schema_build_another_store(change, few, schema_node):
     first = few()
     file = sorted(few.root.rglob("*.csv"))[3]
     options = {}
@@ -218,7 +217,7 @@ def test_a_change_of_the_data_or_the_schema_makes_another_store(change, few, sch
 
 
 @pytest.mark.parametrize("content", ["{}", "[]", "null", '{"schema": {}, "fingerprint": "0"}', '{"schema": null}'])
-def test_a_store_without_a_manifest_of_its_own_is_told_with_the_remedy(content, store_of, session_of, plain_schema):
+def test_store_with_a_foreign_manifest_is_refused_with_the_remedy(content, store_of, session_of, plain_schema):
     path = store_of([session_of("a", range(3), [0] * 3)], plain_schema).path
     manifest = json.loads((path / "manifest.json").read_text())
     for text in (content, json.dumps({key: manifest[key] for key in ("schema", "fingerprint")})):
@@ -227,7 +226,7 @@ def test_a_store_without_a_manifest_of_its_own_is_told_with_the_remedy(content, 
             open_store(path)
 
 
-def test_a_damaged_store_is_told_with_the_remedy(store_of, session_of, plain_schema):
+def test_store_with_a_damaged_manifest_is_refused_with_the_remedy(store_of, session_of, plain_schema):
     path = store_of([session_of("a", range(3), [0] * 3)], plain_schema).path
     (path / "manifest.json").write_text('{"cut')
     with pytest.raises(DataError, match=r"not a frame store .*; delete the folder"):
@@ -236,21 +235,21 @@ def test_a_damaged_store_is_told_with_the_remedy(store_of, session_of, plain_sch
 
 @settings(max_examples=20)
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=4))
-def test_rows_of_the_store_are_the_sessions_one_after_another(tmp_path_factory, plain_schema, lengths):
+def test_store_rows_are_the_sessions_one_after_another(tmp_path_factory, plain_schema, lengths):
     sessions = []
     for i, n in enumerate(lengths):
         sensors = np.stack([np.arange(n) + 100 * i, np.ones(n)], axis=1)
         sessions.append(Session(f"s{i}", f"d{i}", "k", np.arange(n), sensors, np.zeros((n, 1)), None, np.zeros(n, int)))
-    made = prepare(lambda root, schema: sessions, plain_schema, None, tmp_path_factory.mktemp("rows"), "x", jobs=1)
-    frames = made.to_frame()
+    built = prepare(lambda root, schema: sessions, plain_schema, None, tmp_path_factory.mktemp("rows"), "x", jobs=1)
+    frames = built.to_frame()
     assert frames["session"].tolist() == [f"s{i}" for i, n in enumerate(lengths) for _ in range(n)]
     assert frames["heat"].tolist() == [t + 100 * i for i, n in enumerate(lengths) for t in range(n)]
-    assert isinstance(frames["session"].dtype, pd.CategoricalDtype) and made.thermal is None
+    assert isinstance(frames["session"].dtype, pd.CategoricalDtype) and built.thermal is None
 
 
 @st.composite
 def sharded_and_whole(draw):
-    """An array in files of its own, and the same in memory."""
+    """Draw the lengths of shards, and an array of their total length."""
     lengths = draw(st.lists(st.integers(1, 7), min_size=1, max_size=5))
     shape = draw(st.sampled_from([(), (3,), (2, 2)]))
     whole = np.arange(sum(lengths) * int(np.prod(shape)), dtype=np.float32).reshape(sum(lengths), *shape)
@@ -258,7 +257,7 @@ def sharded_and_whole(draw):
 
 
 @given(sharded_and_whole(), st.data())
-def test_array_in_shards_is_indexed_as_an_array_is(tmp_path_factory, case, data):
+def test_sharded_array_is_indexed_like_a_plain_array(tmp_path_factory, case, data):
     lengths, whole = case
     folder, edges = tmp_path_factory.mktemp("shards"), np.cumsum([0, *lengths])
     paths = [folder / f"{i}.npy" for i in range(len(lengths))]

@@ -1,4 +1,4 @@
-"""Which store a data set has: its key, its shards, what is damaged."""
+"""Building a store: its key, its shards, and damaged files."""
 
 import os
 import shutil
@@ -36,7 +36,7 @@ print(store.path.name, float(store.sensors[0, 0]), store.summary(), sep="|")
 
 @pytest.fixture
 def package(tmp_path):
-    """A copy of the package and a recording beside it; returns what a new process says of the store it prepares."""
+    """Copy the package beside a recording; return a function that prepares its store in a new process."""
     shutil.copytree(ROOT / "conveyorguard", tmp_path / "conveyorguard", ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "recordings").mkdir()
     (tmp_path / "recordings" / "r.csv").write_text("time,heat\n" + "".join(f"{t},20.5\n" for t in range(5)))
@@ -44,14 +44,14 @@ def package(tmp_path):
     def prepared():
         env = {**os.environ, "PYTHONPATH": str(tmp_path)}
         line = [sys.executable, "-P", "-c", PARSE]
-        done = subprocess.run(line, cwd=tmp_path, env=env, capture_output=True, text=True, check=True)
-        return done.stdout.strip().split("|")
+        process = subprocess.run(line, cwd=tmp_path, env=env, capture_output=True, text=True, check=True)
+        return process.stdout.strip().split("|")
 
     prepared.folder = tmp_path
     return prepared
 
 
-def test_code_that_reads_numbers_otherwise_makes_another_store_and_says_so(package):
+def test_changed_parsing_code_builds_another_store_and_the_summary_says_so(package):
     first, value, summary = package()
     assert float(value) == 20.5 and "built again" not in summary
     assert package()[0] == first
@@ -75,7 +75,7 @@ def test_store_of_an_earlier_layout_is_built_again_and_the_summary_says_so(sessi
     assert "built again: plant-0123456789ab has an earlier layout" in store.summary()
 
 
-def test_shards_follow_from_the_list_of_sessions_and_never_from_the_worker(session_of, plain_schema, tmp_path):
+def test_shards_do_not_depend_on_the_number_of_workers(session_of, plain_schema, tmp_path):
     sessions = [session_of(f"s{i:02d}", range(3 + i), [0] * (3 + i)) for i in range(40)]
     stores = [
         prepare(partial(listed, sessions=sessions), plain_schema, None, tmp_path / str(jobs), "x", jobs=jobs)
@@ -118,7 +118,7 @@ def test_folder_without_a_manifest_is_replaced(session_of, plain_schema, tmp_pat
     assert len(build()) == 3 and store.path.is_dir()
 
 
-def test_store_has_the_period_that_the_reader_was_given(tmp_path):
+def test_store_has_the_period_of_the_reader(tmp_path):
     (tmp_path / "plant").mkdir()
     (tmp_path / "plant" / "r.csv").write_text("time,heat\n" + "".join(f"{600 * t},20.5\n" for t in range(5)))
     node = {"channels": {"heat": "degC"}, "states": [{"name": "ok"}, {"name": "worn"}], "columns": {"time": "time"}}

@@ -1,4 +1,4 @@
-"""The frame store among processes: races, kills, builds at work, memory."""
+"""Building a frame store in several processes: races, kills, builds in progress, memory."""
 
 import json
 import os
@@ -60,7 +60,7 @@ print(store.path, store.fingerprint, store.thermal[:].sum(dtype=float))
 
 @pytest.fixture
 def preparing(tmp_path, plain_schema):
-    """Start a process that prepares a store of a slow reader."""
+    """Return a function that starts a process which prepares a store of a slow reader."""
     (tmp_path / "slow_reader.py").write_text(SLOW_READER)
     node = json.dumps(small_camera_schema(plain_schema).to_dict())
 
@@ -72,37 +72,37 @@ def preparing(tmp_path, plain_schema):
     return start
 
 
-def test_processes_that_race_end_with_one_good_store(preparing, tmp_path):
+def test_racing_processes_end_with_one_good_store(preparing, tmp_path):
     cache, go = tmp_path / "cache", tmp_path / "go"
     racing = [preparing(cache, go, wait=0.03) for _ in range(2)]
     for process in racing:
         assert process.stdout.readline() == "ready\n"
     go.touch()
-    said = {process.communicate(timeout=60)[0] for process in racing}
+    outputs = {process.communicate(timeout=60)[0] for process in racing}
     assert [process.returncode for process in racing] == [0, 0]
-    assert len(said) == 1, "all opened the same whole store"
-    assert [p.name for p in cache.iterdir()] == [Path(said.pop().split()[0]).name], "and nothing else is left"
+    assert len(outputs) == 1, "all opened the same store"
+    assert [p.name for p in cache.iterdir()] == [Path(outputs.pop().split()[0]).name], "nothing else is left"
 
 
-def test_a_killed_build_leaves_nothing_that_is_taken_for_a_store(preparing, tmp_path):
+def test_killed_build_leaves_nothing_that_opens_as_a_store(preparing, tmp_path):
     cache, go = tmp_path / "cache", tmp_path / "go"
     go.touch()
     killed = preparing(cache, go, KILL="1")
     killed.communicate(timeout=60)
     assert killed.returncode == -signal.SIGKILL
     (left,) = cache.iterdir()
-    assert left.name.startswith("."), "it does not stand under the name of a store"
-    # after a restart of a container another process has its number: this one, say
+    assert left.name.startswith("."), "it does not carry the name of a store"
+    # after a restart of a container another process may have its number, here this one
     reused = left.with_name(left.name.replace(f".{killed.pid}-", f".{os.getpid()}-"))
     assert reused != left
     reused.mkdir()
     out, _ = preparing(cache, go).communicate(timeout=60)
     path = Path(out.splitlines()[1].split()[0])
-    assert list(cache.iterdir()) == [path], "the next build clears both away"
+    assert list(cache.iterdir()) == [path], "the next build deletes both"
     assert len(open_store(path).to_frame()) == 300 and len(open_store(path).thermal) == 300
 
 
-def test_a_build_at_work_is_not_swept_away(preparing, tmp_path, plain_schema, session_of):
+def test_build_in_progress_is_not_deleted_by_another(preparing, tmp_path, plain_schema, session_of):
     cache, go = tmp_path / "cache", tmp_path / "go"
     go.touch()
     other = preparing(cache, go, wait=0.5)
@@ -114,7 +114,7 @@ def test_a_build_at_work_is_not_swept_away(preparing, tmp_path, plain_schema, se
     assert other.wait(timeout=60) == 0
 
 
-def test_a_build_that_fails_leaves_nothing(store_of, plain_schema, session_of, tmp_path):
+def test_failed_build_leaves_nothing(store_of, plain_schema, session_of, tmp_path):
     def broken(root, schema):
         yield session_of("a", range(3), [0] * 3)
         yield Unreadable("b", "torn", "b is torn")
@@ -132,13 +132,13 @@ from conveyorguard.data.store_build import prepare
 count, cache, node = int(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3])
 reader = functools.partial(simulate.sessions, sessions=count, seed=0)
 prepare(reader, Schema.from_config(node), None, cache, "m", jobs=2)
-who = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-print(json.dumps([resource.getrusage(one).ru_maxrss / 1024 for one in who]))
+processes = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+print(json.dumps([resource.getrusage(who).ru_maxrss / 1024 for who in processes]))
 """
 
 
 def memory(count, tmp_path, schema):
-    # a process begins with the peak of the one that started it, here of all tests before: a shell's is small
+    # a process inherits the peak of its parent, here of all earlier tests; a shell's is small
     line = [
         "sh",
         "-c",
@@ -151,14 +151,14 @@ def memory(count, tmp_path, schema):
         str(tmp_path / str(count)),
         json.dumps(schema.to_dict()),
     ]
-    done = subprocess.run(
+    process = subprocess.run(
         line, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=True
     )
-    return json.loads(done.stdout.splitlines()[-1])  # MiB of the process, and of the largest of its workers
+    return json.loads(process.stdout.splitlines()[-1])  # MiB of the process, and of the largest of its workers
 
 
 @pytest.mark.slow
-def test_memory_does_not_grow_with_the_data(tmp_path, schema):
+def test_memory_does_not_grow_with_the_number_of_sessions(tmp_path, schema):
     few, many = memory(6, tmp_path, schema), memory(72, tmp_path, schema)
     assert max(few + many) < 1024
     assert many[0] < few[0] + 150, "72 sessions have 90 MiB of reduced and 1.9 GiB of raw frames"

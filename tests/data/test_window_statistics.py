@@ -1,4 +1,4 @@
-"""Statistics of windows as tensors: what they are, and what leaves them as they are."""
+"""Statistics of windows as tensors: their definitions and invariances."""
 
 import numpy as np
 import pytest
@@ -7,14 +7,14 @@ import torch
 from conveyorguard.data.window_statistics import LEVELS, RISES, levels, rises
 
 
-def of(found, names, name):
-    return found[:, names.index(name)]
+def statistic(values, names, name):
+    return values[:, names.index(name)]
 
 
-def test_each_statistic_is_what_it_is_called():
+def test_window_statistics_equal_their_definitions():
     x = torch.from_numpy(np.random.default_rng(0).normal(5, 2, (4, 30, 3)))
     level, rise = levels(x), rises(x).sinh()
-    wanted = {
+    expected = {
         "mean": x.mean(1),
         "max": x.amax(1),
         "min": x.amin(1),
@@ -24,12 +24,12 @@ def test_each_statistic_is_what_it_is_called():
         "middle_third": x[:, 10:20].mean(1),
         "last_third": x[:, 20:].mean(1),
     }
-    assert set(wanted) == set(LEVELS)
-    for name, value in wanted.items():
-        torch.testing.assert_close(of(level, LEVELS, name), value)
+    assert set(expected) == set(LEVELS)
+    for name, value in expected.items():
+        torch.testing.assert_close(statistic(level, LEVELS, name), value)
     seconds = np.arange(30)
     slope = np.stack([np.polyfit(seconds, window.numpy(), 1)[0] for window in x]) * 30
-    wanted = {
+    expected = {
         "sd": x.std(1, unbiased=False),
         "change": x[:, 29] - x[:, 0],
         "slope": torch.from_numpy(slope),
@@ -37,19 +37,19 @@ def test_each_statistic_is_what_it_is_called():
         "over_thirds": x[:, 20:].mean(1) - x[:, :10].mean(1),
         "over_first_thirds": x[:, 10:20].mean(1) - x[:, :10].mean(1),
     }
-    assert set(wanted) == set(RISES)
-    for name, value in wanted.items():
-        torch.testing.assert_close(of(rise, RISES, name), value)
+    assert set(expected) == set(RISES)
+    for name, value in expected.items():
+        torch.testing.assert_close(statistic(rise, RISES, name), value)
 
 
-def test_a_load_beneath_a_rising_current_leaves_its_rises_as_they_are():
+def test_rises_do_not_depend_on_a_constant_load():
     current = torch.linspace(0, 3, 30, dtype=torch.float64).exp()[None, :, None]
     torch.testing.assert_close(rises(current + 75), rises(current))
     assert not torch.allclose(levels(current + 75), levels(current))
 
 
 @pytest.mark.parametrize("seconds", [1, 2, 4])
-def test_windows_of_a_few_seconds_have_all_statistics(seconds):
+def test_windows_of_a_few_seconds_have_finite_statistics(seconds):
     x = torch.arange(2.0 * seconds).reshape(1, seconds, 2)
     assert levels(x).shape == (1, len(LEVELS), 2) and torch.isfinite(levels(x)).all()
     assert torch.isfinite(rises(x)).all()

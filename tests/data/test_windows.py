@@ -1,4 +1,4 @@
-"""Windows: runs of consecutive seconds of one session."""
+"""Windows of consecutive rows of a session, their labels, durations and judged windows."""
 
 from collections import Counter
 from dataclasses import replace
@@ -42,9 +42,9 @@ def recordings(draw):
     return sessions
 
 
-def expected(sessions, size, stride, label):
-    """(session, start, label) by the words of the definition, one second after the other."""
-    found = []
+def loop_windows(sessions, size, stride, label):
+    """Return (session, start, label) of each window by a plain loop over seconds."""
+    windows = []
     for session in sessions:
         if session.state is None:
             continue
@@ -57,22 +57,24 @@ def expected(sessions, size, stride, label):
                 states = [state[t] for t in run[start : start + size]]
                 most = max(Counter(states).values())
                 commonest = min(s for s in states if states.count(s) == most)
-                found.append((session.name, run[start], commonest if label == "majority" else states[-1]))
+                windows.append((session.name, run[start], commonest if label == "majority" else states[-1]))
             run = [second]
-    return found
+    return windows
 
 
 @given(recordings(), st.integers(1, 8), st.integers(1, 5), st.sampled_from(["majority", "last"]))
-def test_windows_are_what_their_definition_says(tmp_path_factory, plain_schema, sessions, size, stride, label):
+def test_windows_equal_those_of_a_plain_loop_over_seconds(
+    tmp_path_factory, plain_schema, sessions, size, stride, label
+):
     store = prepare(lambda root, schema: sessions, plain_schema, None, tmp_path_factory.mktemp("windows"), "x", jobs=1)
-    wanted = expected(sessions, size, stride, label)
+    expected = loop_windows(sessions, size, stride, label)
     chosen = WindowSettings(size=size, stride=stride, label=label, thermal_frames="all")
-    if not wanted:
+    if not expected:
         with pytest.raises(ConfigError, match="no window"):
             make_windows(store, chosen)
         return
     windows = make_windows(store, chosen)
-    assert list(zip(windows["session"], windows["start"], windows["label"], strict=True)) == wanted
+    assert list(zip(windows["session"], windows["start"], windows["label"], strict=True)) == expected
     seconds = windows["row"].to_numpy()[:, None] + np.arange(size)
     frames = store.to_frame()
     assert (frames["time"].to_numpy()[seconds] == windows["start"].to_numpy()[:, None] + np.arange(size)).all(), (
@@ -89,7 +91,7 @@ def test_windows_are_what_their_definition_says(tmp_path_factory, plain_schema, 
 
 
 @given(st.integers(1, 60), st.data())
-def test_thermal_frames_are_evenly_spaced_seconds_of_the_window(size, data):
+def test_thermal_seconds_are_evenly_spaced_in_the_window(size, data):
     count = data.draw(st.integers(1, size))
     seconds = WindowSettings(size=size, thermal_frames=count).thermal_seconds
     assert len(seconds) == count and seconds[0] == 0 and seconds[-1] < size
@@ -98,11 +100,11 @@ def test_thermal_frames_are_evenly_spaced_seconds_of_the_window(size, data):
     np.testing.assert_array_equal(WindowSettings(size=size, thermal_frames="all").thermal_seconds, np.arange(size))
 
 
-def test_ten_of_thirty_frames_are_every_third():
+def test_ten_frames_of_thirty_seconds_are_every_third():
     assert WindowSettings().thermal_seconds.tolist() == [0, 3, 6, 9, 12, 15, 18, 21, 24, 27]
 
 
-def test_ties_go_to_the_lower_state(store_of, session_of, plain_schema):
+def test_majority_label_of_a_tie_is_the_lower_state(store_of, session_of, plain_schema):
     store = store_of([session_of("a", range(8), [3, 3, 1, 1, 2, 0, 2, 0])], plain_schema)
     majority = make_windows(store, WindowSettings(size=4, stride=4, thermal_frames=1, label="majority"))
     assert majority["label"].tolist() == [1, 0]
@@ -118,7 +120,7 @@ def test_ties_go_to_the_lower_state(store_of, session_of, plain_schema):
     assert make_windows(store, spaced)["label"].tolist() == [3, 0]
 
 
-def test_unlabelled_windows_come_only_when_asked_for(store_of, session_of, plain_schema):
+def test_unlabelled_windows_are_made_only_with_labelled_false(store_of, session_of, plain_schema):
     store = store_of([session_of("a", range(40)), session_of("b", range(40), [2] * 40)], plain_schema)
     assert set(make_windows(store, WindowSettings())["session"]) == {"b"}
     both = make_windows(store, WindowSettings(), labelled=False)
@@ -126,27 +128,27 @@ def test_unlabelled_windows_come_only_when_asked_for(store_of, session_of, plain
 
 
 @pytest.mark.slow
-def test_windows_split_and_hash_are_the_same_for_every_modality(tmp_path):
-    """A second that is bad in one modality is out for all, so that the arms of an ablation can be compared."""
+def test_windows_and_split_hash_are_the_same_for_every_modality(tmp_path):
+    """A second that is bad in one modality is dropped for all, so that arms of an ablation are comparable."""
     root = quirks.write(tmp_path / "set", "zip").root
 
-    def of(*overrides):
+    def windows_of(*overrides):
         data = load_windows(
             compose_config(["data=aihub", f"data.root={root}", f"paths.cache={tmp_path / 'cache'}", *overrides])
         )
         return data.frame, data.split.hash
 
-    frame, split = of("modality=both", "film=true")
+    frame, split = windows_of("modality=both", "film=true")
     assert len(frame) > 30 and len(list((tmp_path / "cache").iterdir())) == 1
     for modality in ("sensor", "image", "both"):
         for film in ("true", "false"):
-            other, other_split = of(f"modality={modality}", f"film={film}", "model=cnn_transformer")
+            other, other_split = windows_of(f"modality={modality}", f"film={film}", "model=cnn_transformer")
             assert other.equals(frame) and other_split == split
-    assert len(list((tmp_path / "cache").iterdir())) == 1, "one store serves all arms"
+    assert len(list((tmp_path / "cache").iterdir())) == 1, "all arms share one store"
 
 
 @pytest.mark.parametrize(
-    ("wrong", "words"),
+    ("settings", "words"),
     [
         ({"size": 0}, "window.size=0"),
         ({"stride": 0}, "window.stride=0"),
@@ -158,15 +160,15 @@ def test_windows_split_and_hash_are_the_same_for_every_modality(tmp_path):
         ({"thermal_frames": "some"}, "all"),
     ],
 )
-def test_wrong_settings_are_told(wrong, words, store_of, session_of, plain_schema):
-    assert any(words in problem for problem in WindowSettings(**wrong).problems())
+def test_wrong_window_settings_are_refused_with_their_key(settings, words, store_of, session_of, plain_schema):
+    assert any(words in problem for problem in WindowSettings(**settings).problems())
     store = store_of([session_of("a", range(40), [0] * 40)], plain_schema)
     with pytest.raises(ConfigError, match=words.replace(".", r"\.")):
-        make_windows(store, WindowSettings(**wrong))
+        make_windows(store, WindowSettings(**settings))
 
 
 @pytest.mark.parametrize(
-    "right",
+    "settings",
     [
         {"size": 1, "stride": 1, "thermal_frames": 1},
         {"thermal_frames": 30},
@@ -174,18 +176,18 @@ def test_wrong_settings_are_told(wrong, words, store_of, session_of, plain_schem
         {"label": "last"},
     ],
 )
-def test_settings_at_the_edge_of_the_possible_are_possible(right):
-    assert WindowSettings(**right).problems() == []
+def test_window_settings_at_their_limits_are_accepted(settings):
+    assert WindowSettings(**settings).problems() == []
 
 
-def test_all_wrong_settings_are_told_at_once():
+def test_all_wrong_window_settings_are_reported_together():
     settings = WindowSettings(size=0, label="first", thermal_frames=99)
     assert len(settings.problems()) == 3
     with pytest.raises(ConfigError, match=r"window\.size=0.*\nwindow\.label=first.*\nwindow\.thermal_frames=99"):
         make_windows(None, settings)
 
 
-def test_a_window_longer_than_any_recording_is_refused_with_the_longest(store_of, session_of, plain_schema):
+def test_window_longer_than_any_recording_is_refused_with_the_longest_run(store_of, session_of, plain_schema):
     store = store_of(
         [session_of(name, range(n), [0] * n) for name, n in (("a", 40), ("b", 61), ("c", 7))], plain_schema
     )
@@ -193,7 +195,7 @@ def test_a_window_longer_than_any_recording_is_refused_with_the_longest(store_of
         make_windows(store, WindowSettings(size=999))
 
 
-def test_a_window_is_told_whole(store_of, session_of, plain_schema):
+def test_windows_table_has_all_columns_of_each_window(store_of, session_of, plain_schema):
     sessions = [
         session_of("a", [3, 4, 5, 6, 9, 10, 11], [0, 0, 1, 2, 3, 3, 3], device="oht07", kind="oht"),
         session_of("b", range(3), [1, 1, 0], device="agv01", kind="agv"),
@@ -217,7 +219,7 @@ def test_a_window_is_told_whole(store_of, session_of, plain_schema):
     pd.testing.assert_frame_equal(windows, expected, check_dtype=False)
 
 
-def test_of_three_states_once_each_the_lowest_counts(store_of, session_of, plain_schema):
+def test_majority_label_of_three_different_states_is_the_lowest(store_of, session_of, plain_schema):
     store = store_of([session_of("a", range(4), [3, 1, 2, 3])], plain_schema)
     windows = make_windows(store, WindowSettings(size=3, stride=1, thermal_frames=1, label="majority"))
     assert windows["label"].tolist() == [1, 1]
@@ -226,7 +228,7 @@ def test_of_three_states_once_each_the_lowest_counts(store_of, session_of, plain
     assert last["label"].tolist() == [2, 3] and last["label"].dtype == np.int64
 
 
-def test_what_is_too_short_for_a_window_is_told_with_its_longest_run(store_of, session_of, plain_schema):
+def test_store_without_a_long_enough_run_is_refused_with_the_longest_run(store_of, session_of, plain_schema):
     labelled = store_of([session_of("a", [0, 1, 2, 5, 6], [0] * 5), session_of("b", range(4), [0] * 4)], plain_schema)
     with pytest.raises(ConfigError, match=r"no window of window\.size=5 s: .* is 4 s\..*window\.size=4rows"):
         make_windows(labelled, WindowSettings(size=5, thermal_frames=1))
@@ -238,7 +240,7 @@ def test_what_is_too_short_for_a_window_is_told_with_its_longest_run(store_of, s
         make_windows(plain, WindowSettings(size=4, thermal_frames=1), labelled=False)
 
 
-def test_the_parts_of_a_run_have_windows_and_states_of_their_own(store_of, session_of, plain_schema):
+def test_part_of_windows_holds_its_sessions_and_class_counts_those_of_train(store_of, session_of, plain_schema):
     store = store_of(
         [
             session_of(name, range(4), states)
@@ -253,13 +255,15 @@ def test_the_parts_of_a_run_have_windows_and_states_of_their_own(store_of, sessi
     assert windows.part("train")["session"].tolist() == ["a", "a", "c", "c"]
     assert windows.part("train").columns.tolist() == windows.frame.columns.tolist()
     assert windows.part("train").index.tolist() == [0, 1, 2, 3] and windows.part("val")["label"].tolist() == [2, 2]
-    assert windows.class_counts().tolist() == [2, 2, 0, 0], "every state, also those that do not occur"
+    assert windows.class_counts().tolist() == [2, 2, 0, 0], "also of states that do not occur"
 
 
 # --- Every second is judged, durations ------------------------------------------------------------------------------
 
 
-def test_parts_are_judged_every_row_with_label_last_and_by_the_stride_with_majority(store_of, session_of, plain_schema):
+def test_judged_windows_start_every_row_with_label_last_and_every_stride_with_majority(
+    store_of, session_of, plain_schema
+):
     store = store_of([session_of(n, range(45), [0] * 45) for n in "abcdefgh"], plain_schema)
     for label, spacing in (("last", 1), ("majority", 10)):
         data = split_windows(store, WindowSettings(label=label), {"name": "session", "seed": 42})
@@ -271,7 +275,7 @@ def test_parts_are_judged_every_row_with_label_last_and_by_the_stride_with_major
         assert data.part("val")["start"].unique().tolist() == [0, 10]
 
 
-def test_times_of_windows_are_seconds_whatever_the_period(store_of, session_of, plain_schema):
+def test_window_times_are_seconds_for_any_period(store_of, session_of, plain_schema):
     session = replace(session_of("a", [0, 1, 2, 3, 8, 9], [0, 0, 1, 1, 1, 1]), period=600.0)
     windows = make_windows(store_of([session], plain_schema), WindowSettings(size=2, stride=1, thermal_frames=1))
     assert windows["start"].tolist() == [0, 600, 1200, 4800] and windows["end"].tolist() == [600, 1200, 1800, 5400]
@@ -295,14 +299,14 @@ NULLS = dict.fromkeys(("size", "stride", "eval_stride", "max_gap")) | {"label": 
         ({"size": 15, "stride": "2.5s", "eval_stride": "500ms"}, 0.5, (30, 5, 1, 3)),
     ],
 )
-def test_durations_become_rows_of_the_data(changes, period, rows):
+def test_durations_are_converted_to_rows(changes, period, rows):
     settings = WindowSettings.of({**NULLS, **changes}, period)
     assert (settings.size, settings.stride, settings.judged_stride, settings.max_gap) == rows
     resolved = resolve_window({**NULLS, **changes}, period)
     assert None not in resolved.values() and WindowSettings.of(resolved, period) == settings
 
 
-def test_window_of_an_older_run_bridges_nothing_and_is_judged_by_its_stride():
+def test_window_settings_of_an_older_run_bridge_no_gap_and_judge_by_stride():
     settings = WindowSettings.of({"size": 30, "stride": 10, "label": "majority", "thermal_frames": 10})
     assert (settings.size, settings.stride, settings.judged_stride, settings.max_gap) == (30, 10, 10, 0)
 
@@ -317,6 +321,6 @@ def test_window_of_an_older_run_bridges_nothing_and_is_judged_by_its_stride():
         ("15min", 600.0, "not a whole number of rows, which are 10 min apart"),
     ],
 )
-def test_duration_that_cannot_be_read_is_refused_with_its_key(value, period, words):
+def test_invalid_duration_is_refused_with_its_key(value, period, words):
     with pytest.raises(ConfigError, match=rf"window\.size: .*{words}"):
         WindowSettings.of({**NULLS, "size": value}, period)

@@ -121,9 +121,9 @@ def test_odd_session_is_reported_and_the_others_are_predicted(sensor_run, archiv
     new = copy_without(archives, tmp_path, change)
     windows, _, recordings, _ = predicted(sensor_run, new, tmp_path)
     first, second, third, fourth = (recordings.loc[path.name] for path in sources(archives))
-    assert "PM10, CT3, ex_temperature, ex_humidity, ex_illuminance are missing; the middle" in first["unlike_training"]
+    assert "PM10, CT3, ex_temperature, ex_humidity, ex_illuminance are missing; the median" in first["unlike_training"]
     assert first["windows"] > 20 and "found no column" in second["noticed"] and second["windows"] == 0
-    assert "NTC stands at 33.5 for" in third["unlike_training"] and "a dead sensor?" in third["unlike_training"]
+    assert "NTC stays at 33.5 for" in third["unlike_training"] and "a dead sensor?" in third["unlike_training"]
     assert fourth["unlike_training"].count(",") == 2 or "CT3" not in fourth["unlike_training"]
     assert set(windows["session"]) == {path.name for path in sources(archives)} - {second.name}
     assert (windows["y_true"] == -1).all()

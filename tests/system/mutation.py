@@ -33,6 +33,7 @@ READER = [
     for name in ("broken_frames", "broken_archives", "broken_folders", "frame_names", "frames", "discovery", "sessions")
 ]
 HELPERS = ["tests/conftest.py", "tests/data/archive/conftest.py", "tests/data/archive/spoiled.py"]
+IN_PROCESS = "not (bomb or broken_archive_is or broken_file_costs)"  # neither slow nor in need of much memory
 # module: source, test files, and the -k expression for tests that are fast and start no processes
 MODULES = {
     "splits": ("conveyorguard/data/splits.py", ["tests/data/test_splits.py"], "not own"),
@@ -46,11 +47,11 @@ MODULES = {
     "bootstrap": ("conveyorguard/metrics/bootstrap.py", ["tests/metrics/test_bootstrap.py"], ""),
     "alarms": ("conveyorguard/metrics/alarms.py", ["tests/metrics/test_alarms.py"], ""),
     "frames": ("conveyorguard/data/archive/frames.py", READER, "not (strict or lead_out or root or written)"),
-    "reader": ("conveyorguard/data/archive/reader.py", READER, "not (bomb or a_broken)"),
-    "discover": ("conveyorguard/data/archive/discover.py", READER, "not (bomb or a_broken)"),
-    "names": ("conveyorguard/data/archive/names.py", READER, "not (bomb or a_broken)"),
+    "reader": ("conveyorguard/data/archive/reader.py", READER, IN_PROCESS),
+    "discover": ("conveyorguard/data/archive/discover.py", READER, IN_PROCESS),
+    "names": ("conveyorguard/data/archive/names.py", READER, IN_PROCESS),
     "containers": ("conveyorguard/data/archive/containers.py", [*READER, f"{ARCHIVE}/test_containers.py"], ""),
-    "scaling": ("conveyorguard/data/scaling.py", ["tests/data/test_scaling.py"], "not a_run_fits"),
+    "scaling": ("conveyorguard/data/scaling.py", ["tests/data/test_scaling.py"], "not run_fits"),
 }
 
 

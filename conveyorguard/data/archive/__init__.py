@@ -1,4 +1,4 @@
-"""Recordings as archives in the layout of AI Hub #71802: three files a frame, zipped or in folders."""
+"""Reader of recordings in the layout of AI Hub #71802: three files per second, in zips or folders."""
 
 from conveyorguard.data.archive.reader import sessions
 

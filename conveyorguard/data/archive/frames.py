@@ -1,6 +1,6 @@
-"""What is in the three files of a frame: csv (sensors), bin (a .npy stream of pixels) and json (label and environment).
+"""Parses the three files of a second: csv (sensors), bin (a .npy stream of pixels) and json (label and environment).
 
-Nothing in them is believed: sizes are limited, headers are matched rather than evaluated, nothing is unpickled.
+The files are untrusted: sizes are limited, headers are matched rather than evaluated, and nothing is unpickled.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ from conveyorguard.data.session import Dropped
 from conveyorguard.errors import DataError
 
 REMEDY = {
-    "csv": "expected is one header and one row, separated by commas, decimals with a point; export it again",
-    "bin": "write it again with numpy.save, of floating point numbers and without pickle",
+    "csv": "export it again as one header and one row, separated by commas, with decimal points",
+    "bin": "write it again with numpy.save, as floating point numbers and without pickle",
     "json": "export or download the labels again",
 }
-BOM = b"\xef\xbb\xbf"  # of UTF-8, which some editors put in front
-TEXT_LIMIT = {"csv": 64 << 10, "json": 1 << 20}  # bytes; they have 80 and 3,000, so more is damaged or hostile
+BOM = b"\xef\xbb\xbf"  # byte order mark of UTF-8, which some editors write
+TEXT_LIMIT = {"csv": 64 << 10, "json": 1 << 20}  # bytes; real files have 80 and 3,000
 HEADER_LIMIT = 4096  # bytes of a .npy header; numpy writes 128
-TINY = 1e-20  # degC; nothing that was measured is as small and not 0: numbers read in the wrong byte order are
+TINY = 1e-20  # degC; only numbers read in the wrong byte order are as small and not 0
 
 
 def bin_limit(shape: tuple[int, int]) -> int:
-    """Bytes that a frame may have: of 16-byte pixels, more than any it is read from."""
+    """Return the largest size of a bin file [bytes]: header and 16 bytes per pixel, twice the widest type read."""
     return HEADER_LIMIT + 16 * shape[0] * shape[1]
 
 
 class Wrong(Exception):
-    """The content of a file is not what the format says."""
+    """Raised for content that violates the format, with what was expected and what was found instead."""
 
     def __init__(self, expected: str, found: str):
         super().__init__(expected)
@@ -48,6 +48,7 @@ class Wrong(Exception):
 
 @lru_cache(maxsize=64)
 def _column_order(header: str, channels: tuple[str, ...], incomplete: bool) -> tuple[tuple[int | None, ...], int]:
+    """Return the column of each channel, None where it is missing, and the number of columns."""
     names = [name.strip().strip('"') for name in header.split(",")]
     missing = [name for name in channels if name not in names]
     if len(missing) > (len(channels) // 2 if incomplete else 0):
@@ -59,7 +60,14 @@ def _column_order(header: str, channels: tuple[str, ...], incomplete: bool) -> t
 
 
 def parse_csv(raw: bytes, channels: tuple[str, ...], incomplete: bool = False) -> list[float]:
-    """The values of one row, in the order of the schema; NaN of a column that may be missing and is."""
+    """Return the values of one second in the order of `channels`.
+
+    Args:
+        incomplete: up to half of the channels may be missing; their values are NaN.
+
+    Raises:
+        Wrong: not a header and a row of numbers with a column for each channel.
+    """
     try:
         lines = [line for line in raw.removeprefix(BOM).decode().splitlines() if line.strip()]
     except UnicodeDecodeError as error:
@@ -90,12 +98,12 @@ NPY_HEADER = re.compile(rb"\{\s*" + rb"\s*,\s*".join([NPY_KEY] * 3) + rb"\s*,?\s
 
 @lru_cache(maxsize=64)
 def _npy_header(header: bytes, shape: tuple[int, int]) -> np.dtype:
-    """The type of the numbers, of a header that says what it must. It is matched, never evaluated as numpy does."""
-    found = {name: re.findall(pattern, header) for name, pattern in NPY_KEYS.items()}
-    if not NPY_HEADER.fullmatch(header) or any(len(values) != 1 for values in found.values()):
+    """Return the data type that a valid header states. It is matched, never evaluated as numpy does."""
+    matches = {name: re.findall(pattern, header) for name, pattern in NPY_KEYS.items()}
+    if not NPY_HEADER.fullmatch(header) or any(len(values) != 1 for values in matches.values()):
         raise Wrong(f"a .npy header of floating point numbers of shape {shape}", repr(header[:80]))
-    descr, fortran = found["descr"][0].decode(), found["fortran_order"][0] == b"True"
-    size = tuple(int(length) for length in re.findall(rb"\d+", found["shape"][0]))
+    descr, fortran = matches["descr"][0].decode(), matches["fortran_order"][0] == b"True"
+    size = tuple(int(length) for length in re.findall(rb"\d+", matches["shape"][0]))
     if not re.fullmatch(r"[<>=]?f[248]", descr) or fortran or size != shape:
         order = " in Fortran order" if fortran else ""
         raise Wrong(f"floating point numbers of shape {shape}", f"{descr} of shape {size}{order}")
@@ -103,8 +111,11 @@ def _npy_header(header: bytes, shape: tuple[int, int]) -> np.dtype:
 
 
 def parse_bin(raw: bytes, shape: tuple[int, int]) -> np.ndarray:
-    """A frame in degC, (rows, columns) float32. Only the header of the .npy stream is interpreted: nothing is
-    unpickled."""
+    """Return a thermal frame [degC] as (rows, columns) float32; nothing is unpickled.
+
+    Raises:
+        Wrong: not a .npy stream of floating point numbers of `shape` in C order.
+    """
     if raw[:6] != b"\x93NUMPY" or len(raw) < 12 or raw[6:8] not in NPY_VERSIONS:
         raise Wrong("a .npy stream", f"{len(raw)} bytes beginning {raw[:8]!r}")
     begin = 10 if raw[6] == 1 else 12
@@ -115,16 +126,20 @@ def parse_bin(raw: bytes, shape: tuple[int, int]) -> np.ndarray:
     if len(raw) - start != dtype.itemsize * shape[0] * shape[1]:
         raise Wrong(f"{dtype.itemsize * shape[0] * shape[1]} bytes of pixels", f"{len(raw) - start}")
     pixels = np.frombuffer(raw, dtype, offset=start).reshape(shape)
-    with np.errstate(over="ignore", invalid="ignore"):  # what does not fit is repaired as Inf or NaN
-        if not pixels.min() > TINY:  # nearly always it is, so the frame is looked at once
-            odd = pixels[(np.abs(pixels) < TINY) & (pixels != 0)]
-            if odd.size:
-                raise Wrong(f"degC in the byte order of the header, {dtype.str}", f"{float(odd[0]):.3g}")
+    with np.errstate(over="ignore", invalid="ignore"):  # values beyond float32 become Inf and are repaired later
+        if not pixels.min() > TINY:  # nearly always true, so that most frames are scanned once
+            tiny = pixels[(np.abs(pixels) < TINY) & (pixels != 0)]
+            if tiny.size:
+                raise Wrong(f"degC in the byte order of the header, {dtype.str}", f"{float(tiny[0]):.3g}")
         return pixels.astype(np.float32)
 
 
 def load_json(raw: bytes, environment: tuple[str, ...]) -> Any:
-    """The content of a label file in which no key that is read stands twice."""
+    """Return the content of a label file.
+
+    Raises:
+        Wrong: not json, or a key that is used is repeated in an object.
+    """
     raw = raw.removeprefix(BOM)
     try:
         label = orjson.loads(raw)
@@ -136,7 +151,14 @@ def load_json(raw: bytes, environment: tuple[str, ...]) -> Any:
 
 
 def parse_json(raw: bytes, states: int, environment: tuple[str, ...]) -> tuple[int, list[float]]:
-    """State and environment; an environment value that is not there is NaN, to be repaired like any other."""
+    """Return the state and the environment of a label file; a missing environment value is NaN, repaired later.
+
+    Args:
+        states: number of states; valid ones are 0 .. states - 1.
+
+    Raises:
+        Wrong: not json, a used key is repeated, or there is no valid state.
+    """
     label = load_json(raw, environment)
     try:
         text = label["annotations"][0]["tagging"][0]["state"]
@@ -150,7 +172,7 @@ def parse_json(raw: bytes, states: int, environment: tuple[str, ...]) -> tuple[i
 
 
 def environment_value(label: Any, name: str) -> float:
-    """An environment value, also where it is written as text; NaN where there is none."""
+    """Return an environment value of a label, as a number or as text; NaN where there is none."""
     try:
         value = label["external_data"][0][name][0]["value"]
         return float("nan") if isinstance(value, bool) or "_" in str(value) else float(value)
@@ -159,34 +181,34 @@ def environment_value(label: Any, name: str) -> float:
 
 
 def _may_repeat(raw: bytes, label: Any, environment: tuple[str, ...]) -> bool:
-    """Whether a key that is read may be there twice: then it is less often in what was read than in the file."""
+    """Return whether a used key may be repeated: the file then holds it more often than the parsed content does."""
     if b"\\" in raw:
         return True
     try:
-        read = orjson.dumps(label)
+        parsed = orjson.dumps(label)
     except orjson.JSONEncodeError:  # nested too deep
         return True
     keys = ("annotations", "tagging", "state", "external_data", "value", *environment)
-    return any(raw.count(word) != read.count(word) for word in (b'"%s"' % key.encode() for key in keys))
+    return any(raw.count(word) != parsed.count(word) for word in (b'"%s"' % key.encode() for key in keys))
 
 
 def _refuse_repeated_keys(raw: bytes) -> None:
-    """Of a key given twice json takes the last, silently; which one was meant nobody knows."""
+    """Refuse repeated keys, of which json parsers silently keep the last."""
 
-    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         twice = [key for key, count in Counter(key for key, _ in pairs).items() if count > 1]
         if twice:
             raise Wrong("each key once in an object", f"'{twice[0]}' twice")
         return dict(pairs)
 
     try:
-        json.loads(raw, object_pairs_hook=once)
+        json.loads(raw, object_pairs_hook=unique)
     except (ValueError, RecursionError) as error:
         raise Wrong("json", str(error)) from error
 
 
 class Defect(Exception):
-    """One frame cannot be used."""
+    """Raised for a second that cannot be used; `dropped` is its entry for the manifest."""
 
     def __init__(self, reason: str, archive: str, member: str, expected: str, found: str, remedy: str):
         super().__init__(reason)
@@ -196,17 +218,20 @@ class Defect(Exception):
 def read_second(
     stem: str, data: Archive, tags: Archive, schema: Schema, incomplete: bool
 ) -> tuple[list[float], list[float], np.ndarray | None, int]:
-    """Sensors, environment, thermal frame and state of one second.
+    """Return the sensors, environment, thermal frame and state of one second of a recording.
+
+    Args:
+        data, tags: source and label archive; without labels the environment is NaN and the state 0.
 
     Raises:
-        Defect: one of its files is missing or not whole.
+        Defect: one of its files is missing, damaged or invalid.
     """
     sensors = _parse(stem, "csv", data, TEXT_LIMIT["csv"], parse_csv, tuple(schema.channels), incomplete)
     thermal = None
     if schema.thermal:
         shape = schema.thermal.shape
         thermal = _parse(stem, "bin", data, bin_limit(shape), parse_bin, shape)
-    if not tags.there:
+    if not tags.exists:
         return sensors, [math.nan] * len(schema.environment), thermal, 0
     states, environment_names = len(schema.states), tuple(schema.environment)
     state, environment = _parse(stem, "json", tags, TEXT_LIMIT["json"], parse_json, states, environment_names)
@@ -216,12 +241,12 @@ def read_second(
 def _parse(stem: str, suffix: str, archive: Archive, limit: int, parser: Callable, *arguments: Any) -> Any:
     member = f"{stem}.{suffix}"
     if member not in archive.files:
-        remedy = "fetch or unpack the archive again"
+        remedy = "download or unpack the archive again"
         raise Defect(f"missing_{suffix}", archive.name, member, "the file", "none of that name", remedy)
     try:
         return parser(archive.read(member, limit), *arguments)
     except Unusable as error:
-        remedy = "fetch the archive again"
+        remedy = "download the archive again"
         raise Defect(f"bad_{suffix}", archive.name, member, "a whole file", str(error), remedy) from error
     except Wrong as wrong:
         remedy = REMEDY[suffix]
@@ -231,14 +256,14 @@ def _parse(stem: str, suffix: str, archive: Archive, limit: int, parser: Callabl
 def read_frame(
     folder: Path, stem: str, schema: Schema, labels: Path | None = None
 ) -> tuple[list[float], list[float], np.ndarray | None]:
-    """Sensors, environment and thermal frame of one second that a collector has written; no label is asked for.
+    """Return the sensors, environment and thermal frame of one second as a collector writes it; no state is read.
 
     Args:
-        folder: of the csv and the bin; some channels may be missing.
-        labels: folder of the json that holds the environment; None: there is none, and the environment is NaN.
+        folder: where the csv and the bin are; up to half of the channels may be missing.
+        labels: folder of the json that holds the environment; without it the environment is NaN.
 
     Raises:
-        DataError: a file is not there yet, or not whole.
+        DataError: a file is missing or incomplete.
     """
     try:
         sensors = parse_csv(read_file(folder / f"{stem}.csv", TEXT_LIMIT["csv"]), tuple(schema.channels), True)
@@ -250,6 +275,6 @@ def read_frame(
             return sensors, [math.nan] * len(schema.environment), thermal
         label = load_json(read_file(labels / f"{stem}.json", TEXT_LIMIT["json"]), tuple(schema.environment))
     except (OSError, ValueError, Unusable, Wrong) as error:
-        found = f"expected {error.expected}, found {error.found}" if isinstance(error, Wrong) else str(error)
-        raise DataError(f"{folder.name}: {stem}: {found}") from error
+        problem = f"expected {error.expected}, found {error.found}" if isinstance(error, Wrong) else str(error)
+        raise DataError(f"{folder.name}: {stem}: {problem}") from error
     return sensors, [environment_value(label, name) for name in schema.environment], thermal

@@ -1,4 +1,4 @@
-"""What the names of archives and frames say: of which device and day they are, and at which second."""
+"""Parses the names of archives and frame files: device, day and second."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ DAY = 24 * 3600
 
 
 def archive_stem(name: str) -> str:
-    """The name of an archive without what a zip or a download of it adds."""
+    """Return an archive's name without the suffixes of a zip and of a partial download."""
     return ZIP.sub("", INCOMPLETE.sub("", name))
 
 
 def second_of_day(frame: re.Match[str]) -> int:
-    """The second of the day that the name of a frame tells, matched by `FRAME`."""
+    """Return the second of the day of a name matched by `FRAME`."""
     return int(frame["hour"]) * 3600 + int(frame["minute"]) * 60 + int(frame["second"])
 
 
 def seconds_of_day(archive: Archive) -> tuple[dict[str, int], list[Dropped]]:
-    """Second of the day of each stem, and files of frames whose name tells none."""
+    """Return the second of the day of each stem, and the frame files whose names are invalid."""
     seconds, misnamed = {}, []
     for name in sorted(archive.files):
         message = ""
@@ -49,18 +49,23 @@ def seconds_of_day(archive: Archive) -> tuple[dict[str, int], list[Dropped]]:
                 )
             else:
                 seconds[match["stem"]] = second_of_day(match)
-        elif name.lower().endswith(FRAME_SUFFIXES) and not name.startswith("."):  # hidden: a Mac leaves them
-            message = (
-                "expected a name as oht01_0827_101105.csv, .bin or .json, found another; rename the file, or remove it"
-            )
+        elif name.lower().endswith(FRAME_SUFFIXES) and not name.startswith("."):  # hidden files, as macOS adds to zips
+            message = "expected a name like oht01_0827_101105.csv, .bin or .json; rename the file, or remove it"
         if message:
             misnamed.append(Dropped("bad_name", f"{archive.name}: {printable(name)}", message))
     return seconds, misnamed
 
 
 def belongs(stem: str, second: int, archive: Mapping[str, str]) -> bool:
-    """Whether a frame is of the device and the day in its archive's name; over midnight, of the day after it or before
-    it."""
+    """Return whether a frame is of the device and the day in its archive's name.
+
+    A recording over midnight may be named after either day: a frame of the next day belongs to it before the start time
+    of day in the name, one of the previous day after the start time plus half a day.
+
+    Args:
+        second: second of the day of the frame.
+        archive: the groups of `ARCHIVE`.
+    """
     device, day, _ = stem.split("_")
     if device != archive["device"] or day == archive["day"]:
         return device == archive["device"]
@@ -71,23 +76,23 @@ def belongs(stem: str, second: int, archive: Mapping[str, str]) -> bool:
 
 @lru_cache
 def _neighbours(day: str, step: int) -> set[str]:
-    """The day before or after, MMDD; two where it depends on the year, of which the names say nothing."""
+    """Return the neighbouring day as MMDD; both candidates where it depends on a leap year, as names hold no year."""
     days = set()
     for year in (2023, 2024):
         try:
             days.add(f"{date(year, int(day[:2]), int(day[2:])) + timedelta(step):%m%d}")
-        except ValueError:  # no day of that year
+        except ValueError:  # no such day in this year
             continue
     return days
 
 
 def in_time_order(stems: list[str], seconds: dict[str, int]) -> list[tuple[str, int]]:
-    """(stem, seconds since the first frame). A recording over midnight starts before its largest silence."""
+    """Return (stem, seconds since the first frame) in time order; the first frame follows the day's largest gap."""
     if not stems:
         return []
     ordered = sorted(stems, key=lambda stem: seconds[stem])
     clock = np.array([seconds[stem] for stem in ordered])
-    silence = np.diff(clock, append=clock[0] + DAY)
-    first = (int(silence.argmax()) + 1) % len(clock)
+    gaps = np.diff(clock, append=clock[0] + DAY)
+    first = (int(gaps.argmax()) + 1) % len(clock)
     times = (np.roll(clock, -first) - clock[first]) % DAY
     return list(zip(ordered[first:] + ordered[:first], times.tolist(), strict=True))

@@ -1,9 +1,9 @@
-"""Reader of AI Hub #71802: this package alone knows its format.
+"""Reader of AI Hub #71802; only this package knows the format.
 
-A session is two archives, sensor and thermal files (`TS_...`, `VS_...`) and labels (`TL_...`, `VL_...`), each a zip or
-a folder of the same stem. A frame is three files of one stem: `.csv` (sensors), `.bin` (a .npy stream) and `.json`
-(label and environment). Zips are inflated member by member in memory; nothing is unpacked and the root may be
-read-only.
+A session is two archives, one of sensor and thermal files (`TS_...`, `VS_...`) and one of labels (`TL_...`, `VL_...`),
+each a zip or a folder of the same stem. A second is three files of the same stem: `.csv` (sensors), `.bin` (a .npy
+stream) and `.json` (label and environment). Zips are inflated member by member in memory; nothing is unpacked, and the
+root may be read-only.
 """
 
 from __future__ import annotations
@@ -33,13 +33,14 @@ from conveyorguard.errors import DataError
 
 
 def sessions(root: str | Path, schema: Schema, incomplete: bool = False) -> Iterator[Recording | Unreadable]:
-    """Find the sessions under `root`, at whatever level of the set's folders it points.
+    """Find the sessions under `root`, at whatever level of the data set's folders it points.
 
     Args:
-        incomplete: accept frames whose csv lacks some of the channels; their values are NaN.
+        incomplete: accept csv files that lack up to half of the channels; their values are NaN.
 
     Yields:
-        A `Recording` for each source archive, sorted by name, or an `Unreadable` that says why there is none.
+        For each source archive, sorted by name, a `Recording`, or an `Unreadable` with the reason; then an `Unreadable`
+        for each copy, misnamed or unreadable path, and label archive without a source.
 
     Raises:
         DataError: `root` does not exist or holds no source archive.
@@ -51,7 +52,7 @@ def sessions(root: str | Path, schema: Schema, incomplete: bool = False) -> Iter
     if not inventory.keys("S"):
         raise DataError(no_session(top, inventory))
     without_source = labels_alone(top, inventory)
-    if not inventory.keys("L"):  # the root may be the source folder, its labels next door
+    if not inventory.keys("L"):  # the root may be the source folder, with the labels beside it
         inventory.archives |= labels_next_door(top)
     for part, role, rest in inventory.keys("S"):
         labels = inventory.archives.get((part, "L", rest))
@@ -68,21 +69,21 @@ def _recording(
     files = (source,) if labels is None else (source, labels)
     for path in files:
         stem = archive_stem(path.name)
-        # a lone part is the whole zip under the downloader's name; of several, none can be read by itself
+        # a single part is the whole zip under the downloader's name; one of several cannot be read by itself
         if INCOMPLETE.search(path.name) and len(list(path.parent.glob(f"{stem}.zip.part*"))) > 1:
-            message = f"{path.name} is one of several parts; join them into {stem}.zip, in the order of their numbers"
+            message = f"{path.name} is one of several parts; join them in order into {stem}.zip"
             return Unreadable(name, "incomplete_download", message)
     return Recording(name, files, partial(read_session, name, source, labels, schema, incomplete))
 
 
 def read_session(name: str, source: Path, labels: Path | None, schema: Schema, incomplete: bool = False) -> Session:
-    """Read one session; a defective frame is left out and listed in `Session.dropped`.
+    """Read one session; defective seconds are left out and listed in `Session.dropped`.
 
     Args:
-        incomplete: a csv need hold no more than half of the channels; the values of the others are NaN.
+        incomplete: accept csv files that lack up to half of the channels; their values are NaN.
 
     Raises:
-        DataError: the archive itself cannot be read, or not one frame of it is whole.
+        DataError: the archive cannot be read, is of another recording, or holds no usable second.
     """
     match = ARCHIVE.match(name)
     assert match is not None
@@ -112,13 +113,13 @@ def read_session(name: str, source: Path, labels: Path | None, schema: Schema, i
 
 
 def _seconds(data: Archive, tags: Archive, recording: dict[str, str]) -> tuple[dict[str, int], list[Dropped]]:
-    """Second of the day of each frame of a recording, and files that are left out for their names.
+    """Return the second of the day of each stem of a recording, and the files left out for their names.
 
     Args:
-        recording: what the archive's name says, the groups of `ARCHIVE`.
+        recording: the groups of `ARCHIVE` in the archive's name.
 
     Raises:
-        DataError: the frames, or the labels, are those of another recording.
+        DataError: the frames or the labels are of another recording.
     """
     seconds, dropped = seconds_of_day(data)
     device = recording["device"]
@@ -126,52 +127,52 @@ def _seconds(data: Archive, tags: Archive, recording: dict[str, str]) -> tuple[d
     if seconds and not days:
         others = ", ".join(sorted({stem.rsplit("_", 1)[0] for stem in seconds})[:3])
         raise DataError(
-            f"{data.name}: expected frames of {device}_{recording['day']}, found those of {others} alone, as "
-            f"{_member(min(seconds), data)}; rename it and its labels to the recording they are of, or fetch it "
-            "again"
+            f"{data.name}: expected frames of {device}_{recording['day']}, found only frames of {others}, such as "
+            f"{_member(min(seconds), data)}; rename it and its labels after that recording, or download it again"
         )
-    if tags.there:  # a frame known from its label alone has lost two files: still one defect, not none
+    if tags.exists:  # a second of which only the label is left counts as one defect
         labelled, misnamed_labels = seconds_of_day(tags)
         if seconds and labelled and not seconds.keys() & labelled.keys():
             raise DataError(
                 f"{tags.name}: its frames match none of {data.name} (first {min(labelled)} and {min(seconds)}): "
-                "labels of another recording; fetch the label archive again"
+                "labels of another recording; download the label archive again"
             )
         seconds, dropped = {**seconds, **labelled}, dropped + misnamed_labels
     if 2 * sum(belongs(stem, seconds[stem], recording) for stem in seconds) < days.total():
-        recording = {**recording, "day": days.most_common(1)[0][0]}  # the archive's own name errs
+        recording = {**recording, "day": days.most_common(1)[0][0]}  # the day in the archive's name is wrong
     return seconds, dropped + _leave_out_others(seconds, recording, data, tags)
 
 
 def _leave_out_others(
     seconds: dict[str, int], recording: dict[str, str], data: Archive, tags: Archive
 ) -> list[Dropped]:
-    """Take the frames of other recordings out of `seconds`."""
+    """Remove the frames of other recordings from `seconds`, and return their entries for the manifest."""
     dropped = []
     for stem in [stem for stem in seconds if not belongs(stem, seconds[stem], recording)]:
         del seconds[stem]
         archive = data if any(f"{stem}.{suffix}" in data.files for suffix in ("csv", "bin")) else tags
         message = (
             f"expected frames of {recording['device']}_{recording['day']}, found another recording's; "
-            "remove it, or move it to the archive of its recording"
+            "remove it, or move it to the right archive"
         )
         dropped.append(Dropped("other_recording", f"{archive.name}: {_member(stem, archive)}", message))
     return dropped
 
 
 def _why_empty(dropped: list[Dropped], named: bool) -> str:
-    """Say why no frame of an archive can be used; named: some files are named as frames are."""
+    """Return why no frame of an archive can be used; `named` tells whether some files have a frame's name."""
     if not dropped:
-        return "it holds no file of a frame; fetch it again, or remove it"
+        return "it holds no frame files; download it again, or remove it"
     first = f"{dropped[0].where}: {dropped[0].message}"
     if named:
         return first
-    return f"not one of its files is named as a frame is, the first of {len(dropped)} being {first}"
+    return f"none of its {len(dropped)} frame files has a valid name, for example {first}"
 
 
-def _where(source: str, labels: str, stems: tuple[str, ...], what: str, second: int) -> str:
-    suffix = {"sensors": "csv", "thermal": "bin", "environment": "json"}[what]
-    return f"{labels if suffix == 'json' else source}: {stems[second]}.{suffix}"
+def _where(source: str, labels: str, stems: tuple[str, ...], part: str, row: int) -> str:
+    """Return the source file of a part of a row, as `Session.where` does."""
+    suffix = {"sensors": "csv", "thermal": "bin", "environment": "json"}[part]
+    return f"{labels if suffix == 'json' else source}: {stems[row]}.{suffix}"
 
 
 def _open(path: Path | None) -> Archive:
@@ -179,7 +180,7 @@ def _open(path: Path | None) -> Archive:
         return Archive(path)
     except Unusable as error:
         assert path is not None
-        raise DataError(f"{path.name}: cannot be read as an archive ({error}); fetch it again") from error
+        raise DataError(f"{path.name}: cannot be read as an archive ({error}); download it again") from error
 
 
 def _member(stem: str, archive: Archive) -> str:

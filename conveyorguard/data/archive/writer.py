@@ -30,14 +30,18 @@ def write(out: Path, schema: Schema, sessions: int, seed: int, archive: str) -> 
         The number of sessions written.
 
     Raises:
-        DataError: `out` already holds something.
+        ConfigError: another `archive`, or a schema without the camera or with channels other than the simulator's, or
+            fewer than 1 session.
+        DataError: `out` is not empty.
     """
     if archive not in ("zip", "folder"):
-        raise ConfigError(f"data.archive={archive}: zip or folder")
+        raise ConfigError(f"data.archive={archive}: unknown kind of archive. Set data.archive to zip or folder.")
     if out.exists() and any(out.iterdir()):
-        raise DataError(f"{out}: the folder is not empty; give a new one, nothing is overwritten")
+        raise DataError(f"{out}: the folder is not empty and is never overwritten. Give an empty or new folder.")
     if schema.thermal is None or tuple(schema.channels) != CHANNELS:
-        raise ConfigError("archives need the whole schema of conf/data/aihub.yaml")
+        raise ConfigError(
+            "data.schema: archives hold all channels and the camera. Use the schema of conf/data/aihub.yaml."
+        )
     top = out / "67.제조현장 이송장치의 열화 예지보전 멀티모달 데이터" / "3.개방데이터" / "1.데이터"
     plans = plan(sessions, seed)
     work = (joblib.delayed(_write_session)(item, top, schema, seed, archive) for item in plans)
@@ -55,10 +59,10 @@ def _write_session(item: Plan, top: Path, schema: Schema, seed: int, archive: st
 
 
 def _files(item: Plan, session: Session, schema: Schema) -> tuple[dict[str, bytes], dict[str, bytes]]:
-    """Names and contents of the source and the label archive."""
+    """Return the files of the source and of the label archive, content by name."""
     data, tags = {}, {}
     month_day = item.name[-9:-5]
-    maker = "A" if item.kind == "oht" else "B" if int(item.device[3:]) <= 9 else "C"
+    manufacturer = "A" if item.kind == "oht" else "B" if int(item.device[3:]) <= 9 else "C"
     assert session.state is not None
     for i, second in enumerate(session.time):
         clock = (item.start + int(second)) % 86400
@@ -75,7 +79,7 @@ def _files(item: Plan, session: Session, schema: Schema) -> tuple[dict[str, byte
             "meta_info": [
                 {
                     "device_id": item.device,
-                    "device_manufacturer": maker,
+                    "device_manufacturer": manufacturer,
                     "collection_date": f"{month_day[:2]}-{month_day[2:]}",
                     "collection_time": f"{hms[:2]}:{hms[2:4]}:{hms[4:]}",
                     "duration_time": str(item.seconds),
@@ -120,7 +124,7 @@ def _save_folder(stem: Path, contents: dict[str, bytes]) -> None:
 
 
 def _save_zip(stem: Path, contents: dict[str, bytes]) -> None:
-    """Members carry a leading slash, as the real ones do."""
+    """Write a zip whose member names begin with a slash, as in the real archives."""
     stem.parent.mkdir(parents=True, exist_ok=True)
     with (
         replacing(stem.with_name(f"{stem.name}.zip")) as aside,

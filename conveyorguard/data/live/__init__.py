@@ -1,4 +1,4 @@
-"""Recordings that are still being written: what is new in a folder, second by second."""
+"""Follows recordings that are still being written and yields their new seconds."""
 
 from __future__ import annotations
 
@@ -18,17 +18,19 @@ __all__ = ["Follower", "follow"]
 
 
 def follow(reader: Any, root: str | Path, schema: Schema, known: dict[str, Any]) -> Follower:
-    """The follower of a folder.
+    """Return the follower of a folder.
 
     Args:
-        reader: of `data.reader`; AI Hub frame files and tables can be followed.
-        known: of an earlier follower, or empty.
+        reader: the instantiated `data.reader`; AI Hub frame files and tables can be followed.
+        known: `Follower.known` of an earlier follower of this folder, or empty.
 
     Raises:
-        ConfigError: the reader is of another format, or there is no such folder.
+        ConfigError: `root` is not a folder, or the reader cannot follow one.
     """
     if not Path(root).is_dir():
-        raise ConfigError(f"data.root={root}: no such folder; --watch follows a folder into which a collector writes")
+        raise ConfigError(
+            f"data.root={root}: no such folder. Point --watch at the folder into which the collector writes."
+        )
     function = getattr(reader, "func", reader)
     if function is archive.sessions:
         return FrameFiles(Path(root), schema, known)
@@ -36,5 +38,5 @@ def follow(reader: Any, root: str | Path, schema: Schema, known: dict[str, Any])
         options = {**getattr(reader, "keywords", {}), "incomplete": True, "split_every": None}
         return Tables(Path(root), schema, Layout.of(options))
     raise ConfigError(
-        f"--watch follows data=aihub and tables, not {function.__module__}; run predict without it, as often as needed"
+        f"--watch cannot follow {function.__module__}, only data=aihub and tables. Run predict without --watch instead."
     )

@@ -1,4 +1,4 @@
-"""The protocol of what follows a folder."""
+"""The protocol of a follower of a folder, and its time limits."""
 
 from __future__ import annotations
 
@@ -7,24 +7,25 @@ from typing import Any, Protocol
 
 from conveyorguard.data.session import Session
 
-PATIENCE = 3.0  # s that a second which is missing or not whole is waited for
-AT_A_TIME = 600  # s of a recording given at once, where it is long already
+PATIENCE = 3.0  # s to wait for a second that is missing or incomplete
+AT_A_TIME = 600  # s of a recording in one Session, to bound memory
 
 
 class Follower(Protocol):
-    """What is new in a folder: each second once, when it is whole, in the order of time.
+    """Yields each new second of a folder once, as soon as it is complete, in time order within a recording.
 
-    A second that is not whole, or is missing while later ones are there, is waited for, and after `PATIENCE` left out.
+    A second that is incomplete, or missing while later ones exist, is left out after `PATIENCE`.
 
-    notices: what a person should see; whoever reads them empties the list.
-    known: plain values for the next follower of the folder, so that recordings keep their names and clocks.
+    Attributes:
+        notices: messages for the user; the caller empties the list.
+        known: plain values for the next follower of the folder, so that recordings keep their names and time origins.
     """
 
     notices: list[str]
     known: dict[str, Any]
 
     def poll(self) -> Iterator[Session]:
-        """Seconds that have become whole since the last call."""
+        """Yield the seconds that have become complete since the last call."""
 
     def skip(self, name: str, second: int) -> None:
-        """Of a recording, only seconds from this one on are wanted."""
+        """Skip the seconds of a recording before `second`; call it before the first `poll`."""

@@ -1,4 +1,4 @@
-"""AI Hub frame files while a collector writes them."""
+"""Follows AI Hub frame files while a collector writes them."""
 
 from __future__ import annotations
 
@@ -20,14 +20,22 @@ from conveyorguard.data.schema import Schema
 from conveyorguard.data.session import Session
 from conveyorguard.errors import DataError
 
-SILENCE = 300  # s; after so long without a frame, loose files of a device are a new recording
-RESOLUTION = 2.0  # s; a folder changed more recently may change again and look the same
+SILENCE = 300  # s without a frame after which loose files of a device are a new recording
+RESOLUTION = 2.0  # s; a folder may change again within this time without a new modification time
 
 
 @dataclass
 class _Live:
-    """A recording of frame files. `waiting` holds the stems of seconds that have not been given, `next` is the first of
-    them that may come."""
+    """A recording of frame files; seconds count from `origin`.
+
+    Attributes:
+        origin: first second, of the day in an archive folder, of the year for loose files.
+        waiting: stems of the seconds that were not yielded yet.
+        next: first second that may still be yielded.
+        last: latest second seen.
+        waiting_since: when the wait for the next second began; None while nothing is waited for.
+        labels_late: whether labels, which hold the environment, have ever come too late.
+    """
 
     name: str
     device: str
@@ -36,37 +44,41 @@ class _Live:
     waiting: dict[int, str] = field(default_factory=dict)
     next: int = 0
     last: int = 0
-    stuck: float | None = None
+    waiting_since: float | None = None
     labels_late: bool = False
 
 
 class FrameFiles:
-    """AI Hub frame files: in folders named as the archives are, or loose, and then each device's are a recording."""
+    """Follows frame files in folders named like archives, or loose ones, grouped by device and by silences."""
 
     def __init__(self, root: Path, schema: Schema, known: dict[str, Any]):
         self.root, self.schema = root, schema
         self.known: dict[str, list[int]] = known  # folder and device -> origins of its recordings, ascending
         self.notices: list[str] = []
         self.live: dict[str, _Live] = {}
-        self.labels: dict[str, Path] = {}  # rest of the stem, or a folder -> where its json files are
-        self.folders: dict[Path, tuple[int, float, list[Path]]] = {}  # time of change, when that was seen first, below
+        self.labels: dict[str, Path] = {}  # an archive's rest of the stem, or a folder -> folder of its json files
+        self.folders: dict[
+            Path, tuple[int, float, list[Path]]
+        ] = {}  # modification time, when it was first seen, subfolders
         self.skipped: dict[str, int] = {}
-        self.foreign: set[tuple[Path, str]] = set()  # frames of other recordings, told already
+        self.foreign: set[tuple[Path, str]] = set()  # frames of other recordings, already reported
 
     def skip(self, name: str, second: int) -> None:
+        """Skip the seconds of a recording before `second`."""
         self.skipped[name] = second
 
     def poll(self) -> Iterator[Session]:
-        waiting = [self.root]
-        while waiting:
-            folder = waiting.pop()
-            self._look(folder)
-            waiting += self.folders[folder][2]
+        """Yield the seconds that have become complete since the last call."""
+        folders = [self.root]
+        while folders:
+            folder = folders.pop()
+            self._scan(folder)
+            folders += self.folders[folder][2]
         for live in list(self.live.values()):
-            yield from self._whole(live)
+            yield from self._complete(live)
 
-    def _look(self, folder: Path) -> None:
-        """Take up the new frames of a folder."""
+    def _scan(self, folder: Path) -> None:
+        """Add the new frames of a folder to their recordings."""
         names = self._changed(folder)
         matches = [match for name in names if (match := FRAME.match(name))]
         archive = ARCHIVE.match(folder.name)
@@ -79,7 +91,7 @@ class FrameFiles:
             self._loose(folder, clock)
 
     def _changed(self, folder: Path) -> list[str]:
-        """The names of a folder's files; none of a folder that has not changed, which is not read again."""
+        """Return the names of a folder's files; none where it has not changed since it was read."""
         try:
             changed, now = folder.stat().st_mtime_ns, time.monotonic()
             before, since, _ = self.folders.get(folder, (0, now, []))
@@ -87,7 +99,7 @@ class FrameFiles:
                 return []
             with os.scandir(folder) as entries:
                 names = sorted((entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries)
-        except OSError:  # it has been removed
+        except OSError:  # the folder has been removed
             self.folders[folder] = (0, 0.0, [])
             return []
         below = [folder / name for name, is_folder in names if is_folder]
@@ -95,12 +107,13 @@ class FrameFiles:
         return [name for name, is_folder in names if not is_folder]
 
     def _archive(self, folder: Path, archive: re.Match[str], clock: dict[str, int]) -> None:
+        """Add the frames of a folder named like an archive; clock holds the second of the day by stem."""
         for stem in [stem for stem in clock if not belongs(stem, clock[stem], archive.groupdict())]:
             del clock[stem]
             if (folder, stem) not in self.foreign:
                 self.foreign.add((folder, stem))
                 self.notices.append(
-                    f"{folder.name}: {stem} is left out: of another recording than the folder's name says"
+                    f"{folder.name}: {stem} is left out: it is of another recording. Move it to the right folder."
                 )
         if not clock:
             return
@@ -114,6 +127,7 @@ class FrameFiles:
             self._add(live, (second - origin) % DAY, stem)
 
     def _loose(self, folder: Path, clock: dict[str, int]) -> None:
+        """Add frames of a folder that is not named like an archive; a silence begins a new recording of a device."""
         below = folder.relative_to(self.root).as_posix()
         for stem in sorted(clock):
             device, day = stem.split("_")[:2]
@@ -144,19 +158,19 @@ class FrameFiles:
             live.waiting[second] = stem
             live.last = max(live.last, second)
 
-    def _whole(self, live: _Live) -> Iterator[Session]:
-        """The seconds of a recording that are whole now."""
+    def _complete(self, live: _Live) -> Iterator[Session]:
+        """Yield the seconds of a recording that are complete now."""
         rows: list[tuple[int, Any]] = []
         began = live.next > 0
         for second in sorted(live.waiting):
             stem = live.waiting[second]
             if began and second > live.next and not self._overdue(live, stem):
-                break  # the seconds between may still come
+                break  # earlier seconds may still come
             frame, problem = self._read(live, stem)
             if frame is None and not self._overdue(live, stem):
                 break
             del live.waiting[second]
-            live.next, live.stuck, began = second + 1, None, True
+            live.next, live.waiting_since, began = second + 1, None, True
             if frame is None:
                 self.notices.append(f"{live.name}: second {second} is left out: {problem}")
                 continue
@@ -168,10 +182,10 @@ class FrameFiles:
             yield self._session(live, rows)
 
     def _overdue(self, live: _Live, stem: str) -> bool:
-        """Whether the second of a stem, or what is missing before it, has been waited for long enough."""
+        """Return whether the second of a stem, or one missing before it, was waited for longer than PATIENCE."""
         now = time.monotonic()
-        live.stuck = live.stuck or now
-        if now - live.stuck > PATIENCE:
+        live.waiting_since = live.waiting_since or now
+        if now - live.waiting_since > PATIENCE:
             return True
         ages = [
             time.time() - path.stat().st_mtime for s in ("csv", "bin") if (path := live.folder / f"{stem}.{s}").exists()
@@ -179,9 +193,9 @@ class FrameFiles:
         return bool(ages) and min(ages) > PATIENCE
 
     def _read(self, live: _Live, stem: str) -> tuple[Any, str]:
-        """A frame, or None and why."""
-        named = ARCHIVE.match(live.folder.name)
-        labels = self.labels.get(named["rest"] if named else str(live.folder))
+        """Return a frame, or None and the problem."""
+        archive = ARCHIVE.match(live.folder.name)
+        labels = self.labels.get(archive["rest"] if archive else str(live.folder))
         try:
             return read_frame(live.folder, stem, self.schema, labels), ""
         except DataError as error:
@@ -189,7 +203,7 @@ class FrameFiles:
                 return None, str(error)
         if not live.labels_late and not self._overdue(live, stem):
             return None, ""
-        try:  # the environment, that came with a json before, does no more
+        try:  # the labels are late: go on without the environment
             frame = read_frame(live.folder, stem, self.schema, None)
         except DataError as error:
             return None, str(error)
@@ -212,7 +226,7 @@ class FrameFiles:
 
 
 def _day_of_year(day: str) -> int:
-    """Of MMDD in a leap year; 0 where there is no such day."""
+    """Return the day of a leap year of MMDD; 0 where there is no such day."""
     try:
         return date(2000, int(day[:2]), int(day[2:])).timetuple().tm_yday
     except ValueError:

@@ -1,4 +1,4 @@
-"""Tables while they grow: csv files line by line, parquet files when they are whole."""
+"""Follows tables while they grow: csv files line by line, parquet files once they are complete."""
 
 from __future__ import annotations
 
@@ -23,18 +23,25 @@ from conveyorguard.errors import DataError
 
 @dataclass
 class _TableFile:
-    """A table: what it and its frames looked like when it was read, whether somebody was writing it then, and since
-    when one of its pictures is waited for."""
+    """State of a table when it was last read.
+
+    Attributes:
+        size: size [bytes].
+        status: size and modification time of the table and of its camera files.
+        growing: whether one of these was written within `PATIENCE`.
+        cameras: its camera files.
+        waiting_since: when the wait for a missing picture began; None while nothing is waited for.
+    """
 
     size: int = 0
-    looked: tuple = ()
+    status: tuple = ()
     growing: bool = True
     cameras: tuple[Path, ...] = ()
-    stuck: float | None = None
+    waiting_since: float | None = None
 
 
 class Tables:
-    """Csv files that grow, line by line; parquet files when they are whole."""
+    """Follows csv files line by line, and parquet files once they are complete."""
 
     def __init__(self, root: Path, schema: Schema, layout: Layout):
         self.root, self.schema, self.layout = root, schema, layout
@@ -45,9 +52,11 @@ class Tables:
         self.noticed: set[str] = set()
 
     def skip(self, name: str, second: int) -> None:
+        """Skip the seconds of a recording before `second`."""
         self.next[name] = second
 
     def poll(self) -> Iterator[Session]:
+        """Yield the seconds that have become complete since the last call."""
         names: dict[str, Path] = {}
         for path in self._tables(self.root):
             name = self._name(path)
@@ -59,19 +68,20 @@ class Tables:
                 continue
             file = self.files.setdefault(path, _TableFile())
             try:
-                status = [written.stat() for written in (path, *file.cameras)]
-            except OSError:  # it has been removed
+                stats = [written.stat() for written in (path, *file.cameras)]
+            except OSError:  # the file has been removed
                 continue
-            looked = tuple((s.st_size, s.st_mtime_ns) for s in status)
-            growing = time.time() - max(s.st_mtime for s in status) < PATIENCE
-            if looked == file.looked and growing == file.growing and not file.stuck:
+            status = tuple((s.st_size, s.st_mtime_ns) for s in stats)
+            growing = time.time() - max(s.st_mtime for s in stats) < PATIENCE
+            if status == file.status and growing == file.growing and not file.waiting_since:
                 continue
-            if status[0].st_size < file.size:
-                self._notice(f"{path.name} has become shorter; give every recording a file of its own")
-            file.size, file.looked, file.growing = status[0].st_size, looked, growing
+            if stats[0].st_size < file.size:
+                self._notice(f"{path.name} has become shorter. Write each recording to a new file.")
+            file.size, file.status, file.growing = stats[0].st_size, status, growing
             yield from self._new(path, file)
 
     def _tables(self, folder: Path) -> Iterator[Path]:
+        """Yield the tables below a folder, sorted; hidden files and the folder of camera files are skipped."""
         try:
             with os.scandir(folder) as listing:
                 entries = sorted(listing, key=lambda entry: entry.name)
@@ -89,32 +99,34 @@ class Tables:
     def _name(self, path: Path) -> str:
         return without_suffix(path.relative_to(self.root)).as_posix()
 
-    def _notice(self, sentence: str) -> None:
-        if sentence not in self.noticed:
-            self.noticed.add(sentence)
-            self.notices.append(sentence)
+    def _notice(self, message: str) -> None:
+        """Add a message to the notices once."""
+        if message not in self.noticed:
+            self.noticed.add(message)
+            self.notices.append(message)
 
     def _new(self, path: Path, file: _TableFile) -> Iterator[Session]:
-        """New seconds of a file."""
+        """Yield the new seconds of a table."""
         for item in recordings_in(self._name(path), path, self.root, self.schema, self.layout, file.growing):
             if isinstance(item, Recording):
                 file.cameras = tuple(dict.fromkeys([*file.cameras, *item.files[1:]]))
-                yield from self._of(item, file)
+                yield from self._new_seconds(item, file)
             elif not file.growing:
                 self._notice(f"{item.name}: {item.message}" if isinstance(item, Unreadable) else str(item))
 
-    def _of(self, item: Recording, file: _TableFile) -> Iterator[Session]:
+    def _new_seconds(self, item: Recording, file: _TableFile) -> Iterator[Session]:
+        """Yield the new seconds of a recording of a table."""
         try:
             session = item.read()
         except DataError as error:
             if not file.growing:
                 self._notice(f"{item.name}: {error}")
             return
-        end = len(session.time) - (session.averaged and file.growing)  # the mean of a second that is not over
-        wanted = self.next.get(item.name, 0)
-        begin = int(np.searchsorted(session.time[:end], wanted))
+        end = len(session.time) - (session.averaged and file.growing)  # the last mean is of an unfinished second
+        first = self.next.get(item.name, 0)
+        begin = int(np.searchsorted(session.time[:end], first))
         if file.growing and len(item.files) > 1 and begin < end:
-            end = self._before_a_gap(session.time[:end], begin, wanted or int(session.time[begin]), file)
+            end = self._before_a_gap(session.time[:end], begin, first or int(session.time[begin]), file)
         for defect in session.dropped:
             if not file.growing or defect.reason != "bad_picture":  # the picture may still come
                 self._notice(f"{item.name}: {defect.where}: {defect.message}")
@@ -132,13 +144,16 @@ class Tables:
             self.next[item.name] = int(session.time[rows][-1]) + 1
 
     @staticmethod
-    def _before_a_gap(seconds: np.ndarray, begin: int, wanted: int, file: _TableFile) -> int:
-        """Where the seconds end that follow each other; a picture that is missing is waited for."""
+    def _before_a_gap(seconds: np.ndarray, begin: int, first: int, file: _TableFile) -> int:
+        """Return the row up to which seconds are consecutive, given that second `first` is due at row `begin`.
+
+        A gap is a missing picture: once it was waited for longer than `PATIENCE`, all rows are returned.
+        """
         new = seconds[begin:]
-        gaps = np.flatnonzero(new != wanted + np.arange(len(new)))
+        gaps = np.flatnonzero(new != first + np.arange(len(new)))
         now = time.monotonic()
-        if not len(gaps) or now - (file.stuck or now) > PATIENCE:
-            file.stuck = None
+        if not len(gaps) or now - (file.waiting_since or now) > PATIENCE:
+            file.waiting_since = None
             return len(seconds)
-        file.stuck = file.stuck or now
+        file.waiting_since = file.waiting_since or now
         return begin + int(gaps[0])

@@ -1,4 +1,4 @@
-"""Simulated recordings with the statistics of AI Hub #71802."""
+"""Reader of simulated recordings with the published statistics of AI Hub #71802."""
 
 from conveyorguard.data.simulate.generate import sessions
 

@@ -1,8 +1,8 @@
-"""A statistical twin of AI Hub #71802, made from a seed.
+"""Simulates sessions with the published statistics of AI Hub #71802, reproducibly from a seed.
 
-The quoted statistics of the real set (means and sd per state, curves by tenths of the time from onset to the end,
-quotas of fault modes, noise) are the constants of `kinds`. 341 sessions carry the names and lengths of the real
-recordings, so that the seed study's split gives its own counts. Figures on this set are not figures on AI Hub.
+The statistics (means and standard deviations per state, curves by tenths of the time from onset to the end, quotas of
+fault modes, noise) are the constants in `kinds`. Up to 341 sessions carry names and lengths of the real recordings, so
+that `split=session` has the counts of the seed study. Results on simulated data say nothing about the real set.
 """
 
 from __future__ import annotations
@@ -21,21 +21,28 @@ from conveyorguard.data.simulate.signals import sensors
 from conveyorguard.data.simulate.thermal import board, hot_spot
 from conveyorguard.errors import ConfigError
 
-SEVERE_SECONDS = 30
+SEVERE_SECONDS = 30  # at the end of each session with a fault
 
 
 def sessions(root: Path | None, schema: Schema, sessions: int, seed: int) -> Iterator[Recording]:
-    """The reader of `data=simulated`: like any other, without files. `root` is not used."""
-    missing = [name for name in schema.channels if name not in CHANNELS]
-    missing += [name for name in schema.environment if name not in ENVIRONMENT]
-    if missing:
-        raise ConfigError(f"data=simulated cannot make the channels {', '.join(missing)}; it has {', '.join(CHANNELS)}")
+    """Simulate the sessions of `data=simulated`; a reader without files, so that `root` is not used.
+
+    Raises:
+        ConfigError: fewer than 1 session, or channels that the simulator does not have.
+    """
+    unknown = [name for name in schema.channels if name not in CHANNELS]
+    unknown += [name for name in schema.environment if name not in ENVIRONMENT]
+    if unknown:
+        raise ConfigError(
+            f"data.schema: data=simulated has no channels {', '.join(unknown)}. "
+            f"Remove them; it has {', '.join([*CHANNELS, *ENVIRONMENT])}."
+        )
     for item in plan(sessions, seed):
         yield Recording(item.name, (), partial(simulate, item, schema, seed))
 
 
 def simulate(item: Plan, schema: Schema, seed: int) -> Session:
-    """One session with all its arrays; values are rounded as the real files are."""
+    """Simulate one session; values are rounded as in the real files."""
     rng = np.random.default_rng([seed, 1, item.index])
     spec = KINDS[item.kind]
     time = np.arange(item.seconds)
@@ -65,7 +72,7 @@ def simulate(item: Plan, schema: Schema, seed: int) -> Session:
 
 
 def _course(item: Plan, spec: Kind, rng: np.random.Generator) -> tuple[float, np.ndarray]:
-    """Onset and the state of every second: the last 30 s are severe, the halves before them minor and moderate."""
+    """Return the onset [s] and the state of each second: from onset minor, then moderate, at the end 30 s severe."""
     state = np.zeros(item.seconds, int)
     if item.mode is None:
         return np.inf, state

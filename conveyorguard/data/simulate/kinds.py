@@ -1,4 +1,4 @@
-"""The kinds of device and their fault modes, with the quoted statistics of the real set (public write-ups)."""
+"""The kinds of device and their fault modes, with the statistics of AI Hub #71802 from public write-ups."""
 
 from __future__ import annotations
 
@@ -11,9 +11,13 @@ ENVIRONMENT = ("ex_temperature", "ex_humidity", "ex_illuminance")
 
 @dataclass(frozen=True)
 class Mode:
-    """One fault mode: its quota in the real set and, by tenths of the time from onset to the end, what heats up.
+    """A fault mode.
 
-    `start` is what a faulting current has grown to at onset, over half its normal level; it then doubles steadily.
+    Attributes:
+        quota: sessions with it in the real set.
+        start: current that the fault adds at onset [A], by channel; it then grows exponentially to the peak.
+        ntc: temperature of the NTC [degC] in each tenth of the time from onset to the end.
+        hot_spot: temperature of the hottest component [degC] in each tenth.
     """
 
     quota: int
@@ -24,11 +28,22 @@ class Mode:
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of device. Pairs are (sd within a session, sd between sessions) of normal operation."""
+    """A kind of device: onset, currents under a fault, and normal operation.
 
-    onset: tuple[float, float, float, float]  # mean, sd, earliest, latest, in seconds
-    peak: tuple[float, float]  # A, least and most of a faulting current at the end
-    load: float  # part of the normal current that is left beside the fault
+    Attributes:
+        onset: mean, standard deviation, earliest and latest [s], in a session of 301 s (oht) or 361 s (agv).
+        peak: lowest and highest current that a fault adds by the end [A].
+        load: share of the normal current that flows beside the fault.
+        normal: mean of each channel and of the hottest component ("hot") in normal operation.
+        sd: standard deviations in normal operation, within a session and between sessions.
+        environment: lowest and highest value of each environment channel.
+        modes: fault modes by name.
+        pm10: PM10 in each tenth from onset to the end; empty where particles do not react to a fault.
+    """
+
+    onset: tuple[float, float, float, float]
+    peak: tuple[float, float]
+    load: float
     normal: dict[str, float]
     sd: dict[str, tuple[float, float]]
     environment: tuple[tuple[float, float], ...]

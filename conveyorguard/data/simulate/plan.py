@@ -1,4 +1,4 @@
-"""Which sessions are simulated: their names, lengths, devices and fault modes."""
+"""Plans the simulated sessions: names, lengths, devices and fault modes."""
 
 from __future__ import annotations
 
@@ -13,16 +13,15 @@ import numpy as np
 from conveyorguard.data.simulate.kinds import KINDS
 from conveyorguard.errors import ConfigError
 
-MOST_OF_A_DEVICE = 12  # recordings in the real set
-AGV_FAULTS = {
-    "T": 92,
-    "V": 11,
-}  # of 112 and 14 sessions: severe frames / 30; an OHT session with a fault is the shorter one
+MOST_PER_DEVICE = 12  # recordings in the real set
+# faults among the 112 and 14 AGV sessions of Training and Validation: severe frames / 30
+AGV_FAULTS = {"T": 92, "V": 11}
+OHT_NORMAL_SECONDS = 360  # OHT sessions with a fault are shorter
 
 
 @dataclass(frozen=True)
 class Plan:
-    """One session to be simulated. `mode` is None without a fault."""
+    """A session to be simulated; `mode` names its fault mode, None without a fault."""
 
     name: str
     device: str
@@ -33,18 +32,21 @@ class Plan:
 
     @property
     def start(self) -> int:
-        """Seconds of the day at which it begins."""
+        """Return the second of the day at which the session begins."""
         clock = self.name[-4:]
         return int(clock[:2]) * 3600 + int(clock[2:]) * 60
 
 
 def plan(sessions: int, seed: int) -> list[Plan]:
-    """Which sessions there are: devices and kinds evenly, fault modes by quota rather than by chance.
+    """Plan sessions with devices and kinds in turn and fault modes by quota.
 
-    Up to 341 they are real recordings' names and lengths, one of each device before the second of any.
+    The first 341 have names and lengths of the real recordings, one of each device before a second of any.
+
+    Raises:
+        ConfigError: fewer than 1 session.
     """
     if sessions < 1:
-        raise ConfigError(f"data.sessions={sessions}: at least 1 is needed")
+        raise ConfigError(f"data.sessions={sessions}: at least 1 session is needed. Raise data.sessions.")
     rng = np.random.default_rng([seed, 0])
     taken: set[str] = set()
     drafts = sorted((_unused(name, taken), n, fault) for name, n, fault in _in_turns(_recordings(), sessions))
@@ -66,7 +68,7 @@ def plan(sessions: int, seed: int) -> list[Plan]:
 
 
 def _recordings() -> list[tuple[str, int, bool]]:
-    """(archive stem, seconds, has a fault) of the 341 real recordings."""
+    """Return (archive stem, seconds, has a fault) of the 341 real recordings."""
     text = files("conveyorguard.data.simulate").joinpath("aihub_71802_recordings.csv").read_text(encoding="utf-8")
     rows = [(row["archive"], int(row["seconds"])) for row in csv.DictReader(io.StringIO(text))]
     rng = np.random.default_rng(71802)  # which AGV sessions have a fault is not known, only how many
@@ -74,34 +76,33 @@ def _recordings() -> list[tuple[str, int, bool]]:
     for part, faults in AGV_FAULTS.items():
         agv = [name for name, _ in rows if name.startswith(f"{part}S_agv")]
         without |= set(rng.choice(agv, len(agv) - faults, replace=False).tolist())
-    return [(name, n, n < 360 if "_oht_" in name else name not in without) for name, n in rows]
+    return [(name, n, n < OHT_NORMAL_SECONDS if "_oht_" in name else name not in without) for name, n in rows]
 
 
 def _in_turns(real: list[tuple[str, int, bool]], sessions: int) -> Iterator[tuple[str, int, bool]]:
-    """The first `sessions` of all recordings, every device once before any twice, splits and kinds mixed early."""
+    """Yield `sessions` recordings, one per device and turn; beyond 341 recordings repeat."""
     by_device: dict[str, list] = {}
     for row in real:
         by_device.setdefault(row[0].split("_")[3], []).append(row)
     numbers = [17, 15, 1, 18, 16, *range(2, 15)]
     devices = [f"{kind}{number:02d}" for number in numbers for kind in KINDS]
-    for i, device in enumerate(devices):  # so that a small set has sessions without a fault, too
-        rows = by_device[device]
-        ordered = sorted(rows, key=lambda row: row[2]) if i % 7 == 4 else sorted(rows, key=lambda row: not row[2])
-        by_device[device] = ordered
-    made = 0
+    for i, device in enumerate(devices):  # every seventh begins without a fault, so that small sets have such sessions
+        fault_first = i % 7 != 4
+        by_device[device].sort(key=lambda row: row[2] != fault_first)
+    count = 0
     for turn in range(sessions):
         for device in devices:
             rows = by_device[device]
-            if made == sessions:
+            if count == sessions:
                 return
-            if len(rows) <= turn < MOST_OF_A_DEVICE:
-                continue  # 341 comes out as exactly the real set
+            if len(rows) <= turn < MOST_PER_DEVICE:
+                continue  # no repeats until each real recording was yielded once
             yield rows[turn % len(rows)]
-            made += 1
+            count += 1
 
 
 def _unused(name: str, taken: set[str]) -> str:
-    """The name, its clock moved on by as many minutes as it takes to be new."""
+    """Return the name with its clock time moved on, by whole minutes, until it is not in `taken`; add it there."""
     head, clock = name[:-4], int(name[-4:-2]) * 60 + int(name[-2:])
     while name in taken:
         clock = (clock + 1) % 1440

@@ -1,4 +1,4 @@
-"""Sensors of a simulated session."""
+"""Simulates the sensors of a session."""
 
 from __future__ import annotations
 
@@ -8,36 +8,43 @@ from scipy.signal import lfilter
 from conveyorguard.data.simulate.kinds import CHANNELS, CURRENTS, Kind
 from conveyorguard.data.simulate.plan import Plan
 
-TENTHS = np.arange(0.05, 1, 0.1)
+TENTHS = np.arange(0.05, 1, 0.1)  # middles of the tenths of the time from onset to the end
 PARTICLES = ("PM10", "PM2.5", "PM1.0")
 
 
 def drift(n: int, sd: float, correlation: float, rng: np.random.Generator) -> np.ndarray:
-    """Autoregressive noise of order one with the given sd and lag-1 correlation."""
+    """Return n values of AR(1) noise with standard deviation `sd` and lag-1 `correlation`."""
     start = rng.normal(0, sd)
     steps = rng.normal(0, sd * np.sqrt(1 - correlation**2), n)
     return lfilter([1.0], [1.0, -correlation], steps, zi=[correlation * start])[0]
 
 
 def curve(fraction: np.ndarray, tenths: tuple[float, ...], normal: float, lead: float) -> np.ndarray:
-    """Rise over normal: the quoted tenths, a short ramp of `lead` before onset, the last slope beyond the last
-    tenth."""
-    y = np.array(tenths, float) - normal
-    first = max(y[0] - (y[1] - y[0]) / 2, 0)
-    x = np.concatenate([[-lead, 0], TENTHS, [1]])
-    return np.interp(fraction, x, np.concatenate([[0, first], y, [y[-1] + (y[-1] - y[-2]) / 2]]))
+    """Return the rise over `normal` at each fraction of the time from onset to the end, interpolated linearly.
+
+    Args:
+        fraction: (n,), negative before onset.
+        tenths: published mean in each tenth, extrapolated to onset and end.
+        lead: length of the ramp before onset, as a fraction of the time from onset to the end.
+    """
+    rise = np.array(tenths, float) - normal
+    at_onset = max(rise[0] - (rise[1] - rise[0]) / 2, 0)
+    at_end = rise[-1] + (rise[-1] - rise[-2]) / 2
+    return np.interp(fraction, [-lead, 0, *TENTHS, 1], [0, at_onset, *rise, at_end])
 
 
 def sensors(item: Plan, spec: Kind, fraction: np.ndarray, seed: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """Each channel of a session, (n,), rounded as in the real files.
+    """Simulate each channel of a session, (n,), rounded as in the real files.
 
     Args:
         fraction: (n,) of the time from onset to the end; negative before onset.
     """
-    # what varies between sessions is half the device's own, half the day's
+    # half of the variance between sessions is the device's, half the session's
     of_device = np.random.default_rng([seed, 3, *item.device.encode()]).normal(0, np.sqrt(0.5), len(CHANNELS))
-    of_day = rng.normal(0, np.sqrt(0.5), len(CHANNELS))
-    level = {name: spec.normal[name] + spec.sd[name][1] * (of_device[i] + of_day[i]) for i, name in enumerate(CHANNELS)}
+    of_session = rng.normal(0, np.sqrt(0.5), len(CHANNELS))
+    level = {
+        name: spec.normal[name] + spec.sd[name][1] * (of_device[i] + of_session[i]) for i, name in enumerate(CHANNELS)
+    }
     heat, pace = np.exp(rng.normal(0, 0.32)) / 1.05, np.exp(rng.normal(0, 0.12))
     warped = np.sign(fraction) * np.abs(fraction) ** pace
     values = {
@@ -53,13 +60,13 @@ def sensors(item: Plan, spec: Kind, fraction: np.ndarray, seed: int, rng: np.ran
 
 
 def _heating(item: Plan, spec: Kind, warped: np.ndarray, heat: float) -> np.ndarray:
-    """Rise of the NTC over its normal level."""
+    """Return the rise of the NTC over its normal level [degC], (n,)."""
     rise = (
         curve(warped, spec.modes[item.mode].ntc, spec.normal["NTC"], 0.05) * heat
         if item.mode
         else np.zeros(len(warped))
     )
-    # an agv's NTC spreads no wider when hot than when normal
+    # the NTC's rise varies a quarter as much between sessions of AGVs
     return rise / heat * (1 + 0.25 * (heat - 1)) if item.kind == "agv" else rise
 
 
@@ -71,6 +78,7 @@ def _particles(
     warped: np.ndarray,
     rng: np.random.Generator,
 ) -> dict[str, np.ndarray]:
+    """Simulate the particle channels; they react to a fault only where the kind has a PM10 curve."""
     n = item.seconds
     if not spec.pm10:
         return {name: level[name] + rng.normal(0, spec.sd[name][0], n) for name in PARTICLES}
@@ -86,11 +94,12 @@ def _particles(
 def _current(
     item: Plan, spec: Kind, name: str, level: float, fraction: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
+    """Simulate a current; under a fault an exponential rise is added to part of the normal current."""
     normal = level + drift(item.seconds, spec.sd[name][0], -0.35, rng)
     if not item.mode or name not in spec.modes[item.mode].start:
         return normal
     start = spec.modes[item.mode].start[name] * np.exp(rng.normal(0, 0.15))
-    low, high = spec.peak  # the extremes of many sessions: two and a half sd about the middle
+    low, high = spec.peak  # extremes of many sessions, taken as 2.5 standard deviations around the middle
     peak = np.clip(rng.normal((low + high) / 2, (high - low) / 5), low, high)
     wander = drift(item.seconds, 0.05, 0.8, rng)
     fault = start * np.exp(np.log(peak / start) * np.maximum(fraction, -0.3) + wander)

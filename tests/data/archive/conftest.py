@@ -1,4 +1,4 @@
-"""Recordings of five seconds, sound until a test spoils them."""
+"""Recordings of five seconds, sound until a test breaks them, and the quirk set."""
 
 import shutil
 
@@ -28,7 +28,7 @@ def recording(tmp_path):
 
 @pytest.fixture
 def beside(recording):
-    """A second, sound recording in the same folder, so that there is something to prepare."""
+    """The recording with another, sound one in its folder, so that a store can be built."""
     other = "oht_02_oht02_0827_1011"
     recording.root.mkdir()
     files = {name.replace("oht01", "oht02"): raw for name, raw in recording.files.items()}
@@ -39,7 +39,7 @@ def beside(recording):
 
 @pytest.fixture(scope="module")
 def sets(tmp_path_factory):
-    """The quirk set as zips and as folders, only to be read."""
+    """The quirk set as zips and as folders; tests only read it."""
     base = tmp_path_factory.mktemp("sets")
     yield {kind: quirks.write(base / kind, kind) for kind in ("zip", "folder")}
     shutil.rmtree(base)

@@ -1,22 +1,22 @@
-"""Small archives in the layout of AI Hub #71802 with every quirk of it, and what a reader must find in them.
+"""Small archives in the layout of AI Hub #71802 with every known quirk, and what a reader must read from them.
 
-Written from the text of `dataset.md` alone (sentences quoted below are from there); shares no code with the
-package. The values written are simple formulas of the second `t`; what is expected stands as literals.
+Written only from the text of `dataset.md`, quoted below, without code of the package. The values in the files are
+simple formulas of the second `t`; the expected ones are literals.
 
     expected = write(tmp_path / "set", "zip")      # or "folder"; garbled=True for mojibake folder names
     python -m tests.data.archive.quirks OUT zip|folder [garbled]     # the same from a shell, with a summary
 
-Categories of a dropped frame (every bad frame here has exactly one defect):
-  missing_csv, missing_bin, missing_json   the file is not there
-  bad_csv    a column lacks, a cell is no number, or there is no row
-  bad_bin    truncated, empty, garbage, another shape than (120, 160), or a pickle (never to be unpickled)
+Categories of a dropped frame (each bad frame here has exactly one defect):
+  missing_csv, missing_bin, missing_json   the file is missing
+  bad_csv    a column is missing, a cell is not a number, or there is no row
+  bad_bin    truncated, empty, garbage, not of shape (120, 160), or a pickle (never to be unpickled)
   bad_json   cut off, no tagging or state, or a state outside 0..3
 Categories of a skipped session:
-  unreadable_archive   the source zip is cut off
-  no_usable_frame      every frame of it was dropped
+  unreadable_archive   the source zip is truncated
+  no_usable_frame      all of its frames were dropped
 
-Times are whole seconds since the first frame of the recording, which is sound in every session. A second of
-which no file at all exists is `absent`: a gap, but not a dropped frame.
+Times are whole seconds since the first frame of the recording, which is sound in every session. A second without any
+file is `absent`: a gap, but not a dropped frame.
 """
 
 import sys
@@ -49,7 +49,7 @@ SOURCE, LABELS = "01.원천데이터", "02.라벨링데이터"
 def _save(folder: Path, stem: str, files: dict[str, bytes], archive: str) -> None:
     """ "Users hold it as these zips, or unpacked into folders of the same stem."
 
-    "Downloads can arrive as `*.zip.part0`": one part, the whole zip; it lies like that among folders too.
+    "Downloads can arrive as `*.zip.part0`": a single part is the whole zip; it may lie among folders.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if stem == PART0:
@@ -66,9 +66,10 @@ def _save(folder: Path, stem: str, files: dict[str, bytes], archive: str) -> Non
 
 
 def write(root: Path, archive: str, garbled: bool = False) -> Expected:
-    """Write the whole set, as "zip" or "folder", below `root` (made if need be); say what a reader must find.
+    """Write the set as "zip" or "folder" below `root`, and return what a reader must read from it.
 
-    "Tools that unpack with the wrong code page leave the Korean folder names garbled": `garbled`.
+    Args:
+        garbled: "Tools that unpack with the wrong code page leave the Korean folder names garbled."
     """
     names = (NAME, SOURCE, LABELS)
     data, source, labels = (n.encode("cp949").decode("cp437") for n in names) if garbled else names
@@ -96,7 +97,7 @@ def write(root: Path, archive: str, garbled: bool = False) -> Expected:
     break_frames(recordings[DEFECTS], 0.47, tripwire)
     damage_values(recordings[REPAIRS], 0.48)
     stick(recordings[STUCK], 0.49)
-    for name in recordings[GAP].names[35:38]:  # against "One frame a second, no gaps"
+    for name in recordings[GAP].names[35:38]:  # unlike "One frame a second, no gaps"
         del recordings[GAP].source[name + ".csv"], recordings[GAP].source[name + ".bin"]
         del recordings[GAP].labels[name + ".json"]
     for name in recordings[HOPELESS].names:
@@ -115,7 +116,7 @@ def write(root: Path, archive: str, garbled: bool = False) -> Expected:
 
 
 if __name__ == "__main__":
-    found = write(Path(sys.argv[1]), sys.argv[2], garbled="garbled" in sys.argv[3:])
-    for key, value in found.sessions.items():
+    expected = write(Path(sys.argv[1]), sys.argv[2], garbled="garbled" in sys.argv[3:])
+    for key, value in expected.sessions.items():
         print(f"{key}: {value.seconds} s, {value.windows} windows, {len(value.dropped)} dropped")
-    print("skipped:", found.skipped, "\ndropped:", found.dropped)
+    print("skipped:", expected.skipped, "\ndropped:", expected.dropped)

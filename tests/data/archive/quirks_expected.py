@@ -1,4 +1,4 @@
-"""What a reader must find in the archives of `quirks.py`: literals, written by hand."""
+"""What a reader must read from the archives of `quirks.py`, as literals written by hand."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,11 +20,11 @@ HOPELESS = "TS_oht_13_oht13_0906_0900"
 
 @dataclass
 class SessionExpected:
-    """What the reader must give for one session; sensors, environment and thermal are a selection."""
+    """What the reader must yield for a session; sensors, environment and thermal are a selection."""
 
-    seconds: int  # accepted
-    states: dict[int, int]  # of every accepted second; empty where unlabelled
-    windows: int  # of 30 frames, stride 10, none over a gap, counted from the start of each run of seconds
+    seconds: int  # seconds that are read
+    states: dict[int, int]  # of each of them; empty without labels
+    windows: int  # of 30 seconds and stride 10, from the start of each run of consecutive seconds
     sensors: dict[tuple[int, str], float]  # after repair
     environment: dict[tuple[int, str], float]
     thermal: dict[int, tuple[float, int, int, float]]  # maximum, its row, its column, mean; after repair
@@ -38,26 +38,28 @@ class SessionExpected:
 
 @dataclass
 class Expected:
+    """What the reader must yield for the set."""
+
     root: Path
     sessions: dict[str, SessionExpected]  # by full archive stem
     skipped: dict[str, str]  # full archive stem: category
     dropped: dict[str, int]  # frames by category, those of skipped sessions included
-    dropped_in_skipped: dict[str, dict[str, int]]  # the share of it in skipped sessions
-    tripwire: Path  # exists only if somebody unpickled a bin
+    dropped_in_skipped: dict[str, dict[str, int]]  # of these, frames of skipped sessions
+    tripwire: Path  # exists only if a bin was unpickled
 
 
 def written_out(*runs: tuple[int, int]) -> list[int]:
-    """(state, seconds), ... written out, one entry a second."""
+    """Return the state of each second of runs of (state, seconds)."""
     return [state for state, seconds in runs for _ in range(seconds)]
 
 
 def _heat(block: float) -> tuple[float, int, int, float]:
-    """19,200 pixels of 35.00, but 84 of the block's temperature, of which one is 0.5 hotter."""
+    """Return maximum, its row and column, and mean of 19,200 pixels of 35.00, of which 84 form the block."""
     return block + 0.5, 52, 107, 35 + (84 * (block - 35) + 0.5) / 19200
 
 
 def expected_of(root: Path, archive: str, tripwire: Path) -> Expected:
-    """The hand-written answers. A run of n >= 30 seconds has (n - 30) // 10 + 1 windows, a shorter none."""
+    """Return the literals. A run of n >= 30 seconds has (n - 30) // 10 + 1 windows, a shorter one none."""
     same = {(0, "CT1"): 2.0, (3, "PM1.0"): 8.0, (3, "PM2.5"): 12.0, (3, "PM10"): 20.0, (3, "CT2"): 1.1}
     air = {(0, "ex_temperature"): 22.5, (7, "ex_humidity"): 35.0, (7, "ex_illuminance"): 518.0}
     late, zero = same | {(39, "NTC"): 23.9, (39, "CT3"): 0.89}, dict.fromkeys(range(40), 0)
@@ -94,7 +96,7 @@ def expected_of(root: Path, archive: str, tripwire: Path) -> Expected:
         ),
         SWAPPED: SessionExpected(40, zero, 2, late | {(39, "CT4"): 0.44}, air, {39: _heat(60.0)}),  # 0 10
         BOM: SessionExpected(40, zero, 2, late | {(39, "CT4"): 0.45}, air, {39: _heat(60.0)}),  # 0 10
-        # 45 s: 0 10. No json, so no state and no environment; no frame is dropped for it.
+        # 45 s: 0 10. Without json there is no state and no environment, but no frame is dropped.
         UNLABELLED: SessionExpected(45, {}, 2, same | {(9, "CT4"): 0.46}, {}, {8: _heat(47)}, labelled=False),
         # 130 s, 20 of them bad: 40 42 .. 78. Runs: 0..39 (40 s: 0 10, 2 windows), the 19 single seconds
         # 41 43 .. 77 (none), 79..129 (51 s: 79 89 99, 3 windows).

@@ -1,4 +1,4 @@
-"""The files of the archives of `quirks.py`: simple formulas of the second `t`, and what is wrong with them."""
+"""The files of the archives of `quirks.py`: values as formulas of the second `t`, and defects."""
 
 import io
 import json
@@ -19,7 +19,7 @@ PEAK = (52, 107)  # row and column of the hottest pixel
 
 @dataclass
 class Recording:
-    """One session being written: the bytes of its files by name; `names[t]` is the stem of second t."""
+    """A session to be written: contents of its files by name; `names[t]` is the stem of second t."""
 
     names: list[str]
     source: dict[str, bytes]
@@ -27,7 +27,7 @@ class Recording:
 
 
 def _sensors(t: int, ct4: float) -> dict[str, float]:
-    """NTC and CT3 rise with time; CT4 tells the sessions apart; the rest is constant."""
+    """Return the values of second t: NTC and CT3 rise, CT4 identifies the session, the others are constant."""
     ntc, ct3 = round(20 + 0.1 * t, 2), round(0.5 + 0.01 * t, 2)
     return dict(zip(COLUMNS, [ntc, 8.0, 12.0, 20.0, 2.0, 1.1, ct3, ct4], strict=True))
 
@@ -54,13 +54,13 @@ def _bin(frame: np.ndarray) -> bytes:
 def _json(name: str, t: int, values: dict[str, float], block: float, state: int) -> bytes:
     """ "every block is a list of length 1"; "the json lists the PMs in another order"; state "a string"."""
     device, date, clock = name.split("_")
-    maker = {"oht": "A", "agv": "B" if device < "agv10" else "C"}[device[:3]]
+    manufacturer = {"oht": "A", "agv": "B" if device < "agv10" else "C"}[device[:3]]
     air = {"ex_temperature": (22.5, "degC"), "ex_humidity": (35.0, "%"), "ex_illuminance": (511.0 + t, "lx")}
     content = {
         "meta_info": [
             {
                 "device_id": device,
-                "device_manufacturer": maker,
+                "device_manufacturer": manufacturer,
                 "collection_date": f"{date[:2]}-{date[2:]}",
                 "collection_time": f"{clock[:2]}:{clock[2:4]}:{clock[4:]}",
                 "duration_time": "00:06:00",
@@ -80,11 +80,11 @@ def _json(name: str, t: int, values: dict[str, float], block: float, state: int)
 
 
 def record(stem: str, second: int, states: list[int], ct4: float, heats: bool = True) -> Recording:
-    """A sound recording that starts at `second` of the minute in its archive name.
+    """Return a sound recording that starts at `second` of the minute in its archive name.
 
     "A frame is three files of one stem `{agv|oht}NN_MMDD_HHMMSS`". The date never advances:
     "`agv18_1026_2356` runs over midnight: its later stems start `agv18_1026_0000`".
-    The block has 45 + t / 4 degC, or 60 throughout.
+    The block has 45 + t / 4 degC if it `heats`, else 60.
     """
     device, date, start = stem.split("_")[3:]
     recording = Recording([], {}, {})
@@ -100,7 +100,7 @@ def record(stem: str, second: int, states: list[int], ct4: float, heats: bool = 
 
 
 class _Tripwire:
-    """Whoever unpickles it makes a file."""
+    """Unpickling it creates a file."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -110,11 +110,11 @@ class _Tripwire:
 
 
 def respell(recording: Recording, ct4: float, bom: bool) -> None:
-    """ "Read by column name": other order. Or (not in dataset.md) byte order mark and CRLF, as of Windows."""
+    """ "Read by column name": write another order or, as on Windows, a byte order mark and CRLF."""
     order = ["CT4", "PM10", "NTC", "CT1", "PM1.0", "CT3", "PM2.5", "CT2"]
     for t, name in enumerate(recording.names):
-        odd = _csv(_sensors(t, ct4), newline="\r\n") if bom else _csv(_sensors(t, ct4), order)
-        recording.source[name + ".csv"] = b"\xef\xbb\xbf" + odd if bom else odd
+        respelled = _csv(_sensors(t, ct4), newline="\r\n") if bom else _csv(_sensors(t, ct4), order)
+        recording.source[name + ".csv"] = b"\xef\xbb\xbf" + respelled if bom else respelled
 
 
 def break_frames(recording: Recording, ct4: float, tripwire: Path) -> None:
@@ -126,14 +126,14 @@ def break_frames(recording: Recording, ct4: float, tripwire: Path) -> None:
     del source[name[44] + ".bin"]
     source[name[46] + ".bin"] = _bin(_image(60.0))[:100_000]
     source[name[48] + ".bin"] = bytes(range(256)) * 600
-    source[name[50] + ".bin"] = _bin(np.full((160, 120), 40.0))  # as many bytes as a sound one
+    source[name[50] + ".bin"] = _bin(np.full((160, 120), 40.0))  # the size of a sound file
     source[name[52] + ".bin"] = objects.getvalue()
-    source[name[54] + ".bin"] = pickle.dumps(_Tripwire(tripwire))  # np.load tries this too
+    source[name[54] + ".bin"] = pickle.dumps(_Tripwire(tripwire))  # np.load tries to unpickle this, too
     source[name[56] + ".bin"] = b""
     source[name[58] + ".csv"] = _csv(_sensors(58, ct4), [c for c in COLUMNS if c != "CT2"])
     source[name[60] + ".csv"] = _csv(_sensors(60, ct4) | {"CT3": "abc"})
     source[name[62] + ".csv"] = b""
-    source[name[64] + ".csv"] = (",".join(COLUMNS) + "\n").encode()  # the header and no row
+    source[name[64] + ".csv"] = (",".join(COLUMNS) + "\n").encode()  # a header without a row
     for t, annotations in {66: [{}], 68: [{"tagging": []}], 70: [{"tagging": [{}]}]}.items():
         content = json.loads(labels[name[t] + ".json"])
         labels[name[t] + ".json"] = json.dumps(content | {"annotations": annotations}).encode()
@@ -146,7 +146,7 @@ def break_frames(recording: Recording, ct4: float, tripwire: Path) -> None:
 def damage_values(recording: Recording, ct4: float) -> None:
     """ "pixels from -110 to 172 degC; NaN and Inf have been reported."
 
-    Neighbours in space and in time say the same here, so either kind of repair gives the same value.
+    Neighbours in space and in time are equal here, so that either kind of repair gives the same value.
     """
     for t, column, text in [(0, "CT4", "NaN"), (8, "NTC", "NaN"), (12, "PM10", "inf"), (16, "CT2", "-inf")]:
         recording.source[recording.names[t] + ".csv"] = _csv(_sensors(t, ct4) | {column: text})
@@ -155,9 +155,9 @@ def damage_values(recording: Recording, ct4: float) -> None:
         24: {(70, 20): np.inf},
         28: {(30, 140): 172.0},
         32: {(100, 5): -110.0},
-        36: {(52, 103): np.nan},  # in the block, whose neighbours have 60.00
+        36: {(52, 103): np.nan},  # in the block, among pixels of 60.00
         40: {(0, 0): 172.0, (119, 159): -110.0},  # corners
-        44: {(20, 30): 150.0, (80, 90): -20.0},  # the limits themselves: possible, not to be touched
+        44: {(20, 30): 150.0, (80, 90): -20.0},  # the limits themselves are valid
     }
     for t, values in pixels.items():
         frame = _image(60.0)
@@ -167,9 +167,9 @@ def damage_values(recording: Recording, ct4: float) -> None:
 
 
 def stick(recording: Recording, ct4: float) -> None:
-    """ "`agv16_0903_1314` looks corrupt (CT1 stuck at 2.0, NTC falling 48 -> 25)." It is accepted as it is.
+    """ "`agv16_0903_1314` looks corrupt (CT1 stuck at 2.0, NTC falling 48 -> 25)." It is read unchanged.
 
-    "Thermal glitches: frame maxima of -13, 9.5, 11.5 degC in state 0": inside -20..150, so they stay too.
+    "Thermal glitches: frame maxima of -13, 9.5, 11.5 degC in state 0": within -20..150, so that they stay.
     """
     for t, name in enumerate(recording.names):
         recording.source[name + ".csv"] = _csv(_sensors(t, ct4) | {"NTC": 48 - t / 2})
@@ -180,7 +180,7 @@ def stick(recording: Recording, ct4: float) -> None:
 
 
 def zip_of(files: dict[str, bytes]) -> bytes:
-    """ "Zip members carry a leading slash (`/agv01_0901_081240.csv`)." Sorted by name, as a packer would."""
+    """ "Zip members carry a leading slash (`/agv01_0901_081240.csv`)." Sorted by name."""
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         for name in sorted(files):

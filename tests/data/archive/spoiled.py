@@ -1,4 +1,4 @@
-"""A recording of five seconds, to be spoiled before it is written, and what a reader says of it."""
+"""A recording of five seconds that tests break before it is written, and what a reader reports about it."""
 
 import io
 import json
@@ -16,7 +16,7 @@ from conveyorguard.data.store_build import prepare
 NAME, LABELS = "TS_oht_01_oht01_0827_1011", "TL_oht_01_oht01_0827_1011"
 COLUMNS = ["NTC", "PM1.0", "CT1"]
 SHAPE = (6, 8)
-SPOILED = 2  # the second that is broken
+SPOILED = 2  # the second that tests break
 
 
 def npy(frame):
@@ -50,7 +50,7 @@ def write_zip(path, files):
 
 
 class Recording:
-    """Five seconds of a session, to be spoiled before it is written."""
+    """Files of a sound session of five seconds, which a test may change before it writes them."""
 
     def __init__(self, root):
         self.root, self.files = root, {}
@@ -69,6 +69,8 @@ class Recording:
 
 
 class Tripwire:
+    """Unpickling it creates a file."""
+
     def __init__(self, path):
         self.path = path
 
@@ -112,10 +114,11 @@ def touch(root, *names):
     return root
 
 
-def found(root, schema):
+def listed(root, schema):
+    """Return the name of each item of the reader, with its files or with its report."""
     return [
-        (one.name, f"{one.reason}: {one.message}" if isinstance(one, Unreadable) else [path.name for path in one.files])
-        for one in archive.sessions(root, schema)
+        (item.name, f"{item.reason}: {item.message}" if isinstance(item, Unreadable) else [p.name for p in item.files])
+        for item in archive.sessions(root, schema)
     ]
 
 

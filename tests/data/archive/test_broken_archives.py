@@ -1,4 +1,4 @@
-"""An archive that is broken, or not the one it is called: it is skipped and told, the others are read."""
+"""Broken or misnamed archives are skipped and reported, and the others are read."""
 
 import json
 import os
@@ -29,7 +29,7 @@ pytestmark = [
 
 
 def bomb(path):
-    """A zip of 600 kB whose files claim, and have, 60 GiB: 60 entries that share one compressed GiB of zeros."""
+    """Write a small zip whose files claim 19 GiB: 300 entries that share 64 MiB of compressed zeros."""
     import zlib
 
     packer = zlib.compressobj(9, zlib.DEFLATED, -15)
@@ -62,7 +62,7 @@ def huge_directory(path):
 
 
 def huge_directory_in_the_zip64_record(path):
-    """The plain end record tells of one entry; zipfile believes the other."""
+    """The plain end record tells of one entry; zipfile uses the zip64 record."""
     entry = struct.pack("<4s6H3I5H2I", b"PK\1\2", 20, 20, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0) + b"a"
     directory = entry * 800_000
     size = len(directory)
@@ -85,9 +85,9 @@ ARCHIVES = {
         "its end is missing",
     ),
     "empty": (lambda path: path.write_bytes(b""), "its end is missing"),
-    "another format": (lambda path: path.write_bytes(b"Rar!\x1a\x07\x00" * 50), "no zip"),
-    "a web page": (lambda path: path.write_text("<html>please log in</html>"), "no zip"),
-    "a bomb": (bomb, "GiB when inflated, 16 GiB are allowed"),
+    "another format": (lambda path: path.write_bytes(b"Rar!\x1a\x07\x00" * 50), "not a zip"),
+    "a web page": (lambda path: path.write_text("<html>please log in</html>"), "not a zip"),
+    "a bomb": (bomb, "GiB when inflated, more than the limit of 16 GiB"),
     "a huge directory": (huge_directory, "its directory has"),
     "a huge directory in the zip64 record": (huge_directory_in_the_zip64_record, "its directory has"),
     "encrypted": (encrypted, "encrypted"),
@@ -101,7 +101,7 @@ ARCHIVES = {
 
 
 @pytest.mark.parametrize("case", ARCHIVES)
-def test_a_broken_archive_is_skipped_and_told_and_the_others_are_read(case, beside, small, tmp_path):
+def test_broken_archive_is_skipped_and_reported_and_the_others_are_read(case, beside, small, tmp_path):
     spoil, problem = ARCHIVES[case]
     beside.write()
     spoil(beside.source)
@@ -109,15 +109,13 @@ def test_a_broken_archive_is_skipped_and_told_and_the_others_are_read(case, besi
     store = store_of(beside, small, tmp_path)
     assert time.monotonic() - began < 30
     assert set(store.to_frame()["session"]) == {"TS_oht_02_oht02_0827_1011"}
-    told = skipped(store)
-    if case in ("a pipe", "a link to nothing") and NAME not in told:
-        pytest.fail(f"{case} was passed over in silence")
-    assert problem in told[NAME] and beside.source.name in told[NAME] and "again" in told[NAME]
-    assert str(tmp_path) not in json.dumps(store.manifest), "no folder of this machine in what pages show"
+    message = skipped(store)[NAME]
+    assert problem in message and beside.source.name in message and "again" in message
+    assert str(tmp_path) not in json.dumps(store.manifest), "pages show no folder of this machine"
 
 
-def test_the_end_of_a_zip_is_where_zipfile_finds_it(recording, small):
-    """Its number of files, of which zipfile makes nothing, may look like another end."""
+def test_end_of_a_zip_is_found_where_zipfile_finds_it(recording, small):
+    """Its number of files, which zipfile ignores, may look like another end record."""
     recording.write()
     raw = bytearray(recording.source.read_bytes())
     raw[-14:-10] = b"PK\5\6"
@@ -125,65 +123,65 @@ def test_the_end_of_a_zip_is_where_zipfile_finds_it(recording, small):
     assert recording.read(small).time.tolist() == [0, 1, 2, 3, 4]
 
 
-def test_a_zip_bomb_of_sound_names_is_no_matter_of_memory(beside, small, tmp_path):
-    """Members of 60 MiB, total within the limit: each is refused by what its directory says, none is inflated."""
+def test_zip_bomb_with_valid_names_is_refused_without_inflating(beside, small, tmp_path):
+    """Members of 60 MiB, in total within the limit, are refused by their size in the directory."""
     beside.write()
     with zipfile.ZipFile(beside.source, "w", zipfile.ZIP_DEFLATED) as target:
         for second in range(3):
             target.writestr(f"{stem(second)}.bin", b"\0" * (60 << 20))
             target.writestr(f"{stem(second)}.csv", recording_csv(second))
     store = store_of(beside, small, tmp_path)
-    assert "62,914,560 bytes when inflated, at most 4,864 are expected" in skipped(store)[NAME]
+    assert "62,914,560 bytes when inflated, more than the limit of 4,864" in skipped(store)[NAME]
 
 
 def recording_csv(second):
     return frame(second)[f"{stem(second)}.csv"]
 
 
-def test_a_download_in_one_part_is_read_and_in_several_told(beside, small, tmp_path):
+def test_single_part_download_is_read_and_several_parts_are_reported(beside, small, tmp_path):
     beside.write()
     beside.source.rename(beside.source.with_name(f"{NAME}.zip.part0"))
     assert NAME in set(store_of(beside, small, tmp_path).to_frame()["session"])
     (beside.root / f"{NAME}.zip.part1").write_bytes(b"rest")
-    told = skipped(store_of(beside, small, tmp_path))
-    assert "incomplete_download" in told[NAME] and f"join them into {NAME}.zip" in told[NAME]
+    message = skipped(store_of(beside, small, tmp_path))[NAME]
+    assert "incomplete_download" in message and f"join them in order into {NAME}.zip" in message
 
 
-def test_two_archives_of_one_name_are_told_and_the_first_is_read(beside, small, tmp_path):
+def test_second_archive_of_the_same_name_is_reported_and_the_first_is_read(beside, small, tmp_path):
     beside.write()
     (beside.root / "copy").mkdir()
     write_zip(beside.root / "copy" / beside.source.name, {})
     store = store_of(beside, small, tmp_path)
     assert len(store.to_frame()) == 10
     assert (
-        "duplicate_session: two archives of one name" in skipped(store)[NAME]
+        "duplicate_session: two archives of the same name" in skipped(store)[NAME]
         and f"copy/{NAME}.zip" in skipped(store)[NAME]
     )
-    with pytest.raises(DataError, match="two archives of one name"):
+    with pytest.raises(DataError, match="two archives of the same name"):
         prepare(archive.sessions, small, beside.root, tmp_path / "strict", "x", strict=True, jobs=1)
 
 
-def test_labels_of_another_recording_are_told(beside, small, tmp_path):
+def test_labels_of_another_recording_are_reported(beside, small, tmp_path):
     beside.files = {
         name.replace("0827", "0828") if name.endswith("json") else name: raw for name, raw in beside.files.items()
     }
     beside.write()
-    told = skipped(store_of(beside, small, tmp_path))[NAME]
-    assert f"{LABELS}.zip: its frames match none of {NAME}.zip" in told and "fetch the label archive again" in told
+    message = skipped(store_of(beside, small, tmp_path))[NAME]
+    assert f"{LABELS}.zip: its frames match none of {NAME}.zip" in message
+    assert "download the label archive again" in message
 
 
-def test_an_archive_under_the_name_of_another_recording_is_told(beside, small, tmp_path):
+def test_archive_with_frames_of_another_device_is_reported(beside, small, tmp_path):
     beside.files = {name.replace("oht01", "oht09"): raw for name, raw in beside.files.items()}
     beside.write()
-    told = skipped(store_of(beside, small, tmp_path))[NAME]
-    found = (
-        f"{NAME}.zip: expected frames of oht01_0827, found those of oht09_0827 alone, as oht09_0827_101100.csv; "
+    expected = (
+        f"{NAME}.zip: expected frames of oht01_0827, found only frames of oht09_0827, such as oht09_0827_101100.csv; "
         "rename it"
     )
-    assert found in told
+    assert expected in skipped(store_of(beside, small, tmp_path))[NAME]
 
 
-def test_of_thousands_of_files_of_one_name_two_are_held():
+def test_thousands_of_files_of_the_same_name_are_compared_one_at_a_time():
     opened, reads = Archive(None), []
     opened.files["a"] = [lambda limit, i=i: reads.append(i) or bytes([i % 2]) for i in range(1000)]
     with pytest.raises(Unusable, match="1000 files of this name with different contents"):

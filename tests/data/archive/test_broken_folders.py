@@ -1,4 +1,4 @@
-"""Unpacked archives: loops of links, pipes, folders that may not be looked into, names that are no text."""
+"""Unpacked archives: loops of links, irregular files, folders without permission, names that are not UTF-8."""
 
 import json
 import os
@@ -27,7 +27,7 @@ pytestmark = [
 
 def test_loops_of_links_end(beside, small, tmp_path):
     folder = unpack(beside.write())
-    for name in ("one", "two", "three"):  # three ways down at each of forty levels would never end
+    for name in ("one", "two", "three"):  # three branches at each of forty levels would never end
         (folder / name).symlink_to(folder)
         (beside.root / f"up-{name}").symlink_to(beside.root)
     began = time.monotonic()
@@ -36,8 +36,8 @@ def test_loops_of_links_end(beside, small, tmp_path):
     assert sorted(set(store.to_frame()["session"])) == [NAME, "TS_oht_02_oht02_0827_1011"]
 
 
-def test_what_is_no_file_in_a_folder_costs_its_second(beside, small, tmp_path):
-    """A pipe would be waited for, a link to nothing and a folder cannot be read."""
+def test_irregular_file_in_a_folder_costs_its_second(beside, small, tmp_path):
+    """Reading a pipe would block, and a device would never end."""
     folder = unpack(beside.write())
     for second, make in (
         (1, os.mkfifo),
@@ -51,12 +51,12 @@ def test_what_is_no_file_in_a_folder_costs_its_second(beside, small, tmp_path):
     store = store_of(beside, small, tmp_path)
     assert time.monotonic() - began < 20
     assert (store.to_frame()["session"] == NAME).sum() == 2
-    told = json.dumps(store.manifest["dropped_examples"]["bad_csv"])
-    assert told.count("no regular file") == 2 and "No such file" in told and str(tmp_path) not in told
+    messages = json.dumps(store.manifest["dropped_examples"]["bad_csv"])
+    assert messages.count("not a regular file") == 2 and "No such file" in messages and str(tmp_path) not in messages
 
 
-def test_names_that_are_no_text_do_no_harm(beside, small, tmp_path):
-    """Unpacked with the wrong code page: bytes that are no UTF-8."""
+def test_names_that_are_not_utf8_are_ignored(beside, small, tmp_path):
+    """Unpacking with the wrong code page leaves such names."""
     folder = unpack(beside.write())
     for place in (folder, beside.root):
         garbled = os.fsencode(place) + b"/01.\xbf\xf8\xc3\xb5"
@@ -69,9 +69,8 @@ def test_names_that_are_no_text_do_no_harm(beside, small, tmp_path):
         list(archive.sessions(os.fsdecode(os.fsencode(beside.root) + b"/01.\xbf\xf8\xc3\xb5"), small))
 
 
-def test_a_folder_that_cannot_be_looked_into_is_told(beside, small, tmp_path, monkeypatch):
-    """Rights do not stop the user who runs the tests in a container, so that the system's answer is put in their
-    place."""
+def test_folder_without_permission_is_reported(beside, small, tmp_path, monkeypatch):
+    """Permissions do not stop root, who may run the tests, so that the system's answer is patched."""
     unpack(beside.write())
     touch(beside.root, f"locked/{NAME}/x.csv", "locked/x.txt")
     scandir, closed = os.scandir, ["locked"]
@@ -84,14 +83,12 @@ def test_a_folder_that_cannot_be_looked_into_is_told(beside, small, tmp_path, mo
     monkeypatch.setattr(os, "scandir", refuse)
     store = store_of(beside, small, tmp_path)
     assert len(store.to_frame()) == 10
-    locked = (
-        "unreadable_folder: locked: this folder cannot be looked into (Permission denied), and what is in it "
-        "was not read; give"
-    )
+    locked = "unreadable_folder: locked: this folder cannot be listed (Permission denied) and was not read; give"
     assert skipped(store)["locked"].startswith(locked)
     closed.append(NAME)
-    told = skipped(store_of(beside, small, tmp_path))
-    assert list(told) == ["locked", NAME] and "cannot be read as an archive (Permission denied)" in told[NAME]
+    messages = skipped(store_of(beside, small, tmp_path))
+    assert list(messages) == ["locked", NAME]
+    assert "cannot be read as an archive (Permission denied)" in messages[NAME]
     closed.append(beside.root.name)
-    with pytest.raises(DataError, match=r"(?s)no session.*\.: this folder cannot be looked into"):
+    with pytest.raises(DataError, match=r"(?s)no session.*\.: this folder cannot be listed"):
         list(archive.sessions(beside.root, small))

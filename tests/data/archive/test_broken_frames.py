@@ -1,4 +1,4 @@
-"""A broken file of a frame costs its second and is told with archive, member, problem and remedy."""
+"""A broken file costs its second and is reported with archive, member, problem and remedy."""
 
 import dataclasses
 import json
@@ -49,7 +49,7 @@ MEMBERS = {
     "only a header": ("csv", b"NTC,PM1.0,CT1\n", "1 lines"),
     "two rows": ("csv", b"NTC,PM1.0,CT1\n1,2,3\n4,5,6\n", "3 lines"),
     "no text": ("csv", b"\xff\xfe\x00N\x00T", "other bytes"),
-    "a huge csv": ("csv", b"NTC,PM1.0,CT1\n" + b"1" * (1 << 20), "at most 65,536 are expected"),
+    "a huge csv": ("csv", b"NTC,PM1.0,CT1\n" + b"1" * (1 << 20), "more than the limit of 65,536"),
     # bin
     "big-endian": ("bin", npy(np.full(SHAPE, 42.0, ">f8")), None),
     "single precision": ("bin", npy(np.full(SHAPE, 42.0, "f4")), None),
@@ -60,7 +60,7 @@ MEMBERS = {
     "Fortran order": ("bin", npy(np.asfortranarray(np.arange(48.0).reshape(SHAPE))), "in Fortran order"),
     "objects": ("bin", npy(np.full(SHAPE, Tripwire("unpickled"), object)), "|O of shape"),
     "a pickle": ("bin", pickle.dumps(Tripwire("unpickled")), "bytes beginning"),
-    "a huge header": ("bin", HUGE, "at most 4,864 are expected"),
+    "a huge header": ("bin", HUGE, "more than the limit of 4,864"),
     "a long header": ("bin", header(b"{" + b" " * 4000 + b"}") + b"\0" * 400, "header of floating point"),
     "a header to be evaluated": ("bin", EVALUATED, "header of floating point"),
     "a header that ends nowhere": ("bin", b"\x93NUMPY\x02\x00\xff\xff\xff\x7f" + PIXELS, "one of 2,147,483,659"),
@@ -130,12 +130,12 @@ MEMBERS = {
     "not a number": ("json", b'{"annotations": NaN}', ""),
     "cut json": ("json", json.dumps(label()).encode()[:30], ""),
     "empty json": ("json", b"", ""),
-    "a huge json": ("json", b'{"a": "' + b"x" * (2 << 20) + b'"}', "at most 1,048,576 are expected"),
+    "a huge json": ("json", b'{"a": "' + b"x" * (2 << 20) + b'"}', "more than the limit of 1,048,576"),
 }
 
 
 @pytest.mark.parametrize("case", MEMBERS)
-def test_a_broken_file_costs_its_second_and_is_told_with_archive_member_problem_and_remedy(
+def test_broken_file_costs_its_second_and_is_reported_with_place_problem_and_remedy(
     case, recording, small, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
@@ -147,18 +147,16 @@ def test_a_broken_file_costs_its_second_and_is_told_with_archive_member_problem_
         assert session.time.tolist() == [0, 1, 2, 3, 4] and not session.dropped
         return
     assert session.time.tolist() == [0, 1, 3, 4], "the other seconds are all there"
-    (told,) = session.dropped
-    assert told.reason == f"bad_{suffix}"
-    assert (
-        told.where
-        == f"{recording.labels.name if suffix == 'json' else recording.source.name}: {stem(SPOILED)}.{suffix}"
-    )
-    assert told.message.startswith("expected ") and ", found " in told.message and problem in told.message
-    assert "; " in told.message and ("again" in told.message or "fetch" in told.message), "there is a remedy"
-    assert len(told.message) < 500
+    (dropped,) = session.dropped
+    assert dropped.reason == f"bad_{suffix}"
+    archive_name = recording.labels.name if suffix == "json" else recording.source.name
+    assert dropped.where == f"{archive_name}: {stem(SPOILED)}.{suffix}"
+    assert dropped.message.startswith("expected ") and ", found " in dropped.message and problem in dropped.message
+    assert "; " in dropped.message and "again" in dropped.message, "there is a remedy"
+    assert len(dropped.message) < 500
 
 
-def test_values_of_odd_spellings_are_those_written(recording, small):
+def test_values_in_unusual_spellings_are_read_as_written(recording, small):
     for case, second in (("swapped columns", 1), ("byte order mark", 3), ("CRLF", 4)):
         recording.files[f"{stem(second)}.csv"] = MEMBERS[case][1]
     recording.files[f"{stem(2)}.bin"] = MEMBERS["big-endian"][1]
@@ -169,17 +167,14 @@ def test_values_of_odd_spellings_are_those_written(recording, small):
 
 
 @pytest.mark.parametrize("suffix", ["csv", "bin", "json"])
-def test_a_missing_file_is_told(suffix, recording, small):
+def test_missing_file_is_reported(suffix, recording, small):
     del recording.files[f"{stem(SPOILED)}.{suffix}"]
-    (told,) = recording.write().read(small).dropped
-    assert (
-        told.reason == f"missing_{suffix}"
-        and told.where.endswith(f": {stem(SPOILED)}.{suffix}")
-        and "fetch or unpack" in told.message
-    )
+    (dropped,) = recording.write().read(small).dropped
+    assert dropped.reason == f"missing_{suffix}" and dropped.where.endswith(f": {stem(SPOILED)}.{suffix}")
+    assert "download or unpack" in dropped.message
 
 
-def test_strict_stops_at_the_first_with_the_whole_sentence(recording, small, tmp_path):
+def test_strict_stops_at_the_first_defect_with_the_full_message(recording, small, tmp_path):
     recording.files[f"{stem(SPOILED)}.bin"] = b"no frame"
     recording.write()
     with pytest.raises(DataError) as error:
@@ -188,18 +183,16 @@ def test_strict_stops_at_the_first_with_the_whole_sentence(recording, small, tmp
     assert "numpy.save" in str(error.value)
 
 
-def test_a_file_there_twice_with_other_content_is_told(recording, small):
+def test_repeated_file_with_different_content_is_reported(recording, small):
     recording.write()
     with zipfile.ZipFile(recording.source, "a") as target:
         target.writestr(f"copy/{stem(1)}.csv", b"NTC,PM1.0,CT1\n99,8.00,2.50\n")
         target.writestr(f"copy/{stem(3)}.csv", recording.files[f"{stem(3)}.csv"])
-    (told,) = recording.read(small).dropped
-    assert stem(1) in told.where and "2 files of this name with different contents" in told.message
+    (dropped,) = recording.read(small).dropped
+    assert stem(1) in dropped.where and "2 files of this name with different contents" in dropped.message
 
 
-def test_names_that_lead_out_of_the_archive_write_nothing_and_are_read_as_the_files_they_are(
-    recording, small, tmp_path
-):
+def test_names_that_lead_out_of_the_archive_are_read_by_base_name_and_write_nothing(recording, small, tmp_path):
     recording.write()
     names = ["../../../", "/etc/", "..\\..\\", "C:/", "a/../../b/"]
     with zipfile.ZipFile(recording.source, "w") as target:
@@ -214,22 +207,21 @@ def test_names_that_lead_out_of_the_archive_write_nothing_and_are_read_as_the_fi
     assert {path: path.stat().st_mtime_ns for path in before if path.is_file()} == {
         p: t for p, t in before.items() if p.is_file()
     }
-    assert len(store.to_frame()) == 5, "a backslash separates as well: zips made on Windows have them"
+    assert len(store.to_frame()) == 5, "backslashes separate folders in zips made on Windows"
     assert not list(Path("/etc").glob("oht01*"))
 
 
-def test_a_damaged_member_is_told_with_archive_member_problem_and_remedy(recording, small):
+def test_damaged_member_is_reported_with_place_problem_and_remedy(recording, small):
     path = recording.write().source
     raw = bytearray(path.read_bytes())
     name = f"{stem(SPOILED)}.csv".encode()
-    raw[raw.index(name)] ^= 0xFF  # of the member itself; the directory of the zip has it right
+    raw[raw.index(name)] ^= 0xFF  # in the member itself, not in the zip's directory
     path.write_bytes(raw)
     session = recording.read(small)
-    (told,) = [one for one in session.dropped if one.reason == "bad_csv"]
-    assert told.where == f"{NAME}.zip: {stem(SPOILED)}.csv"
-    assert told.message.startswith("expected a whole file, found damaged: another name") and told.message.endswith(
-        "; fetch the archive again"
-    )
+    (dropped,) = [entry for entry in session.dropped if entry.reason == "bad_csv"]
+    assert dropped.where == f"{NAME}.zip: {stem(SPOILED)}.csv"
+    assert dropped.message.startswith("expected a whole file, found damaged: the file is named")
+    assert dropped.message.endswith("; download the archive again")
 
 
 def impossible(suffix, recording):
@@ -243,22 +235,22 @@ def impossible(suffix, recording):
 
 
 @pytest.mark.parametrize("suffix", ["csv", "bin", "json"])
-def test_what_the_store_finds_is_told_with_archive_member_problem_and_remedy(suffix, recording, small, tmp_path):
+def test_impossible_values_are_reported_with_place_problem_and_remedy(suffix, recording, small, tmp_path):
     where = impossible(suffix, recording)
     manifest = store_of(recording.write(), small, tmp_path).manifest
     if suffix == "bin":
         (example,) = manifest["dropped_examples"]["bad_frame"]
-        told = f"{example['where']}: {example['message']}"
+        message = f"{example['where']}: {example['message']}"
     else:
-        (told,) = manifest["repaired_examples"]
-    assert told.startswith(f"{where}: second {SPOILED}: expected ") and ", found " in told and "; " in told
-    for cache in ("cache", "other"):  # the store is there already, and it is not
+        (message,) = manifest["repaired_examples"]
+    assert message.startswith(f"{where}: second {SPOILED}: expected ") and ", found " in message and "; " in message
+    for cache in ("cache", "other"):  # with and without a store
         with pytest.raises(DataError, match="strict=true") as caught:
             prepare(archive.sessions, small, recording.root, tmp_path / cache, "x", strict=True, jobs=1)
-        assert told in str(caught.value)
+        assert message in str(caught.value)
 
 
-def test_one_second_is_read_as_a_collector_writes_it(small, tmp_path):
+def test_second_is_read_from_a_collectors_files(small, tmp_path):
     name = stem(1)
     for written, raw in frame(1).items():
         (tmp_path / written).write_bytes(raw)

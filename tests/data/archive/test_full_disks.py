@@ -1,4 +1,4 @@
-"""Disks that are full or may not be written: a clear error, what was there is whole, nothing half-written left."""
+"""Full or read-only disks: a named error, earlier stores intact, and no partial store left."""
 
 import os
 import subprocess
@@ -19,22 +19,22 @@ pytestmark = pytest.mark.promise(
 
 
 def mounted(place, size):
-    """A file system of that size, or None where this user may not mount."""
+    """Mount a file system of that size; return None where this user may not mount."""
     place.mkdir()
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(place)], capture_output=True)
-    return place if done.returncode == 0 else None
+    process = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(place)], capture_output=True)
+    return place if process.returncode == 0 else None
 
 
 @pytest.fixture
 def small_disk(tmp_path):
     if os.geteuid() != 0 or (place := mounted(tmp_path / "disk", "600k")) is None:
-        pytest.skip("a small tmpfs needs the right to mount")
+        pytest.skip("a small tmpfs needs permission to mount")
     yield place
     subprocess.run(["umount", "-l", str(place)], check=True)
 
 
 def fill(place, leave):
-    """Leave so many bytes of the disk."""
+    """Fill the disk except for `leave` bytes."""
     file = os.open(place / "filling", os.O_WRONLY | os.O_CREAT)
     size = 0
     try:
@@ -46,7 +46,7 @@ def fill(place, leave):
 
 
 @pytest.mark.parametrize("leave", [0, 8 << 10, 40 << 10])
-def test_a_full_disk_is_told_and_what_was_there_is_whole(leave, beside, small, small_disk):
+def test_full_disk_is_reported_and_leaves_the_earlier_store_intact(leave, beside, small, small_disk):
     beside.write()
     cache = small_disk / "cache"
     first = prepare(archive.sessions, small, beside.root, cache, "first", jobs=1)
@@ -61,26 +61,25 @@ def test_a_full_disk_is_told_and_what_was_there_is_whole(leave, beside, small, s
     fill(small_disk, leave)
     with pytest.raises(DataError) as error:
         prepare(archive.sessions, small, beside.root, cache, "second", jobs=1)
-    assert "the frame store cannot be written (No space left on device" in str(error.value) and "paths.cache" in str(
-        error.value
-    )
+    message = str(error.value)
+    assert "the frame store cannot be written (No space left on device" in message and "paths.cache" in message
     assert {path: path.read_bytes() for path in first.path.rglob("*.*") if path.is_file()} == before
-    assert [path.name for path in cache.iterdir()] == [first.path.name], "nothing half-written is left"
+    assert [path.name for path in cache.iterdir()] == [first.path.name], "no partial store is left"
     (small_disk / "filling").unlink()
     assert len(open_store(first.path).to_frame()) == 10
 
 
-def test_a_cache_that_cannot_be_written_is_told(beside, small, tmp_path):
+def test_unwritable_cache_is_reported_with_the_remedy(beside, small, tmp_path):
     beside.write()
     (tmp_path / "cache").write_text("a file where the folder should be")
     with pytest.raises(DataError, match=r"paths\.cache=.*cannot be written.*Free some space, or set paths\.cache"):
         store_of(beside, small, tmp_path)
 
 
-def test_a_read_only_disk_is_told(beside, small, tmp_path):
+def test_read_only_disk_is_reported(beside, small, tmp_path):
     place = tmp_path / "disk"
     if os.geteuid() != 0 or mounted(place, "1m") is None:
-        pytest.skip("a read-only file system needs the right to mount")
+        pytest.skip("a read-only file system needs permission to mount")
     try:
         subprocess.run(["mount", "-o", "remount,ro", str(place)], check=True)
         beside.write()
@@ -90,10 +89,10 @@ def test_a_read_only_disk_is_told(beside, small, tmp_path):
         subprocess.run(["umount", "-l", str(place)], check=True)
 
 
-def test_a_read_only_root_is_only_read(beside, small, tmp_path):
+def test_read_only_root_is_read(beside, small, tmp_path):
     place = tmp_path / "disk"
     if os.geteuid() != 0 or mounted(place, "1m") is None:
-        pytest.skip("a read-only file system needs the right to mount")
+        pytest.skip("a read-only file system needs permission to mount")
     try:
         beside.root = place / "set"
         beside.source, beside.labels = beside.root / beside.source.name, beside.root / beside.labels.name

@@ -1,4 +1,4 @@
-"""The reader of AI Hub #71802, on archives written from its description with every quirk of it."""
+"""The reader of AI Hub #71802 on archives that are written from its description with every known quirk."""
 
 import re
 import shutil
@@ -24,13 +24,13 @@ class Case:
     after: dict
 
     def rows(self, name):
-        """The frames of one session by second."""
+        """Return the rows of a session, indexed by second."""
         frames = self.store.to_frame()
         return frames[frames["session"] == name].set_index("time")
 
 
 def listing(root):
-    """Everything below a folder with size and time of change."""
+    """Return size and modification time of everything below a folder."""
     return {str(p): (p.stat().st_size, p.stat().st_mtime_ns) for p in sorted(root.rglob("*"))} | {
         "": root.stat().st_mtime_ns
     }
@@ -50,7 +50,7 @@ def of_each_session(case):
     return [(name, session, case.rows(name)) for name, session in case.expected.sessions.items()]
 
 
-def test_exactly_the_sound_seconds_are_accepted_with_their_states(case):
+def test_exactly_the_sound_seconds_are_read_with_their_states(case):
     assert set(case.store.to_frame()["session"]) == set(case.expected.sessions)
     for name, session, rows in of_each_session(case):
         assert len(rows) == session.seconds, name
@@ -62,13 +62,13 @@ def test_exactly_the_sound_seconds_are_accepted_with_their_states(case):
         assert not set(rows.index) & {*session.dropped, *session.absent}, name
 
 
-def test_values_are_those_written(case):
+def test_values_equal_those_in_the_files(case):
     for name, session, rows in of_each_session(case):
         for (second, channel), value in {**session.sensors, **session.environment}.items():
             assert rows.loc[second, channel] == pytest.approx(value, abs=1e-4), (name, second, channel)
 
 
-def test_thermal_statistics_are_of_the_full_resolution(case):
+def test_thermal_statistics_are_computed_at_full_resolution(case):
     columns = ["thermal_max", "thermal_y_max", "thermal_x_max", "thermal_mean"]
     for name, session, rows in of_each_session(case):
         for second, values in session.thermal.items():
@@ -76,7 +76,7 @@ def test_thermal_statistics_are_of_the_full_resolution(case):
 
 
 def test_stored_frames_keep_the_peak(case):
-    """A hot component is a few pixels: the block maximum of the store is the frame's own."""
+    """A hot component covers a few pixels, so that the store keeps block maxima."""
     frames, thermal = case.store.to_frame(), case.store.thermal
     assert thermal.shape == (len(frames), 2, 30, 40)
     np.testing.assert_allclose(thermal[:, 1].max((1, 2)), frames["thermal_max"], rtol=1e-3)
@@ -88,17 +88,17 @@ def test_dropped_frames_are_counted_and_named_by_reason(case):
     elsewhere = {reason: n for counts in expected.dropped_in_skipped.values() for reason, n in counts.items()}
     counts = {reason: n - elsewhere.get(reason, 0) for reason, n in expected.dropped.items()}
     assert manifest["counts"]["dropped_frames"] == counts
-    found = {}  # session: {second: reason}
+    reasons = {}  # session: {second: reason}
     for reason, examples in manifest["dropped_examples"].items():
         for example in examples:
             name, clock = re.fullmatch(
                 r"([TV][SL]_\w+)(?:\.zip)?: \w+_(\d{6})\.(?:csv|bin|json)", example["where"]
             ).groups()
             name = name[0] + "S" + name[2:]
-            start = 59 if "oht07" in name else 0  # of the minute in the name
-            found.setdefault(name, {})[_seconds(clock) - _seconds(name[-4:] + f"{start:02d}")] = reason
+            start = 59 if "oht07" in name else 0  # second at which the recording begins
+            reasons.setdefault(name, {})[_seconds(clock) - _seconds(name[-4:] + f"{start:02d}")] = reason
             assert "expected" in example["message"] and "found" in example["message"]
-    assert found == {name: session.dropped for name, session in expected.sessions.items() if session.dropped}
+    assert reasons == {name: session.dropped for name, session in expected.sessions.items() if session.dropped}
     per_session = dict(zip(case.store.sessions["name"], case.store.sessions["dropped"], strict=True))
     assert per_session == {name: len(session.dropped) for name, session in expected.sessions.items()}
 
@@ -113,7 +113,7 @@ def test_exactly_the_repaired_seconds_are_flagged(case):
     assert case.store.manifest["counts"]["repaired"] == {"sensor_values": 4, "pixels": 8, "seconds": 10}
 
 
-def test_windows_do_not_span_what_was_left_out(case):
+def test_windows_do_not_span_dropped_seconds(case):
     windows = make_windows(case.store, WindowSettings(size=30, stride=10), labelled=False)
     counts = windows["session"].value_counts().to_dict()
     assert counts == {name: session.windows for name, session in case.expected.sessions.items()}
@@ -136,6 +136,6 @@ def test_skipped_sessions_are_named_with_archive_and_reason(case):
         assert skipped[name] in case.store.summary()
 
 
-def test_nothing_is_unpickled_and_nothing_written_under_the_root(case):
+def test_nothing_is_unpickled_and_nothing_is_written_below_the_root(case):
     assert not case.expected.tripwire.exists()
     assert case.before == case.after

@@ -1,4 +1,4 @@
-"""One session of the set, with one file of it broken, packed by others, in parts, or out of order."""
+"""A session of the quirk set with a broken file, from other packers, in parts, or out of order."""
 
 import shutil
 import struct
@@ -20,7 +20,7 @@ from tests.data.archive import quirks
 
 @pytest.fixture
 def one_session(sets, tmp_path):
-    """A copy of one session in a folder of its own, and its two archives."""
+    """Copy a session into an empty folder; return the folder and its two archives."""
 
     def make(kind, name=None, root=None):
         name = name or quirks.CLEAN_OHT
@@ -55,7 +55,7 @@ DEFECTS = {
 
 
 @pytest.mark.parametrize("defect", DEFECTS)
-def test_a_defective_frame_costs_that_frame_and_strict_names_it(defect, one_session, schema, tmp_path):
+def test_defective_frame_costs_its_second_and_strict_names_it(defect, one_session, schema, tmp_path):
     suffix, content, words = DEFECTS[defect]
     root, source, labels = one_session("folder")
     folder = labels if suffix == "json" else source
@@ -65,7 +65,7 @@ def test_a_defective_frame_costs_that_frame_and_strict_names_it(defect, one_sess
     assert store.to_frame()["time"].tolist() == [*range(31), *range(32, 60)]
     reason = f"{'missing' if content is None else 'bad'}_{suffix}"
     assert store.manifest["counts"]["dropped_frames"] == {reason: 1}
-    for cache in ("cache", "other"):  # the store is there already, and it is not
+    for cache in ("cache", "other"):  # with and without a store
         with pytest.raises(DataError, match=r"data\.strict=true") as caught:
             prepare(archive.sessions, schema, root, tmp_path / cache, "aihub", strict=True, jobs=1)
         message = str(caught.value)
@@ -75,7 +75,7 @@ def test_a_defective_frame_costs_that_frame_and_strict_names_it(defect, one_sess
 
 
 @pytest.mark.parametrize("suffix", ["csv", "bin"])
-def test_strict_names_what_would_be_repaired(suffix, one_session, schema, tmp_path):
+def test_strict_names_the_first_value_to_be_repaired(suffix, one_session, schema, tmp_path):
     root, source, _ = one_session("folder")
     member = sorted(source.glob(f"*.{suffix}"))[31]
     if suffix == "csv":
@@ -86,26 +86,22 @@ def test_strict_names_what_would_be_repaired(suffix, one_session, schema, tmp_pa
         member.write_bytes(b"")
         with member.open("wb") as stream:
             np.save(stream, frame)
-    assert (
-        prepare(archive.sessions, schema, root, tmp_path / "cache", "aihub", jobs=1).manifest["counts"]["repaired"][
-            "seconds"
-        ]
-        == 1
-    )
+    store = prepare(archive.sessions, schema, root, tmp_path / "cache", "aihub", jobs=1)
+    assert store.manifest["counts"]["repaired"]["seconds"] == 1
     for cache in ("cache", "other"):
         with pytest.raises(DataError, match=rf"strict=true: {source.name}.*second 31.*expected .*, found ") as caught:
             prepare(archive.sessions, schema, root, tmp_path / cache, "aihub", strict=True, jobs=1)
         assert ("CT2" if suffix == "csv" else "pixel") in str(caught.value)
 
 
-def test_strict_is_content_with_sound_data(one_session, schema, tmp_path):
+def test_strict_accepts_sound_data(one_session, schema, tmp_path):
     root, *_ = one_session("zip")
     assert (
         len(prepare(archive.sessions, schema, root, tmp_path / "cache", "aihub", strict=True, jobs=1).to_frame()) == 60
     )
 
 
-def test_strict_stops_at_sessions_without_labels(one_session, schema, tmp_path):
+def test_strict_stops_at_a_session_without_labels(one_session, schema, tmp_path):
     root, source, labels = one_session("zip")
     labels.unlink()
     with pytest.raises(DataError, match=f"{source.stem}: expected labels .*found none"):
@@ -118,8 +114,8 @@ def only(root, schema):
 
 
 @pytest.mark.parametrize("packing", ["deflated", "stored"])
-def test_a_damaged_member_of_a_zip_costs_its_frame(packing, one_session, schema):
-    """If stored, only the checksum can tell."""
+def test_damaged_member_of_a_zip_costs_its_second(packing, one_session, schema):
+    """In a stored member only the checksum reveals the damage."""
     root, source, _ = one_session("zip")
     if packing == "stored":
         with zipfile.ZipFile(source) as packed:
@@ -140,9 +136,9 @@ def test_a_damaged_member_of_a_zip_costs_its_frame(packing, one_session, schema)
 
 
 @pytest.mark.parametrize("packing", ["stored", "deflated 9", "data descriptor", "in folders"])
-def test_zips_of_other_packers_read_the_same(packing, one_session, schema, tmp_path):
+def test_zips_of_other_packers_are_read_alike(packing, one_session, schema, tmp_path):
     root, source, _ = one_session("zip")
-    wanted = only(root, schema).read()
+    expected = only(root, schema).read()
     with zipfile.ZipFile(source) as packed:
         files = {name.strip("/"): packed.read(name) for name in packed.namelist()}
     source.unlink()
@@ -152,13 +148,13 @@ def test_zips_of_other_packers_read_the_same(packing, one_session, schema, tmp_p
         for name, content in reversed(files.items()):
             packed.writestr(f"set/inner/{name}" if packing == "in folders" else name, content)
     session = only(root, schema).read()
-    np.testing.assert_array_equal(session.thermal, wanted.thermal)
-    np.testing.assert_array_equal(session.sensors, wanted.sensors)
+    np.testing.assert_array_equal(session.thermal, expected.thermal)
+    np.testing.assert_array_equal(session.sensors, expected.sensors)
     assert not session.dropped
 
 
 class _Pipe:
-    """A file that can only be written in order: a packer then puts the sizes of a member behind it."""
+    """A file without seeking: zipfile then writes the sizes of a member behind it."""
 
     def __init__(self, path):
         self.stream = open(path, "wb")  # noqa: SIM115
@@ -171,14 +167,14 @@ class _Pipe:
         self.stream.close()
 
 
-def test_a_lone_part0_is_the_whole_zip(one_session, schema):
+def test_single_part0_is_read_as_the_whole_zip(one_session, schema):
     root, source, labels = one_session("zip")
-    wanted = only(root, schema).read()
+    expected = only(root, schema).read()
     for path in (source, labels):
         path.rename(f"{path}.part0")
     session = only(root, schema).read()
-    np.testing.assert_array_equal(session.thermal, wanted.thermal)
-    np.testing.assert_array_equal(session.state, wanted.state)
+    np.testing.assert_array_equal(session.thermal, expected.thermal)
+    np.testing.assert_array_equal(session.state, expected.state)
 
 
 def test_several_parts_are_refused_with_the_remedy(one_session, schema):
@@ -193,14 +189,13 @@ def test_several_parts_are_refused_with_the_remedy(one_session, schema):
     for place in (root / "joined", root):
         place.mkdir(exist_ok=True)
         (place / source.name).write_bytes(raw)
-        assert len(only(root, schema).read().time) == 60, "the joined zip counts, whatever is left of its parts"
+        assert len(only(root, schema).read().time) == 60, "the joined zip is read even if parts remain"
         (place / source.name).unlink()
 
 
 @given(st.integers(0, 86399), st.sets(st.integers(1, 20_000), max_size=60))
 def test_seconds_are_in_time_order_across_midnight(start, later):
-    """A recording is far shorter than a day, so the largest silence on the clock is that between its end and its
-    begin."""
+    """A recording is far shorter than a day, so that the day's largest gap lies between its end and its start."""
     times = sorted({0, *later})
     seconds = {f"{(start + t) % 86400:06d}": (start + t) % 86400 for t in times}
     ordered = archive.in_time_order(sorted(seconds), seconds)
@@ -208,7 +203,7 @@ def test_seconds_are_in_time_order_across_midnight(start, later):
     assert [seconds[stem] for stem, _ in ordered] == [(start + t) % 86400 for t in times]
 
 
-def test_reading_a_member_of_absurd_size_is_refused(one_session, schema, monkeypatch):
+def test_member_above_the_size_limit_is_refused(one_session, schema, monkeypatch):
     monkeypatch.setitem(frames.TEXT_LIMIT, "json", 300)  # a label has some thousand bytes
     for kind in ("zip", "folder"):
         root, *_ = one_session(kind, root=None)

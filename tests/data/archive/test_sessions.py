@@ -1,4 +1,4 @@
-"""What a session is: its frames in order of time, and what is missing told."""
+"""Reading a session: its seconds in time order, and reports of missing files."""
 
 import dataclasses
 
@@ -11,7 +11,7 @@ from conveyorguard.errors import DataError
 from tests.data.archive.spoiled import LABELS, NAME, stem
 
 
-def test_a_session_is_its_frames_in_order_of_time(recording, small):
+def test_session_holds_its_frames_in_time_order(recording, small):
     session = recording.write().read(small)
     assert (session.name, session.device, session.kind) == (NAME, "oht01", "oht")
     assert session.time.tolist() == [0, 1, 2, 3, 4] and session.state.tolist() == [1] * 5 and session.dropped == []
@@ -24,19 +24,19 @@ def test_a_session_is_its_frames_in_order_of_time(recording, small):
     assert bare.environment.shape == (5, 1)
 
 
-def test_a_second_known_from_one_of_its_files_is_told(recording, small):
+def test_second_with_a_missing_file_is_dropped_and_reported(recording, small):
     del recording.files[f"{stem(1)}.csv"], recording.files[f"{stem(1)}.bin"], recording.files[f"{stem(3)}.json"]
     session = recording.write().read(small)
     assert session.time.tolist() == [0, 2, 4]
-    assert [(told.reason, told.where) for told in session.dropped] == [
+    assert [(dropped.reason, dropped.where) for dropped in session.dropped] == [
         ("missing_csv", f"{NAME}.zip: {stem(1)}.csv"),
         ("missing_json", f"{LABELS}.zip: {stem(3)}.json"),
     ]
-    again = "expected the file, found none of that name; fetch or unpack the archive again"
-    assert {told.message for told in session.dropped} == {again}
+    message = "expected the file, found none of that name; download or unpack the archive again"
+    assert {dropped.message for dropped in session.dropped} == {message}
 
 
-def test_without_one_frame_there_is_no_session(recording, small):
+def test_recording_without_a_usable_frame_is_refused(recording, small):
     recording.files = {name: b"" for name in recording.files}
     with pytest.raises(
         DataError,
@@ -46,17 +46,17 @@ def test_without_one_frame_there_is_no_session(recording, small):
         recording.write().read(small)
     recording.files = {}
     with pytest.raises(
-        DataError, match=rf"^{NAME}.zip: no usable frame \(it holds no file of a frame; fetch it again, or remove it\)$"
+        DataError, match=rf"^{NAME}.zip: no usable frame \(it holds no frame files; download it again, or remove it\)$"
     ):
         recording.write().read(small)
 
 
-def test_missing_columns_are_read_as_unknown_only_where_that_is_allowed(recording, small):
+def test_missing_columns_are_nan_only_with_incomplete(recording, small):
     for second in range(5):
         recording.files[f"{stem(second)}.csv"] = b"NTC,CT1\n1,3\n"
     recording.write()
-    (one,) = archive.sessions(recording.root, small, incomplete=True)
-    assert np.isnan(one.read().sensors[:, 1]).all()
-    (one,) = archive.sessions(recording.root, small)
+    (item,) = archive.sessions(recording.root, small, incomplete=True)
+    assert np.isnan(item.read().sensors[:, 1]).all()
+    (item,) = archive.sessions(recording.root, small)
     with pytest.raises(DataError, match=r"no column PM1\.0"):
-        one.read()
+        item.read()

@@ -1,4 +1,4 @@
-"""Tables that grow, and the seconds that a follower gives of them."""
+"""The schema of a growing table, and the seconds that a follower yields."""
 
 from conveyorguard.data.schema import Schema
 

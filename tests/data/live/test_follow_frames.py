@@ -1,4 +1,4 @@
-"""Following frames while they are written: seconds that are not whole, loose frames, labels, pictures."""
+"""Following frames while they are written: incomplete seconds, loose frames, labels, pictures."""
 
 import shutil
 import time
@@ -15,7 +15,7 @@ from tests.data.live.growing import seconds_of, table_schema
 from tests.support.recorded import frames_of
 
 
-def test_a_second_that_is_not_whole_is_waited_for_then_left_out(watching, recordings, monkeypatch):
+def test_incomplete_second_is_waited_for_then_left_out(watching, recordings, monkeypatch):
     monkeypatch.setattr(frame_files, "PATIENCE", 0.5)
     source = sorted(recordings.iterdir())[0]
     target = watching.folder / source.name
@@ -25,15 +25,15 @@ def test_a_second_that_is_not_whole_is_waited_for_then_left_out(watching, record
     for path in frames[:5]:
         shutil.copy(path, target)
     (target / frames[5].name).write_text("NTC,PM1.0\n")  # half a file
-    shutil.copy(frames[7], target)  # and 6 is not there
+    shutil.copy(frames[7], target)  # second 6 is missing
     assert [t for s in follower.poll() for t in s.time] == [0, 1, 2, 3, 4]
     shutil.copy(frames[5], target)
-    assert [t for s in follower.poll() for t in s.time] == [5], "it has become whole"
+    assert [t for s in follower.poll() for t in s.time] == [5], "it is complete now"
     assert not list(follower.poll())
     time.sleep(0.6)
     assert [t for s in follower.poll() for t in s.time] == [7]
     shutil.copy(frames[6], target)
-    assert not list(follower.poll()), "a second that was left out does not come later"
+    assert not list(follower.poll()), "a second that was left out is not yielded later"
     (target / frames[8].name).write_text("x")
     shutil.copy(frames[9], target)
     follower.notices.clear()
@@ -43,7 +43,7 @@ def test_a_second_that_is_not_whole_is_waited_for_then_left_out(watching, record
     assert "second 8 is left out" in follower.notices[0]
 
 
-def test_loose_frames_are_a_recording_of_each_device(watching, recordings):
+def test_loose_frames_form_one_recording_per_device_and_silence(watching, recordings):
     first, second = sorted(recordings.iterdir())[:2]
     for source in (first, second):
         for path in frames_of(source)[:40]:
@@ -55,16 +55,16 @@ def test_loose_frames_are_a_recording_of_each_device(watching, recordings):
         late, watching.folder / f"{device}_{day}_{(hour + 2) % 24:02d}0000.csv"
     )  # hours later: another recording
     follower = watching().follower
-    found = {session.name: session.time.tolist() for session in follower.poll()}
-    assert len(found) == 3 and sorted(map(len, found.values())) == [1, 40, 40]
-    assert all(name.split("_")[0] == name[:5] for name in found)
+    recordings_seen = {session.name: session.time.tolist() for session in follower.poll()}
+    assert len(recordings_seen) == 3 and sorted(map(len, recordings_seen.values())) == [1, 40, 40]
+    assert all(name.split("_")[0] == name[:5] for name in recordings_seen)
     again = follow(archive.sessions, watching.folder, follower.schema, follower.known)
-    frames_of(watching.folder)[0].unlink()  # old files may be removed: the recording keeps its name and its clock
+    frames_of(watching.folder)[0].unlink()  # old files may be removed: the recording keeps its name and time origin
     renamed = {session.name: session.time.tolist() for session in again.poll()}
-    assert set(renamed) == set(found) and sorted(map(len, renamed.values())) == [1, 39, 40]
+    assert set(renamed) == set(recordings_seen) and sorted(map(len, renamed.values())) == [1, 39, 40]
 
 
-def test_a_frame_of_another_device_in_a_recordings_folder_is_left_out_and_told_once(tmp_path, recordings, schema):
+def test_frame_of_another_device_is_left_out_and_reported_once(tmp_path, recordings, schema):
     plain = Schema.from_config({**schema.to_dict(), "thermal": None})
     source = sorted(recordings.iterdir())[0]
     folder = Path(shutil.copytree(source, tmp_path / source.name))
@@ -74,12 +74,12 @@ def test_a_frame_of_another_device_in_a_recordings_folder_is_left_out_and_told_o
     foreign = second.rename(second.with_name("agv99" + second.name[5:]))
     follower = follow(archive.sessions, tmp_path, plain, {})
     assert [t for _ in range(2) for s in follower.poll() for t in s.time] == [0]
-    left_out = f"{folder.name}: {foreign.stem} is left out: of another recording than the folder's name says"
-    assert follower.notices == [left_out]
+    message = f"{folder.name}: {foreign.stem} is left out: it is of another recording. Move it to the right folder."
+    assert follower.notices == [message]
 
 
-def test_the_environment_comes_with_the_labels_while_these_come(tmp_path, recordings, schema, monkeypatch):
-    """A folder of json files beside the frames is waited for, until one is late."""
+def test_environment_is_read_from_labels_until_they_are_late(tmp_path, recordings, schema, monkeypatch):
+    """Seconds wait for their json, until one of these is late."""
     monkeypatch.setattr(frame_files, "PATIENCE", 0.4)
     plain = Schema.from_config({**schema.to_dict(), "thermal": None})
     source = sorted(recordings.iterdir())[0]
@@ -107,10 +107,10 @@ def test_the_environment_comes_with_the_labels_while_these_come(tmp_path, record
     (late,) = follower.poll()
     assert np.isnan(late.environment).all()
     arrive(3, source)
-    assert [t for s in follower.poll() for t in s.time] == [3], "once late, they are not waited for again"
+    assert [t for s in follower.poll() for t in s.time] == [3], "seconds no longer wait for labels that were late once"
 
 
-def test_a_picture_that_comes_after_its_row_is_waited_for(tmp_path, monkeypatch):
+def test_picture_later_than_its_row_is_waited_for(tmp_path, monkeypatch):
     monkeypatch.setattr(tables, "PATIENCE", 1.0)
     camera = {"shape": [4, 6], "stored": [2, 3], "range": [0, 100], "valid": [-50, 500]}
     follower = follow(table.sessions, tmp_path, table_schema(thermal=camera), {})
@@ -131,4 +131,4 @@ def test_a_picture_that_comes_after_its_row_is_waited_for(tmp_path, monkeypatch)
     draw(4)
     assert not seconds_of(follower)
     time.sleep(1.1)
-    assert seconds_of(follower) == [("r", 4)], "a picture that never comes costs its second alone"
+    assert seconds_of(follower) == [("r", 4)], "a picture that never comes costs only its second"

@@ -1,4 +1,4 @@
-"""The simulator: a statistical twin of AI Hub #71802. The figures expected here are quoted from public write-ups."""
+"""The simulator of AI Hub #71802. The figures expected here are quoted from public write-ups."""
 
 import csv
 import shutil
@@ -21,28 +21,28 @@ TENTHS = range(10)
 
 @pytest.fixture(scope="module", params=["zip", "folder"])
 def written(request, schema, tmp_path_factory):
-    """One session of each kind, written as archives and read back."""
+    """A session of each kind, written as archives and read back."""
     out = tmp_path_factory.mktemp("written")
     assert archive_writer.write(out, schema, 2, 3, request.param) == 2
     yield out, {item.name: item.read() for item in archive.sessions(out, schema)}
     shutil.rmtree(out)
 
 
-def test_archives_read_back_as_what_was_simulated(written, schema):
+def test_written_archives_read_back_as_simulated(written, schema):
     _, sessions = written
     plans = simulate.plan(2, 3)
     assert [item.name for item in plans] == list(sessions) and {item.kind for item in plans} == {"agv", "oht"}
     for item in plans:
-        made, read = simulate.simulate(item, schema, 3), sessions[item.name]
-        assert (read.device, read.kind, read.dropped) == (made.device, made.kind, [])
-        np.testing.assert_allclose(read.thermal, made.thermal, atol=0.01)
-        np.testing.assert_array_equal(read.sensors, made.sensors)
-        np.testing.assert_array_equal(read.environment, made.environment)
-        np.testing.assert_array_equal(read.state, made.state)
-        np.testing.assert_array_equal(read.time, made.time)
+        simulated, read = simulate.simulate(item, schema, 3), sessions[item.name]
+        assert (read.device, read.kind, read.dropped) == (simulated.device, simulated.kind, [])
+        np.testing.assert_allclose(read.thermal, simulated.thermal, atol=0.01)
+        np.testing.assert_array_equal(read.sensors, simulated.sensors)
+        np.testing.assert_array_equal(read.environment, simulated.environment)
+        np.testing.assert_array_equal(read.state, simulated.state)
+        np.testing.assert_array_equal(read.time, simulated.time)
 
 
-def test_archives_lie_in_the_layout_of_the_set(written, schema):
+def test_written_archives_have_the_folder_layout_of_the_real_set(written, schema):
     out, sessions = written
     names = {path.name.removesuffix(".zip") for path in out.rglob("[TV][SL]_*")}
     assert names == {head + name[2:] for name in sessions for head in (name[:2], f"{name[0]}L")}
@@ -62,7 +62,7 @@ def real_recordings():
     return {row["archive"]: int(row["seconds"]) for row in csv.DictReader(text.splitlines())}
 
 
-def test_at_full_size_names_and_lengths_are_the_real_ones():
+def test_full_size_plan_has_the_real_names_and_lengths():
     plans = simulate.plan(341, 0)
     assert {item.name: item.seconds for item in plans} == real_recordings()
     assert len(plans) == 341 and len({item.device for item in plans}) == 36
@@ -70,16 +70,16 @@ def test_at_full_size_names_and_lengths_are_the_real_ones():
 
 
 @pytest.mark.parametrize("count", [1, 2, 5, 12, 36, 72, 192, 200, 340, 341, 342, 500, 1000])
-def test_names_are_unique_for_any_number_of_sessions(count):
+def test_planned_names_are_unique_for_any_number_of_sessions(count):
     plans = simulate.plan(count, 0)
     assert len({item.name for item in plans}) == len(plans) == count
     assert all(archive.ARCHIVE.match(item.name) for item in plans)
-    assert len({item.device for item in plans}) == min(count, 36), "devices before repetitions"
+    assert len({item.device for item in plans}) == min(count, 36), "each device once before any twice"
     assert count > 341 or {item.name for item in plans} <= set(real_recordings())
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-def test_fault_modes_are_by_quota(seed):
+def test_full_size_plan_has_fault_modes_by_quota(seed):
     modes = pd.DataFrame(
         [(item.kind, item.mode or "none") for item in simulate.plan(341, seed)], columns=["kind", "mode"]
     )
@@ -93,7 +93,7 @@ def test_fault_modes_are_by_quota(seed):
 
 
 @pytest.mark.parametrize("count", [12, 36, 72])
-def test_a_small_set_has_faults_of_every_part_and_sessions_without(count):
+def test_small_plan_has_faults_in_both_parts_and_sessions_without_fault(count):
     plans = simulate.plan(count, 0)
     for part in "TV":
         assert any(item.mode for item in plans if item.name[0] == part)
@@ -101,44 +101,43 @@ def test_a_small_set_has_faults_of_every_part_and_sessions_without(count):
     assert any(item.mode is None for item in plans) and len({item.mode for item in plans}) > 2
 
 
-def test_no_sessions_and_unknown_channels_are_refused(schema, plain_schema):
+def test_zero_sessions_unknown_channels_and_unknown_archive_are_refused(schema, plain_schema):
     with pytest.raises(ConfigError, match=r"data\.sessions=0"):
         simulate.plan(0, 0)
     with pytest.raises(ConfigError, match="heat, amps, air"):
         list(simulate.sessions(None, plain_schema, 1, 0))
-    with pytest.raises(ConfigError, match="zip or folder"):
+    with pytest.raises(ConfigError, match=r"Set data\.archive to zip or folder"):
         archive_writer.write(None, schema, 1, 0, "tar")
 
 
 # Sessions
 
 
-def test_the_same_seed_makes_the_same_data_and_another_seed_others(schema):
+def test_same_seed_repeats_the_data_and_another_seed_changes_them(schema):
     item = simulate.plan(72, 0)[40]
-    one, again, other = (simulate.simulate(item, schema, seed) for seed in (0, 0, 1))
-    np.testing.assert_array_equal(one.thermal, again.thermal)
-    np.testing.assert_array_equal(one.sensors, again.sensors)
-    assert not np.array_equal(one.sensors, other.sensors)
-    assert not np.array_equal(one.thermal[0], other.thermal[0])
+    first, again, other = (simulate.simulate(item, schema, seed) for seed in (0, 0, 1))
+    np.testing.assert_array_equal(first.thermal, again.thermal)
+    np.testing.assert_array_equal(first.sensors, again.sensors)
+    assert not np.array_equal(first.sensors, other.sensors)
+    assert not np.array_equal(first.thermal[0], other.thermal[0])
     differing = [simulate.simulate(item, schema, 0).sensors for item in simulate.plan(4, 0)]
-    assert not np.array_equal(differing[0][:50], differing[2][:50]), "sessions differ, too"
+    assert not np.array_equal(differing[0][:50], differing[2][:50]), "sessions of a set differ"
 
 
 def frames_without_boards(sessions, seed, schema):
-    """Every second as a row. The board is not drawn: `test_the_frame_maximum_is_the_hot_spot` shows its maximum to be
-    `hot`."""
+    """Return every second as a row, without drawing the board, whose maximum is `hot` as another test shows."""
     tables = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(simulate, "board", lambda item, hot, *_: hot.round(2)[:, None, None])
         for item in simulate.plan(sessions, seed):
-            made = simulate.simulate(item, schema, seed)
-            table = pd.DataFrame(made.sensors.astype(float), columns=list(schema.channels))
-            table[list(schema.environment)] = made.environment
-            table["hot"], table["state"] = made.thermal[:, 0, 0], made.state
+            session = simulate.simulate(item, schema, seed)
+            table = pd.DataFrame(session.sensors.astype(float), columns=list(schema.channels))
+            table[list(schema.environment)] = session.environment
+            table["hot"], table["state"] = session.thermal[:, 0, 0], session.state
             table["session"], table["kind"], table["mode"] = item.name, item.kind, item.mode or "none"
-            onset = int(np.argmax(made.state > 0)) if item.mode else len(table)
+            onset = int(np.argmax(session.state > 0)) if item.mode else len(table)
             table["onset"] = onset
-            table["course"] = (made.time - onset) / max(item.seconds - 1 - onset, 1)  # 0 at onset, 1 at the end
+            table["course"] = (session.time - onset) / max(item.seconds - 1 - onset, 1)  # 0 at onset, 1 at the end
             tables.append(table)
     return pd.concat(tables, ignore_index=True).astype({"session": "category", "kind": "category", "mode": "category"})
 
@@ -148,22 +147,22 @@ def full(request, schema):
     return frames_without_boards(341, request.param, schema)
 
 
-def test_the_frame_maximum_is_the_hot_spot(schema):
-    """And it survives on the smallest of things: a sharp-edged component of about 6 x 14 pixels."""
+def test_frame_maximum_is_the_hot_spot_temperature(schema):
+    """The hot spot is a sharp-edged component of about 6 x 14 pixels."""
     hot = frames_without_boards(3, 2, schema)
     for item in simulate.plan(3, 2):
         frames = simulate.simulate(item, schema, 2).thermal
-        wanted = hot["hot"][hot["session"] == item.name]
-        np.testing.assert_allclose(frames.max((1, 2)), wanted, atol=0.011)
+        expected = hot["hot"][hot["session"] == item.name]
+        np.testing.assert_allclose(frames.max((1, 2)), expected, atol=0.011)
         assert 30 < np.median(frames[0]) < 45 and 1 < frames[0].std() < 2.5
         if item.mode:
             last = frames[-1]
             warm = np.argwhere(last > (last.max() + np.median(last)) / 2)
             assert np.ptp(warm, axis=0).max() < 60, "one component glows, not the board"
-            assert last.mean() > frames[0].mean() + 1, "a faint plume is conducted into the board"
+            assert last.mean() > frames[0].mean() + 1, "the board warms up around the component"
 
 
-def test_a_fault_runs_through_the_states_in_order(full):
+def test_session_with_a_fault_passes_the_states_in_order(full):
     for name, rows in full.groupby("session", observed=True):
         state = rows["state"].to_numpy()
         if rows["mode"].iloc[0] == "none":
@@ -175,7 +174,7 @@ def test_a_fault_runs_through_the_states_in_order(full):
         assert abs(counts[1] - counts[2]) <= 1, "minor and moderate are halves"
 
 
-def test_onset_is_where_it_was_observed(full):
+def test_onsets_have_the_published_mean_and_spread(full):
     onset = (
         full[full["mode"] != "none"]
         .groupby("session", observed=True)[["kind", "onset"]]
@@ -188,17 +187,17 @@ def test_onset_is_where_it_was_observed(full):
         assert earliest <= values.min() and values.max() <= latest * 361 / 301
 
 
-def close(found, quoted, sd=0.0):
-    """Within 15 %, or half the quoted standard deviation."""
-    return abs(found - quoted) <= max(0.15 * abs(quoted), sd / 2)
+def close(value, quoted, sd=0.0):
+    """Return whether a value is within 15 %, or half the quoted standard deviation."""
+    return abs(value - quoted) <= max(0.15 * abs(quoted), sd / 2)
 
 
-def assert_close(found, quoted, what):
-    """Both are lists; an entry of `quoted` is a mean, or (mean, sd)."""
+def assert_close(values, quoted, what):
+    """Compare lists; an entry of `quoted` is a mean, or (mean, sd)."""
     pairs = [entry if isinstance(entry, tuple) else (entry, 0.0) for entry in quoted]
     wrong = [
         f"{what}[{i}]: {f:.2f}, quoted {q}"
-        for i, (f, (q, sd)) in enumerate(zip(found, pairs, strict=True))
+        for i, (f, (q, sd)) in enumerate(zip(values, pairs, strict=True))
         if not close(f, q, sd)
     ]
     assert not wrong, "; ".join(wrong)
@@ -231,12 +230,12 @@ PER_STATE = {
 
 
 @pytest.mark.parametrize(("kind", "channel"), [(kind, channel) for kind in PER_STATE for channel in PER_STATE[kind]])
-def test_means_per_state(kind, channel, full):
-    found = full[full["kind"] == kind].groupby("state")[channel].agg(["mean", "std"])
-    assert_close(found["mean"], PER_STATE[kind][channel], f"{kind} {channel}")
+def test_means_per_state_are_the_published_ones(kind, channel, full):
+    moments = full[full["kind"] == kind].groupby("state")[channel].agg(["mean", "std"])
+    assert_close(moments["mean"], PER_STATE[kind][channel], f"{kind} {channel}")
     for state, entry in enumerate(PER_STATE[kind][channel]):
         if isinstance(entry, tuple):  # a wrong spread makes the task too easy or too hard
-            assert 0.6 * entry[1] < found["std"][state] < 1.6 * entry[1], (kind, channel, state)
+            assert 0.6 * entry[1] < moments["std"][state] < 1.6 * entry[1], (kind, channel, state)
 
 
 BY_TENTHS = {
@@ -255,13 +254,13 @@ BY_TENTHS = {
 
 
 @pytest.mark.parametrize(("kind", "mode", "channel"), BY_TENTHS)
-def test_course_from_onset_to_the_end(kind, mode, channel, full):
+def test_means_by_tenths_from_onset_are_the_published_ones(kind, mode, channel, full):
     rows = full[(full["kind"] == kind) & (full["state"] > 0) & (True if mode is None else full["mode"] == mode)]
     tenth = np.minimum((rows["course"] * 10).astype(int), 9)
     assert_close(rows.groupby(tenth)[channel].mean(), BY_TENTHS[kind, mode, channel], f"{kind} {mode} {channel}")
 
 
-def test_only_the_faulting_currents_grow(full):
+def test_only_currents_of_the_fault_mode_grow(full):
     last = (
         full[(full["kind"] == "oht") & (full["state"] == 3)]
         .groupby("mode", observed=True)[["CT1", "CT2", "CT3", "CT4"]]
@@ -272,7 +271,7 @@ def test_only_the_faulting_currents_grow(full):
             assert (value > 20) if current in mode else close(value, PER_STATE["oht"][current][0][0]), (mode, current)
 
 
-def test_shares_of_the_states(full):
+def test_shares_of_states_are_the_published_ones(full):
     assert_close(full["state"].value_counts(normalize=True).sort_index(), [0.491, 0.215, 0.216, 0.078], "share")
     per_kind = {
         "oht": [27855 + 3059, 13098 + 1804, 13176 + 1819, 4920 + 660],
@@ -302,7 +301,7 @@ NOISE = {  # sd within a session, sd between sessions
 
 
 @pytest.mark.parametrize(("kind", "channel"), [(kind, channel) for kind in NOISE for channel in NOISE[kind]])
-def test_noise_of_normal_operation(kind, channel, full):
+def test_noise_in_normal_operation_is_the_published_one(kind, channel, full):
     within, between = NOISE[kind][channel]
     sessions = full[(full["kind"] == kind) & (full["state"] == 0)].groupby("session", observed=True)[channel]
     assert sessions.std().mean() == pytest.approx(within, rel=0.3)
@@ -310,11 +309,11 @@ def test_noise_of_normal_operation(kind, channel, full):
 
 
 def lag1(rows, channel):
-    """Correlation of a second with the next, within each session."""
+    """Return the mean correlation of a second with the next, within a session."""
     return rows.groupby("session", observed=True)[channel].apply(lambda values: values.autocorr(1)).mean()
 
 
-def test_consecutive_seconds_correlate_as_observed(normal):
+def test_consecutive_seconds_correlate_as_published(normal):
     oht, agv = normal[normal["kind"] == "oht"], normal[normal["kind"] == "agv"]
     for current in ("CT1", "CT2", "CT3", "CT4"):
         assert -0.5 < lag1(oht, current) < -0.2 and -0.5 < lag1(agv, current) < -0.2
@@ -325,7 +324,7 @@ def test_consecutive_seconds_correlate_as_observed(normal):
         assert lag1(oht, slow) > 0.85 and lag1(agv, slow) > 0.85
 
 
-def test_correlation_with_the_state(full):
+def test_correlations_with_the_state_are_the_published_ones(full):
     quoted = {
         "NTC": 0.792,
         "CT2": 0.382,
@@ -339,10 +338,10 @@ def test_correlation_with_the_state(full):
     for channel, value in quoted.items():
         assert full[channel].corr(full["state"]) == pytest.approx(value, abs=0.08), channel
     for channel in ("ex_temperature", "ex_humidity", "ex_illuminance"):
-        assert abs(full[channel].corr(full["state"])) < 0.1, "the environment tells nothing"
+        assert abs(full[channel].corr(full["state"])) < 0.1, "the environment does not reveal the state"
 
 
-def test_the_environment_tells_the_kinds_apart_and_stays_in_its_range(full):
+def test_environment_stays_in_the_range_of_its_kind(full):
     ranges = {"oht": [(22, 23), (35, 36), (511, 530)], "agv": [(25, 26), (27, 34), (151, 160)]}
     for kind, limits in ranges.items():
         for name, (low, high) in zip(("ex_temperature", "ex_humidity", "ex_illuminance"), limits, strict=True):
@@ -350,6 +349,6 @@ def test_the_environment_tells_the_kinds_apart_and_stays_in_its_range(full):
             assert low - 0.1 <= values.min() and values.max() <= high + 0.1
 
 
-def test_particles_trend_on_agv_only(full):
+def test_particles_rise_with_the_state_on_agv_only(full):
     slope = {kind: full[full["kind"] == kind]["PM10"].corr(full["state"]) for kind in ("oht", "agv")}
     assert abs(slope["oht"]) < 0.03 and slope["agv"] > 0.8
