@@ -338,7 +338,8 @@ def test_distance_does_not_depend_on_order_of_windows(store_of, plain_schema, se
     right = np.isin(mixed["start"], [40, 80])  # near the change of s1 and of s0
     p = Predictions(np.zeros(len(mixed), int), np.eye(4)[np.where(right, 0, 1)])
     table = distance_table(mixed, data, {"model": [p]}).set_index("nearest change of state")
-    placed = mixed.assign(row=mixed["start"].astype(int) + np.where(mixed["session"] == "s1", 100, 0))  # sessions of 100 s each
+    first = np.where(mixed["session"] == "s1", 100, 0)  # sessions of 100 s each
+    placed = mixed.assign(row=mixed["start"].astype(int) + first)
     pd.testing.assert_frame_equal(
         table, by_distance(store, placed, 10, {"model": [p]}).set_index("nearest change of state")
     )
