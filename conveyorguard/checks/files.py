@@ -143,6 +143,7 @@ def metrics_follow_from_predictions(subject: Subject) -> str:
     """Recompute metrics.json from predictions.parquet."""
     written, expected = read_json(subject.run.folder / "metrics.json"), _derived(subject).metrics
     # runs of earlier versions lack `now`
+    # runs of earlier versions lack `now`
     known = {key: values for key, values in expected.items() if key in written or key != "now"}
     must_equal("metrics.json", known, written)
     return f"{len(subject.run.metrics)} parts, all figures recomputed from predictions.parquet"
