@@ -150,7 +150,7 @@ def metrics_follow_from_predictions(subject: Subject) -> str:
 
 
 def calibration_and_alarms_follow_from_predictions(subject: Subject) -> str:
-    """Recompute calibration.json, memory.json, alarms.json and the deployed probabilities from p0.. in predictions.parquet."""
+    """Recompute calibration.json, memory.json, alarms.json and c0.. from p0.. in predictions.parquet."""
     derived = _derived(subject)
     for name, expected in (("calibration", derived.calibration), ("alarms", derived.alarms)):
         must_equal(f"{name}.json", expected, read_json(subject.run.folder / f"{name}.json"))

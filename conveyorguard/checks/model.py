@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,7 +20,8 @@ from conveyorguard.data.views import view_of
 from conveyorguard.data.windows import Windows
 from conveyorguard.inference.predict import predict
 from conveyorguard.metrics.bootstrap import resample
-from conveyorguard.metrics.scores import METRICS, OBJECTIVES, Predictions, Totals, per_class
+from conveyorguard.metrics.scores import METRICS, OBJECTIVES, Predictions, Totals, evaluate, per_class
+from conveyorguard.runs.derive import as_predictions
 from conveyorguard.training.checkpoints import read_checkpoint
 from conveyorguard.training.fit import fitted_rows
 from conveyorguard.training.fit_tabular import TabularClassifier
@@ -108,8 +110,9 @@ def _must_follow_from_predictions(history: pd.DataFrame, kept: int, subject: Sub
     exact = subject.run.provenance["device"] == "cpu" and precision.startswith("32")
     tolerance = SAME_MODEL if exact else SAME_VALIDATION
     names = [name for name in (METRICS if exact else SMOOTH) if f"val/{name}" in history]
+    scores = _scores_of_epochs(subject)
     for name in names:
-        expected, written = subject.run.scores["val"][name], float(history[f"val/{name}"][kept])
+        expected, written = scores[name], float(history[f"val/{name}"][kept])
         expected = np.nan if expected is None else expected
         if not np.isclose(written, expected, rtol=tolerance, atol=tolerance, equal_nan=True):
             raise Failed(
@@ -117,6 +120,16 @@ def _must_follow_from_predictions(history: pd.DataFrame, kept: int, subject: Sub
                 f"{written:.6g}",
             )
     return names
+
+
+def _scores_of_epochs(subject: Subject) -> dict[str, Any]:
+    """Return the metrics of validation as epochs compute them: as trained, on the windows spaced for training."""
+    spaced = pd.MultiIndex.from_frame(subject.data.part("val")[["session", "start"]].astype({"session": str}))
+    rows = subject.parts["val"].astype({"session": str})
+    rows = rows[pd.MultiIndex.from_frame(rows[["session", "start"]]).isin(spaced)]
+    if len(rows) < len(spaced):
+        raise NotChecked("window.stride is no multiple of window.eval_stride, so epochs saw other validation windows")
+    return evaluate(as_predictions(rows), subject.run.schema.state_names)
 
 
 def predictions_match_checkpoint(subject: Subject) -> str:

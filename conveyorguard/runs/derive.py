@@ -70,7 +70,11 @@ def derive(tables: list[pd.DataFrame], schema: Schema, window: WindowSettings) -
     }
     metrics: dict[str, Any] = {part: evaluate(rows, schema.state_names) for part, rows in predictions.items()}
     metrics["now"] = {
-        part: evaluate(Predictions(of_part.y_true, deployed[part], of_part.session), schema.state_names)
+        # of c0, c1, ... as the file holds them
+        part: evaluate(
+            Predictions(of_part.y_true, deployed[part].astype(np.float32).astype(float), of_part.session),
+            schema.state_names,
+        )
         for part, of_part in predictions.items()
     }
     return Derived(pd.concat(complete, ignore_index=True), metrics, calibration, memory, alarms)

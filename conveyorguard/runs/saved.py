@@ -231,7 +231,7 @@ class SavedRun:
     @cached_property
     def answer(self) -> str:
         """Prefix of the probabilities that pages show: c as deployed; p as trained for runs of earlier versions."""
-        return "c" if self._read("metrics", shapes.SavedMetrics).now else "p"
+        return "c" if self._read("metrics", shapes.SavedMetrics).now and "c0" in self.predictions else "p"
 
     @property
     def history(self) -> pd.DataFrame | None:

@@ -64,9 +64,11 @@ def edit_predictions(folder, change, consistent=False):
         for name, content in (
             ("metrics", derived.metrics),
             ("calibration", derived.calibration),
+            ("memory", derived.memory),
             ("alarms", derived.alarms),
         ):
-            write_json(folder / f"{name}.json", content)
+            if content is not None:
+                write_json(folder / f"{name}.json", content)
     table.to_parquet(path, index=False)
     if consistent:
         redraw(folder)
