@@ -207,6 +207,7 @@ def test_windows_table_has_all_columns_of_each_window(store_of, session_of, plai
             "session": ["a", "a", "a", "b"],
             "device": ["oht07", "oht07", "oht07", "agv01"],
             "kind": ["oht", "oht", "oht", "agv"],
+            **{name: pd.array([None] * 4, dtype="string") for name in ("start_time", "end_time")},  # no dates
             "row": [0, 1, 4, 7],
             "start": [3, 4, 9, 0],
             "end": [5, 6, 11, 2],
