@@ -125,7 +125,7 @@ def smaller(command):
     extra = [word for word in SMALL if not (word.startswith("trainer=") and "trainer=" in text)]
     if "data=plant" in words:
         extra = [word for word in extra if not word.startswith("data")]
-    if "--cfg" in words:
+    if "--cfg" in words or "ckpt_path=" in text:  # what is resumed has its sizes already
         extra = []
     return [*words, *extra, *(["sweep.n_trials=2"] if "sweep=optuna" in words else [])]
 
@@ -170,7 +170,7 @@ def place(request, empty, cache, monkeypatch):
         if document.name == "README.md":
             return empty
         if document.name not in PLANT:
-            fill_with_simulated(empty, request)
+            fill_with_simulated(empty, {word for command in COMMANDS[document] for word in command.words}, request)
             return empty
         shutil.copytree(empty / "NEW", empty / "FOLDER", dirs_exist_ok=True)
         assert main(["schema", "recordings", "out=conf/data/plant.yaml"]) == 0
@@ -189,18 +189,27 @@ def environment_of(folder):
     return {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{folder}", "WANDB_MODE": "offline"}
 
 
-def fill_with_simulated(folder, request):
-    """Put runs on small simulated data under the names that documents use, and archives into FOLDER."""
-    runs = {"RUN": request.getfixturevalue("finished_run")}
+def fill_with_simulated(folder, words, request):
+    """Put runs on small simulated data under the names that a document uses, and archives into FOLDER."""
     train_run = request.getfixturevalue("train_run")
-    runs["OTHER_RUN"] = runs["TREES_RUN"] = train_run("model=lightgbm", "features=extended", "model.n_estimators=20")
-    runs["SENSOR_RUN"], runs["IMAGE_RUN"] = train_run("modality=sensor"), train_run("modality=image")
-    for name, run in runs.items():
-        shutil.copytree(run, folder / name)
-    for number, name in enumerate(("RUN", "OTHER_RUN")):
-        shutil.copytree(folder / name, folder / "multirun" / "DATE" / "TIME" / str(number))
-    assert main(["simulate", "archives", "data.sessions=2", "data.archive=folder"]) == 0
-    shutil.copytree("archives", "FOLDER", dirs_exist_ok=True)
+    trees = ("model=lightgbm", "features=extended", "model.n_estimators=20")
+    arms = {
+        "OTHER_RUN": trees,
+        "TREES_RUN": trees,
+        "SENSOR_RUN": ("modality=sensor",),
+        "IMAGE_RUN": ("modality=image",),
+    }
+    for name, overrides in arms.items():
+        if name in words:
+            shutil.copytree(train_run(*overrides), folder / name)
+    if any(word.split("=")[-1].startswith("RUN") for word in words):
+        shutil.copytree(request.getfixturevalue("finished_run"), folder / "RUN")
+    if "multirun/DATE/TIME" in words:
+        for number, name in enumerate(("RUN", "OTHER_RUN")):
+            shutil.copytree(folder / name, folder / "multirun" / "DATE" / "TIME" / str(number))
+    if "data.root=FOLDER" in words:
+        assert main(["simulate", "archives", "data.sessions=4", "data.archive=folder"]) == 0
+        shutil.copytree("archives", "FOLDER", dirs_exist_ok=True)
 
 
 @pytest.mark.slow

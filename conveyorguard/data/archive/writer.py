@@ -42,7 +42,8 @@ def write(out: Path, schema: Schema, sessions: int, seed: int, archive: str) -> 
         raise ConfigError(
             "data.schema: archives hold all channels and the camera. Use the schema of conf/data/aihub.yaml."
         )
-    top = out / "67.제조현장 이송장치의 열화 예지보전 멀티모달 데이터" / "3.개방데이터" / "1.데이터"
+    # workers are reused, with the working directory that they were started in
+    top = out.resolve() / "67.제조현장 이송장치의 열화 예지보전 멀티모달 데이터" / "3.개방데이터" / "1.데이터"
     plans = plan(sessions, seed)
     work = (joblib.delayed(_write_session)(item, top, schema, seed, archive) for item in plans)
     for _ in track(joblib.Parallel(n_jobs=-1, return_as="generator")(work), "simulating", len(plans)):
