@@ -18,8 +18,8 @@ from conveyorguard.data.draft.channels import (
 from conveyorguard.data.draft.oddities import leave_out_leaks, look
 from conveyorguard.data.draft.roles import column_of_groups, device_column, device_pattern, kind_column, session_column
 from conveyorguard.data.draft.sample import Sample, name_partial_columns, read_sample
-from conveyorguard.data.draft.states import find_states
-from conveyorguard.data.draft.times import PER_PERIOD, find_clock, leave_out_clocks
+from conveyorguard.data.draft.states import States, find_states
+from conveyorguard.data.draft.times import PER_PERIOD, Clock, find_clock, leave_out_clocks
 from conveyorguard.data.draft.yaml import yaml_text
 from conveyorguard.data.schema import Schema
 from conveyorguard.errors import DataError
@@ -48,21 +48,7 @@ def draft(root: str | Path, name: str, reader: Mapping[str, Any] | None = None) 
     clock = find_clock(sample, dict(reader or {}))
     options = clock.reader
     sample.take(clock.names)
-    session = session_column(sample, clock)
-    if session:
-        sample.split(session)
-    sample.take([session])
-    sample.take([n for n in sample.like("session") if sample.constant(n)])  # says what the file's name does
-    leave_out_clocks(sample, clock)
-    device, kind = device_column(sample, session), kind_column(sample)
-    sample.take([device, kind])
-    found = find_states(sample)
-    if not device and (device := column_of_groups(sample)):
-        sample.take([device])
-    if found.pattern:
-        options["state_pattern"] = found.pattern
-    if not device and (pattern := device_pattern([*sample.tables], found.pattern)):
-        options["device_pattern"] = pattern
+    columns, states = _roles(sample, clock, options)
     if sample.encoding != "utf-8":
         options["encoding"] = sample.encoding
     name_partial_columns(sample)
@@ -71,30 +57,45 @@ def draft(root: str | Path, name: str, reader: Mapping[str, Any] | None = None) 
         raise DataError(_no_channels(root, sample))
     add_aggregates(channels, sample, clock.samples, PER_PERIOD)
     thermal = camera_block(sample, options)
-    time = clock.names
-    columns = {
-        "session": session,
-        "device": device,
-        "kind": kind,
-        "time": time if len(time) > 1 else next(iter(time), None),
-        "state": found.column,
-    }
     schema = {
         "columns": {role: name for role, name in columns.items() if name or role in ("time", "state")},
         "channels": channels,
         "environment": environment,
         "thermal": thermal,
-        "states": found.states,
+        "states": states.states,
     }
     checked = Schema.from_config({**schema, "thermal": thermal and {**thermal, "reduce": "mean_max"}})
     sessions = look(sample.root, checked, options, sample.odd)
     choose_scaling(sessions, channels, environment)
     leave_out_leaks(sample, sessions, checked, channels, environment)
     name_units(sample, channels | environment, guessed)
-    sample.odd += [_left_out(column, why) for column, why in sample.left_out.items() if column not in found.candidates]
-    candidates = {column: text for column, text in found.candidates.items() if not _is_channel(column, channels)}
-    text = yaml_text(name, Path(root).resolve(), schema, options, guessed, sample.left_out, candidates, found.described)
+    sample.odd += [_left_out(column, why) for column, why in sample.left_out.items() if column not in states.candidates]
+    candidates = {column: text for column, text in states.candidates.items() if not _is_channel(column, channels)}
+    text = yaml_text(
+        name, Path(root).resolve(), schema, options, guessed, sample.left_out, candidates, states.described
+    )
     return Draft(text, sample.odd)
+
+
+def _roles(sample: Sample, clock: Clock, options: dict[str, Any]) -> tuple[dict[str, Any], States]:
+    """Return the columns by role, and the states; write the patterns for names of files into `options`."""
+    session = session_column(sample, clock)
+    if session:
+        sample.split(session)
+    sample.take([session])
+    sample.take([n for n in sample.like("session") if sample.constant(n)])  # says what the file's name does
+    leave_out_clocks(sample, clock)
+    device, kind = device_column(sample, session), kind_column(sample)
+    sample.take([device, kind])
+    states = find_states(sample)
+    if not device and (device := column_of_groups(sample)):
+        sample.take([device])
+    if states.pattern:
+        options["state_pattern"] = states.pattern
+    if not device and (pattern := device_pattern([*sample.tables], states.pattern)):
+        options["device_pattern"] = pattern
+    time = clock.names if len(clock.names) > 1 else next(iter(clock.names), None)
+    return {"session": session, "device": device, "kind": kind, "time": time, "state": states.column}, states
 
 
 def _left_out(column: str, why: str) -> str:
@@ -107,8 +108,8 @@ def _is_channel(column: str, channels: Channels) -> bool:
 
 def _no_channels(root: str | Path, sample: Sample) -> str:
     taken = ", ".join(sample.taken) or "nothing"
-    own = [{str(name) for name in table.frame} for table in sample.tables.values()]
-    if len(own) > 1 and not set.intersection(*own):
+    headers = [{str(name) for name in table.frame} for table in sample.tables.values()]
+    if len(headers) > 1 and not set.intersection(*headers):
         heads = "; ".join(f"{name}: {', '.join(map(str, table.frame))}" for name, table in [*sample.tables.items()][:4])
         return (
             f"{root}: the files have no column in common ({heads}). Join them to one table a recording, or point at a "

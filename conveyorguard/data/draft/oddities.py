@@ -10,7 +10,7 @@ import numpy as np
 
 from conveyorguard.data.draft.channels import Channels
 from conveyorguard.data.draft.sample import Sample, some_of
-from conveyorguard.data.leakage import leaks_in
+from conveyorguard.data.leakage import Leak, leaks_in
 from conveyorguard.data.schema import UNLABELLED, Schema
 from conveyorguard.data.session import Recording, Session, Unreadable
 from conveyorguard.data.table.reader import sessions
@@ -106,19 +106,23 @@ def _of_devices(recordings: list[Session]) -> list[str]:
     return [f"{devices} devices: split=kfold split.n_folds={min(devices, 5)} tests on devices never trained on"]
 
 
-def leave_out_leaks(
-    sample: Sample, sessions: list[Session], schema: Schema, channels: Channels, environment: Channels
-) -> None:
-    """Take out of a draft the channels that give the state away, unless none would be left; name the suspects."""
+def _leaks(sessions: list[Session], schema: Schema, columns: dict[str, str]) -> list[Leak]:
     state = np.concatenate([np.full(len(s.time), UNLABELLED) if s.state is None else s.state for s in sessions])
     number = np.repeat(np.arange(len(sessions)), [len(s.time) for s in sessions])
     values: dict[str, np.ndarray] = {}
     for group, array in ((schema.channels, "sensors"), (schema.environment, "environment")):
         table = np.concatenate([getattr(s, array) for s in sessions])
         values |= {name: table[:, i] for i, name in enumerate(group)}
+    return leaks_in(values, state, number, schema.environment, columns)
+
+
+def leave_out_leaks(
+    sample: Sample, sessions: list[Session], schema: Schema, channels: Channels, environment: Channels
+) -> None:
+    """Take out of a draft the channels that give the state away, unless none would be left; name the suspects."""
     all_channels = {**schema.channels, **schema.environment}
     columns = {name: channel.column or name for name, channel in all_channels.items()}
-    leaks = leaks_in(values, state, number, schema.environment, columns)
+    leaks = _leaks(sessions, schema, columns)
     certain = {columns[leak.channel]: leak.why for leak in leaks if leak.certain}
     for drafted in (channels, environment):
         for key, channel in [*drafted.items()]:

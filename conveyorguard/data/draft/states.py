@@ -36,6 +36,7 @@ UNWELL = (  # least severe first; of several the last that matches counts
         r"fail|broken|fault|break|dead|damage|defect|burst|down\b|bad\b|unhealthy|abnormal|anomal|attack|고장|파손|불량|이상|비정상|nok\b|n\.?i\.?o",
     ),
 )
+NUMBER = re.compile(r"-?\d+(\.\d+)?")
 UNKNOWN = 2.5  # severity of a word that says nothing
 LETTERS = {"h": "healthy", "n": "normal", "b": "broken", "f": "faulty", "d": "damaged", "g": "good"}
 WELL = ("health", "ok", "good", "normal", "정상", "양호", "stable")  # in a column's name, 1 is the healthy state
@@ -65,25 +66,29 @@ def find_states(sample: Sample) -> States:
     counts = {name: sample.counts(name, STATES) for name in sample.somewhere}
     candidates = {name: count for name, count in counts.items() if 2 <= len(count) <= STATES}
     ranks = {name: _rank(name, count) for name, count in candidates.items()}
-    best = min(ranks, key=lambda name: ranks[name], default=None)
-    if best is not None and not _is_named(ranks[best]):
-        best = None
-    found = States(best)
-    for name, count in candidates.items():
-        if name != best:
-            found.candidates[name] = describe(count)
-            if _is_named(ranks[name]) or name not in sample.free:
-                sample.leave_out(name, f"it may be a column of states too: {describe(count)}")
+    named = [name for name in ranks if _is_named(ranks[name])]
+    best = min(named, key=lambda name: ranks[name], default=None)
+    states = States(best)
+    for name in [name for name in candidates if name != best]:
+        states.candidates[name] = describe(candidates[name])
+        if name in named or name not in sample.free:
+            sample.leave_out(name, f"it may hold states too: {states.candidates[name]}")
     if best is not None:
-        _of_column(sample, found, candidates[best])
+        _take_column(sample, states, candidates[best])
     else:
-        _of_names(sample, found)
-    if found.candidates:
-        shown = [f"'{name}': {text}" for name, text in [*found.candidates.items()][:SHOWN]]
-        more = f"; and {len(found.candidates) - SHOWN} more" if len(found.candidates) > SHOWN else ""
-        kind = "other columns" if best else "columns"
-        sample.odd.append(f"{kind} of 2 to {STATES} values that may hold states: {'; '.join(shown)}{more}")
-    return found
+        _take_file_names(sample, states)
+    _name_candidates(sample, states)
+    return states
+
+
+def _name_candidates(sample: Sample, states: States) -> None:
+    """Name the columns that may hold the states but were not chosen."""
+    if not states.candidates:
+        return
+    shown = [f"'{name}': {text}" for name, text in [*states.candidates.items()][:SHOWN]]
+    more = f"; and {len(states.candidates) - SHOWN} more" if len(states.candidates) > SHOWN else ""
+    kind = "other columns" if states.column else "columns"
+    sample.odd.append(f"{kind} of 2 to {STATES} values that may hold states: {'; '.join(shown)}{more}")
 
 
 def describe(counts: Counter[str]) -> str:
@@ -116,8 +121,8 @@ def _is_named(rank: tuple[int, int]) -> bool:
     return rank[0] == 0 or rank[1] < len(NAMES)
 
 
-def _of_column(sample: Sample, found: States, counts: Counter[str]) -> None:
-    column = found.column or ""
+def _take_column(sample: Sample, states: States, counts: Counter[str]) -> None:
+    column = states.column or ""
     sample.take([column])
     labelled = sum(_is_labelled(table.frame, column) for table in sample.tables.values())
     if labelled < len(sample.tables):
@@ -125,11 +130,11 @@ def _of_column(sample: Sample, found: States, counts: Counter[str]) -> None:
             f"column '{column}' is in {labelled} of {len(sample.tables)} recordings; those without are not trained on"
         )
     words, why = _ordered(sample, column, [*counts])
-    found.described = describe(counts)
-    found.states = _entries(column, words)
+    states.described = describe(counts)
+    states.states = _entries(words)
     sample.odd.append(
-        f"states are read from column '{column}': {found.described}. Their order, {why}: "
-        f"{', '.join(state['name'] for state in found.states)}; check that it is from normal to worst"
+        f"states are read from column '{column}': {states.described}. Their order, {why}: "
+        f"{', '.join(state['name'] for state in states.states)}; check that it is from normal to worst"
     )
 
 
@@ -137,31 +142,43 @@ def _is_labelled(frame, column: str) -> bool:
     return column in frame and not bool(is_missing(frame[column]).all())
 
 
-def _entries(column: str, words: list[str]) -> list[dict[str, str]]:
-    if any(re.fullmatch(r"-?\d+(\.\d+)?", word) for word in words):
+def _entries(words: list[str]) -> list[dict[str, str]]:
+    """Entries of `data.schema.states`; a number becomes the label of a name such as state0."""
+    if any(NUMBER.fullmatch(word) for word in words):
         return [{"name": f"state{word}", "label": word} for word in words]
     return [{"name": word} for word in words]
 
 
 def _ordered(sample: Sample, column: str, words: list[str]) -> tuple[list[str], str]:
-    """The words from normal to worst, and by what they were put in that order."""
+    """Return the words from normal to worst, and a clause on what decided their order."""
     places = _places(sample, column, words)
-    numbers = [float(word) for word in words if re.fullmatch(r"-?\d+(\.\d+)?", word)]
-    if len(numbers) == len(words):
-        rising = sorted(words, key=float)
-        if any(re.search(rf"(?<!un)(?<!ab){word}", _plain(column)) for word in WELL) and set(numbers) == {0, 1}:
-            return rising[::-1], "1 first, as the column's name says that 1 is the healthy state"
-        means = [np.mean(places[word]) for word in rising]
-        if 0 not in numbers and rising[0] != "1" and means == sorted(means, reverse=True) and np.ptp(means) > 0.2:
-            return rising[::-1], "falling, as they appear in the recordings"
-        return rising, "the order of their numbers"
-    if {word.lower() for word in words} == {"true", "false"} or {word.lower() for word in words} == {"yes", "no"}:
-        well = any(word in _plain(column) for word in WELL)
-        return sorted(words, key=str.lower, reverse=well), "false first unless the column is called healthy or the like"
+    if all(NUMBER.fullmatch(word) for word in words):
+        return _ordered_numbers(column, words, {word: float(np.mean(places[word])) for word in words})
+    if {word.lower() for word in words} in ({"true", "false"}, {"yes", "no"}):
+        return sorted(words, key=str.lower, reverse=_says_healthy(column)), (
+            "false first unless the column is called healthy or the like"
+        )
     order = sorted(words, key=lambda word: (severity(word), np.mean(places[word])))
     if all(severity(word) == UNKNOWN for word in words):
         return order, "the order of their appearance, as no word says which is healthy"
     return order, "healthy words first, then by how bad they sound"
+
+
+def _ordered_numbers(column: str, words: list[str], places: dict[str, float]) -> tuple[list[str], str]:
+    rising = sorted(words, key=float)
+    numbers = {float(word) for word in words}
+    if _says_healthy(column) and numbers == {0, 1}:
+        return rising[::-1], "1 first, as the column's name says that 1 is the healthy state"
+    means = [places[word] for word in rising]
+    falls = means == sorted(means, reverse=True) and np.ptp(means) > 0.2
+    if falls and 0 not in numbers and rising[0] != "1":
+        return rising[::-1], "falling, as they appear in the recordings"
+    return rising, "the order of their numbers"
+
+
+def _says_healthy(column: str) -> bool:
+    """Whether a column is called as the healthy state is, so that 1 or true stands for it."""
+    return any(re.search(rf"(?<!un)(?<!ab){word}", _plain(column)) for word in WELL)
 
 
 def _places(sample: Sample, column: str, words: list[str]) -> dict[str, list[float]]:
@@ -175,7 +192,7 @@ def _places(sample: Sample, column: str, words: list[str]) -> dict[str, list[flo
     return places
 
 
-def _of_names(sample: Sample, found: States) -> None:
+def _take_file_names(sample: Sample, states: States) -> None:
     """A pattern for the states in the names of the files, written if the words are those of states, else proposed."""
     no_column = "no column is called as one of states is"
     for pattern in (r"^([^/]+)/", r"/([^/]+)/[^/]*$", r"^([A-Za-z가-힣]+)[^/]*$", r"([A-Za-z가-힣]+)[^A-Za-z가-힣/]*$"):
@@ -186,14 +203,14 @@ def _of_names(sample: Sample, found: States) -> None:
         words = sorted(counts, key=lambda word: (_severity_of_name(word), word))
         several = len(counts) < len(matches) or (len(words[0]) > 1 and len(matches) > 2)
         if _severity_of_name(words[0]) == 0 and several:
-            found.pattern = pattern.replace("([", "(?P<state>[", 1)
-            found.states = [
+            states.pattern = pattern.replace("([", "(?P<state>[", 1)
+            states.states = [
                 {"name": LETTERS[word.lower()], "label": word} if word.lower() in LETTERS else {"name": word}
                 for word in words
             ]
             sample.odd.append(
                 f"{no_column}, but the names of the files hold words like them, {describe(counts)}: they are taken by "
-                f"reader.state_pattern; check the order {', '.join(s['name'] for s in found.states)}"
+                f"reader.state_pattern; check the order {', '.join(s['name'] for s in states.states)}"
             )
             return
     sample.odd.append(

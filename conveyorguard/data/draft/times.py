@@ -38,6 +38,21 @@ class Clock:
     unit: str = "s"
 
 
+@dataclass(frozen=True)
+class TimeCandidate:
+    """Columns that may hold the time: a day and a time of day, or a single one."""
+
+    names: list[str]
+    called_time: bool = False
+    called_cycle: bool = False
+
+    def suits(self, steps: np.ndarray) -> bool:
+        """Whether the steps from row to row [s] are those of a time."""
+        if self.called_time and (steps != 0).any():
+            return True
+        return _is_forward(steps) and (self.called_cycle or _is_even(steps))
+
+
 def find_clock(sample: Sample, given: dict[str, Any]) -> Clock:
     """The columns of the time, and how to read them.
 
@@ -47,27 +62,23 @@ def find_clock(sample: Sample, given: dict[str, Any]) -> Clock:
     Raises:
         DataError: a column is called as times are, but is not understood.
     """
-    counters = row_counters(sample)
-    by_name = [name for name in sample.like("time") if name not in counters or suits(name, "time")]
-    days = [name for name in sample.like("date") if not sample.is_number(name)]
-    cycles = sample.like("cycle")
     refused: list[DataError] = []
-    for names in _candidates(sample, by_name, days, cycles, counters):
-        named = names[0] in (*by_name, *days)
+    for candidate in _candidates(sample):
+        names = candidate.names
         try:
             times = _read(sample, names, given)
         except DataError as error:
-            refused += [error] if named and not sample.is_number(names[0]) else []
+            refused += [error] if candidate.called_time and not sample.is_number(names[0]) else []
             if refused and "several ways" in str(error):
                 break
             continue
         steps = np.concatenate([np.diff(t.seconds[np.isfinite(t.seconds)]) for t in times])
-        if (named and (steps != 0).any()) or (_is_forward(steps) and (names[0] in cycles or _is_even(steps))):
+        if candidate.suits(steps):
             if refused and all(t.origin is None for t in times):
                 break  # a date that is not understood is not cut down to its time of day
-            if not named and names[0] not in cycles:
+            if not candidate.called_time and not candidate.called_cycle:
                 sample.odd.append(f"no column is called a time; '{names[0]}' runs forward evenly and is taken for it")
-            return _clock(sample, names, times, steps, given, names[0] in cycles)
+            return _clock(sample, names, times, steps, given, candidate.called_cycle)
     if refused:
         raise DataError(
             f"{refused[0]}. To draft with it, add it to this command: "
@@ -109,14 +120,17 @@ def row_counters(sample: Sample) -> list[str]:
     return counters
 
 
-def _candidates(
-    sample: Sample, by_name: list[str], days: list[str], cycles: list[str], counters: list[str]
-) -> list[list[str]]:
+def _candidates(sample: Sample) -> list[TimeCandidate]:
     """A day and a time, then single columns: those called as times, days and cycles are, then all others."""
-    clocks = [name for name in by_name if not sample.is_number(name)]
-    both = [[day, name] for day in days for name in clocks if name != day]
+    counters = row_counters(sample)
+    called_time = [name for name in sample.like("time") if name not in counters or suits(name, "time")]
+    days = [name for name in sample.like("date") if not sample.is_number(name)]
+    cycles = sample.like("cycle")
+    clocks = [name for name in called_time if not sample.is_number(name)]
+    pairs = [TimeCandidate([day, name], True) for day in days for name in clocks if name != day]
     others = [name for name in sample.free if name not in counters]
-    return both + [[name] for name in dict.fromkeys([*by_name, *days, *cycles, *others])]
+    single = dict.fromkeys([*called_time, *days, *cycles, *others])
+    return pairs + [TimeCandidate([name], name in (*called_time, *days), name in cycles) for name in single]
 
 
 def _read(sample: Sample, names: list[str], given: dict[str, Any]) -> list[Times]:

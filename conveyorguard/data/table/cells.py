@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
-
-if TYPE_CHECKING:
-    from conveyorguard.data.table.columns import Table
 
 MISSING = ("", "nan", "na", "n/a", "#n/a", "null", "none", "-", "--", "?")
 COMMA = r"[+-]?\d*,\d+(?:[eE][+-]?\d+)?"  # a decimal comma, or one group of thousands
@@ -18,6 +15,27 @@ THOUSANDS = r"[+-]?\d{1,3}(?:,\d{3})+(?:\.\d+)?"
 CERTAIN = r"[+-]?\d{1,3}(?:(?:,\d{3})+\.\d+|(?:,\d{3}){2,})"  # thousands that cannot be anything else
 FILL = re.compile(r"-?(?:9{3,}|9{2,}\.9+|32767|32768|65535|2147483647)(?:\.0+)?")
 FAR = 5  # times the range of the other values
+
+
+@dataclass
+class Table:
+    """Columns of a file.
+
+    Attributes:
+        frame: text of a csv as it stands there, typed columns of a parquet file.
+        row: (n,) the row of the file each comes from, as a spreadsheet numbers them: 1 is the first line.
+        ragged: rows with too few or too many fields, and what is wrong with each.
+        separator: of a csv; empty for parquet.
+        notes: what was done to all of it, or is odd about it.
+        units: of the columns, where the file has a row of them below its header.
+    """
+
+    frame: pd.DataFrame
+    row: np.ndarray
+    ragged: dict[int, str]
+    separator: str = ""
+    notes: tuple[str, ...] = ()
+    units: dict[str, str] = field(default_factory=dict)
 
 
 def numbers(table: Table, names: list[str], missing: Iterable[str] = ()) -> tuple[np.ndarray, np.ndarray]:

@@ -7,7 +7,7 @@ import difflib
 import re
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from conveyorguard.data.table.cells import is_missing, numbers, suspected_fill, words_of
+from conveyorguard.data.table.cells import Table, is_missing, numbers, suspected_fill, words_of
 from conveyorguard.data.table.files import decode, read_bytes
 from conveyorguard.errors import DataError
 
@@ -27,27 +27,6 @@ __all__ += ["suspected_fill", "words_of"]
 SEPARATORS = (",", ";", "\t", "|")
 VALUE = re.compile(r"[+-]?(?:\d+[.,]?\d*|[.,]\d+)(?:[eE][+-]?\d+)?|\d{1,4}[-/.:]\d{1,2}[-/.: T].*|\d{1,2}:\d{2}.*")
 PREAMBLE = 50  # lines that a logger may write above its header
-
-
-@dataclass
-class Table:
-    """Columns of a file.
-
-    Attributes:
-        frame: text of a csv as it stands there, typed columns of a parquet file.
-        row: (n,) the row of the file each comes from, as a spreadsheet numbers them: 1 is the first line.
-        ragged: rows with too few or too many fields, and what is wrong with each.
-        separator: of a csv; empty for parquet.
-        notes: what was done to all of it, or is odd about it.
-        units: of the columns, where the file has a row of them below its header.
-    """
-
-    frame: pd.DataFrame
-    row: np.ndarray
-    ragged: dict[int, str]
-    separator: str = ""
-    notes: tuple[str, ...] = ()
-    units: dict[str, str] = field(default_factory=dict)
 
 
 def header(path: Path, encoding: str = "utf-8", wanted: Iterable[str] = ()) -> list[str]:

@@ -21,7 +21,7 @@ STATE_KEYS = ("state_pattern", "labels", "states_from")
 
 
 @dataclass(frozen=True)
-class Thresholds:
+class StateThresholds:
     """States from a number: state k lies beyond k of the thresholds."""
 
     column: str
@@ -65,7 +65,7 @@ class Layout:
     kind_pattern: str | None = None
     state_pattern: str | None = None
     labels: str | None = None
-    states_from: Thresholds | None = None
+    states_from: StateThresholds | None = None
     split_every: float | str | None = None
     thermal_folder: str = "thermal"
     thermal_scale: float = 1.0
@@ -147,7 +147,7 @@ def _split_every(value: Any) -> float | str:
     return STOPS if seconds is None else seconds
 
 
-def _thresholds(value: Any) -> Thresholds:
+def _thresholds(value: Any) -> StateThresholds:
     keys = set(value) if isinstance(value, Mapping) else set()
     if not {"column", "thresholds"} <= keys <= {"column", "thresholds", "worse"}:
         raise ConfigError(f"states_from must {THRESHOLDS}, found {value!r}")
@@ -155,7 +155,7 @@ def _thresholds(value: Any) -> Thresholds:
     numbers = list(value["thresholds"]) if several else []
     if not numbers or not all(isinstance(n, int | float) and not isinstance(n, bool) for n in numbers):
         raise ConfigError(f"states_from must {THRESHOLDS}, found thresholds: {value['thresholds']!r}")
-    return Thresholds(str(value["column"]), tuple(map(float, numbers)), _is_falling(value, numbers))
+    return StateThresholds(str(value["column"]), tuple(map(float, numbers)), _is_falling(value, numbers))
 
 
 def _is_falling(value: Mapping[str, Any], numbers: list[float]) -> bool:

@@ -38,7 +38,7 @@ STOP = 10  # usual intervals between rows; a longer one is a stop
 
 
 @dataclass(frozen=True)
-class Part:
+class TablePart:
     """What of a file is a recording.
 
     Attributes:
@@ -126,12 +126,12 @@ def recordings_in(
         missing = columns.missing_columns(path, there, _needed(there, schema, layout), remedy)
         if missing:
             return [Unreadable(name, "missing_columns", missing)]
-        parts, blank = [Part(name, name)], 0
+        parts, blank = [TablePart(name, name)], 0
         if "session" in roles:
             frame = columns.read(path, layout.encoding, roles["session"], growing).frame
             text = frame[roles["session"][0]]
             known = ~columns.is_missing(text)
-            parts = [Part(word, word, word) for word in sorted(set(words_of(text[known])))]
+            parts = [TablePart(word, word, word) for word in sorted(set(words_of(text[known])))]
             blank = int((~known).sum())
     except DataError as error:
         return [Unreadable(name, "unreadable", str(error))]
@@ -150,7 +150,7 @@ def recordings_in(
     return recordings
 
 
-def _cut(part: Part, path: Path, schema: Schema, layout: Layout) -> list[Part]:
+def _cut(part: TablePart, path: Path, schema: Schema, layout: Layout) -> list[TablePart]:
     """The parts of a recording that is longer than `split_every`; itself where it is not."""
     roles = roles_of(schema)
     wanted = tuple(c for role in ("session", "time") for c in roles.get(role, []))
@@ -158,7 +158,7 @@ def _cut(part: Part, path: Path, schema: Schema, layout: Layout) -> list[Part]:
     numbers = np.unique(piece_of(times.seconds, layout))
     if len(numbers) < 2:
         return [part]
-    return [Part(f"{part.name}#{k + 1}", part.whole, part.picked, int(k)) for k in numbers]
+    return [TablePart(f"{part.name}#{k + 1}", part.whole, part.picked, int(k)) for k in numbers]
 
 
 def piece_of(seconds: np.ndarray, layout: Layout) -> np.ndarray:
@@ -194,7 +194,7 @@ def _needed(there: list[str], schema: Schema, layout: Layout) -> list[str]:
 
 
 def _recording(
-    part: Part, path: Path, root: Path, schema: Schema, layout: Layout, growing: bool
+    part: TablePart, path: Path, root: Path, schema: Schema, layout: Layout, growing: bool
 ) -> Recording | Unreadable:
     files: tuple[Path, ...] = (path,)
     name = part.name
@@ -256,7 +256,7 @@ def _timed(
 
 
 def read_session(
-    part: Part, files: tuple[Path, ...], root: Path, schema: Schema, layout: Layout, growing: bool = False
+    part: TablePart, files: tuple[Path, ...], root: Path, schema: Schema, layout: Layout, growing: bool = False
 ) -> Session:
     """Read one recording; a bad row is left out and listed in `Session.dropped`.
 

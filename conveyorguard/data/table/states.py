@@ -15,7 +15,7 @@ from conveyorguard.data.schema import UNLABELLED, Schema
 from conveyorguard.data.table import columns
 from conveyorguard.data.table.clock import Times, choose_times
 from conveyorguard.data.table.columns import Table, words_of
-from conveyorguard.data.table.layout import Layout, Thresholds
+from conveyorguard.data.table.layout import Layout, StateThresholds
 from conveyorguard.errors import ConfigError, DataError
 
 INTERVALS = ("session", "begin", "end", "state")  # columns of data.reader.labels
@@ -60,7 +60,7 @@ class _Column(StateSource):
 
 @dataclass
 class _Number(StateSource):
-    thresholds: Thresholds | None = None
+    thresholds: StateThresholds | None = None
 
     def of(self, table: Table, seconds: np.ndarray) -> np.ndarray | None:
         (name,) = self.columns
