@@ -1,4 +1,4 @@
-"""`python -m conveyorguard <verb> [overrides]`, and the entry of train.py."""
+"""`python -m conveyorguard <verb>`, and the entry of train.py."""
 
 from __future__ import annotations
 
@@ -11,64 +11,81 @@ from pathlib import Path
 import hydra
 from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
 
 from conveyorguard.commands.verbs import VERBS
+from conveyorguard.commands.words.parser import PROGRAM
+from conveyorguard.commands.words.suggest import did_you_mean
 from conveyorguard.errors import ConfigError, ConveyorGuardError, RunError
 
-USAGE = """\
-usage: python -m conveyorguard <verb> [arguments] [overrides]
-
-verbs
-  simulate OUT    write simulated recordings as archives in the layout of AI Hub #71802
-                    simulate plant data.sessions=12 data.seed=3 data.archive=zip|folder
-  prepare         build the frame store of a data set and say what was left out, and why
-                    prepare data=aihub data.root=PATH
-  schema PATH     draft the yaml of your own csv or parquet files, and list what is odd about them
-                    schema recordings out=conf/data/plant.yaml
-  eda             describe a data set: states, channels, one session, quality, and what that asks of a model
-                    eda data=aihub data.root=PATH
-  train           the same as train.py: prepare, fit, test, report
-                    train modality=sensor film=false
-                    train -m modality=sensor,image,both film=true,false
-  compare RUN...  put runs side by side: figures with intervals, differences, shortcuts, a page; or all of a multirun
-                    compare multirun/2026-01-31/10-00-00
-  ensemble RUN RUN...
-                  combine runs by voting, weighted voting and stacking, and say whether it helped
-  reproduce RUN   run a saved config anew and say whether it gives the same numbers, and if not what differs
-  predict RUN     states, probabilities and alarms of new recordings, labelled or not
-                    predict RUN data.root=NEW
-                    predict RUN data.root=FOLDER --watch     (while a collector writes into it)
-  export RUN      write the model as ONNX, checked against the run's own on real windows
-  check RUN       whether a run's numbers are what they are taken for: split, scaling, windows, metrics, model, chance
-                    check RUN depth=files     (in seconds; depth=data: without training on shuffled labels)
-  diagnose RUN [RUN...]
-                  what a run leans on, how it fares when something fails, where it errs, and whether to fuse at all
-                    diagnose multirun/2026-01-31/10-00-00/4 curve=4,8,16
-  report RUN      draw RUN/report.html and RUN/MODEL_CARD.md again from the files of the run directory
-
-`python -m conveyorguard <verb> --help` says more.
-Overrides are Hydra's: key=value, e.g. window.stride=5 trainer.max_epochs=3.
+EXAMPLES = """\
+Start with:
+  python train.py debug=fast                            a model on simulated recordings, in seconds
+  python -m conveyorguard schema FOLDER                 the yaml of your own csv or parquet files
+  python -m conveyorguard VERB --help                   what a verb takes, with examples
+KEY=VALUE words override the config: window.stride=5 trainer.max_epochs=3. Exit status 2: the command was refused.
 """
-
-
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
+HELP = {"--help", "-h"}
 
 
-def train_main() -> None:
-    """Hydra's command line of a training: one job, or with -m many."""
+def usage() -> str:
+    """Return the help of the command line: every verb with one line."""
+    summaries = {verb: module.PARSER.summary for verb, module in VERBS.items()}
+    summaries["train"] = "Train a model, or with -m several; the same as train.py."
+    lines = "\n".join(f"  {verb:<10} {summary}" for verb, summary in summaries.items())
+    return f"usage: {PROGRAM} VERB [PATH ...] [KEY=VALUE ...]\n\n{EXAMPLES}\nverbs:\n{lines}\n"
+
+
+def train_main() -> int:
+    """Run Hydra's command line of a training: one job, or with -m several.
+
+    Returns:
+        The exit status.
+    """
+    from conveyorguard.commands.words.train_parser import TrainParser, hydra_arguments
     from conveyorguard.config.compose import config_dir, whitelist
 
-    if any(argument.startswith("sweep=") for argument in sys.argv):
-        from conveyorguard.sweeps.sweeper import register
+    arguments = sys.argv[1:]
+    if HELP & set(arguments):
+        print(TrainParser().format_help(), end="")
+        return 0
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra then raises its errors here instead of printing them
+    try:
+        sys.argv[1:] = hydra_arguments(arguments)
+        if any(argument.startswith("sweep=") for argument in arguments):
+            from conveyorguard.sweeps.sweeper import register
 
-        register()
-    hydra.main(config_path=str(config_dir()), config_name="train", execution_whitelist=whitelist())(_train)()
+            register()
+        hydra.main(config_path=str(config_dir()), config_name="train", execution_whitelist=whitelist())(_train)()
+    except (HydraException, OmegaConfBaseException) as error:
+        return _refuse(_explained(error))
+    except ConveyorGuardError as error:
+        return _refuse(error)
+    return 0
+
+
+def _explained(error: Exception) -> ConfigError:
+    """Return Hydra's error as one that names the wrong word and what to write instead."""
+    from conveyorguard.commands.words.keys import explain
+    from conveyorguard.commands.words.train_parser import TrainParser
+
+    words = TrainParser().parse_words(sys.argv[1:])
+    return explain(words.overrides, error, words.options.config_dir)
+
+
+def _refuse(error: Exception) -> int:
+    """Print an error of the user's and return the exit status of a refusal."""
+    print(f"{type(error).__name__}: {error}", file=sys.stderr)
+    return 2
 
 
 def _train(cfg: DictConfig) -> float:
+    """Train one job in its run directory and print the directory; returns the objective."""
     from conveyorguard.system.files import alone, own_directory
 
     job = HydraConfig.get()
@@ -85,20 +102,18 @@ def _train(cfg: DictConfig) -> float:
             folder.rmdir()  # only if nothing was written
         if job.mode is RunMode.MULTIRUN:
             raise
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(_refuse(error))
     except OSError as error:
         if error.errno not in UNWRITABLE:
             raise
-        message = (
+        refusal = RunError(
             f"{folder}: cannot be written ({os.strerror(error.errno)}); finished files are whole. Free space or "
             "choose another hydra.run.dir, then start again, or go on with ckpt_path=RUN/checkpoints/last.ckpt where "
             "there is one"
         )
         if job.mode is RunMode.MULTIRUN:
-            raise RunError(message) from error
-        print(f"RunError: {message}", file=sys.stderr)
-        sys.exit(2)
+            raise refusal from error
+        sys.exit(_refuse(refusal))
     print(folder)
     return value
 
@@ -122,9 +137,10 @@ def _refuse_launch(cfg: DictConfig, job: HydraConf) -> None:
 
 
 class CompareAtTheEnd(Callback):
-    """Hydra callback: a multirun of several jobs ends with their comparison."""
+    """Hydra callback that ends a multirun of several jobs with their comparison."""
 
     def on_multirun_end(self, config: DictConfig, **kwargs: object) -> None:
+        """Compare the finished jobs of the multirun, print the comparison and write its page."""
         from conveyorguard.evaluation.compare import compare
         from conveyorguard.reporting.compare_page import write_comparison
         from conveyorguard.reporting.terminal import print_comparison
@@ -143,34 +159,38 @@ class CompareAtTheEnd(Callback):
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a verb; returns the exit status."""
+    """Run a verb.
+
+    Returns:
+        The exit status.
+    """
     verb, *rest = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
-    if verb in ("--help", "-h", "help"):
-        print(USAGE)
+    if verb in HELP | {"help"}:
+        print(usage(), end="")
         return 0
     if verb == "train":
         sys.argv = [f"{sys.argv[0]} train", *rest]
-        train_main()
-        return 0
+        return train_main()
     if verb not in VERBS:
-        print(f"unknown verb '{verb}'\n\n{USAGE}", file=sys.stderr)
-        return 2
-    if {"--help", "-h"} & set(rest):
-        print("python -m conveyorguard " + (VERBS[verb].__doc__ or "").replace("\n    ", "\n"))
+        meant = did_you_mean(verb, [*VERBS, "train"])
+        return _refuse(ConfigError(f"unknown verb {verb}{meant or f'; {PROGRAM} --help lists them'}"))
+    if HELP & set(rest):
+        print(VERBS[verb].PARSER.format_help(), end="")
         return 0
     try:
-        VERBS[verb](rest)
+        VERBS[verb].main(rest)
     except ConveyorGuardError as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        return 2
+        return _refuse(error)
+    except OmegaConfBaseException as error:  # an interpolation that cannot be resolved
+        return _refuse(ConfigError(str(error)))
     except OSError as error:
         if error.errno not in UNWRITABLE:
             raise
         place = f"{error.filename}: " if error.filename else ""
-        print(
-            f"RunError: {place}cannot be written ({os.strerror(error.errno)}); files that were finished are whole. "
-            f"Free space or give another folder, then run {verb} again",
-            file=sys.stderr,
+        return _refuse(
+            RunError(
+                f"{place}cannot be written ({os.strerror(error.errno)}); files that were finished are whole. Free "
+                f"space or give another folder, then run {verb} again"
+            )
         )
-        return 2
     return 0

@@ -1,4 +1,4 @@
-"""00 Data: what was recorded, how states show in it, and what that asks of a model.
+"""00 Data: what was recorded, how the states show in it, and what follows for a model.
 
 python experiments/00_eda.py [overrides of train.py] [--fresh] [--small|--full] [out=DIR]
 e.g. python experiments/00_eda.py data=aihub data.root=PATH --full
@@ -16,10 +16,12 @@ from experiments.stages.study import StagedStudy
 
 
 def run(study: StagedStudy) -> Path:
+    """Write the page of the stage, and return its path."""
     return write_eda(study.site, study.data(), REFERENCE)
 
 
 def units(study: StagedStudy) -> int:
+    """Return 0: the stage trains nothing."""
     return 0
 
 

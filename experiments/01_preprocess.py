@@ -1,4 +1,4 @@
-"""01 Windows and split: how recordings become windows, who trains, validates and tests, and whether anything leaks.
+"""01 Windows and split: windows of each part and state, the split into train, val and test, and checks for leakage.
 
 python experiments/01_preprocess.py [overrides of train.py] [--fresh] [--small|--full] [out=DIR]
 """
@@ -14,10 +14,12 @@ from experiments.stages.study import StagedStudy
 
 
 def run(study: StagedStudy) -> Path:
+    """Write the page of the stage, and return its path."""
     return write_preprocess(study.site, study.data(), study.config().scaling.fit_on)
 
 
 def units(study: StagedStudy) -> int:
+    """Return 0: the stage trains nothing."""
     return 0
 
 

@@ -1,4 +1,4 @@
-"""02 First network: the seed study's CNN and Transformers on every frame, trained by its recipe.
+"""02 First network: the seed study's CNN and Transformers on every frame, trained with its settings.
 
 python experiments/02_baseline_cnn.py [overrides of train.py] [--fresh] [--small|--full] [out=DIR]
 """
@@ -16,6 +16,7 @@ RUNS = {"baseline_cnn": ["experiment=baseline_cnn"]}
 
 
 def run(study: StagedStudy) -> Path:
+    """Train the runs of the stage, write its page, and return its path."""
     return write_baseline(study.site, study.train_all(RUNS)["baseline_cnn"])
 
 

@@ -1,4 +1,4 @@
-"""03 Trees: LightGBM, forests and a linear model on statistics of windows; which features and inputs they need.
+"""03 Trees: LightGBM, forests and a linear model on window statistics, by features and by inputs.
 
 python experiments/03_ml_baseline.py [overrides of train.py] [--fresh] [--small|--full] [out=DIR]
 """
@@ -21,7 +21,7 @@ MODELS = {
     "random_forest_extended": ["model=random_forest", "features=extended"],
     "logistic_regression_extended": ["model=logistic_regression", "features=extended"],
 }
-# the plain model itself is the cell of both modalities with film
+# of the cell of both modalities with film, the run `lightgbm` above is used
 OTHER_CELLS = {cell: name for cell, name in {**CELLS, **FURTHER_CELLS}.items() if cell != ("both", True)}
 ABLATION = {
     f"lightgbm_{modality}_{'film' if film else 'plain'}": [
@@ -34,6 +34,7 @@ ABLATION = {
 
 
 def run(study: StagedStudy) -> Path:
+    """Train the runs of the stage, write its page, and return its path."""
     models, others = study.train_all(MODELS), study.train_all(ABLATION)
     cells = dict(zip(OTHER_CELLS.values(), others.values(), strict=True)) | {CELLS["both", True]: models["lightgbm"]}
     return write_trees(study.site, models, cells, shown="lightgbm")

@@ -1,4 +1,4 @@
-"""04 Tuning and ablation: the search, the network with its best parameters in six cells, and what makes it fast.
+"""04 Tuning and ablation: the search, the ablation with its best parameters, and the effect of each speed-up.
 
 python experiments/04_dl_tuning.py [overrides of train.py] [--fresh] [--small|--full] [out=DIR]
 """
@@ -15,9 +15,9 @@ from experiments.stages.speed import speed_techniques
 from experiments.stages.study import Overrides, StagedStudy, units_of_runs
 from experiments.stages.tuning_page import Tuning, write_tuning
 
-PRESET = {"dl_tuned": ["experiment=dl_tuned"]}  # the seed study's own parameters
+PRESET = {"dl_tuned": ["experiment=dl_tuned"]}  # the parameters that the seed study found
 SEARCH = ["experiment=dl_tuned"]
-USUAL = {
+DEFAULTS = {
     "small": [
         "sweep.n_trials=3",
         "trainer.max_epochs=2",
@@ -29,7 +29,11 @@ USUAL = {
 
 
 def cells(best: Overrides) -> dict[str, Overrides]:
-    """The six cells with given parameters, by the name of the run."""
+    """Return the overrides of the six cells of the ablation, by run name.
+
+    Args:
+        best: overrides of the best parameters.
+    """
     return {
         f"tuned_{modality}_{'film' if film else 'plain'}": [
             "experiment=dl_tuned",
@@ -42,15 +46,16 @@ def cells(best: Overrides) -> dict[str, Overrides]:
 
 
 def run(study: StagedStudy) -> Path:
-    search = study.search("search", SEARCH, USUAL[study.size])
+    """Train the runs of the stage, write its page, and return its path."""
+    search = study.search("search", SEARCH, DEFAULTS[study.size])
     best = [override(name, value) for name, value in search.best_params.items()]
     runs = study.train_all(cells(best))
     ablation = dict(zip((*CELLS.values(), *FURTHER_CELLS.values()), runs.values(), strict=True))
     preset = study.train_all(PRESET)["dl_tuned"]
     speed = speed_techniques(study.config(PRESET["dl_tuned"]), study.data(study.config(PRESET["dl_tuned"])), search)
-    made = Tuning(
+    tuning = Tuning(
         search,
-        study.sweep_config(SEARCH, USUAL[study.size]),
+        study.sweep_config(SEARCH, DEFAULTS[study.size]),
         study.out / "runs" / "search",
         ablation,
         preset,
@@ -58,11 +63,12 @@ def run(study: StagedStudy) -> Path:
         study.find("lightgbm"),
         speed,
     )
-    return write_tuning(study.site, made)
+    return write_tuning(study.site, tuning)
 
 
 def units(study: StagedStudy) -> int:
-    return study.units_of_search(SEARCH, USUAL[study.size]) + units_of_runs({**cells([]), **PRESET})(study)
+    """Return the units of work of the trainings of the stage."""
+    return study.units_of_search(SEARCH, DEFAULTS[study.size]) + units_of_runs({**cells([]), **PRESET})(study)
 
 
 if __name__ == "__main__":

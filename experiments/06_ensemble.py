@@ -1,4 +1,4 @@
-"""06 Ensemble: voting, weighted voting and stacking of the models of stages 02 to 04 and of the default model.
+"""06 Ensemble: voting, weighted voting and stacking of the models of stages 02 to 04 and the default model.
 
 python experiments/06_ensemble.py [overrides of train.py] [--fresh] [--small|--full] [out=DIR]
 """
@@ -22,17 +22,21 @@ OTHERS = {
 
 
 def runs(study: StagedStudy) -> dict[str, Overrides]:
-    """The few epochs of a small study are for the slow networks; the default model takes a second for one and has all
-    of them."""
-    all_of_them = study.size == "small" and not any(line.startswith(f"{EPOCHS}=") for line in study.overrides)
-    return {"fusion": ["model=fusion", *([f"{EPOCHS}=30"] if all_of_them else [])], **OTHERS}
+    """Return the overrides of each member, by run name.
+
+    A small study trains its networks for a few epochs. The default model, at about a second an epoch, is exempt.
+    """
+    is_exempt = study.size == "small" and not any(line.startswith(f"{EPOCHS}=") for line in study.overrides)
+    return {"fusion": ["model=fusion", *([f"{EPOCHS}=30"] if is_exempt else [])], **OTHERS}
 
 
 def run(study: StagedStudy) -> Path:
+    """Train the runs of the stage, write its page, and return its path."""
     return write_ensemble_stage(study.site, study.train_all(runs(study)), study.out / "runs" / "ensemble")
 
 
 def units(study: StagedStudy) -> int:
+    """Return the units of work of the trainings of the stage."""
     return units_of_runs(runs(study))(study)
 
 

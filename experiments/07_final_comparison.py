@@ -1,5 +1,4 @@
-"""07 Final comparison: every model of the study on the same windows, with intervals, shortcuts and a conclusion by
-fixed rules.
+"""07 Final comparison: every model of the study on the same windows, with intervals, shortcuts and a conclusion.
 
 python experiments/07_final_comparison.py [overrides of train.py] [--fresh] [--small|--full] [out=DIR]
 """
@@ -15,10 +14,12 @@ from experiments.stages.study import StagedStudy
 
 
 def run(study: StagedStudy) -> Path:
+    """Write the page of the stage, and return its path."""
     return write_final(study.site, *study.finished())
 
 
 def units(study: StagedStudy) -> int:
+    """Return 0: the stage trains nothing."""
     return 0
 
 

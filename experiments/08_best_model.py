@@ -1,11 +1,11 @@
-"""08 The best model: every arm over folds of devices and seeds, on unseen devices and sessions, against its targets.
+"""08 The best model: all arms on folds of devices and on other splits, and the targets of the best model.
 
 python experiments/08_best_model.py [overrides of train.py] [arms=NAME,...] [--fresh] [--small|--full] [out=DIR]
 [workers=N]
 
-Prints its tables, and keeps them as a page, as summary.md and as csv; --full also writes summary and csv to
-experiments/best_model/. Killed at any point, the same command goes on. What the targets are of always runs; of the
-other arms those that `arms` names, by default all but dl_tuned, which takes hours a fold on a processor.
+Prints its tables and writes them as a page, as summary.md and as csv; --full also copies summary and csv to
+experiments/best_model/. If killed, the same command continues. The arms that the targets need always run. `arms` names
+the others to run, by default all but dl_tuned, which takes hours a fold on a processor.
 """
 
 import shutil
@@ -54,9 +54,9 @@ CELLS = {
     f"{m}_{'film' if f else 'plain'}": [f"modality={m}", f"film={str(f).lower()}"] for m, f in (*CELLS, *FURTHER_CELLS)
 }
 FULL = CELLS["both_film"]
-# the best of 80 trials on the validation windows of the folds, as many as fusion had designs:
-# experiments/tune_trees.py, experiments/best_model/trees_window.csv and trees_extended.csv. Of the extended the second,
-# which is 0.004 points behind the first and has an eighth of its rounds
+# the best of 80 trials on the validation windows of the folds (experiments/tune_trees.py; trees_window.csv and
+# trees_extended.csv in experiments/best_model/), as many trials as fusion had designs. EXTENDED is the second best:
+# 0.004 points behind the best, with an eighth of its rounds
 LIGHTGBM = [
     "model=lightgbm",
     "model.colsample_bytree=0.1",
@@ -83,27 +83,27 @@ MAIN = {
     "lightgbm_extended_both_film": [*EXTENDED, *FULL],
 }
 ARMS = {
-    **{f"fusion_{cell}": ["model=fusion", *own] for cell, own in CELLS.items()},
+    **{f"fusion_{cell}": ["model=fusion", *overrides] for cell, overrides in CELLS.items()},
     "fusion_kind": ["model=fusion", *FULL, "film_input=kind"],
     "fusion_shuffled": ["model=fusion", *FULL, "film_input=shuffled"],
-    **{f"lightgbm_extended_{cell}": [*EXTENDED, *own] for cell, own in CELLS.items()},
+    **{f"lightgbm_extended_{cell}": [*EXTENDED, *overrides] for cell, overrides in CELLS.items()},
     "lightgbm": MAIN["lightgbm"],
     "extra_trees_extended": ["model=extra_trees", "model.class_weight=none", "features=extended", *FULL],
     "dl_tuned": ["experiment=dl_tuned", *FULL],
 }
 SINGLE = ("fusion_sensor_film", "fusion_image_film")
-# further arms that are told how a recording began, and come near the main ones
-BEGUN = ("fusion_both_plain", "fusion_sensor_film", "lightgbm_extended_sensor_film", "extra_trees_extended")
-USUAL = {
+# further arms that use the start of the recording and come close to the main arms
+USES_START = ("fusion_both_plain", "fusion_sensor_film", "lightgbm_extended_sensor_film", "extra_trees_extended")
+DEFAULT_ARMS = {
     "small": [n for n in ARMS if not n.startswith("lightgbm_extended")],
     "full": [n for n in ARMS if n != "dl_tuned"],
 }
-# recordings that no other command of the repository draws
+# recordings that no other command of the repository simulates
 OTHERS = {
     "small": ["data.seed=2027", "data.sessions=24"],
     "full": ["data.seed=2027", "data.sessions=120"],
 }
-# folds that are made, of how many; seeds of the main arms, the others have the first of them
+# folds to run, number of folds, seeds of the main arms (the other arms have the first seed only)
 SIZES = {"small": (range(2), 3, range(1)), "full": (range(5), 5, range(3))}
 
 
@@ -112,22 +112,22 @@ Folds = dict[int, list[str]]  # overrides by fold
 
 
 def pairs() -> dict[str, tuple[str, str]]:
-    """Questions about inputs, each of two arms."""
+    """Return the questions about inputs, each with the two arms that answer it."""
     questions = {}
     for model in ("fusion", "lightgbm_extended"):
         for film in ("plain", "film"):
             both = f"{model}_both_{film}"
-            questions[f"{model}: the camera beside the sensors, {film}"] = (both, f"{model}_sensor_{film}")
-            questions[f"{model}: the sensors beside the camera, {film}"] = (both, f"{model}_image_{film}")
+            questions[f"{model}: camera added to sensors, {film}"] = (both, f"{model}_sensor_{film}")
+            questions[f"{model}: sensors added to camera, {film}"] = (both, f"{model}_image_{film}")
         for modality in ("sensor", "image", "both"):
             questions[f"{model}: film, {modality}"] = (f"{model}_{modality}_film", f"{model}_{modality}_plain")
-    questions["film: the environment beside the kind"] = ("fusion_both_film", "fusion_kind")
-    questions["film: the environment beside one shuffled within the kind"] = ("fusion_both_film", "fusion_shuffled")
+    questions["film: environment instead of kind"] = ("fusion_both_film", "fusion_kind")
+    questions["film: environment instead of one shuffled within the kind"] = ("fusion_both_film", "fusion_shuffled")
     return questions
 
 
 def protocols(study: StagedStudy) -> tuple[dict[str, Folds], list[str]]:
-    """Overrides of each split by fold, and notes on those that the data do not allow."""
+    """Return the overrides of each split by fold, and notes on splits that the data do not allow."""
     folds, count, *_ = SIZES[study.size]
     splits = {"kfold": {k: ["split=kfold", f"split.n_folds={count}", f"split.fold={k}"] for k in folds}}
     notes = []
@@ -141,30 +141,33 @@ def protocols(study: StagedStudy) -> tuple[dict[str, Folds], list[str]]:
 
 
 def arms_of(study: StagedStudy, split: str) -> dict[str, tuple[list[str], range]]:
-    """Overrides and seeds by the name of the arm. Splits beside the folds have the main ones alone.
+    """Return overrides and seeds of each arm; splits other than kfold have the main arms only.
 
     Raises:
-        ConfigError: there is no such arm, or the data have no camera.
+        ConfigError: an arm is unknown, or the data have no camera.
     """
     seeds = SIZES[study.size][2]
     if study.lacks("data.schema.thermal"):
-        raise ConfigError("08_best_model is about fusing: the data have no camera (data.schema.thermal)")
-    named = (
-        [name for name in study.options["arms"].split(",") if name] if "arms" in study.options else USUAL[study.size]
-    )
+        raise ConfigError("data.schema.thermal: 08_best_model needs a camera, and the data have none. Give other data.")
+    named = DEFAULT_ARMS[study.size]
+    if "arms" in study.options:
+        named = [name for name in study.options["arms"].split(",") if name]
     if unknown := sorted({*named} - {*ARMS}):
-        raise ConfigError(f"arms={','.join(unknown)}: one or more of {', '.join(ARMS)}")
-    if not study.given.data.schema.get("kinds"):  # which are all that film is told there
+        raise ConfigError(f"arms={','.join(unknown)}: unknown. Give one or more of {', '.join(ARMS)}.")
+    if not study.users_config.data.schema.get("kinds"):  # film_input=kind needs them
         named = [name for name in named if name != "fusion_kind"]
     further = [name for name in ARMS if name in (*SINGLE, *named) and name not in MAIN] if split == "kfold" else []
-    return {name: (own, seeds) for name, own in MAIN.items()} | {name: (ARMS[name], seeds[:1]) for name in further}
+    main_arms = {name: (overrides, seeds) for name, overrides in MAIN.items()}
+    return main_arms | {name: (ARMS[name], seeds[:1]) for name in further}
 
 
 def run_name(arm: str, split: str, fold: int, seed: int) -> str:
+    """Return the name of a run directory."""
     return f"{arm}-{split}{fold}-seed{seed}"
 
 
 def run(study: StagedStudy) -> Path:
+    """Train the arms, evaluate them, write the page, and return its path."""
     splits, notes = protocols(study)
     runs = train(study, splits)
     comparisons, names = compare_splits(runs)
@@ -186,11 +189,11 @@ def run(study: StagedStudy) -> Path:
     onsets = onset_table({arm: folds[arm] for arm in MAIN})
     speed = time_networks(study, splits["kfold"][0])
     minutes = best_epoch_minutes(rows["fusion_both_film"].sources)
-    other_draw = None if study.lacks("data.sessions") else others(study, folds)
+    on_others = None if study.lacks("data.sessions") else others(study, folds)
 
-    notes += [*which_arms(study, folds), *how_begun(starts), *whether_to_fuse(folds), *how_trained(runs)]
+    notes += [*notes_on_arms(study, folds), *notes_on_starts(starts), *notes_on_fusion(folds), *notes_on_runs(runs)]
     if onsets is None:
-        notes.append("Faults: no test recording has a state that is worth an alarm.")
+        notes.append("Faults: no test recording has a state that needs an alarm.")
     predicted, full = {arm: rows[arm].predictions for arm in MAIN}, at_full_size(study)
     results = BestModel(
         comparisons=comparisons,
@@ -204,26 +207,26 @@ def run(study: StagedStudy) -> Path:
         distance=distance_table(comparisons["kfold"].windows, next(iter(data.values())), predicted),
         causal=causal_table(causal),
         onsets=onsets,
-        others=other_draw,
+        others=on_others,
         speed=speed,
         notes=notes,
     )
-    study.site.origin = [(what, value) for what, value in study.site.origin if what != "split"]  # there are several
+    study.site.origin = [(what, value) for what, value in study.site.origin if what != "split"]  # the stage has several
     page = write_best_model(study.site, results, full)
     print((study.out / "summary.md").read_text(encoding="utf-8"))
-    if full and not study.lacks("data.sessions"):  # never of recordings that are not everybody's
+    if full and not study.lacks("data.sessions"):  # only results on simulated data may be published
         keep_tables(study.out)
     return page
 
 
 def train(study: StagedStudy, splits: dict[str, Folds]) -> dict[str, Runs]:
-    """The runs of every split: those that are there, or made."""
+    """Return runs[arm][seed][fold] of every split, training those that are missing."""
     arms = {split: arms_of(study, split) for split in splits}
     runs = study.train_all(
         {
-            run_name(arm, split, k, seed): [*own, *fold, f"seed={seed}"]
+            run_name(arm, split, k, seed): [*overrides, *fold, f"seed={seed}"]
             for split, folds in splits.items()
-            for arm, (own, seeds) in arms[split].items()
+            for arm, (overrides, seeds) in arms[split].items()
             for seed in seeds
             for k, fold in folds.items()
         }
@@ -238,7 +241,7 @@ def train(study: StagedStudy, splits: dict[str, Folds]) -> dict[str, Runs]:
 
 
 def compare_splits(runs: dict[str, Runs]) -> tuple[dict[str, Comparison], dict[str, dict[str, str]]]:
-    """The comparison of each split, and its arms by the label that the comparison gives them."""
+    """Return the comparison of each split, and the arm of each of its labels."""
     comparisons, names = {}, {}
     for split, of_split in runs.items():
         arm_of = {run.folder: arm for arm, run in each_run(of_split)}
@@ -248,7 +251,7 @@ def compare_splits(runs: dict[str, Runs]) -> tuple[dict[str, Comparison], dict[s
 
 
 def each_run(runs: Runs) -> Iterator[tuple[str, SavedRun]]:
-    """Every run with the name of its arm."""
+    """Yield the name of the arm and the run, for every run."""
     for arm, by_seed in runs.items():
         for by_fold in by_seed.values():
             for run in by_fold.values():
@@ -256,11 +259,11 @@ def each_run(runs: Runs) -> Iterator[tuple[str, SavedRun]]:
 
 
 def without_starts(study: StagedStudy, folds: Runs, data: dict[int, Windows]) -> DataFrame | None:
-    """What arms lose without the recordings' start; None where the recordings are too short for it."""
+    """Return what arms lose without the recordings' start; None if the recordings are too short."""
     study.say("cutting the recordings' start")
     arms = {
         arm: pooled_arm(folds[arm], data, study.out / "starts_cut", with_starts_cut, study.workers)
-        for arm in (*MAIN, *BEGUN)
+        for arm in (*MAIN, *USES_START)
         if arm in folds
     }
     arms[f"shortcut: {ELAPSED}"] = elapsed_arm(data)
@@ -268,41 +271,42 @@ def without_starts(study: StagedStudy, folds: Runs, data: dict[int, Windows]) ->
 
 
 def time_networks(study: StagedStudy, fold: list[str]) -> DataFrame:
-    """What fusion and the seed study's tuned network cost on this machine, on one fold."""
+    """Measure fusion and the seed study's tuned network on this machine, on one fold."""
     study.say("timing")
-    overrides = {"fusion": [*ARMS["fusion_both_film"], *fold], "dl_tuned": [*ARMS["dl_tuned"], *fold]}
-    return side_by_side({name: (study.config(own), study.data(study.config(own))) for name, own in overrides.items()})
+    arms = {"fusion": "fusion_both_film", "dl_tuned": "dl_tuned"}
+    configs = {name: study.config([*ARMS[arm], *fold]) for name, arm in arms.items()}
+    return side_by_side({name: (cfg, study.data(cfg)) for name, cfg in configs.items()})
 
 
 def keep_tables(out: Path) -> None:
-    """Copy the summary and the tables to where the repository keeps them."""
+    """Copy the summary and the tables to experiments/best_model/."""
     kept = Path(__file__).parent / "best_model"
     kept.mkdir(exist_ok=True)
     for path in (out / "summary.md", *out.glob(f"tables/{STEM}_*.csv")):
         shutil.copy(path, kept / path.name)
 
 
-def which_arms(study: StagedStudy, folds: Runs) -> list[str]:
-    """How many seeds and epochs the arms had, and which arms were not run."""
+def notes_on_arms(study: StagedStudy, folds: Runs) -> list[str]:
+    """Return notes on the seeds and epochs of the arms, and on arms that were not run."""
     epochs = study.config(MAIN["fusion_both_film"]).trainer.max_epochs
     left_out = [name for name in ARMS if name not in folds]
     return [
-        f"Seeds: {len(SIZES[study.size][2])} of {', '.join(MAIN)}; else one. How models were tuned, on "
-        "validation windows but where the log says otherwise: experiments/best_model/log.md.",
-        f"Networks were trained for at most {epochs} epochs. The default is 30, which small sets need; what "
-        "it gives at the full size stands in the log.",
+        f"Seeds: {len(SIZES[study.size][2])} for {', '.join(MAIN)}, 1 for the other arms. How the models were tuned "
+        "(on validation windows, except where the log says otherwise): experiments/best_model/log.md.",
+        f"Networks were trained for at most {epochs} epochs. The default is 30, for small data sets; the log has its "
+        "results at full size.",
         *([f"Arms that were not run: {', '.join(left_out)}."] if left_out else []),
     ]
 
 
-def how_begun(starts: DataFrame | None) -> list[str]:
-    """Why there is no table without the recordings' start, where there is none."""
-    reason = "Without the recordings' start: not made, they are so short that no window remains."
+def notes_on_starts(starts: DataFrame | None) -> list[str]:
+    """Return a note if there is no table without the recordings' start."""
+    reason = "Without the recordings' start: not computed, no window remains of recordings this short."
     return [reason] if starts is None else []
 
 
-def whether_to_fuse(runs: Runs) -> list[str]:
-    """What the rule of `diagnose` recommends of each fold, by the seed that the arms of one modality have."""
+def notes_on_fusion(runs: Runs) -> list[str]:
+    """Return a note on what the rule of `diagnose` recommends in each fold, for the seed that all its arms have."""
     arms = {"fusion": "fusion_both_film", **dict(zip(DIAGNOSED.values(), SINGLE, strict=True))}
     if not all(arm in runs for arm in arms.values()):
         return []
@@ -313,32 +317,30 @@ def whether_to_fuse(runs: Runs) -> list[str]:
     )
     choices = ", ".join(f"{choice} in {count}" for choice, count in chosen.most_common())
     return [
-        f"Whether to fuse at all, by the rule of `diagnose`, on validation, of {chosen.total()} folds: {choices}. What "
-        "the camera is worth when a sensor fails is no part of it."
+        f"Recommended by the rule of `diagnose` on validation in {chosen.total()} folds: {choices}. The rule does not "
+        "consider the use of the camera when a sensor fails."
     ]
 
 
-def how_trained(runs: dict[str, Runs]) -> list[str]:
-    """Of which commits the runs are, which may be older than the summary; and how long a window took when they were
-    made."""
+def notes_on_runs(runs: dict[str, Runs]) -> list[str]:
+    """Return notes on the commits of the runs, which may be older than the summary, and on their latency."""
     commits = Counter(commit_of(run.provenance["git"]) for of_split in runs.values() for _, run in each_run(of_split))
     fused = runs["kfold"]["fusion_both_film"]
     latencies = [run.provenance["latency_ms"] for by_fold in fused.values() for run in by_fold.values()]
     return [
         "Runs by the commit that trained them: "
         f"{', '.join(f'{count} of {commit}' for commit, count in commits.most_common())}.",
-        f"A single window took the runs of fusion_both_film {median(latencies):.1f} ms in the middle and "
-        f"{max(latencies):.1f} ms at the most when they were "
-        "made, maybe beside another training; the target's figure is of this command.",
+        "Latency of fusion_both_film when its runs were trained, possibly beside another training: median "
+        f"{median(latencies):.1f} ms, maximum {max(latencies):.1f} ms a window. The target uses the latency now.",
     ]
 
 
 def others(study: StagedStudy, runs: Runs) -> DataFrame:
-    """The arms that have runs of all seeds, and the reference of the trees, on recordings of another draw."""
-    study.say("trying recordings of another draw")
+    """Evaluate the main arms and two more on recordings simulated with another seed."""
+    study.say("evaluating on other recordings")
     data = study.data(study.config(OTHERS[study.size]))
     arms = [name for name in (*MAIN, "fusion_sensor_film", "extra_trees_extended") if name in runs]
-    tried = {
+    evaluated = {
         arm: on_other_recordings(
             (run for by_fold in runs[arm].values() for run in by_fold.values()),
             data,
@@ -346,23 +348,26 @@ def others(study: StagedStudy, runs: Runs) -> DataFrame:
         )
         for arm in arms
     }
-    return others_table(tried, "fusion_both_film")
+    return others_table(evaluated, "fusion_both_film")
 
 
 def at_full_size(study: StagedStudy) -> bool:
-    """Whether the data have the size that the targets are of: all of one's own, or as many simulated as the seed study
-    had."""
+    """Return whether the data have the size that the targets refer to.
+
+    That is all of the user's own data, or as many simulated sessions as the seed study had.
+    """
     return study.size == "full" and (
         study.lacks("data.sessions") or study.config().data.sessions == SEED_STUDY_SESSIONS
     )
 
 
 def units(study: StagedStudy) -> int:
+    """Return the units of work of the trainings of the stage."""
     splits, _ = protocols(study)
     return sum(
-        len(seeds) * len(folds) * units_of(study.config([*own, *next(iter(folds.values()))]))
+        len(seeds) * len(folds) * units_of(study.config([*overrides, *next(iter(folds.values()))]))
         for split, folds in splits.items()
-        for own, seeds in arms_of(study, split).values()
+        for overrides, seeds in arms_of(study, split).values()
     )
 
 

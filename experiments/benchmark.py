@@ -1,12 +1,12 @@
-"""What ConveyorGuard costs: time to prepare, to train and to answer, and memory.
+"""Measure what ConveyorGuard costs: speed of preparing and training, latency, memory.
 
     python experiments/benchmark.py [--sessions N] [--quick] [--out outputs/benchmark]
-    python experiments/benchmark.py --features 341      window statistics alone, of so many simulated sessions
-    python experiments/benchmark.py --gpu 341           training on a GPU: precisions, torch.compile, what loading costs
+    python experiments/benchmark.py --features 341      window statistics only, of 341 simulated sessions
+    python experiments/benchmark.py --gpu 341           training on a GPU only: precisions, torch.compile, loading
 
-Simulated archives go to a temporary folder. Preparing is timed beside the straightforward way: three parsers
-a frame, plain numpy, as many processes; both must give the same store. Networks are timed on the same windows
-and threads. What is compared takes turns, in alternating order; figures are medians, in a table and in
+Simulated archives are written to a temporary folder. Preparing is compared with the straightforward way (three
+parsers a frame, plain numpy, as many processes), which must give the same store. Networks are timed on the same
+windows and threads. The candidates take turns, in alternating order. Medians are printed as a table and written to
 benchmark.json.
 """
 
@@ -51,21 +51,22 @@ from conveyorguard.training.recipe import Recipe
 from conveyorguard.training.setup import used_inputs
 from experiments import straightforward
 
-Ways = dict[str, Callable[[int], Any]]  # name -> what is timed, called with the number of the round
+Ways = dict[str, Callable[[int], Any]]  # name -> function to time, called with the number of the round
 CHECKOUT = Path(__file__).resolve().parents[1]
 PROCESSES = os.cpu_count() or 1
 MODELS = {
     "fusion": ["model=fusion"],
     "cnn_transformer": ["model=cnn_transformer"],
-    "dl_tuned": ["experiment=dl_tuned"],  # as in the seed study: the others are held against it
+    "dl_tuned": ["experiment=dl_tuned"],  # the seed study's, the reference of the others
 }
 
 
 def main() -> None:
+    """Measure what the options ask for."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--sessions", type=int, help="recordings to simulate (default 12; with --quick 4)")
+    parser.add_argument("--sessions", type=int, help="sessions to simulate (default 12; with --quick 4)")
     parser.add_argument("--quick", action="store_true", help="under a minute: less data, fewer rounds")
-    parser.add_argument("--out", type=Path, default=Path("outputs/benchmark"), help="of benchmark.json")
+    parser.add_argument("--out", type=Path, default=Path("outputs/benchmark"), help="folder for the results")
     parser.add_argument("--features", type=int, metavar="N", help="only time the features of N simulated sessions")
     parser.add_argument("--gpu", type=int, metavar="N", help="only time training on a GPU, on N simulated sessions")
     options = parser.parse_args()
@@ -92,8 +93,7 @@ def main() -> None:
 
 
 def features(sessions: int, out: Path) -> None:
-    """Time the window statistics of the train windows, plain and extended, from an open store; a table and
-    features.json."""
+    """Time the window statistics of the train windows, plain and extended, from an open store; write features.json."""
     rows = []
     for name in ("window", "extended"):
         cfg = compose_config([f"data.sessions={sessions}", f"features={name}"])
@@ -127,13 +127,15 @@ GPU_WAYS = {  # precision, and torch.compile's mode
 
 
 def gpu(sessions: int, out: Path) -> None:
-    """Train our network and the seed study's for a few epochs as `trainer=gpu` does, in each way; a table and gpu.json.
+    """Train fusion and the seed study's network for a few epochs with each precision, as `trainer=gpu` does.
+
+    Prints a table and writes gpu.json.
 
     Raises:
         SystemExit: there is no GPU.
     """
     if not torch.cuda.is_available():
-        raise SystemExit("--gpu: there is no CUDA device on this machine")
+        raise SystemExit("--gpu: this machine has no CUDA device. Run it on one that has.")
     rows = []
     for name in ("fusion", "dl_tuned"):
         cfg = compose_config([*MODELS[name], f"data.sessions={sessions}", "trainer=gpu", "trainer.max_epochs=4"])
@@ -159,12 +161,12 @@ def gpu(sessions: int, out: Path) -> None:
         rows,
         out / "gpu.json",
         f"{torch.cuda.get_device_name()}, {sessions} simulated sessions",
-        "batches: the share of an epoch's steps that making batches and sending them to the GPU takes",
+        "batches: share of an epoch's steps spent on making batches and sending them to the GPU",
     )
 
 
 def report(rows: list[dict[str, Any]], path: Path, title: str, caption: str | None = None) -> None:
-    """Print figures as a table, and keep them as json."""
+    """Print rows as a table, and write them as json."""
     columns = (Column(key.replace("_", " "), justify="right") for key in rows[0])
     figures = Table(*columns, title=title, caption=caption)
     for row in rows:
@@ -173,7 +175,7 @@ def report(rows: list[dict[str, Any]], path: Path, title: str, caption: str | No
 
 
 def keep(result: Any, figures: Table, path: Path) -> None:
-    """Write a result as json, print its table and where it lies."""
+    """Write a result as json, and print its table and its path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(result, indent=1), encoding="utf-8")
     Console().print(figures)
@@ -181,11 +183,10 @@ def keep(result: Any, figures: Table, path: Path) -> None:
 
 
 class EpochClock(pl.Callback):
-    """Seconds of each epoch's training steps, and those of them that passed between two steps, while batches are made
-    and sent.
+    """Measures the training steps of each epoch, and the time between steps, in which batches are made and sent [s].
 
     Args:
-        compiled: the mode in which `torch.compile` compiles the network first; None: it does not.
+        compiled: mode of `torch.compile`; None: the network is not compiled.
     """
 
     def __init__(self, compiled: str | None):
@@ -216,7 +217,7 @@ class EpochClock(pl.Callback):
 
 
 def config(root: Path, *overrides: str) -> DictConfig:
-    """The config of a run on the archives under `root`."""
+    """Return the config of a run on the archives under `root`."""
     with initialize_config_dir(str(config_dir())):
         cfg = compose("train", ["data=aihub", *overrides])
     cfg.data.root = str(root)
@@ -224,11 +225,12 @@ def config(root: Path, *overrides: str) -> DictConfig:
 
 
 def schema_of(cfg: DictConfig) -> Schema:
+    """Return the schema of a config's data."""
     return Schema.from_config(OmegaConf.to_container(cfg.data.schema, resolve=True))
 
 
 def take_turns(ways: Ways, rounds: Iterable[int], before: Callable[[str], Any] = str) -> dict[str, list]:
-    """Seconds of every call, each way once a round, in an order that turns; `before` is not timed."""
+    """Call each way once a round, in alternating order, and return the seconds of each call; `before` is not timed."""
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for number in rounds:
         for name in sorted(ways, reverse=bool(number % 2)):
@@ -240,11 +242,11 @@ def take_turns(ways: Ways, rounds: Iterable[int], before: Callable[[str], Any] =
 
 
 def prepare_speed(folder: Path, archive: str, rounds: int) -> dict[str, Any]:
-    """Frames a second from archives to store, ours and the straightforward way."""
+    """Measure frames per second from archives to store, ours and the straightforward way."""
     cfg = config(folder / archive)
     cfg.paths.cache = str(folder / "ours")
     root, plain = folder / archive, folder / "straightforward"
-    console().print(f"preparing from {archive}: {rounds} times our way and the straightforward way, in turns")
+    console().print(f"preparing from {archive}: our way and the straightforward way in turns, {rounds} rounds")
     joblib.Parallel(PROCESSES)(joblib.delayed(wake)() for _ in range(4 * PROCESSES))
     ways: Ways = {"ours": lambda _: load_store(cfg)}
     ways["straightforward"] = lambda _: straightforward.prepare(root, plain, schema_of(cfg), PROCESSES)
@@ -256,15 +258,14 @@ def prepare_speed(folder: Path, archive: str, rounds: int) -> dict[str, Any]:
 
 
 def wake() -> None:
-    """Let a worker import what either way needs: starting processes is no part of what is compared."""
+    """Let a worker import what both ways need, so that starting processes is not measured."""
     from experiments import straightforward  # noqa: F401
 
-    sleep(0.1)  # until the other workers have taken one, too
+    sleep(0.1)  # so that every worker gets one of these calls
 
 
 def model_speed(folder: Path, batches: int, answers: int) -> dict[str, dict[str, float]]:
-    """Windows a second of training, from the store to changed weights, and of making batches alone; the latency of one
-    window."""
+    """Measure windows per second of training (store to updated weights) and of loading alone, and the latency."""
     modules, steps, loads, singles = torch.nn.ModuleDict(), {}, {}, {}
     for name, overrides in MODELS.items():
         cfg = config(folder / "folder", *overrides)
@@ -280,7 +281,7 @@ def model_speed(folder: Path, batches: int, answers: int) -> dict[str, dict[str,
     draws = np.random.default_rng(0).integers(windows, size=(batches, size)).tolist()
     torch.set_num_threads(PROCESSES)
     ways = {name: lambda number, step=step: step(draws[number]) for name, step in steps.items()}
-    take_turns(ways, [0])  # the first step also allocates
+    take_turns(ways, [0])  # the first step also allocates memory
     training = take_turns(ways, track(range(batches), "training steps", batches))
     ways = {name: lambda number, load=load: load(draws[number]) for name, load in loads.items()}
     loading = take_turns(ways, range(batches))
@@ -301,7 +302,7 @@ def model_speed(folder: Path, batches: int, answers: int) -> dict[str, dict[str,
 
 
 def training_step(module: Any, dataset: WindowDataset, clip: float) -> Callable[[list[int]], None]:
-    """What a trainer does with a batch of window numbers, but for logging and averaging the weights."""
+    """Return a function that does a trainer's step on window numbers, without logging and averaging of the weights."""
     optimizer = module.configure_optimizers()["optimizer"]
     module.log = lambda *_, **__: None
 
@@ -316,14 +317,14 @@ def training_step(module: Any, dataset: WindowDataset, clip: float) -> Callable[
 
 
 def peak_memory(folder: Path) -> dict[str, float]:
-    """Peak resident memory in MiB of the largest process of each command."""
+    """Return the peak resident memory of the largest process of each command [MiB]."""
     common = ["data=aihub", f"data.root={folder / 'zip'}", f"paths.cache={folder / 'memory'}"]
     train = ["train", *common, "trainer.max_epochs=1", f"hydra.run.dir={folder / 'run'}"]
     return {"prepare": peak(["prepare", *common], folder), "train": peak(train, folder)}
 
 
 def peak(arguments: list[str], folder: Path) -> float:
-    """Run `python -m conveyorguard` and watch its processes."""
+    """Run `python -m conveyorguard`, and return the peak memory of its largest process [MiB]."""
     command = [sys.executable, "-m", "conveyorguard", *arguments]
     with (folder / "errors.txt").open("w") as errors:
         process = psutil.Popen(command, cwd=CHECKOUT, stdout=DEVNULL, stderr=errors)
@@ -334,7 +335,7 @@ def peak(arguments: list[str], folder: Path) -> float:
 
 
 def resident(process: psutil.Popen) -> Iterator[int]:
-    """Bytes held by the largest process of a family, fifty times a second until it ends."""
+    """Yield the memory of the largest process of a family [B], 50 times a second until it ends."""
     while process.poll() is None:
         with suppress(psutil.Error):  # one that has just ended
             yield max(member.memory_info().rss for member in (process, *process.children(recursive=True)))
@@ -342,10 +343,10 @@ def resident(process: psutil.Popen) -> Iterator[int]:
 
 
 def table(result: dict[str, Any]) -> Table:
-    """Everything measured, and what it is held against."""
-    columns = [Column(name, justify="right") for name in ("ConveyorGuard", "held against", "ratio")]
+    """Return a table of all measurements beside their references."""
+    columns = [Column(name, justify="right") for name in ("ConveyorGuard", "reference", "ratio")]
     title = f"{result['sessions']} simulated sessions, {result['machine']['cores']} cores"
-    figures = Table("", *columns, title=title, caption="held against: the straightforward way; dl_tuned")
+    figures = Table("", *columns, title=title, caption="reference: the straightforward way; dl_tuned")
     for archive, row in result["prepare"].items():
         ours, plain = row["frames_per_second"].values()
         figures.add_row(f"prepare {archive}s", f"{ours:,.0f} frames/s", f"{plain:,.0f}", f"{ours / plain:.1f} x")
@@ -361,10 +362,13 @@ def table(result: dict[str, Any]) -> Table:
             against = () if name == "dl_tuned" else (unit.format(seed).split()[0], f"{ratio:.1f} x")
             figures.add_row(f"{what}: {name}", unit.format(row[key]), *against)
     figures.add_section()
-    for name, row in result["models"].items():  # held against its own training: what feeds it must be faster
-        ours, own = row["batches_windows_per_second"], row["windows_per_second"]
+    for name, row in result["models"].items():  # compared with training: loading must be faster
+        loading, training = row["batches_windows_per_second"], row["windows_per_second"]
         figures.add_row(
-            f"batches alone: {name}", f"{ours:,.0f} windows/s", f"{own:,.1f} trained", f"{ours / own:,.0f} x"
+            f"batches alone: {name}",
+            f"{loading:,.0f} windows/s",
+            f"{training:,.1f} trained",
+            f"{loading / training:,.0f} x",
         )
     figures.add_section()
     for command, mib in result["memory_mib"].items():

@@ -1,5 +1,7 @@
-"""The straightforward way to prepare archives, which `benchmark.py` times ours against: three parsers a frame, plain
-numpy, as many processes."""
+"""The straightforward way to prepare archives, as the reference of `benchmark.py`.
+
+Three parsers a frame and plain numpy, in as many processes as the package uses.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,7 @@ from conveyorguard.system.progress import track
 
 
 def prepare(root: Path, out: Path, schema: Schema, processes: int) -> None:
-    """Write frames.parquet and thermal.npy to `out`: unpack a zip, parse three files a frame."""
+    """Write frames.parquet and thermal.npy to `out`: unpack each zip, parse three files a frame."""
     sources = sorted(root.glob("*/*/*/*/01.*/*"), key=lambda path: path.name)
     work = (joblib.delayed(read_session)(path, out / "unpacked", schema) for path in sources)
     parts = joblib.Parallel(processes, return_as="generator")(work)
@@ -29,29 +31,29 @@ def prepare(root: Path, out: Path, schema: Schema, processes: int) -> None:
 
 
 def read_session(source: Path, unpacked: Path, schema: Schema) -> tuple[pd.DataFrame, np.ndarray]:
-    """One session: its rows and its reduced thermal frames."""
+    """Return the rows of a session and its reduced thermal frames, (T, 2, h, w)."""
     labels = next(source.parents[1].glob("02.*")) / source.name.replace("S_", "L_", 1)
     if source.suffix == ".zip":
         for path in (source, labels):
             with zipfile.ZipFile(path) as archive:
                 archive.extractall(unpacked / path.stem)
         source, labels = unpacked / source.stem, unpacked / labels.stem
-    read = [read_frame(path, labels, schema) for path in source.glob("*.csv")]
-    clock = np.array([row.pop("clock") for row, _ in read])
-    if np.ptp(clock) > 12 * 3600:  # over midnight
+    seconds = [read_frame(path, labels, schema) for path in source.glob("*.csv")]
+    clock = np.array([row.pop("clock") for row, _ in seconds])
+    if np.ptp(clock) > 12 * 3600:  # past midnight
         clock[clock < 12 * 3600] += 24 * 3600
     order = np.argsort(clock)
-    frames = pd.DataFrame([read[i][0] for i in order])
+    frames = pd.DataFrame([seconds[i][0] for i in order])
     time = clock[order] - clock.min()
     kind, _, device = source.name.split("_")[1:4]
     frames = frames.assign(session=source.name, device=device, kind=kind, time=time, quality=0)
     onset = time[frames["state"] > 0].min() if frames["state"].any() else np.nan
     frames = frames.assign(seconds_to_end=time[-1] - time, seconds_since_onset=time - onset)
-    return frames, np.stack([read[i][1] for i in order])
+    return frames, np.stack([seconds[i][1] for i in order])
 
 
 def read_frame(path: Path, labels: Path, schema: Schema) -> tuple[dict[str, Any], np.ndarray]:
-    """One second: values of csv and json and statistics of the thermal frame; the frame, reduced."""
+    """Return a second: csv and json values with the statistics of the thermal frame, and the reduced frame."""
     table = pd.read_csv(path)
     frame = np.load(path.with_suffix(".bin"), allow_pickle=False)
     with (labels / f"{path.stem}.json").open(encoding="utf-8") as stream:
@@ -76,7 +78,11 @@ def read_frame(path: Path, labels: Path, schema: Schema) -> tuple[dict[str, Any]
 
 
 def assert_same(store: Store, plain: Path) -> None:
-    """Assert that a store has the same rows up to float32 rounding, the same thermal frames up to float16 rounding."""
+    """Assert that a store has the same rows up to float32 rounding and the same frames up to float16 rounding.
+
+    Args:
+        plain: folder that `prepare` has written.
+    """
     text = dict.fromkeys(("session", "device", "kind"), str)
     ours, theirs = store.to_frame().astype(text), pd.read_parquet(plain / "frames.parquet").astype(text)
     pd.testing.assert_frame_equal(ours, theirs, check_dtype=False, check_like=True, rtol=1e-5)

@@ -1,4 +1,4 @@
-"""The whole study: every stage in order, then an index page. What is there already is reused.
+"""The whole study: every stage in order, with an index page. Complete runs are reused.
 
 python experiments/study.py [overrides of train.py] [--fresh] [--small|--full] [out=DIR]
 """

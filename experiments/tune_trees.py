@@ -1,11 +1,11 @@
-"""The trees that fusion is held against, tuned: a random search on the validation windows of the folds over devices,
-pooled.
+"""Tune the LightGBM that fusion is compared against: a random search by macro-F1 on the pooled validation windows.
 
 python experiments/tune_trees.py [trials=80] [out=DIR] [overrides of train.py, e.g. features=extended data.sessions=341
 threads=1]
 
-The space is that of `conf/sweep/optuna.yaml`, and whether states are weighed. The default is the first trial. Killed at
-any point, the same command goes on. Ends with out/trials.csv, the best first.
+Validation windows are those of all folds of split=kfold. The space is that of `conf/sweep/optuna.yaml` plus
+model.class_weight; the first trial has the default parameters. If killed, the same command continues. Writes
+DIR/trials.csv, the best trial first.
 """
 
 import sys
@@ -36,6 +36,7 @@ FOLDS = 5
 
 
 def main(arguments: list[str]) -> Path:
+    """Run the search, and return the path of trials.csv."""
     options = dict(line.split("=", 1) for line in arguments if line.partition("=")[0] in ("trials", "out"))
     overrides = ["model=lightgbm", *(line for line in arguments if line.partition("=")[0] not in options)]
     cfg = compose_config(overrides)
@@ -58,17 +59,17 @@ def main(arguments: list[str]) -> Path:
 
 
 def search_space(overrides: list[str]) -> dict[str, BaseDistribution]:
-    """The space of the sweep and whether states are weighed, without the keys that are given."""
+    """Return the sweep's space for LightGBM with model.class_weight, without the keys that are overridden."""
     lines = OmegaConf.load(config_dir() / "sweep" / "optuna.yaml").sweep.spaces.lightgbm
-    given = {line.partition("=")[0] for line in overrides}
+    fixed = {line.partition("=")[0] for line in overrides}
     space, _, _ = read_space(
-        {k: v for k, v in {**lines, "model.class_weight": "choice(balanced,none)"}.items() if k not in given}, []
+        {k: v for k, v in {**lines, "model.class_weight": "choice(balanced,none)"}.items() if k not in fixed}, []
     )
     return space
 
 
 def pooled_macro_f1(cfg: DictConfig, overrides: list[str]) -> Callable[[dict[str, Any]], float]:
-    """The objective: parameters -> macro-F1 on the validation windows of all folds, pooled."""
+    """Return the objective: a function of the parameters that gives macro-F1 on the pooled validation windows."""
     folds = [
         load_windows(compose_config([*overrides, "split=kfold", f"split.n_folds={FOLDS}", f"split.fold={k}"]))
         for k in range(FOLDS)
@@ -96,16 +97,16 @@ def pooled_macro_f1(cfg: DictConfig, overrides: list[str]) -> Callable[[dict[str
 
 
 def open_study(out: Path, overrides: list[str]) -> optuna.Study:
-    """The study in a folder, created where there is none; trials of a process that was killed are to be run again.
+    """Open or create the study in a folder, and queue the trials of a killed process again.
 
     Raises:
-        ConfigError: its trials are of other overrides.
+        ConfigError: its trials were run with other overrides.
     """
     storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(out / "journal.log")))
     study = optuna.create_study(storage=storage, study_name="trees", direction="maximize", load_if_exists=True)
     if study.user_attrs.get("overrides", overrides) != overrides:
         raise ConfigError(
-            f"{out}: the trials there are of {' '.join(study.user_attrs['overrides'])}; give another out=DIR"
+            f"{out}: its trials were run with {' '.join(study.user_attrs['overrides'])}. Give another out=DIR."
         )
     study.set_user_attr("overrides", overrides)
     for killed in study.get_trials(states=(optuna.trial.TrialState.RUNNING,)):

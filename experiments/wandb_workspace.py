@@ -1,9 +1,9 @@
-"""The W&B workspace of ConveyorGuard: ablation, sweep and recall of each state.
+"""A W&B workspace for ConveyorGuard: ablation, sweep and recall of each state.
 
     python experiments/wandb_workspace.py entity=TEAM [project=conveyorguard] [model=fusion] [data=simulated]
 
-publishes it as a new view of the project and prints its address (`wandb login` first). Without entity= its
-specification is printed as json. `model` is the one whose search space the sweep's axes are, `data` names the states.
+publishes a new view of the project and prints its address (`wandb login` first). Without entity= it prints the
+specification as json. The axes of the sweep's plot are the search space of `model`; the states are those of `data`.
 Needs `pip install "conveyorguard[dashboard]"`.
 """
 
@@ -24,10 +24,10 @@ DEFAULTS = {"entity": "", "project": "conveyorguard", "model": "cnn_transformer"
 
 
 def workspace(entity: str, project: str, model: str, data: str) -> ws.Workspace:
-    """Three sections over the keys that `logger=wandb` logs."""
+    """Return a workspace of three sections over the keys that `logger=wandb` logs."""
     sweep = OmegaConf.load(config_dir() / "sweep" / "optuna.yaml")
     if model not in sweep.sweep.spaces:
-        sys.exit(f"model={model} has no search space; one of {', '.join(sweep.sweep.spaces)}")
+        sys.exit(f"model={model} has no search space. Give one of {', '.join(sweep.sweep.spaces)}.")
     objective = f"final/{sweep.objective}"
     axes = [
         wr.ParallelCoordinatesPlotColumn(metric=wr.Config(key), display_name=key, log="log" in values)
@@ -39,7 +39,11 @@ def workspace(entity: str, project: str, model: str, data: str) -> ws.Workspace:
         wr.ParameterImportancePlot(with_respect_to=objective),
         wr.LinePlot(title="pruned trials end early", x="epoch", y=[sweep.objective]),
     ]
-    titles = {"macro_f1": "macro-F1", "severe_recall": "severe recall", "severe_as_normal": "severe called normal"}
+    titles = {
+        "macro_f1": "macro-F1",
+        "severe_recall": "severe recall",
+        "severe_as_normal": "severe windows called normal",
+    }
     ablation = [cells(f"final/test/{name}", title) for name, title in titles.items()]
     states = [state.name for state in compose_config([f"data={data}"]).data.schema.states]
     recall = [cells(f"final/test/recall/{name}", f"recall of {name}") for name in states]
@@ -55,7 +59,7 @@ def workspace(entity: str, project: str, model: str, data: str) -> ws.Workspace:
 
 
 def cells(metric: str, title: str) -> wr.BarPlot:
-    """A bar for each model, modality and film: the mean over seeds and folds, with its standard deviation."""
+    """Return bars by model, modality and film: the mean over seeds and folds with its standard deviation."""
     return wr.BarPlot(
         title=f"test: {title}",
         metrics=[metric],
@@ -67,15 +71,15 @@ def cells(metric: str, title: str) -> wr.BarPlot:
 
 
 def main(arguments: list[str]) -> None:
-    """Publish, or print the specification."""
-    given = dict(argument.partition("=")[::2] for argument in arguments)
-    if wrong := set(given) - set(DEFAULTS):
-        sys.exit(f"{', '.join(sorted(wrong))}: not known\n\n{__doc__}")
-    made = workspace(**{**DEFAULTS, **given})
-    if given.get("entity"):
-        print(made.save().url)
+    """Publish the workspace if an entity is named; otherwise print its specification."""
+    words = dict(argument.partition("=")[::2] for argument in arguments)
+    if unknown := set(words) - set(DEFAULTS):
+        sys.exit(f"unknown key: {', '.join(sorted(unknown))}\n\n{__doc__}")
+    view = workspace(**{**DEFAULTS, **words})
+    if words.get("entity"):
+        print(view.save().url)
     else:
-        print(made._to_model().spec.model_dump_json(by_alias=True, exclude_none=True, indent=1))
+        print(view._to_model().spec.model_dump_json(by_alias=True, exclude_none=True, indent=1))
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import numpy as np
 
 from conveyorguard.checks.files import devices_apart
 from conveyorguard.checks.subject import SAME_MODEL, Failed, NotChecked, Subject, difference_of, must_equal, some
+from conveyorguard.data.leakage import leaks_of
 from conveyorguard.data.ranges import training_ranges
 from conveyorguard.data.splits import PARTS
 from conveyorguard.evaluation.shortcuts import shortcut_predictions
@@ -95,6 +96,15 @@ def ranges_are_those_of_train(subject: Subject) -> str:
     return "range and median of each channel are those of the train sessions"
 
 
+def no_channel_gives_the_state_away(subject: Subject) -> str:
+    """Look for channels that count down to a failure, copy the label or name the session (`data.leakage`)."""
+    data = subject.data
+    leaks = leaks_of(data.store, data.split.sessions["train"])
+    if certain := [leak.message for leak in leaks if leak.certain]:
+        raise Failed("channels that measure the device", "; ".join(certain))
+    return "; ".join(leak.message for leak in leaks) or "no channel counts down, copies the label or names the session"
+
+
 def shortcuts_follow_from_data(subject: Subject) -> str:
     """Fit the shortcut baselines again (they are deterministic trees) and compare their predictions."""
     saved = subject.run.shortcuts
@@ -103,7 +113,9 @@ def shortcuts_follow_from_data(subject: Subject) -> str:
     if saved is None:
         raise Failed("shortcuts.parquet, the baselines that the model is compared with", "none")
     keys = ["shortcut", "split", "session", "start"]
-    again = shortcut_predictions(subject.data, subject.run.wanted_parts)
+    first = next(iter(subject.run.schema.channels))  # older runs have its threshold rather than the best channel's
+    channel = first if f"{first} threshold" in set(saved["shortcut"]) else None
+    again = shortcut_predictions(subject.data, subject.run.wanted_parts, channel)
     values = ["y_true", "y_pred", *(f"p{k}" for k in range(len(subject.run.schema.states)))]
     wanted, actual = (table.astype({"session": str}).set_index(keys)[values].sort_index() for table in (again, saved))
     if not wanted.index.equals(actual.index):

@@ -72,8 +72,8 @@ def devices_apart(subject: Subject, devices: dict[str, set[str]]) -> str:
     name = subject.saved_split["settings"]["name"]
     counts = ", ".join(f"{part} {len(names)}" for part, names in devices.items())
     message = f"{counts} devices, {len(shared)} in several parts"
-    if name == "session":
-        return f"{message}; split=session separates sessions, not devices"
+    if name in ("auto", "session"):
+        return f"{message}; split={name} separates sessions, not devices"
     if shared:
         raise Failed(f"each device in one part, because split={name}", f"{some(sorted(shared))} in several parts")
     return message

@@ -35,6 +35,7 @@ DATA: dict[str, Callable[[Subject], str]] = {
     "recorded hours and devices match the data": data.hours_and_devices_match_data,
     "scaling is fitted on train": model.scaling_is_fitted_on_train,
     "ranges are those of train": data.ranges_are_those_of_train,
+    "no channel gives the state away": data.no_channel_gives_the_state_away,
     "shortcuts follow from the data": data.shortcuts_follow_from_data,
     "history matches checkpoint and predictions": model.history_matches_checkpoint,
     "predictions match the checkpoint": model.predictions_match_checkpoint,

@@ -1,1 +1,1 @@
-"""What the verbs do, a file a verb, and what several of them share; they alone draw pages."""
+"""The verbs of the command line, a file a verb, and what several of them share; they alone draw pages."""

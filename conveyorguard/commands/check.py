@@ -4,31 +4,39 @@ from __future__ import annotations
 
 import sys
 
-from conveyorguard.commands.arguments import one_path, take_options
+from conveyorguard.commands.words.parser import VerbParser
+
+PARSER = VerbParser(
+    "check RUN [depth=files|data|training] [KEY=VALUE ...]",
+    """\
+Look for what would make the numbers of a run wrong. Each check says what it expected and what it found:
+  files      reads the run directory alone: sessions or devices in two parts of the split; metrics, calibration,
+             alarms, model card or page that do not follow from predictions.parquet; an edited config
+  data       also reads the recordings: other data, split, windows or labels; scaling fitted outside train;
+             predictions that the checkpoint does not give; a modality without a gradient
+  training   (default) also trains two small models, on shuffled labels and on constant input, a minute or two:
+             they must not be better than chance
+Exit status 1 where a check fails.""",
+    """\
+check outputs/2026-01-31/10-00-00-fusion-both
+check RUN depth=files
+check RUN depth=data data.root=PATH            where the recordings have moved""",
+    paths="1",
+    settings=["depth"],
+)
 
 
 def main(arguments: list[str]) -> None:
-    """check RUN [depth=files|data|training] [key=value ...]
-
-    Look for what would make the numbers of a run wrong, and say of each what was expected and what was found:
-      files      sessions or devices in two parts of the split; predictions of other sessions, or without a part;
-                 metrics, calibration or alarms that do not follow from predictions.parquet; a model card or a page with
-                 other figures; an edited config; a file that does not hold what it should. Reads the run directory
-                 alone.
-      data       also: other recordings; another split, other windows, labels or facts of windows than the data
-                 give; shortcuts or a history that are not of these data and this model; scaling or ranges fitted
-                 outside train; predictions that the checkpoint does not give; a model that knows labels from constant
-                 input; a modality that receives no gradient.
-      training   (default) also: two small models of the run's kind, trained on shuffled labels and on constant
-                 input, a minute or two, that are better than chance.
-    Overrides say where the recordings are now (data.root=PATH). Exit status 1 when a check fails.
-    """
+    """Check a run, print each verdict, and exit with status 1 where a check fails."""
     from conveyorguard.checks.run import DEEPEST, check_run
+    from conveyorguard.commands.words.keys import refuse_unknown
+    from conveyorguard.runs.saved import SavedRun
 
-    folder, words = one_path(arguments, "check RUN")
-    options, overrides = take_options(words, "depth")
+    words = PARSER.parse_words(arguments)
+    if words.overrides:
+        refuse_unknown(SavedRun(words.path, lazily=True), words.overrides)
     failed = []
-    for outcome in check_run(folder, options.get("depth", DEEPEST), overrides):
+    for outcome in check_run(words.path, words.settings.get("depth", DEEPEST), words.overrides):
         print(f"{outcome.verdict:>11}  {outcome.name}: {outcome.message}", flush=True)
         failed += [outcome.name] if outcome.verdict == "FAILED" else []
     if failed:

@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
-from conveyorguard.commands.arguments import new_folder, several_paths
+from conveyorguard.commands.words.defaults import new_folder
+from conveyorguard.commands.words.parser import VerbParser
+
+PARSER = VerbParser(
+    "ensemble RUN RUN... [out=FOLDER]",
+    """\
+Combine finished runs and say whether it helped. The runs share windows and split. Strategies: soft voting, voting
+weighted by validation macro-F1, and stacking by a logistic regression cross-fitted on the validation predictions by
+session.
+
+Each strategy becomes a run directory in FOLDER, by default a new one in outputs/, and is compared with the member that
+is best on validation: helped, did not help, or not shown.""",
+    """\
+ensemble RUN RUN
+ensemble RUN RUN RUN out=ensemble""",
+    paths="+",
+    settings=["out"],
+    overrides=False,
+)
 
 
 def main(arguments: list[str]) -> None:
-    """ensemble RUN RUN... [out=DIRECTORY]
-
-    Combine finished runs over the same windows and split: soft voting, voting weighted by validation macro-F1, and
-    stacking by a logistic regression cross-fitted on validation predictions by session. Each strategy becomes a run
-    directory in `out` and is held against the member that is best on validation: helped, did not help, or not shown.
-    """
+    """Combine runs, print what it gained and write the page."""
     from conveyorguard.evaluation.ensemble import ensemble
     from conveyorguard.reporting.ensemble_page import write_ensemble
     from conveyorguard.reporting.terminal import print_ensemble
 
-    paths, out = several_paths(arguments, "ensemble")
-    folder = out or new_folder("ensemble")
-    result = ensemble(paths, folder)
+    words = PARSER.parse_words(arguments)
+    folder = words.out or new_folder("ensemble")
+    result = ensemble(words.paths, folder)
     print_ensemble(result)
     print(write_ensemble(result, folder))

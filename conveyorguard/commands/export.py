@@ -1,30 +1,38 @@
-"""Write a run's model as ONNX."""
+"""Write the model of a run as ONNX."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from conveyorguard.commands.words.defaults import data_config
+from conveyorguard.commands.words.parser import VerbParser
 
-from conveyorguard.commands.arguments import data_of, one_path, take_options
+PARSER = VerbParser(
+    "export RUN [data.root=PATH] [KEY=VALUE ...] [out=FOLDER]",
+    """\
+Write the model of a run as ONNX, checked against the run on real windows. Scaling and calibration are inside the
+graph. model.json describes it: inputs, outputs, units, opset, states, operating point.
+
+Networks take the raw batch of a window; trees and regression take its features by name. ONNX Runtime must give the
+probabilities of the run's model within 1e-4 on windows of the run's data. The latency of one window is printed.
+Writes model.onnx and model.json into FOLDER, by default RUN/export. Needs: pip install "conveyorguard[export]".""",
+    """\
+export outputs/2026-01-31/10-00-00-fusion-both
+export RUN out=deployed
+export RUN data.root=PATH                      where the recordings have moved""",
+    paths="1",
+    settings=["out"],
+)
 
 
 def main(arguments: list[str]) -> None:
-    """export RUN [data.root=PATH] [out=DIRECTORY]
-
-    Write the run's model as ONNX, with scaling and calibration inside the graph: model.onnx and its description
-    model.json (inputs, outputs, units, opset, states, operating point), into `out`, by default RUN/export. The file is
-    checked: ONNX Runtime must give the probabilities of the run's own model within 1e-4 on real windows, which are
-    taken from the run's data. Networks take the raw batch of a window, trees and regression its features by name. The
-    latency of one window is printed. Needs: pip install "conveyorguard[export]".
-    """
+    """Export the model of a run, print the summary and the path of the graph."""
     from conveyorguard.inference.export import export, require_packages, summary
     from conveyorguard.inference.loaded_run import LoadedRun
     from conveyorguard.runs.data import load_store
 
-    folder, words = one_path(arguments, "export RUN [data.root=PATH] [out=DIRECTORY]")
-    options, overrides = take_options(words, "out")
-    out = Path(options.get("out", folder / "export"))
-    loaded = LoadedRun(folder)
-    config = data_of(loaded.run, overrides)
+    words = PARSER.parse_words(arguments)
+    out = words.out or words.path / "export"
+    loaded = LoadedRun(words.path)
+    config = data_config(loaded.run, words)
     require_packages("onnx", "onnxruntime")  # before a store is built, which may take minutes
     print(summary(export(loaded, load_store(config), out)))
     print(out / "model.onnx")

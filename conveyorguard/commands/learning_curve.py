@@ -20,29 +20,33 @@ from conveyorguard.system.files import alone
 
 
 def counts_of(text: str) -> list[int]:
-    """`4,8,16` as numbers.
+    """Read `4,8,16` as sorted numbers of devices.
 
     Raises:
-        ConfigError: it is something else.
+        ConfigError: the text is no list of whole numbers from 1.
     """
     parts = text.split(",")
     if not all(part.strip().isdigit() and int(part) for part in parts):
-        raise ConfigError(f"curve={text}: numbers of devices, e.g. curve=4,8,16")
+        raise ConfigError(f"curve={text}: expected numbers of devices; write for example curve=4,8,16")
     return sorted({int(part) for part in parts})
 
 
 def learning_curve(
     runs: dict[str, SavedRun], counts: Iterable[int], folder: Path, overrides: list[str]
 ) -> pd.DataFrame:
-    """Train each run's config anew on so many devices of its train part; validation and test stay as they are.
+    """Train the config of each run on fewer train devices and return the test score by number of devices.
 
-    A finished run of the same config in the folder is taken as it is, a network that was stopped goes on.
+    Validation and test stay as they are. A finished run of the same config in the folder is reused, and a network that
+    was interrupted is resumed.
 
     Args:
-        runs: by label. folder: of the new run directories, <label>-<count>. overrides: e.g. data.root=PATH.
+        runs: by label.
+        counts: numbers of train devices.
+        folder: of the new run directories, <label>-<count>.
+        overrides: of the runs' configs, such as data.root=PATH.
 
     Returns:
-        arm, devices, run, macro_f1 with its interval.
+        A row a run: arm, devices, run, macro_f1 with its interval.
     """
     rows = []
     for label, run in runs.items():
@@ -66,10 +70,12 @@ def learning_curve(
 
 
 def train_on_devices(run: SavedRun, count: int, folder: Path, overrides: list[str]) -> SavedRun:
-    """Return the finished run on so many train devices: the one in the folder, else resumed, else trained anew; what
-    else the folder holds is removed."""
+    """Return the finished run on a number of train devices: that of the folder, else resumed, else trained.
+
+    Anything else in the folder is removed.
+    """
     saved = run.config.copy()
-    OmegaConf.update(saved, "split.train_devices", None, force_add=True)  # runs made before there was a choice
+    OmegaConf.update(saved, "split.train_devices", None, force_add=True)  # older runs do not have the key
     cfg = merge_saved(saved, [*overrides, f"split.train_devices={count}"], run.provenance)
     cfg.threads = run.provenance["threads"]
     OmegaConf.set_struct(cfg, False)
@@ -83,12 +89,12 @@ def train_on_devices(run: SavedRun, count: int, folder: Path, overrides: list[st
 
 
 def _finished(folder: Path, cfg: DictConfig) -> SavedRun | None:
-    """Return the run in the folder if it is finished and of this config."""
+    """Return the run in a folder if it is finished and has this config."""
     try:
         run = SavedRun(folder)
     except RunError:
         return None
     config = run.config.copy()
-    config.ckpt_path = None  # of a run that was gone on with
+    config.ckpt_path = None  # set in a run that was resumed
     same = config_hash(config) == config_hash(cfg)
     return run if same and run.provenance.get("status") == "complete" else None

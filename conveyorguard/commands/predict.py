@@ -5,49 +5,57 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from conveyorguard.commands.arguments import data_of, new_folder, one_path, take_options
+from conveyorguard.commands.words.defaults import data_config, new_folder
+from conveyorguard.commands.words.parser import VerbParser
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
+PARSER = VerbParser(
+    "predict RUN data.root=NEW [data=NAME ...] [out=FOLDER] [--watch]",
+    """\
+Predict states and alarms of recordings, labelled or not. For every second and window: the state, calibrated
+probabilities, alarms at the run's operating point, and what is unlike the training (values outside its range, missing
+channels, dead sensors). The recordings are read as those of the training; data=NAME reads them as another data set
+with the same channels. They are taken one after another: memory does not limit their number.
+
+Writes predictions.parquet (a row a window), seconds.parquet, alarms.csv, recordings.csv and predictions.html into
+FOLDER, by default a new one in outputs/; with --watch outputs/watch/<folder>-<run>.""",
+    """\
+predict RUN data.root=NEW
+predict RUN --config-dir conf data=plant data.root=NEW
+predict RUN data.root=FOLDER --watch           while a collector writes into it""",
+    paths="1",
+    settings=["out"],
+)
+PARSER.add_argument(
+    "--watch",
+    action="store_true",
+    help="follow the folder, print each alarm; Ctrl-C stops, the same command resumes",
+)
+
 
 def main(arguments: list[str]) -> None:
-    """predict RUN data.root=NEW [data=NAME ...] [out=DIRECTORY] [--watch]
-
-    Apply a trained run to recordings, labelled or not: the state of every second and window with calibrated
-    probabilities, alarms at the run's operating point, and what in each recording is unlike the training (values
-    outside its range, missing channels, dead sensors). The data are read as those of the training, those of a simulated
-    training as AI Hub archives; data=NAME reads them as another data set with the same channels. Recordings are taken
-    one after another, so their number is not limited by memory.
-
-    Writes predictions.parquet (a row a window), seconds.parquet, alarms.csv, recordings.csv and predictions.html into
-    `out`, by default a new directory in outputs/.
-
-    --watch follows a folder into which a collector writes, frame by frame (AI Hub files) or line by line (csv): each
-    alarm is printed and appended to alarms.csv when the last second of its window is there. Stop it with Ctrl-C; the
-    same command goes on where it was, however it ended. It writes into `out`, by default outputs/watch/<folder>-<run>.
-    """
-    from conveyorguard.commands.predict_recordings import predict_all, terminal_summary
+    """Predict recordings, or watch a folder; print the summary and the page's path."""
+    from conveyorguard.commands.batch_prediction import predict_all, terminal_summary
     from conveyorguard.config.saved import plain_values
     from conveyorguard.inference.loaded_run import LoadedRun
 
-    folder, words = one_path([a for a in arguments if a != "--watch"], "predict RUN data.root=NEW [--watch]")
-    options, overrides = take_options(words, "out")
-    out = Path(options["out"]) if "out" in options else None
-    loaded = LoadedRun(folder)
-    config = data_of(loaded.run, overrides)
+    words = PARSER.parse_words(arguments)
+    loaded = LoadedRun(words.path)
+    config = data_config(loaded.run, words)
     data = plain_values(config)["data"]
-    if "--watch" in arguments:
+    if words.options.watch:
         from conveyorguard.inference.watch import watch
 
-        watch(loaded, data, out or _watch_folder(config, folder))
+        watch(loaded, data, words.out or _watch_folder(config, words.path))
         return
-    out = out or new_folder("predict")
+    out = words.out or new_folder("predict")
     totals, page = predict_all(loaded, data, out)
     print(terminal_summary(loaded, totals, out))
     print(page)
 
 
 def _watch_folder(config: DictConfig, run: Path) -> Path:
-    """Where a watch writes: the same place each time, so that it goes on where it was."""
+    """Return where a watch writes: the same folder each time, so that it goes on where it was."""
     return Path("outputs") / "watch" / f"{Path(config.data.root).resolve().name}-{run.resolve().name}"

@@ -1,4 +1,4 @@
-"""Run a saved config anew, and say whether it gives the same numbers, and if not, what differs."""
+"""Train a saved config again, and say whether it gives the same numbers or what differs."""
 
 from __future__ import annotations
 
@@ -11,48 +11,64 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
-from conveyorguard.commands.arguments import new_folder, one_path
+from conveyorguard.commands.words.defaults import new_folder
+from conveyorguard.commands.words.parser import VerbParser
 from conveyorguard.metrics.scores import METRICS
 
 if TYPE_CHECKING:
     from conveyorguard.runs.saved import SavedRun
 
-# on another stack or device the same steps round differently
-TOLERANCE = 0.01  # of each metric that is a share
-AGREEMENT = 0.99  # of the predicted states
+# the same steps round differently with other software or hardware
+TOLERANCE = 0.01  # largest difference of a metric that is a share
+AGREEMENT = 0.99  # least share of equal predicted states
 STACK = ("version of ", "python", "device", "threads", "platform", "processor")
-CODE = ("code", "commit", "uncommitted changes")  # what changed there need not matter
+CODE = ("code", "commit", "uncommitted changes")  # a change there need not change the numbers
 
 Inputs = list[tuple[str, str, str]]  # input, old, new
 
 
-def main(arguments: list[str]) -> None:
-    """reproduce RUN [key=value ...]
+PARSER = VerbParser(
+    "reproduce RUN [KEY=VALUE ...]",
+    """\
+Train the saved config of a run again and say whether it gives the same numbers. Today's defaults play no part, and the
+thread count is the run's. It prints each metric old and new, and the inputs that differ (data, split, config, code,
+versions, device), the first of them by name.
 
-    Run the saved config of RUN anew, never today's defaults, with the thread count it had; print its numbers old, new
-    and their difference, and the inputs that differ (data, split, config, code, versions, device), the first one by
-    name. Exit status 0 only when the numbers are equal: bit for bit on the same stack, else within a stated tolerance.
-    With overrides (seed=1) it is a variation of the run.
-    """
-    folder, overrides = one_path(arguments, "reproduce RUN")
-    if not reproduce(folder, overrides):
+Exit status 0 only where the numbers are equal: bit for bit on the same software and hardware, else within a stated
+tolerance. With overrides it trains a variation of the run.""",
+    """\
+reproduce outputs/2026-01-31/10-00-00-fusion-both
+reproduce RUN data.root=PATH                   where the recordings have moved
+reproduce RUN seed=1                           a variation""",
+    paths="1",
+)
+
+
+def main(arguments: list[str]) -> None:
+    """Reproduce a run, and exit with status 1 where the numbers are not equal."""
+    words = PARSER.parse_words(arguments)
+    if not reproduce(words.path, words.overrides):
         sys.exit(1)
 
 
 def reproduce(folder: Path, overrides: list[str]) -> bool:
-    """Train anew by the config in the run directory; print old, new and difference; True when the numbers are equal.
+    """Train the saved config of a run again and print old, new and difference.
 
-    The new run directory is outputs/<date>/<time>-reproduce-<name of the old>.
+    The new run directory is outputs/<date>/<time>-reproduce-<name of the old run>.
+
+    Returns:
+        Whether the numbers are equal.
 
     Raises:
-        RunError: not a finished run. ConfigError: an override names a group or an unknown key.
+        RunError: the folder is not a finished run.
+        ConfigError: an override names a group or an unknown key.
     """
     from conveyorguard.commands.train import train
-    from conveyorguard.config.saved import merge_saved
+    from conveyorguard.commands.words.keys import merge_words
     from conveyorguard.runs.saved import SavedRun
 
     old = SavedRun(folder)
-    saved = merge_saved(old.config, overrides, old.provenance)
+    saved = merge_words(old, overrides)
     if not any(line.startswith("threads=") for line in overrides):
         saved.threads = old.provenance["threads"]
     OmegaConf.set_struct(saved, False)
@@ -65,7 +81,7 @@ def reproduce(folder: Path, overrides: list[str]) -> bool:
 
 
 def keep_origin(target: Path, old: SavedRun) -> None:
-    """Give the new run the choices that the old one was made of, so that it can be reproduced in turn."""
+    """Write the group choices of the old run into the new one, so that the new one can be reproduced too."""
     from conveyorguard.runs.shapes import Provenance, read_record, write_record
 
     path = target / "provenance.json"
@@ -75,11 +91,11 @@ def keep_origin(target: Path, old: SavedRun) -> None:
 
 
 def differing_inputs(old: SavedRun, new: SavedRun, overrides: list[str]) -> Inputs:
-    """Return the inputs that are not the same, what explains most first."""
+    """Return the inputs that differ, the likeliest cause of other numbers first."""
     from conveyorguard.runs.provenance import config_hash
 
     before, after = _recorded_inputs(old), _recorded_inputs(new)
-    known = [key for key, value in before.items() if value is not None]  # an older run may not have recorded it
+    known = [key for key, value in before.items() if value is not None]  # older runs record fewer
     differing = [(key, str(before[key]), str(after.get(key))) for key in known if before[key] != after.get(key)]
     overridden = [
         (f"override {line.partition('=')[0]}", _selected(old.config, line), _selected(new.config, line))
@@ -91,6 +107,7 @@ def differing_inputs(old: SavedRun, new: SavedRun, overrides: list[str]) -> Inpu
 
 
 def _recorded_inputs(run: SavedRun) -> dict[str, Any]:
+    """Return the inputs that provenance.json records, by name."""
     p = run.provenance
     return {
         "data fingerprint": run.data_fingerprint,
@@ -108,11 +125,12 @@ def _recorded_inputs(run: SavedRun) -> dict[str, Any]:
 
 
 def _selected(config: DictConfig, override: str) -> str:
+    """Return the value of an override's key in a config as text."""
     return str(OmegaConf.select(config, override.lstrip("+").partition("=")[0]))
 
 
 def print_comparison(old: SavedRun, new: SavedRun, overrides: list[str]) -> bool:
-    """Print metrics, predictions and inputs old and new, and the verdict; True when the numbers are equal."""
+    """Print metrics, predictions and inputs old and new, and the verdict; return whether the numbers are equal."""
     screen = Console(highlight=False, soft_wrap=True)
     if overrides:
         screen.print(f"This is a variation of {old.folder.name}: {' '.join(overrides)}")
@@ -162,11 +180,12 @@ def _difference(before: float | None, after: float | None) -> tuple[float, str]:
 
 
 def _figure(value: float | None) -> str:
+    """Return a metric as text."""
     return "–" if value is None else f"{value:.5g}"
 
 
 def _compare_predictions(old: SavedRun, new: SavedRun) -> tuple[str, float]:
-    """Return a sentence on how the predictions agree, and the share of equal states; 0 where the windows differ."""
+    """Return a sentence on the agreement of predictions, and the share of equal states; 0 where the windows differ."""
     before, after = old.predictions, new.predictions
     if not before.iloc[:, :5].equals(after.iloc[:, :5]):
         return "predictions: the windows are not the same", 0.0
@@ -180,6 +199,6 @@ def _compare_predictions(old: SavedRun, new: SavedRun) -> tuple[str, float]:
 
 
 def _only_stack_differs(changed: Inputs) -> bool:
-    """Whether versions or hardware differ, and nothing else that decides the numbers."""
+    """Return whether versions or hardware differ, and nothing else that decides the numbers."""
     names = [name for name, *_ in changed if not name.startswith(CODE)]
     return bool(names) and all(name.startswith(STACK) for name in names)

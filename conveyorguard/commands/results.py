@@ -1,4 +1,4 @@
-"""What a fitted model leaves in its run directory, and a run directory for a model fitted from Python."""
+"""Write the results of a fitted model into its run directory; save a model fitted from Python as a run."""
 
 from __future__ import annotations
 
@@ -32,8 +32,15 @@ def write_results(
     inputs: list[str],
     parts: Sequence[str],
 ) -> dict[str, Any]:
-    """Predict parts of the split and write all that follows: predictions, metrics, calibration, operating point,
-    shortcut baselines, examples, importances.
+    """Predict parts of the split and write predictions, metrics, calibration, operating point, shortcut baselines,
+    examples and importances.
+
+    Args:
+        run: the open run directory.
+        model: fitted.
+        data: the windows it was fitted on, with their split.
+        inputs: of the model.
+        parts: of the split to predict, in the order of the tables.
 
     Returns:
         The content of `metrics.json`.
@@ -62,14 +69,15 @@ def write_results(
 def save_run(
     folder: str | Path, model: WindowClassifier | TabularClassifier, data: Windows, name: str = "recordings"
 ) -> dict[str, Any]:
-    """Make the run directory of a model that was fitted from Python: predictions of validation and test, metrics, card
-    and page, as a training of the command line leaves them.
+    """Save a model that was fitted from Python as a run directory, as train.py leaves one.
+
+    It holds the predictions of validation and test, metrics, card and page.
 
     Args:
-        folder: the one that the model was fitted in.
-        model: of `fit` or `fit_tabular`.
-        data: what it was fitted on.
-        name: of the data set, for the pages.
+        folder: the folder that the model was fitted in.
+        model: returned by `fit` or `fit_tabular`.
+        data: the windows it was fitted on.
+        name: of the data set, shown on the pages.
 
     Returns:
         The content of `metrics.json`: `val` and `test` as trained, `now` as deployed.

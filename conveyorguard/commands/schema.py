@@ -5,25 +5,41 @@ from __future__ import annotations
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
-from conveyorguard.commands.arguments import one_path
+import yaml
+
+from conveyorguard.commands.words.parser import VerbParser
 from conveyorguard.errors import ConfigError
+
+PARSER = VerbParser(
+    "schema PATH [out=conf/data/NAME.yaml] [reader.KEY=VALUE ...]",
+    """\
+Draft the yaml of your own recordings, a folder of csv or parquet files or one file. It holds channels with units as far
+as names tell, time, states, devices and camera; what is odd about the files is listed.
+
+Look at the draft before you train with it. An existing file is not written over. Keys of the reader, such as
+reader.time_format, are used for reading the files and written into the draft (conf/data/table.yaml explains them).""",
+    """\
+schema recordings
+schema recordings out=conf/data/plant.yaml
+schema recordings reader.time_format=%d/%m/%Y
+train --config-dir conf data=plant             trains with the draft""",
+    paths="1",
+    settings=["out"],
+)
 
 
 def main(arguments: list[str]) -> None:
-    """schema PATH [out=conf/data/NAME.yaml]
-
-    Look at a folder of csv or parquet files (or one file) and draft the yaml that makes a data set of them: channels
-    with units as far as names tell, time, states, devices, camera. What is odd about the files is listed. The draft can
-    be trained with as it is; look at it first. An existing file is never written over.
-    """
+    """Draft the yaml, write it, print it with what is odd, and print the command that trains with it."""
     from conveyorguard.config.compose import config_dir
     from conveyorguard.data.draft.draft import draft
 
-    path, words = one_path(arguments, "schema PATH [out=conf/data/NAME.yaml]")
+    words = PARSER.parse_words(arguments)
+    path = words.path
     name = re.sub(r"\W+", "_", path.resolve().stem).strip("_") or "plant"
-    out = _output(dict(word.split("=", 1) for word in words), name)
-    drafted = draft(path, out.stem)
+    out = _output(words.out or Path(f"conf/data/{name}.yaml"))
+    drafted = draft(path, out.stem, _reader_keys(words.overrides))
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(drafted.text, encoding="utf-8")
     print(drafted.text)
@@ -35,15 +51,24 @@ def main(arguments: list[str]) -> None:
     print(out)
 
 
-def _output(options: dict[str, str], name: str) -> Path:
-    """The file to write.
+def _reader_keys(overrides: list[str]) -> dict[str, Any]:
+    """Return the keys of the reader that the command line sets, by name.
 
     Raises:
-        ConfigError: Hydra would not find it there, it exists, or another option is given.
+        ConfigError: another key is set.
     """
-    out = Path(options.pop("out", f"conf/data/{name}.yaml"))
-    if options:
-        raise ConfigError(f"schema takes out=FILE.yaml, not {', '.join(options)}")
+    settings = dict(word.lstrip("+").split("=", 1) for word in overrides)
+    if others := [key for key in settings if not key.startswith("reader.")]:
+        raise ConfigError(f"schema takes out=FILE.yaml and reader.KEY=VALUE, not {', '.join(others)}")
+    return {key.removeprefix("reader."): yaml.safe_load(value) for key, value in settings.items()}
+
+
+def _output(out: Path) -> Path:
+    """Return the file to write.
+
+    Raises:
+        ConfigError: Hydra would not find it there, or it exists.
+    """
     if out.suffix != ".yaml" or out.resolve().parent.name != "data":
         raise ConfigError(f"out={out}: Hydra looks for it in a folder called data: write out=conf/data/{out.stem}.yaml")
     if out.exists():

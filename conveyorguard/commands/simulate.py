@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
-from conveyorguard.commands.arguments import one_path
+import shlex
+
+from conveyorguard.commands.words.parser import VerbParser
+
+PARSER = VerbParser(
+    "simulate FOLDER [data.sessions=72] [data.seed=0] [data.archive=zip|folder]",
+    """\
+Write simulated recordings as archives in the layout of AI Hub #71802. They are zips, or with data.archive=folder
+folders of the same files, in the new folder FOLDER.""",
+    """\
+simulate plant data.sessions=12 data.seed=3
+prepare data=aihub data.root=plant             reads them""",
+    paths="1",
+)
 
 
 def main(arguments: list[str]) -> None:
-    """simulate OUT [data.sessions=72] [data.seed=0] [data.archive=zip|folder]
-
-    Write simulated recordings into the new folder OUT as AI Hub #71802 archives: zips, or folders of the same files.
-    Read them with `python train.py data=aihub data.root=OUT`.
-    """
-    from omegaconf import OmegaConf
-
-    from conveyorguard.config.compose import compose_config
+    """Simulate recordings, write them and print how to train on them."""
+    from conveyorguard.commands.words.keys import compose_checked
+    from conveyorguard.config.saved import plain_values
     from conveyorguard.data.archive.writer import write
     from conveyorguard.data.schema import Schema
 
-    out, overrides = one_path(arguments, "simulate OUT")
-    cfg = compose_config(["data=simulated", *overrides])
-    schema = Schema.from_config(OmegaConf.to_container(cfg.data.schema, resolve=True))  # type: ignore[arg-type]
-    count = write(out, schema, cfg.data.sessions, cfg.data.seed, cfg.data.archive)
-    print(f"{count} sessions; train on them with: python train.py data=aihub data.root={out}")
-    print(out)
+    words = PARSER.parse_words(arguments)
+    cfg = compose_checked(["data=simulated", *words.overrides], words.options.config_dir)
+    schema = Schema.from_config(plain_values(cfg)["data"]["schema"])
+    count = write(words.path, schema, cfg.data.sessions, cfg.data.seed, cfg.data.archive)
+    root = shlex.quote(f"data.root={words.path}")
+    print(f"{count} sessions; train on them with: python train.py data=aihub {root}")
+    print(words.path)

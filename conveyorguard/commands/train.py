@@ -1,4 +1,4 @@
-"""One training job from config to run directory. `train.py` is its command line."""
+"""Train one job, from config to run directory. `train.py` is its command line."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from omegaconf import DictConfig
 from conveyorguard.commands.results import write_results
 from conveyorguard.config.checks import check, resolve_window_of
 from conveyorguard.config.saved import load_saved, merge_saved, plain_values
+from conveyorguard.data.leakage import leaks_of
 from conveyorguard.data.windows import Windows
 from conveyorguard.errors import RunError
 from conveyorguard.reporting.model_card import write_card
@@ -35,8 +36,9 @@ from conveyorguard.training.setup import device_name, keep_freed_memory, trains_
 
 
 def train(cfg: DictConfig, folder: Path, overrides: list[str]) -> float:
-    """Prepare, fit, evaluate, report; where the folder holds an unfinished training of the same config, go on with
-    that.
+    """Prepare the data, fit the model, evaluate it and draw its page.
+
+    An unfinished training of the same config in the folder is resumed.
 
     Args:
         cfg: the composed config.
@@ -44,11 +46,11 @@ def train(cfg: DictConfig, folder: Path, overrides: list[str]) -> float:
         overrides: of this job, as given on the command line.
 
     Returns:
-        The objective at the best epoch.
+        The objective on validation at the best epoch; NaN for a pruned trial.
     """
     resolve_window_of(cfg)
     if last := unfinished(cfg, folder):
-        console().print(f"going on with {last}: a training of this config that did not come to its end")
+        console().print(f"resuming {last}: a training of this config was interrupted")
         cfg.ckpt_path = str(last)
     if checkpoint := cfg.ckpt_path:
         cfg = resumed(cfg, folder, overrides)
@@ -64,7 +66,7 @@ def train(cfg: DictConfig, folder: Path, overrides: list[str]) -> float:
             refuse_other_data(folder, data)
         inputs, unused = used_inputs(settings, data.store.schema)
         run.describe(data, unused, threads, device_name(settings))
-        say(data, unused)
+        print_data(data, unused)
         trial = current_trial()
         began = time.perf_counter()
         pruning = [Pruning(trial, cfg.objective)] if trial else []
@@ -88,7 +90,7 @@ def train(cfg: DictConfig, folder: Path, overrides: list[str]) -> float:
 
 
 def multirun_name() -> str | None:
-    """The name of the multirun's directory, with its date where it is called by a time of day; None outside one."""
+    """Return the name of the multirun's directory, with the date where it is a time of day; None outside a multirun."""
     if not HydraConfig.initialized() or HydraConfig.get().mode is not RunMode.MULTIRUN:
         return None
     folder = Path(HydraConfig.get().sweep.dir).absolute()
@@ -96,36 +98,43 @@ def multirun_name() -> str | None:
 
 
 def unfinished(cfg: DictConfig, folder: Path) -> Path | None:
-    """The last checkpoint of a training of this very config and code in the folder that did not come to its end, as
-    after a kill."""
+    """Return the last checkpoint of an interrupted training in the folder, if its config and code are the same."""
     last, provenance = folder / "checkpoints" / "last.ckpt", folder / "provenance.json"
     if cfg.ckpt_path or current_trial() or not last.is_file() or not provenance.is_file():
         return None
-    begun = read_json(provenance)
-    same = begun.get("config") == config_hash(cfg) and begun.get("code") == code_hash()
-    return last if same and begun.get("status") != "complete" else None
+    facts = read_json(provenance)
+    same = facts.get("config") == config_hash(cfg) and facts.get("code") == code_hash()
+    return last if same and facts.get("status") != "complete" else None
 
 
 def resumed(cfg: DictConfig, folder: Path, overrides: list[str]) -> DictConfig:
-    """The config that a run was started with, so that nothing but what is overridden now can differ."""
+    """Return the config that a run was started with, changed by the overrides alone.
+
+    Raises:
+        RunError: ckpt_path is not in a run directory, or the checkpoint cannot be read.
+    """
     path = folder / "config.yaml"
     if not path.is_file() or not Path(cfg.ckpt_path).is_file():
         raise RunError(
             f"ckpt_path={cfg.ckpt_path}: give RUN/checkpoints/last.ckpt of a run directory with its config.yaml"
         )
-    read_checkpoint(Path(cfg.ckpt_path))  # refused here, rather than by Lightning in the middle of things
+    read_checkpoint(Path(cfg.ckpt_path))  # refused before the data are prepared, not by Lightning afterwards
     return merge_saved(load_saved(path), overrides, read_json(folder / "provenance.json"))
 
 
 def refuse_other_data(folder: Path, data: Windows) -> None:
-    """A run goes on with the data and split it began with, or not at all."""
+    """Refuse to resume a run whose data or split have changed.
+
+    Raises:
+        RunError: the split of the data is not the saved one.
+    """
     path = folder / "split.json"
     if path.exists() and read_json(path)["hash"] != data.split.hash:
-        raise RunError(f"{folder}: the data or the split are not those the run began with; start a new run")
+        raise RunError(f"{folder}: the data or the split have changed since the run was started; start a new run")
 
 
-def say(data: Windows, unused: list[str]) -> None:
-    """What is about to be trained on, in a few lines."""
+def print_data(data: Windows, unused: list[str]) -> None:
+    """Print what the model is trained on: store, split, unused settings."""
     screen = console()
     screen.print(data.store.summary())
     parts = [
@@ -135,12 +144,14 @@ def say(data: Windows, unused: list[str]) -> None:
     screen.print(f"split {data.split.settings['name']} ({data.split.hash}): " + "; ".join(parts))
     if data.split.note:
         screen.print(f"note: {data.split.note}")
+    for leak in leaks_of(data.store, data.split.sessions["train"]):
+        screen.print(f"warning: {leak.message}", markup=False)
     if unused:
         screen.print("not used by this model and modality: " + ", ".join(unused))
 
 
 def objective_value(objective: str, metrics: dict[str, Any], folder: Path) -> float:
-    """The objective on validation with the weights that were kept."""
+    """Return the objective on validation with the weights that were kept."""
     name = objective.removeprefix("val/")
     if name in metrics["val"]:
         return float(metrics["val"][name] if metrics["val"][name] is not None else "nan")

@@ -1,12 +1,11 @@
-"""The verbs of `python -m conveyorguard`: functions of the words after the verb; their docstrings are what `--help`
-prints.
+"""The verbs of `python -m conveyorguard`: modules with a PARSER, which holds the help, and a `main`.
 
 A verb imports what it needs when it is called, so that help does not wait for torch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from types import ModuleType
 
 from conveyorguard.commands import (
     check,
@@ -23,17 +22,5 @@ from conveyorguard.commands import (
     simulate,
 )
 
-VERBS: dict[str, Callable[[list[str]], None]] = {
-    "simulate": simulate.main,
-    "prepare": prepare.main,
-    "eda": eda.main,
-    "schema": schema.main,
-    "compare": compare.main,
-    "ensemble": ensemble.main,
-    "reproduce": reproduce.main,
-    "predict": predict.main,
-    "export": export.main,
-    "check": check.main,
-    "diagnose": diagnose.main,
-    "report": report.main,
-}
+MODULES = (simulate, schema, prepare, eda, compare, ensemble, reproduce, predict, export, check, diagnose, report)
+VERBS: dict[str, ModuleType] = {module.PARSER.prog: module for module in MODULES}

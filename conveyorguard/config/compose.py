@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException, InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
@@ -69,7 +70,8 @@ def compose_config(overrides: list[str], with_hydra: bool = False) -> DictConfig
     option.add_argument("--config-dir", "-cd", type=Path)
     options, overrides = option.parse_known_args(overrides)
     if options.config_dir:
-        overrides = [*overrides, f"hydra.searchpath=['file://{options.config_dir.resolve()}']"]
+        place = QuotedString(text=f"file://{options.config_dir.resolve()}", quote=Quote.single).with_quotes()
+        overrides = [*overrides, f"hydra.searchpath=[{place}]"]
     with initialize_config_dir(str(config_dir())):
         try:
             return compose("train", overrides, return_hydra_config=with_hydra)

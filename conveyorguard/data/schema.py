@@ -36,11 +36,14 @@ class Channel:
         unit: e.g. "degC".
         scaling: "linear", or "log" for positive values that span decades, such as currents.
         column: its name in the files of a table; empty if it is the name of the channel.
+        aggregate: statistic of the samples in one period: mean (if empty), rms, sd, min, max, p2p, kurtosis or
+            crest.
     """
 
     unit: str
     scaling: str = "linear"
     column: str = ""
+    aggregate: str = ""
 
 
 @dataclass(frozen=True)
@@ -119,8 +122,8 @@ class Schema:
             raise ConfigError("data.schema:\n" + "\n".join(f"  - {p}" for p in problems))
         alarm = node.get("alarm")
         return cls(
-            channels={name: _channel(c) for name, c in node["channels"].items()},
-            environment={name: _channel(c) for name, c in (node.get("environment") or {}).items()},
+            channels=_channels(node["channels"]),
+            environment=_channels(node.get("environment") or {}),
             thermal=_camera(node["thermal"]) if node.get("thermal") else None,
             states=tuple(State(**s) for s in node["states"]),
             alarm=len(node["states"]) - 1 if alarm is None else int(alarm),
@@ -135,8 +138,9 @@ class Schema:
         plain["states"] = list(plain["states"])
         plain["kinds"] = list(self.kinds)
         for channel in [*plain["channels"].values(), *plain["environment"].values()]:
-            if not channel["column"]:
-                del channel["column"]
+            for key in ("column", "aggregate"):
+                if not channel[key]:
+                    del channel[key]
         if not self.columns:
             del plain["columns"]
         if self.thermal:
@@ -160,9 +164,23 @@ class Schema:
         return [name for name, there in present.items() if there]
 
 
-def _channel(value: str | Mapping[str, Any]) -> Channel:
-    """Read a channel; `temperature: degC` is short for `temperature: {unit: degC}`."""
-    return Channel(value) if isinstance(value, str) else Channel(**value)
+def _channels(node: Mapping[str, str | Mapping[str, Any]]) -> dict[str, Channel]:
+    """Read channels; `temperature: degC` is short for `temperature: {unit: degC}`.
+
+    `vibration: {unit: g, aggregate: [rms, sd]}` stands for the channels vibration_rms and vibration_sd.
+    """
+    channels = {}
+    for name, value in node.items():
+        if isinstance(value, str):
+            channels[name] = Channel(value)
+        elif isinstance(statistics := value.get("aggregate", ""), str):
+            channels[name] = Channel(**value)
+        else:
+            for statistic in statistics:
+                without_unit = {"unit": "-", "scaling": "linear"} if statistic in UNITLESS else {}
+                settings = {**value, "column": value.get("column") or name, "aggregate": statistic, **without_unit}
+                channels[f"{name}_{statistic}"] = Channel(**settings)
+    return channels
 
 
 def _camera(node: Mapping[str, Any]) -> Thermal:
@@ -170,6 +188,8 @@ def _camera(node: Mapping[str, Any]) -> Thermal:
     return Thermal(**{**node, **pairs})
 
 
+AGGREGATES = ("mean", "rms", "sd", "min", "max", "p2p", "kurtosis", "crest")
+UNITLESS = ("kurtosis", "crest")
 COLUMNS = ("session", "device", "kind", "time", "state")
 _BLOCKS: dict[str, tuple[type, str]] = {
     "channels": (dict, "read {name: {unit: ..., scaling: linear|log}, ...}"),
@@ -206,17 +226,37 @@ def _problems(node: Mapping[str, Any]) -> list[str]:
 
 def _channel_problems(channels: dict[str, Any], environment: dict[str, Any]) -> list[str]:
     problems = []
+    for names in (_names(channels), _names(environment)):
+        problems += [f"two channels are called '{name}'" for name in dict.fromkeys(names) if names.count(name) > 1]
     for name, channel in {**channels, **environment}.items():
         if name in FRAME_COLUMNS:
             problems.append(f"a channel cannot be called '{name}': the frame store has a column of that name")
         if isinstance(channel, str):
             continue
-        if not _is_entry(channel, "unit", {"unit", "scaling", "column"}):
+        if not _is_entry(channel, "unit", {"unit", "scaling", "column", "aggregate"}):
             problems.append(f"channel '{name}' must read {{unit: ..., scaling: linear|log}}, found {channel!r}")
+        elif not _is_aggregate(channel.get("aggregate", "")):
+            known = ", ".join(AGGREGATES)
+            problems.append(f"channel '{name}': aggregate is one or several of {known}, not {channel['aggregate']!r}")
         elif channel.get("scaling", "linear") not in ("linear", "log"):
             problems.append(f"channel '{name}': scaling is linear or log, not {channel['scaling']!r}")
     both = [name for name in channels if name in environment]
     return problems + [f"'{name}' is both a channel and an environment channel" for name in both]
+
+
+def _names(channels: Mapping[str, Any]) -> list[str]:
+    """What the channels of a block are called once aggregates are channels."""
+    several = {name: c["aggregate"] for name, c in channels.items() if isinstance(c, Mapping) and "aggregate" in c}
+    lists = {name: how for name, how in several.items() if isinstance(how, list | tuple)}
+    return [
+        full for name in channels for full in ([f"{name}_{how}" for how in lists[name]] if name in lists else [name])
+    ]
+
+
+def _is_aggregate(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return bool(value) and all(how in AGGREGATES for how in value)
+    return value in ("", *AGGREGATES)
 
 
 def _column_problems(columns: dict[str, Any]) -> list[str]:

@@ -37,8 +37,9 @@ class Session:
         where: `where(part, i)` returns the source file and row of row i of "sensors", "environment" or "thermal", for
             messages; None where that is not known. It must pickle.
         period: time between two values of `time` [s].
-        start: clock time of the beginning, with its zone; None where the files have none.
-        zone: time zone of the files' clock, as pandas names it.
+        start: clock time of the beginning in UTC; None where the files have no dates. Without a zone there, their
+            wall time as it stands.
+        zone: time zone of the files' clock, as pandas names it; None where they name none.
     """
 
     name: str

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -18,15 +18,25 @@ from conveyorguard.errors import ConfigError
 PARTS = ("train", "val", "test")
 SEED_STUDY_SESSIONS = 341
 ARCHIVE = r"[TV]S_(oht|agv)_"  # how the sessions of AI Hub and of the simulator are called
+PART = r"#[0-9]+$"  # what data.reader.split_every puts behind the name of a recording
+SHARES = (0.7, 0.85)  # of the windows, where train and validation end
+FEWEST = 4  # recordings that can be dealt at random
+DRAWS = 20  # of each kind at most, until every part has every state
 
 
 @dataclass(frozen=True)
 class Split:
-    """Sessions of each part, and the settings they came from."""
+    """Sessions of each part, and the settings they came from.
+
+    Attributes:
+        note: what a reader of figures should know of the split.
+        purged: sessions at the end of a part in time; of each, the first tick that is too near the next part.
+    """
 
     settings: dict[str, Any]
     sessions: dict[str, list[str]]
     note: str = ""
+    purged: dict[str, int] = field(default_factory=dict)
 
     @property
     def hash(self) -> str:
@@ -34,28 +44,44 @@ class Split:
         return hashlib.sha256(json.dumps(self.sessions, sort_keys=True).encode()).hexdigest()[:16]
 
     def to_dict(self) -> dict[str, Any]:
-        return {"settings": self.settings, "hash": self.hash, "note": self.note, "sessions": self.sessions}
+        purged = {"purged": self.purged} if self.purged else {}
+        return {"settings": self.settings, "hash": self.hash, "note": self.note, "sessions": self.sessions, **purged}
 
     def part_of(self, sessions: pd.Series) -> np.ndarray:
         """'train', 'val' or 'test' for each session name."""
         where = {name: part for part, names in self.sessions.items() for name in names}
         return sessions.map(where).to_numpy()
 
+    def keeps(self, windows: pd.DataFrame) -> np.ndarray:
+        """(n,) False at the windows between two parts in time."""
+        limit = windows["session"].map(self.purged)
+        return ~(windows["end"] >= limit).to_numpy()
 
-def make_split(windows: pd.DataFrame, schema: Schema, settings: dict[str, Any]) -> Split:
+
+def make_split(
+    windows: pd.DataFrame,
+    schema: Schema,
+    settings: dict[str, Any],
+    starts: pd.Series | None = None,
+    period: float = 1.0,
+) -> Split:
     """Split the sessions of the windows.
 
     Args:
         windows: of `make_windows`; one row a window.
-        settings: name (session, device, kfold), seed, for kfold n_folds and fold, and train_devices: how many of the
-            train devices to train on; the others are left out, validation and test stay as they are.
+        settings: name (auto, session, device, kfold), seed, for kfold n_folds and fold, and train_devices: how many of
+            the train devices to train on; the others are left out, validation and test stay as they are.
+        starts: clock times of the sessions, by their names; NaT where they have none.
+        period: of a tick, s.
 
     Raises:
-        ConfigError: the split is unknown, or leaves a part empty.
+        ConfigError: the split is unknown, or leaves a part empty; split=auto, or without a state.
     """
-    makers = {"session": _by_session, "device": _by_device, "kfold": _by_fold}
+    makers = {"auto": _by_recording, "session": _by_session, "device": _by_device, "kfold": _by_fold}
     if settings["name"] not in makers:
         raise ConfigError(f"split={settings['name']}: {', '.join(makers)}")
+    if settings["name"] == "auto" and _is_one_history(windows):
+        return _by_time(windows, schema, settings, starts, period)
     parts = makers[settings["name"]](windows, schema, settings)
     if settings.get("train_devices") is not None:
         parts[0] = _some_devices(windows, parts[0], settings)
@@ -73,7 +99,7 @@ def make_split(windows: pd.DataFrame, schema: Schema, settings: dict[str, Any]) 
     note = ""
     count = windows["session"].nunique()
     archives = windows["session"].str.match(ARCHIVE).all()  # a plant's own recordings have no seed study
-    if settings["name"] == "session" and archives and count != SEED_STUDY_SESSIONS:
+    if settings["name"] in ("auto", "session") and archives and count != SEED_STUDY_SESSIONS:
         note = (
             f"{count} labelled sessions, not {SEED_STUDY_SESSIONS}: this is the seed study's method, its split cannot "
             "be reproduced"
@@ -84,14 +110,158 @@ def make_split(windows: pd.DataFrame, schema: Schema, settings: dict[str, Any]) 
 def _by_session(windows: pd.DataFrame, schema: Schema, settings: dict[str, Any]) -> list[np.ndarray]:
     """The seed study's: windows grouped by archive stem, 30 % held out, half of these for test."""
     groups = windows["session"].to_numpy()
-    if len(set(groups)) < 4:
-        raise ConfigError(f"split=session needs 4 sessions or more, there are {len(set(groups))}")
+    if len(set(groups)) < FEWEST:
+        raise ConfigError(f"split=session needs {FEWEST} sessions or more, there are {len(set(groups))}")
     index = np.arange(len(groups))
     seed = settings["seed"]
     train, rest = next(GroupShuffleSplit(1, test_size=0.3, random_state=seed).split(index, groups=groups))
     halves = GroupShuffleSplit(1, test_size=0.5, random_state=seed).split(rest, groups=groups[rest])
     val, test = next(halves)
     return [np.isin(index, part) for part in (train, rest[val], rest[test])]
+
+
+def _recordings(windows: pd.DataFrame) -> pd.Series:
+    """What the sessions were cut from: parts of one recording are alike, and stay together."""
+    return windows["session"].astype(str).str.replace(PART, "", regex=True)
+
+
+def _is_one_history(windows: pd.DataFrame) -> bool:
+    """Whether there is one device, in fewer recordings than can be dealt to three parts, cut into several."""
+    recordings = _recordings(windows)
+    cut = windows["session"].nunique() > recordings.nunique()
+    return windows["device"].nunique() == 1 and recordings.nunique() < FEWEST and bool(cut)
+
+
+def _by_recording(windows: pd.DataFrame, schema: Schema, settings: dict[str, Any]) -> list[np.ndarray]:
+    """As `split=session`, parts of one recording together, drawn anew until every part has every state."""
+    recordings = _recordings(windows)
+    count = recordings.nunique()
+    if count < FEWEST:
+        raise ConfigError(
+            f"split=auto needs {FEWEST} labelled recordings or more, there are {count}; one long recording with dates "
+            "can be cut into parts that are dealt by time (data.reader.split_every, e.g. 1h, or stops)"
+        )
+    dealt = windows.assign(session=recordings)
+    lacking: list[str] = []
+    for draw in range(2 * DRAWS):
+        seed = settings["seed"] + draw
+        if draw < DRAWS:
+            parts = _by_session(dealt, schema, {**settings, "seed": seed})
+        else:  # with few recordings of one state each, shares of 15 % cannot hold them all
+            parts = _state_by_state(recordings, windows["label"].to_numpy(), seed)
+        missing = _missing_states(windows, schema, parts)
+        if not missing:
+            return parts
+        lacking = lacking or missing
+    having = {k: recordings[windows["label"] == k].nunique() for k in range(len(schema.states))}
+    rare = [f"{schema.state_names[k]} is in {n} of {count} recordings" for k, n in having.items() if 0 < n < len(PARTS)]
+    raise ConfigError(
+        f"split=auto: {'; '.join([*lacking, *rare])}. Every state must be in {len(PARTS)} recordings or more, one each "
+        "to train, to choose and to test: add recordings that have it, join it with its neighbour in "
+        "data.schema.states, or set split=session, which trains without"
+    )
+
+
+def _state_by_state(recordings: pd.Series, label: np.ndarray, seed: int) -> list[np.ndarray]:
+    """Recordings of each state, rarest first, to every part that lacks it; the others by the usual shares."""
+    names = np.random.default_rng(seed).permutation(sorted(set(recordings)))
+    states = {name: set(labels) for name, labels in pd.Series(label).groupby(recordings.to_numpy()).unique().items()}
+    having = {k: [name for name in names if k in states[name]] for k in np.unique(label[label >= 0])}
+    parts: list[list[str]] = [[], [], []]
+    free = list(names)
+    for k in sorted(having, key=lambda k: len(having[k])):
+        for part in parts:
+            candidates = [name for name in having[k] if name in free]
+            if candidates and not any(k in states[name] for name in part):
+                part.append(candidates[0])
+                free.remove(candidates[0])
+    targets = np.diff([0, *SHARES, 1]) * len(names)
+    for name in free:
+        parts[int(np.argmax(targets - [len(part) for part in parts]))].append(name)
+    return [recordings.isin(part).to_numpy() for part in parts]
+
+
+def _missing_states(windows: pd.DataFrame, schema: Schema, parts: list[np.ndarray]) -> list[str]:
+    """The parts that lack a state that others have, in words."""
+    label = windows["label"].to_numpy()
+    present = np.unique(label[label >= 0])
+    missing = []
+    for part, mask in zip(PARTS, parts, strict=True):
+        lacks = [schema.state_names[k] for k in present if not (label[mask] == k).any()]
+        if lacks:
+            missing.append(f"{part} has no window of {', '.join(lacks)}")
+    return missing
+
+
+def _by_time(
+    windows: pd.DataFrame, schema: Schema, settings: dict[str, Any], starts: pd.Series | None, period: float
+) -> Split:
+    """Whole parts of a recording: past ones train, later ones validate and test, a window left out between.
+
+    The borders are those nearest to 70 and 85 % of the windows at which every part has every state.
+    """
+    names = windows["session"].drop_duplicates()
+    began = pd.to_datetime(names.map(starts) if starts is not None else pd.Series(pd.NaT, names.index), utc=True)
+    if began.isna().any():
+        raise ConfigError(
+            f"split=auto: {names.iloc[0]} and the others are parts of fewer than {FEWEST} recordings of one device, "
+            "and have no dates by which they could be dealt in time; parts of one recording are not dealt at random, "
+            f"since neighbours are alike: add recordings, {FEWEST} or more, or a column of dates "
+            "(data.schema.columns.time)"
+        )
+    clock = (began - pd.Timestamp(0, tz="UTC")).dt.total_seconds().to_numpy()
+    order, start = names.to_numpy()[np.argsort(clock, kind="stable")], np.sort(clock)
+    place = windows["session"].map({name: i for i, name in enumerate(order)}).to_numpy()
+    share = np.cumsum(np.bincount(place, minlength=len(order))) / len(windows)
+    borders = sorted(
+        itertools.combinations(range(1, len(order)), 2),
+        key=lambda ends: abs(share[ends[0] - 1] - SHARES[0]) + abs(share[ends[1] - 1] - SHARES[1]),
+    )
+    lacking: list[str] = [] if borders else [f"{len(order)} parts of the recording with windows, 3 or more are needed"]
+    for ends in borders:
+        masks = [place < ends[0], (place >= ends[0]) & (place < ends[1]), place >= ends[1]]
+        missing = _missing_states(windows, schema, masks)
+        if not missing:
+            purged = _too_near(windows, order, start, place, ends, period)
+            kept = Split({}, {}, purged=purged).keeps(windows)
+            missing = _missing_states(windows, schema, [mask & kept for mask in masks])
+        if missing:
+            lacking = lacking or missing
+            continue
+        owners = windows["session"].to_numpy()
+        sessions = {p: sorted(set(owners[m & kept])) for p, m in zip(PARTS, masks, strict=True)}
+        dates = [f"{pd.Timestamp(start[i], unit='s'):%Y-%m-%d %H:%M}" for i in ends]
+        note = f"by time: train before {dates[0]}, validation before {dates[1]}, test from there on"
+        return Split(dict(settings), sessions, note, purged)
+    raise ConfigError(
+        f"split=auto, by time: {'; '.join(lacking)}, wherever the borders are. A model cannot be tested on a state "
+        "that it has not seen: add recordings that have it, set a shorter data.reader.split_every, join it with its "
+        "neighbour in data.schema.states, or deal the parts at random with split=session, whose figures are too good, "
+        "since neighbouring parts are alike"
+    )
+
+
+def _too_near(
+    windows: pd.DataFrame,
+    order: np.ndarray,
+    start: np.ndarray,
+    place: np.ndarray,
+    borders: tuple[int, int],
+    period: float,
+) -> dict[str, int]:
+    """The first tick of each session that is less than a window before the part that follows its own.
+
+    Args:
+        order, start: names of the sessions in the order of their clock times, and these in s.
+        place: (n,) number of each window's session in that order.
+        borders: numbers of the first sessions of validation and test.
+    """
+    end = windows["end"].to_numpy()
+    length = int((end - windows["start"].to_numpy()).max()) + 1
+    following = start[np.where(place < borders[0], borders[0], borders[1])]
+    first = np.ceil((following - start[place]) / period).astype(np.int64) - length
+    near = (place < borders[1]) & (end >= first)
+    return {str(order[place[i]]): int(first[i]) for i in np.flatnonzero(near)}
 
 
 def _by_device(windows: pd.DataFrame, schema: Schema, settings: dict[str, Any]) -> list[np.ndarray]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from conveyorguard.data.clock_times import clock_times
 from conveyorguard.data.durations import plain, text_of, ticks_of
 from conveyorguard.data.schema import UNLABELLED
 from conveyorguard.data.splits import Split, make_split
@@ -86,6 +87,17 @@ class WindowSettings:
         return problems
 
     @property
+    def question(self) -> str:
+        """Say what a model is asked: which state of a window, and how often."""
+        length, spacing = text_of(self.size * self.period), text_of(self.judged_stride * self.period)
+        if self.label == "last":
+            return f"the state now, at the end of a window of {length}, judged every {spacing}"
+        return (
+            f"the commonest state of a window of {length}, judged every {spacing}: the state about "
+            f"{text_of(self.size // 2 * self.period)} ago"
+        )
+
+    @property
     def judged_stride(self) -> int:
         """Rows between two windows that are judged."""
         return (1 if self.label == "last" else self.stride) if self.eval_stride is None else self.eval_stride
@@ -150,9 +162,9 @@ def make_windows(
         sessions: names of the sessions to cut; None: all.
 
     Returns:
-        session, device, kind, row (of the first row in the store), start and end (time of its first and last row in the
-        recording [s]), seconds_to_end and seconds_since_onset (of the last row; for reporting), label, pure (one state
-        throughout).
+        session, device, kind, start_time and end_time (clock times, ISO 8601, missing where the files have none), row
+        (of the first row in the store), start and end (time of its first and last row since the recording began [s]),
+        seconds_to_end and seconds_since_onset (of the last row; for reporting), label, pure (one state throughout).
 
     Raises:
         ConfigError: the settings are impossible, or the data have no window of that size.
@@ -184,6 +196,7 @@ def make_windows(
     return pd.DataFrame(
         {
             **{key: table[name].to_numpy()[session].astype(str) for key, name in NAMES.items()},
+            **{f"{name}_time": _clock(store, session, at) for name, at in (("start", rows), ("end", last))},
             "row": rows,
             "start": store.tick[rows] * store.period,
             "end": store.tick[last] * store.period,
@@ -193,6 +206,11 @@ def make_windows(
             "pure": (states == states[:, :1]).all(axis=1),
         }
     )
+
+
+def _clock(store: Store, session: np.ndarray, rows: np.ndarray) -> pd.api.extensions.ExtensionArray:
+    """Return the clock times of rows of the store, missing where the files have none."""
+    return pd.array(clock_times(store.sessions, session, store.tick[rows] * store.period), dtype="string")
 
 
 def _no_window(settings: WindowSettings, longest: int) -> str:
@@ -262,5 +280,7 @@ def split_windows(store: Store, settings: WindowSettings, split: dict[str, Any])
         ConfigError: no window of that size, or a part of the split without a session.
     """
     frame = make_windows(store, settings)
-    parts = make_split(frame, store.schema, split)
+    starts = store.sessions.set_index("name")["start"]
+    parts = make_split(frame, store.schema, split, starts, store.period)
+    frame = frame[parts.keeps(frame)].reset_index(drop=True)
     return Windows(store, frame.assign(part=parts.part_of(frame["session"])), parts, settings)

@@ -69,12 +69,14 @@ def compare(paths: Iterable[str | Path]) -> Comparison:
     windows = _pooled(first, part)[[*KEY, "end", "device", "kind", "y_true"]]
     resampling = resample(windows["session"].to_numpy(), windows["device"].to_numpy())
     labels = _labels([next(iter(next(iter(seeds.values())).values())) for seeds in groups.values()])
+    # what is deployed, where all runs know it; runs of earlier versions are compared as trained
+    prefix = "c" if all(run.answer == "c" for run in runs) else "p"
     rows = []
     for (label, cell, model), seeds in zip(labels, groups.values(), strict=True):
         tables = [_pooled(folds, part) for folds in seeds.values()]
         for folds, table in zip(seeds.values(), tables, strict=True):
             _refuse_other_windows(label, folds, table, first, windows, part)
-        rows.append(Row(label, cell, model, seeds, [as_predictions(table) for table in tables], resampling))
+        rows.append(Row(label, cell, model, seeds, [as_predictions(table, prefix) for table in tables], resampling))
     rows += _shortcut_rows(first, part, windows, resampling)
     run = next(iter(first.values()))
     return Comparison(rows, windows, part, run.schema, _protocol(run, part, windows, first), resampling, notes)
@@ -113,12 +115,12 @@ def _natural(path: Path) -> tuple[int, str]:
 def _protocol(run: SavedRun, part: str, windows: pd.DataFrame, folds: Folds) -> str:
     """Return a sentence on what was measured: data, split, windows and their number."""
     window, split = run.window, run.settings["split"]
-    how = {"session": f"sessions drawn with seed {split.get('seed')}", "device": "devices never trained on"}.get(
+    by_session = f"sessions drawn with seed {split.get('seed')}"
+    how = {"auto": run.split.note or by_session, "session": by_session, "device": "devices never trained on"}.get(
         split["name"], f"{len(folds)} of {split.get('n_folds')} folds over devices, out-of-fold predictions pooled"
     )
     return (
-        f"{run.data_name} data; {part} part of split={split['name']} ({how}); windows of {window.size} s every "
-        f"{window.stride} s labelled by their {'most frequent' if window.label == 'majority' else 'last'} state; "
+        f"{run.data_name} data; {part} part of split={split['name']} ({how}); {window.question}; "
         f"{len(windows):,} windows, {windows['session'].nunique()} sessions, {windows['device'].nunique()} devices"
     )
 
@@ -129,7 +131,7 @@ def refuse_other_protocols(runs: list[SavedRun]) -> None:
     def protocol(run: SavedRun) -> dict[str, Any]:
         return {
             "data": run.data_name,
-            **{f"window.{k}": run.settings["window"][k] for k in ("size", "stride", "label")},
+            **{f"window.{k}": v for k, v in run.window.in_seconds().items() if k in ("size", "eval_stride", "label")},
             **{f"split.{k}": v for k, v in run.settings["split"].items() if k != "fold"},
             "states": run.schema.state_names,
         }

@@ -116,7 +116,7 @@ def _made_on(run: SavedRun, store: Store) -> bool:
     if run.data_fingerprint:
         return run.data_fingerprint == store.fingerprint
     place = ["session", "start"]
-    today = make_windows(store, run.window).set_index(place)["label"]
+    today = make_windows(store, run.window, stride=run.window.judged_stride).set_index(place)["label"]
     then = run.predictions.set_index(place)["y_true"]
     return bool(then.index.isin(today.index).all() and (today.loc[then.index] == then).all())
 
@@ -126,7 +126,7 @@ def _comparable(run: SavedRun, other: SavedRun) -> bool:
     return (
         (other.data_fingerprint == run.data_fingerprint or None in (other.data_fingerprint, run.data_fingerprint))
         and other.provenance["split"] == run.provenance["split"]
-        and (a.size, a.stride, a.label) == (b.size, b.stride, b.label)
+        and (a.size, a.judged_stride, a.label) == (b.size, b.judged_stride, b.label)
         and set(run.metrics) <= set(other.metrics)
     )
 

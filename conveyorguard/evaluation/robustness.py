@@ -53,7 +53,7 @@ class EvaluationSet:
     @cached_property
     def windows(self) -> pd.DataFrame:
         """The windows of the part, in the order of the store."""
-        return self.of_part(make_windows(self.store, self.settings))
+        return self.of_part(make_windows(self.store, self.settings, stride=self.settings.judged_stride))
 
     @cached_property
     def train(self) -> np.ndarray:

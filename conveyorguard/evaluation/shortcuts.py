@@ -12,6 +12,7 @@ import pandas as pd
 from sklearn.dummy import DummyClassifier
 from sklearn.tree import DecisionTreeClassifier
 
+from conveyorguard.data.leakage import best_channel
 from conveyorguard.data.windows import Windows
 from conveyorguard.runs.predictions import prediction_table
 
@@ -19,27 +20,48 @@ LEAVES = 32
 ELAPSED = "elapsed seconds only"
 
 
-def shortcut_features(data: Windows, windows: pd.DataFrame) -> dict[str, np.ndarray]:
-    """Return the features (N, F) of each shortcut by name; a constant for the majority class."""
+def window_means(data: Windows, windows: pd.DataFrame, channel: int) -> np.ndarray:
+    """Return the mean of a channel in each window, (N,); missing values count as 0."""
+    rows = windows["row"].to_numpy()[:, None] + np.arange(data.settings.size)
+    return np.nan_to_num(np.asarray(data.store.sensors[:, channel])[rows]).mean(axis=1)
+
+
+def best_single_channel(data: Windows) -> str:
+    """Return the channel whose mean alone separates the states of the train windows best."""
+    train, channels = data.part("train"), list(data.store.schema.channels)
+    means = np.stack([window_means(data, train, i) for i in range(len(channels))], axis=1)
+    return channels[best_channel(means, train["label"].to_numpy(), 2 * len(data.store.schema.states))]
+
+
+def shortcut_features(data: Windows, windows: pd.DataFrame, channel: str) -> dict[str, np.ndarray]:
+    """Return the features (N, F) of each shortcut by name; a constant for the majority class.
+
+    Args:
+        channel: of the threshold.
+    """
     schema, sensors = data.store.schema, data.store.sensors
     rows, size = windows["row"].to_numpy(), data.settings.size
-    first = next(iter(schema.channels))
     kinds = sorted(data.frame["kind"].unique())
-    mean_of_first = np.nan_to_num(np.asarray(sensors[:, 0])[rows[:, None] + np.arange(size)]).mean(axis=1)
+    means = window_means(data, windows, list(schema.channels).index(channel))
     return {
         ELAPSED: windows[["end"]].to_numpy(float),
-        f"{first} threshold": mean_of_first[:, None],
+        f"{channel} threshold": means[:, None],
         "last second only": np.nan_to_num(np.asarray(sensors[rows + size - 1])),
         "kind only": (windows["kind"].to_numpy()[:, None] == np.array(kinds)).astype(float),
         "majority class": np.zeros((len(windows), 1)),
     }
 
 
-def fit_shortcuts(data: Windows) -> dict[str, Any]:
-    """Fit each shortcut on the train windows; returns models by name."""
+def fit_shortcuts(data: Windows, channel: str | None = None) -> dict[str, Any]:
+    """Fit each shortcut on the train windows; return models by name.
+
+    Args:
+        channel: of the threshold; None: the best single channel.
+    """
+    channel = channel or best_single_channel(data)
     train = data.part("train")
     fitted: dict[str, Any] = {}
-    for name, features in shortcut_features(data, train).items():
+    for name, features in shortcut_features(data, train, channel).items():
         single_feature = name != "last second only"
         model = (
             DummyClassifier(strategy="prior")
@@ -62,16 +84,20 @@ def shortcut_probabilities(model: Any, features: np.ndarray, states: int) -> np.
     return p
 
 
-def shortcut_predictions(data: Windows, parts: list[str]) -> pd.DataFrame:
-    """Fit all shortcuts on train and predict the given parts.
+def shortcut_predictions(data: Windows, parts: list[str], channel: str | None = None) -> pd.DataFrame:
+    """Fit all shortcuts on train and predict the judged windows of parts.
+
+    Args:
+        channel: of the threshold; None: the best single channel.
 
     Returns:
         The columns of `predictions.parquet` and `shortcut`, the name.
     """
-    fitted, tables = fit_shortcuts(data), []
+    channel = channel or best_single_channel(data)
+    fitted, tables = fit_shortcuts(data, channel), []
     for part in parts:
         windows = data.judged(part)
-        for name, features in shortcut_features(data, windows).items():
+        for name, features in shortcut_features(data, windows, channel).items():
             p = shortcut_probabilities(fitted[name], features, len(data.store.schema.states))
             tables.append(prediction_table(windows, part, p).assign(shortcut=name))
     return pd.concat(tables, ignore_index=True)

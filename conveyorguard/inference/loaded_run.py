@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from conveyorguard.data.clock_times import clock_times
 from conveyorguard.data.datamodule import WindowDataset
 from conveyorguard.data.durations import text_of
 from conveyorguard.data.ranges import CAMERA, filled, odd_inputs
@@ -55,7 +56,8 @@ class Predicted:
             the answer of the last window that had ended by then; before the first window the state is `WARMING_UP`,
             y_pred -1 and c0.. NaN. With `majority` it is the mean of the windows that cover the row, which looks
             ahead by up to a window; rows that no window covers are left out.
-        alarms: one row per alarm: session, device, begin, end, peak (largest score), windows (their number); empty if
+        alarms: one row per alarm: session, device, begin_time and end_time (clock times, ISO 8601, None where the data
+            have none), begin and end [s], peak (largest score), windows (their number); empty if
             the run has no operating point.
         odd: sentences on inputs unlike those of the training, by session.
     """
@@ -260,6 +262,9 @@ class LoadedRun:
             if self.point
             else pd.DataFrame(columns=["session", "device", "begin", "end", "peak", "windows"])
         )
+        place = pd.Index(store.sessions["name"].astype(str)).get_indexer(pd.Index(alarms["session"].astype(str)))
+        for name in ("end", "begin"):
+            alarms.insert(2, f"{name}_time", clock_times(store.sessions, place, alarms[name].to_numpy(float)))
         answers = self._answers if self.settings.label == "last" else self._means
         seconds = answers(store, windows["row"].to_numpy(), deployed)
         return Predicted(scored.drop(columns="y_true_alarm"), seconds, alarms, odd_inputs(store, self.ranges))

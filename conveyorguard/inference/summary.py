@@ -30,6 +30,7 @@ class RecordingSummary:
         worst_state: worst predicted state of a second.
         alarms: number of alarms.
         first_alarm: begin of the first alarm, since the session began [s].
+        first_alarm_time: the same as a clock time; empty where the data have none.
         unlike_training: inputs unlike those of the training, in sentences.
         noticed: what was noticed while it was read, or why it was not predicted.
     """
@@ -37,12 +38,13 @@ class RecordingSummary:
     session: str
     device: str = ""
     kind: str = ""
-    seconds: int = 0
+    seconds: float = 0.0
     windows: int = 0
     state_at_end: str = ""
     worst_state: str = ""
     alarms: int = 0
-    first_alarm: int | None = None
+    first_alarm: float | None = None
+    first_alarm_time: str = ""
     unlike_training: str = ""
     noticed: str = ""
 

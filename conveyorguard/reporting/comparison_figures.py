@@ -1,4 +1,4 @@
-"""Figures of several models side by side: scores with their intervals, costs, devices."""
+"""Figures of several models side by side: scores with intervals, costs, devices."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from conveyorguard.reporting.figures import BLUE, GREY, INK, STATE_COLOURS, erro
 
 
 def _columns(intervals: list[Interval]) -> np.ndarray:
-    """Values, lower and upper bounds, (3, n)."""
+    """Return values, lower bounds and upper bounds, (3, n)."""
     return np.array([[i.value for i in intervals], [i.low for i in intervals], [i.high for i in intervals]])
 
 
 def interval_plot(labels: list[str], intervals: list[Interval], seeds: list[list[float]], title: str) -> go.Figure:
-    """A line an arm: interval, mean, and single seeds where there are several; the first label on top."""
+    """Draw a line for each arm: interval, mean and, where there are several, single seeds; the first label on top."""
     values, low, high = _columns(intervals)
     figure = go.Figure()
     figure.add_scatter(
@@ -27,7 +27,9 @@ def interval_plot(labels: list[str], intervals: list[Interval], seeds: list[list
         error_x=error_bars(values, low, high, color=BLUE),
         hovertemplate="%{y}: %{x:.4f}<extra></extra>",
     )
-    several = [(value, label) for label, own in zip(labels, seeds, strict=True) if len(own) > 1 for value in own]
+    several = [
+        (value, label) for label, by_seed in zip(labels, seeds, strict=True) if len(by_seed) > 1 for value in by_seed
+    ]
     if several:
         x, y = zip(*several, strict=True)
         figure.add_scatter(
@@ -43,11 +45,11 @@ def interval_plot(labels: list[str], intervals: list[Interval], seeds: list[list
 
 
 def grouped_bars(labels: list[str], groups: dict[str, dict[str, Interval]], title: str) -> go.Figure:
-    """Bars with intervals, one colour a group; a group may lack a label."""
+    """Draw bars with intervals, a colour for each group; a group may lack a label."""
     figure = go.Figure()
-    for (name, own), colour in zip(groups.items(), (BLUE, *STATE_COLOURS) * len(groups), strict=False):
-        shown = [label for label in labels if label in own]
-        values, low, high = _columns([own[label] for label in shown])
+    for (name, intervals), colour in zip(groups.items(), (BLUE, *STATE_COLOURS) * len(groups), strict=False):
+        shown = [label for label in labels if label in intervals]
+        values, low, high = _columns([intervals[label] for label in shown])
         figure.add_bar(
             x=shown,
             y=values,
@@ -63,7 +65,7 @@ def grouped_bars(labels: list[str], groups: dict[str, dict[str, Interval]], titl
 
 
 def heat(rows: list[str], columns: list[str], values: np.ndarray, title: str) -> go.Figure:
-    """Shares of 1 as a coloured table, the first row on top."""
+    """Draw shares of 1 as a coloured table, the first row on top."""
     text = [[f"{v:.0%}" for v in row] for row in values]
     figure = go.Figure(
         go.Heatmap(
@@ -82,11 +84,12 @@ def heat(rows: list[str], columns: list[str], values: np.ndarray, title: str) ->
 
 
 def cost_plot(labels: list[str], seconds: list[float], accuracy: list[float]) -> go.Figure:
-    """Accuracy over training time, the time on a logarithmic axis; named are those that nothing cheaper beats, as a
-    line.
+    """Draw accuracy over training time, the time on a logarithmic axis.
+
+    A line names the models that are best for their cost: no cheaper model is as accurate.
 
     Args:
-        seconds: one or more of them finite.
+        seconds: training time [s] of each model, NaN where unknown, at least one finite. accuracy: of each model.
     """
     known = [point for point in zip(seconds, accuracy, labels, strict=True) if np.isfinite(point[0])]
     points = sorted(known, key=lambda point: (point[0], -point[1]))
@@ -99,7 +102,7 @@ def cost_plot(labels: list[str], seconds: list[float], accuracy: list[float]) ->
         customdata=names,
         mode="markers",
         marker={"size": 9, "color": GREY},
-        name="beaten by a cheaper one",
+        name="a cheaper model is as good",
         hovertemplate="%{customdata}: %{y:.4f} in %{x:.1f} s<extra></extra>",
     )
     x, y, names = zip(*front, strict=True)
@@ -112,7 +115,7 @@ def cost_plot(labels: list[str], seconds: list[float], accuracy: list[float]) ->
         marker={"size": 10, "color": BLUE},
         line={"shape": "hv", "dash": "dot"},
         cliponaxis=False,
-        name="beaten by none that is as cheap",
+        name="best for its cost",
         hovertemplate="%{text}: %{y:.4f} in %{x:.1f} s<extra></extra>",
     )
     styled(figure, "Accuracy against training time", height=400, x="training, s (logarithmic)", y="accuracy")
@@ -120,7 +123,7 @@ def cost_plot(labels: list[str], seconds: list[float], accuracy: list[float]) ->
 
 
 def radar(labels: list[str], axes: list[str], values: list[list[float]]) -> go.Figure:
-    """A closed line an arm over several metrics between 0 and 1; the axis begins a little below the least value."""
+    """Draw a closed line for each arm over several metrics in [0, 1]; the axis starts a little below the least."""
     figure = go.Figure()
     for label, row in zip(labels, values, strict=True):
         figure.add_scatterpolar(r=[*row, row[0]], theta=[*axes, axes[0]], name=label)
@@ -134,7 +137,7 @@ def radar(labels: list[str], axes: list[str], values: list[list[float]]) -> go.F
 
 
 def bars(labels: list[str], intervals: list[Interval], title: str) -> go.Figure:
-    """Bars with intervals."""
+    """Draw bars with intervals."""
     values, low, high = _columns(intervals)
     figure = go.Figure(
         go.Bar(

@@ -1,10 +1,11 @@
-"""The page and the csv table of an ensemble."""
+"""ensemble.html and ensemble.csv: whether combining models helped."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pandas as pd
+from markupsafe import Markup
 
 from conveyorguard.evaluation.ensemble import Ensemble
 from conveyorguard.reporting import pages
@@ -14,7 +15,10 @@ from conveyorguard.system.files import write_text
 
 
 def write_ensemble(result: Ensemble, folder: Path) -> Path:
-    """ensemble.html: each strategy against the best member, then the whole comparison; ensemble.csv."""
+    """Write ensemble.html and ensemble.csv into a folder, and return the page's path.
+
+    The page compares each strategy with the best member, then all models with each other.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / "ensemble.csv", ensemble_table(result).to_csv(index=False))
     for strategy in result.folders:
@@ -23,8 +27,8 @@ def write_ensemble(result: Ensemble, folder: Path) -> Path:
 
 
 def ensemble_table(result: Ensemble) -> pd.DataFrame:
-    """A row a strategy: strategy, best_member, difference of macro-F1, low, high, verdict."""
-    facts = [
+    """Return a row for each strategy: strategy, best_member, difference of macro-F1, low, high, verdict."""
+    rows = [
         {
             "strategy": name,
             "best_member": result.best,
@@ -35,11 +39,11 @@ def ensemble_table(result: Ensemble) -> pd.DataFrame:
         }
         for name, d, verdict in result.against
     ]
-    return pd.DataFrame(facts)
+    return pd.DataFrame(rows)
 
 
-def ensemble_block(result: Ensemble) -> str:
-    """Did combining help? As html."""
+def ensemble_block(result: Ensemble) -> Markup:
+    """Draw the section on whether combining helped."""
     frame = pd.DataFrame(
         {
             "strategy": [name for name, *_ in result.against],
@@ -48,15 +52,5 @@ def ensemble_block(result: Ensemble) -> str:
             "verdict": [verdict for *_, verdict in result.against],
         }
     )
-    note = (
-        "The best member is the one with the highest validation macro-F1. Helped: the interval of the paired "
-        "difference lies "
-        "above zero; not shown: it includes zero. In brackets 95 % intervals."
-    )
-    how = (
-        "<p class='note'>soft: the mean of the members' probabilities. weighted: each member weighs as much as its "
-        "validation macro-F1. stacking: a "
-        "logistic regression on the members' log-probabilities, fitted on validation alone; its own validation "
-        "figures are cross-fitted by session.</p>"
-    )
-    return pages.section("Did combining help?", pages.framed(frame, {"macro-F1, points": "+.1f"}), how, note=note)
+    table = pages.framed(frame, {"macro-F1, points": "+.1f"})
+    return pages.render("ensemble.html.jinja", table=table)

@@ -1,4 +1,4 @@
-"""Figures of pages, as plotly figures with one look. Each takes plain tables, never a store or a model."""
+"""Plotly figures of pages, all with the same look, drawn from plain tables and arrays."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ INK, GRID, BLUE, GREY = "#1f2933", "#e4e7eb", "#2f6fab", "#7b8794"
 
 
 def state_colour(k: int, states: int) -> str:
-    """Colour of a state: green is the first, red the last."""
+    """Return the colour of state k of `states`, from green (first) to red (last)."""
     return STATE_COLOURS[round(k * (len(STATE_COLOURS) - 1) / max(states - 1, 1))]
 
 
 def styled(figure: go.Figure, title: str, height: int = 320, **axes: str) -> go.Figure:
-    """The figure with the look of all figures.
+    """Give a figure the look of all figures, and return it.
 
     Args:
-        axes: titles of x and y.
+        height: in pixels. axes: titles of x and y.
     """
     figure.update_layout(
         title={
@@ -52,14 +52,14 @@ def styled(figure: go.Figure, title: str, height: int = 320, **axes: str) -> go.
 
 
 def error_bars(value: Any, low: Any, high: Any, **look: Any) -> dict[str, Any]:
-    """Error bars of plotly from values to the bounds of their intervals, arrays alike."""
+    """Return plotly's error bars from values to the bounds of their intervals, arrays of the same length."""
     return {"type": "data", "symmetric": False, "array": high - value, "arrayminus": value - low, **look}
 
 
 def learning_curve(
     history: pd.DataFrame, names: list[str], title: str, y: str, best_epoch: int | None = None
 ) -> go.Figure:
-    """Lines of a history over epochs, the kept epoch marked."""
+    """Draw columns of a training history over epochs; `best_epoch`, counted from 0, is marked as kept."""
     figure = go.Figure()
     for name, colour in zip(names, (BLUE, GREY, STATE_COLOURS[2]), strict=False):
         figure.add_scatter(
@@ -83,7 +83,7 @@ def learning_curve(
 
 
 def confusion(matrix: list[list[int]], names: list[str], title: str) -> go.Figure:
-    """Counts, coloured by the share of the actual state's windows."""
+    """Draw a confusion matrix of counts (rows actual), coloured by the share of each actual state."""
     counts = np.array(matrix)
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     text = [[f"{n:,}<br>{s:.0%}" for n, s in zip(*rows, strict=True)] for rows in zip(counts, share, strict=True)]
@@ -106,7 +106,7 @@ def confusion(matrix: list[list[int]], names: list[str], title: str) -> go.Figur
 
 
 def horizontal_bars(labels: list[str], groups: dict[str, list[float]], title: str, x: str) -> go.Figure:
-    """Bars of each label, one colour a group, the first label on top."""
+    """Draw the bars of each label, a colour for each group, the first label on top."""
     figure = go.Figure()
     for (name, values), colour in zip(groups.items(), (BLUE, STATE_COLOURS[2]), strict=False):
         figure.add_bar(
@@ -122,7 +122,7 @@ def horizontal_bars(labels: list[str], groups: dict[str, list[float]], title: st
 
 
 def interval_lines(curves: dict[str, pd.DataFrame], title: str, x: str, y: str) -> go.Figure:
-    """A line a curve with its intervals.
+    """Draw a line with intervals for each curve.
 
     Args:
         curves: by name, with the columns x, value, low and high.
@@ -143,8 +143,12 @@ def interval_lines(curves: dict[str, pd.DataFrame], title: str, x: str, y: str) 
 
 
 def reliability_plot(curves: dict[str, pd.DataFrame]) -> go.Figure:
-    """Share that is right over the probability given, a line each; the size of a dot is the number of windows, a bar
-    its interval."""
+    """Draw the share of right predictions over their probability, a line for each curve.
+
+    Args:
+        curves: by name, the bins of a reliability diagram: confidence, accuracy and windows, which is the size of a
+            dot, and perhaps the bounds low and high of the accuracy.
+    """
     figure = go.Figure()
     figure.add_scatter(x=[0, 1], y=[0, 1], mode="lines", line={"dash": "dot", "color": GREY}, name="ideal")
     for (name, table), colour in zip(curves.items(), (STATE_COLOURS[2], BLUE), strict=False):
@@ -161,6 +165,6 @@ def reliability_plot(curves: dict[str, pd.DataFrame]) -> go.Figure:
             error_y=bars,
             marker={"size": size, "color": colour},
             line={"color": colour},
-            hovertemplate="%{text} windows: given %{x:.2f}, right %{y:.2f}<extra></extra>",
+            hovertemplate="%{text} windows: probability %{x:.2f}, right %{y:.2f}<extra></extra>",
         )
     return styled(figure, "Reliability", x="probability of the predicted state", y="share that is right")

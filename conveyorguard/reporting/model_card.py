@@ -6,22 +6,27 @@ After Mitchell et al., Model Cards for Model Reporting (2019).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jinja2 import Environment
+from markupsafe import Markup
 
 from conveyorguard.data.splits import PARTS
-from conveyorguard.metrics.alarms import OperatingPoint, how_chosen, when_it_rings
+from conveyorguard.metrics.alarms import OperatingPoint
 from conveyorguard.metrics.bootstrap import Arm, Interval, resample
-from conveyorguard.metrics.notation import PERCENT, WHOLE_PERCENT, notation_of
-from conveyorguard.reporting.format import metric_title, state_titles, warning_of
+from conveyorguard.metrics.notation import MISSING, PERCENT, WHOLE_PERCENT, notation_of
+from conveyorguard.reporting import pages
+from conveyorguard.reporting.alarm_sentences import alarm_rule, threshold_choice
+from conveyorguard.reporting.format import counted, metric_title, state_titles, warning_of
 from conveyorguard.runs.derive import as_predictions
 from conveyorguard.runs.saved import SavedRun
 from conveyorguard.system.files import write_text
 
 FILE = "MODEL_CARD.md"
+UNKNOWN = "?"
 NO_INTERVAL = "none"
 SHOWN = (
     "accuracy",
@@ -36,258 +41,197 @@ SHOWN = (
 
 
 def write_card(folder: Path) -> Path:
-    """Write the card of a run; returns its path.
+    """Write the card of a run and return its path.
 
     Raises:
         RunError: the directory is not that of a finished run.
     """
     run = SavedRun(folder)
-    parts = [_head(run), _data(run), _protocol(run), _results(run), _alarms(run), _limits(run), _use(run)]
     path = folder / FILE
-    write_text(path, "\n\n".join(parts) + "\n")
+    card = _markdown().get_template("model_card.md.jinja")
+    write_text(path, card.render(**_head(run), **_protocol(run), **_evaluation(run), **_limits_and_use(run)))
     return path
 
 
-def _table(header: list[str], rows: Iterable[Iterable[Any]]) -> str:
-    def line(cells: Iterable[Any]) -> str:
-        return "| " + " | ".join(plain(cell) for cell in cells) + " |"
-
-    return "\n".join([line(header), line(["---"] * len(header)), *(line(row) for row in rows)])
+@cache
+def _markdown() -> Environment:
+    """Return the environment of markdown templates, in which a printed value is plain text."""
+    templates = pages.environment(finalize=lambda value: value if isinstance(value, Markup) else Markup(plain(value)))
+    templates.filters["code"] = lambda name: Markup(code(name))
+    return templates
 
 
 def plain(text: Any) -> str:
-    """Text from data as text: nothing in it is markup or html."""
+    """Escape text from data, so that nothing in it is markdown or html; it becomes one line."""
     for sign in "\\`*_[]<>|":
         text = str(text).replace(sign, f"\\{sign}" if sign not in "<>" else {"<": "&lt;", ">": "&gt;"}[sign])
     return " ".join(str(text).split())
 
 
 def code(name: str) -> str:
-    """A name as it has to be written, in code; one that could be markup, or end the code, as text."""
+    """Write a name in code, as it has to be typed; one that could be markup, or end the code, as plain text."""
     return plain(name) if {*"<>`\n"} & {*name} else f"`{name}`"
 
 
-def _head(run: SavedRun) -> str:
-    p, model = run.provenance, run.model_name
-    size = f"{p['parameters']:,} parameters" if p.get("parameters") else f"{p.get('model_bytes', 0) / 1e6:.2f} MB"
-    states = ", ".join(map(plain, state_titles(run.schema)))
-    modality = run.modality if run.schema.thermal or run.modality != "both" else "sensor"
-    looks = {"sensor": "sensors", "image": "the camera", "both": "sensors and camera"}.get(modality, modality)
-    film = ", conditioned on the environment" if run.film and run.schema.environment else ""
-    return (
-        f"# Model card: {plain(model)}, {plain(run.folder.resolve().name)}\n\n"
-        f"Tells the state of a device ({states}) from a window of {run.window.size} s of {looks}{film}. "
-        f"{size}; trained on {p['start'][:10]} in {p.get('fit_seconds') or 0:.0f} s, conveyorguard "
-        f"{p['versions'].get('conveyorguard', '?')}, "
-        f"commit {(p['git']['commit'] or 'unknown')[:12]}{' with uncommitted changes' if p['git']['dirty'] else ''}. "
-        "The page of the run is [report.html](report.html)."
-    )
+def _head(run: SavedRun) -> dict[str, Any]:
+    """Return what the model is and the data it was trained on."""
+    facts, schema = run.provenance, run.schema
+    modality = run.modality if schema.thermal or run.modality != "both" else "sensor"
+    changed = " with uncommitted changes" if facts["git"]["dirty"] else ""
+    return {
+        "model": run.model_name,
+        "name": run.folder.resolve().name,
+        "states": state_titles(schema),
+        "inputs": {"sensor": "sensors", "image": "the camera", "both": "sensors and camera"}.get(modality, modality),
+        "film": run.film and schema.environment,
+        "size": (
+            f"{facts['parameters']:,} parameters"
+            if facts.get("parameters")
+            else f"{facts.get('model_bytes', 0) / 1e6:.2f} MB"
+        ),
+        "date": facts["start"][:10],
+        "seconds": f"{facts.get('fit_seconds') or 0:.0f}",
+        "version": facts["versions"].get("conveyorguard", UNKNOWN),
+        "commit": (facts["git"]["commit"] or "unknown")[:12] + changed,
+        "data": _data(run),
+    }
 
 
-def _data(run: SavedRun) -> str:
-    p, schema = run.provenance, run.schema
-    trained = p.get("data", {})
-    rows = []
+def _data(run: SavedRun) -> dict[str, Any]:
+    facts, schema = run.provenance, run.schema
+    trained = facts.get("data", {})
+    parts = []
     for part in PARTS:
         hours = trained.get("hours", {}).get(part, {})
         devices = trained.get("devices", {}).get(part)
-        rows.append(
+        parts.append(
             [
                 part,
-                p["sessions"][part],
-                len(devices) if devices else "?",
-                f"{p['windows'][part]:,}",
-                *(f"{hours[s]:.2f}" if s in hours else "?" for s in schema.state_names),
+                facts["sessions"][part],
+                len(devices) if devices else UNKNOWN,
+                f"{facts['windows'][part]:,}",
+                *(f"{hours[name]:.2f}" if name in hours else UNKNOWN for name in schema.state_names),
             ]
         )
-    header = ["part", "sessions", "devices", "windows", *(f"{name}, hours" for name in schema.state_names)]
-    names = [
-        f"{part}: {', '.join(plain(d) for d in trained['devices'][part])}" for part in PARTS if trained.get("devices")
-    ]
-    units = "; ".join(
-        f"{plain(name)} [{plain(c.unit)}]" for name, c in {**schema.channels, **schema.environment}.items()
-    )
-    camera = f" Camera: {schema.thermal.shape[0]} x {schema.thermal.shape[1]} pixels." if schema.thermal else ""
-    store = p["store"]
-    lines = [
-        "## Trained on",
-        f"Data set {plain(run.data_name)}, store {plain(store['name'])}, fingerprint `{store['fingerprint']}`.",
-        _table(header, rows),
-    ]
-    lines += ["Devices, " + "; ".join(names) + "."] if names else []
-    return "\n\n".join([*lines, f"Channels: {units}.{camera}"])
+    return {
+        "name": run.data_name,
+        "store": facts["store"]["name"],
+        "fingerprint": facts["store"]["fingerprint"],
+        "header": ["part", "sessions", "devices", "windows", *(f"{name}, hours" for name in schema.state_names)],
+        "parts": parts,
+        "devices": [(part, trained["devices"][part]) for part in PARTS if trained.get("devices")],
+        "channels": [(name, channel.unit) for name, channel in {**schema.channels, **schema.environment}.items()],
+        "camera": schema.thermal.shape if schema.thermal else None,
+    }
 
 
-def _protocol(run: SavedRun) -> str:
-    window, split = run.window, run.split
-    labels = {"majority": "the commonest state in it", "last": "the state of its last second"}[window.label]
-    settings = ", ".join(f"{key} {plain(value)}" for key, value in split.settings.items() if key != "name")
-    note = f" {plain(split.note)}." if split.note else ""
-    if run.history is None:
-        fitted = "Fitted once on the training part; validation chose nothing of it."
-    else:
-        on_train = run.settings["scaling"]["fit_on"] == "train"
-        scaled = "the training part" if on_train else "all recordings, the test's included"
-        fitted = f"The weights are those of the best epoch by {run.objective}; scaling is fitted on {scaled}."
-    return (
-        "## Protocol\n\n"
-        f"Windows of {window.size} s every {window.stride} s within a recording; a window's label is {labels}. "
-        f"Split {code(split.settings['name'])} ({settings}; `{split.hash}`): no recording is in two parts.{note} "
-        f"{fitted} "
-        f"Seed {run.provenance['seed']}."
-    )
+def _protocol(run: SavedRun) -> dict[str, Any]:
+    """Return how windows were cut, split and fitted."""
+    split = run.split
+    return {
+        "window": run.window,
+        "split": {
+            "name": split.settings["name"],
+            "settings": [(key, value) for key, value in split.settings.items() if key != "name"],
+            "hash": split.hash,
+            "note": split.note,
+        },
+        "epochs_by": run.objective if run.history is not None else None,
+        "scaled_on_train": run.history is None or run.settings["scaling"]["fit_on"] == "train",
+        "seed": run.provenance["seed"],
+    }
 
 
-def _results(run: SavedRun) -> str:
-    blocks = ["## Results"]
-    for part in run.metrics:
-        rows = run.predictions[run.predictions["split"] == part]
-        drawn = resample(rows["session"].to_numpy(), rows["device"].to_numpy())
-        arm = Arm([as_predictions(rows)], drawn)
-        shown = [_metric_row(run, arm, name) for name in SHOWN]
-        per_class = [
-            [plain(r["class"]), *map(PERCENT.with_range, arm.class_intervals(k)), f"{r['support']:,}"]
-            for k, r in enumerate(run.metrics[part]["per_class"])
-        ]
-        blocks += [
-            f"### {part}",
-            _table(["metric", "value", "95 % interval"], shown),
-            plain(drawn.note),
-            _table(["state", "precision (95 %)", "recall (95 %)", "F1 (95 %)", "windows"], per_class),
-        ]
-    blocks += _shortcuts(run, list(run.metrics)[-1])
-    return "\n\n".join(blocks)
+def _evaluation(run: SavedRun) -> dict[str, Any]:
+    """Return the scores of each part, the shortcut baselines, the alarms and the calibration."""
+    calibration = run.facts("calibration")
+    return {
+        "results": [_part(run, part) for part in run.metrics],
+        "shortcuts": _shortcuts(run, list(run.metrics)[-1]),
+        "alarms": _alarms(run),
+        "temperature": f"{calibration['temperature']:.3f}" if calibration else None,
+    }
+
+
+def _part(run: SavedRun, part: str) -> dict[str, Any]:
+    rows = run.predictions[run.predictions["split"] == part]
+    resampling = resample(rows["session"].to_numpy(), rows["device"].to_numpy())
+    arm = Arm([as_predictions(rows, run.answer)], resampling)
+    return {
+        "name": part,
+        "metrics": [_metric_row(run, arm, name) for name in SHOWN],
+        "note": resampling.note,
+        "states": [
+            [row["class"], *map(PERCENT.with_range, arm.class_intervals(k)), f"{row['support']:,}"]
+            for k, row in enumerate(run.metrics[part]["per_class"])
+        ],
+    }
 
 
 def _metric_row(run: SavedRun, arm: Arm, name: str) -> list[str]:
-    """A metric's title, value and interval."""
+    """Return a metric's title, value and interval."""
     notation, interval = notation_of(name), arm.interval(name)
-    title = plain(metric_title(name, run.schema))
-    return [title, notation.number(interval.value), notation.range(interval) or NO_INTERVAL]
-
-
-def _shortcuts(run: SavedRun, part: str) -> list[str]:
-    """The shortcut baselines on the same windows, and whether the model is better than each."""
-    table = run.shortcuts
-    if table is None:
-        return []
-    own = run.predictions[run.predictions["split"] == part].sort_values(["session", "start"], ignore_index=True)
-    drawn = resample(own["session"].to_numpy(), own["device"].to_numpy())
-    model, rows = Arm([as_predictions(own)], drawn), []
-    for name, shortcut in table[table["split"] == part].groupby("shortcut", sort=False):
-        arm = Arm([as_predictions(shortcut.sort_values(["session", "start"], ignore_index=True))], drawn)
-        value, difference = arm.interval("macro_f1"), model.difference(arm, "macro_f1")
-        verdict = difference.verdict if np.isfinite(difference.low) else "not shown: too few sessions"
-        rows.append([name, PERCENT.with_range(value), PERCENT.range(difference) or NO_INTERVAL, verdict])
-    note = (
-        "What can be had without a model, on the same windows. A model that is not shown to be better has learned "
-        "the recording's "
-        "clock or the kind of device rather than wear."
-    )
     return [
-        "### Shortcuts",
-        note,
-        _table(["shortcut", "macro-F1 (95 %)", "the model minus it, 95 %", "the model is"], rows),
+        metric_title(name, run.schema),
+        notation.number(interval.value),
+        notation.range(interval) or NO_INTERVAL,
     ]
 
 
-def _alarms(run: SavedRun) -> str:
-    facts, calibration = run.facts("alarms"), run.facts("calibration")
-    lines = ["## Alarms"]
-    point = facts.get("operating_point")
-    if not point:
-        lines.append("None: no validation recording has a state worth an alarm, so there is no operating point.")
-    else:
-        rings = OperatingPoint(point["on"], point["off"])
-        lines.append(f"{when_it_rings(plain(run.schema.alarming), rings)}. {how_chosen(facts)}")
-        rows = [
+def _shortcuts(run: SavedRun, part: str) -> list[list[str]]:
+    """Return the shortcut baselines on the windows of a part, and whether the model is better than each."""
+    table = run.shortcuts
+    if table is None:
+        return []
+    windows = run.predictions[run.predictions["split"] == part].sort_values(["session", "start"], ignore_index=True)
+    resampling = resample(windows["session"].to_numpy(), windows["device"].to_numpy())
+    model, rows = Arm([as_predictions(windows, run.answer)], resampling), []
+    for name, shortcut in table[table["split"] == part].groupby("shortcut", sort=False):
+        arm = Arm([as_predictions(shortcut.sort_values(["session", "start"], ignore_index=True))], resampling)
+        value, difference = arm.interval("macro_f1"), model.difference(arm, "macro_f1")
+        verdict = difference.verdict if np.isfinite(difference.low) else "not shown: too few sessions"
+        rows.append([str(name), PERCENT.with_range(value), PERCENT.range(difference) or NO_INTERVAL, verdict])
+    return rows
+
+
+def _alarms(run: SavedRun) -> dict[str, Any] | None:
+    """Return the operating point and what it means on each part; None where validation gave none."""
+    facts = run.facts("alarms")
+    if not facts.get("operating_point"):
+        return None
+    parts = []
+    for part, figures in facts["parts"].items():
+        bounds, most = figures["missed_share_interval"], figures["false_alarms_per_hour_bound"]
+        parts.append(
             [
                 part,
-                f"{a['missed']} of {a['fault_sessions']}",
-                _share(a["missed_share_interval"]),
-                a["false_alarms"],
-                f"{a['exposure_hours']:.2f}",
-                "–" if a["false_alarms_per_hour_bound"] is None else f"{a['false_alarms_per_hour_bound']:.1f}",
+                f"{figures['missed']} of {figures['fault_sessions']}",
+                WHOLE_PERCENT.range(Interval(np.nan, *bounds)) if bounds else NO_INTERVAL,
+                figures["false_alarms"],
+                f"{figures['exposure_hours']:.2f}",
+                MISSING if most is None else f"{most:.1f}",
             ]
-            for part, a in facts["parts"].items()
-        ]
-        header = [
-            "part",
-            "fault recordings missed",
-            "their share, 95 %",
-            "false alarms",
-            "hours without a fault",
-            "false alarms an hour, 95 % bound",
-        ]
-        lines.append(_table(header, rows))
-    if calibration:
-        lines.append(
-            f"Probabilities are calibrated by a temperature of {calibration['temperature']:.3f}, fitted on validation."
         )
-    return "\n\n".join(lines)
+    rule = alarm_rule(
+        run.schema.alarming, OperatingPoint(facts["operating_point"]["on"], facts["operating_point"]["off"])
+    )
+    return {"rule": rule, "choice": threshold_choice(facts), "parts": parts}
 
 
-def _share(bounds: list[float] | None) -> str:
-    """The interval of a share, of which alarms.json has the bounds."""
-    return WHOLE_PERCENT.range(Interval(np.nan, *bounds)) if bounds else NO_INTERVAL
-
-
-def _limits(run: SavedRun) -> str:
-    settings, facts = run.settings, run.facts("ranges")
-    said = [plain(sentence) for sentence in settings["data"].get("limits") or []]
-    if warning := warning_of(run.data_name):
-        said.insert(0, warning)
-    worst = plain(run.schema.state_names[-1])
+def _limits_and_use(run: SavedRun) -> dict[str, Any]:
+    settings, schema = run.settings, run.schema
     windows = run.predictions[run.predictions["split"] == list(run.metrics)[-1]]
-    devices = windows["device"].nunique()
-    said.append(
-        f"The results are of {devices} devices, {windows['session'].nunique()} recordings; "
-        + (
-            "they were never trained on."
-            if settings["split"]["name"] in ("device", "kfold")
-            else "the devices may have been trained on, in other recordings: split=device tells how it does on new "
-            "ones."
-        )
-    )
-    said.append(
-        f"{worst} is what the labels call it. A window is judged from its own {run.window.size} s alone, and is "
-        "known at its end."
-    )
-    said.append(
-        "Inputs outside the ranges of the training (`ranges.json`), missing channels and dead sensors are reported "
-        "by predict, and "
-        "what is then said of the state is a guess."
-        if facts
-        else "The ranges of the training inputs are not known."
-    )
-    said.append(
-        "It advises a person. Whether a line may be stopped or kept running by it alone is not shown by these figures."
-    )
-    return "## Limits\n\n" + "\n".join(f"- {sentence}" for sentence in said)
-
-
-def _use(run: SavedRun) -> str:
-    if not (run.folder / "checkpoints").is_dir():
-        return "## Using it\n\nThe run holds predictions of its members and no model of its own; apply those."
-    needs = ", ".join(code(name) for name in ("session", "time", *run.schema.channels))
-    environment = ", the environment's channels" if run.schema.environment else ""
-    return f"""## Using it
-
-```python
-from conveyorguard import load_run
-
-windows = load_run("RUN").predict(frame_table)  # RUN: this directory
-```
-
-`frame_table` has a row a second: {needs}{environment}, in the
-units above; where the run uses the camera, `predict(frame_table, thermal)`. From a shell:
-
-```bash
-python -m conveyorguard predict RUN data.root=NEW            # new recordings: states, alarms, a page
-python -m conveyorguard predict RUN data.root=NEW --watch    # a folder while a collector writes into it
-python -m conveyorguard export RUN                           # ONNX
-python -m conveyorguard reproduce RUN                        # the same numbers anew
-```
-
-Loading executes nothing from the files of the run: weights are read with `weights_only=True`, trees from text, json
-or skops."""
+    warning = warning_of(run.data_name)
+    return {
+        "limits": [*([warning] if warning else []), *(settings["data"].get("limits") or [])],
+        "tested": {
+            "devices": counted(windows["device"].nunique(), "device"),
+            "sessions": counted(windows["session"].nunique(), "session"),
+            "new_devices": settings["split"]["name"] in ("device", "kfold"),
+        },
+        "worst": schema.state_names[-1],
+        "ranges_known": bool(run.facts("ranges")),
+        "has_model": (run.folder / "checkpoints").is_dir(),
+        "columns": ["session", "time", *schema.channels],
+        "environment": bool(schema.environment),
+    }

@@ -1,92 +1,202 @@
-"""Pages: self-contained html, every string from data or config escaped."""
+"""What pages are made of: templates, tables, figures, and texts without folders of the machine.
+
+A page is a template in `templates/` and the function that prepares its values:
+
+    {% import "macros.html.jinja" as ui %}
+    {% call ui.section("Result", note) %}
+    {{ ui.tiles(tiles) }}
+    {{ ui.pair(confusion, classes) }}
+    {% endcall %}
+
+    main = pages.render("result.html.jinja", note="Measured on …", tiles=[("accuracy", "94 %")],
+                        confusion=pages.figure(plot, "confusion matrix"), classes=pages.framed(frame))
+    write_text(path, pages.page(title, subtitle, main))
+
+Templates hold all markup. They escape every text that they print, and absolute paths in it lose their folders. What a
+function here draws (`figure`, `table`, `sortable`, `linked`, `framed`, `render` itself) is Markup, which a template
+prints as it is; never join Markup with text by `+` or an f-string. A value that a template prints but is not given is
+an error. `render(…, folder=…)` draws templates of another folder, which share the macros. `Site.write` writes a page
+of a site.
+"""
 
 from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
-from html import escape
 from os.path import abspath, commonpath, relpath
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from conveyorguard.metrics.bootstrap import Interval
 from conveyorguard.metrics.notation import MISSING, Notation
 
-PLOTLY = "assets/plotly.min.js"  # of a folder of pages that share one
-NUMBER = re.compile(r"[+\-−]?\.?\d[\d,.]*|–?$")  # how the cell of a column of numbers begins
+PLOTLY = "assets/plotly.min.js"  # the copy that the pages of one folder share
+TEMPLATES = Path(__file__).with_name("templates")
+NUMBER = re.compile(r"[+\-−]?\.?\d[\d,.]*|–?$")  # how a cell of a column of numbers begins
 
 
-def page(title: str, subtitle: str, sections: Iterable[str], plotly: str | None = None, nav: str = "") -> str:
-    """A whole page; sections are html.
+def _without_folders(value: Any) -> Any:
+    """Return a value as a template prints it: text loses its folders, drawn markup stays."""
+    return base_names(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+@cache
+def _asset(name: str) -> Markup:
+    """Return the text of a file that pages carry: site.css, their look, or site.js, which sorts tables."""
+    return Markup(Path(__file__).with_name(name).read_text(encoding="utf-8"))
+
+
+@cache
+def _state_names_font() -> Markup:
+    """Return the css of a font for Korean state names: a subset of Noto Sans KR (SIL Open Font License 1.1)."""
+    font = base64.b64encode(Path(__file__).with_name("hangul.woff2").read_bytes()).decode()
+    return Markup(
+        f"@font-face {{ font-family: StateNames; src: url(data:font/woff2;base64,{font}); unicode-range: U+AC00-D7A3 }}"
+    )
+
+
+def environment(folder: Path = TEMPLATES, finalize: Callable[[Any], Any] = _without_folders) -> Environment:
+    """Return the Jinja2 environment of the templates in a folder, in which those of this package are found as well.
 
     Args:
-        plotly: relative path of plotly.min.js where a site keeps one for all its pages; without it the page carries its
-            own.
-        nav: html of links to other pages, below the title.
+        finalize: applied to every value that a template prints, before it is escaped.
     """
-    body = "\n".join(sections)
-    library = (
-        f'<script src="{escape(plotly, quote=True)}"></script>' if plotly else f"<script>{get_plotlyjs()}</script>"
+    templates = Environment(
+        loader=FileSystemLoader([folder, TEMPLATES]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=finalize,
     )
-    script = library if "Plotly.newPlot" in body else ""
-    sorting = f"<script>\n{_text_of('site.js')}</script>" if 'class="sortable' in body else ""
-    return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="data:,">'
-        f"<style>\n{_text_of('site.css')}{_state_names_font()}</style>{script}</head>\n"
-        f"<body><header><div><h1>{escape(title)}</h1><p>{escape(subtitle)}</p>{nav}</div></header>\n"
-        f"<main>{body}</main>{sorting}</body></html>\n"
+    library = Markup(get_plotlyjs())
+    templates.globals.update(asset=_asset, state_names_font=_state_names_font, plotly_library=library)
+    templates.filters["base64"] = lambda data: Markup(base64.b64encode(data).decode())
+    return templates
+
+
+_html = cache(environment)  # so that templates are compiled once
+
+
+def render(template: str, *, folder: Path = TEMPLATES, **values: Any) -> Markup:
+    """Draw a template with these values.
+
+    Args:
+        template: name of a file in `folder`, or in this package's templates.
+    """
+    return Markup(_html(folder).get_template(template).render(values))
+
+
+def page(
+    title: str,
+    subtitle: str,
+    main: Markup,
+    plotly: str | None = None,
+    links: Sequence[tuple[str, str, bool]] = (),
+    banner: str = "",
+) -> Markup:
+    """Draw a whole page around its content.
+
+    Args:
+        main: what `render` drew.
+        plotly: relative path of the plotly.min.js that a site shares; None: the page carries the library itself.
+        links: to other pages, below the title: text, relative path, whether it is this page.
+        banner: a sentence above the content.
+    """
+    return render(
+        "base.html.jinja", title=title, subtitle=subtitle, main=main, plotly=plotly, links=links, banner=banner
     )
 
 
-def section(title: str, *parts: str, note: str = "") -> str:
-    """A block with a heading; `note` is plain text."""
-    told = f'<p class="note">{shown(note)}</p>' if note else ""
-    return f"<section><h2>{shown(title)}</h2>{told}{''.join(parts)}</section>"
+def _macro(name: str) -> Any:
+    """Return a macro of macros.html.jinja as a function that returns Markup."""
+    return getattr(_html().get_template("macros.html.jinja").module, name)
 
 
-def tiles(values: Iterable[tuple[str, str]]) -> str:
-    """Large figures with what they are."""
-    return (
-        '<div class="tiles">'
-        + "".join(f'<div class="tile"><b>{shown(value)}</b><span>{shown(what)}</span></div>' for what, value in values)
-        + "</div>"
-    )
+@dataclass(frozen=True)
+class HtmlCell:
+    """A cell of a table: its text, the bounds of an interval behind it, and where it leads."""
+
+    text: object
+    bounds: str = ""
+    target: str | None = None
 
 
-def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """A table of plain text."""
-    return _table(header, [[shown(cell) for cell in row] for row in rows])
+@dataclass(frozen=True)
+class HtmlRow:
+    """A row of a table; hovering over it shows `origin`, which says what its numbers come from."""
+
+    cells: list[HtmlCell]
+    origin: str | None = None
 
 
-def sortable(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """A table of plain text that sorts by a column when its head is clicked, and scrolls where it is too wide."""
-    return _sortable(_table(header, [[shown(cell) for cell in row] for row in rows]))
+@dataclass(frozen=True)
+class HtmlTable:
+    """What the macro `table` draws.
+
+    Args:
+        sortable: by a click on a column's head; such a table also scrolls where it is too wide.
+        look: 'prose' for cells that are sentences, 'dense' for many columns.
+        csv: relative path of the same table as csv, linked below it.
+    """
+
+    header: Sequence[str]
+    rows: list[HtmlRow]
+    sortable: bool = False
+    look: str = ""
+    csv: str = ""
+
+    @property
+    def text_columns(self) -> str:
+        """Return the numbers, from 1, of the columns that hold text, which site.css aligns to the left."""
+        columns = range(len(self.header))
+        return " ".join(
+            str(i + 1) for i in columns if any(not NUMBER.match(str(row.cells[i].text)) for row in self.rows)
+        )
+
+    @property
+    def csv_name(self) -> str:
+        """Return the file name of the csv."""
+        return self.csv.rpartition("/")[2]
+
+    def draw(self) -> Markup:
+        """Draw the table."""
+        return _macro("table")(self)
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> Markup:
+    """Draw a table of plain text."""
+    return HtmlTable(header, [HtmlRow([HtmlCell(text) for text in row]) for row in rows]).draw()
+
+
+def sortable(header: Sequence[str], rows: Iterable[Sequence[Any]], look: str = "", csv: str = "") -> Markup:
+    """Draw a table of plain text that sorts by a click on a column's head; `look` and `csv` as of `HtmlTable`."""
+    return HtmlTable(header, [HtmlRow([HtmlCell(text) for text in row]) for row in rows], True, look, csv).draw()
 
 
 def linked(
-    header: Sequence[str],
-    rows: Iterable[Sequence[Any]],
-    targets: Iterable[str | None],
-    origins: Iterable[str | None] | None = None,
-) -> str:
-    """A `sortable` table whose first cells lead somewhere.
+    header: Sequence[str], rows: Iterable[Sequence[Any]], targets: Iterable[str | None], look: str = ""
+) -> Markup:
+    """Draw a sortable table whose first cells lead somewhere.
 
     Args:
-        targets: a relative path a row, or None. origins: what a row's numbers come from, told where the mouse rests.
+        targets: for each row a relative path, or None. look: as of `HtmlTable`.
     """
-    drawn = []
-    for (first, *rest), target in zip(rows, targets, strict=True):
-        drawn.append([_link(shown(first), target), *map(shown, rest)])
-    return _sortable(_table(header, drawn, list(origins) if origins else None))
+    drawn = [
+        HtmlRow([HtmlCell(first, target=target), *map(HtmlCell, rest)])
+        for (first, *rest), target in zip(rows, targets, strict=True)
+    ]
+    return HtmlTable(header, drawn, True, look).draw()
 
 
 def framed(
@@ -95,28 +205,41 @@ def framed(
     links: Mapping[str, str] | None = None,
     origins: Mapping[str, str] | None = None,
     look: str = "",
-) -> str:
-    """A `sortable` table of a frame; a cell may be an `Interval`, whose bounds stand in brackets behind its value.
+    csv: str = "",
+) -> Markup:
+    """Draw a data frame as a sortable table; a cell that is an `Interval` shows its bounds in brackets.
 
     Args:
         formats: column -> format of its numbers, e.g. `{"share": ".1%"}`; a missing number is a dash.
-        links, origins: text of a first cell -> where it leads, relative to the page, and where the row's numbers come
-            from.
-        look: 'prose' for cells that are sentences, 'dense' for many columns.
+        links: text of a first cell -> relative path it leads to.
+        origins: text of a first cell -> what the row's numbers come from.
+        look, csv: as of `HtmlTable`.
     """
     columns = [str(name) for name in frame]
     specs = [(formats or {}).get(name) for name in columns]
-    rows, keys = [], []
+    rows = []
     for values in frame.to_dict("split")["data"]:
-        first, *rest = (_html_cell(value, spec) for value, spec in zip(values, specs, strict=True))
-        keys.append(cell(values[0], specs[0]))
-        rows.append([_link(first, (links or {}).get(keys[-1])), *rest])
-    drawn = _sortable(_table(columns, rows, [(origins or {}).get(key) for key in keys]))
-    return drawn.replace('"wide"', f'"wide {look}"', 1) if look else drawn
+        key = cell(values[0], specs[0])
+        first, *rest = (_cell(value, spec) for value, spec in zip(values, specs, strict=True))
+        first = HtmlCell(first.text, first.bounds, (links or {}).get(key))
+        rows.append(HtmlRow([first, *rest], (origins or {}).get(key)))
+    return HtmlTable(columns, rows, True, look, csv).draw()
+
+
+def _cell(value: Any, spec: str | None) -> HtmlCell:
+    if not isinstance(value, Interval):
+        return HtmlCell(cell(value, spec))
+    return HtmlCell(cell(value.value, spec), Notation(spec or "").bounds(value))
+
+
+def figure(plot: go.Figure, alt: str) -> Markup:
+    """Draw a plotly figure with its text alternative."""
+    drawn = plot.to_html(full_html=False, include_plotlyjs=False, config={"displayModeBar": False, "responsive": True})
+    return _macro("figure")(Markup(drawn), alt)
 
 
 def cell(value: Any, spec: str | None = None) -> str:
-    """A value as a table shows it."""
+    """Write a value as a table shows it."""
     if value is None or (isinstance(value, float) and value != value):
         return MISSING
     if isinstance(value, str) or spec is None:
@@ -124,20 +247,8 @@ def cell(value: Any, spec: str | None = None) -> str:
     return format(value, spec)
 
 
-def _html_cell(value: Any, spec: str | None) -> str:
-    if not isinstance(value, Interval):
-        return shown(cell(value, spec))
-    bounds = Notation(spec or "").bounds(value)
-    return shown(cell(value.value, spec)) + (f" <i>[{escape(bounds)}]</i>" if bounds else "")
-
-
-def _link(text: str, target: str | None) -> str:
-    """Html that leads to a relative path, if there is one."""
-    return f'<a href="{escape(quote(target), quote=True)}">{text}</a>' if target else text
-
-
 def flat(frame: pd.DataFrame) -> pd.DataFrame:
-    """The frame with numbers alone: a column `x` of intervals becomes `x`, `x low` and `x high`."""
+    """Return the frame without intervals: a column `x` of them becomes `x`, `x low` and `x high`."""
     columns: dict[str, Any] = {}
     for name, column in frame.items():
         intervals = [value for value in column if isinstance(value, Interval)]
@@ -152,91 +263,40 @@ def flat(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def intervals_of(table: pd.DataFrame, name: str, low: str = "", high: str = "") -> pd.Series:
-    """A column with its bounds, by default in `name_low` and `name_high`, as intervals."""
+    """Return a column and its bounds, by default in `name_low` and `name_high`, as intervals."""
     return pd.Series([Interval.of(row, name, low, high) for row in table.to_dict("records")], table.index, object)
 
 
 def gathered(table: pd.DataFrame, names: Iterable[str], low: str = "_low", high: str = "_high") -> pd.DataFrame:
-    """The table with each named column and its two bounds, called after it with these ends, as one of intervals."""
+    """Return the table with each named column and its two bounds merged into a column of intervals.
+
+    Args:
+        low, high: endings of the names of the columns that hold the bounds.
+    """
     for name in names:
         bounds = [f"{name}{low}", f"{name}{high}"]
         table = table.assign(**{name: intervals_of(table, name, *bounds)}).drop(columns=bounds)
     return table
 
 
-def _sortable(drawn: str) -> str:
-    return '<div class="wide">' + drawn.replace("<table", '<table class="sortable"', 1) + "</div>"
-
-
-def _table(header: Sequence[str], rows: list[list[str]], origins: list[str | None] | None = None) -> str:
-    """A table of html cells; columns of text, which `data-text` counts from 1, are aligned to the left."""
-    text = [i for i in range(len(header)) if any(not NUMBER.match(re.sub("<[^>]*>", "", row[i])) for row in rows)]
-    mark = f' data-text="{" ".join(str(i + 1) for i in text)}"' if text else ""
-    head = "".join(f"<th>{shown(name)}</th>" for name in header)
-    body = []
-    for row, origin in zip(rows, origins or [None] * len(rows), strict=True):
-        told = f' title="{shown(origin)}"' if origin else ""
-        body.append(f"<tr{told}>" + "".join(f"<td>{text}</td>" for text in row) + "</tr>")
-    return f"<table{mark}><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>"
-
-
-@cache
-def _text_of(name: str) -> str:
-    """A file that every page carries: site.css, its look, or site.js, which sorts a table by the column whose head is
-    clicked."""
-    return Path(__file__).with_name(name).read_text(encoding="utf-8")
-
-
-@cache
-def _state_names_font() -> str:
-    """Syllables of state names, for machines without a Korean font: a subset of Noto Sans KR (SIL Open Font License
-    1.1)."""
-    font = base64.b64encode(Path(__file__).with_name("hangul.woff2").read_bytes()).decode()
-    return (
-        f"@font-face {{ font-family: StateNames; src: url(data:font/woff2;base64,{font}); unicode-range: U+AC00-D7A3 }}"
-    )
-
-
 def plotly_around(folder: Path) -> str | None:
-    """Relative path of the plotly that a study keeps for all its pages, if the folder lies in one (STUDY/runs/NAME)."""
+    """Return the relative path of the plotly that a study keeps for its pages, if the folder lies in STUDY/runs/."""
     home = folder.resolve()
-    found = next((place / PLOTLY for place in list(home.parents)[:3] if (place / PLOTLY).is_file()), None)
-    return path_between(home, found) if found else None
+    shared = next((parent / PLOTLY for parent in list(home.parents)[:3] if (parent / PLOTLY).is_file()), None)
+    return path_between(home, shared) if shared else None
 
 
 def path_between(page: Path, target: Path) -> str | None:
-    """What a page in the folder `page` calls a file; None where there is no such file, or only the disk's root holds
-    both:
-    such a link would tell the file's whole place."""
+    """Return the relative path from a page's folder to a file.
+
+    Returns:
+        None where the file does not exist, and where only the root of the disk holds both: that link would show the
+        file's whole path.
+    """
     here, there = Path(abspath(page)), Path(abspath(target))
     if not target.exists() or here.anchor != there.anchor or commonpath([here, there]) == here.anchor:
         return None
     return relpath(there, here).replace("\\", "/")
-
-
-def figure(plot: go.Figure, alt: str) -> str:
-    """A plotly figure with its text alternative."""
-    drawn = plot.to_html(full_html=False, include_plotlyjs=False, config={"displayModeBar": False, "responsive": True})
-    return f'<div role="img" aria-label="{escape(alt, quote=True)}">{drawn}</div>'
-
-
-def pair(*parts: str) -> str:
-    """Parts side by side where there is room."""
-    return '<div class="pair">' + "".join(f"<div>{part}</div>" for part in parts) + "</div>"
-
-
-def film(images: Iterable[tuple[bytes, str]]) -> str:
-    """PNG images in a row, each with its caption."""
-    return (
-        '<div class="film">'
-        + "".join(
-            f'<figure><img alt="{escape(caption, quote=True)}" '
-            f'src="data:image/png;base64,{base64.b64encode(png).decode()}">'
-            f"<figcaption>{escape(caption)}</figcaption></figure>"
-            for png, caption in images
-        )
-        + "</div>"
-    )
 
 
 # a path from the root of a disk or a home, quoted with spaces or bare without; not the // of an address on the web
@@ -247,13 +307,8 @@ PATH = re.compile(
 )
 
 
-def shown(text: object) -> str:
-    """Text as it may stand on a page: no markup of its own, no folders."""
-    return escape(base_names(str(text)))
-
-
 def base_names(text: str) -> str:
-    """Absolute paths in a text reduced to their last part: a page shows no folders of the machine it was made on."""
+    """Reduce absolute paths in a text to their last part, so that a page shows no folders of the machine."""
 
     def last(match: re.Match[str]) -> str:
         path = match["quoted"] or match["bare"]
@@ -263,7 +318,7 @@ def base_names(text: str) -> str:
 
 
 def base_names_within(value: Any) -> Any:
-    """The same of every text in a tree of plain values; one that is a path as a whole may hold spaces."""
+    """Apply `base_names` to every text in a tree of plain values; a text that is one path may hold spaces."""
     if isinstance(value, dict):
         return {key: base_names_within(below) for key, below in value.items()}
     if isinstance(value, list):

@@ -1,175 +1,188 @@
-"""The page of `predict`: alarms first, then a timeline of each recording."""
+"""predictions.html, the page of `predict`: alarms first, then a timeline of each session."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from markupsafe import Markup
 
 from conveyorguard.data.store import Store
 from conveyorguard.inference.loaded_run import LoadedRun, Predicted
 from conveyorguard.inference.summary import PredictionTotals, RecordingSummary, labelled_sentence
-from conveyorguard.metrics.alarms import how_it_did, when_it_rings
+from conveyorguard.metrics.notation import MISSING
 from conveyorguard.reporting import figures, pages, recording_figures
-from conveyorguard.reporting.format import state_title, state_titles
+from conveyorguard.reporting.alarm_sentences import alarm_record, alarm_rule, duration, moment, span
+from conveyorguard.reporting.format import counted, state_titles
 from conveyorguard.system.files import write_text
 
-SHOWN = 20  # timelines on the page; the tables hold all recordings
-LINES = 300  # recordings in the page's table
-FILMS = 4  # alarms of a recording whose thermal frames are shown
+SHOWN = 20  # timelines on the page; the tables hold all sessions
+LINES = 300  # sessions in the page's table
+FILMS = 4  # alarms of a session whose thermal frames are shown
 FRAMES = 4  # thermal frames at an alarm, 10 s apart
-POINTS = 2000  # of a curve; of a longer recording every n-th second is drawn
+POINTS = 2000  # of a curve; of a longer session every n-th second is drawn
 CHANNELS = 12  # curves of a timeline; of more channels those that move most, measured by the training's range
 
 
 class PredictionPage:
-    """The page while recordings come in: it keeps what it will show and no more, those with an alarm before the
-    others."""
+    """Collects the page while sessions come in; it keeps only what it will show, sessions with an alarm first.
+
+    Args:
+        data: name of the data set.
+    """
 
     def __init__(self, loaded: LoadedRun, data: str):
         self.loaded, self.data = loaded, data
-        self.lines: dict[bool, list[RecordingSummary]] = {True: [], False: []}
-        self.timelines: dict[bool, list[str]] = {True: [], False: []}
+        self.lines: dict[bool, list[RecordingSummary]] = {True: [], False: []}  # by whether there is something to see
+        self.timelines: dict[bool, list[Markup]] = {True: [], False: []}  # by whether there is an alarm
 
-    def add_line(self, told: RecordingSummary) -> None:
-        """A recording for the table."""
-        lines = self.lines[bool(told.alarms or told.unlike_training or not told.predicted)]
+    def add_line(self, summary: RecordingSummary) -> None:
+        """Add a session to the table."""
+        lines = self.lines[bool(summary.alarms or summary.unlike_training or not summary.predicted)]
         if len(lines) < LINES:
-            lines.append(told)
+            lines.append(summary)
 
     def add_timeline(self, store: Store, predicted: Predicted) -> None:
-        """A predicted recording."""
+        """Add the timeline of a predicted session."""
         timelines = self.timelines[bool(len(predicted.alarms))]
         if len(timelines) < SHOWN:
             timelines.append(timeline(self.loaded, store, predicted))
 
     def write(self, folder: Path, totals: PredictionTotals) -> Path:
-        """Write predictions.html."""
-        shown = [*self.timelines[True], *self.timelines[False]][:SHOWN]
-        blocks = [self._summary(totals), self._labelled(totals), self._recordings(totals), *shown]
-        predicted = totals.recordings - totals.unpredicted
-        if len(shown) < predicted:
-            rest = f"{predicted - len(shown)} more recordings are in predictions.parquet and seconds.parquet."
-            blocks.append(pages.section("More", note=rest))
+        """Write predictions.html and return its path."""
+        timelines = [*self.timelines[True], *self.timelines[False]][:SHOWN]
+        not_drawn = totals.recordings - totals.unpredicted - len(timelines)
+        main = pages.render(
+            "predictions.html.jinja",
+            summary=self._summary(totals),
+            labelled=self._labelled(totals),
+            sessions=self._sessions(totals),
+            timelines=timelines,
+            not_drawn=counted(not_drawn, "session") if not_drawn > 0 else "",
+        )
         run = self.loaded.run
         subtitle = f"run {run.folder.resolve().name} ({run.model_name}), data {self.data}"
         path = folder / "predictions.html"
-        write_text(path, pages.page("States and alarms", subtitle, blocks))
+        write_text(path, pages.page("States and alarms", subtitle, main))
         return path
 
-    def _summary(self, totals: PredictionTotals) -> str:
+    def _summary(self, totals: PredictionTotals) -> dict[str, Any]:
         schema, point = self.loaded.schema, self.loaded.point
-        values = [
-            ("recordings", f"{totals.recordings:,}"),
-            ("alarms", f"{totals.alarms:,}"),
-            ("recordings with an alarm", f"{totals.with_alarm:,}"),
-            (f"recordings that reach {schema.alarming}", f"{totals.reached:,}"),
-            ("recordings unlike the training", f"{totals.unlike:,}"),
-            ("recordings not predicted", f"{totals.unpredicted:,}"),
-        ]
+        note = "The run has no operating point, so there are no alarms: no session of its validation part had a fault."
         if point:
             note = (
-                f"{when_it_rings(schema.alarming, point)}, the run's operating point; both are stamped at the end "
-                "of a window. "
-                f"{how_it_did(self.loaded.run.facts('alarms'))}"
+                f"{alarm_rule(schema.alarming, point)} This is the operating point of the run; both times are stamped "
+                f"with the end of a window. {alarm_record(self.loaded.run.facts('alarms'))}"
             )
-        else:
-            note = "The run has no operating point, so there are no alarms: its validation part had no fault recording."
-        seconds = sum(totals.seconds.values())
-        rows = [
-            [
-                state_title(s),
-                f"{totals.seconds.get(s.name, 0):,}",
-                f"{totals.seconds.get(s.name, 0) / max(seconds, 1):.1%}",
-            ]
-            for s in schema.states
-        ]
-        return pages.section(
-            "Summary", pages.tiles(values), pages.table(["state", "seconds", "share"], rows), note=note
-        )
+        all_seconds = max(sum(totals.seconds.values()), 1)
+        seconds = [totals.seconds.get(state.name, 0) for state in schema.states]
+        return {
+            "note": note,
+            "tiles": [
+                ("sessions", f"{totals.recordings:,}"),
+                ("alarms", f"{totals.alarms:,}"),
+                ("sessions with an alarm", f"{totals.with_alarm:,}"),
+                (f"sessions that reach {schema.alarming}", f"{totals.reached:,}"),
+                ("sessions unlike the training data", f"{totals.unlike:,}"),
+                ("sessions not predicted", f"{totals.unpredicted:,}"),
+            ],
+            "states": pages.table(
+                ["state", "time", "share"],
+                [
+                    [title, duration(count * self.loaded.settings.period / 3600), f"{count / all_seconds:.1%}"]
+                    for title, count in zip(state_titles(schema), seconds, strict=True)
+                ],
+            ),
+        }
 
-    def _labelled(self, totals: PredictionTotals) -> str:
-        """How the prediction agrees with labels, where the new recordings have them."""
+    def _labelled(self, totals: PredictionTotals) -> dict[str, Any] | None:
+        """Return how the prediction agrees with labels, where the new sessions have them."""
         if not totals.labelled:
-            return ""
+            return None
         names = state_titles(self.loaded.schema)
         plot = figures.confusion(totals.confusion.tolist(), names, "labelled windows by actual and predicted state")
-        note = labelled_sentence(totals, self.loaded.schema) + "."
-        return pages.section(
-            "Against their labels", pages.figure(plot, "confusion matrix of the labelled windows"), note=note
-        )
+        return {
+            "note": labelled_sentence(totals, self.loaded.schema) + ".",
+            "matrix": pages.figure(plot, "confusion matrix of the labelled windows"),
+        }
 
-    def _recordings(self, totals: PredictionTotals) -> str:
+    def _sessions(self, totals: PredictionTotals) -> dict[str, Any]:
         lines = [*self.lines[True], *self.lines[False]][:LINES]
         rows = [
             [
-                t.session,
-                t.device,
-                f"{t.seconds:,}",
-                t.state_at_end or "–",
-                t.worst_state or "–",
-                str(t.alarms) if t.alarms else "–",
-                "–" if t.first_alarm is None else f"{t.first_alarm} s",
-                t.unlike_training or "–",
-                pages.base_names(t.noticed) or "–",
+                line.session,
+                line.device,
+                duration(line.seconds / 3600),
+                line.state_at_end or MISSING,
+                line.worst_state or MISSING,
+                str(line.alarms) if line.alarms else MISSING,
+                line.first_alarm_time or (MISSING if line.first_alarm is None else moment(line.first_alarm)),
+                line.unlike_training or MISSING,
+                line.noticed or MISSING,
             ]
-            for t in lines
+            for line in lines
         ]
         header = [
-            "recording",
+            "session",
             "device",
-            "seconds",
+            "length",
             "state at the end",
             "worst state",
             "alarms",
             "first alarm at",
-            "unlike the training",
+            "unlike the training data",
             "noticed when reading",
         ]
-        note = (
-            f"{totals.recordings - len(lines):,} more are in recordings.csv." if totals.recordings > len(lines) else ""
-        )
-        return pages.section("Recordings", pages.sortable(header, rows), note=note)
+        hidden = totals.recordings - len(lines)
+        note = f"{counted(hidden, 'session')} more in recordings.csv." if hidden > 0 else ""
+        return {"note": note, "table": pages.sortable(header, rows, "prose")}
 
 
-def timeline(loaded: LoadedRun, store: Store, predicted: Predicted) -> str:
-    """Probabilities with the alarms, sensors on the predicted states, thermal frames at the alarms, of one
-    recording."""
-    schema = loaded.schema
+def timeline(loaded: LoadedRun, store: Store, predicted: Predicted) -> Markup:
+    """Draw one session: probabilities with the alarms, sensors over the predicted states, thermal frames at alarms."""
+    names = state_titles(loaded.schema)
     name = str(store.sessions["name"].iloc[0])
     step = max(len(store) // POINTS, 1)
-    time = np.asarray(store.tick)
-    own = predicted.seconds
-    state = pd.Series(own["y_pred"].to_numpy(), index=own["time"]).reindex(time).fillna(-1).to_numpy(int)
-    alarms = predicted.alarms
-    names = state_titles(schema)
-    p = own[[f"c{k}" for k in range(len(names))]].to_numpy()
-    spans = list(zip(alarms["begin"], alarms["end"], strict=True))
-    told = ["; ".join(f"alarm from second {b} to {e}" for b, e in spans) or "no alarm", *predicted.odd.get(name, [])]
-    parts = [
-        pages.figure(
-            recording_figures.probabilities(own["time"].to_numpy()[::step], p[::step], names, spans),
-            f"probability of each state of {name}",
-        )
-    ]
+    time = np.asarray(store.tick) * store.period
+    seconds = predicted.seconds
+    state = pd.Series(seconds["y_pred"].to_numpy(), index=seconds["time"]).reindex(time).fillna(-1).to_numpy(int)
+    p = seconds[[f"c{k}" for k in range(len(names))]].to_numpy()
+    alarms = predicted.alarms.to_dict("records")
+    spans = [(alarm["begin"], alarm["end"]) for alarm in alarms]
     channels = _most_moving(loaded, store)
-    if len(channels) < len(store.schema.channels):
-        told.append(f"drawn are the {len(channels)} channels of {len(store.schema.channels)} that move most")
-    if step > 1:
-        told.append(f"every {step}th second is drawn")
     columns = [list(store.schema.channels).index(channel) for channel in channels]
     units = [store.schema.channels[channel].unit for channel in channels]
-    plot = recording_figures.traces(
+    probabilities = recording_figures.probabilities(seconds["time"].to_numpy()[::step], p[::step], names, spans)
+    traces = recording_figures.traces(
         time[::step], store.sensors[::step, columns], channels, units, state[::step], len(names)
     )
-    parts.append(pages.figure(plot, f"sensors of {name}, coloured by the predicted state"))
-    parts += [_film(store, int(begin)) for begin, _ in spans[:FILMS] if store.thermal is not None]
-    return pages.section(name, *parts, note=". ".join(told) + ".")
+    return pages.render(
+        "timeline.html.jinja",
+        name=name,
+        note=_timeline_note(store, alarms, predicted.odd.get(name, []), len(channels), step),
+        probabilities=pages.figure(probabilities, f"probability of each state of {name}"),
+        sensors=pages.figure(traces, f"sensors of {name}, coloured by the predicted state"),
+        films=[(moment(begin), _film(store, begin)) for begin, _ in spans[:FILMS] if store.thermal is not None],
+    )
+
+
+def _timeline_note(store: Store, alarms: list[dict[Any, Any]], odd: list[str], drawn: int, step: int) -> str:
+    """Say when there were alarms, which inputs are unlike the training data and what is not drawn."""
+    sentences = ["Alarm " + "; ".join(map(span, alarms)) if alarms else "No alarm"]
+    if odd:
+        sentences.append("Unlike the training data: " + "; ".join(odd))
+    channels = len(store.schema.channels)
+    if drawn < channels:
+        sentences.append(f"Drawn are the {drawn} of {channels} channels that move most")
+    if step > 1:
+        sentences.append(f"Only one row in {step} is drawn")
+    return ". ".join(sentences) + "."
 
 
 def _most_moving(loaded: LoadedRun, store: Store) -> list[str]:
-    """The channels to draw, in the schema's order."""
+    """Return the channels to draw, in the schema's order."""
     values = dict(zip(store.schema.channels, np.asarray(store.sensors).T, strict=True))
     names = [name for name, column in values.items() if not np.isnan(column).all()]
     if len(names) <= CHANNELS:
@@ -183,16 +196,15 @@ def _most_moving(loaded: LoadedRun, store: Store) -> list[str]:
     return [name for name in names if name in most]
 
 
-def _film(store: Store, begin: int) -> str:
-    """The frame at an alarm's beginning and some before it, on one scale of colour."""
+def _film(store: Store, begin: float) -> list[tuple[bytes, str]]:
+    """Return the thermal frame at an alarm's begin and some before it, on one scale of colour, with captions."""
     assert store.thermal is not None
-    time = np.asarray(store.tick)
+    time = np.asarray(store.tick) * store.period
     at = int(np.searchsorted(time, begin))
     places = sorted({max(0, min(at, len(time) - 1) - 10 * k) for k in range(FRAMES)})
     frames = [np.asarray(store.thermal[i, -1], float) for i in places]
-    low, high = min(f.min() for f in frames), max(f.max() for f in frames)
-    pictures = [
-        (recording_figures.thermal_image(frame, low, high), f"{time[i]} s, up to {frame.max():.1f} °C")
+    low, high = min(frame.min() for frame in frames), max(frame.max() for frame in frames)
+    return [
+        (recording_figures.thermal_image(frame, low, high), f"{moment(time[i])}, up to {frame.max():.1f} °C")
         for frame, i in zip(frames, places, strict=True)
     ]
-    return f"<h3>thermal frames up to the alarm at {begin} s</h3>" + pages.film(pictures)

@@ -1,4 +1,4 @@
-"""Figures of one recording or window: sensors over time, probabilities of the states, thermal frames."""
+"""Figures of one session or window: sensors over time, probabilities of the states, thermal frames."""
 
 from __future__ import annotations
 
@@ -19,15 +19,16 @@ def traces(
     state: np.ndarray,
     states: int,
 ) -> go.Figure:
-    """Sensor traces of one window, a row a unit, on a strip of the states.
+    """Draw sensor traces, a panel for each unit, over a background coloured by state.
 
     Args:
-        seconds: (T,). values: (T, C). state: (T,) index of the state at each second.
+        seconds: time since the session began [s], (T,). values: (T, C). names, units: of the C channels.
+        state: index of the state at each second, -1 where unknown, (T,). states: how many there are.
     """
-    kinds = list(dict.fromkeys(units))
+    panels = list(dict.fromkeys(units))
     figure = go.Figure()
-    step = 1 / len(kinds)
-    for row, unit in enumerate(kinds):
+    step = 1 / len(panels)
+    for row, unit in enumerate(panels):
         axis = "" if row == 0 else str(row + 1)
         log = unit == "A"
         for i in [i for i, u in enumerate(units) if u == unit]:
@@ -48,29 +49,31 @@ def traces(
                 type="rect",
                 x0=start,
                 x1=end,
-                yref="paper",
+                yref="paper",  # behind all panels
                 y0=0,
                 y1=1,
                 fillcolor=state_colour(int(k), states),
                 opacity=0.10,
                 line_width=0,
                 layer="below",
-            )  # behind all rows, not the first alone
-    styled(figure, "Sensors", height=130 + 100 * len(kinds), x="seconds since the recording began")
-    figure.update_xaxes(anchor=f"y{len(kinds)}" if len(kinds) > 1 else "y")
+            )
+    styled(figure, "Sensors", height=130 + 100 * len(panels), x="seconds since the session began")
+    figure.update_xaxes(anchor=f"y{len(panels)}" if len(panels) > 1 else "y")
     return figure
 
 
 def _runs(seconds: np.ndarray, mask: np.ndarray) -> list[tuple[float, float]]:
+    """Return begin and end of each stretch of true values."""
     edges = np.flatnonzero(np.diff(mask.astype(int), prepend=0, append=0))
     return [(seconds[a] - 0.5, seconds[b - 1] + 0.5) for a, b in zip(edges[::2], edges[1::2], strict=True)]
 
 
 def probabilities(seconds: np.ndarray, p: np.ndarray, names: list[str], alarms: list[tuple[int, int]]) -> go.Figure:
-    """Probability of each state over time (n, K), stacked; alarms as bars above.
+    """Draw the stacked probability of each state over time, with alarms as bars above.
 
     Args:
-        seconds: (n,). alarms: (begin, end) in seconds.
+        seconds: time since the session began [s], (n,). p: probabilities, (n, K). names: of the K states.
+        alarms: begin and end of each [s].
     """
     figure = go.Figure()
     for k, name in enumerate(names):
@@ -87,13 +90,13 @@ def probabilities(seconds: np.ndarray, p: np.ndarray, names: list[str], alarms: 
         figure.add_shape(
             type="rect", x0=begin - 0.5, x1=end + 0.5, y0=1.02, y1=1.08, fillcolor=STATE_COLOURS[-1], line_width=0
         )
-    styled(figure, "Probability of each state", height=240, x="seconds since the recording began", y="probability")
+    styled(figure, "Probability of each state", height=240, x="seconds since the session began", y="probability")
     figure.update_yaxes(range=[0, 1.1], tickvals=[0, 0.5, 1])
     return figure
 
 
 def thermal_image(frame: np.ndarray, low: float, high: float) -> bytes:
-    """A frame in degC as a PNG, dark blue (low) to yellow (high)."""
+    """Return a frame [degC], (H, W), as a PNG from dark blue (low) to yellow (high)."""
     stops = np.array([[20, 24, 82], [110, 30, 120], [206, 62, 78], [248, 160, 50], [252, 250, 180]], float)
     position = np.clip((frame - low) / (high - low), 0, 1) * (len(stops) - 1)
     colours = np.stack([np.interp(position, np.arange(len(stops)), stops[:, c]) for c in range(3)], axis=-1)

@@ -1,4 +1,4 @@
-"""Figures of another study, quoted beside those of a page by whoever owns them."""
+"""Figures of another study that a page quotes beside its own."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Reference:
-    """What another study reports of its own data. A page quotes it apart from its own figures and says whose it is.
+    """What another study reports of its own data; a page quotes it apart from its own figures and names the study.
 
     Args:
         study: what the study is called, e.g. "pilot study".
@@ -32,10 +32,10 @@ class Reference:
 
     @property
     def heading(self) -> str:
-        """What stands before the study's figures."""
+        """Return the heading of the study's figures."""
         return f"{self.study[:1].upper()}{self.study[1:]}, on its own data"
 
     @property
     def column(self) -> str:
-        """Head of a column of the study's figures."""
+        """Return the heading of a column of the study's figures."""
         return f"the {self.study}'s, on its own data"

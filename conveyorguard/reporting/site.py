@@ -1,14 +1,13 @@
-"""Pages in one folder: one look, one copy of plotly, links between them, an index, every table also as csv."""
+"""Pages in one folder, with links between them, an index, a shared copy of plotly, and every table also as csv."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
-from html import escape
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from conveyorguard.data.windows import Windows
@@ -17,16 +16,14 @@ from conveyorguard.reporting import pages
 from conveyorguard.runs.provenance import commit_of, git_state
 from conveyorguard.system.files import read_json, write_json, write_text
 
-NAV = re.compile("<nav>.*?</nav>", re.DOTALL)
-
 
 class Site:
     """A folder of pages.
 
     Args:
         titles: the site's pages in their order: {file stem: title}. Those not written yet are left out of the links.
-        banner: a sentence that stands on every page.
-        origin: where every page comes from, as (what, value).
+        banner: a sentence at the top of every page.
+        origin: what the pages were made from, as (what, value).
     """
 
     def __init__(
@@ -42,83 +39,82 @@ class Site:
         links: Mapping[str, str] | None = None,
         origins: Mapping[str, str] | None = None,
         look: str = "",
-    ) -> str:
-        """Html of a table that sorts, as `pages.framed` draws it; tables/<name>.csv has it with all digits."""
-        path = self.folder / "tables" / f"{name}.csv"
+    ) -> Markup:
+        """Draw a table as `pages.framed` does, and write tables/<name>.csv, which it links and which has all digits."""
+        csv = f"tables/{name}.csv"
+        path = self.folder / csv
         path.parent.mkdir(parents=True, exist_ok=True)
         write_text(path, pages.flat(frame).to_csv(index=False))
-        drawn = pages.framed(frame, formats, links, origins, look)
-        return f'{drawn}<p class="csv"><a href="tables/{name}.csv">{name}.csv</a></p>'
+        return pages.framed(frame, formats, links, origins, look, csv)
 
-    def write(self, stem: str, subtitle: str, blocks: Sequence[str], said: Sequence[str] = ()) -> Path:
-        """Write a page and the index, and link all pages anew.
+    def write(self, stem: str, subtitle: str, main: Markup, said: Sequence[str] = ()) -> Path:
+        """Write a page and the index, and draw the other pages' links anew.
 
         Args:
+            main: the page's content, as `pages.render` drew it.
             said: sentences that the index repeats.
         """
         keep_plotly(self.folder)
-        path = self.folder / f"{stem}.html"
-        self._write_page(path, f"{stem[:2]} {self.titles[stem]}", subtitle, [*blocks, self._origin()])
-        write_json(self.folder / "assets" / f"{stem}.json", {"subtitle": subtitle, "said": list(said)})
+        kept = {"subtitle": subtitle, "said": list(said), "main": self._with_origin(main)}
+        write_json(self.folder / "assets" / f"{stem}.json", kept)
+        for written in self._written():
+            self._frame(written)
         self._write_index()
-        for other in self._pages():
-            text = other.read_text(encoding="utf-8")
-            write_text(other, NAV.sub(lambda _, own=other: self._nav(own), text, count=1))  # type: ignore[misc]
-        return path
+        return self._path(stem)
 
-    def _write_page(self, path: Path, title: str, subtitle: str, blocks: Sequence[str]) -> None:
-        banner = f'<p class="banner">{escape(self.banner)}</p>' if self.banner else ""
-        write_text(path, pages.page(title, subtitle, [banner, *blocks], pages.PLOTLY, "<nav></nav>"))
+    def _path(self, stem: str) -> Path:
+        return self.folder / f"{stem}.html"
 
-    def _origin(self) -> str:
-        return pages.section("Where it comes from", pages.table(["", ""], self.origin))
+    def _written(self) -> list[str]:
+        """Return the stems of the pages that are there, in the site's order."""
+        places = {stem: (self._path(stem), self.folder / "assets" / f"{stem}.json") for stem in self.titles}
+        return [stem for stem, files in places.items() if any(path.exists() for path in files)]
+
+    def _frame(self, stem: str) -> None:
+        """Write a page around its stored content. A page of an earlier layout, without stored content, stays."""
+        facts = self._facts(stem)
+        if facts["main"]:
+            self._write_page(stem, f"{stem[:2]} {self.titles[stem]}", facts["subtitle"], Markup(facts["main"]))
+
+    def _with_origin(self, main: Markup) -> Markup:
+        """Append what the page was made from; other pages of the site may come from other commands."""
+        return pages.render("site_page.html.jinja", main=main, origin=pages.table(["", ""], self.origin))
+
+    def _write_page(self, stem: str, title: str, subtitle: str, main: Markup) -> None:
+        stems = {"index": "Overview", **{written: self.titles[written] for written in self._written()}}
+        links = [(text, f"{target}.html", target == stem) for target, text in stems.items()]
+        write_text(self._path(stem), pages.page(title, subtitle, main, pages.PLOTLY, links, self.banner))
 
     def _write_index(self) -> None:
-        blocks = []
-        last = list(self.titles)[-1]
-        if len(self.titles) > 1 and (self.folder / f"{last}.html").exists():
-            items = "".join(f"<li>{escape(sentence)}</li>" for sentence in self._facts(last)["said"])
-            link = f'<p><a href="{last}.html">How this was found: {escape(self.titles[last])}</a></p>'
-            blocks.append(pages.section("In short", f"<ul>{items}</ul>", link))
-        for path in self._pages()[1:]:
-            told = self._facts(path.stem)
-            items = "".join(f"<li>{escape(sentence)}</li>" for sentence in told["said"])
-            link = f'<p><a href="{path.name}">Open the page</a></p>'
-            blocks.append(
-                pages.section(
-                    f"{path.stem[:2]} {self.titles[path.stem]}", f"<ul>{items}</ul>{link}", note=told["subtitle"]
-                )
-            )
-        missing = [title for stem, title in self.titles.items() if not (self.folder / f"{stem}.html").exists()]
-        rest = [pages.section("Not there yet", note=", ".join(missing))] if missing else []
-        self._write_page(
-            self.folder / "index.html",
-            self.name,
-            "What each stage found, and where to read it",
-            [*blocks, *rest, self._origin()],
+        written, last = self._written(), list(self.titles)[-1]
+        stages = [
+            {
+                "title": f"{stem[:2]} {self.titles[stem]}",
+                "target": f"{stem}.html",
+                "subtitle": self._facts(stem)["subtitle"],
+                "said": self._facts(stem)["said"],
+            }
+            for stem in written
+        ]
+        main = pages.render(
+            "index.html.jinja",
+            stages=stages,
+            last={**stages[-1], "title": self.titles[last]} if len(self.titles) > 1 and last in written else None,
+            missing=", ".join(title for stem, title in self.titles.items() if stem not in written),
         )
+        self._write_page("index", self.name, "What each page found", self._with_origin(main))
 
     def _facts(self, stem: str) -> dict[str, Any]:
+        """Return what is kept of a page: its subtitle, the sentences of the index, its content."""
+        empty = {"subtitle": "", "said": [], "main": ""}
         try:
-            return read_json(self.folder / "assets" / f"{stem}.json")
-        except RunError:  # the page is there without it: an older one
-            return {"subtitle": "", "said": []}
-
-    def _pages(self) -> list[Path]:
-        stages = [self.folder / f"{stem}.html" for stem in self.titles]
-        return [self.folder / "index.html", *(path for path in stages if path.exists())]
-
-    def _nav(self, current: Path) -> str:
-        links = []
-        for path in self._pages():
-            name = self.titles.get(path.stem, "Overview")
-            here = ' aria-current="page"' if path == current else ""
-            links.append(f'<a href="{path.name}"{here}>{escape(name)}</a>')
-        return f"<nav>{''.join(links)}</nav>"
+            return empty | read_json(self.folder / "assets" / f"{stem}.json")
+        except RunError:  # a page of an earlier layout, without it
+            return empty
 
 
 def origin_of(data: Windows, name: str, command: str) -> list[tuple[str, str]]:
-    """Where the pages about a data set of this name come from, for `Site`."""
+    """Return what the pages about a data set were made from, for `Site`."""
     return [
         ("command", pages.base_names(command)),
         ("data", f"{name}, fingerprint {data.store.fingerprint[:12]}"),
@@ -128,7 +124,7 @@ def origin_of(data: Windows, name: str, command: str) -> list[tuple[str, str]]:
 
 
 def keep_plotly(folder: Path) -> None:
-    """One copy of plotly for all pages of a folder, those of its runs included."""
+    """Write the copy of plotly that all pages of a folder share, those of its runs included."""
     path, text = folder / pages.PLOTLY, get_plotlyjs()
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.is_file() or path.stat().st_size != len(text.encode()):

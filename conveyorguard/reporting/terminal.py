@@ -26,7 +26,7 @@ SPREAD = Notation(".1f", 100)  # a standard deviation of shares
 
 
 def class_table(metrics: dict[str, Any], part: str, schema: Schema) -> None:
-    """Print precision, recall and F1 of each state, and the run's figures below."""
+    """Print precision, recall and F1 of each state, and below them the main metrics."""
     table = Table(title=f"{part}: {metrics['n']:,} windows")
     for name in ("state", "precision", "recall", "F1", "windows"):
         table.add_column(name, justify="left" if name == "state" else "right")
@@ -43,7 +43,7 @@ def class_table(metrics: dict[str, Any], part: str, schema: Schema) -> None:
 
 
 def print_comparison(comparison: Comparison) -> None:
-    """Print the main table, the differences and the conclusion."""
+    """Print the table of arms, their differences and the conclusion."""
     screen = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
     screen.print(comparison.protocol)
     for note in comparison.notes:
@@ -80,7 +80,7 @@ def _arms_table(comparison: Comparison) -> Table:
 
 
 def _with_spread(row: Mapping[Any, Any], name: str) -> str:
-    """`94.1 % [91.0, 96.2] ± 0.4`; without the spread of a single seed."""
+    """Write `94.1 % [91.0, 96.2] ± 0.4`; a single seed has no spread."""
     figure = notation_of(name).with_interval(Interval.of(row, name))
     spread = row[f"{name}_sd"]
     return f"{figure} ± {SPREAD.number(spread)}" if METRICS[name].percent and spread == spread else figure

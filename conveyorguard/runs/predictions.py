@@ -5,7 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-PREDICTION_COLUMNS = ("session", "device", "kind", "start", "end", "seconds_to_end", "seconds_since_onset")
+PREDICTION_COLUMNS = (
+    "session",
+    "device",
+    "kind",
+    "start_time",
+    "end_time",
+    "start",
+    "end",
+    "seconds_to_end",
+    "seconds_since_onset",
+)
 
 
 def prediction_table(windows: pd.DataFrame, part: str, probabilities: np.ndarray) -> pd.DataFrame:

@@ -70,10 +70,10 @@ def processor() -> str:
 
 
 def code_hash() -> str:
-    """Digest of the package's source: it tells changes that no commit names."""
+    """Digest of the source, templates included: it shows changes that no commit names."""
     digest = hashlib.sha256()
     root = Path(__file__).parent.parent
-    for path in sorted(root.rglob("*.py")):
+    for path in sorted([*root.rglob("*.py"), *root.rglob("*.jinja")]):
         digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:16]
 

@@ -224,9 +224,14 @@ class SavedRun:
 
     @cached_property
     def scores(self) -> dict[str, dict[str, Any]]:
-        """The content of metrics.json, computed again from the predictions; pages and comparisons show this."""
+        """Metrics of the deployed answer by part, computed again from the predictions; pages show these."""
         parts = self.predictions.groupby("split", sort=False)
-        return {str(part): evaluate(as_predictions(rows), self.schema.state_names) for part, rows in parts}
+        return {str(part): evaluate(as_predictions(rows, self.answer), self.schema.state_names) for part, rows in parts}
+
+    @cached_property
+    def answer(self) -> str:
+        """Prefix of the probabilities that pages show: c as deployed; p as trained for runs of earlier versions."""
+        return "c" if self._read("metrics", shapes.SavedMetrics).now else "p"
 
     @property
     def history(self) -> pd.DataFrame | None:

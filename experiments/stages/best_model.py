@@ -1,4 +1,4 @@
-"""The best model's targets, and what each input buys, by fixed rules from pooled comparisons."""
+"""Targets of the best model, and what each input contributes, by fixed rules from pooled comparisons."""
 
 from __future__ import annotations
 
@@ -37,28 +37,31 @@ HALF_A_POINT = 0.005  # macro-F1
 FASTER, LATENCY_MS, PARAMETERS, FIT_MINUTES = 10, 4, 1_000_000, 15
 GAIN = Notation("+.2f", 100)  # points of a difference
 RULE = (
-    "Helps: the interval of the paired difference of macro-F1 lies above zero. Does not: it lies below half a "
-    "point. Else not shown."
+    "Helps: the interval of the paired difference of macro-F1 lies above zero. Does not: it lies below half a point. "
+    "Otherwise not shown."
 )
 
 
 def verdict(gain: Interval) -> str:
-    """RULE."""
+    """Return the verdict on a difference of macro-F1 by RULE."""
     return "helps" if gain.low > 0 else "does not" if gain.high < HALF_A_POINT else "not shown"
 
 
 def findings(rows: Mapping[str, Row], pairs: Mapping[str, tuple[str, str]]) -> pd.DataFrame:
-    """What the first arm of each pair has before the second: question, difference, low, high, verdict, arm, minus, and
-    how many seeds each of the two has.
+    """Return the difference of macro-F1 between the two arms of each pair.
 
     Args:
-        pairs: question -> names of two arms; those that are not there are left out.
+        rows: rows of a comparison, by arm.
+        pairs: question -> names of two arms; pairs with an arm that was not run are left out.
+
+    Returns:
+        question, difference, low, high, verdict, arm, minus, seeds (of the one and of the other).
     """
-    found = []
+    table = []
     for question, (arm, reference) in pairs.items():
         if arm in rows and reference in rows:
             d = rows[arm].arm.difference(rows[reference].arm, "macro_f1")
-            found.append(
+            table.append(
                 {
                     "question": question,
                     "difference": d.value,
@@ -70,103 +73,125 @@ def findings(rows: Mapping[str, Row], pairs: Mapping[str, tuple[str, str]]) -> p
                     "seeds": ", ".join(str(len(rows[name].predictions)) for name in (arm, reference)),
                 }
             )
-    return pd.DataFrame(found, columns=["question", "difference", "low", "high", "verdict", "arm", "minus", "seeds"])
+    return pd.DataFrame(table, columns=["question", "difference", "low", "high", "verdict", "arm", "minus", "seeds"])
 
 
-# what a model says about windows of a trial, by the name of what was done to the recordings
-How = Callable[[LoadedRun, EvaluationSet], tuple[pd.DataFrame, dict[str, Predictions]]]
+# from a model and an evaluation set to its windows and the predictions on them, by what was done to the recordings
+Predict = Callable[[LoadedRun, EvaluationSet], tuple[pd.DataFrame, dict[str, Predictions]]]
 
 
-def corrupted(model: LoadedRun, trial: EvaluationSet) -> tuple[pd.DataFrame, dict[str, Predictions]]:
-    """All windows of the trial, and what a model says about them under each corruption."""
-    return trial.windows, under_corruption(model, trial)
+def corrupted(model: LoadedRun, evaluation: EvaluationSet) -> tuple[pd.DataFrame, dict[str, Predictions]]:
+    """Return all windows, and a model's predictions on them under each corruption."""
+    return evaluation.windows, under_corruption(model, evaluation)
 
 
 def pooled_arm(
-    runs: Mapping[int, Mapping[int, SavedRun]], data: Mapping[int, Windows], folder: Path, how: How, workers: int = 1
+    runs: Mapping[int, Mapping[int, SavedRun]],
+    data: Mapping[int, Windows],
+    folder: Path,
+    predict: Predict,
+    workers: int = 1,
 ) -> dict[str, Arm]:
-    """An arm by what was done to the recordings, the test windows of its folds pooled.
+    """Return an arm by what was done to the recordings, with the test windows of its folds pooled.
 
     Args:
-        runs: by seed, by fold. data: by fold. folder: keeps the predictions, so that the same code makes them once.
-        how: `corrupted`, `with_starts_cut` or `second_by_second`. workers: runs tried at a time, each in a process.
+        runs: runs[seed][fold].
+        data: data[fold].
+        folder: cache of the predictions.
+        predict: `corrupted`, `with_starts_cut` or `second_by_second`.
+        workers: number of processes, each with a run.
     """
     every = [(run, data[fold]) for folds in runs.values() for fold, run in folds.items()]
     with warnings.catch_warnings():
-        # joblib starts a worker anew that has grown, as by a store's frames
+        # joblib restarts workers whose memory has grown, here by the frames of a store
         warnings.filterwarnings("ignore", "A worker stopped")
-        tables = iter(joblib.Parallel(workers)(joblib.delayed(_tried)(run, own, folder, how) for run, own in every))
+        tables = iter(
+            joblib.Parallel(workers)(
+                joblib.delayed(_predictions)(run, windows, folder, predict) for run, windows in every
+            )
+        )
     return _arms([pd.concat([next(tables) for _ in folds]) for folds in runs.values()])
 
 
 def elapsed_arm(data: Mapping[int, Windows]) -> dict[str, Arm]:
-    """The shortcut that knows the elapsed seconds alone, as `with_starts_cut` tries models; the folds pooled.
+    """Return the shortcut of the elapsed seconds with and without the recordings' start, the folds pooled.
 
     Args:
-        data: by fold.
+        data: data[fold].
+
+    Returns:
+        Arms 'whole' and 'cut', as of `with_starts_cut`; empty if no window remains.
     """
     tables = []
-    for own in data.values():
-        _, kept, begin = EvaluationSet(own.store, own.split, own.settings, "test").starts_cut
+    for windows in data.values():
+        _, kept, begin = EvaluationSet(windows.store, windows.split, windows.settings, "test").starts_cut
         if not len(kept):
             continue
-        shortcut = fit_shortcuts(own)[ELAPSED]
+        shortcut = fit_shortcuts(windows)[ELAPSED]
         for name, end in (("whole", kept["end"]), ("cut", kept["end"] - begin)):
-            p = shortcut_probabilities(shortcut, end.to_numpy(float)[:, None], len(own.store.schema.states))
+            p = shortcut_probabilities(shortcut, end.to_numpy(float)[:, None], len(windows.store.schema.states))
             tables.append(_table(name, Predictions(kept["label"].to_numpy(), p, kept["session"].to_numpy()), kept))
     return _arms([pd.concat(tables)]) if tables else {}
 
 
 def on_other_recordings(runs: Iterable[SavedRun], data: Windows, folder: Path) -> Arm:
-    """An arm on all windows of other recordings than its runs were made on; each run counts as a seed.
+    """Return an arm on all windows of recordings that its runs were not trained on; each run counts as a seed.
 
     Args:
-        folder: keeps the predictions, so that the same code makes them once.
+        folder: cache of the predictions.
     """
-    return _arms([_tried(run, data, folder, _every_window) for run in runs])["whole"]
+    return _arms([_predictions(run, data, folder, _every_window) for run in runs])["whole"]
 
 
-def _every_window(model: LoadedRun, trial: EvaluationSet) -> tuple[pd.DataFrame, dict[str, Predictions]]:
-    windows = make_windows(trial.store, trial.settings)
-    return windows, {"whole": predictions_on(model, trial.store, windows)}
+def _every_window(model: LoadedRun, evaluation: EvaluationSet) -> tuple[pd.DataFrame, dict[str, Predictions]]:
+    windows = make_windows(evaluation.store, evaluation.settings)
+    return windows, {"whole": predictions_on(model, evaluation.store, windows)}
 
 
 def _arms(tables: list[pd.DataFrame]) -> dict[str, Arm]:
-    """Arms by what was done to the recordings, of tables as of `_tried`, one a seed; none of tables without a
-    window."""
-    found = {}
+    """Return arms by what was done to the recordings; empty for tables without a window.
+
+    Args:
+        tables: for each seed the predictions as of `_predictions`.
+    """
+    arms = {}
     for name in tables[0]["corruption"].unique():
-        own = [t[t["corruption"] == name].sort_values(["session", "start"], ignore_index=True) for t in tables]
-        found[str(name)] = Arm([as_predictions(t) for t in own], resampled(own[0]))
-    return found
+        seeds = [t[t["corruption"] == name].sort_values(["session", "start"], ignore_index=True) for t in tables]
+        arms[str(name)] = Arm([as_predictions(seed) for seed in seeds], resampled(seeds[0]))
+    return arms
 
 
-def _tried(run: SavedRun, data: Windows, folder: Path, how: How) -> pd.DataFrame:
-    """Predictions of a run, made once by the same code: corruption, session, device, start, y_true, p0, p1, ..."""
+def _predictions(run: SavedRun, data: Windows, folder: Path, predict: Predict) -> pd.DataFrame:
+    """Return the predictions of a run, from the cache if they are newer than the run and of the same code.
+
+    Returns:
+        corruption, session, device, start, y_true, p0, p1, ...
+    """
     folder = folder / code_hash()
-    path, made = folder / f"{run.folder.name}.parquet", run.folder / "predictions.parquet"
-    if path.is_file() and path.stat().st_mtime > made.stat().st_mtime:
+    path, trained = folder / f"{run.folder.name}.parquet", run.folder / "predictions.parquet"
+    if path.is_file() and path.stat().st_mtime > trained.stat().st_mtime:
         return pd.read_parquet(path)
-    windows, found = how(LoadedRun(run.folder), EvaluationSet(data.store, data.split, data.settings, "test"))
+    windows, predicted = predict(LoadedRun(run.folder), EvaluationSet(data.store, data.split, data.settings, "test"))
     folder.mkdir(parents=True, exist_ok=True)
-    write_parquet(path, pd.concat([_table(name, p, windows) for name, p in found.items()], ignore_index=True))
+    write_parquet(path, pd.concat([_table(name, p, windows) for name, p in predicted.items()], ignore_index=True))
     return pd.read_parquet(path)
 
 
-def _table(name: str, found: Predictions, windows: pd.DataFrame) -> pd.DataFrame:
-    table = windows[["session", "device", "start"]].assign(corruption=name, y_true=found.y_true)
-    return table.assign(**{f"p{k}": found.p[:, k] for k in range(found.p.shape[1])})
+def _table(name: str, predicted: Predictions, windows: pd.DataFrame) -> pd.DataFrame:
+    table = windows[["session", "device", "start"]].assign(corruption=name, y_true=predicted.y_true)
+    return table.assign(**{f"p{k}": predicted.p[:, k] for k in range(predicted.p.shape[1])})
 
 
 def starts_cut_table(arms: Mapping[str, dict[str, Arm]], reference: str) -> pd.DataFrame:
-    """What arms lose without the recordings' start, and what they then have before one of them that knows no start.
+    """Return what arms lose without the recordings' start, and their difference from an arm that does not use it.
 
     Args:
-        arms: by name, of `with_starts_cut`. reference: name of the one that knows no start.
+        arms: arms of `with_starts_cut`, by name.
+        reference: name of the arm that does not use the start.
 
     Returns:
-        arm, whole, cut and change with intervals, beside (the cut arm less the cut reference) with its interval, of
-        macro-F1; and of the cut arm severe_recall, and by its worst seed severe_sessions_missed and severe_as_normal.
+        arm; macro-F1 whole, cut, change and difference (the cut arm minus the cut reference), the last three with their
+        intervals; severe_recall of the cut arm, and severe_sessions_missed and severe_as_normal of its worst seed.
     """
     rows = []
     for name, arm in arms.items():
@@ -178,9 +203,9 @@ def starts_cut_table(arms: Mapping[str, dict[str, Arm]], reference: str) -> pd.D
             {
                 "arm": name,
                 **starts_cut_scores(arm),
-                "beside": d.value,
-                "beside_low": d.low,
-                "beside_high": d.high,
+                "difference": d.value,
+                "difference_low": d.low,
+                "difference_high": d.high,
                 "severe_recall": float(arm["cut"].by_seed("severe_recall").mean()),
                 **worst,
             }
@@ -189,12 +214,15 @@ def starts_cut_table(arms: Mapping[str, dict[str, Arm]], reference: str) -> pd.D
 
 
 def others_table(arms: Mapping[str, Arm], first: str) -> pd.DataFrame:
-    """A row an arm on other recordings: its figures with intervals, the worst of its models, and what the first has
-    before it.
+    """Return a row for each arm on other recordings.
+
+    Args:
+        arms: arms of `on_other_recordings`, by name.
+        first: name of the arm that the others are compared with.
 
     Returns:
         arm, models, macro_f1 and severe_recall with intervals, severe_sessions_missed and severe_as_normal of the worst
-        model, difference (the first less it) with its interval.
+        model, difference (first minus arm) of macro-F1 with its interval.
     """
     rows = []
     for name, arm in arms.items():
@@ -209,27 +237,33 @@ def others_table(arms: Mapping[str, Arm], first: str) -> pd.DataFrame:
 
 
 def causal_table(arms: Mapping[str, dict[str, Arm]]) -> pd.DataFrame:
-    """`by_label_rule` of each arm, tried by `second_by_second`, with its name as first column."""
-    tables = {name: by_label_rule(own) for name, own in arms.items()}
+    """Return `by_label_rule` of arms of `second_by_second`, with the arm's name as first column."""
+    tables = {name: by_label_rule(rules) for name, rules in arms.items()}
     return pd.concat(tables, names=["arm"]).reset_index("arm").reset_index(drop=True)
 
 
 def distance_table(windows: pd.DataFrame, data: Windows, arms: breakdown.Arms) -> pd.DataFrame:
-    """`breakdown.by_distance` of pooled windows.
+    """Return `breakdown.by_distance` of pooled windows.
 
     Args:
-        windows: of a comparison. data: of any fold, for where they lie in the store.
+        windows: windows of a comparison.
+        data: data of any fold; gives the windows' rows in the store.
+        arms: predictions on the windows, by arm.
     """
     placed = windows.merge(data.frame[["session", "start", "row"]], how="left", validate="one_to_one")
     return breakdown.by_distance(data.store, placed, data.settings.size, arms)
 
 
 def onset_table(runs: Mapping[str, Mapping[int, Mapping[int, SavedRun]]]) -> pd.DataFrame | None:
-    """`breakdown.onset_summary` of each seed of each arm, the folds pooled; each fold alarms by its own operating
-    point. None where no recording has a state worth an alarm.
+    """Return `breakdown.onset_summary` of each seed of each arm, the folds pooled.
+
+    Each fold uses its own operating point.
 
     Args:
-        runs: by arm, by seed, by fold.
+        runs: runs[arm][seed][fold].
+
+    Returns:
+        The table, or None if no recording has a state that needs an alarm.
     """
     tables = [
         breakdown.onsets({f"{arm}, seed {seed}": run}, "test")
@@ -242,7 +276,7 @@ def onset_table(runs: Mapping[str, Mapping[int, Mapping[int, SavedRun]]]) -> pd.
 
 
 def best_epoch_minutes(runs: list[SavedRun]) -> float:
-    """The longest time to the epoch that was kept, in minutes."""
+    """Return the longest time until the kept epoch, in min."""
     times = []
     for run in runs:
         history = run.history
@@ -256,12 +290,15 @@ def best_epoch_minutes(runs: list[SavedRun]) -> float:
 def targets(
     rows: Mapping[str, Row], robust: pd.DataFrame | None, speed: pd.DataFrame, minutes: float, full: bool
 ) -> pd.DataFrame:
-    """The targets, one a row: target, figure, interval, verdict (reached, not reached, or why it cannot be said).
+    """Return a row for each target: target, figure, interval, verdict (reached, not reached, or why it is unknown).
 
     Args:
-        rows: by name: fusion_both_film, fusion_<modality>_film and _plain, lightgbm, lightgbm_extended_both_film.
-        robust: of `robustness.against_single`. speed: of `speed.side_by_side`. minutes: to the best epoch.
-        full: whether the data have the size that the targets are of.
+        rows: rows of a comparison by arm: fusion_both_film, fusion_<modality>_film and _plain, lightgbm,
+            lightgbm_extended_both_film.
+        robust: table of `robustness.against_single`.
+        speed: table of `speed.side_by_side`.
+        minutes: time to the best epoch [min].
+        full: whether the data have the size that the targets refer to.
     """
     best = rows["fusion_both_film"]
     table = pd.DataFrame(
@@ -273,14 +310,14 @@ def targets(
 
 
 def _target(target: str, figure: str, interval: str, verdict: str | bool) -> dict[str, str]:
-    """A row of `targets`; a verdict is whether the target was reached, or a sentence."""
+    """Return a row of `targets`; the verdict is whether it was reached, or a sentence."""
     if isinstance(verdict, bool | np.bool_):
         verdict = "reached" if verdict else "not reached"
     return {"target": target, "figure": figure, "interval": interval, "verdict": verdict}
 
 
 def _gain(target: str, d: Interval, reached: bool) -> dict[str, str]:
-    """A target of a difference of macro-F1."""
+    """Return a row of `targets` on a difference of macro-F1."""
     return _target(target, f"{GAIN.number(d.value)} points", GAIN.range(d) or MISSING, reached)
 
 
@@ -311,7 +348,7 @@ def _worst_state_targets(best: Row) -> list[dict[str, str]]:
         recall = best.arm.interval("severe_recall")
         interval = f"from {100 * recall.low:.1f} %" if np.isfinite(recall.low) else "–"
         target = "recall of the worst state, with its lower bound"
-        targets.append(_target(target, f"{100 * recall.value:.1f} %", interval, "told"))
+        targets.append(_target(target, f"{100 * recall.value:.1f} %", interval, "reported"))
     return targets
 
 

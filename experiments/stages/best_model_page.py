@@ -1,5 +1,4 @@
-"""Stage 08: the best model's targets, comparisons over several splits, robustness and speed; and a summary in
-markdown."""
+"""Stage 08: targets of the best model, comparisons on several splits, robustness and speed, also as markdown."""
 
 from __future__ import annotations
 
@@ -15,6 +14,7 @@ from conveyorguard.reporting import pages
 from conveyorguard.reporting.site import Site
 from conveyorguard.system.files import write_text
 from experiments.stages.best_model import RULE
+from experiments.stages.run_blocks import render
 
 STEM = "08_best_model"
 FIRST = "fusion"  # the model that the page is about
@@ -22,12 +22,23 @@ FIRST = "fusion"  # the model that the page is about
 
 @dataclass
 class BestModel:
-    """All that the stage found.
+    """Results of the stage.
 
-    comparisons: by split, the folds pooled; the first is the one that the targets are of. names: of an arm, by the
-    label that the comparison gives it. robustness, against_trees: of `against_single`. devices, distance, causal,
-    onsets: of `evaluation.breakdown` and `by_label_rule`, of the main arms. starts_cut: None where recordings are too
-    short. onsets: None where there is no fault. others: None where the data cannot be drawn anew.
+    Args:
+        comparisons: comparison by split, folds pooled; the targets refer to the first.
+        names: by split, the arm of each label in the comparison.
+        targets: table of `best_model.targets`.
+        findings: table of `best_model.findings`.
+        robustness: table of `against_single` for the arms of one modality.
+        against_trees: table of `against_single` for LightGBM.
+        starts_cut: table of `starts_cut_table`; None if the recordings are too short.
+        devices: table of `breakdown.by_device` for the main arms.
+        distance: table of `distance_table` for the main arms.
+        causal: table of `causal_table` for the main arms.
+        onsets: table of `onset_table` for the main arms; None if there is no fault.
+        others: table of `others_table`; None if the data cannot be simulated again.
+        speed: table of `speed.side_by_side`.
+        notes: sentences for the end of the page.
     """
 
     comparisons: Mapping[str, Comparison]
@@ -48,7 +59,7 @@ class BestModel:
 
 @dataclass
 class Part:
-    """A table of the page and of the summary; name: of its csv."""
+    """A table of the page and the summary, with its title, its note and the name of its csv."""
 
     title: str
     note: str
@@ -57,18 +68,19 @@ class Part:
     formats: Mapping[str, str] = field(default_factory=dict)
 
 
-def parts(made: BestModel) -> list[Part]:
-    first = next(iter(made.comparisons.values()))
+def parts(results: BestModel) -> list[Part]:
+    """Return the tables of the page and the summary, in order."""
+    first = next(iter(results.comparisons.values()))
     failing = {**POINTS, **SHARES, **MISSED}
-    missed = made.targets["verdict"].str.startswith("not reached").any()
+    missed = results.targets["verdict"].str.startswith("not reached").any()
     note = " ".join([first.resampling.note, DIFFERENCES, *([TRIED] if missed else [])])
-    found = [
-        Part("Targets", note, "targets", made.targets),
+    tables = [
+        Part("Targets", note, "targets", results.targets),
         Part(
-            "What each input buys",
+            "What each input contributes",
             f"{RULE} {SEEDS_NOTE}",
             "findings",
-            _in_points(made.findings, "low", "high"),
+            _in_points(results.findings, "low", "high"),
             POINTS,
         ),
         *(
@@ -76,183 +88,182 @@ def parts(made: BestModel) -> list[Part]:
                 f"split={split}",
                 f"{comparison.protocol}. {comparison.resampling.note}",
                 split,
-                results(comparison, made.names[split]),
-                {**SHARES, **BEFORE},
+                arms_table(comparison, results.names[split]),
+                {**SHARES, **MINUS},
             )
-            for split, comparison in made.comparisons.items()
+            for split, comparison in results.comparisons.items()
         ),
         Part(
             "When something fails",
-            "Fusion, one trained model, against the better of its arms of one modality under the same corruption, "
-            f"in points of macro-F1. {HOLDS} {FAILING} {NOISE}",
+            "Fusion compared with the better of its two arms of one modality under the same corruption, in points of "
+            f"macro-F1. {HOLDS} {FAILING} {NOISE}",
             "robustness",
-            _in_points(made.robustness),
+            _in_points(results.robustness),
             failing,
         ),
         Part(
             "When something fails: against trees",
-            f"Fusion against LightGBM extended under the same corruption, in points of macro-F1. {HOLDS} {FAILING}",
+            "Fusion compared with LightGBM extended under the same corruption, in points of macro-F1. "
+            f"{HOLDS} {FAILING}",
             "against_trees",
-            _in_points(made.against_trees.rename(columns={"better arm": "trees"})),
+            _in_points(results.against_trees.rename(columns={"better arm": "trees"})),
             failing,
         ),
         *(
             []
-            if made.starts_cut is None
-            else [Part("Without the recordings' start", STARTS_NOTE, "starts_cut", _starts(made.starts_cut), STARTS)]
+            if results.starts_cut is None
+            else [Part("Without the recordings' start", STARTS_NOTE, "starts_cut", _starts(results.starts_cut), STARTS)]
         ),
         Part(
             "Devices",
-            f"Accuracy on the windows of each device, which no model was trained on, seeds averaged. {FEW}",
+            "Accuracy on the windows of each device, averaged over seeds; the models were trained on other devices. "
+            f"{FEW}",
             "devices",
-            *_by_arm(made.devices),
+            *_by_arm(results.devices),
         ),
         Part(
             "Errors near a change of state",
-            "Accuracy of windows by the time between them and the nearest change of state in their recording, "
-            "seeds averaged.",
+            "Accuracy by the time between a window and the nearest change of state in its recording, averaged over "
+            "seeds.",
             "distance",
-            *_by_arm(made.distance),
+            *_by_arm(results.distance),
         ),
         Part(
             "Second by second",
             CAUSAL_NOTE,
             "causal",
-            pages.gathered(made.causal, ["accuracy", "macro_f1", "severe_recall"]),
+            pages.gathered(results.causal, ["accuracy", "macro_f1", "severe_recall"]),
             SHARES,
         ),
         *(
             []
-            if made.onsets is None
+            if results.onsets is None
             else [
                 Part(
                     "Faults: delay after the onset, lead to the end",
                     ONSETS_NOTE,
                     "onsets",
-                    pages.gathered(made.onsets, ["missed"], " low", " high"),
-                    dict.fromkeys(made.onsets.columns[1:], ",.0f"),
+                    pages.gathered(results.onsets, ["missed"], " low", " high"),
+                    dict.fromkeys(results.onsets.columns[1:], ",.0f"),
                 )
             ]
         ),
     ]
-    if made.others is not None:
-        found.append(
+    if results.others is not None:
+        tables.append(
             Part(
-                "Recordings on which nothing was chosen",
+                "Recordings used for no choice",
                 OTHERS_NOTE,
                 "others",
-                _in_points(pages.gathered(made.others, ["macro_f1", "severe_recall"])),
+                _in_points(pages.gathered(results.others, ["macro_f1", "severe_recall"])),
                 OTHERS,
             )
         )
-    return [
-        *found,
-        Part("Speed", SPEED_NOTE, "speed", made.speed, SPEED),
-    ]
+    return [*tables, Part("Speed", SPEED_NOTE, "speed", results.speed, SPEED)]
 
 
-def write_best_model(site: Site, made: BestModel, full: bool) -> Path:
-    """The page, its tables as csv, and summary.md beside them; returns the page's path.
+def write_best_model(site: Site, results: BestModel, full: bool) -> Path:
+    """Write the page, its tables as csv, and summary.md beside them, and return the page's path.
 
     Args:
-        full: whether the data have the size that the targets are of.
+        full: whether the data have the size that the targets refer to.
     """
-    first = next(iter(made.comparisons.values()))
-    blocks = [
-        pages.section(
-            part.title,
-            site.table(f"{STEM}_{part.name}", part.table, part.formats, look="prose" if part.name == "targets" else ""),
-            note=part.note,
-        )
-        for part in parts(made)
+    first = next(iter(results.comparisons.values()))
+    sections = [
+        {
+            "title": part.title,
+            "note": part.note,
+            "table": site.table(
+                f"{STEM}_{part.name}", part.table, part.formats, look="prose" if part.name == "targets" else ""
+            ),
+        }
+        for part in parts(results)
     ]
-    if made.notes:
-        blocks.append(pages.section("Notes", "".join(f"<p>{pages.escape(note)}</p>" for note in made.notes)))
-    said = [
-        f"{row['target']}: {row['figure']} ({row['interval']}): {row['verdict']}." for _, row in made.targets.iterrows()
+    sentences = [
+        f"{row['target']}: {row['figure']} ({row['interval']}): {row['verdict']}."
+        for _, row in results.targets.iterrows()
     ]
-    write_text(site.folder / "summary.md", summary(site, made, full))
-    return site.write(STEM, f"Targets on {first.protocol}", blocks, said)
+    write_text(site.folder / "summary.md", summary(site, results, full))
+    main = render("best_model.html.jinja", parts=sections, notes=results.notes)
+    return site.write(STEM, f"Targets on {first.protocol}", main, sentences)
 
 
-DIFFERENCES = "A target on a difference is reached by its figure, not by the end of its interval, unless it says so."
-TRIED = "What was tried for a target that is not reached, failures included: experiments/best_model/log.md."
+DIFFERENCES = "A target on a difference is judged by its value, not by its interval, unless it says so."
+TRIED = "What was tried for targets that were not reached, failures included: experiments/best_model/log.md."
 SEEDS_NOTE = (
-    "Intervals are of devices and recordings; seeds of an arm are averaged, and where it has one (seeds: of the "
-    "arm, of what is subtracted) another would "
-    "give other figures, by up to half a point a fold. A bound within a few hundredths of a border of the rule may "
-    "lie beyond it by other replicates."
+    "Intervals cover devices and recordings, not seeds: the seeds of an arm are averaged. Where an arm has one seed "
+    "(column seeds: of the arm, of what is subtracted), another seed would change the difference by up to half a "
+    "point a fold. A bound within a few hundredths of the rule's limit may cross it with other bootstrap "
+    "replicates."
 )
-HOLDS = "Holds: not more than a point below it, by the figure."
+HOLDS = "Holds: at most one point below, by the value."
 FAILING = (
-    "Severe recall, and sessions whose worst state its worst seed missed entirely; seeds: of fusion, of the other."
+    "Severe recall is the mean over fusion's seeds, missed sessions those of its worst seed; column seeds: of "
+    "fusion, of the other."
 )
 SPEED_NOTE = (
-    "On this machine; a ratio says more than a time. Windows a second of processor time in training steps "
-    "(augmentation, blending, forward, backward), the "
-    "models in turns; then of each a single window from the store to probabilities on one thread, its recording's "
-    "start at hand."
+    "Measured on this machine, the models in turns, so ratios are more reliable than times. windows_per_second: "
+    "windows of training steps (augmentation, blending, forward, backward) per second of processor time. "
+    "latency_ms: one window from the store to probabilities on one thread, with its recording's start at hand."
 )
 NOISE = (
-    "Noise is added to a channel's own on devices of the kind, so that x1 makes it 1.4 times as large. Of an "
-    "absent camera every frame is the training's median, flagged; predict "
-    "fills no camera in, but tells such a recording as one that cannot be read. No model reads the flag of what "
-    "was missing."
+    "Noise: x1 adds noise of a channel's own normal size on devices of the kind, so that it is 1.4 times as large. "
+    "Absent camera: every frame is the median of the training frames, flagged as missing, while predict refuses a "
+    "recording without its camera. No model reads the flag."
 )
 STARTS_NOTE = (
-    "0 to 100 s are cut off each recording's start; the windows that remain, in the whole recordings and in the "
-    "cut ones. Change and what an arm "
-    "then has before LightGBM on the 64 features, which knows no start, in points of macro-F1; what is said of the "
-    "worst state is of the cut ones."
+    "0 to 100 s are cut off each recording's start. Macro-F1 on the windows that remain, in the whole and in the "
+    "cut recordings. change, and minus lightgbm (the cut arm minus LightGBM on the 64 features, which do not use "
+    "the start), in points. The columns on the worst state refer to the cut recordings."
 )
 FEW = (
-    f"Intervals by resampling its recordings; of fewer than {FEWEST_SESSIONS} the exact bound, a recording "
+    f"Intervals by resampling the device's sessions; below {FEWEST_SESSIONS} sessions the exact bound, each session "
     "counting once."
 )
 CAUSAL_NOTE = (
-    "A window ends at every second. last: it is judged by the state of that second, all that is known then; "
-    "majority: by its commonest state, "
-    "as the seed study does. The models are the same."
+    "A window ends at every second. last: compared with the state of its last second, as in operation; majority: "
+    "with its most common state, as in the seed study. The models are the same."
 )
 ONSETS_NOTE = (
-    "A row a seed: fault recordings, those that no alarm told of, and of the others the seconds. The model of each "
-    "fold alarms at its own "
-    "operating point, chosen on its validation: of the thresholds that missed no fault there and rang least "
-    "without one, one in the middle. A delay "
-    "counts from the first second that is not normal; a state that is worth an alarm may begin long after it, so a "
-    "long delay need not be a late alarm."
+    "One row a seed: recordings with a fault, those without an alarm, and times in s for the others. The model of "
+    "each fold uses its own operating point, set on validation: no missed fault, fewest false alarms. A delay "
+    "counts from the first second that is not normal. A state that needs an alarm may begin long after it, so a "
+    "long delay is not always a late alarm."
 )
 OTHERS_NOTE = (
-    "Recordings and devices drawn by another data.seed for this table alone. Choosing was done on the validation "
-    "windows of all folds, each of "
-    "which is a test window of another fold; here is what was never looked at. The models of all folds and seeds "
-    "count as seeds; points of macro-F1 that fusion has before each."
+    "Recordings and devices simulated with another data.seed for this table alone. Choices were made on the "
+    "validation windows of all folds, each of which is a test window of another fold; these recordings were used "
+    "for none. The models of all folds and seeds count as seeds. points: fusion minus the arm, in points of "
+    "macro-F1."
 )
 SHARES = dict.fromkeys(
     ["macro-F1", "accuracy", "severe recall", "macro_f1", "its macro_f1", "severe_recall", "whole", "cut"], ".1%"
 )
-BEFORE = {f"{FIRST} before it": "+.2f"}
+MINUS = {f"{FIRST} minus it": "+.2f"}
 POINTS = {"points": "+.2f"}
 MISSED = {"severe_sessions_missed": ".0f"}
 STARTS = {
     **SHARES,
-    **dict.fromkeys(["change", "before lightgbm"], "+.2f"),
+    **dict.fromkeys(["change", "minus lightgbm"], "+.2f"),
     **dict.fromkeys(["severe sessions missed", "severe as normal"], ".0f"),
 }
 OTHERS = {**SHARES, **POINTS, **MISSED, "severe_as_normal": ".0f"}
 SPEED = {"windows_per_second": ",.1f", "latency_ms": ".2f", "parameters": ",.0f"}
 
 
-def results(comparison: Comparison, names: Mapping[str, str]) -> pd.DataFrame:
-    """A row an arm, the best first: macro-F1 with its interval, what fusion has before it in points, and what else
-    counts."""
+def arms_table(comparison: Comparison, names: Mapping[str, str]) -> pd.DataFrame:
+    """Return a row for each arm, the best first: macro-F1 with its interval, fusion minus it in points, other scores.
+
+    Args:
+        names: the arm of each label in the comparison.
+    """
     table, arms = comparison.table, {row.label: row.arm for row in comparison.rows}
     first = next(arms[label] for label, name in names.items() if name == f"{FIRST}_both_film")
     return pd.DataFrame(
         {
             "arm": [names.get(label, f"shortcut: {label}") for label in table["arm"]],
             "macro-F1": pages.intervals_of(table, "macro_f1"),
-            f"{FIRST} before it": [first.difference(arms[label], "macro_f1").times(100) for label in table["arm"]],
+            f"{FIRST} minus it": [first.difference(arms[label], "macro_f1").times(100) for label in table["arm"]],
             "accuracy": table["accuracy"],
             "severe recall": table["severe_recall"],
             "severe sessions missed": table["severe_sessions_missed"],
@@ -263,40 +274,39 @@ def results(comparison: Comparison, names: Mapping[str, str]) -> pd.DataFrame:
 
 
 def _in_points(table: pd.DataFrame, low: str = "difference_low", high: str = "difference_high") -> pd.DataFrame:
-    """The difference of a table, whose bounds are in these columns, as points."""
+    """Return the table with its column `difference` and the two columns of bounds as an interval `points`."""
     points = [difference.times(100) for difference in pages.intervals_of(table, "difference", low, high)]
     return table.assign(difference=points).drop(columns=[low, high]).rename(columns={"difference": "points"})
 
 
 def _starts(table: pd.DataFrame) -> pd.DataFrame:
-    """The page's columns: changes in points instead of shares."""
-    found = pages.gathered(table, ["cut", "change", "beside"])
-    for name in ("change", "beside"):
-        found[name] = [interval.times(100) for interval in found[name]]
-    return found.rename(columns=lambda name: name.replace("beside", "before lightgbm").replace("_", " "))
+    """Return `starts_cut_table` with the page's column names, its changes in points."""
+    frame = pages.gathered(table, ["cut", "change", "difference"])
+    for name in ("change", "difference"):
+        frame[name] = [interval.times(100) for interval in frame[name]]
+    return frame.rename(columns=lambda name: name.replace("difference", "minus lightgbm").replace("_", " "))
 
 
 def _by_arm(table: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
-    """A table of `breakdown.by_group` with its accuracies as intervals, and their formats."""
-    arms = list(table.columns[table.columns.get_loc("sessions") + 1 :: 3])  # an arm, its lower, its upper bound
+    """Return a table of `breakdown.by_group` with its accuracies as intervals, and their formats."""
+    arms = list(table.columns[table.columns.get_loc("sessions") + 1 :: 3])  # each arm is followed by its bounds
     return pages.gathered(table, arms), dict.fromkeys(arms, ".1%")
 
 
-def summary(site: Site, made: BestModel, full: bool) -> str:
-    """The page's tables as markdown, for the repository."""
+def summary(site: Site, results: BestModel, full: bool) -> str:
+    """Return the page's tables as markdown; see `write_best_model`."""
     origin = "\n".join(f"- {what}: {value}" for what, value in site.origin)
-    warning = "" if full else "**A small run: it shows that everything works. None of these figures counts.**\n\n"
-    comparison = next(iter(made.comparisons.values()))
+    warning = "" if full else "**A small run that shows that everything works. Do not use these figures.**\n\n"
+    comparison = next(iter(results.comparisons.values()))
     blocks = [f"# The best model\n\n{warning}{comparison.protocol}.\n\n{origin}"]
-    blocks += [f"## {part.title}\n\n{part.note}\n\n{markdown(part.table, part.formats)}" for part in parts(made)]
-    if made.notes:
-        blocks.append("## Notes\n\n" + "\n".join(f"- {note}" for note in made.notes))
+    blocks += [f"## {part.title}\n\n{part.note}\n\n{markdown(part.table, part.formats)}" for part in parts(results)]
+    if results.notes:
+        blocks.append("## Notes\n\n" + "\n".join(f"- {note}" for note in results.notes))
     return "\n\n".join(blocks) + "\n"
 
 
 def markdown(table: pd.DataFrame, formats: Mapping[str, str] | None = None) -> str:
-    """A table as markdown, its columns in line for whoever reads it in a terminal; bounds of intervals have columns of
-    their own, a missing number is a dash."""
+    """Return a table as markdown with aligned columns; bounds get columns of their own, a missing number is a dash."""
     specs = {f"{name}{end}": spec for name, spec in (formats or {}).items() for end in ("", " low", " high")}
     frame = pages.flat(table)
     head = [str(column) for column in frame]

@@ -1,4 +1,4 @@
-"""The command line of one stage or several: what is asked for, and the exit status."""
+"""The command line shared by all stages: arguments, progress, exit status."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from conveyorguard.system.files import alone
 from conveyorguard.system.progress import bar_over_all
 from experiments.stages.study import SMALL, TITLES, Overrides, Stage, StagedStudy
 
-SEARCH = "04_dl_tuning"  # the stage that `sweep.*` is for
+SEARCH = "04_dl_tuning"  # the stage that the overrides `sweep.*` apply to
 
 
 def main(
@@ -26,17 +26,20 @@ def main(
     name: str = "study",
     options: tuple[str, ...] = (),
 ) -> int:
-    """Run stages as the command line asks: [overrides] [--fresh] [--small|--full] [out=DIR] [workers=N].
+    """Run stages by the command line: [overrides] [--fresh] [--small|--full] [out=DIR] [workers=N].
 
     Args:
-        titles: of the pages that go together. name: of the folder in outputs/ that they lie in.
-        options: keys beside `out` and `workers` that are the stage's own rather than of train.py.
+        doc: help text.
+        stages: the stages to run, by name, in this order.
+        titles: titles of all pages of the site, by file stem.
+        name: start of the default folder's name in outputs/.
+        options: keys that belong to the stage instead of train.py, beside `out` and `workers`.
 
     Returns:
         The exit status.
     """
     arguments = build_parser(doc).parse_intermixed_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that trainings are ended too
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # an exception, so that the trainings are ended too
     try:
         study = study_of(arguments, stages, titles, name, options)
         with alone(study.out), bar_over_all() as study.progress:
@@ -45,21 +48,21 @@ def main(
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on from here", file=sys.stderr)
+        print("Interrupted. The same command continues from here.", file=sys.stderr)
         return 130
     print(page if len(stages) == 1 else study.out / "index.html")
     return 0
 
 
 def build_parser(doc: str) -> argparse.ArgumentParser:
-    """What a stage takes; `doc` is its help."""
+    """Return the argument parser of a stage with the help text `doc`."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "overrides",
         nargs="*",
-        help="key=value as of train.py, out=DIR, and workers=N: trainings at a time, each with threads=CORES/N",
+        help="key=value as for train.py; out=DIR; workers=N trainings at a time (set threads=CORES/N with it)",
     )
-    parser.add_argument("--fresh", action="store_true", help="train anew what is there")
+    parser.add_argument("--fresh", action="store_true", help="train again what has already been trained")
     sizes = parser.add_mutually_exclusive_group()
     sizes.add_argument(
         "--small",
@@ -80,21 +83,21 @@ def study_of(
     name: str,
     options: tuple[str, ...],
 ) -> StagedStudy:
-    """The study that the arguments ask for; see `main`.
+    """Return the study that the arguments describe; see `main`.
 
     Raises:
-        ConfigError: the settings cannot work, or are of a search that no stage makes.
+        ConfigError: the settings are invalid, or configure a search that none of the stages runs.
     """
     keys = ("out", "workers", *options)
-    given = {key: value for key, _, value in (line.partition("=") for line in arguments.overrides) if key in keys}
-    overrides = [line for line in arguments.overrides if line.partition("=")[0] not in given]
+    words = {key: value for key, _, value in (line.partition("=") for line in arguments.overrides) if key in keys}
+    overrides = [line for line in arguments.overrides if line.partition("=")[0] not in words]
     refuse_lost_search(overrides, stages)
-    out, workers = given.pop("out", None), given.pop("workers", "1")
+    out, workers = words.pop("out", None), words.pop("workers", "1")
     if not (workers.isdecimal() and int(workers)):
-        raise ConfigError(f"workers={workers}: how many trainings run at a time, 1 or more")
+        raise ConfigError(f"workers={workers} is not a number of trainings. Give a whole number of 1 or more.")
     command = shlex.join(["python", re.sub(".*(?=experiments/)", "", sys.argv[0]), *sys.argv[1:]])
     study = StagedStudy(
-        Path(out or ""), arguments.size, arguments.fresh, int(workers), overrides, given, command, titles
+        Path(out or ""), arguments.size, arguments.fresh, int(workers), overrides, words, command, titles
     )
     if not out:
         folder = f"{name}-{study.config().data.name}"
@@ -103,22 +106,22 @@ def study_of(
 
 
 def refuse_lost_search(overrides: Overrides, stages: Iterable[str]) -> None:
-    """Refuse settings of a search that no stage makes."""
+    """Raise ConfigError for `sweep.*` overrides if none of the stages runs a search."""
     lost = [line for line in overrides if line.startswith("sweep.")]
     if lost and SEARCH not in stages:
         raise ConfigError(
-            f"{' '.join(lost)}: there is no search in {', '.join(stages)}; give it to {SEARCH} or the whole study"
+            f"{' '.join(lost)}: {', '.join(stages)} runs no search. Give it to {SEARCH} or to the whole study."
         )
 
 
 def run_stages(study: StagedStudy, stages: Mapping[str, Stage]) -> Path:
-    """Run the stages one after the other, and count their work; returns the last one's page."""
+    """Run the stages in order, show their progress, and return the page of the last one."""
     assert study.progress is not None
     study.progress.add_task("", total=sum(1 + units(study) for _, units in stages.values()), note="")
     for name, (run, _) in stages.items():
-        began = time.monotonic()
+        start_time = time.monotonic()
         study.say(name)
         page = run(study)
         study.advance(1)
-        study.tell(f"{name}: {time.monotonic() - began:.0f} s")
+        study.tell(f"{name}: {time.monotonic() - start_time:.0f} s")
     return page

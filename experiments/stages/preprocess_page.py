@@ -1,4 +1,4 @@
-"""Stage 01: windows and split, beside the seed study's, and whether anything leaks from one part into another."""
+"""Stage 01: windows and split beside the seed study's, and checks for leakage between the parts."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
+from markupsafe import Markup
 
 from conveyorguard.data.exploration import class_weights
 from conveyorguard.data.splits import PARTS
@@ -17,53 +18,61 @@ from conveyorguard.reporting.figures import state_colour, styled
 from conveyorguard.reporting.format import state_titles
 from conveyorguard.reporting.site import Site
 from experiments.stages import seed_figures
-from experiments.stages.run_blocks import THEIRS
+from experiments.stages.run_blocks import render
 
 
 def write_preprocess(site: Site, data: Windows, fit_on: str) -> Path:
-    """Write 01_preprocess.html and its tables.
+    """Write 01_preprocess.html and its tables, and return the page's path.
 
     Args:
-        fit_on: which seconds the scaling is fitted on: train or all.
+        fit_on: part that the scaling is fitted on: 'train' or 'all'.
     """
     leaks = leakage(data, fit_on)
     bad = leaks[leaks["verdict"] == "LEAK"]
     counts = {part: len(data.part(part)) for part in PARTS}
-    said = [
+    sentences = [
         f"{len(data.frame):,} windows of {data.settings.size} s every {data.settings.stride} s: "
         + ", ".join(f"{part} {n:,}" for part, n in counts.items())
         + ".",
         f"{1 - data.frame['pure'].mean():.1%} of the windows have more than one state.",
         f"Leakage: {len(bad)} of {len(leaks)} checks failed.",
     ]
-    blocks = [_windows(site, data), _states(site, data), _purity(site, data), _leakage(site, leaks)]
-    return site.write(
-        "01_preprocess", "How recordings become windows, and who trains, validates and tests", blocks, said
+    states, shares = states_table(data), {"share of windows": ".1%", "share pure": ".1%"}
+    main = render(
+        "preprocess.html.jinja",
+        window_note=_window_note(data),
+        parts=site.table("01_parts", parts_table(data), shares),
+        state_shares=pages.figure(_state_shares(data, states), "share of each state in train, val and test"),
+        states=site.table("01_states", states, {"class weight": ".2f", "share mixed": ".1%"}),
+        mixed_shares=pages.figure(_mixed_shares(data), "histogram of the label's share in mixed windows"),
+        purity=site.table("01_purity", _purity(data), {"share": ".1%"}),
+        leakage=site.table("01_leakage", leaks, look="prose"),
+        **_seed_tables(),
     )
+    return site.write("01_preprocess", "Windows, and the split into train, validation and test", main, sentences)
 
 
 def parts_table(data: Windows) -> pd.DataFrame:
-    """A row a part: sessions, devices, windows, their share, those of one state throughout."""
+    """Return a row for each part: sessions, devices, windows, their share, and those with a single state."""
     rows = []
     for part in PARTS:
-        own = data.part(part)
+        windows = data.part(part)
         rows.append(
             {
                 "part": part,
-                "sessions": own["session"].nunique(),
-                "devices": own["device"].nunique(),
-                "windows": len(own),
-                "share of windows": len(own) / len(data.frame),
-                "pure": int(own["pure"].sum()),
-                "share pure": own["pure"].mean(),
+                "sessions": windows["session"].nunique(),
+                "devices": windows["device"].nunique(),
+                "windows": len(windows),
+                "share of windows": len(windows) / len(data.frame),
+                "pure": int(windows["pure"].sum()),
+                "share pure": windows["pure"].mean(),
             }
         )
     return pd.DataFrame(rows)
 
 
 def states_table(data: Windows) -> pd.DataFrame:
-    """A row a state: its windows in each part, the class weight, and how many of its windows have one state
-    throughout."""
+    """Return a row for each state: its windows in each part, its class weight, and its pure and mixed windows."""
     states = len(data.store.schema.states)
     table = pd.DataFrame({"state": state_titles(data.store.schema)})
     for part in PARTS:
@@ -76,127 +85,110 @@ def states_table(data: Windows) -> pd.DataFrame:
 
 
 def leakage(data: Windows, fit_on: str) -> pd.DataFrame:
-    """Checks on the windows themselves: check, found, verdict (ok, LEAK, or a note where it is how the split is
-    meant)."""
-    own = {part: data.part(part) for part in PARTS}
-    seconds = {part: np.unique(w["row"].to_numpy()[:, None] + np.arange(data.settings.size)) for part, w in own.items()}
+    """Check the windows for leakage between parts.
+
+    Args:
+        fit_on: part that the scaling is fitted on: 'train' or 'all'.
+
+    Returns:
+        check, count, verdict: 'ok', 'LEAK', or why the split intends it.
+    """
+    parts = {part: data.part(part) for part in PARTS}
+    span = np.arange(data.settings.size)
+    seconds = {part: np.unique(windows["row"].to_numpy()[:, None] + span) for part, windows in parts.items()}
     session = data.store.session_index
     time = np.asarray(data.store.tick)
     first, last = data.frame["row"].to_numpy(), data.frame["row"].to_numpy() + data.settings.size - 1
     crossing = int(((session[first] != session[last]) | (time[last] - time[first] != data.settings.size - 1)).sum())
 
     def shared(column: str) -> int:
-        return sum(len(set(own[a][column]) & set(own[b][column])) for a, b in combinations(PARTS, 2))
+        return sum(len(set(parts[a][column]) & set(parts[b][column])) for a, b in combinations(PARTS, 2))
 
     both = sum(len(np.intersect1d(seconds[a], seconds[b])) for a, b in combinations(PARTS, 2))
-    devices = len(set(own["train"]["device"]) & set(own["test"]["device"]))
+    devices = len(set(parts["train"]["device"]) & set(parts["test"]["device"]))
     rows = [
         ("sessions in two parts", shared("session"), None),
-        ("seconds that windows of two parts have in common", both, None),
-        ("windows over the border of two sessions, or over a gap", crossing, None),
-        ("windows that come twice", int(data.frame.duplicated(["session", "start"]).sum()), None),
+        ("seconds in windows of two parts", both, None),
+        ("windows across two sessions or a gap", crossing, None),
+        ("duplicate windows", int(data.frame.duplicated(["session", "start"]).sum()), None),
         (
-            "seconds of val or test that the scaling is fitted on",
+            "val and test seconds that the scaling is fitted on",
             0 if fit_on == "train" else len(seconds["val"]) + len(seconds["test"]),
             None,
         ),
         (
-            "test devices that also train",
+            "devices in both train and test",
             devices,
-            "by design: this split asks about known devices; split=device about new ones",
+            "by design: this split tests on known devices, split=device on new ones",
         ),
     ]
     return pd.DataFrame(
         [
-            {"check": check, "found": found, "verdict": "ok" if not found else design or "LEAK"}
-            for check, found, design in rows
+            {"check": check, "count": count, "verdict": "ok" if not count else design or "LEAK"}
+            for check, count, design in rows
         ]
     )
 
 
-def _windows(site: Site, data: Windows) -> str:
-    table = parts_table(data)
-    names = {"session": "whole sessions, drawn at random", "device": "whole devices", "kfold": "folds of devices"}
-    quoted = [[part, f"{seed_figures.PART_SESSIONS[part]:,}", f"{seed_figures.PART_WINDOWS[part]:,}"] for part in PARTS]
-    beside = THEIRS + pages.table(["part", "sessions", "windows"], quoted)
-    note = (
+def _window_note(data: Windows) -> str:
+    """Return how windows, labels and parts were made."""
+    drawn = "whole sessions at random"
+    units = {"auto": drawn, "session": drawn, "device": "whole devices", "kfold": "folds of devices"}
+    is_majority = data.settings.label == "majority"
+    return (
         f"Windows of {data.settings.size} s every {data.settings.stride} s within a session, labelled by their "
-        f"{'commonest (of several the lowest)' if data.settings.label == 'majority' else 'last'} state. "
-        f"Split by {names[data.split.settings['name']]} (hash {data.split.hash}). {data.split.note}"
+        f"{'most common state (the mildest of equally common ones)' if is_majority else 'last state'}. "
+        f"Split by {units[data.split.settings['name']]} (hash {data.split.hash}). {data.split.note}"
     )
-    shown = site.table("01_parts", table, {"share of windows": ".1%", "share pure": ".1%"})
-    return pages.section("Windows and parts", shown, beside, note=note)
 
 
-def _states(site: Site, data: Windows) -> str:
-    table = states_table(data)
+def _state_shares(data: Windows, table: pd.DataFrame) -> go.Figure:
+    """Plot the share of each state in each part; `table` is that of `states_table`."""
     plot = go.Figure()
     for k, row in table.iterrows():
-        shares = [row[part] / max(len(data.part(part)), 1) for part in PARTS]
         plot.add_bar(
             x=list(PARTS),
-            y=shares,
+            y=[row[part] / max(len(data.part(part)), 1) for part in PARTS],
             name=row["state"],
             marker_color=state_colour(int(str(k)), len(table)),
             text=[f"{row[part]:,}" for part in PARTS],
             textposition="inside",
         )
     styled(plot, "States in each part", height=360, y="share of the part's windows").update_yaxes(tickformat=".0%")
-    plot.update_layout(
+    return plot.update_layout(
         barmode="stack", legend={"orientation": "v", "x": 1.02, "y": 1, "yanchor": "top", "traceorder": "reversed"}
     )
-    quoted = [
+
+
+def _mixed_shares(data: Windows) -> go.Figure:
+    """Plot how much of each mixed window is in the state of its label."""
+    states = data.store.state[data.frame["row"].to_numpy()[:, None] + np.arange(data.settings.size)]
+    shares = np.mean(states == data.frame["label"].to_numpy()[:, None], axis=1)[~data.frame["pure"].to_numpy()]
+    bins = {"start": 0, "end": 1.0001, "size": 0.05}
+    plot = go.Figure(go.Histogram(x=shares, xbins=bins, marker_color=state_colour(1, 3)))
+    styled(plot, "Mixed windows: share in the state of the label", height=300, x="share of the window", y="windows")
+    return plot.update_xaxes(tickformat=".0%")
+
+
+def _purity(data: Windows) -> pd.DataFrame:
+    """Return number and share of pure and of mixed windows."""
+    pure = data.frame["pure"]
+    return pd.DataFrame(
+        [
+            {"windows": "pure, a single state", "count": int(pure.sum()), "share": pure.mean()},
+            {"windows": "mixed", "count": int((~pure).sum()), "share": 1 - pure.mean()},
+        ]
+    )
+
+
+def _seed_tables() -> dict[str, Markup]:
+    """Draw the seed study's parts and states."""
+    parts = [[part, f"{seed_figures.PART_SESSIONS[part]:,}", f"{seed_figures.PART_WINDOWS[part]:,}"] for part in PARTS]
+    states = [
         ["class weight", *(f"{w:.2f}" for w in seed_figures.CLASS_WEIGHTS)],
         ["test windows", *(f"{n:,}" for n in seed_figures.TEST_SUPPORT)],
     ]
-    beside = THEIRS + pages.table(["", *seed_figures.STATES], quoted)
-    shown = site.table("01_states", table, {"class weight": ".2f", "share mixed": ".1%"})
-    note = "Class weights are 1 / count of the train windows, scaled to sum to the number of states."
-    return pages.section(
-        "States", pages.pair(pages.figure(plot, "share of each state in train, val and test"), beside), shown, note=note
-    )
-
-
-def _purity(site: Site, data: Windows) -> str:
-    states = data.store.state[data.frame["row"].to_numpy()[:, None] + np.arange(data.settings.size)]
-    own = np.mean(states == data.frame["label"].to_numpy()[:, None], axis=1)[~data.frame["pure"].to_numpy()]
-    plot = go.Figure(
-        go.Histogram(x=own, xbins={"start": 0, "end": 1.0001, "size": 0.05}, marker_color=state_colour(1, 3))
-    )
-    styled(
-        plot,
-        "Mixed windows: how much of one is its label's state",
-        height=300,
-        x="share of the window's seconds",
-        y="windows",
-    ).update_xaxes(tickformat=".0%")
-    table = pd.DataFrame(
-        [
-            {
-                "windows": "pure, one state throughout",
-                "count": int(data.frame["pure"].sum()),
-                "share": data.frame["pure"].mean(),
-            },
-            {"windows": "mixed", "count": int((~data.frame["pure"]).sum()), "share": 1 - data.frame["pure"].mean()},
-        ]
-    )
-    note = (
-        "Near a change of state the label follows from a majority of seconds: a window just before and just after "
-        "look alike, and no model can part them."
-    )
-    return pages.section(
-        "Pure and mixed windows",
-        pages.pair(
-            pages.figure(plot, "histogram of the share of the label's state in mixed windows"),
-            site.table("01_purity", table, {"share": ".1%"}),
-        ),
-        note=note,
-    )
-
-
-def _leakage(site: Site, leaks: pd.DataFrame) -> str:
-    return pages.section(
-        "Leakage",
-        site.table("01_leakage", leaks, look="prose"),
-        note="Checked on the windows and the split that every later stage uses.",
-    )
+    return {
+        "seed_parts": pages.table(["part", "sessions", "windows"], parts),
+        "seed_states": pages.table(["", *seed_figures.STATES], states),
+    }

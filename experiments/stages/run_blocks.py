@@ -1,11 +1,13 @@
-"""Blocks of pages that several stages share: runs as a table, and figures beside the seed study's."""
+"""Parts that the pages of several stages share: tables of runs, and figures beside the seed study's."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from markupsafe import Markup
 
 from conveyorguard.metrics.bootstrap import Arm, Interval, Resampling, resample
 from conveyorguard.metrics.notation import PERCENT
@@ -17,31 +19,45 @@ from conveyorguard.runs.derive import as_predictions
 from conveyorguard.runs.saved import SavedRun
 from experiments.stages.seed_figures import REFERENCE
 
+TEMPLATES = Path(__file__).with_name("templates")
 SEED = REFERENCE.column
-THEIRS = f"<h3>{REFERENCE.heading}</h3>"
+
+
+def render(template: str, **values: Any) -> Markup:
+    """Draw a template of the stages; `seed` in it is the seed study's `Reference`."""
+    return pages.render(template, folder=TEMPLATES, seed=REFERENCE, **values)
 
 
 def minutes(run: SavedRun) -> str:
-    """How long a run was fitted."""
+    """Return how long fitting a run took, in s below 2 minutes, else in min."""
     seconds = run.provenance.get("fit_seconds", float("nan"))
     return f"{seconds:.1f} s" if seconds < 120 else f"{seconds / 60:.1f} min"
 
 
 def drawn_on(site: Site, prefix: str) -> Draw:
-    """How blocks that several pages share draw their tables on a page of a site: the csv is called after its stage."""
+    """Return a function that draws a table on a page of the site and names its csv after the stage.
+
+    Args:
+        prefix: number of the stage, e.g. "02".
+    """
     return lambda name, frame, formats: site.table(f"{prefix}_{name}", frame, formats)
 
 
-def beside_seed(site: Site, name: str, run: SavedRun, rows: Sequence[tuple[str, Any, Any]]) -> str:
-    """Our figures, which are of one run, and the seed study's, a column each."""
+def beside_seed(site: Site, name: str, run: SavedRun, rows: Sequence[tuple[str, Any, Any]]) -> Markup:
+    """Draw the figures of a run beside the seed study's.
+
+    Args:
+        name: name of the csv.
+        rows: what is measured, the run's figure, the seed study's figure.
+    """
     origin = next(iter(origins_of({"": run}).values()))
     frame = pd.DataFrame(rows, columns=["", "here", SEED])
-    shown = site.table(name, frame, origins=dict.fromkeys([str(row[0]) for row in rows], origin))
-    return f'{shown}<p class="note">Here: {pages.escape(origin)}</p>'
+    table = site.table(name, frame, origins=dict.fromkeys([str(row[0]) for row in rows], origin))
+    return render("beside_seed.html.jinja", table=table, origin=origin)
 
 
-def scores_beside(site: Site, name: str, run: SavedRun, quoted: Mapping[str, float]) -> str:
-    """Validation and test accuracy, recall of the worst state and training time, beside the seed study's."""
+def scores_beside(site: Site, name: str, run: SavedRun, quoted: Mapping[str, float]) -> Markup:
+    """Draw accuracy, recall of the worst state and training time of a run beside the seed study's figures `quoted`."""
     return beside_seed(
         site,
         name,
@@ -55,7 +71,7 @@ def scores_beside(site: Site, name: str, run: SavedRun, quoted: Mapping[str, flo
 
 
 def tested_beside(run: SavedRun, quoted: Mapping[str, float]) -> list[tuple[str, str, str]]:
-    """Rows of `beside_seed`: test accuracy and recall of the worst state."""
+    """Return rows of `beside_seed`: test accuracy and recall of the worst state."""
     figures = measured(tested(run), resampling_of(run))
     return [
         ("test accuracy", PERCENT.with_interval(figures["accuracy"]), f"{quoted['test']:.2f} %"),
@@ -71,30 +87,30 @@ MEASURED = ("accuracy", "macro_f1", "severe_recall")
 
 
 def measured(rows: pd.DataFrame, resampling: Resampling) -> dict[str, Interval]:
-    """The metrics of MEASURED of predictions, with their intervals."""
+    """Return the metrics of MEASURED with their intervals for a table of predictions."""
     arm = Arm([as_predictions(rows)], resampling)
     return {metric: arm.interval(metric) for metric in MEASURED}
 
 
 def titled(figures: Mapping[str, Interval], run: SavedRun) -> dict[str, Interval]:
-    """Figures of `measured` by the titles of their columns."""
+    """Return the figures of `measured` by column title."""
     titles = {"accuracy": "test accuracy"}
     return {titles.get(name, metric_title(name, run.schema)): figure for name, figure in figures.items()}
 
 
 def tested(run: SavedRun) -> pd.DataFrame:
-    """Predictions of the part that figures are of: test, or validation where test was not asked for."""
+    """Return the predictions on test, or on validation if the run was not evaluated on test."""
     return run.predictions[run.predictions["split"] == list(run.scores)[-1]]
 
 
 def resampling_of(run: SavedRun) -> Resampling:
-    """How the recordings that a run is tested on are drawn anew for intervals."""
+    """Return the resampling for intervals on the sessions that a run is tested on."""
     rows = tested(run)
     return resample(rows["session"].to_numpy(), rows["device"].to_numpy())
 
 
 def shortcut_rows(run: SavedRun, resampling: Resampling) -> list[dict[str, Any]]:
-    """The shortcuts on the run's windows, the best first: model and the figures of `titled`."""
+    """Return a row for each shortcut on the run's windows, by macro-F1 from best to worst."""
     table = run.shortcuts
     if table is None:
         return []
@@ -104,9 +120,14 @@ def shortcut_rows(run: SavedRun, resampling: Resampling) -> list[dict[str, Any]]
     return [{"model": f"shortcut: {name}", **titled(figures[name], run)} for name in ranked]
 
 
-def runs_table(site: Site, name: str, runs: Mapping[str, SavedRun], shortcuts: bool = True) -> str:
-    """A row a run with figures, intervals and its source, leading to its own page, and the shortcuts; below, all
-    commands."""
+def runs_table(site: Site, name: str, runs: Mapping[str, SavedRun], shortcuts: bool = True) -> Markup:
+    """Draw a table of runs with figures, intervals and links to their pages, and below it their commands.
+
+    Args:
+        name: name of the csv.
+        runs: runs on the same test sessions, by title.
+        shortcuts: append the shortcuts of the first run.
+    """
     first = next(iter(runs.values()))
     resampling = resampling_of(first)
     rows: list[dict[str, Any]] = [
@@ -136,28 +157,25 @@ def runs_table(site: Site, name: str, runs: Mapping[str, SavedRun], shortcuts: b
         "dense",
     )
     commands = site.table(f"{name}_commands", commands_of(runs), look="prose")
-    note = pages.escape(resampling.note)
-    return (
-        f'{drawn}<p class="note">{note}</p><details><summary>run directories and commands</summary>{commands}</details>'
-    )
+    return render("runs_table.html.jinja", table=drawn, note=resampling.note, commands=commands)
 
 
 def commands_of(runs: Mapping[str, SavedRun]) -> pd.DataFrame:
-    """Where the numbers of runs come from: model, run directory, command."""
+    """Return model, run directory and command of each run."""
     rows = [(title, run.folder.name, pages.base_names(run.provenance["command"])) for title, run in runs.items()]
     return pd.DataFrame(rows, columns=["model", "run directory", "command"])
 
 
 def links_of(site: Site, runs: Mapping[str, SavedRun]) -> dict[str, str]:
-    """Where the runs' own pages are, by title."""
+    """Return the relative paths of the runs' own pages, by title."""
     return {title: target for title, run in runs.items() if (target := page_of(site, run))}
 
 
 def origins_of(runs: Mapping[str, SavedRun]) -> dict[str, str]:
-    """Run directory and command of each run, by title."""
+    """Return run directory and command of each run as text, by title."""
     return {title: f"{run.folder.name}: {pages.base_names(run.provenance['command'])}" for title, run in runs.items()}
 
 
 def page_of(site: Site, run: SavedRun) -> str | None:
-    """Where a run's own page is, relative to the site."""
+    """Return the path of a run's own page relative to the site, or None if it has none."""
     return pages.path_between(site.folder, run.folder / "report.html")

@@ -1,4 +1,4 @@
-"""The search of stage 04: what was searched, by what, and what came of each trial, beside the seed study's."""
+"""The search of stage 04: space, settings and trials beside the seed study's."""
 
 from __future__ import annotations
 
@@ -7,69 +7,64 @@ from typing import Any
 
 import optuna
 import pandas as pd
+from markupsafe import Markup
 from omegaconf import DictConfig
-from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from conveyorguard.metrics.notation import MISSING
 from conveyorguard.reporting import pages
 from conveyorguard.reporting.site import Site
-from conveyorguard.reporting.study_page import optimization_history, searched
+from conveyorguard.reporting.study_figures import optimization_history, plottable
+from conveyorguard.reporting.study_page import searched
 from conveyorguard.sweeps.shared_study import best_of, ended
 from conveyorguard.sweeps.summary import few_digits
 from experiments.stages import seed_figures
-from experiments.stages.run_blocks import SEED
+from experiments.stages.run_blocks import SEED, render
 
 
-def search_section(site: Site, search: optuna.Study, settings: DictConfig, folder: Path) -> str:
-    """The section of a search as html, its tables as csv.
+def search_section(site: Site, search: optuna.Study, settings: DictConfig, folder: Path) -> Markup:
+    """Draw the section of a search, and write its tables as csv.
 
     Args:
-        settings: config of the search. folder: of the search, with its own page.
+        settings: config of the search.
+        folder: folder of the search, in which its own page lies.
     """
     trials = ended(search.get_trials(deepcopy=False))
-    plot = optimization_history(trials, search.direction == StudyDirection.MAXIMIZE, "validation accuracy")
-    plot.update_xaxes(dtick=max(1, len(trials) // 10))
+    history = optimization_history(plottable(search, trials), "validation accuracy")
     page = folder / "study.html"
-    link = page.exists() and f'<p><a href="{page.relative_to(site.folder).as_posix()}">The page of the search</a></p>'
     formats = {"validation accuracy": ".4f", "seconds": ".0f"}
-    return pages.section(
-        "Search",
-        "<h3>Space</h3>",
-        site.table("04_space", _space(trials, best_of(search, trials))),
-        "<h3>Settings</h3>",
-        site.table("04_settings", _settings(trials, settings)),
-        pages.pair(
-            pages.figure(plot, "validation accuracy by trial"),
-            "<h3>Trials</h3>" + site.table("04_trials", _trials(trials), formats),
-        ),
-        link or "",
-        f"<details><summary>{SEED}: trials</summary>{_their_trials()}</details>",
-        note="Chosen by validation accuracy; test data were not touched.",
+    return render(
+        "search.html.jinja",
+        space=site.table("04_space", _space(trials, best_of(search, trials))),
+        settings=site.table("04_settings", _settings(trials, settings)),
+        history=pages.figure(history, "validation accuracy of each complete trial, and the best so far"),
+        trials=site.table("04_trials", _trials(trials), formats),
+        page=page.relative_to(site.folder).as_posix() if page.exists() else None,
+        seed_trials=_seed_trials(),
     )
 
 
 def _space(trials: list[FrozenTrial], best: FrozenTrial | None) -> pd.DataFrame:
-    """A row a parameter: what was searched and what was best, here and there."""
+    """Return the searched range and the best value of each parameter, here and in the seed study."""
     params = best.params if best else {}
     space = trials[0].distributions if trials else {}
     rows = []
     for name, distribution in space.items():
-        their_range, their_best = seed_figures.SEARCH.get(name, (MISSING, MISSING))
+        seed_range, seed_best = seed_figures.SEARCH.get(name, (MISSING, MISSING))
         rows.append(
             {
                 "parameter": name,
                 "range": searched(distribution),
                 "best here": few_digits(params.get(name, MISSING)),
-                f"range, {SEED}": their_range,
-                f"best, {SEED}": their_best,
+                f"range, {SEED}": seed_range,
+                f"best, {SEED}": seed_best,
             }
         )
     return pd.DataFrame(rows)
 
 
 def _settings(trials: list[FrozenTrial], settings: DictConfig) -> pd.DataFrame:
-    """Sampler, pruner and what became of the trials, here and there."""
+    """Return sampler, pruner and the number of trials by state, here and in the seed study."""
     states = [trial.state for trial in trials]
     planned = f"{seed_figures.TRIALS_PLANNED} planned, {seed_figures.TIMEOUT_MINUTES} min at most"
     rows = [
@@ -95,7 +90,8 @@ def _trials(trials: list[FrozenTrial]) -> pd.DataFrame:
     )
 
 
-def _their_trials() -> str:
+def _seed_trials() -> Markup:
+    """Draw the trials of the seed study."""
     best = max(seed_figures.TRIALS.values())
     rows = [
         [f"{number}{' (best)' if value == best else ''}", f"{value:.2f} %"]
@@ -105,5 +101,5 @@ def _their_trials() -> str:
 
 
 def class_name(node: Any) -> str:
-    """What a config node builds, e.g. MedianPruner; a dash for none."""
+    """Return the class that a config node builds, e.g. MedianPruner; a dash for no node."""
     return str(node._target_).rsplit(".", 1)[-1] if node else MISSING

@@ -1,10 +1,10 @@
-"""The seed study's own figures, on its own data and split; quoted beside ours, never in a column with them."""
+"""Figures that the seed study reports on its own data and split; quoted beside ours, never compared."""
 
 from __future__ import annotations
 
 from conveyorguard.reporting.reference import Reference
 
-# validation accuracy in percent; the first three by 10 epochs with patience 3, the full one by 30 with patience 7
+# validation accuracy in percent; the first three after 10 epochs with patience 3, the full one after 30 with patience 7
 ABLATION = {"Sensor Only": 89.12, "Image Only": 69.56, "Sensor + Image": 89.64, "Sensor + Image + FiLM (Full)": 90.35}
 
 # stages 00 and 01
@@ -29,8 +29,8 @@ REFERENCE = Reference(
     WORST_SESSIONS,
     CORRELATIONS,
     ABLATION,
-    "The seed study ran the full arm for 30 epochs and the others for 10; here every arm has the same budget. Its "
-    "figures are of other data: they are quoted, not compared.",
+    "The seed study ran the full arm for 30 epochs and the others for 10; here all arms have the same number. Its "
+    "figures come from other data and are not comparable.",
     "cnn_transformer",
 )
 PART_SESSIONS = {"train": 238, "val": 51, "test": 52}
@@ -52,12 +52,8 @@ SEARCH = {  # parameter -> (range, best)
     "optimizer.weight_decay": ("1e-5 to 1e-3", "5.4e-5"),
 }
 TRIALS = {0: 88.74, 1: 89.83, 2: 90.48, 3: 90.09}  # validation accuracy in percent; 4 to 7 were pruned
-TRIALS_PLANNED, TRIALS_COMPLETE, TRIALS_PRUNED, TIMEOUT_MINUTES = (
-    15,
-    4,
-    4,
-    30,
-)  # it counts the pruned ones as complete: 8
+TRIALS_PLANNED, TRIALS_COMPLETE, TRIALS_PRUNED = 15, 4, 4  # the study counts pruned trials as complete: 8
+TIMEOUT_MINUTES = 30
 CURVE = {1: 81.0, 2: 84.3, 4: 86.2, 6: 89.1, 8: 89.3, 10: 90.0, 11: 90.3}  # epoch -> validation accuracy in percent
 LAST_EPOCH = 18
 PER_CLASS = (
@@ -67,7 +63,7 @@ PER_CLASS = (
     (0.87, 0.97, 0.91, 88),
 )  # precision, recall, F1, n
 CONFUSION = ((666, 122, 0, 0), (20, 336, 15, 0), (3, 21, 324, 13), (1, 0, 2, 85))  # rows actual
-TECHNIQUES = {  # technique -> (how, what it bought)
+TECHNIQUES = {  # technique -> (how, effect)
     "several devices": ("DataParallel on two T4", "faster training"),
     "mixed precision": ("autocast and GradScaler", "less memory, faster"),
     "cuDNN benchmark": ("enabled", "faster operations"),

@@ -1,4 +1,4 @@
-"""What a training step of a network costs under other settings, on the machine at hand."""
+"""What a training step of a network costs under different settings on this machine."""
 
 from __future__ import annotations
 
@@ -30,13 +30,16 @@ def step_seconds(
     windows: int = 16,
     rounds: int = 3,
 ) -> float:
-    """Seconds of a training step (augmentation, forward, backward) of a config's network with so many thermal frames a
-    window.
+    """Return the duration of a training step (augmentation, forward, backward) [s].
 
-    On a GPU seconds that passed; on processors seconds they worked, which others on the machine change little.
+    Wall time on a GPU; processor time otherwise, which other programs on the machine affect little.
 
     Args:
-        mixed: the shorter floats to compute in where that is safe. windows: of a batch.
+        cfg: config of the network.
+        frames: thermal frames a window, or 'all'.
+        mixed: data type of mixed precision; None: no mixed precision.
+        windows: windows a batch.
+        rounds: steps to measure; the median is returned.
     """
     cfg = cfg.copy()
     OmegaConf.update(cfg, "window.thermal_frames", frames)
@@ -51,51 +54,51 @@ def step_seconds(
     clock = time.perf_counter if device == "cuda" else time.process_time
     times = []
     for _ in range(rounds + 1):
-        began = clock()
+        start = clock()
         with torch.autocast(device, mixed, enabled=mixed is not None):
             loss = module.training_step(batch, 0)
         loss.backward()
         if device == "cuda":
             torch.cuda.synchronize()
-        times.append(clock() - began)
-    return median(times[1:])  # the first one also allocates
+        times.append(clock() - start)
+    return median(times[1:])  # the first step also allocates memory
 
 
 def speed_techniques(cfg: DictConfig, data: Windows, search: optuna.Study) -> dict[str, str]:
-    """What the seed study's techniques buy on this machine: technique -> a sentence, with the seconds it was measured
-    by.
+    """Return the measured effect of each of the seed study's speed-ups on this machine, as a sentence.
 
     Args:
-        cfg: of the tuned network. search: whose trials could be pruned.
+        cfg: config of the tuned network.
+        search: study of the search, for the effect of pruning.
     """
     inputs, _ = used_inputs(cfg, data.store.schema)
     few, every = (step_seconds(cfg, data, inputs, frames) for frames in (cfg.window.thermal_frames, "all"))
     count = WindowSettings(**cfg.window).thermal_seconds.size
-    said = {"fewer thermal frames": _against(every, few, f"{count} of {cfg.window.size}")}
+    effects = {"fewer thermal frames": _against(every, few, f"{count} of {cfg.window.size}")}
     gpus = torch.cuda.device_count()
-    said["several devices"] = (
+    effects["several devices"] = (
         f"{gpus} GPUs here; trainer=ddp_2xT4 uses two" if gpus > 1 else "not measured: fewer than two GPUs here"
     )
     short, name = (torch.float16, "fp16 on the GPU") if gpus else (torch.bfloat16, "bf16 on the processor, no GPU here")
-    said["mixed precision"] = _against(few, step_seconds(cfg, data, inputs, cfg.window.thermal_frames, short), name)
-    said["cuDNN benchmark"] = "not measured: no GPU here"
+    effects["mixed precision"] = _against(few, step_seconds(cfg, data, inputs, cfg.window.thermal_frames, short), name)
+    effects["cuDNN benchmark"] = "not measured: no GPU here"
     if gpus:
         before = torch.backends.cudnn.benchmark
         torch.backends.cudnn.benchmark = not before
         other = step_seconds(cfg, data, inputs, cfg.window.thermal_frames)
         torch.backends.cudnn.benchmark = before
         without, with_it = (few, other) if not before else (other, few)
-        said["cuDNN benchmark"] = _against(without, with_it, "on the GPU")
+        effects["cuDNN benchmark"] = _against(without, with_it, "on the GPU")
     trials = ended(search.get_trials(deepcopy=False))
     epochs = [len(trial.intermediate_values) for trial in trials]
     longest = max(epochs, default=0)
     saved = sum(longest - len(t.intermediate_values) for t in trials if t.state == TrialState.PRUNED)
-    said["pruning of trials"] = f"{saved} of {longest * len(trials)} epochs were not trained"
-    return said
+    effects["pruning of trials"] = f"{saved} of {longest * len(trials)} epochs were not trained"
+    return effects
 
 
 def _against(before: float, after: float, where: str) -> str:
-    """What a technique does to a training step, in a sentence."""
+    """Return the effect of a speed-up on a training step as a sentence."""
     ratio = before / after
     verdict = f"{ratio:.1f} times faster" if ratio >= 1 else f"{1 / ratio:.1f} times slower"
     unit = "s" if torch.cuda.is_available() else "processor s"
@@ -103,22 +106,29 @@ def _against(before: float, after: float, where: str) -> str:
 
 
 def side_by_side(configs: dict[str, tuple[DictConfig, Windows]], rounds: int = 3) -> pd.DataFrame:
-    """Networks on this machine, in turns: model, windows_per_second of training steps with their own batches,
-    latency_ms of a single window from the store to probabilities on one thread, parameters."""
+    """Measure networks on this machine, in turns.
+
+    Args:
+        configs: config and data of each network, by name.
+
+    Returns:
+        model, windows_per_second of training steps with the config's batch size, latency_ms of one window from the
+        store to probabilities on one thread, parameters.
+    """
     steps: dict[str, list[float]] = {name: [] for name in configs}
     for _ in range(rounds):
         for name, (cfg, data) in configs.items():
-            inputs, _unused = used_inputs(cfg, data.store.schema)
+            inputs, _ = used_inputs(cfg, data.store.schema)
             windows = min(cfg.batch_size, len(data.part("train")))
             seconds = step_seconds(cfg, data, inputs, cfg.window.thermal_frames, windows=windows)
             steps[name].append(windows / seconds)
-    found, threads = [], torch.get_num_threads()
+    rows, threads = [], torch.get_num_threads()
     torch.set_num_threads(1)
     for name, (cfg, data) in configs.items():
-        inputs, _unused = used_inputs(cfg, data.store.schema)
+        inputs, _ = used_inputs(cfg, data.store.schema)
         module = build_module(Recipe.of(plain_values(cfg)), data, inputs).eval()
         dataset = WindowDataset(data.store, data.part("val"), data.settings, inputs)
-        found.append(
+        rows.append(
             {
                 "model": name,
                 "windows_per_second": median(steps[name]),
@@ -127,4 +137,4 @@ def side_by_side(configs: dict[str, tuple[DictConfig, Windows]], rounds: int = 3
             }
         )
     torch.set_num_threads(threads)
-    return pd.DataFrame(found)
+    return pd.DataFrame(rows)

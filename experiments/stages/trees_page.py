@@ -1,4 +1,4 @@
-"""Stage 03: trees and a linear model on statistics of windows."""
+"""Stage 03: trees and a linear model on window statistics."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
+from markupsafe import Markup
 
 from conveyorguard.metrics.notation import PERCENT
-from conveyorguard.reporting import pages
 from conveyorguard.reporting.report import class_block, importance_block
 from conveyorguard.reporting.site import Site
 from conveyorguard.runs.saved import SavedRun
@@ -20,6 +20,7 @@ from experiments.stages.run_blocks import (
     measured,
     minutes,
     origins_of,
+    render,
     resampling_of,
     runs_table,
     tested,
@@ -29,11 +30,12 @@ from experiments.stages.run_blocks import (
 
 
 def write_trees(site: Site, models: Mapping[str, SavedRun], cells: Mapping[str, SavedRun], shown: str) -> Path:
-    """Write 03_ml_baseline.html and its tables.
+    """Write 03_ml_baseline.html and its tables, and return the page's path.
 
     Args:
-        models: by the name of the run, all modalities. cells: one model in every modality, with film and without.
-        shown: the run of `models` that is shown in full.
+        models: runs with all modalities, by run name.
+        cells: runs of one model with each modality, with and without film, by the name of the cell.
+        shown: name of the run in `models` that is shown in detail.
     """
     run = models[shown]
     test = run.scores[list(run.scores)[-1]]
@@ -47,38 +49,29 @@ def write_trees(site: Site, models: Mapping[str, SavedRun], cells: Mapping[str, 
         ],
     )
     importance = run.importance
-    blocks = [
-        pages.section("LightGBM", result, note="On the plain statistics of a window, as in the seed study."),
-        pages.section(
-            "Models and features",
-            runs_table(site, "03_models", models),
-            note="extended: logarithms, slopes, lags, hot spot and deviation from the recording's start; "
-            "without_start leaves the last out, "
-            "since a plant has no recording start. A name leads to the run's own page.",
-        ),
-        pages.section(
-            "Which inputs",
-            _cells(site, cells),
-            note="LightGBM with the features of one modality; film adds those of the environment.",
-        ),
-        class_block(run, drawn_on(site, "03")),
-    ]
+    main = render(
+        "trees.html.jinja",
+        result=result,
+        models=runs_table(site, "03_models", models),
+        cells=_cells(site, cells),
+        classes=class_block(run, drawn_on(site, "03")),
+        importance=Markup("") if importance is None else importance_block(importance, drawn_on(site, "03")),
+    )
     if importance is not None:
-        blocks.append(importance_block(importance, drawn_on(site, "03")))
         for by in ("source", "modality"):
             site.table(f"03_importance_by_{by}", importance.groupby(by, as_index=False)[["gain", "shap"]].sum())
     best = max(models, key=lambda name: models[name].scores["val"]["macro_f1"])
     chosen = models[best].scores[list(models[best].scores)[-1]]
-    said = [
-        f"LightGBM on plain statistics: test accuracy {PERCENT.number(test['accuracy'])} after {minutes(run)} of "
-        "training.",
+    sentences = [
+        f"LightGBM on plain window statistics: test accuracy {PERCENT.number(test['accuracy'])}, trained in "
+        f"{minutes(run)}.",
         f"Best by validation macro-F1: {best}, test accuracy {PERCENT.number(chosen['accuracy'])}, macro-F1 "
         f"{PERCENT.number(chosen['macro_f1'])}.",
     ]
-    return site.write("03_ml_baseline", "Trees and a linear model on statistics of the same windows", blocks, said)
+    return site.write("03_ml_baseline", "Trees and a linear model on window statistics", main, sentences)
 
 
-def _cells(site: Site, cells: Mapping[str, SavedRun]) -> str:
+def _cells(site: Site, cells: Mapping[str, SavedRun]) -> Markup:
     resampling = resampling_of(next(iter(cells.values())))
     rows = [
         {

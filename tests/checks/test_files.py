@@ -228,7 +228,7 @@ def test_history_with_loss_as_objective_passes_by_the_checkpoint(train_run):
 
 def test_split_with_other_name_or_sessions_fails(copied):
     edit_json(copied / "split.json", lambda split: split["settings"].update(name="device"))
-    assert "expected settings.name = session" in failed(copied, "files")["split.json matches its hash and config.yaml"]
+    assert "expected settings.name = auto" in failed(copied, "files")["split.json matches its hash and config.yaml"]
     edit_json(copied / "split.json", lambda split: split["sessions"]["train"].pop())
     assert "missing" in failure(copied, "split follows from data and config")
 

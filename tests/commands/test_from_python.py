@@ -1,4 +1,4 @@
-"""The way from Python that the README shows: files, store, windows, model, run directory, page; no Hydra job."""
+"""The Python example of the README: files, store, windows, model, run directory and page, without a Hydra job."""
 
 import re
 import subprocess
@@ -19,14 +19,14 @@ from tests.support.places import ROOT
 
 
 def write_pumps(folder, count=9):
-    """Recordings of pumps that wear, in the words of the README's example."""
+    """Write recordings of pumps that wear, with the column names of the README's example."""
     rng = np.random.default_rng(0)
     folder.mkdir()
     for i in range(count):
         state = np.repeat([0, 1, 2], [100 + 5 * i, 80, 60 - 5 * i])
         pressure, flow = 5 - state + 0.2 * rng.normal(size=240), 20 + 3 * state + rng.normal(size=240)
-        words = np.array(["ok", "worn", "broken"])[state]
-        table = pd.DataFrame({"time": np.arange(240), "pressure": pressure, "flow": flow, "state": words})
+        labels = np.array(["ok", "worn", "broken"])[state]
+        table = pd.DataFrame({"time": np.arange(240), "pressure": pressure, "flow": flow, "state": labels})
         table.to_csv(folder / f"pump{i}.csv", index=False)
 
 
@@ -53,7 +53,7 @@ def test_example_of_the_readme_ends_with_a_page_and_a_run_that_predicts(pumps, c
     assert windows["state"].iloc[0] == "ok" and windows["state"].iloc[-1] == "broken"
 
 
-def test_network_fitted_by_a_recipe_is_loaded_again_from_its_run(pumps):
+def test_network_fitted_by_a_recipe_predicts_the_same_after_loading_its_run(pumps):
     states = [{"name": name} for name in ("ok", "worn", "broken")]
     node = {"columns": {"time": "time", "state": "state"}, "channels": {"pressure": "bar"}, "states": states}
     store = prepare(sessions, Schema.from_config(node), "recordings", "cache", "pumps", jobs=1)

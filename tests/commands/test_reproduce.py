@@ -1,4 +1,4 @@
-"""A run made anew from its saved config: equal, or the first input that differs by name."""
+"""Reproducing a run from its saved config: equal numbers, or the first input that differs by name."""
 
 import json
 import os
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def reproduce(tmp_path, monkeypatch, capsys):
-    """Run the verb in an empty folder; returns (exit status, what it said, the new run directory)."""
+    """Run the verb in an empty folder; returns exit status, output and the new run directory."""
 
     def run(folder, *overrides):
         monkeypatch.chdir(tmp_path)
@@ -30,9 +30,9 @@ def reproduce(tmp_path, monkeypatch, capsys):
             status = main(["reproduce", str(folder), *overrides])
         except SystemExit as end:
             status = end.code
-        said = capsys.readouterr()
-        made = sorted((tmp_path / "outputs").glob("*/*"))
-        return status, said.out + said.err, made[-1] if made else None
+        captured = capsys.readouterr()
+        folders = sorted((tmp_path / "outputs").glob("*/*"))
+        return status, captured.out + captured.err, folders[-1] if folders else None
 
     return run
 
@@ -41,37 +41,36 @@ def edit_provenance(folder, **facts):
     write_json(folder / "provenance.json", {**read_json(folder / "provenance.json"), **facts})
 
 
-def test_an_unchanged_run_is_equal_bit_for_bit(train_run, reproduce):
+def test_unchanged_run_is_equal_bit_for_bit(train_run, reproduce):
     run = train_run("modality=sensor")
-    status, said, new = reproduce(run)
-    assert status == 0 and "Equal, bit for bit" in said and "differs" not in said.replace("differ by", "")
+    status, output, new = reproduce(run)
+    assert status == 0 and "Equal, bit for bit" in output and "differs" not in output.replace("differ by", "")
     assert SavedRun(new).predictions.equals(SavedRun(run).predictions)
 
 
-def test_todays_defaults_do_not_matter(train_run, reproduce):
-    """The run was made with settings that are not the defaults of conf/."""
+def test_run_with_other_settings_than_the_defaults_keeps_them(train_run, reproduce):
     run = train_run("modality=sensor", "model.width=24", "window.stride=15", "average=null")
-    status, said, new = reproduce(run)
-    assert status == 0, said
+    status, output, new = reproduce(run)
+    assert status == 0, output
     assert SavedRun(new).config.model.width == 24
 
 
-def test_another_seed_is_a_variation_and_not_equal(train_run, reproduce):
-    status, said, _ = reproduce(train_run("modality=sensor"), "seed=1")
-    assert status == 1 and "variation" in said and "The first input that differs: override seed" in said
+def test_other_seed_is_a_variation_and_not_equal(train_run, reproduce):
+    status, output, _ = reproduce(train_run("modality=sensor"), "seed=1")
+    assert status == 1 and "variation" in output and "The first input that differs: override seed" in output
 
 
-def test_an_edited_config_is_named_first(train_run, reproduce):
+def test_edited_config_is_named_first(train_run, reproduce):
     run = train_run("modality=sensor")
     config = OmegaConf.load(run / "config.yaml")
     config.data.seed = 1
     OmegaConf.save(config, run / "config.yaml")
-    status, said, _ = reproduce(run)
-    assert status == 1 and "The first input that differs: config.yaml was edited after the run" in said
-    assert "differs: data fingerprint" in said and "Not equal" in said
+    status, output, _ = reproduce(run)
+    assert status == 1 and "The first input that differs: config.yaml was edited after the run" in output
+    assert "differs: data fingerprint" in output and "Not equal" in output
 
 
-def test_data_that_changed_on_disk_are_named(cache, reproduce, tmp_path):
+def test_data_changed_on_disk_are_named_first(cache, reproduce, tmp_path):
     plant = tmp_path / "plant"
     assert main(["simulate", str(plant), "data.sessions=12", "data.archive=folder"]) == 0
     run = tmp_path / "run"
@@ -83,11 +82,11 @@ def test_data_that_changed_on_disk_are_named(cache, reproduce, tmp_path):
         values = row.split(",")
         values[head.split(",").index("NTC")] = "99.9"
         path.write_text(f"{head}\n{','.join(values)}\n")
-    status, said, _ = reproduce(run)
-    assert status == 1 and "The first input that differs: data fingerprint" in said and "Not equal" in said
+    status, output, _ = reproduce(run)
+    assert status == 1 and "The first input that differs: data fingerprint" in output and "Not equal" in output
 
 
-def test_code_that_changed_is_named(train_run, tmp_path):
+def test_changed_code_is_named_first(train_run, tmp_path):
     run = train_run("modality=sensor")
     copy = tmp_path / "copy"
     for name in ("conveyorguard", "conf"):
@@ -110,56 +109,56 @@ def test_code_that_changed_is_named(train_run, tmp_path):
     assert "Not equal." in other.stdout
 
 
-def test_versions_and_processor_are_named(train_run, reproduce):
+def test_changed_versions_and_processor_are_named(train_run, reproduce):
     run = train_run("modality=sensor")
     versions = read_json(run / "provenance.json")["versions"]
     edit_provenance(run, versions={**versions, "torch": "1.0"}, processor="another")
-    status, said, _ = reproduce(run)
-    assert "The first input that differs: version of torch" in said and "processor: another ->" in said
-    assert status == 0 and "Equal, bit for bit" in said  # what changed did not matter
+    status, output, _ = reproduce(run)
+    assert "The first input that differs: version of torch" in output and "processor: another ->" in output
+    assert status == 0 and "Equal, bit for bit" in output  # the change did not alter the numbers
 
 
 @pytest.mark.parametrize(
     ("facts", "status"), [({"processor": "another"}, 0), ({}, 1), ({"processor": "another", "split": "0" * 16}, 1)]
 )
-def test_nearly_equal_is_enough_on_another_stack_alone(train_run, reproduce, facts, status):
+def test_nearly_equal_numbers_pass_where_only_the_stack_differs(train_run, reproduce, facts, status):
     run = train_run("modality=sensor")
     table = SavedRun(run).predictions
     table["p0"] = table["p0"] * 0.999
     table.to_parquet(run / "predictions.parquet", index=False)
     edit_provenance(run, **facts)
-    got, said, _ = reproduce(run)
-    assert (got, "Equal within the tolerance for another stack" in said) == (status, status == 0), said
+    exit_status, output, _ = reproduce(run)
+    assert (exit_status, "Equal within the tolerance for another stack" in output) == (status, status == 0), output
 
 
-def test_numbers_that_differ_although_nothing_else_does_are_not_equal(train_run, reproduce):
+def test_other_numbers_from_the_same_inputs_are_not_equal(train_run, reproduce):
     run = train_run("modality=sensor")
     table = SavedRun(run).predictions
     table["p0"] = table["p0"] * 0.999
     table.to_parquet(run / "predictions.parquet", index=False)
-    status, said, _ = reproduce(run)
-    assert status == 1 and "although no input differs" in said
+    status, output, _ = reproduce(run)
+    assert status == 1 and "although no input differs" in output
 
 
-def test_it_uses_the_thread_count_of_the_run(train_run, reproduce):
+def test_thread_count_is_that_of_the_run(train_run, reproduce):
     run = train_run("modality=sensor")
     assert read_json(run / "provenance.json")["threads"] == 1
     config = OmegaConf.load(run / "config.yaml")
-    config.threads = None  # as a user has it, who set nothing: the count then comes from the machine
+    config.threads = None  # the default: the count comes from the machine
     OmegaConf.save(config, run / "config.yaml")
     _, _, new = reproduce(run)
     assert json.loads((new / "provenance.json").read_text())["threads"] == 1
 
 
-def test_an_override_reaches_what_follows_from_it(train_run, reproduce):
+def test_override_reaches_the_keys_derived_from_it(train_run, reproduce):
     status, _, new = reproduce(train_run("modality=sensor", "model=cnn_transformer", "average=null"), "window.size=20")
     assert status == 1 and SavedRun(new).config.model.window_size == 20
-    status, said, _ = reproduce(new)
-    assert status == 0, said
+    status, output, _ = reproduce(new)
+    assert status == 0, output
 
 
-def test_what_is_no_run_or_no_value_is_refused(train_run, reproduce, tmp_path):
-    status, said, _ = reproduce(tmp_path)
-    assert status == 2 and "no config.yaml" in said
-    status, said, _ = reproduce(train_run("modality=sensor"), "model=cnn_transformer")
-    assert status == 2 and "start a new run to change the group" in said
+def test_folder_without_a_run_and_override_of_a_group_are_refused(train_run, reproduce, tmp_path):
+    status, output, _ = reproduce(tmp_path)
+    assert status == 2 and "no config.yaml" in output
+    status, output, _ = reproduce(train_run("modality=sensor"), "model=cnn_transformer")
+    assert status == 2 and "start a new run to change the group" in output

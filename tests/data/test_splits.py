@@ -8,7 +8,7 @@ import pytest
 from sklearn.model_selection import GroupShuffleSplit
 
 from conveyorguard.data.splits import PARTS, Split, make_split
-from conveyorguard.data.windows import WindowSettings, make_windows
+from conveyorguard.data.windows import WindowSettings, make_windows, split_windows
 from conveyorguard.errors import ConfigError
 from conveyorguard.runs.data import load_windows
 
@@ -130,7 +130,7 @@ def test_the_split_has_a_seed_of_its_own(twin_config):
         ({"name": "kfold", "seed": 42, "n_folds": 5, "fold": 0}, r"n_folds=5 must be 3\.\.3"),
         ({"name": "kfold", "seed": 42, "n_folds": 2, "fold": 0}, r"n_folds=2"),
         ({"name": "kfold", "seed": 42, "n_folds": 3, "fold": 3}, "fold=3"),
-        ({"name": "random", "seed": 42}, "session, device, kfold"),
+        ({"name": "random", "seed": 42}, "auto, session, device, kfold"),
     ],
 )
 def test_an_impossible_split_is_refused(settings, message, store_of, session_of, plain_schema):
@@ -257,3 +257,110 @@ def test_a_session_of_two_devices_cannot_be_split_by_device(plain_schema):
     schema = dataclasses.replace(plain_schema, device_split={"val": ["b"], "test": ["c"]})
     with pytest.raises(AssertionError, match="two parts"):
         make_split(windows, schema, {"name": "device"})
+
+
+AUTO = {"name": "auto", "seed": 42}
+
+
+def labelled(states, device="d", windows=4):
+    """Windows of sessions with these states, by name: a digit a window, or one for all of them."""
+    rows = [
+        (name, device if isinstance(device, str) else device[name], "k", 30 * i, 30 * i + 29, int(word[i % len(word)]))
+        for name, word in states.items()
+        for i in range(max(windows, len(word)))
+    ]
+    return pd.DataFrame(rows, columns=["session", "device", "kind", "start", "end", "label"])
+
+
+def states_of(split, windows):
+    parts = split.part_of(windows["session"])
+    return {part: set(windows["label"][parts == part]) for part in PARTS}
+
+
+def test_auto_deals_several_recordings_as_the_sessions_split_does(windows, twin):
+    auto, session = make_split(windows, twin.schema, AUTO), make_split(windows, twin.schema, SESSION)
+    assert (auto.hash, auto.settings["name"]) == (session.hash, "auto")
+
+
+@pytest.mark.parametrize("each", [3, 4, 6, 15])
+def test_auto_gives_every_part_every_state_where_a_recording_has_one_state_alone(each, plain_schema):
+    windows = labelled({f"r{k}{i}": str(k) for k in range(4) for i in range(each)})
+    split = make_split(windows, plain_schema, AUTO)
+    assert_whole_and_disjoint(split, windows)
+    assert states_of(split, windows) == {key: {0, 1, 2, 3} for key in PARTS}
+    assert len(split.sessions["train"]) >= max(len(split.sessions["val"]), len(split.sessions["test"]))
+    assert make_split(windows, plain_schema, AUTO).hash == split.hash
+
+
+def test_auto_refuses_a_state_that_a_part_would_lack_and_names_it(plain_schema):
+    windows = labelled({"a": "0", "b": "0", "c": "01", "d": "01", "e": "0"})
+    with pytest.raises(ConfigError) as caught:
+        make_split(windows, plain_schema, AUTO)
+    names = plain_schema.state_names
+    assert f"has no window of {names[1]}; {names[1]} is in 2 of 5 recordings" in str(caught.value)
+    assert "add recordings that have it" in str(caught.value) and "split=session" in str(caught.value)
+
+
+def test_auto_keeps_the_parts_of_a_recording_together(plain_schema):
+    windows = labelled({f"r{r}#{k}": "01" for r in range(6) for k in range(1, 6)})
+    split = make_split(windows, plain_schema, AUTO)
+    owners = {name.partition("#")[0]: part for part, names in split.sessions.items() for name in names}
+    assert_whole_and_disjoint(split, windows)
+    for part, names in split.sessions.items():
+        assert {owners[name.partition("#")[0]] for name in names} == {part}
+
+
+def starts_of(names, hours=1.0, first="2024-03-05 10:00"):
+    return pd.Series(pd.Timestamp(first, tz="UTC") + pd.to_timedelta(np.arange(len(names)) * hours, unit="h"), names)
+
+
+def test_auto_deals_one_history_by_time_with_a_window_left_out_between(plain_schema):
+    names = [f"r#{k}" for k in range(1, 21)]
+    windows = labelled(dict.fromkeys(names, "01"), windows=120)  # an hour of windows of 30 s
+    split = make_split(windows.sample(frac=1, random_state=0), plain_schema, AUTO, starts_of(names))
+    assert {part: sorted(int(name[2:]) for name in s) for part, s in split.sessions.items()} == {
+        "train": [*range(1, 15)],
+        "val": [15, 16, 17],
+        "test": [18, 19, 20],
+    }
+    assert (
+        split.note == "by time: train before 2024-03-06 00:00, validation before 2024-03-06 03:00, test from there on"
+    )
+    left_out = windows[~split.keeps(windows)]
+    assert left_out[["session", "start"]].to_numpy().tolist() == [["r#14", 3570], ["r#17", 3570]]
+    assert split.to_dict()["purged"] == split.purged
+    apart = make_split(windows, plain_schema, AUTO, starts_of(names, hours=1.01))
+    assert apart.keeps(windows).all() and "purged" not in apart.to_dict(), "36 s between parts are more than a window"
+
+
+def test_auto_by_time_moves_the_borders_to_where_every_part_has_every_state(plain_schema):
+    names = [f"r#{k}" for k in range(1, 11)]
+    windows = labelled({name: "01" if k in (1, 4, 8) else "0" for k, name in enumerate(names)})
+    split = make_split(windows, plain_schema, AUTO, starts_of(names))
+    assert states_of(split, windows) == {key: {0, 1} for key in PARTS}
+    late = labelled({name: "0" if k < 8 else "01" for k, name in enumerate(names)})
+    with pytest.raises(
+        ConfigError, match=r"split=auto, by time: train has no window of .*shorter data\.reader\.split_every"
+    ):
+        make_split(late, plain_schema, AUTO, starts_of(names))
+
+
+def test_auto_refuses_parts_of_one_recording_without_dates_and_too_few_recordings(plain_schema):
+    names = [f"r#{k}" for k in range(1, 11)]
+    windows = labelled(dict.fromkeys(names, "01"))
+    for starts in (None, pd.Series(pd.NaT, names)):
+        with pytest.raises(ConfigError, match=r"no dates by which they could be dealt in time.*columns\.time"):
+            make_split(windows, plain_schema, AUTO, starts)
+    with pytest.raises(ConfigError, match=r"4 labelled recordings or more, there are 3.*split_every"):
+        make_split(labelled(dict.fromkeys("abc", "01")), plain_schema, AUTO)
+
+
+def test_windows_between_two_parts_in_time_are_in_no_part(store_of, session_of, plain_schema):
+    first = pd.Timestamp("2024-03-05", tz="UTC").to_pydatetime()
+    sessions = [session_of(f"r#{k}", range(60), [0, 1] * 30, device="d") for k in range(1, 7)]
+    for k, session in enumerate(sessions):
+        session.start = first + pd.Timedelta(minutes=k).to_pytimedelta()
+    data = split_windows(store_of(sessions, plain_schema), WindowSettings(), AUTO)
+    assert data.frame.groupby("part")["session"].unique().map(len).to_dict() == {"train": 4, "val": 1, "test": 1}
+    last = data.frame[data.frame["session"] == "r#4"]["end"].max()
+    assert last == 29 and data.frame[data.frame["session"] == "r#3"]["end"].max() == 59

@@ -49,11 +49,11 @@ def test_code_that_reads_numbers_otherwise_makes_another_store_and_says_so(packa
     first, value, summary = package()
     assert float(value) == 20.5 and "built again" not in summary
     assert package()[0] == first
-    columns = package.folder / "conveyorguard" / "data" / "table" / "columns.py"
-    text = columns.read_text(encoding="utf-8")
+    cells = package.folder / "conveyorguard" / "data" / "table" / "cells.py"
+    text = cells.read_text(encoding="utf-8")
     doubled = text.replace("values = pd.to_numeric(", "values = 2 * pd.to_numeric(")
     assert doubled != text
-    columns.write_text(doubled, encoding="utf-8")
+    cells.write_text(doubled, encoding="utf-8")
     again, value, summary = package()
     assert again != first and float(value) == 41
     assert f"built again: the code that reads and reduces the files changed since {first}" in summary

@@ -88,7 +88,7 @@ def test_folds_are_pooled_into_one_row_per_model(make_run):
     [
         ("window.stride=5", "window.stride: 10 in run0, 5"),
         ("split.seed=43", "split.seed: 42 in run0, 43"),
-        ("split=device", "split.name: session in run0, device"),
+        ("split=device", "split.name: auto in run0, device"),
         ("window.label=last", "window.label"),
         ("data=aihub data.root=x", "data: simulated in run0, aihub"),
     ],

@@ -1,5 +1,4 @@
-"""The notebook, executed as Kaggle would: data only read, and a second version that goes on with the first one's
-study."""
+"""The notebook, executed as on Kaggle: its input is only read, and a second version continues the first one's study."""
 
 import os
 import sys
@@ -18,14 +17,14 @@ NOTEBOOK = ROOT / "experiments" / "kaggle.ipynb"
 QUICK = ["trainer.max_epochs=1", "threads=1", "window.thermal_frames=3"]
 
 
-def execute(given, work, trials, overrides=QUICK):
-    """Execute the notebook with other settings in its first cell; returns it with its outputs."""
+def execute(inputs, work, trials, overrides=QUICK):
+    """Execute the notebook with other settings in its first cell, and return it with its outputs."""
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     settings = next(cell for cell in notebook.cells if cell.cell_type == "code")
     settings.source = "\n".join(
         [
             "from pathlib import Path",
-            f"INPUT, WORK = Path({str(given)!r}), Path({str(work)!r})",
+            f"INPUT, WORK = Path({str(inputs)!r}), Path({str(work)!r})",
             "SOURCE = INPUT / 'conveyorguard'",
             "DATA = INPUT / 'aihub-71802'",
             f"SIMULATED, TRIALS, MINUTES = 12, {trials}, 30",
@@ -43,9 +42,9 @@ def printed(notebook):
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):
-    """Folders as Kaggle's, and a kernel that finds this checkout and no other."""
-    given, work = tmp_path / "input", tmp_path / "working"
-    given.mkdir()
+    """Folders as on Kaggle, and a kernel that imports this checkout."""
+    inputs, work = tmp_path / "input", tmp_path / "working"
+    inputs.mkdir()
     work.mkdir()
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("JUPYTER_PLATFORM_DIRS", "1")
@@ -59,10 +58,10 @@ def place(tmp_path, monkeypatch):
         f'"3", "language": "python"}}'
     )
     monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
-    return given, work
+    return inputs, work
 
 
-def test_the_notebook_is_committed_without_outputs_and_its_code_compiles():
+def test_committed_notebook_has_no_outputs_and_compiles():
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     nbformat.validate(notebook)
     for cell in notebook.cells:
@@ -76,31 +75,31 @@ def state_of(folder):
 
 
 @pytest.mark.slow
-def test_two_versions_of_the_notebook(place, tmp_path):
-    given, work = place
+def test_second_version_of_notebook_continues_study_of_first(place, tmp_path):
+    inputs, work = place
     schema = Schema.from_config({**_container(compose_config(["data=aihub", "data.root=x"]).data.schema)})
-    write(given / "aihub-71802", schema, 12, 0, "zip")
-    for folder, _, _ in os.walk(given):
+    write(inputs / "aihub-71802", schema, 12, 0, "zip")
+    for folder, _, _ in os.walk(inputs):
         os.chmod(folder, 0o555)
-    before = state_of(given)
-    first = execute(given, work, trials=2)
-    assert state_of(given) == before, "the input was written to"
-    said = printed(first)
-    assert "trainer=cpu" in said and "0 GPUs" in said
+    before = state_of(inputs)
+    first = execute(inputs, work, trials=2)
+    assert state_of(inputs) == before, "the input was written to"
+    output = printed(first)
+    assert "trainer=cpu" in output and "0 GPUs" in output
     assert {"outputs", "multirun", "studies", "predictions"} <= {path.name for path in work.iterdir()}
     assert not (work / "cache").exists() and len(pd.read_csv(work / "studies" / "fusion-both" / "trials.csv")) == 2
     assert len(list(work.glob("outputs/*/*fusion*/export/model.onnx"))) == 1
     # the next version has the first one's output among its inputs, and a new working folder
-    for folder, _, _ in os.walk(given):
+    for folder, _, _ in os.walk(inputs):
         os.chmod(folder, 0o755)
-    work.rename(given / "earlier-version")
+    work.rename(inputs / "earlier-version")
     work.mkdir()
-    kept = state_of(given)
-    second = execute(given, work, trials=3)
-    assert "going on with fusion-both from earlier-version/studies/fusion-both" in printed(second)
+    kept = state_of(inputs)
+    second = execute(inputs, work, trials=3)
+    assert "continuing fusion-both from earlier-version/studies/fusion-both" in printed(second)
     trials = pd.read_csv(work / "studies" / "fusion-both" / "trials.csv")
-    earlier = pd.read_csv(given / "earlier-version" / "studies" / "fusion-both" / "trials.csv")
-    assert len(trials) == 3 and len(earlier) == 2 and state_of(given) == kept
+    earlier = pd.read_csv(inputs / "earlier-version" / "studies" / "fusion-both" / "trials.csv")
+    assert len(trials) == 3 and len(earlier) == 2 and state_of(inputs) == kept
 
 
 def _container(node):

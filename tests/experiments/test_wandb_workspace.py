@@ -1,4 +1,4 @@
-"""The specification of the W&B workspace names what runs log."""
+"""The specification of the W&B workspace refers to keys that runs log."""
 
 import json
 import re
@@ -22,11 +22,11 @@ def run(*arguments):
 def sections():
     done = run("model=fusion")
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)["section"]["panelBankConfig"]["sections"]
-    return {section["name"]: section["panels"] for section in found}
+    specification = json.loads(done.stdout)["section"]["panelBankConfig"]["sections"]
+    return {section["name"]: section["panels"] for section in specification}
 
 
-def test_three_sections_over_what_is_logged(sections):
+def test_three_sections_refer_to_logged_keys_only(sections):
     assert list(sections) == ["Ablation", "Sweep", "Recall of each state"]
     text = json.dumps(sections)
     named = set(re.findall(r"final/[\w/]+", text))
@@ -36,7 +36,7 @@ def test_three_sections_over_what_is_logged(sections):
     assert {panel["config"].get("groupBy") for panel in sections["Ablation"]} == {"cell.value"}
 
 
-def test_the_sweeps_axes_are_its_space_and_objective(sections):
+def test_axes_of_sweep_are_its_search_space_and_objective(sections):
     axes, importance, curves = sections["Sweep"]
     assert [column["accessor"] for column in axes["config"]["columns"]] == [
         "config:model.value.width",
@@ -53,6 +53,6 @@ def test_the_sweeps_axes_are_its_space_and_objective(sections):
 
 
 @pytest.mark.parametrize("argument, answer", [("model=nothing", "one of cnn_transformer"), ("tema=x", "entity=TEAM")])
-def test_what_it_does_not_know_it_says(argument, answer):
+def test_unknown_model_or_key_is_refused_with_choices(argument, answer):
     done = run(argument)
     assert done.returncode and answer in done.stderr and "Traceback" not in done.stderr

@@ -10,7 +10,7 @@ from conveyorguard import load_run
 from conveyorguard.cli import main
 from conveyorguard.data.ranges import odd_inputs
 from conveyorguard.errors import DataError, RunError
-from conveyorguard.metrics.alarms import how_it_did
+from conveyorguard.reporting.alarm_sentences import alarm_record
 from conveyorguard.runs.data import load_windows
 from conveyorguard.runs.saved import SavedRun
 
@@ -120,5 +120,5 @@ def test_predict_command_writes_tables_and_page(finished_run, tmp_path, capsys):
     assert {"session", "begin", "end", "peak"} <= set(pd.read_csv(out / "alarms.csv"))
     page = (out / "predictions.html").read_text()
     assert all(name in page for name in windows["session"].unique())
-    assert how_it_did(SavedRun(finished_run).facts("alarms")) in page, "the page says how reliable its alarms are"
+    assert alarm_record(SavedRun(finished_run).facts("alarms")) in page, "what the alarms shown here are worth"
     assert main(["predict", str(finished_run), "data=table", f"data.root={tmp_path}"]) == 2

@@ -6,7 +6,7 @@ from conveyorguard.metrics.bootstrap import Interval
 from conveyorguard.reporting.comparison_figures import cost_plot, grouped_bars
 
 
-def test_the_cost_plot_names_those_that_nothing_cheaper_beats():
+def test_cost_plot_names_the_models_that_are_best_for_their_cost():
     labels, seconds, accuracy = (
         ["slow", "cheap", "beaten", "equal", "unknown"],
         [100, 1, 10, 5, np.nan],
@@ -15,11 +15,11 @@ def test_the_cost_plot_names_those_that_nothing_cheaper_beats():
     everyone, front = cost_plot(labels, seconds, accuracy).data
     assert list(front.text) == ["cheap", "slow"]
     assert list(everyone.customdata) == ["cheap", "equal", "beaten", "slow"], (
-        "by time; what took unknown time has no place"
+        "by time; a model of unknown time is left out"
     )
 
 
-def test_bars_of_a_group_that_lacks_a_label_stand_where_they_belong():
+def test_bars_of_a_group_that_lacks_a_label_keep_their_place():
     bars = {"a": {"x": Interval(0.5, 0.4, 0.6), "y": Interval(0.7, 0.6, 0.9)}, "b": {"y": Interval(0.2, 0.1, 0.3)}}
     first, second = grouped_bars(["x", "y"], bars, "share").data
     assert list(first.x) == ["x", "y"] and list(second.x) == ["y"] and second.y[0] == 0.2

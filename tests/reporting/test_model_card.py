@@ -1,4 +1,4 @@
-"""MODEL_CARD.md: every figure follows from the run's files, and nothing from data is markup."""
+"""MODEL_CARD.md: every figure follows from the run's files, and text from data is escaped."""
 
 import json
 import re
@@ -38,7 +38,7 @@ def test_a_run_has_a_card_and_its_page_leads_to_it(finished_run):
     assert '<a href="MODEL_CARD.md">' in (finished_run / "report.html").read_text()
 
 
-def test_hours_and_devices_are_those_of_the_seconds(store_of, session_of, plain_schema):
+def test_hours_and_devices_are_counted_from_the_seconds(store_of, session_of, plain_schema):
     sessions = [
         session_of("a", range(60), [0] * 50 + [3] * 10, device="x"),
         session_of("b", range(30), [1] * 30, device="y"),
@@ -56,7 +56,7 @@ def test_hours_and_devices_are_those_of_the_seconds(store_of, session_of, plain_
     assert sum(facts["hours"]["test"].values()) == 0
 
 
-def test_its_figures_follow_the_predictions(card_of, finished_run):
+def test_card_has_the_figures_of_the_metrics(card_of, finished_run):
     metrics = json.loads((finished_run / "metrics.json").read_text())["test"]
     assert f"| accuracy | {100 * metrics['accuracy']:.1f} % |" in card_of()
 
@@ -71,7 +71,7 @@ def test_a_changed_prediction_changes_the_card(card_of):
     assert "| accuracy | 100.0 % |" in card_of(all_right)
 
 
-def test_a_card_without_shortcuts_alarms_or_a_model(card_of):
+def test_card_without_shortcuts_alarms_or_model_says_so(card_of):
     def bare(folder):
         for name in ("shortcuts.parquet", "alarms.json", "calibration.json", "history.csv"):
             (folder / name).unlink()
@@ -81,7 +81,7 @@ def test_a_card_without_shortcuts_alarms_or_a_model(card_of):
     assert "Shortcuts" not in card and "no operating point" in card and "no model of its own" in card
 
 
-def test_report_draws_it_again(finished_run, tmp_path):
+def test_report_verb_draws_a_missing_card(finished_run, tmp_path):
     shutil.copytree(finished_run, tmp_path / "run")
     (tmp_path / "run" / "MODEL_CARD.md").unlink()
     assert main(["report", str(tmp_path / "run")]) == 0
@@ -93,9 +93,9 @@ def test_report_draws_it_again(finished_run, tmp_path):
 @pytest.mark.parametrize(
     "text", ["<script>alert(1)</script>", "a|b", "[x](http://y)", "line\nbreak", "`code`", "*bold*"]
 )
-def test_text_from_data_is_text(text):
-    shown = plain(text)
-    assert "<" not in shown and "\n" not in shown and not re.search(r"(?<!\\)[|*`\[]", shown)
+def test_markup_in_text_from_data_is_escaped(text):
+    escaped = plain(text)
+    assert "<" not in escaped and "\n" not in escaped and not re.search(r"(?<!\\)[|*`\[]", escaped)
 
 
 def test_titles_name_the_states_of_the_data(card_of):

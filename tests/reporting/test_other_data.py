@@ -14,7 +14,7 @@ from conveyorguard.cli import main
 from conveyorguard.commands.train import train
 from conveyorguard.config.compose import compose_config
 
-# what only the set that the project began with has; `severe` also as a part of a metric's key
+# words of the data set that the project began with; `severe` also as a part of a metric's key
 OTHER_DATA = re.compile(r"\b(AI Hub|seed study|341|OHT|AGV|hoist)\b|severe", re.IGNORECASE)
 
 
@@ -37,25 +37,25 @@ def write_pumps(folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def pumps(tmp_path_factory):
-    """The folder in which a user of pumps went through all verbs, and what the terminal said, by verb."""
+    """The folder in which a user of pumps went through all verbs, and the terminal output, by verb."""
     home = tmp_path_factory.mktemp("pumps")
     write_pumps(home / "plant")
     data = ["--config-dir", str(home / "conf"), "data=plant", "threads=1", f"paths.cache={home / 'cache'}"]
     run, other = home / "run", home / "other"
-    said = {}
+    output = {}
 
     @contextlib.contextmanager
-    def heard(verb: str):
+    def captured(verb: str):
         with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(out):
             yield
-        said[verb] = out.getvalue()
+        output[verb] = out.getvalue()
 
     def call(*arguments: str) -> None:
-        with heard(arguments[0]):
+        with captured(arguments[0]):
             assert main(list(arguments)) == 0
 
     call("schema", str(home / "plant"), f"out={home / 'conf' / 'data' / 'plant.yaml'}")
-    with heard("train"):
+    with captured("train"):
         train(compose_config([*data, "model=lightgbm", "model.n_estimators=20"]), run, [])
     shutil.copytree(run, other)  # a second model for less than a training
     config = other / "config.yaml"
@@ -65,7 +65,7 @@ def pumps(tmp_path_factory):
     call("ensemble", str(run), str(other), f"out={home / 'ensemble'}")
     call("report", str(run))
     call("predict", str(run), f"data.root={home / 'plant'}", f"out={home / 'predicted'}")
-    return home, said
+    return home, output
 
 
 def text_of(page: Path) -> str:
@@ -77,7 +77,7 @@ def text_of(page: Path) -> str:
     return html
 
 
-def test_no_page_or_card_names_what_the_data_do_not_have(pumps):
+def test_pages_and_cards_of_own_data_name_no_other_data(pumps):
     home, _ = pumps
     pages = {path: text_of(path) for path in home.rglob("*.html")}
     cards = {path: path.read_text(encoding="utf-8") for path in home.rglob("MODEL_CARD.md")}
@@ -85,18 +85,18 @@ def test_no_page_or_card_names_what_the_data_do_not_have(pumps):
     assert names == {"report.html", "00_eda.html", "index.html", "comparison.html", "ensemble.html", "predictions.html"}
     assert len(cards) >= 2
     for path, text in {**pages, **cards}.items():
-        found = OTHER_DATA.search(text)
-        assert not found, f"{path.name}: {text[max(0, found.start() - 80) : found.end() + 80]}"
+        match = OTHER_DATA.search(text)
+        assert not match, f"{path.name}: {text[max(0, match.start() - 80) : match.end() + 80]}"
     for path in (home / "run" / "report.html", home / "comparison" / "comparison.html", home / "run" / "MODEL_CARD.md"):
         text = {**pages, **cards}[path]
         assert "broken recall" in text and "broken windows called ok" in text, path.name
     assert "camera" not in cards[home / "run" / "MODEL_CARD.md"].partition("## Trained on")[0]
 
 
-def test_no_terminal_line_names_what_the_data_do_not_have(pumps):
-    _, said = pumps
-    assert set(said) == {"schema", "train", "eda", "compare", "ensemble", "report", "predict"}
-    for verb, text in said.items():
-        found = OTHER_DATA.search(text)
-        assert not found, f"{verb}: {text[max(0, found.start() - 80) : found.end() + 80]}"
-    assert "broken recall" in said["train"] and "broken recall" in said["compare"]
+def test_terminal_lines_of_own_data_name_no_other_data(pumps):
+    _, output = pumps
+    assert set(output) == {"schema", "train", "eda", "compare", "ensemble", "report", "predict"}
+    for verb, text in output.items():
+        match = OTHER_DATA.search(text)
+        assert not match, f"{verb}: {text[max(0, match.start() - 80) : match.end() + 80]}"
+    assert "broken recall" in output["train"] and "broken recall" in output["compare"]

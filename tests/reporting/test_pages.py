@@ -3,8 +3,10 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+from markupsafe import Markup
 
 from conveyorguard.metrics.bootstrap import Interval
 from conveyorguard.reporting import pages
@@ -14,24 +16,19 @@ from conveyorguard.reporting.recording_figures import thermal_image
 EVIL = '<script>alert("x")</script>'
 
 
-def test_every_string_is_escaped():
-    html = pages.page(
-        EVIL,
-        EVIL,
-        [
-            pages.section(
-                EVIL,
-                pages.table([EVIL], [[EVIL]]),
-                pages.tiles([(EVIL, EVIL)]),
-                pages.film([(b"", EVIL)]),
-                note=EVIL,
-            )
-        ],
+def test_every_string_of_a_page_is_escaped(tmp_path):
+    (tmp_path / "all.html.jinja").write_text(
+        """{% import "macros.html.jinja" as ui %}
+        {% call ui.section(text, text) %}{{ ui.tiles([(text, text)]) }}{{ ui.film([(png, text)]) }}{% endcall %}
+        {{ ui.link(text, text) }}{{ ui.bullets([text]) }}{% call ui.details(text) %}{{ table }}{% endcall %}"""
     )
-    assert EVIL not in html and html.count("&lt;script&gt;") >= 8
+    table = pages.table([EVIL], [[EVIL]])
+    main = pages.render("all.html.jinja", folder=tmp_path, text=EVIL, png=b"", table=table)
+    html = pages.page(EVIL, EVIL, main, EVIL, [(EVIL, EVIL, True)], EVIL)
+    assert "<script>alert" not in html and html.count("&lt;script&gt;alert") == 16
 
 
-def test_a_frame_is_drawn_with_intervals_links_and_where_its_rows_come_from():
+def test_table_of_a_frame_has_intervals_links_and_origins():
     frame = pd.DataFrame(
         {
             "model": ["a", EVIL],
@@ -48,24 +45,28 @@ def test_a_frame_is_drawn_with_intervals_links_and_where_its_rows_come_from():
     assert 'data-text="1 3"' in drawn, "columns of text are told from columns of numbers"
 
 
-def test_state_names_have_a_font_on_any_machine():
-    page = pages.page("t", "s", [])
+def test_page_carries_a_font_for_state_names():
+    page = pages.page("t", "s", Markup())
     assert "unicode-range: U+AC00-D7A3" in page and "url(data:font/woff2;base64," in page and len(page) < 15_000
 
 
-def test_a_figure_cannot_close_its_script():
+def test_text_in_a_figure_cannot_close_its_script():
     html = pages.figure(confusion([[1, 0], [0, 1]], [EVIL, "b"], EVIL), EVIL)
     assert "</script>alert" not in html and EVIL not in html
 
 
-def test_the_plotting_library_comes_once_and_only_where_it_is_used():
+def test_page_carries_the_plotting_library_once_and_only_if_it_has_a_figure():
     plot = pages.figure(learning_curve(pd.DataFrame({"epoch": [0], "v": [1.0]}), ["v"], "t", "y"), "alt")
-    assert (
-        pages.page("t", "s", [plot, plot]).count("plotly.js v")
-        == pages.page("t", "s", [plot]).count("plotly.js v")
-        >= 1
-    )
-    assert len(pages.page("t", "s", ["text"])) < 15_000
+    once = pages.page("t", "s", plot).count("plotly.js v")
+    assert pages.page("t", "s", plot + plot).count("plotly.js v") == once >= 1
+    assert len(pages.page("t", "s", Markup("text"))) < 15_000
+    shared = pages.page("t", "s", plot, "assets/plotly.min.js")
+    assert '<script src="assets/plotly.min.js"></script>' in shared and "plotly.js v" not in shared
+
+
+def test_page_carries_the_sorting_script_only_if_it_has_a_sortable_table():
+    assert "aria-sort" in pages.page("t", "s", pages.sortable(["a"], [[1]])).partition("</style>")[2]
+    assert "aria-sort" not in pages.page("t", "s", pages.table(["a"], [[1]])).partition("</style>")[2]
 
 
 @pytest.mark.parametrize(
@@ -82,11 +83,11 @@ def test_the_plotting_library_comes_once_and_only_where_it_is_used():
         (r"device_pattern: (\\d+)_x", r"device_pattern: (\\d+)_x"),
     ],
 )
-def test_folders_are_reduced_to_base_names(text, shown):
+def test_absolute_paths_lose_their_folders(text, shown):
     assert pages.base_names(text) == shown
 
 
-def test_a_link_never_tells_the_whole_place_of_a_file(tmp_path):
+def test_link_to_a_file_is_relative_or_missing(tmp_path):
     page, target = tmp_path / "pages", tmp_path / "runs" / "report.html"
     target.parent.mkdir()
     target.touch()
@@ -95,7 +96,5 @@ def test_a_link_never_tells_the_whole_place_of_a_file(tmp_path):
     assert pages.path_between(Path("/elsewhere"), target) is None
 
 
-def test_a_thermal_image_is_a_png():
-    import numpy as np
-
+def test_thermal_image_is_a_png():
     assert thermal_image(np.linspace(0, 120, 12).reshape(3, 4), 20, 100).startswith(b"\x89PNG")

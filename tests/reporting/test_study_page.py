@@ -1,4 +1,4 @@
-"""The page of a study: counts, the best, what is drawn, links; nothing in it is taken for markup."""
+"""The page of a study: counts, best trial, figures, links; names from the study are escaped."""
 
 import optuna
 import pandas as pd
@@ -6,14 +6,9 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import TrialState, create_trial
 
-from conveyorguard.reporting import pages, study_page
-from conveyorguard.reporting.study_page import (
-    intermediate_values,
-    last_value,
-    optimization_history,
-    slices,
-    write_study_page,
-)
+from conveyorguard.reporting import pages, study_figures, study_page
+from conveyorguard.reporting.study_page import write_study_page
+from conveyorguard.sweeps.shared_study import ended
 
 EVIL = '<script>alert("x")</script>'
 SPACE = {
@@ -43,7 +38,7 @@ def add(study, folder, state=TrialState.COMPLETE, value=None, lr=3e-4, kind="pla
 
 @pytest.fixture
 def make(tmp_path):
-    """A study of `complete` trials, one pruned and one failed, whose best is trial 1."""
+    """A study of `complete` trials, a pruned, a failed and a withdrawn one; the best is trial 1."""
 
     def build(complete):
         study = optuna.create_study(study_name="s&p", direction="maximize")
@@ -61,7 +56,7 @@ def make(tmp_path):
     return build
 
 
-def test_the_page_says_what_came_out(make, tmp_path, capsys):
+def test_page_shows_counts_best_parameters_and_links_to_trials(make, tmp_path, capsys):
     path = write_study_page(make(6), tmp_path)
     assert capsys.readouterr().out.splitlines()[-1] == str(path) and path == tmp_path / "study.html"
     html = path.read_text()
@@ -73,10 +68,10 @@ def test_the_page_says_what_came_out(make, tmp_path, capsys):
     assert "<td>0.0002</td><td>0.0001 to 0.001, logarithmic</td>" in html and "<td>plain, &lt;script&gt;" in html
     assert '<a href="1/report.html">1</a>' in html and '<a href="6/trial.log">6</a>' in html
     assert "<td>7</td><td>exit code 1: &lt;script&gt;" in html
-    assert "<td>7</td><td>FAILED</td>" in html and "<td>8</td>" not in html  # one that lost a race never ran
+    assert "<td>7</td><td>FAILED</td>" in html and "<td>8</td>" not in html  # a withdrawn trial never ran
 
 
-def test_nothing_is_taken_for_markup_or_loaded_from_elsewhere(make, tmp_path):
+def test_page_escapes_names_loads_nothing_and_hides_machine(make, tmp_path):
     html = write_study_page(make(6), tmp_path).read_text()
     plain = html.replace(pages.get_plotlyjs(), "")
     assert EVIL not in html and "&lt;script&gt;" in plain and "s&amp;p" in plain
@@ -84,35 +79,37 @@ def test_nothing_is_taken_for_markup_or_loaded_from_elsewhere(make, tmp_path):
     assert str(tmp_path) not in plain and "/home/me" not in plain and "secret" not in plain
 
 
-def test_too_few_trials_have_no_importances(make, tmp_path):
-    few = write_study_page(make(4), tmp_path).read_text()
-    assert "4 complete trials are too few to tell (5 or more are needed)" in few and "fANOVA" not in few
+def test_importances_of_too_few_trials_are_not_computed(make, tmp_path):
+    html = write_study_page(make(4), tmp_path).read_text()
+    assert "Not computed: 4 complete trials, at least 5 are needed." in html and "fANOVA" not in html
 
 
-def test_a_study_without_a_complete_trial_has_a_page(make, tmp_path):
+def test_study_without_complete_trial_has_page_with_epochs_only(make, tmp_path):
     html = write_study_page(make(0), tmp_path).read_text()
     assert "No trial is complete" in html and "<b>1</b><span>pruned</span>" in html and "after each epoch" in html
+    assert "Best parameters" not in html and "Objective by parameter" not in html
 
 
-def test_what_the_sweep_trained_and_what_the_command_does(make, tmp_path, capsys):
+def test_page_and_terminal_say_how_trials_were_trained_and_what_command_repeats(make, tmp_path, capsys):
     study = make(2)
     config = "objective: val/accuracy\ntest: false\ntrainer: {max_epochs: 7}\n"
     (tmp_path / "1/config.yaml").write_text(config)
     html = write_study_page(study, tmp_path).read_text()
-    told = (
-        "at most 7 epochs and kept the best by val/accuracy. The command that retrains the best has the same settings"
+    training = (
+        "at most 7 epochs and kept the epoch with the best val/accuracy. The command that retrains the best trial has "
+        "the same settings."
     )
-    untouched = "The sweep did not touch the test data; the command evaluates on them"
+    untouched = "The sweep did not use the test data; the command evaluates on them"
     printed = capsys.readouterr().out
-    for text in (told, untouched):
+    for text in (training, untouched):
         assert text in html and text in printed
     assert "<b>7</b><span>epochs trained, of at most 28</span>" in html
     (tmp_path / "1/config.yaml").write_text(config.replace("false", "true"))
     assert untouched not in write_study_page(study, tmp_path).read_text()
 
 
-def test_trials_that_were_told_or_added_by_hand_are_on_the_page(make, tmp_path):
-    """As the sweeper says to do when another host is gone: study.tell(number, state=FAIL)."""
+def test_trials_failed_or_added_by_hand_are_listed(make, tmp_path):
+    """The sweeper advises study.tell(number, state=FAIL) when another host is gone."""
     study = make(2)
     study.add_trial(
         create_trial(
@@ -126,15 +123,15 @@ def test_trials_that_were_told_or_added_by_hand_are_on_the_page(make, tmp_path):
     study.add_trial(create_trial(params={"optimizer.lr": 2e-4, "model.kind": "plain"}, distributions=SPACE, value=0.7))
     html = write_study_page(study, tmp_path).read_text()
     assert "<td>5</td><td>FAILED</td>" in html and "<td>6</td><td>COMPLETE</td>" in html
-    assert "<td>5</td><td>told by hand</td>" in html
+    assert "<td>5</td><td>marked as failed by hand</td>" in html
 
 
-def test_a_study_without_trials_has_a_page(tmp_path):
+def test_study_without_trials_has_page(tmp_path):
     html = write_study_page(optuna.create_study(), tmp_path).read_text()
     assert "<b>0</b><span>complete</span>" in html
 
 
-def test_trials_csv_has_a_row_a_trial_without_folders_of_the_machine(make, tmp_path):
+def test_trials_csv_has_row_a_trial_and_hides_machine(make, tmp_path):
     write_study_page(make(2), tmp_path)
     text = (tmp_path / "trials.csv").read_text()
     table = pd.read_csv(tmp_path / "trials.csv")
@@ -143,41 +140,71 @@ def test_trials_csv_has_a_row_a_trial_without_folders_of_the_machine(make, tmp_p
     assert str(tmp_path) not in text and "secret" not in text
 
 
-def test_pruned_trials_are_told_from_complete_ones(make):
+@pytest.fixture
+def copied(make):
+    """The copy of a study of 3 complete trials, a pruned and a failed one that figures are drawn of."""
     study = make(3)
-    trials = study.trials[:5]
-    figure = intermediate_values(trials, trials[1], "v")
-    assert [(trace.name, trace.line.dash, trace.marker.symbol) for trace in figure.data] == [
-        ("pruned", "dot", "x"),
-        ("failed", "dot", "x"),
-        ("complete", None, "circle"),
-        ("complete", None, "circle"),
-        ("best", None, "circle"),
+    return study_figures.plottable(study, ended(study.trials))
+
+
+def test_plottable_study_keeps_numbers_escapes_choices_and_drops_attributes(make):
+    study = make(3)
+    copy = study_figures.plottable(study, [trial for trial in study.trials if trial.number in (1, 3)])
+    assert [trial.state.name for trial in copy.trials] == ["FAIL", "COMPLETE", "FAIL", "PRUNED"]
+    assert copy.trials[1].value == 0.9 and copy.trials[1].params["optimizer.lr"] == 2e-4
+    assert copy.trials[3].distributions["model.kind"].choices[1].startswith("&lt;script")
+    assert not any(trial.user_attrs for trial in copy.trials)
+
+
+def test_epochs_figure_tells_best_complete_and_pruned_trials_apart(copied):
+    figure = study_figures.intermediate_values(copied, 1, "v")
+    assert [(line.name, line.line.dash, line.showlegend) for line in figure.data] == [
+        ("complete", None, True),
+        ("best", None, True),
+        ("complete", None, False),
+        ("pruned", "dot", True),
     ]
-    assert list(figure.data[0].x) == [1, 2] and list(figure.data[0].y) == [0.3, 0.25]
-    assert [last_value(trial) for trial in trials] == [0.5, 0.9, 0.52, 0.25, None]
+    assert list(figure.data[3].x) == [1, 2] and list(figure.data[3].y) == [0.3, 0.25]
 
 
-@pytest.mark.parametrize(("maximize", "line"), [(True, [0.5, 0.9, 0.9, 0.9]), (False, [0.5] * 4)])
-def test_history_keeps_the_best_so_far_in_the_studys_direction(make, maximize, line):
-    figure = optimization_history(make(3).trials[:5], maximize, "v")
-    assert list(figure.data[0].y) == line and list(figure.data[0].x) == [0, 1, 2, 4]
-    assert list(figure.data[1].x) == [0, 1, 2] and list(figure.data[2].x) == [3]
+def test_history_follows_best_value_in_direction_of_study(make):
+    study = make(3)
+    figure = study_figures.optimization_history(study_figures.plottable(study, ended(study.trials)), "v")
+    points, line = figure.data[:2]
+    assert list(points.x) == [0, 1, 2] and list(points.y) == [0.5, 0.9, 0.52]
+    assert list(line.y)[:3] == [0.5, 0.9, 0.9] and line.name == "best so far"
+    minimized = optuna.create_study(direction="minimize")
+    minimized.add_trials(study.trials)
+    figure = study_figures.optimization_history(study_figures.plottable(minimized, ended(minimized.trials)), "v")
+    assert list(figure.data[1].y)[:3] == [0.5, 0.5, 0.5]
 
 
-def test_slices_have_the_axis_of_their_parameter(make):
-    trials = make(3).trials[:4]
-    figure = slices(trials, trials[1], "v")
-    kinds = {figure.layout[axis].title.text: figure.layout[axis].type for axis in ("xaxis", "xaxis2")}
-    assert kinds == {"optimizer.lr": "log", "model.kind": "category"}
-    assert list(figure.layout.xaxis.tickvals) == pytest.approx([1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3])
-    assert figure.layout.yaxis.title.text == "v"
-    assert figure.layout.xaxis.range == pytest.approx((-4.05, -2.95)) and figure.layout.xaxis2.range == (-0.5, 1.5)
-    assert "model.kind &lt;script&gt;" in figure.data[0].hovertext[0]  # plotly takes some markup in these
-    assert figure.layout.xaxis2.categoryarray[1].startswith("&lt;script")
+def test_slices_have_axis_of_their_parameter(copied):
+    rate, kind = study_figures.slices(copied, ["optimizer.lr", "model.kind"], "v")
+    assert (rate.layout.xaxis.type, kind.layout.xaxis.type) == ("log", "category")
+    assert rate.layout.xaxis.title.text == "optimizer.lr" and rate.layout.yaxis.title.text == "v"
+    assert list(rate.data[0].x) == pytest.approx([1e-4, 2e-4, 3e-4]) and list(rate.data[0].y) == [0.5, 0.9, 0.52]
+    assert any("&lt;script" in label for label in kind.layout.xaxis.categoryarray)
 
 
-def test_a_sweep_calls_it_by_name():
+def test_parallel_coordinates_have_full_names_of_parameters_of_complete_trials(copied):
+    copied.add_trial(
+        create_trial(state=TrialState.PRUNED, params={"a": 1.0}, distributions={"a": FloatDistribution(0, 2)})
+    )
+    figure = study_figures.parallel_coordinate(copied, "val/accuracy")
+    assert list(figure.layout.xaxis.ticktext) == ["val/accuracy", "model.<br>kind", "optimizer.<br>lr"]
+    labels = [label for label, _ in figure.data[0].customdata]
+    assert labels == ["val/accuracy", "model.kind", "optimizer.lr"]
+
+
+def test_importances_are_shares_of_one(make):
+    study = make(6)
+    bars = study_figures.importances(study_figures.plottable(study, ended(study.trials))).data[0]
+    assert set(bars.y) == {"optimizer.lr", "model.kind"} and sum(bars.x) == pytest.approx(1)
+    assert all(text.endswith("%") for text in bars.text)
+
+
+def test_sweep_can_instantiate_page_writer_by_name():
     from hydra.utils import instantiate
 
     from conveyorguard.config.compose import whitelist

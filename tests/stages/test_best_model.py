@@ -1,4 +1,4 @@
-"""Targets and findings of the best model follow from pooled runs by fixed rules."""
+"""Targets and findings of the best model: fixed rules on pooled runs."""
 
 import os
 from dataclasses import replace
@@ -60,7 +60,7 @@ WORST = pd.DataFrame(
 
 @pytest.fixture(scope="module")
 def compared(tmp_path_factory, schema_node):
-    """Two seeds of each arm; fusion is right more often than trees, film makes no difference."""
+    """Comparison of two seeds of each arm; fusion is better than trees, film makes no difference."""
     make_run = run_maker(tmp_path_factory.mktemp("runs"), schema_node)
     arms = {
         "fusion_both_film": ["model=fusion", "modality=both"],
@@ -71,10 +71,10 @@ def compared(tmp_path_factory, schema_node):
     }
     right = {"fusion_sensor_film": 0.7, "lightgbm": 0.6}
     folders = {}
-    for arm, own in arms.items():
+    for arm, overrides in arms.items():
         for seed in (0, 1):
             folder = make_run(
-                *own,
+                *overrides,
                 f"seed={seed}",
                 "split=kfold",
                 "split.n_folds=3",
@@ -88,18 +88,18 @@ def compared(tmp_path_factory, schema_node):
     return comparison, names, {names[row.label]: row for row in comparison.models}
 
 
-def test_targets_are_told_reached_or_not(compared):
+def test_targets_have_verdict_reached_or_not(compared):
     _, _, rows = compared
     table = targets(rows, WORST, SPEED, minutes=20.0, full=True)
-    told = {row["target"].split(",")[0]: row for _, row in table.iterrows()}
-    assert told["macro-F1 above LightGBM on the window's statistics"]["verdict"] == "reached"
-    assert told["macro-F1 not more than half a point below LightGBM extended"]["verdict"] == "reached"
-    assert told["film=true not more than half a point below film=false"]["figure"] == "+0.00 points"
-    robust = told["never more than a point below its better arm of one modality; worst with CT1 dead"]
+    verdicts = {row["target"].split(",")[0]: row for _, row in table.iterrows()}
+    assert verdicts["macro-F1 above LightGBM on the window's statistics"]["verdict"] == "reached"
+    assert verdicts["macro-F1 not more than half a point below LightGBM extended"]["verdict"] == "reached"
+    assert verdicts["film=true not more than half a point below film=false"]["figure"] == "+0.00 points"
+    robust = verdicts["never more than a point below its better arm of one modality; worst with CT1 dead"]
     assert (robust["verdict"], robust["figure"]) == ("not reached", "-2.00 points")
-    assert told["trains 10 times as many windows a second as dl_tuned"]["figure"] == "20.0 times"
-    assert told["trained to its best epoch in under 15 minutes"]["verdict"] == "not reached"
-    assert told["recall of the worst state"]["interval"].startswith("from ")
+    assert verdicts["trains 10 times as many windows a second as dl_tuned"]["figure"] == "20.0 times"
+    assert verdicts["trained to its best epoch in under 15 minutes"]["verdict"] == "not reached"
+    assert verdicts["recall of the worst state"]["interval"].startswith("from ")
     called = table.set_index("target").loc["no window of the worst state called normal, by any seed"]
     bound = rows["fusion_both_film"].arm.interval("severe_as_normal")
     assert called["figure"].startswith("0 of ") and called["interval"] == f"up to {bound.high:.1f}" and bound.high > 1
@@ -111,7 +111,7 @@ def test_targets_are_told_reached_or_not(compared):
     assert targets(rows, WORST, SPEED, 20.0, full=False)["verdict"].str.endswith("(not at full size)").all()
 
 
-def test_nothing_is_claimed_of_a_state_that_is_not_there_and_the_bound_is_of_the_worst_seed(compared):
+def test_absent_state_has_no_claim_and_bound_is_of_worst_seed(compared):
     _, _, rows = compared
     best = rows["fusion_both_film"]
 
@@ -121,27 +121,27 @@ def test_nothing_is_claimed_of_a_state_that_is_not_there_and_the_bound_is_of_the
     def without(_, p):
         return Predictions(np.minimum(p.y_true, 2), p.p, p.session)
 
-    told = targets({name: severe(row, without) for name, row in rows.items()}, WORST, SPEED, 1.0, True)
-    assert (told["verdict"] == "no window has the worst state").sum() == 2
-    assert not told["target"].str.contains("recall").any() and not told["figure"].str.contains("nan").any()
+    table = targets({name: severe(row, without) for name, row in rows.items()}, WORST, SPEED, 1.0, True)
+    assert (table["verdict"] == "no window has the worst state").sum() == 2
+    assert not table["target"].str.contains("recall").any() and not table["figure"].str.contains("nan").any()
 
     def second_seed_blind(seed, p):
         return Predictions(p.y_true, np.where((p.y_true == 3)[:, None], np.eye(4)[0], p.p), p.session) if seed else p
 
-    told = targets({**rows, "fusion_both_film": severe(best, second_seed_blind)}, WORST, SPEED, 1.0, True).set_index(
+    table = targets({**rows, "fusion_both_film": severe(best, second_seed_blind)}, WORST, SPEED, 1.0, True).set_index(
         "target"
     )
     row, windows = (
-        told.loc["no window of the worst state called normal, by any seed"],
+        table.loc["no window of the worst state called normal, by any seed"],
         int((best.predictions[0].y_true == 3).sum()),
     )
     assert row["figure"] == f"{windows} of {windows} by the worst seed" and row["verdict"] == "not reached"
     assert row["interval"] == f"up to {windows:.1f}", "of the blind seed, not of the mean of both"
 
 
-def test_what_an_input_buys_is_said_by_one_rule(compared):
+def test_finding_on_input_follows_rule_for_difference(compared):
     _, _, rows = compared
-    found = findings(
+    table = findings(
         rows,
         {
             "camera": ("fusion_both_film", "fusion_sensor_film"),
@@ -150,18 +150,18 @@ def test_what_an_input_buys_is_said_by_one_rule(compared):
             "nobody": ("fusion_both_film", "absent"),
         },
     )
-    assert found.set_index("question")["verdict"].to_dict() == {
+    assert table.set_index("question")["verdict"].to_dict() == {
         "camera": "helps",
         "film": "does not",
         "sensors": "does not",
     }
     one_seed = replace(rows["fusion_both_film"], predictions=rows["fusion_both_film"].predictions[:1])
-    told = findings({**rows, "fusion_both_film": one_seed}, {"film": ("fusion_both_film", "fusion_both_plain")})
-    assert set(found["seeds"]) == {"2, 2"} and told["seeds"].tolist() == ["1, 2"]
+    uneven = findings({**rows, "fusion_both_film": one_seed}, {"film": ("fusion_both_film", "fusion_both_plain")})
+    assert set(table["seeds"]) == {"2, 2"} and uneven["seeds"].tolist() == ["1, 2"]
     assert verdict(Interval(0.01, -0.01, 0.03)) == "not shown" and verdict(Interval(0.0, np.nan, np.nan)) == "not shown"
 
 
-def test_page_and_summary_say_what_they_are_of(compared, tmp_path):
+def test_page_and_summary_have_same_tables_and_warn_of_small_run(compared, tmp_path):
     comparison, names, rows = compared
     site = Site(tmp_path, "Best", {"08_best_model": "The best model"}, "", [("data", "simulated")])
     starts = starts_cut_table(
@@ -175,7 +175,7 @@ def test_page_and_summary_say_what_they_are_of(compared, tmp_path):
     arms = {name: row.predictions for name, row in rows.items()}
     every_second = {name: {"majority": row.arm, "last": rows["lightgbm"].arm} for name, row in rows.items()}
     devices = by_device(comparison.windows, arms)
-    made = BestModel(
+    results = BestModel(
         {"kfold": comparison},
         {"kfold": names},
         targets(rows, WORST, SPEED, 1.0, False),
@@ -191,22 +191,18 @@ def test_page_and_summary_say_what_they_are_of(compared, tmp_path):
         SPEED,
         ["split=device is left out"],
     )
-    page = write_best_model(site, made, full=False)
+    page = write_best_model(site, results, full=False)
     text = (tmp_path / "summary.md").read_text()
-    assert (
-        "None of these figures counts" in text and "(not at full size)" in text and "split=device is left out" in text
-    )
+    assert "Do not use these figures" in text and "(not at full size)" in text and "split=device is left out" in text
     assert "\n| camera black |" in text and "CT1 dead" in page.read_text()
     of_corruption = [
         line for line in text.splitlines() if line.startswith(("| corruption ", "| camera black |", "| CT1 dead "))
     ]
     assert len(of_corruption) == 6 and {line.index("|", 1) for line in of_corruption} == {15}, "columns are in line"
-    assert "points low" in text and "points low" not in page.read_text(), (
-        "on the page bounds stand in the cells of their figure"
-    )
+    assert "points low" in text and "points low" not in page.read_text(), "the page shows bounds beside their value"
     assert (
         pd.read_csv(tmp_path / "tables" / "08_best_model_targets.csv")["target"].tolist()
-        == made.targets["target"].tolist()
+        == results.targets["target"].tolist()
     )
     shown = pd.read_csv(tmp_path / "tables" / "08_best_model_starts_cut.csv").set_index("arm")
     change = rows["fusion_sensor_film"].arm.difference(rows["fusion_both_film"].arm, "macro_f1")
@@ -217,17 +213,17 @@ def test_page_and_summary_say_what_they_are_of(compared, tmp_path):
     assert shown.loc["fusion", ["change", "change low", "change high"]].tolist() == pytest.approx(
         [100 * change.value, 100 * change.low, 100 * change.high]
     )
-    assert shown.loc["fusion", ["before lightgbm", "before lightgbm high"]].tolist() == pytest.approx(
+    assert shown.loc["fusion", ["minus lightgbm", "minus lightgbm high"]].tolist() == pytest.approx(
         [100 * beside.value, 100 * beside.high]
     )
-    assert shown.loc["lightgbm", ["change", "before lightgbm"]].tolist() == [0, 0] and "\n| fusion " in text
+    assert shown.loc["lightgbm", ["change", "minus lightgbm"]].tolist() == [0, 0] and "\n| fusion " in text
     other = pd.read_csv(tmp_path / "tables" / "08_best_model_others.csv").set_index("arm")
     arms = pd.read_csv(tmp_path / "tables" / "08_best_model_kfold.csv").set_index("arm")
     gain = rows["fusion_both_film"].arm.difference(rows["lightgbm"].arm, "macro_f1")
-    assert arms.loc["lightgbm", ["fusion before it", "fusion before it low"]].tolist() == pytest.approx(
+    assert arms.loc["lightgbm", ["fusion minus it", "fusion minus it low"]].tolist() == pytest.approx(
         [100 * gain.value, 100 * gain.low]
     )
-    assert gain.value > 0 and arms.loc["fusion_both_film", "fusion before it"] == 0
+    assert gain.value > 0 and arms.loc["fusion_both_film", "fusion minus it"] == 0
     every = pd.read_csv(tmp_path / "tables" / "08_best_model_causal.csv").set_index(["arm", "label"])
     assert every.loc[("fusion_both_film", "last"), "macro_f1"] == rows["lightgbm"].arm.interval("macro_f1").value
     assert (
@@ -240,15 +236,15 @@ def test_page_and_summary_say_what_they_are_of(compared, tmp_path):
     assert (
         other.loc["lightgbm", "severe_sessions_missed"] == rows["lightgbm"].arm.by_seed("severe_sessions_missed").max()
     )
-    assert "Recordings on which nothing was chosen" in text
-    assert TRIED in text and TRIED in page.read_text(), "the robustness of WORST is not reached"
-    made.targets["verdict"] = "reached"
-    write_best_model(site, made, full=True)
+    assert "Recordings used for no choice" in text
+    assert TRIED in text and TRIED in page.read_text(), "the robustness target is not reached in WORST"
+    results.targets["verdict"] = "reached"
+    write_best_model(site, results, full=True)
     assert TRIED not in (tmp_path / "summary.md").read_text()
-    assert "None of these figures counts" not in (tmp_path / "summary.md").read_text()
+    assert "Do not use these figures" not in (tmp_path / "summary.md").read_text()
 
 
-def test_seeds_are_averaged_on_each_device(compared):
+def test_accuracy_of_device_is_averaged_over_seeds(compared):
     comparison, _, rows = compared
     trees = rows["lightgbm"]
     table = by_device(comparison.windows, {"trees": trees.predictions}).set_index("device")
@@ -258,62 +254,61 @@ def test_seeds_are_averaged_on_each_device(compared):
     assert table["windows"].sum() == len(comparison.windows) and table.loc["dev00", "kind"] == "oht"
 
 
-def test_faults_of_all_folds_are_told_by_seed(compared):
+def test_onset_table_has_row_a_seed_over_all_folds(compared):
     _, _, rows = compared
     runs = rows["lightgbm"].runs
     table = onset_table({"trees": runs}).set_index("arm")
     assert list(table.index) == ["trees, seed 0", "trees, seed 1"]
-    told = [one for run in runs[1].values() for one in run.facts("alarms")["parts"]["test"]["sessions"]]
-    heard = [one["lead"] for one in told if not one["missed"]]
-    assert table.loc["trees, seed 1", "faults"] == len(told) > 0
-    assert table.loc["trees, seed 1", "missed"] == len(told) - len(heard)
+    faults = [fault for run in runs[1].values() for fault in run.facts("alarms")["parts"]["test"]["sessions"]]
+    leads = [fault["lead"] for fault in faults if not fault["missed"]]
+    assert table.loc["trees, seed 1", "faults"] == len(faults) > 0
+    assert table.loc["trees, seed 1", "missed"] == len(faults) - len(leads)
     low, high = table.loc["trees, seed 1", ["missed low", "missed high"]]
-    assert 0 <= low <= len(told) - len(heard) < high < len(told), "none of so many may still be some"
+    assert 0 <= low <= len(faults) - len(leads) < high < len(faults), "no miss among few faults excludes no miss"
     nothing = SimpleNamespace(facts=lambda name: {"parts": {"test": {"sessions": []}}})
     assert onset_table({"trees": {0: {0: nothing}}}) is None
-    assert table.loc["trees, seed 1", "lead, median"] == pytest.approx(np.median(heard))
+    assert table.loc["trees, seed 1", "lead, median"] == pytest.approx(np.median(leads))
 
 
-def test_folds_of_a_seed_are_pooled_and_seeds_kept_apart(tmp_path, monkeypatch):
+def test_folds_are_pooled_within_seed(tmp_path, monkeypatch):
     runs = {seed: {fold: f"seed {seed}, fold {fold}" for fold in range(2)} for seed in range(3)}
-    monkeypatch.setattr(best_model, "_tried", lambda run, data, *_: pd.DataFrame({"run": [run], "data": [data]}))
+    monkeypatch.setattr(best_model, "_predictions", lambda run, data, *_: pd.DataFrame({"run": [run], "data": [data]}))
     monkeypatch.setattr(best_model, "_arms", lambda tables: [table.to_numpy().tolist() for table in tables])
     pooled = best_model.pooled_arm(runs, {0: "of fold 0", 1: "of fold 1"}, tmp_path, None)
     assert pooled == [[[f"seed {seed}, fold {fold}", f"of fold {fold}"] for fold in range(2)] for seed in range(3)]
 
 
-def test_what_was_tried_is_kept_until_the_code_or_the_run_is_another(tmp_path, schema_node, monkeypatch):
+def test_predictions_are_cached_until_code_or_run_changes(tmp_path, schema_node, monkeypatch):
     run = SavedRun(run_maker(tmp_path, schema_node)("model=fusion"))
     windows = pd.DataFrame({"session": ["a", "b"], "device": "d", "start": 0})
-    tried = []
+    calls = []
 
-    def how(model, trial):
-        tried.append(trial)
+    def predict(model, evaluation):
+        calls.append(evaluation)
         p = Predictions(np.array([0, 1]), np.eye(4)[:2], windows["session"].to_numpy())
         return windows, {"whole": p}
 
-    def try_it():
+    def arm():
         return best_model.pooled_arm(
-            {0: {0: run}}, {0: SimpleNamespace(store=None, split=None, settings=None)}, tmp_path / "kept", how
+            {0: {0: run}}, {0: SimpleNamespace(store=None, split=None, settings=None)}, tmp_path / "kept", predict
         )["whole"]
 
     monkeypatch.setattr(best_model, "LoadedRun", lambda folder: None)
-    assert (try_it().by_seed("accuracy") == try_it().by_seed("accuracy")).all() and len(tried) == 1
+    assert (arm().by_seed("accuracy") == arm().by_seed("accuracy")).all() and len(calls) == 1
     monkeypatch.setattr(best_model, "code_hash", lambda: "another")
-    try_it()
-    assert len(tried) == 2, "a corruption that was mended is not told by what was made before"
+    arm()
+    assert len(calls) == 2, "changed code used predictions of the earlier code"
     later = (tmp_path / "kept" / "another" / f"{run.folder.name}.parquet").stat().st_mtime + 10
     os.utime(run.folder / "predictions.parquet", (later, later))
-    try_it()
-    assert len(tried) == 3, "the run was trained anew"
+    arm()
+    assert len(calls) == 3, "a run trained again kept its earlier predictions"
 
 
-def test_a_window_is_held_against_the_state_of_its_last_second(store_of, plain_schema, session_of):
-    """Of two states that change once, a model that says the second from the change on is wrong by the commonest
-    state."""
+def test_causal_evaluation_labels_window_by_its_last_second(store_of, plain_schema, session_of):
+    """A model that names the state of the last second is wrong by the majority label after the change."""
     store = store_of([session_of("s0", np.arange(60), np.repeat([0, 1], 30))], plain_schema)
     settings = WindowSettings(10, 10)
-    trial = EvaluationSet(store, Split({}, {"train": [], "val": [], "test": ["s0"]}), settings, "test")
+    evaluation = EvaluationSet(store, Split({}, {"train": [], "val": [], "test": ["s0"]}), settings, "test")
 
     def now(windows):
         return store.to_frame()["state"].to_numpy()[windows["row"] + 9]
@@ -323,13 +318,13 @@ def test_a_window_is_held_against_the_state_of_its_last_second(store_of, plain_s
         "predictions_on",
         lambda model, store, w: Predictions(w["label"].to_numpy(), np.eye(4)[now(w)], w["session"].to_numpy()),
     ):
-        windows, found = second_by_second(None, trial)
-    assert len(windows) == 51 and (found["last"].y_pred == found["last"].y_true).all()
-    wrong = found["majority"].y_pred != found["majority"].y_true
+        windows, predictions = second_by_second(None, evaluation)
+    assert len(windows) == 51 and (predictions["last"].y_pred == predictions["last"].y_true).all()
+    wrong = predictions["majority"].y_pred != predictions["majority"].y_true
     assert 3 <= wrong.sum() <= 5 and set(windows["end"][wrong]) <= set(range(29, 37))
 
 
-def test_distance_is_of_the_window_not_of_its_place_in_the_table(store_of, plain_schema, session_of):
+def test_distance_does_not_depend_on_order_of_windows(store_of, plain_schema, session_of):
     store = store_of(
         [session_of(f"s{i}", np.arange(100), np.repeat([0, 1], [50, 50] if i else [90, 10])) for i in range(2)],
         plain_schema,

@@ -1,4 +1,4 @@
-"""The pages of the first stages: windows, weights and leakage of the split, and that they open and sort."""
+"""Pages of stages 00 and 01: windows, class weights, leakage checks; in a browser they open and sort."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from experiments.stages.preprocess_page import leakage
 from tests.support.studies import table
 
 
-def test_the_seed_studys_figures_stand_apart_and_say_whose_they_are(explored):
+def test_figures_of_seed_study_are_labelled_and_not_in_our_csv(explored):
     header = list(table(explored, "00_correlations"))
     assert [name for name in header if "own data" in name] == header[-1:]
     assert table(explored, "00_correlations")[header[-1]].dropna().tolist() == list(
@@ -20,7 +20,7 @@ def test_the_seed_studys_figures_stand_apart_and_say_whose_they_are(explored):
     assert "7311" not in (explored.out / "tables" / "01_parts.csv").read_text()
 
 
-def test_windows_and_class_weights_of_the_split(explored):
+def test_tables_count_windows_and_class_weights_of_split(explored):
     data = explored.data()
     parts = table(explored, "01_parts").set_index("part")
     for part in ("train", "val", "test"):
@@ -36,28 +36,28 @@ def test_windows_and_class_weights_of_the_split(explored):
     assert (states["pure"].sum(), states["mixed"].sum()) == (data.frame["pure"].sum(), (~data.frame["pure"]).sum())
 
 
-def test_leakage_is_found(explored):
+def test_leakage_check_fails_for_mixed_parts_and_scaling_on_all(explored):
     assert (table(explored, "01_leakage")["verdict"] != "LEAK").all()
     assert (leakage(explored.data(), "all")["verdict"] == "LEAK").sum() == 1
     data = explored.data()
     mixed = data.frame.copy()
     mixed.loc[mixed.index[:1], "part"] = "test" if mixed["part"].iloc[0] != "test" else "train"
-    found = leakage(type(data)(data.store, mixed, data.split, data.settings), "train").set_index("check")["verdict"]
-    assert found["sessions in two parts"] == found["seconds that windows of two parts have in common"] == "LEAK"
+    leaks = leakage(type(data)(data.store, mixed, data.split, data.settings), "train").set_index("check")["verdict"]
+    assert leaks["sessions in two parts"] == leaks["seconds in windows of two parts"] == "LEAK"
 
 
 @pytest.mark.slow
-def test_plotly_comes_once_and_pages_open(explored, opens):
+def test_pages_open_and_share_one_plotly(explored, opens):
     assert (explored.out / "assets" / "plotly.min.js").stat().st_size > 1_000_000
     for page in explored.out.glob("*.html"):
         assert page.stat().st_size < 1_000_000
         assert "A small study" in page.read_text() and "not a result on AI Hub" in page.read_text()
-    assert "01_preprocess.html" in (explored.out / "00_eda.html").read_text()  # written later, linked all the same
+    assert "01_preprocess.html" in (explored.out / "00_eda.html").read_text()  # a page written later is linked as well
     opens(explored.out, "index", "00_eda", "01_preprocess")
 
 
 @pytest.mark.slow
-def test_tables_sort_by_number_when_a_head_is_clicked(explored, sorted_by):
+def test_click_on_column_head_sorts_by_number(explored, sorted_by):
     page, frame = explored.out / "01_preprocess.html", table(explored, "01_parts").set_index("part")
     down = frame["windows"].sort_values(ascending=False, kind="stable").index.tolist()
     assert frame["windows"].is_unique or len(set(frame["windows"])) == 2

@@ -1,4 +1,4 @@
-"""The trainings of a study: complete runs are reused and no others, side by side, what cannot work is refused."""
+"""The trainings of a study: which runs are reused, what runs at the same time, which settings are refused."""
 
 import importlib.util
 import json
@@ -18,11 +18,11 @@ from tests.support.places import ROOT
 from tests.support.studies import LINEAR
 
 
-def test_a_complete_run_is_reused_and_no_other(tiny, linear, tmp_path, monkeypatch):
-    folder, made = tmp_path / "runs" / "linear", []
+def test_only_complete_run_of_same_config_and_data_is_reused(tiny, linear, tmp_path, monkeypatch):
+    folder, trained = tmp_path / "runs" / "linear", []
 
     def execute(self, name, arguments, *_):
-        made.append(name)
+        trained.append(name)
         shutil.copytree(linear, folder)
         return 0
 
@@ -34,8 +34,8 @@ def test_a_complete_run_is_reused_and_no_other(tiny, linear, tmp_path, monkeypat
         return study.is_complete(folder, study.config(LINEAR))
 
     def reused(study):
-        made.clear()
-        return study.train("linear", LINEAR).folder == folder and not made
+        trained.clear()
+        return study.train("linear", LINEAR).folder == folder and not trained
 
     assert tiny(tmp_path).finished() == ([folder], [])
     assert tiny(tmp_path, "window.stride=5").finished() == (
@@ -48,23 +48,23 @@ def test_a_complete_run_is_reused_and_no_other(tiny, linear, tmp_path, monkeypat
     assert not complete("seed=3") and not complete("window.stride=5") and not complete("split.seed=1")
     facts = json.loads((folder / "provenance.json").read_text())
     for reason, change in (
-        ("it was made on other data", {"store": {**facts["store"], "fingerprint": "of other data"}}),
+        ("it was trained on other data", {"store": {**facts["store"], "fingerprint": "of other data"}}),
         ("the run is not finished", {"status": "running"}),
     ):
         (folder / "provenance.json").write_text(json.dumps({**facts, **change}))
-        found, left_out = tiny(tmp_path).finished()
-        assert not complete() and not found and left_out[0].startswith(f"linear is left out: {reason}")
+        folders, left_out = tiny(tmp_path).finished()
+        assert not complete() and not folders and left_out[0].startswith(f"linear is left out: {reason}")
     (folder / "provenance.json").write_text(json.dumps(facts))
-    (folder / "predictions.parquet").unlink()  # killed while it was writing
-    found, left_out = tiny(tmp_path).finished()
-    assert not found and left_out[0].startswith("linear is left out: no predictions.parquet")
+    (folder / "predictions.parquet").unlink()  # as if killed while it was writing
+    folders, left_out = tiny(tmp_path).finished()
+    assert not folders and left_out[0].startswith("linear is left out: no predictions.parquet")
     assert not complete() and not reused(tiny(tmp_path)) and complete() and reused(tiny(tmp_path))
     fresh = tiny(tmp_path, fresh=True)
     assert not reused(fresh)
-    assert reused(fresh), "another stage does not make it once more"
+    assert reused(fresh), "another stage trained it again"
 
 
-def test_settings_of_the_search_are_the_searchs(tiny, tmp_path):
+def test_sweep_overrides_apply_to_search_and_not_to_trainings(tiny, tmp_path):
     study = tiny(tmp_path, "sweep.n_trials=2", size="small")
     assert study.sweep_config(["sweep=optuna"], ["sweep.n_trials=3"]).sweep.n_trials == 2
     assert "sweep" not in study.config(LINEAR)
@@ -72,33 +72,39 @@ def test_settings_of_the_search_are_the_searchs(tiny, tmp_path):
         tiny(tmp_path, "sweep.n_trial=2").sweep_config(["sweep=optuna"], [])
 
 
+def test_data_of_sweep_open_outside_of_a_job(tiny, tmp_path):
+    study = tiny(tmp_path, size="small")
+    sweep = study.sweep_config(["experiment=dl_tuned"], [])
+    assert study.data(sweep).split.hash == study.data().split.hash
+
+
 @pytest.mark.slow
-def test_a_failed_training_names_its_log(tiny, tmp_path):
+def test_failed_training_names_its_log(tiny, tmp_path):
     with pytest.raises(RunError, match=r"bad: the training failed: .*\n.*bad\.log"):
         tiny(tmp_path).train("bad", ["model=lightgbm", "model.num_leaves=-1"])
     assert not (tmp_path / "runs" / "bad" / "metrics.json").exists()
 
 
-def test_pages_of_runs_take_plotly_from_the_study_and_carry_their_own_elsewhere(linear, tmp_path):
+def test_page_of_run_shares_plotly_within_study_and_embeds_it_elsewhere(linear, tmp_path):
     page = (linear / "report.html").read_text()
     assert '<script src="../../assets/plotly.min.js">' in page and len(page) < 1_000_000
     shutil.copytree(linear, tmp_path / "elsewhere")
     assert "plotly.js v" in write_report(tmp_path / "elsewhere").read_text()
 
 
-def test_a_comparison_of_nothing_says_what_to_run_first(explored):
-    with pytest.raises(RunError, match="no finished run to compare; run the stages 02 to 06 first"):
+def test_comparison_without_runs_says_what_to_run_first(explored):
+    with pytest.raises(RunError, match=r"no finished run to compare\. Run stages 02 to 06 first"):
         write_final(explored.site, *explored.finished())
     assert not (explored.out / "07_final_comparison.html").exists()
 
 
-def test_trainings_run_side_by_side(tiny, linear, tmp_path, monkeypatch):
-    """Both of a pair wait for the other, so one after the other would never end."""
-    pair, made = Barrier(2, timeout=60), []
+def test_two_workers_train_two_runs_at_a_time(tiny, linear, tmp_path, monkeypatch):
+    """Each of two trainings waits for the other, so a single worker would never finish."""
+    pair, trained = Barrier(2, timeout=60), []
 
     def execute(self, name, *_):
         pair.wait()
-        made.append(name)
+        trained.append(name)
         shutil.copytree(linear, self.out / "runs" / name)
         return 0
 
@@ -106,13 +112,13 @@ def test_trainings_run_side_by_side(tiny, linear, tmp_path, monkeypatch):
     shutil.copytree(linear, tmp_path / "runs" / "there")
     names = ("a", "there", "b", "c", "d")
     runs = tiny(tmp_path, workers=2).train_all(dict.fromkeys(names, LINEAR))
-    assert sorted(made) == ["a", "b", "c", "d"]
+    assert sorted(trained) == ["a", "b", "c", "d"]
     assert [run.folder.name for run in runs.values()] == list(names)
 
 
 @pytest.mark.slow
-def test_a_training_that_fails_ends_the_one_beside_it(tiny, tmp_path):
-    """The long one is not waited for, nor is a third begun; what it has done stays to be resumed."""
+def test_failing_training_stops_the_others(tiny, tmp_path):
+    """The long training is stopped, and a third is not started."""
     study = tiny(tmp_path, workers=2)
     long = ["model=fusion", "modality=sensor", "trainer.max_epochs=100000", "patience=100000"]
     with pytest.raises(RunError, match="bad: the training failed"):
@@ -123,7 +129,7 @@ def test_a_training_that_fails_ends_the_one_beside_it(tiny, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_killed_network_is_resumed(tiny, tmp_path):
+def test_killed_network_is_resumed_from_its_checkpoint(tiny, tmp_path):
     study = tiny(tmp_path, "trainer.max_epochs=2", "modality=sensor")
     folder = study.train("net", ["model=fusion"]).folder
     (folder / "metrics.json").unlink()
@@ -134,20 +140,20 @@ def test_a_killed_network_is_resumed(tiny, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("argument", "message"),
     [
-        ("sweep.n_trials=2", "sweep.n_trials=2: there is no search in 00_eda; give it to 04_dl_tuning"),
-        ("workers=0", "workers=0: how many trainings run at a time, 1 or more"),
-        ("workers=two", "workers=two: how many trainings run at a time, 1 or more"),
+        ("sweep.n_trials=2", "sweep.n_trials=2: 00_eda runs no search. Give it to 04_dl_tuning"),
+        ("workers=0", "workers=0 is not a number of trainings. Give a whole number of 1 or more."),
+        ("workers=two", "workers=two is not a number of trainings. Give a whole number of 1 or more."),
     ],
 )
-def test_settings_that_cannot_work_are_refused(given, told, capsys, monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["experiments/00_eda.py", given])
+def test_invalid_argument_of_stage_is_refused_with_remedy(argument, message, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["experiments/00_eda.py", argument])
     assert main("what it does", {"00_eda": (None, None)}) == 2
-    assert told in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
-def test_arms_of_the_best_model_are_chosen_by_name_and_the_main_ones_always_run(tiny, tmp_path):
+def test_arms_option_adds_named_arms_to_the_main_ones(tiny, tmp_path):
     spec = importlib.util.spec_from_file_location("best", ROOT / "experiments" / "08_best_model.py")
     stage = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(stage)
@@ -155,16 +161,16 @@ def test_arms_of_the_best_model_are_chosen_by_name_and_the_main_ones_always_run(
     def arms(split="kfold", **options):
         return set(stage.arms_of(tiny(tmp_path, size="full", options=options), split))
 
-    least = {*stage.MAIN, *stage.SINGLE}
-    assert arms(arms="") == least and arms(arms="fusion_kind") == {*least, "fusion_kind"}
+    always = {*stage.MAIN, *stage.SINGLE}
+    assert arms(arms="") == always and arms(arms="fusion_kind") == {*always, "fusion_kind"}
     assert arms() == {*stage.ARMS} - {"dl_tuned"} and arms("device") == {*stage.MAIN}
     study = tiny(tmp_path, "data.schema.kinds=[]", size="full", options={})
     assert {*stage.arms_of(study, "kfold")} == {*stage.ARMS} - {"dl_tuned", "fusion_kind"}
-    with pytest.raises(ConfigError, match="arms=fusion_knd: one or more of fusion_sensor_plain"):
+    with pytest.raises(ConfigError, match=r"arms=fusion_knd: unknown\. Give one or more of fusion_sensor_plain"):
         arms(arms="fusion_knd")
 
 
-def test_help_of_a_stage(capsys, monkeypatch):
+def test_help_of_stage_lists_its_options(capsys, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["experiments/00_eda.py", "--help"])
     with pytest.raises(SystemExit) as end:
         main("what it does", {})

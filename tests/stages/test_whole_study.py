@@ -1,4 +1,4 @@
-"""The study as a whole, from its stages' own commands: every number follows the predictions, and it goes on."""
+"""The whole study by its commands: figures follow the predictions, and a killed study continues."""
 
 import shutil
 import subprocess
@@ -22,8 +22,8 @@ from tests.support.studies import LINEAR, table
 
 
 @pytest.mark.slow
-def test_every_number_and_the_conclusion_follow_the_predictions(tiny, linear, tmp_path):
-    """One predictions file is changed and nothing else: the figures of its arm follow, those of the other stay."""
+def test_changed_predictions_change_figures_of_their_arm_only(tiny, linear, tmp_path):
+    """One predictions file is changed: the figures of its arm and the conclusion follow, the other arm stays."""
     study = tiny(tmp_path)
     shutil.copytree(linear, tmp_path / "runs" / "linear")
     runs = study.train_all(
@@ -95,7 +95,7 @@ def test_every_number_and_the_conclusion_follow_the_predictions(tiny, linear, tm
 
 
 @pytest.mark.slow
-def test_the_search_for_trees_goes_on_and_is_of_one_set_of_features(cache, tmp_path):
+def test_search_for_trees_continues_and_refuses_other_overrides(cache, tmp_path):
     def run(trials, *more):
         command = [
             sys.executable,
@@ -116,15 +116,14 @@ def test_the_search_for_trees_goes_on_and_is_of_one_set_of_features(cache, tmp_p
     table = pd.read_csv(tmp_path / "out" / "trials.csv").set_index("number").sort_index()
     assert len(table) == 2 and table["value"].between(0.3, 1).all()
     assert table.loc[0, ["params_model.num_leaves", "params_model.class_weight"]].tolist() == [15, "balanced"]
-    assert "params_model.n_estimators" not in table, "what is given is not searched for"
+    assert "params_model.n_estimators" not in table, "an overridden parameter was searched"
     other = run(3, "features=extended")
-    assert other.returncode == 1 and "give another out=DIR" in other.stderr
+    assert other.returncode == 1 and "Give another out=DIR" in other.stderr
 
 
 @pytest.mark.slow
-def test_the_whole_study(cache, tmp_path, opens):
-    """Every stage as `make study` runs it, on 12 recordings and the least of networks; then one stage again, of which
-    one run is missing."""
+def test_whole_study_writes_all_pages_and_trains_only_missing_runs(cache, tmp_path, opens):
+    """All stages as `make study` runs them, with tiny networks; then one stage again with a run missing."""
     small = [
         "data.sessions=12",
         "trainer=cpu",
@@ -169,8 +168,8 @@ def test_the_whole_study(cache, tmp_path, opens):
 
 
 @pytest.mark.slow
-def test_the_best_models_tables_are_printed_in_one_go_and_gone_on_with(cache, tmp_path, opens):
-    """On 12 recordings and the least of networks; then again, of which one run is missing."""
+def test_best_model_prints_its_tables_and_trains_only_missing_runs(cache, tmp_path, opens):
+    """With tiny networks; then again with a run missing."""
     out = tmp_path / "out"
     command = [
         sys.executable,
@@ -193,12 +192,12 @@ def test_the_best_models_tables_are_printed_in_one_go_and_gone_on_with(cache, tm
         return done
 
     first = run()
-    told, _, page = first.stdout.strip().rpartition("\n")
-    assert Path(page) == out / "08_best_model.html" and told.strip() == (out / "summary.md").read_text().strip()
+    summary, _, page = first.stdout.strip().rpartition("\n")
+    assert Path(page) == out / "08_best_model.html" and summary.strip() == (out / "summary.md").read_text().strip()
     opens(out, "08_best_model")
     sections = (
         "Targets",
-        "What each input buys",
+        "What each input contributes",
         "split=kfold",
         "split=device",
         "split=session",
@@ -208,12 +207,12 @@ def test_the_best_models_tables_are_printed_in_one_go_and_gone_on_with(cache, tm
         "Errors near a change of state",
         "Second by second",
         "Faults: delay",
-        "Recordings on which nothing was chosen",
+        "Recordings used for no choice",
         "Speed",
         "Notes",
     )
-    assert [name for name in sections if f"\n## {name}" not in told] == []
-    assert "Whether to fuse at all" in told and "of 2 folds" in told
+    assert [name for name in sections if f"\n## {name}" not in summary] == []
+    assert "Recommended by the rule of `diagnose`" in summary and "in 2 folds" in summary
     names = [path.name for path in (out / "tables").glob("*.csv") if path.stem != "08_best_model_speed"]
     before = {name: (out / "tables" / name).read_text() for name in names if name != "08_best_model_targets.csv"}
     shutil.rmtree(out / "runs" / "lightgbm-kfold1-seed0")  # as if it had been killed there
@@ -223,7 +222,7 @@ def test_the_best_models_tables_are_printed_in_one_go_and_gone_on_with(cache, tm
 
 
 def load_tuned(model, out):
-    """The weights fit the network that `model_config` describes."""
+    """Load the weights into the network that `model_config` describes."""
     settings = {key: value for key, value in model["model_config"].items() if key not in ("name", "_target_")}
     network = CNNTransformer(SavedRun(out / "runs" / "tuned_both_film").schema, **settings)
     network.load_state_dict(model["model_state_dict"])

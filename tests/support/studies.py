@@ -1,4 +1,4 @@
-"""Studies on a few recordings."""
+"""Staged studies on 12 simulated sessions."""
 
 import pandas as pd
 import pytest
@@ -14,7 +14,7 @@ LINEAR = ["model=logistic_regression", "modality=sensor"]
 
 @pytest.fixture(scope="session")
 def tiny(cache):
-    """Build a study of 12 recordings with networks of one epoch, in the folder of a test."""
+    """Make a study on 12 sessions, with networks of 1 epoch, in a folder that the test gives."""
 
     def make(out, *overrides, **settings):
         return StagedStudy(out, overrides=[*TINY, f"paths.cache={cache}", *overrides], **settings)
@@ -24,7 +24,7 @@ def tiny(cache):
 
 @pytest.fixture(scope="session")
 def explored(tiny, tmp_path_factory):
-    """A study after stages 00 and 01; tests only read it."""
+    """A study with the pages of stages 00 and 01; tests only read it."""
     study = tiny(tmp_path_factory.mktemp("explored"), size="small")
     write_eda(study.site, study.data(), REFERENCE)
     write_preprocess(study.site, study.data(), study.config().scaling.fit_on)
@@ -32,10 +32,11 @@ def explored(tiny, tmp_path_factory):
 
 
 def table(study, name):
+    """Return a table of the study's site."""
     return pd.read_csv(study.out / "tables" / f"{name}.csv")
 
 
 @pytest.fixture(scope="session")
 def linear(tiny, tmp_path_factory):
-    """A trained run of a study; tests only read or copy it."""
+    """The directory of a trained run of a study; tests only read or copy it."""
     return tiny(tmp_path_factory.mktemp("linear")).train("linear", LINEAR).folder

@@ -81,7 +81,7 @@ def test_fault_in_training_fails_trial_with_reason_and_directory(trainer: Traine
 
 @pytest.mark.slow
 def test_ddp_in_joblib_workers_is_refused(trainer: Trainer) -> None:
-    output = trainer.run("-m", "trainer=ddp_cpu", "seed=0,1", "hydra/launcher=joblib", code=1)
+    output = trainer.run("-m", "trainer=ddp_cpu", "seed=0,1", "hydra/launcher=joblib", code=2)
     assert "hydra/launcher=joblib and trainer=ddp_cpu: joblib's workers cannot start the 2 processes of a job" in output
     assert "write hydra/launcher=submitit_local" in output
 

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from conveyorguard.data.draft.camera import camera_block
-from conveyorguard.data.draft.channels import channels_of, choose_scaling
-from conveyorguard.data.draft.oddities import look
-from conveyorguard.data.draft.roles import (
-    device_column,
-    device_pattern,
-    kind_column,
-    session_column,
-    state_column,
-    time_columns,
+from conveyorguard.data.draft.channels import (
+    Channels,
+    add_aggregates,
+    channels_of,
+    choose_scaling,
+    name_units,
 )
-from conveyorguard.data.draft.sample import read_sample
+from conveyorguard.data.draft.oddities import leave_out_leaks, look
+from conveyorguard.data.draft.roles import column_of_groups, device_column, device_pattern, kind_column, session_column
+from conveyorguard.data.draft.sample import Sample, name_partial_columns, read_sample
+from conveyorguard.data.draft.states import find_states
+from conveyorguard.data.draft.times import PER_PERIOD, find_clock, leave_out_clocks
 from conveyorguard.data.draft.yaml import yaml_text
 from conveyorguard.data.schema import Schema
 from conveyorguard.errors import DataError
@@ -30,51 +33,86 @@ class Draft:
     odd: list[str]
 
 
-def draft(root: str | Path, name: str) -> Draft:
+def draft(root: str | Path, name: str, reader: Mapping[str, Any] | None = None) -> Draft:
     """Describe files as well as can be guessed; the draft can be trained with as it is.
 
     Args:
         root: a folder of csv or parquet files, or one of them.
         name: of the data set.
+        reader: keys of `data.reader` that are known already, e.g. {"time_format": "%d/%m/%y %H:%M"}.
 
     Raises:
-        DataError: there is nothing to describe, or no column of numbers.
+        DataError: there is nothing to describe, no column of numbers, or a time that is not understood.
     """
     sample = read_sample(Path(root))
-    time, reader = time_columns(sample)
-    sample.take(time)
-    session = session_column(sample, time, reader)
+    clock = find_clock(sample, dict(reader or {}))
+    options = clock.reader
+    sample.take(clock.names)
+    session = session_column(sample, clock)
     if session:
         sample.split(session)
     sample.take([session])
     sample.take([n for n in sample.like("session") if sample.constant(n)])  # says what the file's name does
-    state, states = state_column(sample)
-    sample.take([state])
-    device, kind = device_column(sample), kind_column(sample)
+    leave_out_clocks(sample, clock)
+    device, kind = device_column(sample, session), kind_column(sample)
     sample.take([device, kind])
-    if not device and (pattern := device_pattern([*sample.tables])):
-        reader["device_pattern"] = pattern
+    found = find_states(sample)
+    if not device and (device := column_of_groups(sample)):
+        sample.take([device])
+    if found.pattern:
+        options["state_pattern"] = found.pattern
+    if not device and (pattern := device_pattern([*sample.tables], found.pattern)):
+        options["device_pattern"] = pattern
     if sample.encoding != "utf-8":
-        reader["encoding"] = sample.encoding
-    channels, environment = channels_of(sample)
+        options["encoding"] = sample.encoding
+    name_partial_columns(sample)
+    channels, environment, guessed = channels_of(sample)
     if not channels:
-        taken = ", ".join(sample.taken) or "nothing"
-        raise DataError(f"{root}: expected columns of numbers beside {taken}, found none")
-    thermal = camera_block(sample, reader)
+        raise DataError(_no_channels(root, sample))
+    add_aggregates(channels, sample, clock.samples, PER_PERIOD)
+    thermal = camera_block(sample, options)
+    time = clock.names
     columns = {
         "session": session,
         "device": device,
         "kind": kind,
         "time": time if len(time) > 1 else next(iter(time), None),
-        "state": state,
+        "state": found.column,
     }
     schema = {
         "columns": {role: name for role, name in columns.items() if name or role in ("time", "state")},
         "channels": channels,
         "environment": environment,
         "thermal": thermal,
-        "states": states,
+        "states": found.states,
     }
     checked = Schema.from_config({**schema, "thermal": thermal and {**thermal, "reduce": "mean_max"}})
-    choose_scaling(look(sample.root, checked, reader, sample.odd), channels, environment)
-    return Draft(yaml_text(name, Path(root).resolve(), schema, reader), sample.odd)
+    sessions = look(sample.root, checked, options, sample.odd)
+    choose_scaling(sessions, channels, environment)
+    leave_out_leaks(sample, sessions, checked, channels, environment)
+    name_units(sample, channels | environment, guessed)
+    sample.odd += [_left_out(column, why) for column, why in sample.left_out.items() if column not in found.candidates]
+    candidates = {column: text for column, text in found.candidates.items() if not _is_channel(column, channels)}
+    text = yaml_text(name, Path(root).resolve(), schema, options, guessed, sample.left_out, candidates, found.described)
+    return Draft(text, sample.odd)
+
+
+def _left_out(column: str, why: str) -> str:
+    return f"column '{column}' is left out: {why}"
+
+
+def _is_channel(column: str, channels: Channels) -> bool:
+    return any(channel.get("column", key) == column for key, channel in channels.items())
+
+
+def _no_channels(root: str | Path, sample: Sample) -> str:
+    taken = ", ".join(sample.taken) or "nothing"
+    own = [{str(name) for name in table.frame} for table in sample.tables.values()]
+    if len(own) > 1 and not set.intersection(*own):
+        heads = "; ".join(f"{name}: {', '.join(map(str, table.frame))}" for name, table in [*sample.tables.items()][:4])
+        return (
+            f"{root}: the files have no column in common ({heads}). Join them to one table a recording, or point at a "
+            "folder with files of one kind"
+        )
+    why = "".join(f"\n  {_left_out(column, reason)}" for column, reason in sample.left_out.items())
+    return f"{root}: expected columns of numbers beside {taken}, found none{why}"

@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from conveyorguard.data.draft.sample import some_of
-from conveyorguard.data.schema import Schema
+from conveyorguard.data.draft.channels import Channels
+from conveyorguard.data.draft.sample import Sample, some_of
+from conveyorguard.data.leakage import leaks_in
+from conveyorguard.data.schema import UNLABELLED, Schema
 from conveyorguard.data.session import Recording, Session, Unreadable
 from conveyorguard.data.table.reader import sessions
 from conveyorguard.data.table.resample import GAP
@@ -102,3 +104,27 @@ def _of_devices(recordings: list[Session]) -> list[str]:
     if devices == 2:
         return []
     return [f"{devices} devices: split=kfold split.n_folds={min(devices, 5)} tests on devices never trained on"]
+
+
+def leave_out_leaks(
+    sample: Sample, sessions: list[Session], schema: Schema, channels: Channels, environment: Channels
+) -> None:
+    """Take out of a draft the channels that give the state away, unless none would be left; name the suspects."""
+    state = np.concatenate([np.full(len(s.time), UNLABELLED) if s.state is None else s.state for s in sessions])
+    number = np.repeat(np.arange(len(sessions)), [len(s.time) for s in sessions])
+    values: dict[str, np.ndarray] = {}
+    for group, array in ((schema.channels, "sensors"), (schema.environment, "environment")):
+        table = np.concatenate([getattr(s, array) for s in sessions])
+        values |= {name: table[:, i] for i, name in enumerate(group)}
+    all_channels = {**schema.channels, **schema.environment}
+    columns = {name: channel.column or name for name, channel in all_channels.items()}
+    leaks = leaks_in(values, state, number, schema.environment, columns)
+    certain = {columns[leak.channel]: leak.why for leak in leaks if leak.certain}
+    for drafted in (channels, environment):
+        for key, channel in [*drafted.items()]:
+            column = channel.get("column", key)
+            if column in certain and (drafted is environment or len(drafted) > 1):
+                del drafted[key]
+                sample.leave_out(column, f"{certain.pop(column)}, so it would give the state away")
+    rest = [leak for leak in leaks if columns[leak.channel] in certain or not leak.certain]
+    sample.odd += list(dict.fromkeys(leak.message for leak in rest))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
+import pandas as pd
 
 from conveyorguard.data.table import columns
 from conveyorguard.data.table.columns import Table, part_of, words_of
@@ -18,19 +19,24 @@ from conveyorguard.errors import DataError
 from conveyorguard.system.progress import track
 
 LOOKED_AT = 40  # files, or recordings, read; of more, evenly spread ones
+BYTES = 200_000_000  # of files read, unless one alone is larger
 WORDS = {  # what columns are called, most telling first
-    "time": r"^(date_?time|time_?stamp|time|zeit|시간|일시)|^(t|ts|sec|seconds?|elapsed.*)$|_(ts|time)$",
-    "date": r"^(date|datum|날짜)$",
-    "state": r"^(state|label|condition|status|target|class|health|fault|zustand|상태)",
-    "session": r"^(session|recording|run|cycle|trial|sequence|episode|file|세션|실험|시험|회차)"
+    "time": r"^(date_?time|time_?stamp|time|zeit(stempel)?|uhrzeit)|^(t|ts|sec|seconds?|elapsed.*|日時|時刻)$"
+    r"|([_\s.]|^)(ts|time|timestamp)$|(시간|일시|시각)$",
+    "date": r"^(date|datum|day|날짜|일자)$|_date$",
+    "cycle": r"^(time[_\s]?(in[_\s]?)?)?(cycles?|strokes?|flights?|shots?|사이클)([_\s]?(no|nr|number|count))?$",
+    "session": r"^(session|recording|run|cycle|trial|sequence|episode|file|batch|lot|세션|실험|시험|회차)"
     r"(_?(id|no|name|nr)|\s?번호)?$",
-    "device": r"^(device|machine|equipment|asset|vehicle|robot|station|press|pump|unit|maschine|설비|장비)"
-    r"(_?(id|no|name|nr))?$",
-    "kind": r"^(kind|type|model|device_?type|machine_?type|종류)$",
+    "device": r"^(device|machine|equipment|asset|vehicle|robot|station|press|pump|unit|turbine|engine|motor|wtg"
+    r"|maschine|anlage|설비|장비|호기)([\s_]?(id|no|name|nr|number)|\s?(명|번호))?$",
+    "kind": r"^(kind|type|model|device_?type|machine_?type|종류|기종)$",
+    "counter": r"^(unnamed.*|udi|uid|id|index|idx|no\.?|nr\.?|num|number|rows?|row_?(id|no|number|num)|record|seq|sn|#"
+    r"|번호|순번|일련번호|연번|n|i|sample(_?(no|id|number))?)$|[\s_](id|no|nr|index|idx|seq)$|(번호|코드)$",
     "environment": r"ambient|environment|^env_|^ex_|outdoor|outside|room|weather|humidity|illumin"
     r"|습도|조도|주위|주변|외기|실내|환경",
 }
 BRACKETED = re.compile(r"^(?P<name>.*?)[\s_]*[\[(](?P<unit>[^\])]{1,12})[\])]$")
+UNIT_CELL = re.compile(r"[\[(]?[^\d\s\[\]()][^\s\[\]()]{0,11}[\])]?|-")
 
 T = TypeVar("T")
 
@@ -43,6 +49,8 @@ class Sample:
         tables: each file's, or each recording's where a file has several.
         odd: what a person should see.
         taken: columns that have their place in the draft.
+        left_out: columns that have none, and why.
+        units: of columns, as a second line of the header gives them.
     """
 
     root: Path
@@ -50,9 +58,16 @@ class Sample:
     encoding: str = "utf-8"
     odd: list[str] = field(default_factory=list)
     taken: list[str] = field(default_factory=list)
+    left_out: dict[str, str] = field(default_factory=dict)
+    units: dict[str, str] = field(default_factory=dict)
 
     def take(self, names: Iterable[str | None]) -> None:
         self.taken += [name for name in names if name]
+
+    def leave_out(self, name: str, why: str) -> None:
+        """Give a column no place in the draft; `why` is a clause, which the summary and the yaml say."""
+        self.left_out[name] = why
+        self.take([name])
 
     @property
     def free(self) -> list[str]:
@@ -61,30 +76,45 @@ class Sample:
         everywhere = (str(name) for name in first.frame if name and all(name in table.frame for table in others))
         return [name for name in everywhere if name not in self.taken]
 
+    @property
+    def somewhere(self) -> list[str]:
+        """Columns of at least one table that are not taken yet."""
+        names = dict.fromkeys(str(name) for table in self.tables.values() for name in table.frame)
+        return [name for name in names if name and name not in self.taken]
+
     def like(self, role: str) -> list[str]:
         """Free columns whose names suit a role."""
-        return [
-            name
-            for name in self.free
-            if re.search(WORDS[role], BRACKETED.sub(r"\g<name>", name).strip(), re.IGNORECASE)
-        ]
+        return [name for name in self.free if suits(name, role)]
 
-    def values(self, name: str) -> list[str]:
-        """Distinct words of a column in the order of their first appearance."""
-        words: dict[str, None] = {}
+    def counts(self, name: str, most: int | None = None) -> Counter[str]:
+        """Distinct words of a column and how often each is there, in the order of their first appearance.
+
+        Args:
+            most: distinct words after which counting stops, with one more of them.
+        """
+        counts = Counter[str]()
         for table in self.tables.values():
-            text = table.frame[name]
-            words |= dict.fromkeys(words_of(text[~columns.is_missing(text)]))
-        return list(words)
+            if name in table.frame:
+                text = table.frame[name]
+                written = text[~columns.is_missing(text)] if most is None or text.nunique() <= most + 5 else text
+                counts.update(words_of(written[: 10 * LOOKED_AT] if written is text else written).tolist())
+            if most is not None and len(counts) > most:
+                break
+        return counts
 
     def is_number(self, name: str) -> bool:
         """Whether most of what is written in a column is a number."""
         good = written = 0
         for table in self.tables.values():
-            values, bad = columns.numbers(table, [name])
-            good += np.isfinite(values).sum()
-            written += np.isfinite(values).sum() + bad.sum()
+            if name in table.frame:
+                values, bad = columns.numbers(table, [name])
+                good += np.isfinite(values).sum()
+                written += np.isfinite(values).sum() + bad.sum()
         return written == 0 or bool(good > written / 2)
+
+    def numbers(self, name: str) -> list[np.ndarray]:
+        """(n,) float64 of a column in each table; NaN where there is no number."""
+        return [columns.numbers(table, [name])[0][:, 0] for table in self.tables.values()]
 
     def constant(self, name: str) -> bool:
         """Whether a column says one thing in each recording."""
@@ -99,9 +129,14 @@ class Sample:
         }
 
 
-def some_of(items: list[T]) -> list[T]:
-    """At most `LOOKED_AT` of the items, evenly spread."""
-    return items[:: max(len(items) // LOOKED_AT, 1)][:LOOKED_AT]
+def suits(name: str, role: str) -> bool:
+    """Whether a column is called as those of a role are, a unit in brackets aside."""
+    return bool(re.search(WORDS[role], BRACKETED.sub(r"\g<name>", name).strip(), re.IGNORECASE))
+
+
+def some_of(items: list[T], most: int = LOOKED_AT) -> list[T]:
+    """At most so many of the items, evenly spread, the first among them."""
+    return items if len(items) <= most else [items[i * len(items) // most] for i in range(most)]
 
 
 def read_sample(root: Path) -> Sample:
@@ -112,28 +147,115 @@ def read_sample(root: Path) -> Sample:
     """
     paths, unreadable = find_files(root)
     chosen = some_of([*paths])
+    size = max(sum(paths[name].stat().st_size for name in chosen), 1)
+    chosen = some_of(chosen, max(int(len(chosen) * min(BYTES / size, 1)), 1))
     sample = Sample(root, odd=[item.message for item in unreadable])
     if len(chosen) < len(paths):
-        sample.odd.append(f"{len(chosen)} of {len(paths)} files were looked at")
+        sample.odd.append(f"only {len(chosen)} of {len(paths)} files were read for this draft; the rest may differ")
     for name in track(chosen, "reading", len(chosen)):
         try:
-            sample.tables[name] = columns.read(paths[name], sample.encoding)
+            _read(sample, name, paths[name])
         except DataError as error:
-            if sample.tables or "expected text in utf-8" not in str(error):
-                sample.odd.append(f"cannot be read: {error}")
-                continue
-            sample.encoding = _other_encoding(paths[name].read_bytes())
-            sample.odd.append(f"not UTF-8: read as {sample.encoding}; look whether the names of the columns are right")
-            sample.tables[name] = columns.read(paths[name], sample.encoding)
+            sample.odd.append(f"cannot be read: {error}")
     if not sample.tables:
         raise DataError("\n".join([f"{root}: no file can be read", *sample.odd]))
-    everywhere = Counter(str(name) for table in sample.tables.values() for name in table.frame)
-    sample.odd += [
-        f"column '{name}' is in {count} of {len(sample.tables)} files only, so it is left out"
-        for name, count in everywhere.items()
-        if count < len(sample.tables)
-    ]
+    _keep_one_kind_of_table(sample)
     return sample
+
+
+def _read(sample: Sample, name: str, path: Path) -> None:
+    """Read a file into the sample; its header is looked at, and units below it are taken out."""
+    try:
+        names = columns.header(path, sample.encoding)
+        table = columns.read(path, sample.encoding)
+    except DataError as error:
+        if sample.tables or "expected text in utf-8" not in str(error):
+            raise
+        sample.encoding = _other_encoding(path.read_bytes())
+        sample.odd.append(
+            f"{path.name} is not UTF-8: read as {sample.encoding}, a guess; see whether the names of columns are right"
+        )
+        names, table = columns.header(path, sample.encoding), columns.read(path, sample.encoding)
+    _refuse_side_by_side(path, names, table)
+    for i, twice in enumerate(names):
+        numbered = f"{twice}#{i + 1}"
+        if twice and names.index(twice) < i and numbered in table.frame:
+            why = f"several columns are called '{twice}': rename them in the files to use them"
+            sample.left_out |= {twice: why, numbered: why}
+            sample.take([twice, numbered])
+    if "" in names and names.index("") > 0:
+        sample.odd.append(f"{path.name}: column {names.index('') + 1} has no name, so it is left out")
+    sample.units |= getattr(table, "units", None) or _take_units(table)
+    sample.tables[name] = table
+
+
+def _kind_of(text: str) -> str:
+    if re.fullmatch(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?", text.strip()):
+        return "number"
+    return "date" if re.match(r"\d{1,4}[-./:]\d{1,2}[-./:]\d{1,4}", text.strip()) else "word"
+
+
+def _kind_of_column(column: pd.Series) -> str:
+    cells = column[~columns.is_missing(column)].astype(str).head(50)
+    kinds = Counter(_kind_of(cell) for cell in cells)
+    return max(kinds, key=kinds.__getitem__, default="word")
+
+
+def _refuse_side_by_side(path: Path, names: list[str], table: Table) -> None:
+    """Raise where a file holds several tables beside each other, each with a time of its own."""
+    clocks = [str(name) for name in table.frame if suits(re.sub(r"#\d+$", "", str(name)), "time")]
+    clocks = [
+        name for name in clocks if re.sub(r"[#_.\s]*\d+$", "", str(name)) != str(name) or names.count(str(name)) > 1
+    ]
+    base = {re.sub(r"[#_.\s]*\d+$", "", str(name)) for name in clocks}
+    if len(clocks) < 2 or len(base) > 1:
+        return
+    first = words_of(table.frame[clocks[0]])
+    if any((words_of(table.frame[other]) != first).any() for other in clocks[1:]):
+        raise DataError(
+            f"{path.name}: {len(clocks)} tables stand side by side, each with times of its own "
+            f"({columns.quoted(clocks)}). Save each as a file of its own, or join them on one time first"
+        )
+
+
+def _take_units(table: Table) -> dict[str, str]:
+    """Units that stand in the first row below the header; that row is taken out of the table."""
+    if len(table.frame) < 3 or not table.separator:
+        return {}
+    numeric = [str(n) for n in table.frame if _kind_of_column(table.frame[n].iloc[1:]) != "word"]
+    cells = {name: str(table.frame[name].iloc[0]).strip() for name in numeric}
+    units = {name: cell for name, cell in cells.items() if cell}
+    if not units or any(not UNIT_CELL.fullmatch(cell) or _kind_of(cell) != "word" for cell in units.values()):
+        return {}
+    table.frame, table.row = table.frame.iloc[1:].reset_index(drop=True), table.row[1:]
+    return {name: cell.strip("[]()") for name, cell in units.items()}
+
+
+def _keep_one_kind_of_table(sample: Sample) -> None:
+    """Of files with no column of numbers in common, keep those of the commonest columns; name what is not in all."""
+    headers, rows = Counter[tuple[str, ...]](), Counter[tuple[str, ...]]()
+    for table in sample.tables.values():
+        head: tuple[str, ...] = tuple(map(str, table.frame))
+        headers[head] += 1
+        rows[head] += len(table.frame)
+    usual = set(max(headers, key=lambda names: (headers[tuple(names)], rows[tuple(names)])))
+    other = [name for name, table in sample.tables.items() if len(usual & set(map(str, table.frame))) < len(usual) / 2]
+    if other and len(other) < len(sample.tables):
+        some = ", ".join(other[:5]) + (", ..." if len(other) > 5 else "")
+        sample.odd.append(
+            f"{len(other)} of {len(sample.tables)} files have other columns than most and cannot be read with them: "
+            f"{some}; move them elsewhere, or join them to the others"
+        )
+        sample.tables = {name: table for name, table in sample.tables.items() if name not in other}
+
+
+def name_partial_columns(sample: Sample) -> None:
+    """Name the columns that are not in all files, once the states have been taken."""
+    everywhere = set(sample.free)
+    for name in sample.somewhere:
+        if name not in everywhere:
+            count = sum(name in table.frame for table in sample.tables.values())
+            sample.odd.append(f"column '{name}' is in {count} of {len(sample.tables)} files only, so it is left out")
 
 
 def _other_encoding(raw: bytes) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,20 +10,55 @@ import yaml
 
 ONE_LINE_EACH = 7  # channels; more are written several a line
 WIDTH = 110
+SHOWN = 12  # columns that are left out, or may hold states
+
+EXPLAINED = {
+    "period": "seconds from one row of the data set to the next",
+    "state_pattern": "finds the state in a file's name",
+    "device_pattern": "finds the device in a file's name",
+}
 
 
-def yaml_text(name: str, root: Path, schema: dict[str, Any], reader: dict[str, Any]) -> str:
+def yaml_text(
+    name: str,
+    root: Path,
+    schema: dict[str, Any],
+    reader: dict[str, Any],
+    guessed: list[str],
+    left_out: Mapping[str, str],
+    candidates: Mapping[str, str],
+    described: str = "",
+) -> str:
+    """The draft as text.
+
+    Args:
+        guessed: channels whose unit is a guess.
+        left_out: columns that are no channels, and why.
+        candidates: columns that may hold the states, with their values.
+        described: the values of the column of the states.
+    """
     lines = [
-        "# Drafted from the files; look at every line. conf/data/table.yaml explains the keys.",
+        "# Drafted from the files: check every line. conf/data/table.yaml explains every key.",
+        "# A line that begins with # has no effect: remove the # to use it.",
         "defaults: [table, _self_]",
         f"name: {_scalar(name)}",
         f"root: {_scalar(str(root))}",
     ]
-    lines += [f"reader: {_flow(reader)}"] if reader else []
+    notes = [f"{key}: {text}" for key, text in EXPLAINED.items() if key in reader]
+    lines += [f"reader: {_flow(reader)}{_comment('; '.join(notes))}"] if reader else []
     lines += ["schema:", f"  columns: {_flow(schema['columns'])}"]
-    lines += _block("channels", schema["channels"])
+    lines += [f"  # '{schema['columns']['state']}' holds {_short(described)}"] if described else []
+    shown = [*candidates.items()][:SHOWN]
+    if shown:
+        other = "another column" if schema["columns"].get("state") else "a column"
+        lines.append(f"  # To take {other} for the states, name it above as `state` and its values below as `states`:")
+        lines += [f"  #   state: {_scalar(column)}  # {_short(text)}" for column, text in shown]
+    lines += _block("channels", schema["channels"], guessed)
+    out = [*left_out.items()][:SHOWN]
+    lines += [f"    # {_scalar(column)} is left out: {_short(why)}" for column, why in out if column not in dict(shown)]
+    lines += [f"    # and {len(left_out) - SHOWN} more columns are left out"] if len(left_out) > SHOWN else []
     if schema["environment"]:
-        lines += _block("environment", schema["environment"])
+        lines += _block("environment", schema["environment"], guessed)
     if schema["thermal"]:
         lines.append(f"  thermal: {_flow(schema['thermal'])}")
     lines.append(f"  states: {_flow(schema['states'])}  # from normal to worst")
@@ -33,15 +69,30 @@ def _flow(value: Any) -> str:
     return yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10**6, sort_keys=False).strip()
 
 
-def _block(title: str, channels: dict[str, dict[str, str]]) -> list[str]:
+def _comment(text: str) -> str:
+    return f"  # {text}" if text else ""
+
+
+def _short(text: str) -> str:
+    plain = " ".join(text.split())
+    return plain if len(plain) <= 150 else plain[:147] + "..."
+
+
+def _block(title: str, channels: dict[str, dict[str, Any]], guessed: list[str]) -> list[str]:
     """Channels one a line, or many on few lines; of what needs no more, the unit alone."""
-    entries = [_flow({key: c["unit"] if len(c) == 1 else c})[1:-1] for key, c in channels.items()]
+    entries = {key: _flow({key: c["unit"] if len(c) == 1 else c})[1:-1] for key, c in channels.items()}
     if len(entries) <= ONE_LINE_EACH:
-        return [f"  {title}:", *(f"    {entry}" for entry in entries)]
-    lines = [f"  {title}: {{"]
-    for entry in entries:
-        if len(lines) == 1 or len(lines[-1]) + len(entry) > WIDTH:
+        guess = "  # the unit is a guess"
+        return [f"  {title}:", *(f"    {entry}{guess * (key in guessed)}" for key, entry in entries.items())]
+    own = [key for key in entries if key in guessed]
+    lines = [
+        f"  {title}: {{" + _comment(f"units of {', '.join(own[:8])}{', ...' * (len(own) > 8)} are guesses" * bool(own))
+    ]
+    first = True
+    for entry in entries.values():
+        if first or len(lines[-1]) + len(entry) > WIDTH:
             lines.append("   ")
+        first = False
         lines[-1] += f" {entry},"
     return [*lines, "  }"]
 

@@ -33,7 +33,7 @@ def follow(reader: Any, root: str | Path, schema: Schema, known: dict[str, Any])
     if function is archive.sessions:
         return FrameFiles(Path(root), schema, known)
     if function is table.sessions:
-        options = {**getattr(reader, "keywords", {}), "incomplete": True}
+        options = {**getattr(reader, "keywords", {}), "incomplete": True, "split_every": None}
         return Tables(Path(root), schema, Layout.of(options))
     raise ConfigError(
         f"--watch follows data=aihub and tables, not {function.__module__}; run predict without it, as often as needed"

@@ -14,8 +14,8 @@ import numpy as np
 from conveyorguard.data.live.follower import AT_A_TIME, PATIENCE
 from conveyorguard.data.schema import Schema
 from conveyorguard.data.session import Recording, Session, Unreadable
-from conveyorguard.data.table.columns import SUFFIXES
 from conveyorguard.data.table.discover import is_text, no_text, same_name
+from conveyorguard.data.table.files import is_table, without_suffix
 from conveyorguard.data.table.layout import Layout
 from conveyorguard.data.table.reader import recordings_in
 from conveyorguard.errors import DataError
@@ -83,11 +83,11 @@ class Tables:
             if entry.is_dir(follow_symlinks=False):
                 if not (folder == self.root and entry.name == self.layout.thermal_folder):
                     yield from self._tables(Path(entry.path))
-            elif Path(entry.name).suffix.lower() in SUFFIXES:
+            elif is_table(Path(entry.name)):
                 yield Path(entry.path)
 
     def _name(self, path: Path) -> str:
-        return path.relative_to(self.root).with_suffix("").as_posix()
+        return without_suffix(path.relative_to(self.root)).as_posix()
 
     def _notice(self, sentence: str) -> None:
         if sentence not in self.noticed:

@@ -1,107 +1,352 @@
-"""Times in a table: numbers of some unit, dates and times in the usual orders, times of day."""
+"""Times in a table: dates and times of a closed list of formats, epochs, Excel's day numbers, times of day, seconds.
+
+Each format is tried on the whole column. Where a column can be read in several ways, as 03/05/2024 can, it is refused
+with the candidates: a guess would move rows by months without a word.
+"""
 
 from __future__ import annotations
 
-import re
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
+from conveyorguard.data.table.clock_formats import (
+    NONE,
+    SECOND,
+    PatternMatch,
+    in_years,
+    match_patterns,
+    time_of_day,
+    unfold_hour,
+)
+from conveyorguard.data.table.clock_words import english
 from conveyorguard.data.table.columns import Table, is_missing, numbers, quoted
 from conveyorguard.errors import DataError
 
-YEARS = (1700, 2200)  # of the dates that are taken for some: the nanoseconds pandas counts in reach from 1678 to 2261
-UNITS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9, "min": 60.0, "h": 3600.0, "d": 86400.0}
-CLOCK = r"(?P<clock>\d{1,2}:\d{2}(?::\d{2}(?:[.,]\d+)?)?)\s*(?P<half>[AaPp][Mm])?"
-DATE = re.compile(rf"\s*(?P<a>\d{{1,2}})[./-](?P<b>\d{{1,2}})[./-](?P<year>\d{{4}})[ T,]+{CLOCK}\s*")
-TIME_OF_DAY = re.compile(rf"\s*{CLOCK}\s*")
+UNITS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9, "min": 60.0, "h": 3600.0, "d": 86400.0, "excel": 86400.0}
+EPOCHS = {"ns": 1e17, "us": 1e14, "ms": 1e11, "s": 1e8}  # from where on a number of a unit counts since 1970
+LATEST = 7.3e9  # s; an epoch lies before the year 2201
+EXCEL = (36526, 55153)  # days from 1899-12-30 to 2000 and to 2051
+EXCEL_ORIGIN = -2209161600  # s; 1899-12-30
+ENOUGH = 0.9  # of the cells with something written that a format must read; the others are bad times
 
 
-def clock(table: Table, columns: list[str], unit: str = "s", time_format: str | None = None) -> np.ndarray:
-    """Seconds on some clock, (n,) float64, from numbers, dates and times, or times of day (over midnight too).
+@dataclass(frozen=True)
+class Times:
+    """The times of a column.
 
-    Of 03/04/2024 it is not known which is the day: the reading under which the recording is shorter is taken.
+    Attributes:
+        seconds: (n,) float64 since `origin`; NaN where there is no time.
+        origin: ns since 1970 (of the files' wall clock where `zone` is None); None where the column has no dates.
+        zone: as pandas names it; None where the files name none.
+        format: of `strptime`, as `data.reader.time_format` takes it; None of numbers and times of day.
+        unit: of numbers, as `data.reader.time_unit` takes it; None of text.
+        must_be_named: another column of the data set may be ambiguous in this format, so that it should be written
+            down as `data.reader.time_format`.
+        note: what was done to the times, if anything.
+    """
+
+    seconds: np.ndarray
+    origin: int | None = None
+    zone: str | None = None
+    format: str | None = None
+    unit: str | None = None
+    must_be_named: bool = False
+    note: str = ""
+
+    @property
+    def start(self) -> pd.Timestamp | None:
+        """The clock time of `origin`, in UTC."""
+        return None if self.origin is None else pd.Timestamp(self.origin, tz="UTC")
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Clock times of a recording, for messages; the fields are those of `Times`."""
+
+    origin: int
+    zone: str | None
+
+    def of(self, seconds: float) -> str:
+        """The clock time of so many seconds since the origin, in the zone of the files."""
+        moment = pd.Timestamp(self.origin + round(float(seconds) * 1e9), tz="UTC")
+        return f"{moment.tz_convert(self.zone) if self.zone else moment:%Y-%m-%d %H:%M:%S}"
+
+
+def choose_times(
+    column: pd.Series, unit: str | None = None, time_format: str | None = None, zone: str | None = None
+) -> Times:
+    """Read a column of times, or say why it is refused.
+
+    The reader and the draft both use it: what it returns for a sample of a column is what the reader does with it.
 
     Args:
-        columns: one, or several to be read as one, e.g. a date and a time.
-        unit: of numbers: s, ms, us, ns, min, h or d.
-        time_format: of `strptime`, if it is none of the usual.
-
-    Returns:
-        NaN where there is no time.
+        column: numbers, dates, or text.
+        unit: of numbers; None: by their size, since 1970 or the start of the recording.
+        time_format: of `strptime`; None: one of the closed list.
+        zone: of dates that name none, e.g. Europe/Berlin.
 
     Raises:
-        DataError: not half of the column can be read.
+        DataError: it is not understood, or can be read in several ways; the message names the remedy, not the column.
+    """
+    written = ~is_missing(column)
+    if pd.api.types.is_datetime64_any_dtype(column.dtype):
+        return _of_dates(column, zone)
+    if not written.any():
+        raise DataError("expected times, found nothing written")
+    if time_format:
+        return _of_format(column, written, time_format, zone)
+    values = _numbers(column)
+    if _enough(np.isfinite(values), written):
+        compact = None if unit else _compact(column, values, written)
+        return _in_zone(compact, zone) if compact else _of_numbers(column, values, unit)
+    text = english(_text(column))
+    matches = match_patterns(text)
+    dated = [match for match in matches if _enough(match.ns != NONE, written)]
+    if dated:
+        return _in_zone(_from_match(_decide(dated, text)), zone)
+    seconds = time_of_day(text)
+    if _enough(np.isfinite(seconds), written):
+        return Times(seconds)
+    example, row = _first_unread(column, written, matches)
+    raise DataError(
+        f"expected seconds, or dates and times as 2024-01-31 10:00:00, found '{example}' in row {row + 1} of the "
+        'column; say how to read it with data.reader.time_format, e.g. "%d.%m.%Y %H:%M"'
+    )
+
+
+def read_times(
+    table: Table, columns: list[str], unit: str | None = None, time_format: str | None = None, zone: str | None = None
+) -> Times:
+    """The times of a table; of several columns, e.g. a date and a time, joined by a blank.
+
+    Raises:
+        DataError: as `choose_times`, naming the column.
     """
     column = table.frame[columns[0]]
     if len(columns) > 1:
         column = table.frame[columns].astype(str).agg(" ".join, axis=1)
-    if pd.api.types.is_datetime64_any_dtype(column.dtype):
-        return _of_dates(column)
-    there = ~is_missing(column)
+    elif not pd.api.types.is_datetime64_any_dtype(column.dtype) and not time_format:
+        values, _ = numbers(table, columns)  # with decimal commas
+        if _enough(np.isfinite(values[:, 0]), ~is_missing(column)):
+            column = column if _is_number(column) else pd.Series(values[:, 0]) if _has_comma(column) else column
+    try:
+        return choose_times(column, unit, time_format, zone)
+    except DataError as error:
+        raise DataError(
+            f"column {quoted(columns)}: {error}, or name another column as data.schema.columns.time"
+        ) from error
 
-    def enough(seconds: np.ndarray) -> bool:
-        return bool(np.count_nonzero(np.isfinite(seconds)) >= max(np.count_nonzero(there) / 2, 1))
 
-    if time_format:
-        seconds = _of_dates(pd.to_datetime(column.astype(str), format=time_format, errors="coerce", utc=True))
-        if enough(seconds):
-            return seconds
-    else:
-        if len(columns) == 1:
-            seconds = numbers(table, columns)[0][:, 0] * UNITS[unit]
-            if enough(seconds):
-                return np.where(np.isfinite(seconds), seconds, np.nan)
-        text = column.astype(str).str.strip()
-        for parse in (_iso, _day_and_month, _time_of_day):
-            seconds = parse(text)
-            if enough(seconds):
-                return seconds
-    example = str(column[there].iloc[0]) if there.any() else "nothing"
-    expected = (
-        f"times of the format {time_format}" if time_format else "seconds, or dates and times as 2024-01-31 10:00:00"
-    )
+def clock(table: Table, columns: list[str], unit: str | None = None, time_format: str | None = None) -> np.ndarray:
+    """(n,) float64 seconds of a table's times, see `read_times`."""
+    return read_times(table, columns, unit, time_format).seconds
+
+
+def _text(column: pd.Series) -> pa.StringArray:
+    array = pa.array(column.astype(str), pa.string())
+    return array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
+
+
+def _is_number(column: pd.Series) -> bool:
+    return bool(pd.api.types.is_numeric_dtype(column.dtype))
+
+
+def _has_comma(column: pd.Series) -> bool:
+    return bool(column.astype(str).str.contains(",", regex=False).any())
+
+
+def _enough(read: np.ndarray, written: np.ndarray) -> bool:
+    return bool(np.count_nonzero(read & written) >= max(ENOUGH * np.count_nonzero(written), 1))
+
+
+def _first_unread(column: pd.Series, written: np.ndarray, matches: list[PatternMatch]) -> tuple[str, int]:
+    """A cell that no format reads; the format that reads most cells tells which are the odd ones."""
+    best = max((match.ns != NONE for match in matches), key=np.count_nonzero, default=np.zeros(len(column), bool))
+    unread = np.flatnonzero(written & ~best)
+    row = int(unread[0]) if len(unread) else 0
+    return str(column.iloc[row]), row
+
+
+# --- Numbers -------------------------------------------------------------------------------------------------------
+
+
+def _numbers(column: pd.Series) -> np.ndarray:
+    if _is_number(column):
+        return column.to_numpy(np.float64, na_value=np.nan)
+    return pd.to_numeric(column, errors="coerce").to_numpy(np.float64, na_value=np.nan)
+
+
+def _compact(column: pd.Series, values: np.ndarray, written: np.ndarray) -> Times | None:
+    """Dates written as one number, 20240305 or 20240305220000; None where the numbers are none."""
+    known = values[np.isfinite(values)]
+    if not len(known) or (known != np.floor(known)).any() or known.min() < 19000000 or known.max() > 2.2e16:
+        return None
+    if _is_number(column):
+        text = pa.array([f"{int(v)}" if np.isfinite(v) else "" for v in values], pa.string())
+    else:  # 17 digits do not fit into a float
+        text = pc.utf8_trim_whitespace(_text(column))
+    matches = [match for match in match_patterns(text, compact=True) if _enough(match.ns != NONE, written)]
+    return _from_match(matches[0]) if matches else None
+
+
+def _of_numbers(column: pd.Series, values: np.ndarray, unit: str | None) -> Times:
+    values = np.where(np.isfinite(values), values, np.nan)
+    size = float(np.nanmedian(np.abs(values)))
+    if unit is None:
+        unit = next((name for name, least in EPOCHS.items() if name != "s" and size > least), "s")
+        if _is_excel(column, values):
+            unit = "excel"
+    first = float(values[np.isfinite(values)][0])
+    whole = pd.api.types.is_integer_dtype(column.dtype) and not column.hasnans
+    steps = (column - column.iloc[0]).to_numpy(np.float64) if whole else values - first
+    seconds = steps * UNITS[unit]
+    if unit == "excel":  # a double holds microseconds of a day, the files mostly milliseconds
+        return Times(np.round(seconds, 3), round(first * 86_400_000) * 10**6 + EXCEL_ORIGIN * SECOND, unit=unit)
+    dated = unit in EPOCHS and size > EPOCHS[unit] and size * UNITS[unit] < LATEST
+    if not dated:
+        return Times(values * UNITS[unit] if not whole or abs(first) < 2**53 else seconds, unit=unit)
+    per_unit = {"s": SECOND, "ms": 10**6, "us": 10**3, "ns": 1}[unit]
+    origin = int(column.iloc[0]) * per_unit if whole else round(first * per_unit)
+    return Times(seconds, origin, "UTC", unit=unit)
+
+
+def _is_excel(column: pd.Series, values: np.ndarray) -> bool:
+    """Whether numbers are days with fractions since 1899-12-30: of many decimals, and whole seconds apart."""
+    known = values[np.isfinite(values)]
+    if len(known) < 3 or known.min() < EXCEL[0] or known.max() > EXCEL[1]:
+        return False
+    with_decimals = np.mean(np.abs(known * 1e4 - np.round(known * 1e4)) > 0.01)
+    seconds = np.diff(known) * 86400
+    off = np.abs(seconds - np.round(seconds))
+    return bool(with_decimals > 0.5 and np.mean(off < 0.1) > 0.9 and np.median(np.abs(seconds)) > 0.5)
+
+
+# --- Dates ---------------------------------------------------------------------------------------------------------
+
+
+def _of_dates(column: pd.Series, zone: str | None) -> Times:
+    own = None if column.dt.tz is None else str(column.dt.tz)
+    moments = column.dt.tz_convert("UTC").dt.tz_localize(None) if own else column
+    moments = moments.where(in_years(moments.dt.year.to_numpy(np.float64, na_value=np.nan)))
+    ns = moments.astype("datetime64[ns]").to_numpy().astype(np.int64)
+    ns = np.where(moments.isna().to_numpy(), NONE, ns)
+    if not (ns != NONE).any():
+        raise DataError("expected dates, found none from 1700 to 2200")
+    return _in_zone(_since_first(ns, own), zone)
+
+
+def _of_format(column: pd.Series, written: np.ndarray, time_format: str, zone: str | None) -> Times:
+    """Times of a format of `strptime`; fractions of a second may be left out, as loggers do at full seconds."""
+    raw = pc.utf8_trim_whitespace(_text(column))
+    if pd.api.types.is_float_dtype(column.dtype):
+        raw = pc.replace_substring_regex(raw, r"\.0+$", "")
+    for text in (raw, english(raw)):
+        for match in match_patterns(text):
+            if match.format == time_format and _enough(match.ns != NONE, written):
+                return _in_zone(_from_match(match), zone)
+        words = text.to_pandas()
+        moments = pd.Series(pd.NaT, index=words.index, dtype="datetime64[ns, UTC]")
+        for variant in dict.fromkeys([time_format, time_format.replace("%S", "%S.%f"), time_format.replace(".%f", "")]):
+            moments = moments.fillna(pd.to_datetime(words, format=variant, errors="coerce", utc=True))
+        if _enough(moments.notna().to_numpy(), written):
+            dated = "%y" in time_format.lower() or "%s" in time_format
+            times = _of_dates(moments.dt.tz_localize(None), None)
+            if not dated:
+                return replace(times, origin=None, zone=None)
+            named = _offsets_named(time_format)
+            return replace(times, zone="UTC", format=time_format) if named else _in_zone(times, zone)
+    unread = str(column[written].iloc[0])
+    raise DataError(f"expected times of the format {time_format}, found '{unread}'; correct data.reader.time_format")
+
+
+def _offsets_named(time_format: str) -> bool:
+    return "%z" in time_format or "%Z" in time_format
+
+
+def _since_first(ns: np.ndarray, zone: str | None) -> Times:
+    known = ns != NONE
+    origin = int(ns[known][0])
+    seconds = np.where(known, (np.where(known, ns, origin) - origin) / SECOND, np.nan)
+    return Times(seconds, origin, zone)
+
+
+def _from_match(match: PatternMatch) -> Times:
+    times = _since_first(match.ns, match.zone)
+    return replace(times, format=match.format, must_be_named=match.orders > 1)
+
+
+def _decide(matches: list[PatternMatch], text: pa.StringArray) -> PatternMatch:
+    """The reading that the whole column allows.
+
+    Raises:
+        DataError: several do.
+    """
+    most = max(np.count_nonzero(match.ns != NONE) for match in matches)
+    matches = [match for match in matches if np.count_nonzero(match.ns != NONE) == most]
+    preferred = [match for match in matches if match.preferred]
+    matches = preferred or matches
+    for narrow in (_by_year, _by_continuity):
+        if len(matches) > 1:
+            matches = narrow(matches) or matches
+    first = matches[0]
+    if all(np.array_equal(match.ns, first.ns) for match in matches[1:]):
+        return first
+    row = int(np.flatnonzero(np.any([match.ns != first.ns for match in matches[1:]], axis=0))[0])
+    candidates = " or ".join(f'"{m.format}" ({pd.Timestamp(int(m.ns[row])):%d %b %Y})' for m in matches)
     raise DataError(
-        f"column {quoted(columns)}: expected {expected}, found '{example}'; "
-        "name another column as data.schema.columns.time, or say how to read it with data.reader.time_format"
+        f"'{text[row].as_py()}' can be read in several ways and the whole column allows them: set "
+        f"data.reader.time_format to {candidates}"
     )
 
 
-def _of_dates(dates: pd.Series) -> np.ndarray:
-    moments = dates.dt.tz_convert("UTC").dt.tz_localize(None) if dates.dt.tz is not None else dates
-    moments = moments.where(moments.dt.year.between(*YEARS))
-    return (moments - pd.Timestamp(0)).dt.total_seconds().to_numpy(np.float64, na_value=np.nan)
+def _by_year(matches: list[PatternMatch]) -> list[PatternMatch]:
+    """The readings without those under which the years come and go as days do."""
+    fewest = min(match.years for match in matches)
+    return [match for match in matches if match.years < 4 or match.years <= 2 * fewest]
 
 
-def _iso(text: pd.Series) -> np.ndarray:
-    return _of_dates(pd.to_datetime(text, format="ISO8601", errors="coerce", utc=True))
+def _by_continuity(matches: list[PatternMatch]) -> list[PatternMatch]:
+    """The readings in which a recording goes on over midnight, where no other does so."""
+    counts = [_continued(match.ns) for match in matches]
+    return [match for match, count in zip(matches, counts, strict=True) if count] if min(counts) == 0 else []
 
 
-def _day_and_month(text: pd.Series) -> np.ndarray:
-    part = text.str.extract(DATE)
-    a, b = (pd.to_numeric(part[name], errors="coerce") for name in "ab")
-    year, hours = pd.to_numeric(part["year"], errors="coerce"), _hours(part)
-    year = year.where(year.between(1678, 2261))  # the years of pandas' nanoseconds
-    readings = []
-    for day, month in ((a, b), (b, a)):
-        dates = pd.to_datetime(pd.DataFrame({"year": year, "month": month, "day": day}), errors="coerce")
-        readings.append(_of_dates(dates) + hours)
-    return min(readings, key=lambda s: (np.isnan(s).sum(), np.nanmax(s) - np.nanmin(s) if np.isfinite(s).any() else 0))
+def _continued(ns: np.ndarray) -> int:
+    """How often the date changes while the clock goes on as usual."""
+    known = ns[ns != NONE]
+    steps, days = np.diff(known), np.diff(known // (86400 * SECOND))
+    within = np.abs(steps[days == 0])
+    usual = np.median(within[within > 0]) if (within > 0).any() else None
+    if usual is None:  # a row a day, or rarer
+        return 0
+    return int(np.count_nonzero((days != 0) & (np.abs(steps) <= 3 * usual)))
 
 
-def _time_of_day(text: pd.Series) -> np.ndarray:
-    seconds = _hours(text.str.extract(TIME_OF_DAY)).copy()
-    read = np.flatnonzero(np.isfinite(seconds))
-    over_midnight = np.diff(seconds[read], prepend=seconds[read][:1]) < -12 * 3600
-    seconds[read] += 86400 * np.cumsum(over_midnight)
-    return seconds
-
-
-def _hours(part: pd.DataFrame) -> np.ndarray:
-    """Seconds of the day of the groups of CLOCK."""
-    clock = part["clock"].str.replace(",", ".", regex=False)
-    clock = clock.where(clock.str.count(":") > 1, clock + ":00")
-    seconds = pd.to_timedelta(clock, errors="coerce").dt.total_seconds().to_numpy(np.float64, na_value=np.nan)
-    half = part["half"].str.lower()
-    afternoon, twelve = (half == "pm").to_numpy(), (seconds // 3600 == 12) & half.notna().to_numpy()
-    return seconds + np.where(afternoon, 43200, 0) - np.where(twelve, 43200, 0)
+def _in_zone(times: Times, zone: str | None) -> Times:
+    """Wall times of a zone as UTC; without a zone, an hour that comes twice when summer time ends follows itself."""
+    if times.zone is not None or times.origin is None:
+        return times
+    if zone is None:
+        seconds, at = unfold_hour(times.seconds)
+        if at is None:
+            return times
+        moment = pd.Timestamp(times.origin + round(times.seconds[at] * 1e9))
+        note = (
+            f"the clock goes back an hour at {moment:%Y-%m-%d %H:%M}, as at the end of summer time: what follows is "
+            "taken for an hour later (data.reader.time_zone, e.g. Europe/Berlin, would tell)"
+        )
+        return replace(times, seconds=seconds, note=note)
+    known = np.isfinite(times.seconds)
+    wall = pd.Series(pd.to_datetime(times.origin + np.round(times.seconds[known] * 1e9).astype(np.int64)))
+    backward = np.flatnonzero(np.diff(times.seconds[known]) < -1800) + 1
+    summer = np.ones(len(wall), bool)
+    for again in backward:
+        summer[again:][times.seconds[known][again:] - times.seconds[known][again] < 5400] = False
+    moments = wall.dt.tz_localize(zone, ambiguous=summer, nonexistent="shift_forward").dt.tz_convert("UTC")
+    ns = np.full(len(known), NONE)
+    ns[known] = moments.dt.tz_localize(None).astype("datetime64[ns]").to_numpy().astype(np.int64)
+    return replace(_since_first(ns, zone), format=times.format, must_be_named=times.must_be_named)

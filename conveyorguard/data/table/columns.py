@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import codecs
 import csv
 import difflib
 import re
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from io import BytesIO
 from pathlib import Path
 
@@ -18,14 +17,16 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
+from conveyorguard.data.table.cells import is_missing, numbers, suspected_fill, words_of
+from conveyorguard.data.table.files import decode, read_bytes
 from conveyorguard.errors import DataError
-from conveyorguard.system.text import without_path
 
-SUFFIXES = (".csv", ".tsv", ".parquet")
+__all__ = ["Table", "header", "is_missing", "missing_columns", "numbers", "part_of", "quoted", "read", "rows_of"]
+__all__ += ["suspected_fill", "words_of"]
+
 SEPARATORS = (",", ";", "\t", "|")
+VALUE = re.compile(r"[+-]?(?:\d+[.,]?\d*|[.,]\d+)(?:[eE][+-]?\d+)?|\d{1,4}[-/.:]\d{1,2}[-/.: T].*|\d{1,2}:\d{2}.*")
 PREAMBLE = 50  # lines that a logger may write above its header
-MISSING = ("", "nan", "na", "n/a", "#n/a", "null", "none")
-DECIMAL_COMMA = r"[+-]?\d*,\d+(?:[eE][+-]?\d+)?"
 
 
 @dataclass
@@ -37,12 +38,16 @@ class Table:
         row: (n,) the row of the file each comes from, as a spreadsheet numbers them: 1 is the first line.
         ragged: rows with too few or too many fields, and what is wrong with each.
         separator: of a csv; empty for parquet.
+        notes: what was done to all of it, or is odd about it.
+        units: of the columns, where the file has a row of them below its header.
     """
 
     frame: pd.DataFrame
     row: np.ndarray
     ragged: dict[int, str]
     separator: str = ""
+    notes: tuple[str, ...] = ()
+    units: dict[str, str] = field(default_factory=dict)
 
 
 def header(path: Path, encoding: str = "utf-8", wanted: Iterable[str] = ()) -> list[str]:
@@ -56,7 +61,7 @@ def header(path: Path, encoding: str = "utf-8", wanted: Iterable[str] = ()) -> l
     """
     if path.suffix.lower() == ".parquet":
         return list(_parquet(path).schema_arrow.names)
-    return _find_header(path, _decode(path, _bytes(path, 1 << 16), encoding, whole=False), list(wanted))[1]
+    return _find_header(path, decode(path, read_bytes(path, 1 << 16), encoding, whole=False), list(wanted))[1]
 
 
 def read(path: Path, encoding: str = "utf-8", wanted: Iterable[str] | None = None, growing: bool = False) -> Table:
@@ -71,7 +76,7 @@ def read(path: Path, encoding: str = "utf-8", wanted: Iterable[str] | None = Non
     """
     if path.suffix.lower() == ".parquet":
         return _read_parquet(path, wanted)
-    text = _decode(path, _bytes(path), encoding, whole=not growing)
+    text = decode(path, read_bytes(path), encoding, whole=not growing)
     return _read_csv(path, text[: text.rfind("\n") + 1] if growing else text, wanted)
 
 
@@ -83,9 +88,9 @@ def _read_parquet(path: Path, wanted: Iterable[str] | None) -> Table:
         frame = table.to_pandas()
     except (pa.ArrowException, OSError, ValueError) as error:
         raise DataError(f"{path.name}: cannot be read as parquet ({error}); write or fetch it again") from error
-    for field in table.schema:
-        if pa.types.is_binary(field.type) or pa.types.is_large_binary(field.type):
-            frame[field.name] = frame[field.name].map(_text_of)  # pandas would take it for UTF-8, and fail
+    for column in table.schema:
+        if pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type):
+            frame[column.name] = frame[column.name].map(_text_of)  # pandas would take it for UTF-8, and fail
     return Table(frame, np.arange(1, len(frame) + 1), {})
 
 
@@ -125,18 +130,25 @@ def _read_csv(path: Path, text: str, wanted: Iterable[str] | None) -> Table:
             "remove or close it"
         )
     keep = ~np.isin(row, [*blank])
-    return Table(frame[keep].reset_index(drop=True), row[keep], ragged, separator)
+    table = Table(frame[keep].reset_index(drop=True), row[keep], ragged, separator)
+    return _without_units(table)
 
 
-def _bytes(path: Path, limit: int = -1) -> bytes:
-    try:
-        with path.open("rb") as stream:
-            return stream.read(limit)
-    except OSError as error:
-        raise DataError(
-            f"{path.name}: cannot be read ({without_path(error)}); give yourself the right to read it, and check "
-            "the disk it is on"
-        ) from error
+def _without_units(table: Table) -> Table:
+    """The table without a row of units below its header: words where the rows below have numbers."""
+    if len(table.row) < 2:
+        return table
+    first = {str(name): str(cell).strip() for name, cell in table.frame.iloc[0].items()}
+    words = {name: cell for name, cell in first.items() if cell and not is_missing(pd.Series([cell]))[0]}
+    if not words or any(VALUE.fullmatch(cell) for cell in words.values()):
+        return table
+    following = table.frame.iloc[1:6]
+    of_numbers = [name for name in words if all(VALUE.fullmatch(str(cell).strip()) for cell in following[name])]
+    if 2 * len(of_numbers) < len(words):
+        return table
+    note = f"the row below the header is taken for units ({', '.join(list(words.values())[:4])})"
+    frame = table.frame.iloc[1:].reset_index(drop=True)
+    return replace(table, frame=frame, row=table.row[1:], notes=(note,), units=words)
 
 
 def _text_of(cell: object) -> object:
@@ -145,8 +157,10 @@ def _text_of(cell: object) -> object:
 
 def _parquet(path: Path) -> pq.ParquetFile:
     try:
-        return pq.ParquetFile(path)
-    except (pa.ArrowException, OSError) as error:
+        file = pq.ParquetFile(path)
+        list(file.schema_arrow.names)  # those that are no UTF-8 show when they are asked for
+        return file
+    except (pa.ArrowException, OSError, ValueError) as error:
         why = str(error).replace(str(path), path.name)
         raise DataError(f"{path.name}: cannot be read as parquet ({why}); write or fetch it again") from error
 
@@ -167,30 +181,6 @@ def _unique(names: list[str]) -> list[str]:
     return [name if first[name] == i else f"{name}#{i + 1}" for i, name in enumerate(names)]
 
 
-def _decode(path: Path, raw: bytes, encoding: str, whole: bool = True) -> str:
-    """Text with plain line ends; of the beginning of a file, a character cut in two at its end is left out."""
-    if raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        encoding = "utf-16"
-    elif raw[:3] == b"\xef\xbb\xbf":
-        encoding = "utf-8-sig"
-    if not raw.strip():
-        raise DataError(f"{path.name}: expected a header and rows, found an empty file")
-    try:
-        text = codecs.getincrementaldecoder(encoding)().decode(raw, final=whole)
-    except UnicodeDecodeError as error:
-        row = raw[: error.start].count(b"\n") + 1
-        raise DataError(
-            f"{path.name}: row {row}: expected text in {encoding}, found the byte {error.object[error.start]:#x}; "
-            "save it as "
-            "UTF-8, or set data.reader.encoding, e.g. cp1252 (Western Windows) or cp949 (Korean Windows)"
-        ) from error
-    except LookupError as error:
-        raise DataError(f"data.reader.encoding={encoding}: no such encoding; e.g. utf-8, cp1252, cp949") from error
-    if "\0" in text:
-        raise DataError(f"{path.name}: expected text, found zero bytes: damaged, or no csv at all")
-    return text.replace("\r\n", "\n").replace("\r", "\n")
-
-
 def _find_header(path: Path, text: str, wanted: list[str]) -> tuple[int, list[str], str]:
     """Number of the header's line, its names, and the separator.
 
@@ -199,24 +189,46 @@ def _find_header(path: Path, text: str, wanted: list[str]) -> tuple[int, list[st
     lines = {i: line for i, line in enumerate(text.split("\n", PREAMBLE)[:PREAMBLE]) if line.strip()}
     if not lines:
         raise DataError(f"{path.name}: expected a header in the first {PREAMBLE} lines, found only blank ones")
+    split = _split_lines(path, lines)
+    sizes = {s: Counter(len(names) for (_, separator), names in split.items() if separator == s) for s in SEPARATORS}
+    usual = {s: max(count, key=count.__getitem__, default=0) for s, count in sizes.items()}
+
+    def rank(key: tuple[int, str]) -> tuple[int, int, int, int]:
+        i, separator = key
+        known = len(set(wanted) & set(split[key]))
+        size = usual[separator] if known or len(split[key]) == usual[separator] else 0
+        alike = sizes[separator][size] if size > 1 else 0  # of a decimal comma, the header has none
+        return known, alike, size, -i
+
+    first, separator = max(split, key=rank)
+    names = split[first, separator]
+    following = [split[i, separator] for i in lines if i > first and (i, separator) in split]
+    if not set(wanted) & set(names):
+        _refuse_values(path, first, names, following[:1])
+    return first, names, separator
+
+
+def _split_lines(path: Path, lines: dict[int, str]) -> dict[tuple[int, str], list[str]]:
+    """The fields of each line by each separator that can part it."""
     split = {(i, s): names for i, line in lines.items() for s in SEPARATORS if (names := _fields(line, s)) is not None}
     for i, line in lines.items():
         if not any((i, s) in split for s in SEPARATORS):
             raise DataError(
                 f"{path.name}: row {i + 1}: expected fields of at most {csv.field_size_limit():,} characters, found "
-                f"{len(line):,} in the "
-                "row and a longer field; close the quotation mark, or save it as csv again"
+                f"{len(line):,} in the row and a longer field; close the quotation mark, or save it as csv again"
             )
-    sizes = {s: Counter(len(names) for (_, separator), names in split.items() if separator == s) for s in SEPARATORS}
-    usual = {s: max(count, key=count.__getitem__, default=0) for s, count in sizes.items()}
+    return split
 
-    def rank(key: tuple[int, str]) -> tuple[int, int, int]:
-        i, separator = key
-        found = len(set(wanted) & set(split[key]))
-        return found, usual[separator] if found or len(split[key]) == usual[separator] else 0, -i
 
-    first, separator = max(split, key=rank)
-    return first, split[first, separator], separator
+def _refuse_values(path: Path, first: int, names: list[str], following: list[list[str]]) -> None:
+    """Raise where the line taken for the header has numbers and dates where the next one has them, too."""
+    kinds = [[bool(VALUE.fullmatch(field)) for field in line] for line in (names, *following)]
+    if len(kinds) == 2 and kinds[0] == kinds[1] and 2 * sum(kinds[0]) >= len([name for name in names if name]) > 0:
+        example = ",".join(["time", *(f"channel{i}" for i in range(1, len(names)))][:4])
+        raise DataError(
+            f"{path.name}: row {first + 1}: the first line is numbers ({', '.join(names[:4])}): the file has no "
+            f"header; add one, e.g. {example}"
+        )
 
 
 def _fields(line: str, separator: str) -> list[str] | None:
@@ -254,55 +266,16 @@ def quoted(names: Iterable[str]) -> str:
     return ", ".join(f"'{name}'" for name in names)
 
 
-def numbers(table: Table, names: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Columns as numbers.
-
-    A decimal comma is understood where it cannot be a separator. In such a file a number with a point is bad: it may
-    be thousands or decimals.
-
-    Returns:
-        (n, columns) float64, NaN where nothing is written, and (n, columns) True where something is that is no number.
-    """
-    values = np.full((len(table.frame), len(names)), np.nan)
-    bad = np.zeros(values.shape, bool)
-    for i, name in enumerate(names):
-        values[:, i], bad[:, i] = _numbers(table.frame[name])
-    wrong = {i: table.frame[names[i]][bad[:, i]].astype(str).str.strip() for i in np.flatnonzero(bad.any(axis=0))}
-    if table.separator != "," and any(text.str.fullmatch(DECIMAL_COMMA).any() for text in wrong.values()):
-        for i, name in enumerate(names):
-            text = table.frame[name].astype(str)
-            ambiguous = text.str.contains(".", regex=False).to_numpy()
-            values[:, i], bad[:, i] = _numbers(text.str.replace(",", ".", regex=False))
-            bad[:, i] |= ambiguous & np.isfinite(values[:, i])
-    return values, bad
-
-
-def _numbers(column: pd.Series) -> tuple[np.ndarray, np.ndarray]:
-    if pd.api.types.is_numeric_dtype(column.dtype):
-        return column.to_numpy(np.float64, na_value=np.nan), np.zeros(len(column), bool)
-    if pd.api.types.is_datetime64_any_dtype(column.dtype):  # pandas would count its nanoseconds
-        return np.full(len(column), np.nan), column.notna().to_numpy()
-    values = pd.to_numeric(column, errors="coerce").to_numpy(np.float64, na_value=np.nan)
-    unread = np.flatnonzero(np.isnan(values))
-    bad = np.zeros(len(column), bool)
-    bad[unread] = ~is_missing(column.iloc[unread])
-    return values, bad
-
-
-def is_missing(column: pd.Series) -> np.ndarray:
-    """(n,) True where nothing is written, or one of the usual words for it."""
-    text = column.astype(str).str.strip().str.lower()
-    return column.isna().to_numpy() | text.isin([*MISSING, "nat", "<na>"]).to_numpy()
-
-
-def words_of(column) -> np.ndarray:
-    """Text of names and codes; 3.0 is written 3, as what it was before a blank cell made it a float."""
-    return column.astype(str).str.strip().str.replace(r"^(-?\d+)\.0+$", r"\1", regex=True).to_numpy(object)
-
-
 def part_of(table: Table, column: str, picked: str) -> Table:
-    """The rows of one session. Of a ragged row nobody knows the session: it counts to the one before."""
-    names = words_of(table.frame[column])
-    mine = names == picked
-    ragged = {r: why for r, why in table.ragged.items() if mine[max(np.searchsorted(table.row, r) - 1, 0)]}
-    return Table(table.frame[mine], table.row[mine], ragged, table.separator)
+    """The rows of one session."""
+    return rows_of(table, words_of(table.frame[column]) == picked)
+
+
+def rows_of(table: Table, mine: np.ndarray) -> Table:
+    """Some rows of a table. Of a ragged row nobody knows what it is: it counts to the one before.
+
+    Args:
+        mine: (n,) True at these rows.
+    """
+    ragged = {r: why for r, why in table.ragged.items() if mine[max(int(np.searchsorted(table.row, r)) - 1, 0)]}
+    return replace(table, frame=table.frame[mine], row=table.row[mine], ragged=ragged)

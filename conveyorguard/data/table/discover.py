@@ -6,13 +6,18 @@ import os
 from pathlib import Path
 
 from conveyorguard.data.session import Unreadable
-from conveyorguard.data.table.columns import SUFFIXES
+from conveyorguard.data.table.files import PACKED, SUFFIXES, is_table, without_suffix
 from conveyorguard.errors import DataError
 from conveyorguard.system.text import printable, without_path
 
 
-def find_files(root: str | Path, thermal_folder: str = "thermal") -> tuple[dict[str, Path], list[Unreadable]]:
+def find_files(
+    root: str | Path, thermal_folder: str = "thermal", labels: Path | None = None
+) -> tuple[dict[str, Path], list[Unreadable]]:
     """Name of the recording (the path below the root without its suffix) and its file, sorted.
+
+    Args:
+        thermal_folder, labels: no recordings: the frames, and a file of intervals.
 
     Returns:
         The file of each name, of several the first; and what is not read: the others, files whose name is no text,
@@ -22,10 +27,10 @@ def find_files(root: str | Path, thermal_folder: str = "thermal") -> tuple[dict[
         DataError: there is no such folder or file, or nothing in it that can be read.
     """
     top = Path(root)
-    if top.is_file() and top.suffix.lower() in SUFFIXES:
-        return {top.stem: top}, []
+    if top.is_file() and is_table(top):
+        return {without_suffix(top).name: top}, []
     if not top.is_dir():
-        problem = "not a csv, tsv or parquet file" if top.exists() else "no such folder or file"
+        problem = "not a csv, tsv, parquet or xlsx file" if top.exists() else "no such folder or file"
         raise DataError(
             f"data.root={root}: {problem}. Point it at a folder of csv or parquet files, or at one of them."
         )
@@ -33,11 +38,17 @@ def find_files(root: str | Path, thermal_folder: str = "thermal") -> tuple[dict[
     every = [Path(folder, name) for folder, _, names in os.walk(top, onerror=errors.append) for name in names]
     below = sorted(path for path in every if os.path.isfile(path) and not _ours_or_hidden(path, top))
     locked = [_locked(Path(os.fsdecode(error.filename)).relative_to(top), error) for error in errors]
-    tables = [p for p in below if p.suffix.lower() in SUFFIXES and p.relative_to(top).parts[0] != thermal_folder]
+    tables = [p for p in below if _is_recording(p, top, thermal_folder, labels)]
     files, unreadable = _by_name(tables, top)
     if not files:
         raise DataError(_no_recording(root, below, locked + unreadable))
     return files, locked + unreadable
+
+
+def _is_recording(path: Path, top: Path, thermal_folder: str, labels: Path | None) -> bool:
+    if not is_table(path) or path.relative_to(top).parts[0] == thermal_folder:
+        return False
+    return labels is None or not path.samefile(labels)
 
 
 def _by_name(paths: list[Path], top: Path) -> tuple[dict[str, Path], list[Unreadable]]:
@@ -45,7 +56,7 @@ def _by_name(paths: list[Path], top: Path) -> tuple[dict[str, Path], list[Unread
     files: dict[str, Path] = {}
     unreadable = []
     for path in paths:
-        name = path.relative_to(top).with_suffix("").as_posix()
+        name = without_suffix(path.relative_to(top)).as_posix()
         if not is_text(name):
             unreadable.append(Unreadable(printable(name), "bad_name", no_text(path)))
         elif (first := files.setdefault(name, path)) != path:
@@ -66,7 +77,7 @@ def _no_recording(root: str | Path, below: list[Path], unreadable: list[Unreadab
     inside = sorted({path.suffix or path.name for path in below})[:8]
     return (
         f"data.root={root}: no recording found\n"
-        f"  looked for: {', '.join('*' + suffix for suffix in SUFFIXES)}, at any depth\n"
+        f"  looked for: {', '.join('*' + suffix for suffix in (*SUFFIXES, *PACKED))}, at any depth\n"
         f"  there is:   {', '.join(inside or [item.message for item in unreadable]) or 'nothing, it is empty'}\n"
         "  remedy:     point data.root at the folder of the recordings, or save them as csv or parquet"
     )

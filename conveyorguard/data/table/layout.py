@@ -3,11 +3,30 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from conveyorguard.data.table.clock import UNITS
 from conveyorguard.errors import ConfigError
+
+PERIODS = (0.001, 86400.0)  # s
+STOPS = "stops"  # data.reader.split_every: at the gaps in time
+DURATION = re.compile(r"\s*([0-9]*\.?[0-9]+(?:[eE][+-]?\d+)?)\s*(ms|s|min|h|d)?\s*")
+THRESHOLDS = (
+    "read {column: RUL, thresholds: [125, 30]}, all rising or all falling; of one threshold also worse: below|above"
+)
+STATE_KEYS = ("state_pattern", "labels", "states_from")
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """States from a number: state k lies beyond k of the thresholds."""
+
+    column: str
+    thresholds: tuple[float, ...]
+    falling: bool  # the lower the number, the worse the state
 
 
 @dataclass(frozen=True)
@@ -15,12 +34,20 @@ class Layout:
     """How the files are read: the keys of `data.reader`.
 
     Attributes:
-        period: s between the rows of the store; recordings of another period are resampled to it.
-        time_unit: of a time column of numbers: s, ms, us, ns, min, h or d.
-        time_format: of a time column of text, as for strptime, if it is none of the usual.
-        encoding: of csv files.
+        period: s between the rows of the store; recordings of another period are put on it.
+        row_every: s from one row to the next where there is no time column; None: a row is a period.
+        time_unit: of a time column of numbers: s, ms, us, ns, min, h, d or excel; None: by their size.
+        time_format: of a time column of text, as for strptime, where it is not understood or can be read in several
+            ways.
+        time_zone: of dates that name none, e.g. Europe/Berlin.
+        encoding: of csv files that are not UTF-8.
+        missing: what stands for a missing value beside a blank cell, NA and the like.
         device_pattern: regular expression whose group is the device, searched in the session's name.
         kind_pattern: likewise for the kind of device.
+        state_pattern: likewise for the state, by its name or label.
+        labels: a file of intervals: session, begin, end, state.
+        states_from: a column of numbers and the thresholds between its states.
+        split_every: s after which a recording is cut into sessions `name#k`; or `stops`, at the gaps in time.
         thermal_folder: where the frames are, below the root.
         thermal_scale, thermal_offset: degC = scale * value + offset, of every pixel of an array or picture.
         incomplete: accept a recording that lacks some channels (their values are NaN) or does not tell its device or
@@ -28,11 +55,18 @@ class Layout:
     """
 
     period: float = 1.0
-    time_unit: str = "s"
+    row_every: float | None = None
+    time_unit: str | None = None
     time_format: str | None = None
+    time_zone: str | None = None
     encoding: str = "utf-8"
+    missing: tuple[str, ...] = ()
     device_pattern: str | None = None
     kind_pattern: str | None = None
+    state_pattern: str | None = None
+    labels: str | None = None
+    states_from: Thresholds | None = None
+    split_every: float | str | None = None
     thermal_folder: str = "thermal"
     thermal_scale: float = 1.0
     thermal_offset: float = 0.0
@@ -47,16 +81,112 @@ class Layout:
         """
         known = [f.name for f in fields(cls)]
         problems = [f"unknown key '{key}'; known are {', '.join(known)}" for key in options if key not in known]
-        layout = cls(**{key: value for key, value in options.items() if key in known})
-        if not (isinstance(layout.period, int | float) and layout.period > 0):
-            problems.append(f"period={layout.period}: seconds, more than 0")
-        if layout.time_unit not in UNITS:
-            problems.append(f"time_unit={layout.time_unit}: one of {', '.join(UNITS)}")
-        for key in ("device_pattern", "kind_pattern"):
-            problems += _pattern_problems(key, getattr(layout, key))
+        values = {key: value for key, value in options.items() if key in known}
+        problems += _parse(values)
+        layout = cls(**values)
+        problems += _choice_problems(layout)
         if problems:
             raise ConfigError("data.reader:\n" + "\n".join(f"  - {problem}" for problem in problems))
         return layout
+
+
+def _parse(values: dict[str, Any]) -> list[str]:
+    """Put what the keys mean in the place of how they are written; what is wrong with them."""
+    problems = []
+    parsers = {"period": _period, "row_every": _row_every, "split_every": _split_every, "states_from": _thresholds}
+    for key, parse in parsers.items():
+        if values.get(key) is not None:
+            try:
+                values[key] = parse(values[key])
+            except ConfigError as error:
+                problems.append(str(error))
+    missing = values.get("missing") or ()
+    values["missing"] = tuple(str(word).strip() for word in ([missing] if isinstance(missing, str) else missing))
+    return problems
+
+
+def _choice_problems(layout: Layout) -> list[str]:
+    problems = []
+    if layout.time_unit is not None and layout.time_unit not in UNITS:
+        problems.append(f"time_unit={layout.time_unit}: one of {', '.join(UNITS)}")
+    problems += _zone_problems(layout.time_zone)
+    for key in ("device_pattern", "kind_pattern", "state_pattern"):
+        problems += _pattern_problems(key, getattr(layout, key))
+    sources = [key for key in STATE_KEYS if getattr(layout, key) is not None]
+    if len(sources) > 1:
+        problems.append(f"{' and '.join(sources)}: states come from one of them; set the others to null")
+    return problems
+
+
+def duration(value: Any) -> float | None:
+    """Seconds of a number, or of text as 500ms, 30s, 10min, 12h or 1d; None if it is none of these."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    match = DURATION.fullmatch(str(value))
+    return None if match is None else float(match[1]) * UNITS[match[2] or "s"]
+
+
+def _period(value: Any) -> float:
+    seconds = duration(value)
+    if seconds is None or not PERIODS[0] <= seconds <= PERIODS[1]:
+        raise ConfigError(f"period={value}: seconds from 0.001 to 86400, or e.g. 100ms, 10min, 1h")
+    return seconds
+
+
+def _row_every(value: Any) -> float:
+    seconds = duration(value)
+    if seconds is None or seconds <= 0:
+        raise ConfigError(f"row_every={value}: seconds, more than 0, or e.g. 0.5ms, 10min")
+    return seconds
+
+
+def _split_every(value: Any) -> float | str:
+    seconds = duration(value)
+    if value != STOPS and (seconds is None or seconds <= 0):
+        raise ConfigError(f"split_every={value}: seconds, more than 0, or e.g. 10min, 12h, 1d, or {STOPS}")
+    return STOPS if seconds is None else seconds
+
+
+def _thresholds(value: Any) -> Thresholds:
+    keys = set(value) if isinstance(value, Mapping) else set()
+    if not {"column", "thresholds"} <= keys <= {"column", "thresholds", "worse"}:
+        raise ConfigError(f"states_from must {THRESHOLDS}, found {value!r}")
+    several = isinstance(value["thresholds"], Sequence) and not isinstance(value["thresholds"], str)
+    numbers = list(value["thresholds"]) if several else []
+    if not numbers or not all(isinstance(n, int | float) and not isinstance(n, bool) for n in numbers):
+        raise ConfigError(f"states_from must {THRESHOLDS}, found thresholds: {value['thresholds']!r}")
+    return Thresholds(str(value["column"]), tuple(map(float, numbers)), _is_falling(value, numbers))
+
+
+def _is_falling(value: Mapping[str, Any], numbers: list[float]) -> bool:
+    """Whether lower numbers are worse."""
+    rising, falling = numbers == sorted(set(numbers)), numbers == sorted(set(numbers), reverse=True)
+    worse = value.get("worse")
+    if worse not in (None, "below", "above") or not (rising or falling):
+        raise ConfigError(f"states_from must {THRESHOLDS}, found {dict(value)!r}")
+    if len(numbers) == 1:
+        if worse is None:
+            raise ConfigError(
+                "states_from: of one threshold, say on which side the worse state is, worse: below (as of a remaining "
+                f"life) or worse: above, of column '{value['column']}'"
+            )
+        return worse == "below"
+    if worse is not None and (worse == "below") != falling:
+        raise ConfigError(
+            f"states_from: thresholds {numbers} are {'falling' if falling else 'rising'}, so that the worse states are "
+            f"{'below' if falling else 'above'}, not {worse}"
+        )
+    return falling
+
+
+def _zone_problems(zone: str | None) -> list[str]:
+    if zone is None:
+        return []
+    try:
+        ZoneInfo(zone)
+        return []
+    except (ValueError, OSError, KeyError, TypeError):
+        return [f"time_zone={zone}: no such zone; e.g. Europe/Berlin, Asia/Seoul, UTC"]
 
 
 def _pattern_problems(key: str, pattern: str | None) -> list[str]:

@@ -2,80 +2,112 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from conveyorguard.data.schema import UNLABELLED, Schema
+from conveyorguard.data.schema import UNLABELLED
 from conveyorguard.data.session import Dropped
 from conveyorguard.data.table import columns
-from conveyorguard.data.table.clock import clock
-from conveyorguard.data.table.columns import Table, words_of
-from conveyorguard.data.table.layout import Layout
+from conveyorguard.data.table.columns import Table
+from conveyorguard.data.table.states import StateSource
 from conveyorguard.errors import DataError
 
 
-class Rows:
-    """The rows of a recording: which are still sound, and what is wrong with the others."""
+def places_of(table: Table) -> tuple[np.ndarray, int]:
+    """(n,) which row of all each is, and how many there are: ragged ones are rows, and have frames of a camera."""
+    every = np.union1d(table.row, [*table.ragged])
+    return np.searchsorted(every, table.row), len(every)
 
-    def __init__(self, path: Path, table: Table):
-        self.path, self.table = path, table
+
+class Rows:
+    """The rows of a recording: which are still sound, and what is wrong with the others.
+
+    Args:
+        dates: columns of the times, where they are dates: messages quote them.
+    """
+
+    def __init__(self, path: Path, table: Table, dates: list[str] | None = None):
+        self.path, self.table, self.dates = path, table, dates or []
+        self.notes = list(table.notes)
         self.keep = np.ones(len(table.row), bool)
         self.dropped = [Dropped("ragged_row", f"{path.name}: row {row}", why) for row, why in table.ragged.items()]
-        every = np.union1d(table.row, [*table.ragged])
-        self.place, self.count = np.searchsorted(every, table.row), len(every)  # a camera has frames of bad rows too
+        self.place, self.count = places_of(table)
 
     def refuse(self, reason: str, where: np.ndarray | list[int], message: Callable[[int], str]) -> None:
         """Leave out the given rows that were sound so far."""
         for i in np.arange(len(self.keep))[where]:
             if self.keep[i]:
-                self.dropped.append(Dropped(reason, f"{self.path.name}: row {self.table.row[i]}", message(int(i))))
+                self.dropped.append(Dropped(reason, self._where(int(i)), message(int(i))))
         self.keep[where] = False
+
+    def _where(self, i: int) -> str:
+        """The file, its row, and its date as it stands there."""
+        cells = " ".join(str(self.table.frame[name].iloc[i]) for name in self.dates)
+        return f"{self.path.name}: row {self.table.row[i]}" + (f" ({cells})" if cells else "")
 
     def _cell(self, i: int, names: list[str]) -> str:
         return (
             f"column '{names[0]}': found '{' '.join(str(self.table.frame[name].iloc[i]) for name in names)}', expected "
         )
 
-    def times(self, names: list[str] | None, layout: Layout) -> np.ndarray:
-        """(n,) s since the first row that has a time, be it sound otherwise or not."""
-        if not names:
-            return self.place * layout.period
-        try:
-            time = clock(self.table, names, layout.time_unit, layout.time_format)
-        except DataError as error:
-            raise DataError(f"{self.path.name}: {error}") from error
-        self.refuse("bad_time", np.isnan(time), lambda i: self._cell(i, names) + "a time")
-        time = time - np.nanmin(time)
-        far = time >= layout.period * 2**31
+    def times(self, seconds: np.ndarray, names: list[str], period: float) -> np.ndarray:
+        """(n,) s since the first row that has a time, be it sound otherwise or not.
+
+        Args:
+            seconds: (n,) of the rows, on any clock.
+            names: of the columns of the time; none where a row is a period.
+        """
+        self.refuse("bad_time", np.isnan(seconds), lambda i: self._cell(i, names) + "a time")
+        if np.isnan(seconds).all():
+            return seconds
+        time = seconds - np.nanmin(seconds)
+        far = time >= period * 2**31
         self.refuse("bad_time", far, lambda i: self._cell(i, names) + "a time near the others")
         return time
 
-    def numbers(self, names: list[str]) -> np.ndarray:
-        """(n, columns) float64."""
-        there = [name for name in names if name in self.table.frame]
+    def numbers(self, names: list[str], missing: tuple[str, ...] = ()) -> np.ndarray:
+        """(n, columns) float64; a name may come several times."""
+        there = list(dict.fromkeys(name for name in names if name in self.table.frame))
+        read, unread = columns.numbers(self.table, there, missing)
         values = np.full((len(self.table.row), len(names)), np.nan)
         bad = np.zeros(values.shape, bool)
-        places = [i for i, name in enumerate(names) if name in self.table.frame]
-        values[:, places], bad[:, places] = columns.numbers(self.table, there)
+        for i, name in enumerate(names):
+            if name in there:
+                values[:, i], bad[:, i] = read[:, there.index(name)], unread[:, there.index(name)]
 
         def message(i: int) -> str:
             name = names[bad[i].argmax()]
             return self._cell(i, [name]) + "a number" + _remedy(str(self.table.frame[name].iloc[i]), self.table)
 
         self.refuse("bad_number", np.asarray(bad.any(axis=1)), message)
+        for name in there:
+            if suspect := columns.suspected_fill(read[:, there.index(name)]):
+                value, count = suspect
+                self.notes.append(
+                    f"column '{name}': {value:.10g} comes {count} times, far from all other values: if it stands for a "
+                    f"missing one, set data.reader.missing=[{value:.10g}]"
+                )
         return values
 
-    def states(self, names: list[str] | None, schema: Schema) -> np.ndarray | None:
-        """(n,) 0..K-1; None if the recording has none."""
-        if not names or names[0] not in self.table.frame or columns.is_missing(self.table.frame[names[0]]).all():
+    def states(self, source: StateSource, seconds: np.ndarray) -> np.ndarray | None:
+        """(n,) 0..K-1; None if the recording has none. Rows whose state is not known are left out.
+
+        Args:
+            seconds: (n,) of the rows, on the clock of the recording.
+
+        Raises:
+            DataError: what the states are taken from does not suit the recording.
+        """
+        state = source.of(self.table, seconds)
+        if state is None:
             return None
-        words = state_words(schema)
-        state = np.array([words.get(word, UNLABELLED) for word in words_of(self.table.frame[names[0]])], np.int64)
-        expected = f"one of {', '.join(words)} (data.schema.states; a name, or the label of one)"
-        self.refuse("bad_state", state == UNLABELLED, lambda i: self._cell(i, names) + expected)
+        self.refuse(
+            source.reason,
+            state == UNLABELLED,
+            lambda i: self._cell(i, source.columns or [*self.table.frame][:1]) + source.expected,
+        )
         return state
 
     def sound(self, time: np.ndarray) -> np.ndarray:
@@ -94,11 +126,3 @@ def _remedy(found: str, table: Table) -> str:
     if "." in found and table.separator:
         return "; other numbers of this file have a decimal comma, and a point may mean thousands: write all alike"
     return "; a blank cell stands for a missing value"
-
-
-def state_words(schema: Schema) -> dict[str, int]:
-    """What may stand for each state: its name or its label; also its number from 0, if no name or label is a number."""
-    words = {word: k for k, state in enumerate(schema.states) for word in (state.label, state.name) if word}
-    if any(re.fullmatch(r"-?\d+", word) for word in words):
-        return words
-    return words | {str(k): k for k in range(len(schema.states))}

@@ -11,7 +11,7 @@ BAD_ROWS = {
     "a word": ("heat", "ERR", "bad_number", "column 'heat': found 'ERR', expected a number"),
     "underscore": ("heat", "1_0", "bad_number", "found '1_0'"),
     "quoted decimal comma": ("Current (A)", "3,5", "bad_number", "column 'Current (A)': found '3,5'.*point"),
-    "thousands": ("heat", "1,234.5", "bad_number", "thousands"),
+    "thousands or decimals": ("heat", "1,234", "bad_number", "point"),
     "no state": ("state", "", "bad_state", "column 'state': found '', expected one of ok, worn, failing"),
     "another state": ("state", "burnt", "bad_state", "found 'burnt'"),
     "no time": ("time", "", "bad_time", "column 'time': found '', expected a time"),

@@ -165,7 +165,9 @@ def test_a_date_before_the_clock_of_pandas_costs_its_row(tmp_path):
     (tmp_path / "rec.csv").write_bytes(b"\n".join([b"time,heat,amps,state", *lines]))
     (session,) = read(tmp_path)
     assert session.time.tolist() == [0, 1, 2, *range(4, 12)]
-    assert [(one.reason, one.where) for one in session.dropped] == [("bad_time", "rec.csv: row 5")]
+    assert [(one.reason, one.where) for one in session.dropped] == [
+        ("bad_time", "rec.csv: row 5 (01.01.0000 10:00:03)")
+    ]
 
 
 def test_a_file_and_a_folder_that_may_not_be_read_are_told(tmp_path, monkeypatch):
@@ -269,3 +271,11 @@ def test_what_the_store_finds_in_a_table_is_told_with_file_and_row(tmp_path):
     assert manifest["dropped_examples"]["bad_frame"][0]["where"] == "rec: the frame of rec.csv: row 7"
     (repaired,) = manifest["repaired_examples"]
     assert repaired.startswith("rec.csv: row 9: second 7: expected numbers") and "found heat = nan; " in repaired
+
+
+def test_parquet_whose_column_names_are_no_text_is_refused_by_name(tmp_path):
+    as_parquet(tmp_path / "rec.parquet")
+    raw = (tmp_path / "rec.parquet").read_bytes()
+    (tmp_path / "rec.parquet").write_bytes(raw.replace(b"heat", b"\x80eat"))
+    error = read(tmp_path)
+    assert isinstance(error, DataError) and "rec.parquet: cannot be read as parquet" in str(error)

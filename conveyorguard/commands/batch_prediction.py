@@ -1,7 +1,7 @@
-"""A run applied to a data set: recording after recording, so that memory does not grow with their number.
+"""Batch prediction: a run applied to a data set, one recording at a time, so that memory does not limit their number.
 
-What is written: `predictions.parquet` (a row a window), `seconds.parquet` (a row a second), `alarms.csv` (a row an
-episode), `recordings.csv` (a row a recording, those that could not be read included) and the page.
+It writes `predictions.parquet` (a row a window), `seconds.parquet` (a row a second, or period), `alarms.csv` (a row an
+episode), `recordings.csv` (a row a recording, also of those that cannot be read) and the page.
 """
 
 from __future__ import annotations
@@ -19,30 +19,33 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from conveyorguard.config.compose import build
+from conveyorguard.data.durations import text_of
 from conveyorguard.data.session import Unreadable
 from conveyorguard.data.stream import StreamedRecording, lenient, stream
 from conveyorguard.errors import DataError
 from conveyorguard.inference.loaded_run import LoadedRun, Predicted, TooShortError, schema_for
 from conveyorguard.inference.summary import PredictionTotals, RecordingSummary, labelled_sentence
+from conveyorguard.reporting.alarm_sentences import duration, span
 from conveyorguard.reporting.prediction_page import PredictionPage
 from conveyorguard.system.progress import bar_over_all
 
 ROWS = 20_000  # of a parquet row group
-ALARM_COLUMNS = ("session", "device", "begin", "end", "peak", "windows")
+ALARM_COLUMNS = ("session", "device", "begin_time", "end_time", "begin", "end", "peak", "windows")
 
 
 def predict_all(
     loaded: LoadedRun, data: Mapping[str, Any], folder: Path, jobs: int | None = None
 ) -> tuple[PredictionTotals, Path]:
-    """Apply a run to all recordings of a data set.
+    """Apply a run to all recordings of a data set and write the tables and the page.
 
     Args:
+        loaded: the run.
         data: the `data` block of a config as plain values.
-        folder: where the tables and the page are written.
-        jobs: processes that read; None: as many as there are processors.
+        folder: of the tables and the page.
+        jobs: number of processes that read; None: one for each processor.
 
     Returns:
-        What it comes to, and the page's path.
+        The totals over all recordings, and the path of the page.
 
     Raises:
         DataError: the data are not those the run was trained on, no recording is found, or none can be predicted.
@@ -57,17 +60,16 @@ def predict_all(
         progress = stack.enter_context(bar_over_all())
         task = progress.add_task("predicting", total=count, note="")
         for recording in recordings:
-            told, predicted = predict_one(loaded, recording)
-            totals.add(
-                told, predicted.windows if predicted else None, predicted.seconds if predicted else None, schema.alarm
-            )
+            summary, predicted = predict_one(loaded, recording)
+            windows, seconds = (predicted.windows, predicted.seconds) if predicted else (None, None)
+            totals.add(summary, windows, seconds, schema.alarm)
             if predicted:
                 tables.add(predicted)
                 page.add_timeline(recording.store, predicted)  # type: ignore[union-attr]
             elif len(problems) < 20:
-                problems.append(f"  {told.session}: {told.noticed}")
-            tables.add_recording(told)
-            page.add_line(told)
+                problems.append(f"  {summary.session}: {summary.noticed}")
+            tables.add_recording(summary)
+            page.add_line(summary)
             progress.advance(task)
         if totals.recordings == totals.unpredicted:
             raise DataError("\n".join(["no recording can be predicted:", *problems]))
@@ -77,28 +79,38 @@ def predict_all(
 def predict_one(
     loaded: LoadedRun, recording: StreamedRecording | Unreadable
 ) -> tuple[RecordingSummary, Predicted | None]:
-    """A recording and what is to be told of it; None where it cannot be predicted, and then why."""
+    """Predict one recording.
+
+    Returns:
+        The summary of the recording, which says why it could not be predicted; and the prediction, None in that case.
+    """
     if isinstance(recording, Unreadable):
         return RecordingSummary(recording.name, noticed=f"not read: {recording.message}"), None
     session = recording.store.sessions.iloc[0]
-    told = RecordingSummary(recording.name, session["device"], session["kind"], len(recording.store))
+    summary = RecordingSummary(
+        recording.name, session["device"], session["kind"], len(recording.store) * recording.store.period
+    )
     noticed = list(recording.notes)
     try:
-        found = loaded.predict_store(recording.store)
+        predicted = loaded.predict_store(recording.store)
     except TooShortError:
-        noticed.insert(0, f"not predicted: no {loaded.settings.size} s without a gap, the length of a window")
-        told.noticed = "; ".join(noticed)
-        return told, None
-    told.windows, told.noticed = len(found.windows), "; ".join(noticed)
-    told.state_at_end = str(found.seconds["state"].iloc[-1])
-    told.worst_state = loaded.schema.state_names[int(found.seconds["y_pred"].max())]
-    told.alarms, told.first_alarm = len(found.alarms), int(found.alarms["begin"].iloc[0]) if len(found.alarms) else None
-    told.unlike_training = "; ".join(found.odd.get(recording.name, []))
-    return told, found
+        length = text_of(loaded.settings.size * loaded.settings.period)
+        noticed.insert(0, f"not predicted: no {length} without a gap, the length of a window")
+        summary.noticed = "; ".join(noticed)
+        return summary, None
+    summary.windows, summary.noticed = len(predicted.windows), "; ".join(noticed)
+    summary.state_at_end = str(predicted.seconds["state"].iloc[-1])
+    summary.worst_state = loaded.schema.state_names[int(predicted.seconds["y_pred"].max())]
+    summary.alarms = len(predicted.alarms)
+    if len(predicted.alarms):
+        first = predicted.alarms.iloc[0]
+        summary.first_alarm, summary.first_alarm_time = float(first["begin"]), first["begin_time"] or ""
+    summary.unlike_training = "; ".join(predicted.odd.get(recording.name, []))
+    return summary, predicted
 
 
 class _Tables:
-    """The tables while they grow."""
+    """The four tables of a batch prediction while they grow; each is written beside its final name."""
 
     def __init__(self, folder: Path, stack: ExitStack):
         self.folder, self.stack = folder, stack
@@ -114,16 +126,19 @@ class _Tables:
         return writer
 
     def add(self, predicted: Predicted) -> None:
+        """Add the windows, seconds and alarms of a recording."""
         for name, table in (("predictions", predicted.windows), ("seconds", predicted.seconds)):
             self.waiting[name].append(table)
             if sum(map(len, self.waiting[name])) >= ROWS:
                 self.flush(name)
         self.alarms.writerows(predicted.alarms[list(ALARM_COLUMNS)].itertuples(index=False))
 
-    def add_recording(self, told: RecordingSummary) -> None:
-        self.recordings.writerow(["" if value is None else value for value in vars(told).values()])
+    def add_recording(self, summary: RecordingSummary) -> None:
+        """Add the row of a recording."""
+        self.recordings.writerow(["" if value is None else value for value in vars(summary).values()])
 
     def flush(self, name: str) -> None:
+        """Write the waiting rows of a parquet table."""
         if not self.waiting[name]:
             return
         table = pa.Table.from_pandas(pd.concat(self.waiting[name], ignore_index=True), preserve_index=False)
@@ -136,7 +151,7 @@ class _Tables:
 
 @contextmanager
 def _tables(folder: Path) -> Iterator[_Tables]:
-    """Tables that take their names only when all of them are whole."""
+    """Open the tables; they take their final names together, once all of them are complete."""
     folder.mkdir(parents=True, exist_ok=True)
     names = ("predictions.parquet", "seconds.parquet", "alarms.csv", "recordings.csv")
     try:
@@ -153,22 +168,31 @@ def _tables(folder: Path) -> Iterator[_Tables]:
 
 
 def aside(path: Path) -> Path:
-    """Where a file is written before it takes its name."""
+    """Return the path where a file is written before it takes its final name."""
     return path.with_name(f".{path.name}.{os.getpid()}")
 
 
 def terminal_summary(loaded: LoadedRun, totals: PredictionTotals, folder: Path, shown: int = 20) -> str:
-    """What was found, in a few lines; alarms and oddities in full are in the tables."""
-    schema = loaded.schema
+    """Return the totals, the first alarms and what was noticed, for the terminal.
+
+    Args:
+        loaded: the run.
+        totals: over all recordings.
+        folder: of the tables, which hold the rest.
+        shown: most lines of each kind.
+    """
+    schema, period = loaded.schema, loaded.settings.period
     lines = [
-        f"{totals.recordings - totals.unpredicted} recordings, {totals.windows:,} windows; seconds by state: "
-        + ", ".join(f"{name} {totals.seconds.get(name, 0):,}" for name in schema.state_names)
+        f"{totals.recordings - totals.unpredicted} recordings, {totals.windows:,} windows; time by state: "
+        + ", ".join(f"{name} {duration(totals.seconds.get(name, 0) * period / 3600)}" for name in schema.state_names)
     ]
     recordings = pd.read_csv(folder / "recordings.csv", keep_default_na=False, nrows=100_000)
-    alarms = pd.read_csv(folder / "alarms.csv", nrows=shown, dtype={"session": str, "device": str})
+    alarms = pd.read_csv(
+        folder / "alarms.csv", nrows=shown, keep_default_na=False, dtype={"session": str, "device": str}
+    )
     lines += [
-        f"alarm: {a.session} ({a.device}) from second {a.begin} to {a.end}, up to {a.peak:.0%}"
-        for a in alarms.itertuples()
+        f"alarm: {alarm['session']} ({alarm['device']}) {span(alarm)}, up to {alarm['peak']:.0%}"
+        for _, alarm in alarms.iterrows()
     ]
     if totals.alarms > shown:
         lines.append(f"and {totals.alarms - shown} more alarms, in alarms.csv")
@@ -177,11 +201,11 @@ def terminal_summary(loaded: LoadedRun, totals: PredictionTotals, folder: Path, 
     elif not totals.alarms:
         lines.append("no alarms")
     for column, what in (("unlike_training", "unlike the training"), ("noticed", "noticed")):
-        alike = recordings[recordings[column] != ""].groupby(column, sort=False)["session"].agg(["first", "count"])
-        for sentence, (first, count) in alike.head(shown).iterrows():
+        groups = recordings[recordings[column] != ""].groupby(column, sort=False)["session"].agg(["first", "count"])
+        for sentence, (first, count) in groups.head(shown).iterrows():
             lines.append(f"{what}: {first}{f' and {count - 1} more' if count > 1 else ''}: {sentence}")
-        if len(alike) > shown:
-            lines.append(f"{what}: {alike['count'][shown:].sum()} more recordings, in recordings.csv")
+        if len(groups) > shown:
+            lines.append(f"{what}: {groups['count'][shown:].sum()} more recordings, in recordings.csv")
     if totals.unpredicted:
         lines.append(
             f"{totals.unpredicted} of {totals.recordings} recordings are not predicted; why is in recordings.csv"

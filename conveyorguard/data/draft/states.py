@@ -1,0 +1,208 @@
+"""The states of a draft: which column holds them, or whether the names of the files do, and their order."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from conveyorguard.data.draft.sample import Sample
+from conveyorguard.data.table.columns import is_missing, words_of
+
+STATES = 12  # a column of more values is no state
+SHOWN = 8  # candidates
+NAMES = (  # what columns of states are called, most telling first; matched anywhere in the name
+    r"health|상태|건전성",
+    r"condition|\bcond\b|zustand",
+    r"state|label|라벨|레이블",
+    r"fail(ure|ed|s)?\b|(?<!de)fault|anomal|outlier|defect|broken|breakdown|damage|고장|이상|결함|불량|fehler|störung",
+    r"status",
+    r"severity|degradation|wear\b|마모|열화|등급|grade",
+    r"target|\bclass(es)?\b|class$|판정|진단|정상|attack|\bnormal\b",
+    r"^(y|gt|ground truth|result|quality|ok|good|stable( flag)?|alarm)$",
+)
+HEALTHY = (
+    r"(normal|health|ok\b|okay|good|fine\b|sound|nominal|intact|baseline|undamaged|new\b|run(ning)?\b|fresh|unworn|pass"
+    r"|no[ _-]?(fault|fail|anomal|defect|wear|damage)|정상|양호|건전|gut\b|in ?ordnung|i\.?o\.?$)"
+)
+UNWELL = (  # least severe first; of several the last that matches counts
+    (1, r"warn|minor|slight|early|light|mild|incipient|attention|watch|주의|경미|초기|관심"),
+    (2, r"moderate|medium|worn|wear|degrad|recover|alert|leak|경고|마모|중간|열화|중등"),
+    (3, r"severe|major|critical|heavy|high|danger|serious|심각|위험|중대"),
+    (
+        4,
+        r"fail|broken|fault|break|dead|damage|defect|burst|down\b|bad\b|unhealthy|abnormal|anomal|attack|고장|파손|불량|이상|비정상|nok\b|n\.?i\.?o",
+    ),
+)
+UNKNOWN = 2.5  # severity of a word that says nothing
+LETTERS = {"h": "healthy", "n": "normal", "b": "broken", "f": "faulty", "d": "damaged", "g": "good"}
+WELL = ("health", "ok", "good", "normal", "정상", "양호", "stable")  # in a column's name, 1 is the healthy state
+
+
+@dataclass
+class States:
+    """The states of a draft.
+
+    Attributes:
+        column: of the states; None without one.
+        pattern: for `reader.state_pattern`, where names of files hold them.
+        states: entries of `data.schema.states`, from normal to worst.
+        candidates: other columns that may be it, with their values.
+        described: the values of the column and how often each is there.
+    """
+
+    column: str | None = None
+    pattern: str | None = None
+    states: list[dict[str, str]] = field(default_factory=lambda: [{"name": "normal"}, {"name": "worn"}])
+    candidates: dict[str, str] = field(default_factory=dict)
+    described: str = ""
+
+
+def find_states(sample: Sample) -> States:
+    """The column of the states by its name or its values, else a pattern for the names of the files."""
+    counts = {name: sample.counts(name, STATES) for name in sample.somewhere}
+    candidates = {name: count for name, count in counts.items() if 2 <= len(count) <= STATES}
+    ranks = {name: _rank(name, count) for name, count in candidates.items()}
+    best = min(ranks, key=lambda name: ranks[name], default=None)
+    if best is not None and not _is_named(ranks[best]):
+        best = None
+    found = States(best)
+    for name, count in candidates.items():
+        if name != best:
+            found.candidates[name] = describe(count)
+            if _is_named(ranks[name]) or name not in sample.free:
+                sample.leave_out(name, f"it may be a column of states too: {describe(count)}")
+    if best is not None:
+        _of_column(sample, found, candidates[best])
+    else:
+        _of_names(sample, found)
+    if found.candidates:
+        shown = [f"'{name}': {text}" for name, text in [*found.candidates.items()][:SHOWN]]
+        more = f"; and {len(found.candidates) - SHOWN} more" if len(found.candidates) > SHOWN else ""
+        kind = "other columns" if best else "columns"
+        sample.odd.append(f"{kind} of 2 to {STATES} values that may hold states: {'; '.join(shown)}{more}")
+    return found
+
+
+def describe(counts: Counter[str]) -> str:
+    """Values with their counts, e.g. "0 (290), 1 (10)"."""
+    return ", ".join(f"{word} ({count:,})" for word, count in counts.items())
+
+
+def severity(word: str) -> float:
+    """How bad a word for a state sounds: 0 healthy, 4 failed."""
+    text = _plain(word)
+    if re.match(HEALTHY, text) and not re.match(r"health.*(un|not)", text):
+        return 0
+    return max((rank for rank, pattern in UNWELL if re.search(pattern, text)), default=UNKNOWN)
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\W_]+", " ", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)).strip().lower()
+
+
+def _rank(name: str, counts: Counter[str]) -> tuple[int, int]:
+    """The lower, the likelier a column of states: by its values, then by its name."""
+    text = _plain(name)
+    named = next((i for i, pattern in enumerate(NAMES) if re.search(pattern, text)), len(NAMES))
+    words = [severity(word) for word in counts]
+    says_so = 0 in words and any(word not in (0, UNKNOWN) for word in words)
+    return (0 if says_so else 1), named
+
+
+def _is_named(rank: tuple[int, int]) -> bool:
+    return rank[0] == 0 or rank[1] < len(NAMES)
+
+
+def _of_column(sample: Sample, found: States, counts: Counter[str]) -> None:
+    column = found.column or ""
+    sample.take([column])
+    labelled = sum(_is_labelled(table.frame, column) for table in sample.tables.values())
+    if labelled < len(sample.tables):
+        sample.odd.append(
+            f"column '{column}' is in {labelled} of {len(sample.tables)} recordings; those without are not trained on"
+        )
+    words, why = _ordered(sample, column, [*counts])
+    found.described = describe(counts)
+    found.states = _entries(column, words)
+    sample.odd.append(
+        f"states are read from column '{column}': {found.described}. Their order, {why}: "
+        f"{', '.join(state['name'] for state in found.states)}; check that it is from normal to worst"
+    )
+
+
+def _is_labelled(frame, column: str) -> bool:
+    return column in frame and not bool(is_missing(frame[column]).all())
+
+
+def _entries(column: str, words: list[str]) -> list[dict[str, str]]:
+    if any(re.fullmatch(r"-?\d+(\.\d+)?", word) for word in words):
+        return [{"name": f"state{word}", "label": word} for word in words]
+    return [{"name": word} for word in words]
+
+
+def _ordered(sample: Sample, column: str, words: list[str]) -> tuple[list[str], str]:
+    """The words from normal to worst, and by what they were put in that order."""
+    places = _places(sample, column, words)
+    numbers = [float(word) for word in words if re.fullmatch(r"-?\d+(\.\d+)?", word)]
+    if len(numbers) == len(words):
+        rising = sorted(words, key=float)
+        if any(re.search(rf"(?<!un)(?<!ab){word}", _plain(column)) for word in WELL) and set(numbers) == {0, 1}:
+            return rising[::-1], "1 first, as the column's name says that 1 is the healthy state"
+        means = [np.mean(places[word]) for word in rising]
+        if 0 not in numbers and rising[0] != "1" and means == sorted(means, reverse=True) and np.ptp(means) > 0.2:
+            return rising[::-1], "falling, as they appear in the recordings"
+        return rising, "the order of their numbers"
+    if {word.lower() for word in words} == {"true", "false"} or {word.lower() for word in words} == {"yes", "no"}:
+        well = any(word in _plain(column) for word in WELL)
+        return sorted(words, key=str.lower, reverse=well), "false first unless the column is called healthy or the like"
+    order = sorted(words, key=lambda word: (severity(word), np.mean(places[word])))
+    if all(severity(word) == UNKNOWN for word in words):
+        return order, "the order of their appearance, as no word says which is healthy"
+    return order, "healthy words first, then by how bad they sound"
+
+
+def _places(sample: Sample, column: str, words: list[str]) -> dict[str, list[float]]:
+    """Mean places of each word in the recordings, from 0 to 1."""
+    places: dict[str, list[float]] = {word: [] for word in words}
+    for table in sample.tables.values():
+        if column in table.frame:
+            text = words_of(table.frame[column])
+            for word in set(text) & set(places):
+                places[word].append(float(np.flatnonzero(text == word).mean() / len(text)))
+    return places
+
+
+def _of_names(sample: Sample, found: States) -> None:
+    """A pattern for the states in the names of the files, written if the words are those of states, else proposed."""
+    no_column = "no column is called as one of states is"
+    for pattern in (r"^([^/]+)/", r"/([^/]+)/[^/]*$", r"^([A-Za-z가-힣]+)[^/]*$", r"([A-Za-z가-힣]+)[^A-Za-z가-힣/]*$"):
+        matches = [re.search(pattern, name) for name in sample.tables]
+        counts = Counter(match[1] for match in matches if match)
+        if sum(counts.values()) < len(matches) or not 2 <= len(counts) <= STATES:
+            continue
+        words = sorted(counts, key=lambda word: (_severity_of_name(word), word))
+        several = len(counts) < len(matches) or (len(words[0]) > 1 and len(matches) > 2)
+        if _severity_of_name(words[0]) == 0 and several:
+            found.pattern = pattern.replace("([", "(?P<state>[", 1)
+            found.states = [
+                {"name": LETTERS[word.lower()], "label": word} if word.lower() in LETTERS else {"name": word}
+                for word in words
+            ]
+            sample.odd.append(
+                f"{no_column}, but the names of the files hold words like them, {describe(counts)}: they are taken by "
+                f"reader.state_pattern; check the order {', '.join(s['name'] for s in found.states)}"
+            )
+            return
+    sample.odd.append(
+        f"{no_column}: name it as columns.state and its values as states, from normal to worst, before training. If "
+        "the states stand in the names of files or folders, set reader.state_pattern, e.g. "
+        "'^(?P<state>normal|worn)'; if in a file of intervals, reader.labels; if "
+        "they follow from a number such as a remaining life, reader.states_from"
+    )
+
+
+def _severity_of_name(word: str) -> float:
+    return severity(LETTERS.get(word.lower(), word))

@@ -1,0 +1,214 @@
+"""The time of a draft: its columns, how they are read, and the period of the store."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from conveyorguard.data.draft.sample import Sample, suits
+from conveyorguard.data.table.clock import Times, read_times
+from conveyorguard.errors import DataError
+
+FORWARD = 0.9  # share of the steps of a clock that go forward
+PER_PERIOD = 4  # samples; of more, the mean alone would hide what vibration says
+ROWS = 100  # periods that a recording should have, where its samples allow it
+NICE = (1, 2, 5)
+TYPICAL = (60, 300, 600, 900, 1800, 3600, 7200, 21600, 43200, 86400)  # s
+
+
+@dataclass
+class Clock:
+    """The time columns of the files.
+
+    Attributes:
+        names: none where a row is a period.
+        reader: keys of `data.reader` that they need.
+        interval: usual s from one row to the next.
+        samples: rows of a period.
+        unit: what a row is called where the axis counts no time, "cycle"; else "s".
+    """
+
+    names: list[str] = field(default_factory=list)
+    reader: dict[str, Any] = field(default_factory=dict)
+    interval: float = 1.0
+    samples: float = 1.0
+    unit: str = "s"
+
+
+def find_clock(sample: Sample, given: dict[str, Any]) -> Clock:
+    """The columns of the time, and how to read them.
+
+    Args:
+        given: keys of `data.reader` that the user sets, e.g. time_format.
+
+    Raises:
+        DataError: a column is called as times are, but is not understood.
+    """
+    counters = row_counters(sample)
+    by_name = [name for name in sample.like("time") if name not in counters or suits(name, "time")]
+    days = [name for name in sample.like("date") if not sample.is_number(name)]
+    cycles = sample.like("cycle")
+    refused: list[DataError] = []
+    for names in _candidates(sample, by_name, days, cycles, counters):
+        named = names[0] in (*by_name, *days)
+        try:
+            times = _read(sample, names, given)
+        except DataError as error:
+            refused += [error] if named and not sample.is_number(names[0]) else []
+            if refused and "several ways" in str(error):
+                break
+            continue
+        steps = np.concatenate([np.diff(t.seconds[np.isfinite(t.seconds)]) for t in times])
+        if (named and (steps != 0).any()) or (_is_forward(steps) and (names[0] in cycles or _is_even(steps))):
+            if refused and all(t.origin is None for t in times):
+                break  # a date that is not understood is not cut down to its time of day
+            if not named and names[0] not in cycles:
+                sample.odd.append(f"no column is called a time; '{names[0]}' runs forward evenly and is taken for it")
+            return _clock(sample, names, times, steps, given, names[0] in cycles)
+    if refused:
+        raise DataError(
+            f"{refused[0]}. To draft with it, add it to this command: "
+            "schema PATH 'reader.time_format=FORMAT' (or reader.time_unit=UNIT)"
+        )
+    sample.odd.append(
+        "no column of times: each row is taken for one second; if rows lie closer or further apart, set reader.period "
+        "to the seconds between them (0.01 for 100 rows a second)"
+    )
+    return Clock()
+
+
+def leave_out_clocks(sample: Sample, clock: Clock) -> None:
+    """Keep further times and counters of rows out of the channels, once the session has been found."""
+    for name in [name for name in [*sample.like("time"), *sample.like("date")] if name not in sample.taken]:
+        sample.leave_out(name, f"it is a time too; '{', '.join(clock.names) or 'none'}' is used as the time")
+    for name in row_counters(sample):
+        sample.leave_out(name, "it counts the rows: neither a time nor a measurement")
+    for name in sample.like("counter"):
+        parts = [values[np.isfinite(values)] for values in sample.numbers(name)]
+        values = np.concatenate(parts)
+        if len(values) and (values == np.floor(values)).all() and len(np.unique(values)) > 0.9 * len(values):
+            sample.leave_out(name, "it numbers the rows: an identifier, not a measurement")
+
+
+def row_counters(sample: Sample) -> list[str]:
+    """Free columns that go up by one from row to row and are not called as a time or a cycle is."""
+    counters = []
+    for name in sample.free:
+        if suits(name, "time") or suits(name, "cycle") or not sample.is_number(name):
+            continue
+        parts = [values for values in sample.numbers(name) if len(values) > 2]
+        steps = np.concatenate([np.diff(values) for values in parts]) if parts else np.array([])
+        begins = {float(values[0]) for values in parts} <= {0.0, 1.0}  # else it may be a time
+        if len(steps) and (
+            np.mean(steps == 1) > FORWARD if suits(name, "counter") else begins and np.mean(steps == 1) > 0.97
+        ):
+            counters.append(name)
+    return counters
+
+
+def _candidates(
+    sample: Sample, by_name: list[str], days: list[str], cycles: list[str], counters: list[str]
+) -> list[list[str]]:
+    """A day and a time, then single columns: those called as times, days and cycles are, then all others."""
+    clocks = [name for name in by_name if not sample.is_number(name)]
+    both = [[day, name] for day in days for name in clocks if name != day]
+    others = [name for name in sample.free if name not in counters]
+    return both + [[name] for name in dict.fromkeys([*by_name, *days, *cycles, *others])]
+
+
+def _read(sample: Sample, names: list[str], given: dict[str, Any]) -> list[Times]:
+    unit = given.get("time_unit") or _unit_in_name(names[0])
+    tables = [table for table in sample.tables.values() if len(table.frame) > 1]
+    return [read_times(table, names, unit, given.get("time_format"), given.get("time_zone")) for table in tables]
+
+
+def _unit_in_name(name: str) -> str | None:
+    """The unit of a time in its column's name, as in time_ms or t [min]; None without one, or of seconds."""
+    written = re.search(r"[\s_\[(](ms|us|µs|ns|min|h|hours?|minutes?|days?|d)[\])]?$", name, re.IGNORECASE)
+    if not written:
+        return None
+    unit = written[1].lower()
+    return {"µs": "us", "hours": "h", "hour": "h", "minute": "min", "minutes": "min", "day": "d", "days": "d"}.get(
+        unit, unit
+    )
+
+
+def _is_forward(steps: np.ndarray) -> bool:
+    return len(steps) > 0 and bool(np.mean(steps >= 0) > FORWARD and np.mean(steps > 0) > 0.05)
+
+
+def _is_even(steps: np.ndarray) -> bool:
+    return bool(np.mean(np.abs(steps / max(float(np.median(steps)), 1e-9) - 1) < 0.5) > FORWARD)
+
+
+def _clock(
+    sample: Sample, names: list[str], times: list[Times], steps: np.ndarray, given: dict[str, Any], cycles: bool
+) -> Clock:
+    reader = dict(given)
+    unit = _unit_in_name(names[0])
+    if unit and times[0].unit == unit:
+        reader.setdefault("time_unit", unit)
+    elif times[0].unit in ("ms", "us", "ns", "excel"):
+        reader.setdefault("time_unit", times[0].unit)
+    if any(t.must_be_named for t in times):
+        reader.setdefault("time_format", times[0].format)
+    sample.odd += list(dict.fromkeys(t.note for t in times if t.note))
+    interval = float(np.median(np.abs(steps[steps != 0])))
+    clock = Clock(names, reader, interval)
+    if cycles:
+        clock.unit = "cycle"
+        sample.odd.append(f"'{names[0]}' counts cycles: where ConveyorGuard says second, read cycle")
+        return clock
+    length = max((float(np.nanmax(t.seconds) - np.nanmin(t.seconds)) for t in times), default=0.0)
+    _set_period(sample, clock, length)
+    return clock
+
+
+def _set_period(sample: Sample, clock: Clock, length: float) -> None:
+    """The period of the store from the interval of the rows [s] and the length of the longest recording [s]."""
+    if "period" in clock.reader:
+        clock.samples = max(_seconds(clock.reader["period"]) / clock.interval, 1.0)
+        return
+    interval = clock.interval
+    if interval > 0.98:
+        period = _round(interval)
+    elif interval >= 1 / PER_PERIOD:
+        period = float(f"{interval:.3g}")
+    else:
+        period = 1.0 if length >= ROWS else _nice_below(max(length / ROWS, 0.001, min(interval, 1.0)))
+    clock.samples = period / interval
+    if period != 1:
+        clock.reader["period"] = int(period) if period == int(period) else period
+    if period == 1 and clock.samples <= 1.5:
+        return
+    rows = f"a row every {_text(interval)}" if interval >= 0.98 else f"{1 / interval:.4g} rows a second"
+    several = f", so each period joins about {clock.samples:.3g} rows" if clock.samples > 1.5 else ""
+    sample.odd.append(f"{rows}: reader.period is {_text(period)}{several}")
+
+
+def _seconds(period: Any) -> float:
+    from conveyorguard.data.table.layout import duration
+
+    return duration(period) or 1.0
+
+
+def _round(interval: float) -> float:
+    """A period of 1 s or more: to what a logger was set to, if it is near."""
+    near = next((typical for typical in TYPICAL if abs(interval / typical - 1) < 0.02), None)
+    return float(near or (round(interval) if abs(interval - round(interval)) < 0.05 * interval else f"{interval:.4g}"))
+
+
+def _nice_below(seconds: float) -> float:
+    """The largest of 1, 2, 5, 10, 20, ... ms that is no longer."""
+    nice = [m * 10.0**e for e in range(-3, 1) for m in NICE]
+    return max((p for p in nice if p <= seconds * 1.0001), default=0.001)
+
+
+def _text(seconds: float) -> str:
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size and seconds / size == round(seconds / size, 1):
+            return f"{seconds / size:g} {unit}"
+    return f"{seconds:.4g} s" if seconds >= 1 else f"{1000 * seconds:.3g} ms"

@@ -1,0 +1,129 @@
+"""Cells of a table as numbers and words, whatever program wrote them: decimal commas, thousands, what is missing."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+if TYPE_CHECKING:
+    from conveyorguard.data.table.columns import Table
+
+MISSING = ("", "nan", "na", "n/a", "#n/a", "null", "none", "-", "--", "?")
+COMMA = r"[+-]?\d*,\d+(?:[eE][+-]?\d+)?"  # a decimal comma, or one group of thousands
+THOUSANDS = r"[+-]?\d{1,3}(?:,\d{3})+(?:\.\d+)?"
+CERTAIN = r"[+-]?\d{1,3}(?:(?:,\d{3})+\.\d+|(?:,\d{3}){2,})"  # thousands that cannot be anything else
+FILL = re.compile(r"-?(?:9{3,}|9{2,}\.9+|32767|32768|65535|2147483647)(?:\.0+)?")
+FAR = 5  # times the range of the other values
+
+
+def numbers(table: Table, names: list[str], missing: Iterable[str] = ()) -> tuple[np.ndarray, np.ndarray]:
+    """Columns as numbers.
+
+    A decimal comma is understood where it cannot be a separator; separators of thousands where a number of the file
+    shows which of the two signs they are. Where neither is certain, the number is bad.
+
+    Args:
+        missing: what stands for a missing value, as numbers or words.
+
+    Returns:
+        (n, columns) float64, NaN where nothing is written, and (n, columns) True where something is that is no number.
+    """
+    frame = table.frame
+    values = np.full((len(frame), len(names)), np.nan)
+    bad = np.zeros(values.shape, bool)
+    for i, name in enumerate(names):
+        values[:, i], bad[:, i] = _numbers(frame[name])
+    odd = np.flatnonzero(bad.any(axis=0)).tolist()
+    unread = {i: frame[names[i]][bad[:, i]].astype(str).str.strip() for i in odd}
+    german = {i: text.str.translate(_SWAP) for i, text in unread.items()}
+    if any(text.str.fullmatch(CERTAIN).any() for text in unread.values()):  # 1,234.5
+        for i, text in unread.items():
+            _fill(values, bad, i, text.where(text.str.fullmatch(THOUSANDS), "x").str.replace(",", "", regex=False))
+    elif any(text.str.fullmatch(CERTAIN).any() for text in german.values()) or (
+        table.separator != "," and any(text.str.fullmatch(COMMA).any() for text in unread.values())
+    ):
+        _read_decimal_commas(frame, names, values, bad)
+    for word in missing:
+        _leave_out(frame, names, values, bad, word)
+    return values, bad
+
+
+_SWAP = str.maketrans(",.", ".,")
+
+
+def _read_decimal_commas(frame: pd.DataFrame, names: list[str], values: np.ndarray, bad: np.ndarray) -> None:
+    """Read all columns again; a number with a point alone is bad unless thousands have one for certain."""
+    swapped = [frame[name].astype(str).str.strip().str.translate(_SWAP) for name in names]
+    certain = any(text.str.fullmatch(CERTAIN).any() for text in swapped)
+    for i, text in enumerate(swapped):
+        ambiguous = text.str.contains(",", regex=False).to_numpy()
+        if certain:
+            thousands = text.str.fullmatch(THOUSANDS).to_numpy()
+            text = text.where(~thousands, text.str.replace(",", "", regex=False))
+            ambiguous = ambiguous & ~thousands
+        values[:, i], bad[:, i] = _numbers(text.str.replace(",", ".", regex=False))
+        bad[:, i] |= ambiguous & np.isfinite(values[:, i])
+
+
+def _fill(values: np.ndarray, bad: np.ndarray, i: int, text: pd.Series) -> None:
+    """Put what can be read now in the place of bad cells."""
+    rows = np.flatnonzero(bad[:, i])
+    read = pd.to_numeric(text, errors="coerce").to_numpy(np.float64, na_value=np.nan)
+    values[rows, i] = read
+    bad[rows, i] = np.isnan(read)
+
+
+def _leave_out(frame: pd.DataFrame, names: list[str], values: np.ndarray, bad: np.ndarray, word: str) -> None:
+    try:
+        values[values == float(word)] = np.nan
+    except ValueError:
+        for i, name in enumerate(names):
+            if bad[:, i].any():
+                bad[:, i] &= (frame[name].astype(str).str.strip() != word).to_numpy()
+
+
+def _numbers(column: pd.Series) -> tuple[np.ndarray, np.ndarray]:
+    if pd.api.types.is_numeric_dtype(column.dtype):
+        return column.to_numpy(np.float64, na_value=np.nan), np.zeros(len(column), bool)
+    if pd.api.types.is_datetime64_any_dtype(column.dtype):  # pandas would count its nanoseconds
+        return np.full(len(column), np.nan), column.notna().to_numpy()
+    values = pd.to_numeric(column, errors="coerce").to_numpy(np.float64, na_value=np.nan)
+    unread = np.flatnonzero(np.isnan(values))
+    bad = np.zeros(len(column), bool)
+    bad[unread] = ~is_missing(column.iloc[unread])
+    return values, bad
+
+
+def is_missing(column: pd.Series) -> np.ndarray:
+    """(n,) True where nothing is written, or one of the usual words for it."""
+    text = column.astype(str).str.strip().str.lower()
+    return column.isna().to_numpy() | text.isin([*MISSING, "nat", "<na>"]).to_numpy()
+
+
+def words_of(column: pd.Series) -> np.ndarray:
+    """Text of names and codes; 3.0 is written 3, as what it was before a blank cell made it a float."""
+    return column.astype(str).str.strip().str.replace(r"^(-?\d+)\.0+$", r"\1", regex=True).to_numpy(object)
+
+
+def suspected_fill(values: np.ndarray) -> tuple[float, int] | None:
+    """A value that stands for none, as 9999 may: one of the usual, several times, far from all others.
+
+    Returns:
+        The value and how often it is there; None if there is none.
+    """
+    known = values[np.isfinite(values)]
+    if len(known) < 4:
+        return None
+    for extreme in (known.max(), known.min()):
+        rest = known[known != extreme]
+        count = len(known) - len(rest)
+        if count < 2 or len(rest) < 2 or not FILL.fullmatch(f"{extreme:.10g}"):
+            continue
+        middle, spread = float(np.median(rest)), float(np.ptp(rest))
+        if abs(extreme - middle) > FAR * max(spread, abs(middle) / 10, 1e-9):
+            return float(extreme), count
+    return None

@@ -1,0 +1,132 @@
+"""The bytes and the text of a table's file: plain, packed by gzip or zip, or a sheet of a workbook."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import gzip
+import io
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+from conveyorguard.errors import DataError
+from conveyorguard.system.text import without_path
+
+PLAIN = (".csv", ".tsv")
+SUFFIXES = (*PLAIN, ".parquet", ".xlsx")
+PACKED = (".gz", ".zip")
+
+
+def is_table(path: Path) -> bool:
+    """Whether a file's name is that of a table: of a packed one too, r.csv.gz or r.csv.zip or r.zip."""
+    suffix = path.suffix.lower()
+    return suffix in SUFFIXES or suffix == ".zip" or (suffix == ".gz" and Path(path.stem).suffix.lower() in PLAIN)
+
+
+def without_suffix(path: Path) -> Path:
+    """The path of a table without .csv, .csv.gz and the like."""
+    inner = path.with_suffix("")
+    return inner.with_suffix("") if path.suffix.lower() in PACKED and inner.suffix.lower() in PLAIN else inner
+
+
+def read_bytes(path: Path, limit: int = -1) -> bytes:
+    """The bytes of a csv, its beginning alone if there is a limit; of a workbook those of its sheet as a csv.
+
+    Raises:
+        DataError: it cannot be read, or an archive holds not just one table.
+    """
+    suffix = path.suffix.lower()
+    try:
+        if suffix == ".xlsx":
+            return _sheet(path)
+        if suffix == ".zip":
+            with zipfile.ZipFile(path) as archive, archive.open(_member(path, archive)) as stream:
+                return stream.read(limit)
+        with gzip.open(path) if suffix == ".gz" else path.open("rb") as stream:
+            return stream.read(limit)
+    except (zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+        raise DataError(f"{path.name}: cannot be unpacked ({without_path(error)}); pack or fetch it again") from error
+    except OSError as error:
+        raise DataError(
+            f"{path.name}: cannot be read ({without_path(error)}); give yourself the right to read it, and check "
+            "the disk it is on"
+        ) from error
+
+
+def _member(path: Path, archive: zipfile.ZipFile) -> zipfile.ZipInfo:
+    tables = [item for item in archive.infolist() if Path(item.filename).suffix.lower() in PLAIN]
+    tables = [item for item in tables if not item.filename.startswith("__MACOSX/")]
+    if len(tables) != 1:
+        raise DataError(
+            f"{path.name}: expected one csv or tsv file in it, found {len(tables)}; unpack it into the folder, so that "
+            "each file is a recording"
+        )
+    return tables[0]
+
+
+def _sheet(path: Path) -> bytes:
+    """The one sheet of a workbook that holds anything, as a csv."""
+    import openpyxl  # a second to import, for few
+
+    try:
+        book = openpyxl.load_workbook(path, read_only=True, data_only=True)
+        sheets = {sheet.title: [row for row in sheet.iter_rows(values_only=True)] for sheet in book.worksheets}
+        book.close()
+    except OSError:
+        raise
+    except Exception as error:  # openpyxl raises whatever its parsers do
+        raise DataError(f"{path.name}: cannot be read as xlsx ({error}); save it again, or as csv") from error
+    full = {title: rows for title, rows in sheets.items() if any(cell is not None for row in rows for cell in row)}
+    if len(full) > 1:
+        raise DataError(
+            f"{path.name}: expected one sheet with cells, found {', '.join(map(repr, full))}; save each as a file"
+        )
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([map(_cell, row) for rows in full.values() for row in rows])
+    return text.getvalue().encode()
+
+
+def _cell(value: Any) -> str:
+    return "" if value is None else str(value).replace("\n", " ").replace("\r", " ")
+
+
+def decode(path: Path, raw: bytes, encoding: str, whole: bool = True) -> str:
+    """Text with plain line ends; of the beginning of a file, a character cut in two at its end is left out.
+
+    A file that is UTF-8 is read as such, whatever encoding is named: of one folder, files may differ.
+
+    Raises:
+        DataError: it is empty, no text, or of another encoding.
+    """
+    if raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        encoding = "utf-16"
+    elif raw[:3] == b"\xef\xbb\xbf":
+        encoding = "utf-8-sig"
+    if not raw.strip():
+        raise DataError(f"{path.name}: expected a header and rows, found an empty file")
+    try:
+        text = _text(raw, encoding, whole)
+    except UnicodeDecodeError as error:
+        row = raw[: error.start].count(b"\n") + 1
+        raise DataError(
+            f"{path.name}: row {row}: expected text in {encoding}, found the byte {error.object[error.start]:#x}; "
+            "save it as "
+            "UTF-8, or set data.reader.encoding, e.g. cp1252 (Western Windows) or cp949 (Korean Windows)"
+        ) from error
+    except LookupError as error:
+        raise DataError(f"data.reader.encoding={encoding}: no such encoding; e.g. utf-8, cp1252, cp949") from error
+    if "\0" in text:
+        raise DataError(f"{path.name}: expected text, found zero bytes: damaged, or no csv at all")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _text(raw: bytes, encoding: str, whole: bool) -> str:
+    decoder = codecs.getincrementaldecoder(encoding)()
+    if encoding.lower().startswith("utf"):
+        return decoder.decode(raw, final=whole)
+    try:
+        return codecs.getincrementaldecoder("utf-8")().decode(raw, final=whole)
+    except UnicodeDecodeError:
+        return decoder.decode(raw, final=whole)

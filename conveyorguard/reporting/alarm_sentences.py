@@ -1,0 +1,92 @@
+"""Sentences about a run's operating point, shared by its page, its model card and the page of `predict`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from conveyorguard.metrics.alarms import OperatingPoint
+
+
+def alarm_rule(states: str, point: OperatingPoint) -> str:
+    """Say when an alarm starts and ends.
+
+    Args:
+        states: the states that are worth an alarm, as `Schema.alarming`.
+    """
+    return (
+        f"An alarm starts when the calibrated probability of {states} reaches {point.on:.3f}. It ends when the "
+        f"probability falls below {point.off:.3f}, or at a gap longer than a window."
+    )
+
+
+def threshold_choice(facts: dict[str, Any]) -> str:
+    """Say how the threshold was chosen on validation.
+
+    Args:
+        facts: those of alarms.json.
+    """
+    if facts["parts"]["val"]["exposure_hours"]:
+        return "The threshold was set on validation: no missed fault, fewest false alarms."
+    return (
+        "The threshold was set on validation: the highest, up to 0.5, that misses no fault. Validation has no time "
+        "without a fault, so false alarms were not counted."
+    )
+
+
+def alarm_record(facts: dict[str, Any]) -> str:
+    """Say how many faults the operating point missed and how often it was wrong, on test or else on validation.
+
+    Args:
+        facts: those of alarms.json.
+    """
+    part = "test" if "test" in facts["parts"] else "val"
+    figures = facts["parts"][part]
+    where = {"test": "test", "val": "validation"}[part]
+    missed = f"{figures['missed']} of {figures['fault_sessions']} faults"
+    return f"On the {where} sessions of the run it missed {missed}. {false_alarms(figures)}"
+
+
+def false_alarms(figures: dict[str, Any]) -> str:
+    """Say how many false alarms there were in how much time without a fault, and what rate that allows.
+
+    Args:
+        figures: those of one part in alarms.json.
+    """
+    count, bound = figures["false_alarms"], figures["false_alarms_per_hour_bound"]
+    if bound is None:
+        return "No time without a fault was recorded, so false alarms could not be counted."
+    time = duration(figures["exposure_hours"])
+    if not count and bound > 1:
+        return f"No false alarm in {time} without a fault: too short to say how often one would come."
+    number = f"{count} false alarm{'' if count == 1 else 's'}" if count else "No false alarm"
+    return f"{number} in {time} without a fault: at most {bound:.1f} an hour (95 % bound)."
+
+
+def duration(hours: float) -> str:
+    """Write a time as seconds, minutes or hours, whichever reads best."""
+    if hours < 1 / 30:
+        return f"{3600 * hours:.0f} s"
+    return f"{60 * hours:.0f} min" if hours < 3 else f"{hours:.1f} h"
+
+
+def moment(seconds: float) -> str:
+    """Write a time since the beginning of a session: `119 s`, `19 h 50 min`."""
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{seconds:.10g} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" + (f" {rest} s" if rest else "")
+
+
+def span(alarm: Mapping[Any, Any] | pd.Series) -> str:
+    """Say from when to when an alarm lasted, as clock times where the data have them.
+
+    Args:
+        alarm: begin and end [s], begin_time and end_time (ISO 8601, empty without dates).
+    """
+    if alarm["begin_time"]:
+        return f"from {alarm['begin_time']} to {alarm['end_time']}"
+    return f"from {moment(alarm['begin'])} to {moment(alarm['end'])}"
