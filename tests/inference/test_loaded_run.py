@@ -67,7 +67,7 @@ def test_predict_command_gives_the_numbers_of_a_store(name, compose, tmp_path, r
         streamed, table = (t.sort_values(key).reset_index(drop=True) for t in (streamed, table))
         assert list(streamed) == list(table) and (streamed[key] == table[key]).all().all()
         columns = [c for c in table if c[0] in "cp" and c[1:].isdigit()]
-        assert np.allclose(streamed[columns], table[columns], atol=1e-5)
+        assert np.allclose(streamed[columns], table[columns], atol=1e-5, equal_nan=True)
     alarms = pd.read_csv(out / "alarms.csv")
     stamps = ["session", "begin", "end"]
     assert alarms[stamps].to_dict("records") == expected.alarms[stamps].to_dict("records")
@@ -121,9 +121,9 @@ def test_odd_session_is_reported_and_the_others_are_predicted(sensor_run, archiv
     new = copy_without(archives, tmp_path, change)
     windows, _, recordings, _ = predicted(sensor_run, new, tmp_path)
     first, second, third, fourth = (recordings.loc[path.name] for path in sources(archives))
-    assert "PM10, CT3, ex_temperature, ex_humidity, ex_illuminance are missing; the middle" in first["unlike_training"]
+    assert "PM10, CT3, ex_temperature, ex_humidity, ex_illuminance are missing; the median" in first["unlike_training"]
     assert first["windows"] > 20 and "found no column" in second["noticed"] and second["windows"] == 0
-    assert "NTC stands at 33.5 for" in third["unlike_training"] and "a dead sensor?" in third["unlike_training"]
+    assert "NTC stays at 33.5 for" in third["unlike_training"] and "a dead sensor?" in third["unlike_training"]
     assert fourth["unlike_training"].count(",") == 2 or "CT3" not in fourth["unlike_training"]
     assert set(windows["session"]) == {path.name for path in sources(archives)} - {second.name}
     assert (windows["y_true"] == -1).all()

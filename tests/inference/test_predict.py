@@ -25,8 +25,9 @@ def test_predictions_of_test_sessions_equal_those_of_the_evaluation(finished_run
     assert (predicted.loc[saved.index, "score"] - saved[["c2", "c3"]].sum(axis=1)).abs().max() < 1e-5
 
 
-def test_second_is_the_mean_of_the_windows_that_cover_it(finished_run, compose):
-    loaded, data = load_run(finished_run), load_windows(compose())
+def test_with_majority_a_second_is_the_mean_of_the_windows_that_cover_it(train_run, compose):
+    run = train_run("window.label=majority", "modality=sensor", "model=lightgbm", "model.n_estimators=5")
+    loaded, data = load_run(run), load_windows(compose())
     predicted = loaded.predict_store(data.store)
     name = predicted.windows["session"].iloc[0]
     windows, seconds = (t[t["session"] == name] for t in (predicted.windows, predicted.seconds))
@@ -79,7 +80,7 @@ def test_table_of_short_sessions_only_is_refused_as_data(train_run):
     loaded = load_run(train_run("model=lightgbm", "modality=sensor", "model.n_estimators=2"))
     channels = [*loaded.schema.channels, *loaded.schema.environment]
     table = pd.DataFrame({"session": "a", "time": range(29), **dict.fromkeys(channels, 1.0)})
-    with pytest.raises(DataError, match="no session is long enough: a window of this run is 30 consecutive seconds"):
+    with pytest.raises(DataError, match="no session is long enough: its windows are 30 s long"):
         loaded.predict(table)
 
 
@@ -96,10 +97,8 @@ def test_inputs_unlike_training_are_reported_by_session(finished_run, compose, s
     ]
     odd = odd_inputs(store_of(sessions, schema), loaded.run.facts("ranges"))
     first, second = list(schema.channels)[:2]
-    assert any(
-        s.startswith(f"{first} is outside the training range") and "100% of the seconds" in s for s in odd["hot"]
-    )
-    assert any(s.startswith(f"{second} stands at") for s in odd["dead"])
+    assert any(s.startswith(f"{first} is outside the training range") and "100% of the rows" in s for s in odd["hot"])
+    assert any(s.startswith(f"{second} stays at") for s in odd["dead"])
     assert not any(first in s for s in odd.get("fine", []))
 
 
