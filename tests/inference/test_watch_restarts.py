@@ -112,7 +112,7 @@ def begin(loaded, sessions, folder, **options):
 def windows_in(folder):
     """Return the windows of all files of a watch, by session and start."""
     files = [*sorted(folder.glob("windows-*.csv")), folder / "windows.csv"]
-    return pd.concat([pd.read_csv(path, float_precision="round_trip") for path in files], ignore_index=True)
+    return pd.concat([pd.read_csv(path) for path in files], ignore_index=True)
 
 
 def assert_same(folder, expected):
