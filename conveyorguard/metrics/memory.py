@@ -22,7 +22,7 @@ from conveyorguard.metrics.scores import Predictions
 LAGS = (0, 3, 8, 15)  # periods
 FOLDS = 5  # and the fewest devices by which a memory is judged
 SMALLEST = 1e-6  # a probability below it is no surer
-PENALTY = 1.0  # C of the regression
+PENALTY = 0.01  # C of the regression: windows of neighbouring seconds are hardly independent
 
 
 @dataclass(frozen=True)
