@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from conveyorguard.checks.subject import SAME_MODEL, Failed, NotChecked, Subject, difference_of, must_equal, some
@@ -141,22 +143,19 @@ def probabilities_are_valid(subject: Subject) -> str:
 
 def metrics_follow_from_predictions(subject: Subject) -> str:
     """Recompute metrics.json from predictions.parquet."""
-    written, expected = read_json(subject.run.folder / "metrics.json"), _derived(subject).metrics
-    # runs of earlier versions lack `now`
-    # runs of earlier versions lack `now`
-    known = {key: values for key, values in expected.items() if key in written or key != "now"}
-    must_equal("metrics.json", known, written)
+    expected, saved = _derived(subject).metrics, read_json(subject.run.folder / "metrics.json")
+    if not _has_deployed_answer(subject):
+        del expected["now"]
+    must_equal("metrics.json", expected, saved)
     return f"{len(subject.run.metrics)} parts, all figures recomputed from predictions.parquet"
 
 
 def calibration_and_alarms_follow_from_predictions(subject: Subject) -> str:
     """Recompute calibration.json, memory.json, alarms.json and c0.. from p0.. in predictions.parquet."""
     derived = _derived(subject)
-    for name, expected in (("calibration", derived.calibration), ("alarms", derived.alarms)):
+    records = {"calibration": derived.calibration, "alarms": derived.alarms}
+    for name, expected in (records | ({"memory": derived.memory} if derived.memory else {})).items():
         must_equal(f"{name}.json", expected, read_json(subject.run.folder / f"{name}.json"))
-    memory = subject.run.folder / "memory.json"
-    if derived.memory or memory.exists():
-        must_equal("memory.json", derived.memory, read_json(memory))
     columns = [f"c{k}" for k in range(len(subject.run.schema.states))]
     apart = np.abs(derived.predictions[columns].to_numpy() - subject.run.predictions[columns].to_numpy()).max()
     if apart > SAME_MODEL:
@@ -170,4 +169,12 @@ def _derived(subject: Subject) -> Derived:
     tables = [rows.drop(columns=list(calibrated & set(rows))) for rows in subject.parts.values()]
     if "val" not in subject.parts:
         raise Failed("validation windows in predictions.parquet", f"parts {', '.join(subject.parts)}")
-    return derive(tables, subject.run.schema, subject.run.window)
+    window = subject.run.window
+    if not _has_deployed_answer(subject):
+        window = replace(window, label="majority")  # no memory was tried then
+    return derive(tables, subject.run.schema, window)
+
+
+def _has_deployed_answer(subject: Subject) -> bool:
+    """Return whether the run's version evaluated the deployed answer and tried a memory."""
+    return "eval_stride" in subject.run.settings["window"]

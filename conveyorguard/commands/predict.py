@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 PARSER = VerbParser(
-    "predict RUN data.root=NEW [data=NAME ...] [out=FOLDER] [--watch]",
+    "predict RUN data.root=NEW [data=NAME ...] [out=FOLDER] [--watch [disk=20GB]]",
     """\
 Predict states and alarms of recordings, labelled or not. For every second and window: the state, calibrated
 probabilities, alarms at the run's operating point, and what is unlike the training (values outside its range, missing
@@ -20,13 +20,14 @@ channels, dead sensors). The recordings are read as those of the training; data=
 with the same channels. They are taken one after another: memory does not limit their number.
 
 Writes predictions.parquet (a row a window), seconds.parquet, alarms.csv, recordings.csv and predictions.html into
-FOLDER, by default a new one in outputs/; with --watch outputs/watch/<folder>-<run>.""",
+FOLDER, by default a new one in outputs/; with --watch outputs/watch/<folder>-<run>, where windows.csv begins anew each
+day and the oldest files are removed above disk=20GB.""",
     """\
 predict RUN data.root=NEW
 predict RUN --config-dir conf data=plant data.root=NEW
 predict RUN data.root=FOLDER --watch           while a collector writes into it""",
     paths="1",
-    settings=["out"],
+    settings=["out", "disk"],
 )
 PARSER.add_argument(
     "--watch",
@@ -42,13 +43,16 @@ def main(arguments: list[str]) -> None:
     from conveyorguard.inference.loaded_run import LoadedRun
 
     words = PARSER.parse_words(arguments)
+    if "disk" in words.settings and not words.options.watch:
+        PARSER.error("disk= is the cap on the files of --watch; add --watch, or leave it out")
     loaded = LoadedRun(words.path)
     config = data_config(loaded.run, words)
     data = plain_values(config)["data"]
     if words.options.watch:
+        from conveyorguard.inference.journal import DISK
         from conveyorguard.inference.watch import watch
 
-        watch(loaded, data, words.out or _watch_folder(config, words.path))
+        watch(loaded, data, words.out or _watch_folder(config, words.path), words.settings.get("disk", DISK))
         return
     out = words.out or new_folder("predict")
     totals, page = predict_all(loaded, data, out)

@@ -127,8 +127,8 @@ def resolve_window(settings: Mapping[str, Any], period: float) -> dict[str, Any]
         value = settings.get(key)
         if value is None and key == "max_gap":
             value = "3rows" if key in settings else 0  # runs before there was the choice bridged nothing
-        elif value is None and key == "eval_stride" and label != "last":
-            value = resolved["stride"]
+        elif value is None and key == "eval_stride" and (label != "last" or key not in settings):
+            value = resolved["stride"]  # so do runs before there was the choice
         if value is None:
             value = defaults[key] * max(period, 1.0)
         try:

@@ -218,14 +218,18 @@ class LoadedRun:
                 "data.schema.states as in the run's config.yaml"
             )
 
-    def windows_of(self, store: Store) -> pd.DataFrame:
+    def windows_of(self, store: Store, stride: int | None = None) -> pd.DataFrame:
         """Return the run's windows over all sessions of a store, labelled or not.
+
+        Args:
+            store: the sessions.
+            stride: rows between two windows; None: that of the windows by which the run is judged.
 
         Raises:
             TooShortError: no session is as long as a window.
         """
         try:
-            return make_windows(store, self.settings, labelled=False, stride=self.settings.judged_stride)
+            return make_windows(store, self.settings, labelled=False, stride=stride or self.settings.judged_stride)
         except ConfigError as error:  # in training the length of a window could be changed; here the data are wrong
             length = text_of(self.settings.size * self.settings.period)
             raise TooShortError(

@@ -26,7 +26,7 @@ class RecordingSummary:
         kind: the kind of the device.
         seconds: its length [s].
         windows: number of predicted windows.
-        state_at_end: predicted state of its last second.
+        state_at_end: predicted state of its last second; `warming up` if it ends less than a window after a gap.
         worst_state: worst predicted state of a second.
         alarms: number of alarms.
         first_alarm: begin of the first alarm, since the session began [s].
@@ -63,6 +63,7 @@ class PredictionTotals:
         unpredicted: sessions that were not predicted.
         windows: predicted windows.
         seconds: predicted seconds by state.
+        warming_up: seconds before the first window of a session, or of a part of it after a gap, has ended.
         alarms: alarms.
         with_alarm: sessions with an alarm.
         reached: sessions with a second predicted in a state worth an alarm.
@@ -82,6 +83,7 @@ class PredictionTotals:
     unpredicted: int = 0
     windows: int = 0
     seconds: Counter[str] = field(default_factory=Counter)
+    warming_up: int = 0
     alarms: int = 0
     with_alarm: int = 0
     reached: int = 0
@@ -119,7 +121,9 @@ class PredictionTotals:
             self.unpredicted += 1
             return
         self.windows += summary.windows
-        self.seconds.update(seconds["state"].tolist())
+        answered = seconds["y_pred"] >= 0
+        self.seconds.update(seconds.loc[answered, "state"].tolist())
+        self.warming_up += int((~answered).sum())
         self.alarms += summary.alarms
         self.with_alarm += summary.alarms > 0
         self.reached += bool((seconds["y_pred"] >= alarm).any())

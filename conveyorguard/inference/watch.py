@@ -1,20 +1,20 @@
 """Apply a run while sessions are recorded: alarms within a second of the last file, none lost or repeated by a restart.
 
-`windows.csv` is the memory: every predicted window is appended to it and flushed to disk before an alarm that follows
-from it is appended to `alarms.csv`. After a restart, events that follow from the windows but are missing among the
-alarms are appended; as windows are predicted only once, the events are always the same. A row cut short by a crash is
-removed: nothing has followed from it yet.
+Every predicted window is appended to `windows.csv` and flushed to disk before an alarm that follows from it is
+appended to `alarms.csv`. `checkpoint.json` holds what is known of each session at a size of both files. A restart takes
+up the checkpoint, goes through the windows after it, and appends events that follow from them but are missing among
+the alarms; as windows are predicted only once, the events are always the same. A row cut short by a crash is removed:
+nothing has followed from it yet.
 """
 
 from __future__ import annotations
 
-import csv
-import io
+import json
 import os
 import signal
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -34,123 +34,19 @@ from conveyorguard.data.session import Session
 from conveyorguard.data.store import SENSORS_REPAIRED, THERMAL_REPAIRED, Store
 from conveyorguard.data.store_build import store_in_memory
 from conveyorguard.data.views import bridge_gaps
-from conveyorguard.errors import ConfigError, RunError
+from conveyorguard.errors import ConfigError
+from conveyorguard.inference.journal import DISK, AppendedTable, Journal, bytes_of
 from conveyorguard.inference.loaded_run import LoadedRun, TooShortError, schema_for
 from conveyorguard.inference.predict import predict
-from conveyorguard.metrics.alarms import OperatingPoint, silent
-from conveyorguard.metrics.memory import LAGS
+from conveyorguard.inference.tail import Ringing, Tail
+from conveyorguard.metrics.memory import runs_of
 from conveyorguard.runs.data import conditioned
-from conveyorguard.system.files import alone, read_json, write_json
+from conveyorguard.system.files import alone, read_json, replacing, write_json
 from conveyorguard.system.progress import no_bars
 
 PAUSE = 0.2  # s between two polls of the folder
+BETWEEN_CHECKPOINTS = 60.0  # s; a restart goes through as much of windows.csv again
 ALARMS = ("session", "device", "event", "begin", "end", "peak", "windows", "written")
-
-
-@dataclass
-class Ringing:
-    """Whether an alarm of a session is on: the hysteresis of `alarms.episodes`, window by window.
-
-    Attributes:
-        begin: end of the window at which the alarm began [s]; None while it is off.
-        end: end of its latest window [s].
-        peak: its largest score.
-        windows: number of its windows.
-    """
-
-    begin: float | None = None
-    end: float = -1.0
-    peak: float = 0.0
-    windows: int = 0
-
-    def step(
-        self, start: float, end: float, score: float, point: OperatingPoint, period: float = 1.0
-    ) -> list[dict[str, Any]]:
-        """Take the next window and return its events: the end of an alarm, the begin of another, both or none.
-
-        Args:
-            start: time of the first row of the window [s].
-            end: time of the last row of the window [s].
-            score: calibrated probability of a state worth an alarm.
-            point: scores at which an alarm begins and ends.
-            period: of a row of the data [s].
-        """
-        events = []
-        if self.begin is not None and (score < point.off or silent(self.end, start, end, period)):
-            events.append(self._event("end"))
-            self.begin = None
-        if self.begin is None:
-            if score >= point.on:
-                self.begin, self.end, self.peak, self.windows = end, end, score, 1
-                events.append(self._event("begin"))
-        else:
-            self.end, self.peak, self.windows = end, max(self.peak, score), self.windows + 1
-        return events
-
-    def _event(self, event: str) -> dict[str, Any]:
-        assert self.begin is not None
-        times = {"begin": plain(self.begin), "end": plain(self.end)}
-        return {"event": event, **times, "peak": self.peak, "windows": self.windows}
-
-
-class AppendedTable:
-    """A csv file that is only appended to; opening it removes a last row that a crash cut short.
-
-    Args:
-        path: the file; created with a header if it is missing or empty.
-        columns: the names in its header.
-
-    Raises:
-        RunError: the file has other columns.
-    """
-
-    def __init__(self, path: Path, columns: tuple[str, ...]):
-        self.path, self.columns = path, columns
-        self.stream = path.open("a+b")
-        self.stream.seek(0)
-        content = self.stream.read()
-        self.stream.truncate(content.rfind(b"\n") + 1)
-        if not content.strip():
-            self._append([columns])
-        elif next(csv.reader(io.StringIO(content.decode("utf-8").partition("\n")[0]))) != list(columns):
-            raise RunError(f"{path}: its columns are not those of this run; give another out=DIRECTORY")
-
-    def rows(self) -> list[dict[str, str]]:
-        """Return all rows as text, by column."""
-        return list(csv.DictReader(io.StringIO(self.path.read_text(encoding="utf-8"))))
-
-    def append(self, rows: list[dict[str, Any]]) -> None:
-        """Append rows and flush them to disk."""
-        if rows:
-            self._append([[row[name] for name in self.columns] for row in rows])
-
-    def _append(self, rows: list) -> None:
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows(rows)
-        self.stream.write(text.getvalue().encode("utf-8"))  # a single write: complete, or cut short at its end
-        self.stream.flush()
-        os.fsync(self.stream.fileno())
-
-    def close(self) -> None:
-        """Close the file."""
-        self.stream.close()
-
-
-@dataclass
-class Tail:
-    """The part of a session that its next windows need.
-
-    Attributes:
-        session: its last seconds and, for a model that uses the start of the session, its first.
-        last_end: end of the last predicted window [s].
-        recent: session, end and p0.. of the last predicted windows, for the memory of the run.
-        ringing: whether its alarm is on.
-    """
-
-    session: ReducedSession
-    last_end: float = -1.0
-    recent: list[dict[str, Any]] = field(default_factory=list)
-    ringing: Ringing = field(default_factory=Ringing)
 
 
 class Watch:
@@ -160,33 +56,60 @@ class Watch:
         loaded: the run.
         follower: what reads the folder.
         schema: the schema by which the data are read.
-        folder: where windows.csv, alarms.csv and watch.json are kept between restarts.
+        folder: where windows.csv, alarms.csv, checkpoint.json and watch.json are kept between restarts.
+        disk: bytes of the files of windows, above which the oldest are removed.
     """
 
-    def __init__(self, loaded: LoadedRun, follower: Follower, schema: Schema, folder: Path):
+    def __init__(self, loaded: LoadedRun, follower: Follower, schema: Schema, folder: Path, disk: int = bytes_of(DISK)):
         self.loaded, self.follower, self.schema, self.folder = loaded, follower, schema, folder
-        states = range(len(loaded.schema.states))
+        self.states = len(loaded.schema.states)
         columns = ("session", "device", "kind", "start", "end", "state", "y_pred", "score")
-        probabilities = (*(f"c{k}" for k in states), *(f"p{k}" for k in states))
-        self.windows = AppendedTable(folder / "windows.csv", (*columns, *probabilities))
+        probabilities = (*(f"c{k}" for k in range(self.states)), *(f"p{k}" for k in range(self.states)))
+        self.windows = Journal(folder / "windows.csv", (*columns, *probabilities), disk)
         self.alarms = AppendedTable(folder / "alarms.csv", ALARMS)
         self.tails: dict[str, Tail] = {}
         self.reported: set[str] = set()
+        self.saved = time.monotonic()
         self._recover()
 
     def _recover(self) -> None:
-        """Continue from the windows written so far, and append events that a crash kept from being written."""
-        written = {(row["session"], row["event"], float(row["begin"])) for row in self.alarms.rows()}
-        for row in self.windows.rows():
+        """Continue from the checkpoint and the windows after it; append events that a crash kept from being written."""
+        path = self.folder / "checkpoint.json"
+        saved = read_json(path) if path.exists() else {"windows": 0, "alarms": 0, "day": self.windows.day}
+        self.windows.day = saved["day"]
+        for name, facts in saved.get("sessions", {}).items():
+            ringing = Ringing(**facts.pop("ringing"))
+            self.tails[name] = Tail(ReducedSession(name), ringing=ringing, **facts)
+        written = {(row["session"], row["event"], float(row["begin"])) for row in self.alarms.rows(saved["alarms"])}
+        for row in self.windows.rows(saved["windows"]):
             tail = self.tails.setdefault(row["session"], Tail(ReducedSession(row["session"])))
-            tail.last_end = float(row["end"])
-            tail.recent = [*tail.recent[-max(LAGS) :], row]
-            if not self.loaded.from_start:
-                first = round(float(row["start"]) / self.loaded.settings.period)
-                self.follower.skip(row["session"], first)  # the next windows are counted from here
+            tail.took([row], self.states)
             for event in self._events(row, tail):
                 if (event["session"], event["event"], event["begin"]) not in written:
                     self.announce([event])
+        if not self.loaded.from_start:
+            settings = self.loaded.settings
+            for name, tail in self.tails.items():  # the next windows are counted from the last one
+                self.follower.skip(name, max(round(tail.start / settings.period) - settings.max_gap, 0))
+        self.save()
+
+    def save(self) -> None:
+        """Write the checkpoint; only between two polls, when all events of the windows are written."""
+        sessions = {name: tail.to_dict() for name, tail in self.tails.items() if tail.start >= 0}
+        sizes = {"windows": self.windows.size, "alarms": self.alarms.size}
+        with replacing(self.folder / "checkpoint.json") as path, path.open("w", encoding="utf-8") as stream:
+            json.dump({**sizes, "day": self.windows.day, "sessions": sessions}, stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        self.saved = time.monotonic()
+
+    def _close_file(self) -> None:
+        """Begin a new windows.csv, and remove the oldest files above the cap."""
+        self.save()  # after a crash between the two, the new file is smaller than the size in this checkpoint
+        self.windows.rotate()
+        self.save()
+        for path in self.windows.remove_oldest():
+            print_line(f"removed {path.name}: the windows take more than {self.windows.disk / 1e9:g} GB (disk=)")
 
     def _events(self, window: dict[str, Any], tail: Tail) -> list[dict[str, Any]]:
         """Return the events of a window; none if the run has no operating point."""
@@ -229,6 +152,10 @@ class Watch:
         for sentence in self.follower.notices:
             print_line(sentence)
         self.follower.notices.clear()
+        if self.windows.is_due():
+            self._close_file()
+        elif time.monotonic() - self.saved > BETWEEN_CHECKPOINTS:
+            self.save()
         return count
 
     def remember(self) -> None:
@@ -259,20 +186,16 @@ class Watch:
         store = bridge_gaps(store_in_memory([tail.session], self.schema), settings.max_gap)
         store = conditioned(store, self.loaded.run.settings)
         try:
-            windows = self.loaded.windows_of(store)
+            windows = self.loaded.windows_of(store, stride=1)
         except TooShortError:  # so far
             return 0
-        new = windows[windows["end"] > tail.last_end].reset_index(drop=True)
+        new = self._new(windows, tail)
         if not len(new):
             return 0
         self._report_odd_inputs(store)
         usable = filled(store, self.loaded.ranges)
         p = predict(self.loaded.model, WindowDataset(usable, new, settings, self.loaded.inputs))
-        names_of_p = [f"p{k}" for k in range(p.shape[1])]
-        latest = new[["session", "end"]].assign(**dict(zip(names_of_p, p.T, strict=True)))
-        tail.recent += [{str(k): v for k, v in row.items()} for row in latest.to_dict("records")]
-        recent = pd.DataFrame(tail.recent).astype({"end": float} | dict.fromkeys(names_of_p, np.float32))
-        deployed = self.loaded.deployed(recent, recent[names_of_p].to_numpy())[-len(new) :]
+        deployed = self._deployed(new, p, tail)
         score = deployed[:, self.loaded.schema.alarm :].sum(axis=1)
         names, predicted = self.loaded.schema.state_names, deployed.argmax(axis=1)
         rows = [
@@ -291,8 +214,7 @@ class Watch:
             for i, w in enumerate(new.itertuples())
         ]
         self.windows.append(rows)
-        tail.last_end = float(new["end"].iloc[-1])
-        tail.recent = tail.recent[-max(LAGS) - 1 :]
+        tail.took(rows, self.states)
         self.announce([event for row in rows for event in self._events(row, tail)])
         assert tail.session.columns is not None
         keep = tail.session.columns["tick"] >= round(new["start"].iloc[-1] / settings.period) - settings.max_gap
@@ -305,6 +227,36 @@ class Watch:
         columns = {name: values[keep] for name, values in tail.session.columns.items()}
         tail.session = replace(tail.session, columns=columns, rows=int(keep.sum()))
         return len(new)
+
+    def _new(self, windows: pd.DataFrame, tail: Tail) -> pd.DataFrame:
+        """Return the windows to predict: after the last one, spaced from it, or from the start of a later run.
+
+        Args:
+            windows: all windows of the tail, one a row.
+            tail: of the session.
+        """
+        settings = self.loaded.settings
+        row = np.rint(windows["start"].to_numpy(float) / settings.period).astype(int)
+        run = runs_of(windows, settings.period)
+        origin = row[np.searchsorted(run, run)]
+        last = np.flatnonzero(row == round(tail.start / settings.period))
+        if len(last):
+            origin[run == run[last[0]]] = row[last[0]]
+        due = (windows["end"].to_numpy(float) > tail.end) & ((row - origin) % settings.judged_stride == 0)
+        return windows[due].reset_index(drop=True)
+
+    def _deployed(self, new: pd.DataFrame, p: np.ndarray, tail: Tail) -> np.ndarray:
+        """Return the deployed probabilities (n, K) of new windows, given those as trained.
+
+        Args:
+            new: the windows.
+            p: (n, K).
+            tail: of the session, with the windows before.
+        """
+        before = np.array(tail.recent).reshape(-1, 1 + self.states)
+        end = np.concatenate([before[:, 0], new["end"].to_numpy(float)])
+        windows = pd.DataFrame({"session": new["session"].iloc[0], "end": end})
+        return self.loaded.deployed(windows, np.concatenate([before[:, 1:].astype(np.float32), p]))[len(before) :]
 
     def _report_odd_inputs(self, store: Store) -> None:
         """Print each kind of oddity once per session and channel."""
@@ -326,20 +278,22 @@ def print_line(sentence: str) -> None:
     print(f"{datetime.now():%H:%M:%S} {sentence}", flush=True)
 
 
-def watch(loaded: LoadedRun, data: Mapping[str, Any], folder: Path) -> None:
+def watch(loaded: LoadedRun, data: Mapping[str, Any], folder: Path, disk: str = DISK) -> None:
     """Follow the folder `data.root` until Ctrl-C.
 
     Args:
         loaded: the run.
         data: the `data` block of a config as plain values.
-        folder: where windows.csv, alarms.csv and watch.json are written; with the same folder a watch continues.
+        folder: where windows.csv, alarms.csv, checkpoint.json and watch.json are written; with the same folder a watch
+            continues.
+        disk: size that the files of windows may take, e.g. 20GB; the oldest are removed.
 
     Raises:
         ConfigError: the data cannot be followed, or the folder belongs to another watch.
         DataError: the data do not have the inputs, states or period that the run was trained on.
         RunError: another process watches into the folder.
     """
-    schema, root = schema_for(loaded, data), Path(data["root"])
+    schema, root, cap = schema_for(loaded, data), Path(data["root"]), bytes_of(disk)
     identity = {"run": loaded.run.folder.resolve().name, "root": str(root.resolve())}
     with alone(folder), no_bars():
         path = folder / "watch.json"
@@ -349,8 +303,9 @@ def watch(loaded: LoadedRun, data: Mapping[str, Any], folder: Path) -> None:
             raise ConfigError(f"{folder}: belongs to a watch of {described}; give another out=DIRECTORY")
         follower = follow(build(data["reader"], _partial_=True), root, schema, saved["known"])
         write_json(path, saved)
-        watching = Watch(loaded, follower, schema, folder)
+        watching = Watch(loaded, follower, schema, folder, cap)
         print_line(f"watching {root}; alarms go to {folder / 'alarms.csv'}; Ctrl-C stops, the same command continues")
+        print_line(f"windows.csv begins anew each day; the oldest files are removed above {disk} (disk={disk})")
         if not loaded.point:
             print_line(
                 "no alarms: the run has no operating point, because its validation part had no fault; states are in "

@@ -65,7 +65,7 @@ class SavedRun:
                 "ckpt_path=RUN/checkpoints/last.ckpt, or train it again"
             )
         if not lazily:
-            _ = self.provenance
+            _ = self.provenance, self.window
             self._refuse_other_parts()
 
     def _refuse_other_parts(self) -> None:

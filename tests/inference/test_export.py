@@ -13,7 +13,9 @@ from conveyorguard.errors import ConfigError, RunError
 from conveyorguard.inference import export
 from conveyorguard.inference.export import onnx_format, tabular
 from conveyorguard.metrics.calibration import scale
+from conveyorguard.metrics.memory import LAGS, Memory
 from conveyorguard.runs.data import load_store, load_windows
+from tests.support.places import ROOT
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -105,3 +107,28 @@ def test_export_without_data_ends_with_an_error(finished_run, tmp_path, capsys):
     shutil.copytree(finished_run, tmp_path / "run")
     assert main(["export", str(tmp_path / "run"), "data=table", f"data.root={tmp_path / 'nothing'}"]) == 2
     assert "Error" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("with_memory", [True, False])
+def test_loop_of_the_docs_turns_exported_probabilities_into_the_answer_of_predict(train_run, compose, with_memory):
+    pytest.importorskip("onnxmltools")
+    run = train_run("model=lightgbm", "modality=sensor", "model.n_estimators=5", "test=false")
+    if with_memory:
+        saved = json.loads((run / "memory.json").read_text())
+        weights = np.concatenate([w * np.eye(4) for w in (0.5, 0.3, 0.2, 0.1)], axis=1)
+        memory = Memory(LAGS, weights, np.array([0, 0.1, 0, 0])).to_dict()
+        (run / "memory.json").write_text(json.dumps({**saved, "memory": memory}))
+    loaded, store = load_run(run), load_store(compose("modality=sensor"))
+    export.export(loaded, store, run / "export")
+    description = json.loads((run / "export" / "model.json").read_text())
+    example = (ROOT / "docs" / "how-to" / "predict.md").read_text().rpartition("```python\n")[2].partition("```")[0]
+    names = {}
+    exec(example, names)
+    predicted = loaded.predict_store(store).windows
+    for _, windows in list(predicted.groupby("session"))[:2]:
+        rows = loaded.windows_of(store).set_index(["session", "start"])
+        rows = rows.loc[list(zip(windows["session"], windows["start"], strict=True))].reset_index()
+        features = loaded.model.features(WindowDataset(store, rows, loaded.settings, loaded.inputs))
+        c = names["deployed"](description, served(run / "export", {"features": features})[0])
+        assert np.abs(c - windows[["c0", "c1", "c2", "c3"]].to_numpy()).max() < 1e-3
+        assert [description["states"][k] for k in c.argmax(axis=1)] == windows["state"].tolist()

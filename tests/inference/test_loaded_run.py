@@ -67,7 +67,7 @@ def test_predict_command_gives_the_numbers_of_a_store(name, compose, tmp_path, r
         streamed, table = (t.sort_values(key).reset_index(drop=True) for t in (streamed, table))
         assert list(streamed) == list(table) and (streamed[key] == table[key]).all().all()
         columns = [c for c in table if c[0] in "cp" and c[1:].isdigit()]
-        assert np.allclose(streamed[columns], table[columns], atol=1e-5)
+        assert np.allclose(streamed[columns], table[columns], atol=1e-5, equal_nan=True)
     alarms = pd.read_csv(out / "alarms.csv")
     stamps = ["session", "begin", "end"]
     assert alarms[stamps].to_dict("records") == expected.alarms[stamps].to_dict("records")

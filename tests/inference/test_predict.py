@@ -1,15 +1,26 @@
 """A trained run applied to sessions of a store, of a table and from the shell."""
 
+import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from conveyorguard import load_run
 from conveyorguard.cli import main
+from conveyorguard.commands.batch_prediction import predict_one
 from conveyorguard.data.ranges import odd_inputs
+from conveyorguard.data.reduce import reduce_session
+from conveyorguard.data.store_build import store_in_memory
+from conveyorguard.data.stream import StreamedRecording
 from conveyorguard.errors import DataError, RunError
+from conveyorguard.inference.given_table import sessions_of
+from conveyorguard.inference.summary import PredictionTotals
+from conveyorguard.metrics.memory import LAGS, Memory
 from conveyorguard.reporting.alarm_sentences import alarm_record
 from conveyorguard.runs.data import load_windows
 from conveyorguard.runs.saved import SavedRun
@@ -25,8 +36,9 @@ def test_predictions_of_test_sessions_equal_those_of_the_evaluation(finished_run
     assert (predicted.loc[saved.index, "score"] - saved[["c2", "c3"]].sum(axis=1)).abs().max() < 1e-5
 
 
-def test_second_is_the_mean_of_the_windows_that_cover_it(finished_run, compose):
-    loaded, data = load_run(finished_run), load_windows(compose())
+def test_with_majority_a_second_is_the_mean_of_the_windows_that_cover_it(train_run, compose):
+    run = train_run("window.label=majority", "modality=sensor", "model=lightgbm", "model.n_estimators=5")
+    loaded, data = load_run(run), load_windows(compose())
     predicted = loaded.predict_store(data.store)
     name = predicted.windows["session"].iloc[0]
     windows, seconds = (t[t["session"] == name] for t in (predicted.windows, predicted.seconds))
@@ -80,7 +92,7 @@ def test_table_of_short_sessions_only_is_refused_as_data(train_run):
     loaded = load_run(train_run("model=lightgbm", "modality=sensor", "model.n_estimators=2"))
     channels = [*loaded.schema.channels, *loaded.schema.environment]
     table = pd.DataFrame({"session": "a", "time": range(29), **dict.fromkeys(channels, 1.0)})
-    with pytest.raises(DataError, match="no session is long enough: a window of this run is 30 consecutive seconds"):
+    with pytest.raises(DataError, match="no session is long enough: its windows are 30 s long"):
         loaded.predict(table)
 
 
@@ -97,10 +109,8 @@ def test_inputs_unlike_training_are_reported_by_session(finished_run, compose, s
     ]
     odd = odd_inputs(store_of(sessions, schema), loaded.run.facts("ranges"))
     first, second = list(schema.channels)[:2]
-    assert any(
-        s.startswith(f"{first} is outside the training range") and "100% of the seconds" in s for s in odd["hot"]
-    )
-    assert any(s.startswith(f"{second} stands at") for s in odd["dead"])
+    assert any(s.startswith(f"{first} is outside the training range") and "100% of the rows" in s for s in odd["hot"])
+    assert any(s.startswith(f"{second} stays at") for s in odd["dead"])
     assert not any(first in s for s in odd.get("fine", []))
 
 
@@ -123,3 +133,81 @@ def test_predict_command_writes_tables_and_page(finished_run, tmp_path, capsys):
     assert all(name in page for name in windows["session"].unique())
     assert alarm_record(SavedRun(finished_run).facts("alarms")) in page, "what the alarms shown here are worth"
     assert main(["predict", str(finished_run), "data=table", f"data.root={tmp_path}"]) == 2
+
+
+# --- The answer at each second -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def answering(compose, tmp_path_factory):
+    """A run on sensors that is asked for the state now, with a memory, and the table of two sessions."""
+    from conveyorguard.commands.train import train
+
+    folder = tmp_path_factory.mktemp("answering") / "run"
+    overrides = ["modality=sensor", "model=lightgbm", "model.n_estimators=5", "features=extended", "test=false"]
+    train(compose(*overrides), folder, overrides)
+    saved = json.loads((folder / "memory.json").read_text())
+    weights = np.concatenate([w * np.eye(4) for w in (0.5, 0.3, 0.2, 0.1)], axis=1)
+    saved["memory"] = Memory(LAGS, weights, np.zeros(4)).to_dict()
+    (folder / "memory.json").write_text(json.dumps(saved))
+    store = load_windows(compose(*overrides)).store
+    frames = store.to_frame()
+    table = frames[["session", "time", *store.schema.channels, *store.schema.environment]]
+    names = table["session"].unique()[:2]
+    return load_run(folder), [table[table["session"] == name].reset_index(drop=True) for name in names]
+
+
+def seconds_of(loaded, table):
+    """Return the answers at the seconds of a table."""
+    sessions = [reduce_session(s, loaded.schema) for s in sessions_of(loaded.schema, table, None)]
+    return loaded.predict_store(store_in_memory(sessions, loaded.schema)).seconds
+
+
+@settings(max_examples=15)
+@given(st.lists(st.tuples(st.integers(1, 250), st.sampled_from([1, 3, 4, 40])), max_size=4), st.integers(30, 300))
+def test_truncating_a_session_leaves_all_earlier_answers_unchanged(answering, gaps, end):
+    loaded, (table, _) = answering
+    loaded.schema = replace(loaded.schema, thermal=None)
+    keep = np.ones(len(table), bool)
+    for first, count in gaps:
+        keep[first : first + count] = False
+    keep[:30] = True
+    table = table[keep]
+    whole, part = seconds_of(loaded, table), seconds_of(loaded, table[table["time"] < end])
+    pd.testing.assert_frame_equal(part, whole[whole["time"] <= part["time"].max()].reset_index(drop=True))
+
+
+def test_second_is_answered_by_the_window_that_ends_there_and_warms_up_before(answering):
+    loaded, (table, _) = answering
+    loaded.schema = replace(loaded.schema, thermal=None)
+    table = table[~table["time"].between(100, 119)]  # a gap too long to be bridged
+    seconds = seconds_of(loaded, table).set_index("time")
+    warming = [*range(29), *range(120, 149)]
+    assert seconds.index[seconds["state"] == "warming up"].tolist() == warming
+    assert (seconds.loc[warming, "y_pred"] == -1).all() and seconds.loc[warming, "c0"].isna().all()
+    windows = loaded.predict(table).set_index("end")
+    answered = seconds.drop(index=warming)
+    assert answered["state"].tolist() == windows.loc[answered.index, "state"].tolist()
+    assert np.array_equal(answered[["c0", "c3"]], windows.loc[answered.index, ["c0", "c3"]])
+
+
+def test_sessions_together_have_the_answers_of_each_alone(answering):
+    loaded, tables = answering
+    loaded.schema = replace(loaded.schema, thermal=None)
+    alone = pd.concat([seconds_of(loaded, table) for table in tables], ignore_index=True)
+    pd.testing.assert_frame_equal(seconds_of(loaded, pd.concat(tables)), alone)
+
+
+def test_summary_counts_warming_up_apart_from_the_states(answering):
+    loaded, (table, _) = answering
+    loaded.schema = replace(loaded.schema, thermal=None)
+    table = table[(table["time"] < 120) & ~table["time"].between(90, 109)]
+    sessions = [reduce_session(s, loaded.schema) for s in sessions_of(loaded.schema, table, None)]
+    recording = StreamedRecording("r", store_in_memory(sessions, loaded.schema), [])
+    summary, predicted = predict_one(loaded, recording)
+    totals = PredictionTotals.of(4)
+    totals.add(summary, predicted.windows, predicted.seconds, loaded.schema.alarm)
+    assert totals.warming_up == 29 + 10 and set(totals.seconds) <= set(loaded.schema.state_names)
+    assert sum(totals.seconds.values()) == 61 == summary.windows
+    assert summary.state_at_end == "warming up"
+    assert summary.worst_state == loaded.schema.state_names[predicted.windows["y_pred"].max()]

@@ -76,8 +76,8 @@ def test_finished_run_has_every_file_of_the_contract(finished_run):
         "split.json",
         "shortcuts.parquet",
         "calibration.json",
-        "alarms.json",
         "memory.json",
+        "alarms.json",
         "ranges.json",
         "checkpoints/best.ckpt",
         "checkpoints/last.ckpt",
@@ -87,7 +87,8 @@ def test_finished_run_has_every_file_of_the_contract(finished_run):
     assert list(pd.read_parquet(finished_run / "predictions.parquet")) == COLUMNS
     assert list(pd.read_csv(finished_run / "history.csv"))[: len(HISTORY)] == HISTORY
     metrics = json.loads((finished_run / "metrics.json").read_text())
-    assert list(metrics) == ["val", "test"] and all(set(part) >= METRIC_KEYS for part in metrics.values())
+    assert list(metrics) == ["val", "test", "now"] and list(metrics["now"]) == ["val", "test"]
+    assert all(set(metrics[part]) >= METRIC_KEYS == set(metrics["now"][part]) & METRIC_KEYS for part in ("val", "test"))
 
 
 def test_metrics_follow_from_the_predictions(finished_run):
@@ -129,7 +130,7 @@ def test_predictions_are_of_the_best_epoch_not_the_last(train_run, compose):
     predicted = {}
     for name in ("best", "last"):
         module, facts = load_module(run / "checkpoints" / f"{name}.ckpt")
-        predicted[name] = predict(module, WindowDataset(data.store, data.part("val"), data.settings, facts["inputs"]))
+        predicted[name] = predict(module, WindowDataset(data.store, data.judged("val"), data.settings, facts["inputs"]))
     assert np.array_equal(predicted["best"], saved)
     assert not np.allclose(predicted["last"], saved)
     stated = json.loads((run / "metrics.json").read_text())["val"]["macro_f1"]
@@ -162,7 +163,7 @@ def test_page_needs_no_network_and_shows_no_folder_of_the_machine(finished_run):
 
 def test_run_with_test_false_has_no_result_on_test(train_run):
     run = train_run("test=false", "trainer.max_epochs=1")
-    assert list(json.loads((run / "metrics.json").read_text())) == ["val"]
+    assert list(json.loads((run / "metrics.json").read_text())) == ["val", "now"]
     assert set(pd.read_parquet(run / "predictions.parquet")["split"]) == {"val"}
     assert "test: false" in (run / "config.yaml").read_text()
 

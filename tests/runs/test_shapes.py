@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from conveyorguard.config.checks import resolve_window_of
 from conveyorguard.data.windows import WindowSettings
 from conveyorguard.errors import RunError
 from conveyorguard.runs.saved import SavedRun
@@ -80,7 +81,7 @@ CONFIG = [
     ("modality", "radar", "expected 'sensor', 'image', 'both' or 'mixed' at modality"),
     ("threads", 0, "expected a number above 0 at threads"),
     ("window", {"size": 0}, "expected a number above 0 at window.size"),
-    ("window", {"thermal_frames": 31}, "expected thermal_frames of 30 (size) or fewer"),
+    ("window", {"thermal_frames": 31}, "window.thermal_frames=31: 1..30 (window.size in rows), or all"),
     ("window", {"thermal_frames": "some"}, "expected a whole number, or 'all' at window.thermal_frames"),
     ("data", {"name": "plant"}, "expected data.schema, found none"),
 ]
@@ -135,7 +136,7 @@ def test_file_of_an_old_run_is_written_again_as_it_was(path, tmp_path):
 
 
 def test_fields_of_a_later_version_are_kept_and_do_not_disturb(old_run):
-    for name, place in {"metrics": ("now",), "alarms": ("operating_point", "hold"), "provenance": ("site",)}.items():
+    for name, place in {"metrics": ("later",), "alarms": ("operating_point", "hold"), "provenance": ("site",)}.items():
         path = old_run / f"{name}.json"
         values = json.loads(path.read_text(encoding="utf-8"))
         put(values, place, {"new": [1, None]})
@@ -216,10 +217,16 @@ def test_impossible_array_of_examples_is_told_by_name(change, message):
     assert problem is None if message is None else message in problem
 
 
+def resolved(cfg):
+    """Return the config as a training writes it, with durations in seconds."""
+    resolve_window_of(cfg)
+    return cfg
+
+
 def test_run_that_diverged_leaves_no_predictions(compose, schema, tmp_path):
     table = spoiled({"p0": np.nan}).drop(columns=["c0", "c1", "c2", "c3"])
     refused = pytest.raises(RunError, match=r"predictions\.parquet: expected p0 to p3 .* lower optimizer\.lr")
-    with refused, Run(compose(), tmp_path / "run", []) as run:
+    with refused, Run(resolved(compose()), tmp_path / "run", []) as run:
         run.write_predictions([table], schema, WindowSettings())
     assert not (tmp_path / "run" / "predictions.parquet").exists()
     assert json.loads((tmp_path / "run" / "provenance.json").read_text())["status"] == "failed: RunError"
@@ -227,7 +234,7 @@ def test_run_that_diverged_leaves_no_predictions(compose, schema, tmp_path):
 
 def test_run_is_not_complete_without_its_data(compose, tmp_path):
     refused = pytest.raises(RunError, match=r"provenance\.json: expected store, found none; not written")
-    with refused, Run(compose(), tmp_path / "run", []):
+    with refused, Run(resolved(compose()), tmp_path / "run", []):
         pass
     assert json.loads((tmp_path / "run" / "provenance.json").read_text())["status"] == "running"
 
@@ -240,4 +247,4 @@ def test_package_is_imported_without_pydantic():
 
 def test_predictions_of_an_old_run_are_read(old_run):
     table = SavedRun(old_run).predictions
-    assert len(table) == len(pd.read_parquet(old_run / "predictions.parquet")) and table["start"].dtype == "int64"
+    assert len(table) == len(pd.read_parquet(old_run / "predictions.parquet")) and table["start"].dtype == "float64"

@@ -26,7 +26,14 @@ def describe(loaded: LoadedRun, inputs: list[dict[str, Any]], model: Any) -> dic
         "units": _units(loaded),
         "outputs": _outputs(loaded, [output.name for output in model.graph.output]),
         "states": [state.name for state in schema.states],
-        "window": {"size": settings.size, "stride": settings.stride},
+        "window": {"size": settings.size, "stride": settings.stride, "judged_stride": settings.judged_stride},
+        "deployed": {
+            "temperature": loaded.temperature,
+            "memory": loaded.memory.to_dict() if loaded.memory else None,
+            "content": "the answer of `predict`: softmax(coefficients @ x + intercept), where x is log p of the window "
+            "that ends now and of those that ended each lag of periods ago, lags outermost; before the first window "
+            "after a start or gap, that window. Without memory: softmax(log p / temperature), the output `calibrated`",
+        },
         "alarm": {
             "state": schema.states[schema.alarm].name,
             "first": schema.alarm,
@@ -75,7 +82,8 @@ def _outputs(loaded: LoadedRun, names: list[str]) -> dict[str, dict[str, Any]]:
         "probabilities": {"shape": ["batch", states], "content": "probability of each state, as trained"},
         "calibrated": {
             "shape": ["batch", states],
-            "content": "probability of each state, calibrated; the operating point refers to these",
+            "content": "probability of each state, calibrated; the operating point refers to "
+            + ("the deployed ones, with the memory" if loaded.memory else "these"),
         },
         "seconds": {
             "shape": ["batch", loaded.settings.size, states],
