@@ -131,14 +131,8 @@ class StagedStudy:
         return self.configs[key]
 
     def data(self, cfg: DictConfig | None = None) -> Windows:
-        """Return store, windows and split of a config, by default the study's, with the environment as recorded.
-
-        They are opened once.
-        """
-        cfg = cfg or self.config()
-        names = [name for name in cfg if name not in ("hydra", "sweep")]  # those resolve within a job only
-        cfg = OmegaConf.masked_copy(cfg, names)
-        cfg.film_input = "environment"
+        """Return store, windows and split of a config, by default the study's; opened once, with no control of FiLM."""
+        cfg = OmegaConf.merge(cfg or self.config(), {"film_input": "environment"})
         key = "".join(OmegaConf.to_yaml(cfg[name], resolve=True) for name in ("data", "window", "split"))
         if key not in self.windows:
             self.say("preparing the data")
