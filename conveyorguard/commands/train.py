@@ -137,10 +137,8 @@ def print_data(data: Windows, unused: list[str]) -> None:
     """Print what the model is trained on: store, split, unused settings."""
     screen = console()
     screen.print(data.store.summary())
-    parts = [
-        f"{part} {len(names)} sessions, {(data.frame['part'] == part).sum():,} windows"
-        for part, names in data.split.sessions.items()
-    ]
+    counts = {part: len(data.part(part) if part == "train" else data.judged(part)) for part in data.split.sessions}
+    parts = [f"{part} {len(names)} sessions, {counts[part]:,} windows" for part, names in data.split.sessions.items()]
     screen.print(f"split {data.split.settings['name']} ({data.split.hash}): " + "; ".join(parts))
     if data.split.note:
         screen.print(f"note: {data.split.note}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -268,6 +268,7 @@ class Windows:
     frame: pd.DataFrame
     split: Split
     settings: WindowSettings
+    _judged: dict[str, pd.DataFrame] = field(default_factory=dict, init=False, repr=False)
 
     def part(self, name: str) -> pd.DataFrame:
         """Return the windows of train, val or test that are spaced for training, in the order of the store."""
@@ -277,8 +278,11 @@ class Windows:
         """Return the windows of a part by which a model is judged, spaced by `settings.judged_stride`."""
         if self.settings.judged_stride == self.settings.stride:
             return self.part(name)
-        stride, sessions = self.settings.judged_stride, self.split.sessions[name]
-        return make_windows(self.store, self.settings, stride=stride, sessions=sessions).assign(part=name)
+        if name not in self._judged:
+            stride, sessions = self.settings.judged_stride, self.split.sessions[name]
+            windows = make_windows(self.store, self.settings, stride=stride, sessions=sessions)
+            self._judged[name] = windows.assign(part=name)
+        return self._judged[name]
 
     def class_counts(self) -> np.ndarray:
         """Count the train windows of each state, (K,)."""
