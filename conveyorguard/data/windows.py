@@ -178,19 +178,7 @@ def make_windows(
             "column of the states"
         )
     chosen = np.ones(len(table), bool) if sessions is None else table["name"].isin(list(sessions)).to_numpy()
-    chosen = chosen & (table["labelled"].to_numpy(bool) | (not labelled))
-    starts_of, longest = [], 0
-    extent = table[["first", "rows"]].to_numpy().tolist()
-    for place in np.flatnonzero(chosen).tolist():
-        first, count = extent[place]
-        runs = _runs(store.tick[first : first + count])
-        longest = max(longest, *(end - begin for begin, end in runs))
-        starts = [np.arange(a, b - settings.size + 1, stride) for a, b in runs]
-        starts_of.append((place, first + np.concatenate(starts)))
-    rows = np.concatenate([rows for _, rows in starts_of] or [np.zeros(0)]).astype(np.int64)
-    if not len(rows):
-        raise ConfigError(_no_window(settings, longest))
-    session = np.repeat([place for place, _ in starts_of], [len(rows) for _, rows in starts_of])
+    session, rows = _first_rows(store, settings, chosen & (table["labelled"].to_numpy(bool) | (not labelled)), stride)
     states = store.state[rows[:, None] + np.arange(settings.size)]
     last = rows + settings.size - 1
     return pd.DataFrame(
@@ -206,6 +194,31 @@ def make_windows(
             "pure": (states == states[:, :1]).all(axis=1),
         }
     )
+
+
+def _first_rows(
+    store: Store, settings: WindowSettings, chosen: np.ndarray, stride: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the session of each window, as its row in the table of sessions, and the window's first row.
+
+    Args:
+        chosen: whether each session is cut.
+
+    Raises:
+        ConfigError: no run of consecutive rows is as long as a window.
+    """
+    starts_of, longest = [], 0
+    extent = store.sessions[["first", "rows"]].to_numpy().tolist()
+    for place in np.flatnonzero(chosen).tolist():
+        first, count = extent[place]
+        runs = _runs(store.tick[first : first + count])
+        longest = max(longest, *(end - begin for begin, end in runs))
+        starts = [np.arange(a, b - settings.size + 1, stride) for a, b in runs]
+        starts_of.append((place, first + np.concatenate(starts)))
+    rows = np.concatenate([rows for _, rows in starts_of] or [np.zeros(0)]).astype(np.int64)
+    if not len(rows):
+        raise ConfigError(_no_window(settings, longest))
+    return np.repeat([place for place, _ in starts_of], [len(rows) for _, rows in starts_of]), rows
 
 
 def _clock(store: Store, session: np.ndarray, rows: np.ndarray) -> pd.api.extensions.ExtensionArray:

@@ -100,7 +100,7 @@ class AppendedTable:
         self.stream.close()
 
 
-class Journal(AppendedTable):
+class WatchJournal(AppendedTable):
     """An appended table of which a new file begins each day: `windows.csv`, then `windows-2026-12-01-001.csv`.
 
     Args:

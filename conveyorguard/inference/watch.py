@@ -35,7 +35,7 @@ from conveyorguard.data.store import SENSORS_REPAIRED, THERMAL_REPAIRED, Store
 from conveyorguard.data.store_build import store_in_memory
 from conveyorguard.data.views import bridge_gaps
 from conveyorguard.errors import ConfigError
-from conveyorguard.inference.journal import DISK, AppendedTable, Journal, bytes_of
+from conveyorguard.inference.journal import DISK, AppendedTable, WatchJournal, bytes_of
 from conveyorguard.inference.loaded_run import LoadedRun, TooShortError, schema_for
 from conveyorguard.inference.predict import predict
 from conveyorguard.inference.tail import Ringing, Tail
@@ -65,7 +65,7 @@ class Watch:
         self.states = len(loaded.schema.states)
         columns = ("session", "device", "kind", "start", "end", "state", "y_pred", "score")
         probabilities = (*(f"c{k}" for k in range(self.states)), *(f"p{k}" for k in range(self.states)))
-        self.windows = Journal(folder / "windows.csv", (*columns, *probabilities), disk)
+        self.windows = WatchJournal(folder / "windows.csv", (*columns, *probabilities), disk)
         self.alarms = AppendedTable(folder / "alarms.csv", ALARMS)
         self.tails: dict[str, Tail] = {}
         self.reported: set[str] = set()

@@ -24,6 +24,8 @@ COLUMNS = [
     "session",
     "device",
     "kind",
+    "start_time",
+    "end_time",
     "start",
     "end",
     "seconds_to_end",
@@ -178,7 +180,7 @@ def test_every_modality_has_the_same_windows_and_lists_its_unused_settings(train
     runs = {
         arm: train_run(f"modality={arm}", "film=false", "trainer.max_epochs=1") for arm in ("sensor", "image", "both")
     }
-    tables = {arm: pd.read_parquet(run / "predictions.parquet")[COLUMNS[:9]] for arm, run in runs.items()}
+    tables = {arm: pd.read_parquet(run / "predictions.parquet")[COLUMNS[:11]] for arm, run in runs.items()}
     assert tables["sensor"].equals(tables["image"]) and tables["sensor"].equals(tables["both"])
     unused = {arm: json.loads((run / "provenance.json").read_text())["unused"] for arm, run in runs.items()}
     assert unused == {
