@@ -172,7 +172,9 @@ def _number_problems(cfg: DictConfig) -> list[str]:
 
 def _tabular_problems(cfg: DictConfig) -> list[str]:
     name, package = cfg.model.name, model_class(cfg).PACKAGE
-    errors: list[str] = build(cfg.features).problems(cfg.window.size)
+    errors: list[str] = []
+    if not _window_problems(cfg):
+        errors += build(cfg.features).problems(WindowSettings.of(cfg.window, period_of(cfg.data)).size)
     if package and not find_spec(package):
         errors.append(
             f"model={name} needs the package {package}: pip install 'conveyorguard[boosting]', or use model=lightgbm"

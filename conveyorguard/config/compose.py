@@ -150,10 +150,22 @@ def direction_of(objective: str) -> str:
     return "maximize" if OBJECTIVES.get(objective, True) else "minimize"
 
 
+def rows_of(size: Any, *, _root_: DictConfig) -> Any:
+    """Return the rows of a window, whose size is a duration; the size itself where `check` would refuse it."""
+    from conveyorguard.data.windows import period_of, resolve_window  # brings pandas, which takes long to import
+
+    period = period_of(_root_["data"])
+    try:
+        return round(resolve_window({"size": size}, period)["size"] / period)
+    except ConfigError:
+        return size
+
+
 def register_resolvers() -> None:
     """Register the functions that the yaml files use."""
     OmegaConf.register_resolver("run_folder", run_folder, replace=True)
     OmegaConf.register_resolver("direction_of", direction_of, replace=True)
+    OmegaConf.register_resolver("rows", rows_of, replace=True)
     OmegaConf.register_resolver("frames", lambda frames, size: size if frames == "all" else frames, replace=True)
 
 

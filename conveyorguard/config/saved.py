@@ -18,7 +18,7 @@ from conveyorguard.config.records import SavedConfig, checked
 from conveyorguard.errors import ConfigError, RunError
 
 # Resolvers that a derived key may use; none of them reads anything from outside the config.
-DERIVING = ("frames", "direction_of")
+DERIVING = ("frames", "rows", "direction_of")
 # Prefixes of interpolations that read from outside: the environment, the clock, Hydra's job.
 OUTSIDE = ("hydra:", "oc.env:", "now:", "run_folder:")
 
@@ -26,9 +26,9 @@ OUTSIDE = ("hydra:", "oc.env:", "now:", "run_folder:")
 def derived_keys(cfg: DictConfig) -> dict[str, str]:
     """Return the keys of a config that follow from others, with their interpolation.
 
-    For example {"model.window_size": "${window.size}"}. A saved config is resolved; with these keys an override of
-    `window.size` still reaches `model.window_size`. Values from the environment, the clock or Hydra are left out: they
-    stay as they were when the run began.
+    For example {"model.window_size": "${rows:${window.size}}"}. A saved config is resolved; with these keys an override
+    of `window.size` still reaches `model.window_size`. Values from the environment, the clock or Hydra are left out:
+    they stay as they were when the run began.
     """
     derived = {}
 

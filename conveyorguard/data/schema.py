@@ -154,7 +154,7 @@ class Schema:
 
     @property
     def alarming(self) -> str:
-        """Name the states that are worth an alarm: "severe", or "moderate or worse"."""
+        """Name the states that are worth an alarm: the worst state, or the first that alarms with "or worse"."""
         return self.states[self.alarm].name + " or worse" * (self.alarm < len(self.states) - 1)
 
     @property

@@ -95,7 +95,7 @@ class CNNTransformer(nn.Module):
     Args:
         schema: of the data.
         inputs: 'sensors', 'thermal' or both, with 'environment' for FiLM.
-        window_size: length of a window, T, in [s].
+        window_size: rows of a window, T.
         thermal_frames: number of frames used per window, Tf.
         embed_dim: width of all features.
         num_heads: of the attentions.

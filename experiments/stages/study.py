@@ -279,15 +279,8 @@ class StagedStudy:
             keep_plotly(self.out)
             # the data may be moved during a sweep: the record holds their fingerprint
             free = override("sweep.free", [*cfg.sweep.free, "data.root"])
-            command = [
-                "train",
-                "-m",
-                *lines,
-                override("sweep.study", name),
-                program,
-                free,
-                override("hydra.sweep.dir", str(folder)),
-            ]
+            places = [override("sweep.study", name), program, free, override("hydra.sweep.dir", str(folder))]
+            command = ["train", "-m", *lines, *places]
 
             def done() -> int:
                 return sum(map(epochs_in, folder.glob("*/history.csv")))
@@ -330,9 +323,8 @@ class StagedStudy:
         log.parent.mkdir(parents=True, exist_ok=True)
         start_time = time.monotonic()
         with guarded() as guard:
-            process = start(
-                [sys.executable, "-m", "conveyorguard", *arguments], {**os.environ, "SWEEP_GUARD": guard}, log
-            )
+            line = [sys.executable, "-m", "conveyorguard", *arguments]
+            process = start(line, {**os.environ, "SWEEP_GUARD": guard}, log)
             try:
                 while process.poll() is None and not self.stopping.is_set():
                     self.running[name] = min(done(), units)

@@ -30,7 +30,7 @@ def test_network_fitted_by_a_recipe_predicts_the_same_after_loading_its_run(pump
     recipe = Recipe(Fusion, {"width": 8, "dilations": (1, 2)}, epochs=2, batch_size=16)
     model = fit(recipe, data, ["sensors"], "run")
     metrics = save_run("run", model, data, "pumps")
-    assert set(metrics) == {"val", "test", "now"} and metrics["test"]["n"] == len(data.part("test"))
+    assert set(metrics) == {"val", "test", "now"} and metrics["test"]["n"] == len(data.judged("test"))
     saved = pd.read_parquet("run/predictions.parquet")
     again = load_run("run").predict_store(store).windows.set_index(["session", "start"])
     rows = again.loc[list(zip(saved["session"], saved["start"], strict=True))]

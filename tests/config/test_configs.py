@@ -6,7 +6,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from conveyorguard.config.checks import check
+from conveyorguard.config.checks import check, resolve_window_of
 from conveyorguard.config.compose import build, compose_config, config_dir, model_class
 from conveyorguard.config.saved import plain_values
 from conveyorguard.data.datamodule import WindowDataset
@@ -144,6 +144,21 @@ def test_film_input_changes_the_environment_and_is_listed_as_unused_without_film
     assert (shuffled != recorded).any() and set(shuffled[:, 0]) <= set(recorded[:, 0])
     with pytest.raises(ConfigError, match="film_input=weather: one of environment, kind, shuffled"):
         check(compose("film_input=weather"))
+
+
+@pytest.mark.parametrize("size, rows", [("null", 30), ("5h", 30), ("20rows", 20), (1200, 2)])
+def test_positions_of_the_cnn_transformer_are_rows_of_a_window(size, rows, compose):
+    cfg = compose("model=cnn_transformer", "+data.reader.period=600", f"window.size={size}")
+    assert cfg.model.window_size == rows
+    resolve_window_of(cfg)
+    assert cfg.model.window_size == rows and cfg.window.size == 600 * rows
+
+
+def test_lag_beyond_a_window_is_refused_in_rows_whatever_the_period(compose):
+    overrides = ["model=lightgbm", "features.lags=[30]", "+data.reader.period=600"]
+    with pytest.raises(ConfigError, match=r"features\.lags=\[30\]: whole rows from 1 to 29"):
+        check(compose(*overrides))
+    check(compose(*overrides, "window.size=31rows"))
 
 
 @pytest.mark.parametrize("value", ["-0.1", "true", "much", "inf"])

@@ -65,7 +65,7 @@ def test_a_changed_prediction_changes_the_card(card_of):
     def all_right(folder):
         table = pd.read_parquet(folder / "predictions.parquet")
         for k in range(4):
-            table[f"p{k}"] = np.where(table["y_true"] == k, np.float32(0.97), np.float32(0.01))
+            table[f"c{k}"] = np.where(table["y_true"] == k, np.float32(0.97), np.float32(0.01))
         table.to_parquet(folder / "predictions.parquet")
 
     assert "| accuracy | 100.0 % |" in card_of(all_right)

@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from wandb.proto import wandb_internal_pb2
 
 from conveyorguard.commands import train as job
-from conveyorguard.config.checks import check
+from conveyorguard.config.checks import check, resolve_window_of
 from conveyorguard.config.saved import plain_values
 from conveyorguard.errors import ConfigError
 from conveyorguard.metrics.scores import METRICS
@@ -132,6 +132,7 @@ def in_trial(monkeypatch, tmp_path):
 
 def test_job_name_holds_model_modality_film_seed_and_fold(compose, tmp_path):
     cfg = compose("modality=image", "film=false", "seed=3", "split=kfold", "split.fold=2")
+    resolve_window_of(cfg)
     job = Job.of(plain_values(cfg), tmp_path)
     assert job.tags == ["fusion", "image", "no-film", "seed=3", "fold=2"]
     assert (job.name, job.group) == ("fusion-image-no-film-seed3-fold2", None)

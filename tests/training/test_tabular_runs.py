@@ -137,7 +137,7 @@ def test_repeated_training_and_reloaded_checkpoint_give_identical_predictions(mo
     classifier = load_tabular(next((first / "checkpoints").glob("best.*")))
     data = load_windows(classifier.config)
     for part in ("val", "test"):
-        p = predict(classifier, WindowDataset(data.store, data.part(part), data.settings, classifier.inputs))
+        p = predict(classifier, WindowDataset(data.store, data.judged(part), data.settings, classifier.inputs))
         assert np.array_equal(p, saved.loc[saved["split"] == part, P].to_numpy())
 
 
