@@ -140,8 +140,9 @@ class SavedRun:
         Raises:
             RunError: config.yaml holds what cannot be.
         """
-        _ = self._typed.window
-        settings = WindowSettings.of(self.settings["window"], period_of(self.settings["data"]))
+        typed = self._typed.window
+        block = {"label": typed.label, "thermal_frames": typed.thermal_frames, **self.settings["window"]}
+        settings = WindowSettings.of(block, period_of(self.settings["data"]))
         refuse(self.folder / "config.yaml", "; ".join(settings.problems()) or None)
         return settings
 

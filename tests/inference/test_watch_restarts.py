@@ -18,7 +18,7 @@ from conveyorguard.data.session import Session
 from conveyorguard.data.store_build import store_in_memory
 from conveyorguard.errors import ConfigError
 from conveyorguard.inference import journal, tail, watch
-from conveyorguard.inference.journal import Journal, bytes_of
+from conveyorguard.inference.journal import WindowJournal, bytes_of
 from conveyorguard.metrics.alarms import OperatingPoint
 from conveyorguard.metrics.memory import LAGS, Memory
 from conveyorguard.runs.data import load_windows
@@ -190,13 +190,13 @@ def test_kill_at_any_change_of_a_file_loses_and_repeats_no_alarm(loaded, session
     kills = iter(kills)
     while second < 1000:
         count, before = next(kills, (10**9, False))
-        disk, opened = Disk(count, before), Journal._open
+        disk, opened = Disk(count, before), WindowJournal._open
         with (
             mock.patch.object(watch, "BETWEEN_CHECKPOINTS", -1.0 if at_once else 60.0),
             mock.patch.object(journal, "today", lambda: f"2026-12-{1 + next(day) // 400:02d}"),
             mock.patch("os.replace", disk(__import__("os").replace)),
             mock.patch.object(journal.AppendedTable, "_append", disk_method(disk, journal.AppendedTable._append)),
-            mock.patch.object(Journal, "_open", disk_method(disk, opened)),
+            mock.patch.object(WindowJournal, "_open", disk_method(disk, opened)),
         ):
             try:
                 watching = begin(loaded, sessions, out)

@@ -125,7 +125,7 @@ def test_old_run_gets_page_and_card_and_passes_the_checks_of_its_files(old_run, 
     after = checked(run, capsys)
     assert before.keys() == after.keys()
     unchecked = {check for check, verdict in after.items() if verdict != "ok"}
-    assert unchecked == ({"examples are of the predictions"} if name in ENSEMBLES else set())
+    assert unchecked == ({"examples match predictions"} if name in ENSEMBLES else set())
 
 
 def test_old_runs_are_compared_with_their_stored_figures(old_run, tmp_path, capsys):
