@@ -143,7 +143,7 @@ def print_comparison(old: SavedRun, new: SavedRun, overrides: list[str]) -> bool
         screen.print(f"differs: {name}: {before} -> {after}")
     if changed:
         screen.print(f"The first input that differs: {changed[0][0]}.")
-    if old.predictions.equals(new.predictions):
+    if old.predictions.equals(new.predictions.reindex(columns=list(old.predictions))):  # older runs have fewer columns
         screen.print("Equal, bit for bit.")
         return True
     if _only_stack_differs(changed) and agreement >= AGREEMENT and largest <= TOLERANCE:
