@@ -47,7 +47,7 @@ def test_changed_predictions_change_figures_of_their_arm_only(tiny, linear, tmp_
     guess = np.where(hit, (y + 1) % 4 if was_best else y, (y + 2) % 4)  # the better one becomes bad, the worse one good
     p = np.full((len(y), 4), 0.02) + 0.92 * np.eye(4)[guess]
     for k in range(4):
-        predictions[f"p{k}"] = p[:, k].astype(np.float32)
+        predictions[f"p{k}"] = predictions[f"c{k}"] = p[:, k].astype(np.float32)
     predictions["y_pred"] = guess
     predictions.to_parquet(path, index=False)
     page_after, after, differences_after, devices_after = written()
