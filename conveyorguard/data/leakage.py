@@ -40,11 +40,13 @@ class Leak:
         channel: name of the channel.
         why: the reason as a clause, e.g. "it runs down in equal steps in 4 of 4 recordings".
         certain: whether no sensor reads like this; if not, it may be a very good sensor.
+        is_setting: it is constant within each recording, as a speed or a load that was set.
     """
 
     channel: str
     why: str
     certain: bool
+    is_setting: bool = False
 
     @property
     def message(self) -> str:
@@ -75,14 +77,10 @@ def leaks_in(
     for name, column in channels.items():
         values = np.asarray(column, np.float64)
         recordings = [part[np.isfinite(part)] for part in np.split(values, starts[1:])]
-        reasons = [
-            _by_name((names or {}).get(name, name)),
-            _by_order(recordings),
-            None if name in may_be_constant else _by_recording(recordings),
-        ]
-        why = next((reason for reason in reasons if reason), None)
-        if why:
+        if why := _by_name((names or {}).get(name, name)) or _by_order(recordings):
             leaks.append(Leak(name, why, True))
+        elif why := None if name in may_be_constant else _by_recording(recordings):
+            leaks.append(Leak(name, why, True, is_setting=True))
         elif leak := _by_state(name, values, state):
             leaks.append(leak)
         elif why := _only_rises(recordings):

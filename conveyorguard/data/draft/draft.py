@@ -72,7 +72,15 @@ def draft(root: str | Path, name: str, reader: Mapping[str, Any] | None = None) 
     sample.odd += [_left_out(column, why) for column, why in sample.left_out.items() if column not in states.candidates]
     candidates = {column: text for column, text in states.candidates.items() if not _is_channel(column, channels)}
     text = yaml_text(
-        name, Path(root).resolve(), schema, options, guessed, sample.left_out, candidates, states.described
+        name,
+        Path(root).resolve(),
+        schema,
+        options,
+        guessed,
+        sample.left_out,
+        candidates,
+        states.described,
+        sample.settings,
     )
     return Draft(text, sample.odd)
 
@@ -107,7 +115,7 @@ def _is_channel(column: str, channels: Channels) -> bool:
 
 
 def _no_channels(root: str | Path, sample: Sample) -> str:
-    taken = ", ".join(sample.taken) or "nothing"
+    taken = ", ".join(dict.fromkeys(sample.taken)) or "nothing"
     headers = [{str(name) for name in table.frame} for table in sample.tables.values()]
     if len(headers) > 1 and not set.intersection(*headers):
         heads = "; ".join(f"{name}: {', '.join(map(str, table.frame))}" for name, table in [*sample.tables.items()][:4])

@@ -18,6 +18,7 @@ from conveyorguard.data.table.resample import GAP
 from conveyorguard.errors import DataError
 from conveyorguard.system.progress import track
 
+SETTING = "; if it is a setting, as a speed or a load, name it under environment"
 FEW = 3  # recordings; a state in fewer cannot be trained on, chosen by and tested
 
 
@@ -42,19 +43,24 @@ def look(root: Path, schema: Schema, reader: dict[str, Any], odd: list[str]) -> 
         notes.update(session.notes)
         for defect in session.dropped:
             dropped.setdefault(defect.reason, []).append(f"{defect.where}: {defect.message}")
-    odd += [f"{len(rows)} rows left out, {reason}: {rows[0]}" for reason, rows in dropped.items()]
-    odd += [f"{note}: {count} recordings" for note, count in notes.items()]
+    odd += [f"{_count(len(rows), 'row')} left out, {reason}: {rows[0]}" for reason, rows in dropped.items()]
+    odd += [f"{note}: {_count(count, 'recording')}" for note, count in notes.items()]
     if not readable:
         raise DataError("\n".join([f"{root}: no recording can be read", *odd]))
     if len(recordings) < 4:
         odd.append(
-            f"{len(recordings)} recordings: training needs 4 labelled ones, some to train, to choose and to test"
+            f"{_count(len(recordings), 'recording')}: training needs 4 labelled ones, to train, to choose and to test, "
+            "or one with dates that reader.split_every cuts into parts, e.g. 1h"
         )
     for group, channels in (("sensors", schema.channels), ("environment", schema.environment)):
         for i, name in enumerate(channels):
             odd += _of_channel(name, [getattr(session, group)[:, i] for session in readable])
     odd += [*_of_times(readable), *_of_states(readable, schema), *_of_devices(readable)]
     return readable
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"
 
 
 def _of_channel(name: str, recordings: list[np.ndarray]) -> list[str]:
@@ -75,10 +81,15 @@ def _of_times(recordings: list[Session]) -> list[str]:
     odd = []
     gaps = sum(int((np.diff(session.time) > GAP).sum()) for session in recordings)
     if gaps:
-        odd.append(f"{gaps} gaps in time; a window never spans one")
+        odd.append(
+            f"{_count(gaps, 'gap')} in time: those of up to window.max_gap, by default 3 periods, are bridged; no "
+            "window spans a longer one"
+        )
     short = sum(len(session.time) < 30 for session in recordings)
     if short:
-        odd.append(f"{short} recordings have fewer than 30 rows, less than a window of the default size")
+        odd.append(
+            f"{_count(short, 'recording')} of {len(recordings)}: fewer than 30 rows, below a window of the default size"
+        )
     return odd
 
 
@@ -123,12 +134,19 @@ def leave_out_leaks(
     all_channels = {**schema.channels, **schema.environment}
     columns = {name: channel.column or name for name, channel in all_channels.items()}
     leaks = _leaks(sessions, schema, columns)
-    certain = {columns[leak.channel]: leak.why for leak in leaks if leak.certain}
+    certain = {columns[leak.channel]: leak for leak in leaks if leak.certain}
     for drafted in (channels, environment):
         for key, channel in [*drafted.items()]:
             column = channel.get("column", key)
             if column in certain and (drafted is environment or len(drafted) > 1):
-                del drafted[key]
-                sample.leave_out(column, f"{certain.pop(column)}, so it would give the state away")
+                _leave_out(sample, key, drafted.pop(key), certain.pop(column))
     rest = [leak for leak in leaks if columns[leak.channel] in certain or not leak.certain]
     sample.odd += list(dict.fromkeys(leak.message for leak in rest))
+
+
+def _leave_out(sample: Sample, key: str, channel: dict[str, Any], leak: Leak) -> None:
+    """Leave one channel out; a setting is kept as a proposal for environment."""
+    column = channel.get("column", key)
+    if leak.is_setting:
+        sample.settings[key] = {name: channel[name] for name in ("unit", "column") if name in channel}
+    sample.leave_out(column, f"{leak.why}, so it would give the state away{SETTING * leak.is_setting}")

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -51,6 +51,7 @@ class Sample:
         taken: columns that have their place in the draft.
         left_out: columns that have none, and why.
         units: of columns, as a second line of the header gives them.
+        settings: channels that were left out since they are constant within each recording, as entries of the yaml.
     """
 
     root: Path
@@ -60,6 +61,7 @@ class Sample:
     taken: list[str] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)
     units: dict[str, str] = field(default_factory=dict)
+    settings: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def take(self, names: Iterable[str | None]) -> None:
         self.taken += [name for name in names if name]

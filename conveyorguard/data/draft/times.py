@@ -85,8 +85,8 @@ def find_clock(sample: Sample, given: dict[str, Any]) -> Clock:
             "schema PATH 'reader.time_format=FORMAT' (or reader.time_unit=UNIT)"
         )
     sample.odd.append(
-        "no column of times: each row is taken for one second; if rows lie closer or further apart, set reader.period "
-        "to the seconds between them (0.01 for 100 rows a second)"
+        "no column of times: how long is it from one row to the next? Each row is taken for one second. If that is "
+        "wrong, set reader.row_every, e.g. 0.05ms of 20,000 rows a second, and reader.period, e.g. 100ms"
     )
     return Clock()
 

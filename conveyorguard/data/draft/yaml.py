@@ -19,6 +19,13 @@ EXPLAINED = {
 }
 
 
+NO_TIME = [
+    "# How long is it from one row to the next? No column tells, so each row is taken for one second.",
+    "# Of 20,000 rows a second, for example, add to reader:",
+    "# reader: {row_every: 0.05ms, period: 100ms}",
+]
+
+
 def yaml_text(
     name: str,
     root: Path,
@@ -28,6 +35,7 @@ def yaml_text(
     left_out: Mapping[str, str],
     candidates: Mapping[str, str],
     described: str = "",
+    settings: Mapping[str, dict[str, Any]] | None = None,
 ) -> str:
     """The draft as text.
 
@@ -36,6 +44,7 @@ def yaml_text(
         left_out: columns that are no channels, and why.
         candidates: columns that may hold the states, with their values.
         described: the values of the column of the states.
+        settings: channels that are constant within each recording; written as comments below environment.
     """
     lines = [
         "# Drafted from the files: check every line. conf/data/table.yaml explains every key.",
@@ -46,6 +55,7 @@ def yaml_text(
     ]
     notes = [f"{key}: {text}" for key, text in EXPLAINED.items() if key in reader]
     lines += [f"reader: {_flow(reader)}{_comment('; '.join(notes))}"] if reader else []
+    lines += [] if schema["columns"].get("time") else NO_TIME
     lines += ["schema:", f"  columns: {_flow(schema['columns'])}"]
     lines += [f"  # '{schema['columns']['state']}' holds {_short(described)}"] if described else []
     shown = [*candidates.items()][:SHOWN]
@@ -59,6 +69,7 @@ def yaml_text(
     lines += [f"    # and {len(left_out) - SHOWN} more columns are left out"] if len(left_out) > SHOWN else []
     if schema["environment"]:
         lines += _block("environment", schema["environment"], guessed)
+    lines += _settings_as_comments(settings or {}, bool(schema["environment"]))
     if schema["thermal"]:
         lines.append(f"  thermal: {_flow(schema['thermal'])}")
     lines.append(f"  states: {_flow(schema['states'])}  # from normal to worst")
@@ -95,6 +106,14 @@ def _block(title: str, channels: dict[str, dict[str, Any]], guessed: list[str]) 
         first = False
         lines[-1] += f" {entry},"
     return [*lines, "  }"]
+
+
+def _settings_as_comments(settings: Mapping[str, dict[str, Any]], has_environment: bool) -> list[str]:
+    """Lines that become entries of environment once their # is removed."""
+    why = "constant within each recording: use it if it was set, and does not tell the state"
+    entries = [_flow({key: c["unit"] if len(c) == 1 else c})[1:-1] for key, c in settings.items()]
+    title = ["  # environment:"] if entries and not has_environment else []
+    return title + [f"  #   {entry}  # {why}" for entry in entries]
 
 
 def _scalar(text: str) -> str:

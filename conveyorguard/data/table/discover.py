@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
+from collections import Counter
 from pathlib import Path
 
 from conveyorguard.data.session import Unreadable
 from conveyorguard.data.table.files import PACKED, SUFFIXES, is_table, without_suffix
 from conveyorguard.errors import DataError
 from conveyorguard.system.text import printable, without_path
+
+PART_OF_TABLE = re.compile(r"part-\d+.*\.(parquet|csv)")
 
 
 def find_files(
@@ -39,7 +43,9 @@ def find_files(
     below = sorted(path for path in every if os.path.isfile(path) and not _ours_or_hidden(path, top))
     locked = [_locked(Path(os.fsdecode(error.filename)).relative_to(top), error) for error in errors]
     tables = [p for p in below if _is_recording(p, top, thermal_folder, labels)]
-    files, unreadable = _by_name(tables, top)
+    parts = _parts_of_tables(tables)
+    files, unreadable = _by_name([path for path in tables if path.parent not in parts], top)
+    unreadable += [_in_parts(folder.relative_to(top).as_posix(), count) for folder, count in parts.items()]
     if not files:
         raise DataError(_no_recording(root, below, locked + unreadable))
     return files, locked + unreadable
@@ -49,6 +55,20 @@ def _is_recording(path: Path, top: Path, thermal_folder: str, labels: Path | Non
     if not is_table(path) or path.relative_to(top).parts[0] == thermal_folder:
         return False
     return labels is None or not path.samefile(labels)
+
+
+def _parts_of_tables(tables: list[Path]) -> dict[Path, int]:
+    """Folders that hold one table in several parts, as distributed programs write it, and how many parts."""
+    parts = Counter(path.parent for path in tables if PART_OF_TABLE.match(path.name))
+    return {folder: count for folder, count in parts.items() if count > 1}
+
+
+def _in_parts(folder: str, count: int) -> Unreadable:
+    message = (
+        f"{folder}: its {count} files part-... are parts of one table, and were not read, since each alone would count "
+        "as a recording; join them to one file, e.g. pandas.read_parquet(folder).to_parquet(file)"
+    )
+    return Unreadable(folder, "table_in_parts", message)
 
 
 def _by_name(paths: list[Path], top: Path) -> tuple[dict[str, Path], list[Unreadable]]:
@@ -78,7 +98,7 @@ def _no_recording(root: str | Path, below: list[Path], unreadable: list[Unreadab
     return (
         f"data.root={root}: no recording found\n"
         f"  looked for: {', '.join('*' + suffix for suffix in (*SUFFIXES, *PACKED))}, at any depth\n"
-        f"  there is:   {', '.join(inside or [item.message for item in unreadable]) or 'nothing, it is empty'}\n"
+        f"  there is:   {', '.join([item.message for item in unreadable] or inside) or 'nothing, it is empty'}\n"
         "  remedy:     point data.root at the folder of the recordings, or save them as csv or parquet"
     )
 

@@ -28,7 +28,7 @@ from conveyorguard.data.table.columns import Table, part_of, words_of
 from conveyorguard.data.table.discover import find_files
 from conveyorguard.data.table.layout import STATE_KEYS, STOPS, Layout
 from conveyorguard.data.table.resample import resample
-from conveyorguard.data.table.rows import Rows, places_of
+from conveyorguard.data.table.rows import Rows, places_of, refuse_restarts
 from conveyorguard.data.table.states import check_states, label_file, state_source
 from conveyorguard.errors import ConfigError, DataError
 
@@ -276,6 +276,8 @@ def read_session(
     if part.number is not None:
         mine = piece_of(seconds, layout) == part.number
         table, seconds = columns.rows_of(table, mine), seconds[mine]
+    if times.origin is None and "time" in roles:
+        refuse_restarts(path, seconds, roles["time"])
     dated = times.origin is not None and times.unit is None
     moments = Moments(times.origin, times.zone) if dated and times.origin is not None else None
     rows = Rows(path, table, roles.get("time") if dated else None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,11 +15,40 @@ from conveyorguard.data.table.columns import Table
 from conveyorguard.data.table.states import StateSource
 from conveyorguard.errors import DataError
 
+RESTART = 10  # rows of a stretch of time; a shorter one is a row out of its place
+
 
 def places_of(table: Table) -> tuple[np.ndarray, int]:
     """(n,) which row of all each is, and how many there are: ragged ones are rows, and have frames of a camera."""
     every = np.union1d(table.row, [*table.ragged])
     return np.searchsorted(every, table.row), len(every)
+
+
+def refuse_restarts(path: Path, seconds: np.ndarray, names: list[str]) -> None:
+    """Raise where a time of numbers begins anew, as a counter that wraps or a file of several recordings does.
+
+    Sorted by time, rows of different hours would be joined to one.
+
+    Args:
+        seconds: (n,) of the rows of one recording.
+
+    Raises:
+        DataError: it begins anew, and the stretches overlap.
+    """
+    known = seconds[np.isfinite(seconds)]
+    steps = np.diff(known)
+    if not len(steps) or np.mean(steps >= 0) < 0.9:  # rows in no order
+        return
+    drops = np.flatnonzero(steps < -np.ptp(known) / 2) + 1
+    stretches = sorted((part for part in np.split(known, drops) if len(part) >= RESTART), key=lambda part: part[0])
+    if all(before.max() < after.min() for before, after in itertools.pairwise(stretches)):
+        return
+    raise DataError(
+        f"{path.name}: column {columns.quoted(names)}: the time begins anew {len(drops)} times (from "
+        f"{known[drops[0] - 1]:g} s to {known[drops[0]]:g} s), so that rows of different hours would be joined: if the "
+        "file holds several recordings, name the column that tells them apart as data.schema.columns.session; if a "
+        "counter wraps, write a time that does not"
+    )
 
 
 class Rows:

@@ -1,8 +1,10 @@
 """Drafts of tables as other loggers write them: labels, leaks, units, counters, names of files."""
 
 import numpy as np
+import openpyxl
 import pandas as pd
 import pytest
+import yaml
 
 from conveyorguard.data.draft.draft import draft
 from conveyorguard.data.draft.states import severity
@@ -163,3 +165,49 @@ def test_file_of_another_kind_is_named_and_set_aside(tmp_path):
     table().to_csv(tmp_path / "sensors.csv", index=False)
     (tmp_path / "jobs.csv").write_text("job,note\na,b\nc,d\n", encoding="utf-8")
     assert "1 of 2 files have other columns than most and cannot be read with them: jobs" in words(tmp_path)
+
+
+def test_setting_of_each_file_is_left_out_and_proposed_as_environment(tmp_path):
+    for i in range(6):
+        table(i, speed=900 + 300 * (i % 3)).to_csv(tmp_path / f"{i}.csv", index=False)
+    drafted = draft(tmp_path, "x")
+    assert "\n  # environment:\n  #   speed: 1/min  # constant within each recording" in drafted.text
+    assert "    speed:" not in drafted.text
+    assert any("'speed' is left out" in line and "name it under environment" in line for line in drafted.odd)
+    assert yaml.safe_load(drafted.text.replace("  # environment:\n  #   speed", "  environment:\n    speed"))["schema"][
+        "environment"
+    ] == {"speed": "1/min"}
+
+
+def test_rows_without_time_ask_for_their_distance(tmp_path):
+    table().drop(columns="time").to_csv(tmp_path / "a.csv", index=False)
+    drafted = draft(tmp_path, "x")
+    assert "# How long is it from one row to the next?" in drafted.text
+    assert "# reader: {row_every: 0.05ms, period: 100ms}" in drafted.text
+    assert any("set reader.row_every" in line for line in drafted.odd)
+
+
+def test_single_recording_and_gap_are_in_the_singular(tmp_path):
+    frame = table()
+    frame["time"] += 50 * (np.arange(N) >= N // 2)
+    frame.to_csv(tmp_path / "a.csv", index=False)
+    text = words(tmp_path)
+    assert "1 recording: training needs 4" in text and "1 gap in time: those of up to window.max_gap" in text
+
+
+def test_title_in_a_merged_cell_is_not_the_header(tmp_path):
+    book = openpyxl.Workbook()
+    for row in [["Press 4", None, None], [], ["time", "load", "flow"], *([i, 40 + i % 7, i % 5] for i in range(N))]:
+        book.active.append(row)
+    book.save(tmp_path / "a.xlsx")
+    assert "load: '-'" in words(tmp_path) and "flow: l/min" in words(tmp_path)
+
+
+def test_table_in_several_parts_is_refused_by_its_folder(tmp_path):
+    for i in range(3):
+        (tmp_path / "run.parquet").mkdir(exist_ok=True)
+        table(i).to_parquet(tmp_path / "run.parquet" / f"part-0000{i}.parquet")
+    with pytest.raises(DataError, match=r"run\.parquet: its 3 files part-\.\.\. are parts of one table"):
+        draft(tmp_path, "x")
+    table().to_csv(tmp_path / "whole.csv", index=False)
+    assert "parts of one table" in words(tmp_path) and "1 recording: training" in words(tmp_path)

@@ -179,3 +179,20 @@ def test_a_bad_row_is_told_with_the_time_of_the_file(read, frame):
         "rec.csv: row 11 (05.03.2024 10:00:08)",
     ]
     assert session.where("sensors", 0) == "rec.csv: row 2 (2024-03-05 10:00:00)"
+
+
+def test_counter_that_wraps_is_refused_not_sorted(tmp_path):
+    rows = np.arange(200)
+    frame = pd.DataFrame({"time": rows % 64, "heat": rows, "Current (A)": 1.0, "air": 2.0, "state": "ok"})
+    frame.to_csv(tmp_path / "a.csv", index=False)
+    (recording,) = table.sessions(tmp_path, schema_of())
+    with pytest.raises(DataError, match=r"column 'time': the time begins anew 3 times \(from 63 s to 0 s\)"):
+        recording.read()
+
+
+def test_blocks_of_rows_out_of_order_are_sorted(tmp_path):
+    rows = np.r_[100:200, 0:100]
+    frame = pd.DataFrame({"time": rows, "heat": rows, "Current (A)": 1.0, "air": 2.0, "state": "ok"})
+    frame.to_csv(tmp_path / "a.csv", index=False)
+    (recording,) = table.sessions(tmp_path, schema_of())
+    assert recording.read().sensors[:, 0].tolist() == list(range(200))

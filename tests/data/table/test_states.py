@@ -183,7 +183,7 @@ def test_states_come_from_one_place_and_an_unused_column_is_told(read, frame):
 
 
 @settings(max_examples=60)
-@given(st.integers(1, 90), st.sampled_from([7, "0.5min", 50, "1h"]), st.integers(0, 10**6))
+@given(st.integers(12, 90), st.sampled_from([7, "0.5min", 50, "1h"]), st.integers(0, 10**6))
 def test_a_recording_is_cut_into_parts_that_hold_each_row_once(tmp_path_factory, rows, every, seed):
     rng = np.random.default_rng(seed)
     time = np.sort(rng.choice(200, rows, replace=False))
