@@ -132,7 +132,7 @@ def assert_same(folder, expected):
     over = alarms[alarms["event"] == "end"]
     assert not over.duplicated(["session", "begin"]).any()
     last = windows.groupby("session")["end"].max()
-    ended = expected_alarms[expected_alarms["end"] < expected_alarms["session"].map(last)]
+    ended = expected_alarms[expected_alarms["end"] < expected_alarms["session"].map(last).astype(float)]
     columns = ["session", "begin", "end", "windows"]
     assert over.sort_values(["session", "begin"])[columns].to_numpy().tolist() == ended[columns].to_numpy().tolist()
 
