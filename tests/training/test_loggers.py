@@ -78,7 +78,8 @@ def assert_complete(folder):
     run, metrics = read_wandb(folder), read_json(folder / "metrics.json")
     assert run.exit == 0 and run.summary["status"] == "complete"
     assert {"train/loss", "val/loss", "val/macro_f1", "epoch"} <= run.keys
-    for part, values in metrics.items():
+    deployed = metrics.pop("now")
+    for part, values in {**metrics, **{f"now_{part}": values for part, values in deployed.items()}}.items():
         for name in METRICS:
             assert run.summary.get(f"final/{part}/{name}") == values[name]
         for row in values["per_class"]:
