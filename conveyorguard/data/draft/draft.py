@@ -69,7 +69,8 @@ def draft(root: str | Path, name: str, reader: Mapping[str, Any] | None = None) 
     choose_scaling(sessions, channels, environment)
     leave_out_leaks(sample, sessions, checked, channels, environment)
     name_units(sample, channels | environment, guessed)
-    sample.odd += [_left_out(column, why) for column, why in sample.left_out.items() if column not in states.candidates]
+    named = {*states.candidates} - {channel.get("column", key) for key, channel in sample.settings.items()}
+    sample.odd += [_left_out(column, why) for column, why in sample.left_out.items() if column not in named]
     candidates = {column: text for column, text in states.candidates.items() if not _is_channel(column, channels)}
     text = yaml_text(
         name,

@@ -48,7 +48,7 @@ def yaml_text(
     """
     lines = [
         "# Drafted from the files: check every line. conf/data/table.yaml explains every key.",
-        "# A line that begins with # has no effect: remove the # to use it.",
+        "# A line that begins with # has no effect: remove the # and one blank to use it.",
         "defaults: [table, _self_]",
         f"name: {_scalar(name)}",
         f"root: {_scalar(str(root))}",

@@ -176,7 +176,7 @@ def _find_header(path: Path, text: str, wanted: list[str]) -> tuple[int, list[st
         i, separator = key
         known = len(set(wanted) & set(split[key]))
         size = usual[separator] if known or len(split[key]) == usual[separator] else 0
-        is_title = size > 2 and sum(map(bool, split[key])) == 1  # a merged cell of a workbook
+        is_title = size > 2 and sum(map(bool, split[key])) <= 1  # a merged cell of a workbook, or a blank row
         alike = sizes[separator][size] if size > 1 and not is_title else 0  # of a decimal comma, the header has none
         return known, alike, size, -i
 

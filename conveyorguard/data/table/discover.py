@@ -43,9 +43,7 @@ def find_files(
     below = sorted(path for path in every if os.path.isfile(path) and not _ours_or_hidden(path, top))
     locked = [_locked(Path(os.fsdecode(error.filename)).relative_to(top), error) for error in errors]
     tables = [p for p in below if _is_recording(p, top, thermal_folder, labels)]
-    parts = _parts_of_tables(tables)
-    files, unreadable = _by_name([path for path in tables if path.parent not in parts], top)
-    unreadable += [_in_parts(folder.relative_to(top).as_posix(), count) for folder, count in parts.items()]
+    files, unreadable = _by_name(tables, top)
     if not files:
         raise DataError(_no_recording(root, below, locked + unreadable))
     return files, locked + unreadable
@@ -74,8 +72,9 @@ def _in_parts(folder: str, count: int) -> Unreadable:
 def _by_name(paths: list[Path], top: Path) -> tuple[dict[str, Path], list[Unreadable]]:
     """The file of each name, of several the first, and what is wrong with the others."""
     files: dict[str, Path] = {}
-    unreadable = []
-    for path in paths:
+    parts = _parts_of_tables(paths)
+    unreadable = [_in_parts(folder.relative_to(top).as_posix(), count) for folder, count in parts.items()]
+    for path in [path for path in paths if path.parent not in parts]:
         name = without_suffix(path.relative_to(top)).as_posix()
         if not is_text(name):
             unreadable.append(Unreadable(printable(name), "bad_name", no_text(path)))

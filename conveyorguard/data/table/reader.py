@@ -250,9 +250,12 @@ def _timed(
         return table, Times(places_of(table)[0] * (clock.layout.row_every or clock.layout.period))
     layout = clock.layout
     try:
-        return table, read_times(table, [*clock.columns], layout.time_unit, layout.time_format, layout.time_zone)
+        times = read_times(table, [*clock.columns], layout.time_unit, layout.time_format, layout.time_zone)
     except DataError as error:
         raise DataError(f"{path.name}: {error}") from error
+    if times.origin is None:
+        refuse_restarts(path, times.seconds, [*clock.columns])
+    return table, times
 
 
 def read_session(
@@ -276,8 +279,6 @@ def read_session(
     if part.number is not None:
         mine = piece_of(seconds, layout) == part.number
         table, seconds = columns.rows_of(table, mine), seconds[mine]
-    if times.origin is None and "time" in roles:
-        refuse_restarts(path, seconds, roles["time"])
     dated = times.origin is not None and times.unit is None
     moments = Moments(times.origin, times.zone) if dated and times.origin is not None else None
     rows = Rows(path, table, roles.get("time") if dated else None)

@@ -84,7 +84,7 @@ def test_a_draft_lists_what_is_odd(tmp_path, frame):
         "1 of 3 recordings have no states",
         "state 'worn' is in 1 of 2",
         "3 recordings: training",
-        "1 rows left out, bad_number: r2.csv: row 5: column 'heat': found 'ERR'",
+        "1 row left out, bad_number: r2.csv: row 5: column 'heat': found 'ERR'",
         "unit not known",
     ):
         assert words in odd, (words, odd)
