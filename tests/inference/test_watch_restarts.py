@@ -158,6 +158,42 @@ def test_watch_over_gaps_and_restarts_answers_as_predict(loaded, sessions, tmp_p
     assert_same(tmp_path / "out", predicted(loaded, given_sessions))
 
 
+@pytest.mark.parametrize("restarted", [True, False])
+def test_window_begun_within_a_bridged_gap_keeps_the_row_before_it(loaded, sessions, tmp_path, restarted):
+    """The rows of 100 to 102 are held; the last window before the pause begins at 102, or 100 of every tenth."""
+    given_sessions = [with_gaps(session, [(100, 3)]) for session in sessions]
+    watching = begin(loaded, given_sessions, tmp_path / "out")
+    watching.follower.second = 132
+    watching.poll()
+    if restarted:
+        watching.close()
+        watching = begin(loaded, given_sessions, tmp_path / "out")
+    watching.follower.second = 10_000
+    watching.poll()
+    watching.close()
+    assert_same(tmp_path / "out", predicted(loaded, given_sessions))
+
+
+def test_crash_between_two_files_and_another_before_a_checkpoint_repeat_nothing(loaded, sessions, tmp_path):
+    """The checkpoint that is left is of the file before; a restart must not measure the new file by it."""
+    watching = begin(loaded, sessions, tmp_path / "out")
+    watching.follower.second = 60
+    watching.poll()
+    watching.save()
+    watching.windows.rotate()
+    watching.close()
+    for second in (200, 260):  # more rows than the file before had, then a restart
+        watching = begin(loaded, sessions, tmp_path / "out")
+        watching.follower.second = second
+        watching.poll()
+        watching.close()
+    watching = begin(loaded, sessions, tmp_path / "out")
+    watching.follower.second = 10_000
+    watching.poll()
+    watching.close()
+    assert_same(tmp_path / "out", predicted(loaded, sessions))
+
+
 class Killed(BaseException):
     """The process ends here."""
 

@@ -69,6 +69,7 @@ def test_gap_and_next_session_begin_a_new_run():
     windows = pd.DataFrame({"session": [*"aaaaabb"], "end": [29, 30, 31, 70, 71, 29, 30]})
     assert runs_of(windows, 1.0).tolist() == [0, 0, 0, 1, 1, 2, 2]
     assert runs_of(windows.assign(end=windows["end"] * 0.1), 0.1).tolist() == [0, 0, 0, 1, 1, 2, 2]
+    assert runs_of(pd.DataFrame({"session": [*"aab"], "end": [29, 30, 31]}), 1.0).tolist() == [0, 0, 1]
 
 
 def test_empty_table_has_no_features():
@@ -123,6 +124,14 @@ def test_memory_that_lowers_macro_f1_says_so(monkeypatch):
     trial = try_memory(features, predictions, device)
     assert trial.memory is None and trial.gain.high < 0
     assert trial.reason == "not kept: macro-F1 on validation is lower with it"
+
+
+def test_memory_that_changes_nothing_may_gain_zero(monkeypatch):
+    features, predictions, device = validation()
+    same = Memory(memory.LAGS, np.concatenate([np.eye(4), np.zeros((4, 12))], axis=1), np.zeros(4))
+    monkeypatch.setattr(memory, "fit_memory", lambda *_: same)
+    trial = try_memory(features, predictions, device)
+    assert trial.memory is None and trial.reason == "not kept: its gain on validation may be zero"
 
 
 def test_each_device_is_judged_by_a_memory_fitted_on_the_others(monkeypatch):
@@ -210,4 +219,4 @@ def test_24_normal_hours_raise_no_more_alarms_than_without_memory():
         point = choose_operating_point(rows)
         day = pd.DataFrame({"session": "day", "device": "d", "start": seconds - 29, "end": seconds})
         alarms[name] = len(episodes(day.assign(score=on_day[:, 2:].sum(axis=1), y_true_alarm=False), point))
-    assert alarms["memory"] <= alarms["none"]
+    assert alarms["memory"] <= alarms["none"] and alarms["none"] > 0
