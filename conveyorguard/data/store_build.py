@@ -66,10 +66,12 @@ def prepare(
     Raises:
         DataError: there is nothing usable; with `strict`, the first defect; the store cannot be written.
     """
+    # workers that are used again may have another working directory
+    root, cache = None if root is None else Path(root).absolute(), Path(cache).absolute()
     recordings = list(reader(root, schema))
     ingredients = ingredients_of(reader, recordings, root, schema)
     key = digest_of(ingredients)
-    target = Path(cache) / f"{name}-{key[:12]}"
+    target = cache / f"{name}-{key[:12]}"
     if not (target / "manifest.json").exists():
         try:
             _build(target, name, recordings, schema, ingredients, strict, jobs)

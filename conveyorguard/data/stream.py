@@ -49,6 +49,7 @@ def stream(
     Raises:
         DataError: the reader finds nothing; with `strict`, the first defect.
     """
+    root = None if root is None else Path(root).absolute()  # workers may have another working directory
     items = list(reader(root, schema))  # names and paths; nothing is read yet
     processes = jobs or max(1, min(os.cpu_count() or 1, len(items) // PER_PROCESS))
     return len(items), _read(items, schema, strict, processes)
