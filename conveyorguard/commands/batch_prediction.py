@@ -187,7 +187,7 @@ def terminal_summary(loaded: LoadedRun, totals: PredictionTotals, folder: Path, 
         + ", ".join(f"{name} {duration(totals.seconds.get(name, 0) * period / 3600)}" for name in schema.state_names)
     ]
     if totals.warming_up:
-        lines[0] += f"; warming up {totals.warming_up:,}"
+        lines[0] += f"; warming up {duration(totals.warming_up * period / 3600)}"
     recordings = pd.read_csv(folder / "recordings.csv", keep_default_na=False, nrows=100_000)
     alarms = pd.read_csv(
         folder / "alarms.csv", nrows=shown, keep_default_na=False, dtype={"session": str, "device": str}
