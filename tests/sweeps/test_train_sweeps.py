@@ -41,7 +41,11 @@ def test_sweep_of_verb_retrains_by_verb(trainer: Trainer) -> None:
     trainer.program = ["-m", "conveyorguard", "train"]
     command = ["-m", "sweep=optuna", "sweep.study=s", "model=logistic_regression"]
     output = trainer.run(*command, "sweep.n_trials=2", "test=true")
-    assert set(json.loads((trainer.folder / "studies/s/0/metrics.json").read_text())) == {"val", "test", "now"}  # as asked
+    assert set(json.loads((trainer.folder / "studies/s/0/metrics.json").read_text())) == {
+        "val",
+        "test",
+        "now",
+    }
     assert [trial.state for trial in trainer.trials()] == [TrialState.COMPLETE] * 2
     assert "retrain it: python -m conveyorguard train " in output
 
