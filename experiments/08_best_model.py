@@ -104,6 +104,7 @@ OTHERS = {
     "full": ["data.seed=2027", "data.sessions=120"],
 }
 # folds to run, number of folds, seeds of the main arms (the other arms have the first seed only)
+NOW = ["split=session", "window.label=last"]  # what a user is answered: the state at each second
 SIZES = {"small": (range(2), 3, range(1)), "full": (range(5), 5, range(3))}
 
 
@@ -372,4 +373,6 @@ def units(study: StagedStudy) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(__doc__, {STEM: (run, units)}, titles={STEM: "The best model"}, name="best-model", options=("arms",)))
+    stages = {STEM: (run, units)}
+    titles = {STEM: "The best model"}
+    sys.exit(main(__doc__, stages, titles, name="best-model", options=("arms",), question=NOW))

@@ -55,7 +55,7 @@ def learning_curve(
             part = list(trained.metrics)[-1]
             windows = trained.predictions[trained.predictions["split"] == part]
             resampling = resample(windows["session"].to_numpy(), windows["device"].to_numpy())
-            score = Arm([as_predictions(windows)], resampling).interval("macro_f1")
+            score = Arm([as_predictions(windows, trained.answer)], resampling).interval("macro_f1")
             rows.append(
                 {
                     "arm": label,

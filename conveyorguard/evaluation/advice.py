@@ -49,13 +49,13 @@ def advise(run: SavedRun, arms: dict[str, SavedRun], part: str) -> Advice:
     single = {role: arms[name] for role, name in SINGLE.items() if name in arms}
     if not single:
         return Advice("", ["No run of the same model with one modality is given, so the gain by fusion is unknown."])
-    role = max(single, key=lambda name: single[name].metrics["val"]["macro_f1"])
+    role = max(single, key=lambda name: single[name].scores["val"]["macro_f1"])
     gains = {name: fusing_gain(run, single[role], name) for name in dict.fromkeys(["val", part])}
     reasons = [_gain_sentence(SINGLE[role], gains)]
     if not (gains["val"].low > 0 and gains["val"].value > CLOSE):
         return Advice(f"{role} only", reasons)
-    threshold, asked, cost = cascade_threshold(_saved(run, "val"), _saved(single[role], "val"))
-    fused, alone, resampling = _saved(run, part), _saved(single[role], part), _resampling(run, part)
+    threshold, asked, cost = cascade_threshold(*_answers(run, single[role], "val"))
+    (fused, alone), resampling = _answers(run, single[role], part), _resampling(run, part)
     mixed = cascade(fused, alone, threshold)
     before, after = (Arm([x], resampling).by_seed("macro_f1").mean() for x in (fused, mixed))
     share = float((alone.p.max(axis=1) < threshold).mean())
@@ -81,7 +81,8 @@ def _gain_sentence(single: str, gains: dict[str, Interval]) -> str:
 def fusing_gain(run: SavedRun, single: SavedRun, part: str) -> Interval:
     """Return the paired difference of macro-F1, the fused run minus a single-modality arm."""
     resampling = _resampling(run, part)
-    return Arm([_saved(run, part)], resampling).difference(Arm([_saved(single, part)], resampling), "macro_f1")
+    fused, alone = _answers(run, single, part)
+    return Arm([fused], resampling).difference(Arm([alone], resampling), "macro_f1")
 
 
 def cascade(fused: Predictions, single: Predictions, threshold: float) -> Predictions:
@@ -109,8 +110,10 @@ def cascade_threshold(fused: Predictions, single: Predictions) -> tuple[float, f
     return float(np.nextafter(1, 2)), 1.0, 0.0
 
 
-def _saved(run: SavedRun, part: str) -> Predictions:
-    return as_predictions(run.rows(part))
+def _answers(run: SavedRun, single: SavedRun, part: str) -> tuple[Predictions, Predictions]:
+    """Return the answers of two runs: as deployed, or as trained where either is of an earlier version."""
+    prefix = "c" if run.answer == single.answer == "c" else "p"
+    return as_predictions(run.rows(part), prefix), as_predictions(single.rows(part), prefix)
 
 
 def _resampling(run: SavedRun, part: str) -> Resampling:

@@ -21,6 +21,8 @@ from conveyorguard.runs.derive import as_predictions
 from conveyorguard.runs.saved import SavedRun
 
 KEY = ["session", "start"]
+THRESHOLD = " threshold"  # end of the name of the shortcut of one channel
+ANY_THRESHOLD = "threshold of the best channel"  # of each fold
 Folds = dict[int, SavedRun]  # runs by fold
 
 
@@ -239,7 +241,7 @@ def _shortcut_rows(folds: Folds, part: str, windows: pd.DataFrame, resampling: R
     tables = [table for run in folds.values() if (table := run.shortcuts) is not None]
     if len(tables) < len(folds):
         return []
-    table = pd.concat(tables)
+    table = pd.concat(_same_names(tables))
     table = table[table["split"] == part]
     rows = []
     for name in table["shortcut"].unique():
@@ -251,3 +253,10 @@ def _shortcut_rows(folds: Folds, part: str, windows: pd.DataFrame, resampling: R
             )
         rows.append(Row(name, "", "shortcut", {}, [as_predictions(predictions)], resampling, shortcut=True))
     return rows
+
+
+def _same_names(tables: list[pd.DataFrame]) -> list[pd.DataFrame]:
+    """Return the shortcuts of each fold with the same names: the channel of the threshold is chosen in each fold."""
+    common = set.intersection(*(set(table["shortcut"]) for table in tables))
+    chosen = {name for table in tables for name in table["shortcut"].unique() if str(name).endswith(THRESHOLD)} - common
+    return [table.assign(shortcut=table["shortcut"].replace(dict.fromkeys(chosen, ANY_THRESHOLD))) for table in tables]

@@ -23,6 +23,7 @@ from conveyorguard.evaluation.robustness import EvaluationSet
 from conveyorguard.inference.loaded_run import LoadedRun
 from conveyorguard.metrics.bootstrap import Arm
 from conveyorguard.metrics.scores import Predictions
+from conveyorguard.runs.derive import as_predictions
 from conveyorguard.runs.saved import SavedRun
 from conveyorguard.system.progress import track
 
@@ -148,7 +149,7 @@ def _role(run: SavedRun, other: SavedRun) -> str:
 def _closeness(run: SavedRun, other: SavedRun) -> tuple:
     """Return a sort key: runs most like this one, then the best on validation, compare highest."""
     alike = [other.setting(key) == run.setting(key) for key in ("modality", "film", "seed", "film_input")]
-    return (*alike, other.metrics["val"]["macro_f1"])
+    return (*alike, other.scores["val"]["macro_f1"])
 
 
 def diagnose(folder: str | Path, paths: Iterable[str | Path], store: Store) -> Diagnosis:
@@ -177,7 +178,7 @@ def diagnose(folder: str | Path, paths: Iterable[str | Path], store: Store) -> D
     part = "test" if "test" in run.metrics else "val"
     data = EvaluationSet(store, run.split, model.settings, part)
     clean = {label: robustness.predictions_on(arm, store, data.windows) for label, arm in models.items()}
-    for label, arm in arms.items():
+    for label, arm in models.items():
         refuse_other_predictions(arm, part, clean[label], data.windows)
     tables = _tables(arms, models, data, clean)
     notes = [*part_notes(part), *arm_notes(arms), *gap_notes(tables["gap"], run.model_name)]
@@ -263,13 +264,16 @@ def gap_notes(gap: pd.DataFrame, first: str) -> list[str]:
     ]
 
 
-def refuse_other_predictions(run: SavedRun, part: str, predicted: Predictions, windows: pd.DataFrame) -> None:
+def refuse_other_predictions(model: LoadedRun, part: str, predicted: Predictions, windows: pd.DataFrame) -> None:
     """Raise a RunError if the model's predictions differ from those saved in the run directory."""
-    saved = run.predictions[run.predictions["split"] == part].set_index(["session", "start"])["y_pred"]
+    run = model.run
+    saved = run.predictions[run.predictions["split"] == part].set_index(["session", "start"])
     place = pd.MultiIndex.from_frame(windows[["session", "start"]])
     if len(saved) != len(place) or not place.isin(saved.index).all():
         raise RunError(f"{run.folder}: its {part} windows are not those of the data now; train it again")
-    agreement = float((saved.loc[place].to_numpy() == predicted.y_pred).mean())
+    # not the saved answers: on validation each is by a memory that was fitted on other devices
+    expected = robustness.answers(model, windows, as_predictions(saved.loc[place].reset_index()).p)
+    agreement = float((expected.argmax(axis=1) == predicted.y_pred).mean())
     if agreement < SAME_STATES:
         raise RunError(
             f"{run.folder}: the model predicts the saved state in only {agreement:.1%} of the windows; train it again"
@@ -299,7 +303,7 @@ def arms_table(arms: dict[str, SavedRun], scored: dict[str, Arm]) -> pd.DataFram
         }
         for name in ("macro_f1", "accuracy", "severe_recall"):
             row |= scored[label].interval(name).columns(name)
-        rows.append({**row, "validation_macro_f1": run.metrics["val"]["macro_f1"]})
+        rows.append({**row, "validation_macro_f1": run.scores["val"]["macro_f1"]})
     return pd.DataFrame(rows)
 
 

@@ -93,9 +93,17 @@ def dataset_of(model: LoadedRun, store: Store, windows: pd.DataFrame) -> WindowD
 
 
 def predictions_on(model: LoadedRun, store: Store, windows: pd.DataFrame) -> Predictions:
-    """Apply a model to windows of a store or of a view of it."""
-    p = predict(model.model, dataset_of(model, store, windows)).astype(np.float64)
-    return Predictions(windows["label"].to_numpy(), p, windows["session"].to_numpy())
+    """Return the answers of a model on windows of a store or of a view of it, in the order of time in each session.
+
+    They are those that its pages show: as deployed, or as trained where a run of an earlier version knows no other.
+    """
+    p = predict(model.model, dataset_of(model, store, windows))
+    return Predictions(windows["label"].to_numpy(), answers(model, windows, p), windows["session"].to_numpy())
+
+
+def answers(model: LoadedRun, windows: pd.DataFrame, p: np.ndarray) -> np.ndarray:
+    """Return the probabilities (n, K) that a model's pages show, from those as trained."""
+    return model.deployed(windows, p) if model.run.answer == "c" else p.astype(np.float64)
 
 
 def under_corruption(model: LoadedRun, data: EvaluationSet) -> dict[str, Predictions]:
@@ -148,7 +156,7 @@ def against_single(fused: dict[str, Arm], single: dict[str, dict[str, Arm]]) -> 
     for name, arm in fused.items():
         better = max(single, key=lambda other: single[other][name].by_seed("macro_f1").mean())
         d = arm.difference(single[better][name], "macro_f1")
-        verdict = "holds" if d.value >= -TOLERATED else "falls below"
+        verdict = "holds" if d.low >= -TOLERATED else "falls below" if d.high < -TOLERATED else "not shown"
         rows.append(
             {
                 "corruption": name,
@@ -201,7 +209,11 @@ def attribution(model: LoadedRun, data: EvaluationSet, clean: Predictions) -> pd
     rows, before = [], Arm([clean], data.resampling)
     for modality in model.inputs:
         after = [
-            Predictions(clean.y_true, permuted(model, dataset, modality, order).astype(np.float64), clean.session)
+            Predictions(
+                clean.y_true,
+                answers(model, data.windows, permuted(model, dataset, modality, order)),
+                clean.session,
+            )
             for order in orders
         ]
         fall = before.difference(Arm(after, data.resampling), "macro_f1")

@@ -188,7 +188,7 @@ def write_best_model(site: Site, results: BestModel, full: bool) -> Path:
     return site.write(STEM, f"Targets on {first.protocol}", main, sentences)
 
 
-DIFFERENCES = "A target on a difference is judged by its value, not by its interval, unless it says so."
+DIFFERENCES = "A target on a difference is reached by the end of its interval, never by its value."
 TRIED = "What was tried for targets that were not reached, failures included: experiments/best_model/log.md."
 SEEDS_NOTE = (
     "Intervals cover devices and recordings, not seeds: the seeds of an arm are averaged. Where an arm has one seed "
@@ -196,7 +196,7 @@ SEEDS_NOTE = (
     "point a fold. A bound within a few hundredths of the rule's limit may cross it with other bootstrap "
     "replicates."
 )
-HOLDS = "Holds: at most one point below, by the value."
+HOLDS = "Holds: the interval lies above one point below; falls below: it lies beneath. Otherwise not shown."
 FAILING = (
     "Severe recall is the mean over fusion's seeds, missed sessions those of its worst seed; column seeds: of "
     "fusion, of the other."

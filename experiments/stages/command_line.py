@@ -14,7 +14,7 @@ from pathlib import Path
 from conveyorguard.errors import ConfigError, ConveyorGuardError
 from conveyorguard.system.files import alone
 from conveyorguard.system.progress import bar_over_all
-from experiments.stages.study import SMALL, TITLES, Overrides, Stage, StagedStudy
+from experiments.stages.study import QUESTION, SMALL, TITLES, Overrides, Stage, StagedStudy
 
 SEARCH = "04_dl_tuning"  # the stage that the overrides `sweep.*` apply to
 
@@ -25,6 +25,7 @@ def main(
     titles: Mapping[str, str] = TITLES,
     name: str = "study",
     options: tuple[str, ...] = (),
+    question: Iterable[str] = QUESTION,
 ) -> int:
     """Run stages by the command line: [overrides] [--fresh] [--small|--full] [out=DIR] [workers=N].
 
@@ -34,6 +35,7 @@ def main(
         titles: titles of all pages of the site, by file stem.
         name: start of the default folder's name in outputs/.
         options: keys that belong to the stage instead of train.py, beside `out` and `workers`.
+        question: overrides of what the models are asked.
 
     Returns:
         The exit status.
@@ -41,7 +43,7 @@ def main(
     arguments = build_parser(doc).parse_intermixed_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # an exception, so that the trainings are ended too
     try:
-        study = study_of(arguments, stages, titles, name, options)
+        study = study_of(arguments, stages, titles, name, options, question)
         with alone(study.out), bar_over_all() as study.progress:
             page = run_stages(study, stages)
     except ConveyorGuardError as error:
@@ -82,6 +84,7 @@ def study_of(
     titles: Mapping[str, str],
     name: str,
     options: tuple[str, ...],
+    question: Iterable[str] = QUESTION,
 ) -> StagedStudy:
     """Return the study that the arguments describe; see `main`.
 
@@ -97,7 +100,15 @@ def study_of(
         raise ConfigError(f"workers={workers} is not a number of trainings. Give a whole number of 1 or more.")
     command = shlex.join(["python", re.sub(".*(?=experiments/)", "", sys.argv[0]), *sys.argv[1:]])
     study = StagedStudy(
-        Path(out or ""), arguments.size, arguments.fresh, int(workers), overrides, words, command, titles
+        Path(out or ""),
+        arguments.size,
+        arguments.fresh,
+        int(workers),
+        overrides,
+        words,
+        command,
+        titles,
+        question=[*question],
     )
     if not out:
         folder = f"{name}-{study.config().data.name}"

@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from conveyorguard.metrics.bootstrap import Arm, Interval, Resampling, resample
 from conveyorguard.metrics.notation import PERCENT
+from conveyorguard.metrics.scores import Predictions
 from conveyorguard.reporting import pages
 from conveyorguard.reporting.format import metric_title
 from conveyorguard.reporting.report import Draw
@@ -72,7 +73,7 @@ def scores_beside(site: Site, name: str, run: SavedRun, quoted: Mapping[str, flo
 
 def tested_beside(run: SavedRun, quoted: Mapping[str, float]) -> list[tuple[str, str, str]]:
     """Return rows of `beside_seed`: test accuracy and recall of the worst state."""
-    figures = measured(tested(run), resampling_of(run))
+    figures = measured(run, resampling_of(run))
     return [
         ("test accuracy", PERCENT.with_interval(figures["accuracy"]), f"{quoted['test']:.2f} %"),
         (
@@ -86,9 +87,13 @@ def tested_beside(run: SavedRun, quoted: Mapping[str, float]) -> list[tuple[str,
 MEASURED = ("accuracy", "macro_f1", "severe_recall")
 
 
-def measured(rows: pd.DataFrame, resampling: Resampling) -> dict[str, Interval]:
-    """Return the metrics of MEASURED with their intervals for a table of predictions."""
-    arm = Arm([as_predictions(rows)], resampling)
+def measured(run: SavedRun, resampling: Resampling) -> dict[str, Interval]:
+    """Return the metrics of MEASURED of a run's deployed answers on test, with their intervals."""
+    return _measured(as_predictions(tested(run), run.answer), resampling)
+
+
+def _measured(predictions: Predictions, resampling: Resampling) -> dict[str, Interval]:
+    arm = Arm([predictions], resampling)
     return {metric: arm.interval(metric) for metric in MEASURED}
 
 
@@ -115,7 +120,7 @@ def shortcut_rows(run: SavedRun, resampling: Resampling) -> list[dict[str, Any]]
     if table is None:
         return []
     by_name = table[table["split"] == list(run.scores)[-1]].groupby("shortcut", sort=False)
-    figures = {name: measured(rows, resampling) for name, rows in by_name}
+    figures = {name: _measured(as_predictions(rows), resampling) for name, rows in by_name}
     ranked = sorted(figures, key=lambda name: figures[name]["macro_f1"].value, reverse=True)
     return [{"model": f"shortcut: {name}", **titled(figures[name], run)} for name in ranked]
 
@@ -133,7 +138,7 @@ def runs_table(site: Site, name: str, runs: Mapping[str, SavedRun], shortcuts: b
     rows: list[dict[str, Any]] = [
         {
             "model": title,
-            **titled(measured(tested(run), resampling), run),
+            **titled(measured(run, resampling), run),
             "validation accuracy": run.scores["val"]["accuracy"],
             "validation macro-F1": run.scores["val"]["macro_f1"],
             "training, s": run.provenance.get("fit_seconds"),

@@ -73,6 +73,7 @@ class StagedStudy:
         command: the command line, for the pages.
         titles: page titles by file stem.
         progress: progress bar over all stages, if one is shown.
+        question: overrides of what the models are asked; the user's take precedence.
     """
 
     out: Path
@@ -84,6 +85,7 @@ class StagedStudy:
     command: str = "python experiments/study.py"
     titles: Mapping[str, str] = field(default_factory=lambda: TITLES)
     progress: Progress | None = None
+    question: Overrides = field(default_factory=lambda: [*QUESTION])
     done: int = 0
     windows: dict[str, Windows] = field(default_factory=dict)  # opened data, by config
     configs: dict[tuple[str, ...], DictConfig] = field(default_factory=dict)  # composed configs, by overrides
@@ -105,7 +107,7 @@ class StagedStudy:
         users = [line for line in self.overrides if is_search or not line.startswith("sweep.")]
         sizes: dict[str, int] = {"small": SMALL, "full": {"data.sessions": SEED_STUDY_SESSIONS}}.get(self.size, {})
         size = [f"{key}={value}" for key, value in sizes.items() if not self.lacks(key)]
-        lines = [*QUESTION, *size, *defaults, *users, *overrides]
+        lines = [*self.question, *size, *defaults, *users, *overrides]
         return list({line.partition("=")[0].lstrip("+"): line for line in lines}.values())
 
     def lacks(self, key: str) -> bool:
@@ -115,7 +117,7 @@ class StagedStudy:
     @cached_property
     def users_config(self) -> DictConfig:
         """The config composed from the user's overrides alone."""
-        return compose_config([*QUESTION, *(line for line in self.overrides if not line.startswith("sweep."))])
+        return compose_config([*self.question, *(line for line in self.overrides if not line.startswith("sweep."))])
 
     def config(self, overrides: Iterable[str] = ()) -> DictConfig:
         """Return the checked config of a run of the study.

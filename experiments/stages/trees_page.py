@@ -23,7 +23,6 @@ from experiments.stages.run_blocks import (
     render,
     resampling_of,
     runs_table,
-    tested,
     tested_beside,
     titled,
 )
@@ -78,7 +77,7 @@ def _cells(site: Site, cells: Mapping[str, SavedRun]) -> Markup:
             "cell": name,
             "features": 0 if run.importance is None else len(run.importance),
             "validation accuracy": run.scores["val"]["accuracy"],
-            **titled(measured(tested(run), resampling), run),
+            **titled(measured(run, resampling), run),
             "run directory": run.folder.name,
         }
         for name, run in cells.items()

@@ -25,6 +25,21 @@ def cells(make_run, seeds=(0,), right=None):
     ]
 
 
+def test_threshold_on_another_channel_in_each_fold_is_pooled_as_one_shortcut(make_run):
+    table, folders = windows(), []
+    sessions = np.sort(table["session"].unique())
+    for k, channel in enumerate(("CT1", "NTC")):
+        of_fold = table[table["session"].isin(sessions[k::2])].reset_index(drop=True)
+        folder = make_run("split=kfold", "split.n_folds=2", f"split.fold={k}", table=of_fold)
+        path = folder / "shortcuts.parquet"
+        elapsed = pd.read_parquet(path)
+        pd.concat([elapsed, elapsed.assign(shortcut=f"{channel} threshold")]).to_parquet(path, index=False)
+        folders.append(folder)
+    shortcuts = [row for row in compare(folders).rows if row.shortcut]
+    assert {row.label for row in shortcuts} == {"elapsed seconds only", "threshold of the best channel"}
+    assert {len(row.predictions[0].y_true) for row in shortcuts} == {len(table)}
+
+
 def test_six_cells_are_named_and_seeds_form_one_row(make_run):
     comparison = compare(cells(make_run, seeds=(0, 1)))
     assert {row.label for row in comparison.models} == {
