@@ -58,11 +58,14 @@ def odd_inputs(store: Store, ranges: Ranges) -> dict[str, list[str]]:
             for sentence in _odd(name, rows, known, store.period)
         ]
         quality = rows["quality"].to_numpy()
-        for flag, what in ((SENSORS_REPAIRED, "sensor values"), (THERMAL_REPAIRED, "thermal pixels")):
+        for flag, what in (
+            (SENSORS_REPAIRED, "missing sensor values hold the last one"),
+            (THERMAL_REPAIRED, "impossible thermal pixels have the value of the nearest"),
+        ):
             # a channel that is missing throughout is named above
             share = float(np.mean(quality & flag > 0))
             if REPAIRED_SHARE < share < 1:
-                sentences.append(f"{what} were filled in from their neighbours in {share:.0%} of the rows")
+                sentences.append(f"{what} in {share:.0%} of the rows")
         if sentences:
             odd[str(session)] = sentences
     return odd

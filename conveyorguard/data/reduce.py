@@ -100,8 +100,8 @@ def _reduce(session: Session, schema: Schema) -> ReducedSession:
         first = f" ({dropped[0].where}: {dropped[0].message})" if dropped else ""
         raise DataError(f"no usable frame{first}")
     tick = session.time[keep].astype(np.int64)
-    sensors, bad_sensors = repair_series(session.sensors[keep], tick)
-    environment, bad_environment = repair_series(session.environment[keep], tick)
+    sensors, bad_sensors = repair_series(session.sensors[keep])
+    environment, bad_environment = repair_series(session.environment[keep])
     quality = quality[keep]
     quality[bad_sensors.any(axis=1)] |= SENSORS_REPAIRED
     labelled = session.state is not None
@@ -219,7 +219,7 @@ def _first_repair(session: Session, schema: Schema, keep: np.ndarray, quality: n
         defects.append(f"pixels outside {schema.thermal.valid} degC")
     return (
         f"{_where(session, part, int(row))}: second {session.time[row]}: expected numbers and possible temperatures, "
-        f"found {', '.join(defects)}; correct the file, or have it repaired from its neighbours (data.strict=false)"
+        f"found {', '.join(defects)}; correct the file, or have it repaired (data.strict=false)"
     )
 
 

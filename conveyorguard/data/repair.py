@@ -1,4 +1,4 @@
-"""Repairing values and pixels from their neighbours."""
+"""Repairing values from the last good one, and pixels from the nearest."""
 
 from __future__ import annotations
 
@@ -8,26 +8,25 @@ from scipy import ndimage
 from conveyorguard.data.schema import Thermal
 
 
-def repair_series(values: np.ndarray, time: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Replace NaN, Inf and values beyond float32 by interpolation between the nearest good rows of the channel.
+def repair_series(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Replace NaN, Inf and values beyond float32 by the last good value of the channel.
+
+    A held value is all that is known at the plant until the next one comes: a later value never changes an earlier row.
 
     Args:
-        values: (n, channels).
-        time: (n,) [periods].
+        values: (n, channels), in the order of time.
 
     Returns:
-        The repaired values, float32, and (n, channels) True where a value was bad. A channel without any good value
-        stays NaN.
+        The repaired values, float32, NaN before the first good value of a channel; and (n, channels) True where a
+        value was bad.
     """
     with np.errstate(over="ignore"):
         repaired = values.astype(np.float32)
     bad = ~np.isfinite(repaired)
-    for channel in np.flatnonzero(bad.any(axis=0)):
-        wrong = bad[:, channel]
-        if wrong.all():
-            repaired[:, channel] = np.nan
-        else:
-            repaired[wrong, channel] = np.interp(time[wrong], time[~wrong], values[~wrong, channel])
+    if bad.any():
+        last = np.maximum.accumulate(np.where(bad, -1, np.arange(len(values))[:, None]), axis=0)
+        held = np.take_along_axis(repaired, np.maximum(last, 0), axis=0)
+        repaired = np.where(last < 0, np.float32(np.nan), held)
     return repaired, bad
 
 

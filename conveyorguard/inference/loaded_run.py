@@ -127,8 +127,8 @@ class LoadedRun:
         """Predict the states of sessions given as a table, labelled or not.
 
         A window is `self.settings.size` consecutive rows; one begins every `self.settings.judged_stride` rows from the
-        start of each run of rows without a gap. Rows may be in any order, and sessions mixed. A NaN is filled from
-        its neighbours, or with the median of the training if a session has no value of the channel.
+        start of each run of rows without a gap. Rows may be in any order, and sessions mixed. A NaN holds the
+        last value of the channel, or has the median of the training before the first one.
 
         Args:
             frames: n rows, one per second, with the columns session (str), time (whole seconds since the session

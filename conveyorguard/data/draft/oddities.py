@@ -71,9 +71,7 @@ def _of_channel(name: str, recordings: list[np.ndarray]) -> list[str]:
         odd.append(f"'{name}' is constant or empty in {dead} of {len(recordings)} recordings")
     missing = 1 - np.isfinite(np.concatenate(recordings)).mean()
     if missing:
-        odd.append(
-            f"'{name}': {100 * missing:.2g} % of the values are missing; they are filled in from their neighbours"
-        )
+        odd.append(f"'{name}': {100 * missing:.2g} % of the values are missing; they hold the last value")
     return odd
 
 
