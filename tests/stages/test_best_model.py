@@ -85,30 +85,49 @@ def compared(tmp_path_factory, schema_node):
             folders[folder] = arm
     comparison = compare(folders)
     names = {row.label: folders[row.sources[0].folder] for row in comparison.models}
-    return comparison, names, {names[row.label]: row for row in comparison.models}
+    rows = {names[row.label]: row for row in comparison.models}
+    return comparison, names, {name: rows[name] for name in arms}
 
 
 def test_targets_have_verdict_reached_or_not(compared):
     _, _, rows = compared
     table = targets(rows, WORST, SPEED, minutes=20.0, full=True)
     verdicts = {row["target"].split(",")[0]: row for _, row in table.iterrows()}
-    assert verdicts["macro-F1 above LightGBM on the window's statistics"]["verdict"] == "reached"
-    assert verdicts["macro-F1 not more than half a point below LightGBM extended"]["verdict"] == "reached"
-    assert verdicts["film=true not more than half a point below film=false"]["figure"] == "+0.00 points"
-    robust = verdicts["never more than a point below its better arm of one modality; worst with CT1 dead"]
+    assert verdicts["fusion: macro-F1 above LightGBM on the window's statistics"]["verdict"] == "reached"
+    assert verdicts["fusion: macro-F1 not more than half a point below LightGBM extended"]["verdict"] == "reached"
+    assert verdicts["fusion: film=true not more than half a point below film=false"]["figure"] == "+0.00 points"
+    robust = verdicts["fusion: never more than a point below its better arm of one modality; worst with CT1 dead"]
     assert (robust["verdict"], robust["figure"]) == ("not reached", "-2.00 points")
-    assert verdicts["trains 10 times as many windows a second as dl_tuned"]["figure"] == "20.0 times"
-    assert verdicts["trained to its best epoch in under 15 minutes"]["verdict"] == "not reached"
-    assert verdicts["recall of the worst state"]["interval"].startswith("from ")
-    called = table.set_index("target").loc["no window of the worst state called normal, by any seed"]
+    assert verdicts["fusion: trains 10 times as many windows a second as dl_tuned"]["figure"] == "20.0 times"
+    assert verdicts["fusion: trained to its best epoch in under 15 minutes"]["verdict"] == "not reached"
+    assert verdicts["best arm: recall of the worst state"]["interval"].startswith("from ")
+    called = table.set_index("target").loc["best arm: no window of the worst state called normal, by any seed"]
     bound = rows["fusion_both_film"].arm.interval("severe_as_normal")
     assert called["figure"].startswith("0 of ") and called["interval"] == f"up to {bound.high:.1f}" and bound.high > 1
     without = {name: row for name, row in rows.items() if name != "fusion_both_plain"}
     unknown = targets(without, WORST, SPEED, 20.0, full=True).set_index("target")["verdict"]
-    assert unknown["film=true not more than half a point below film=false, both"] == "not run"
+    assert unknown["fusion: film=true not more than half a point below film=false, both"] == "not run"
     worse = {**rows, "lightgbm": rows["fusion_both_film"], "fusion_both_film": rows["lightgbm"]}
-    assert targets(worse, WORST, SPEED, 1.0, True)["verdict"].tolist()[:2] == ["not reached", "not reached"]
+    assert targets(worse, WORST, SPEED, 1.0, True)["verdict"].tolist()[1:3] == ["not reached", "not reached"]
     assert targets(rows, WORST, SPEED, 20.0, full=False)["verdict"].str.endswith("(not at full size)").all()
+
+
+def test_best_arm_is_the_best_on_validation_whichever_it_is(compared):
+    _, _, rows = compared
+    others = dict.fromkeys(rows, rows["lightgbm"])
+    table = targets({**others, "lightgbm": rows["fusion_both_film"]}, WORST, SPEED, 1.0, full=True)
+    assert table["target"][0] == "best arm by validation: lightgbm; its macro-F1"
+    score = rows["fusion_both_film"].arm.interval("macro_f1")
+    assert table["figure"][0] == f"{100 * score.value:.1f} %" and table["verdict"][0] == "reported"
+
+
+@pytest.mark.parametrize(("low", "expected"), [(-0.0099, "reached"), (-0.0101, "not reached"), (np.nan, "not reached")])
+def test_target_on_a_difference_is_reached_by_the_end_of_its_interval(compared, low, expected):
+    _, _, rows = compared
+    robust = WORST.assign(difference=0.01, difference_low=low, difference_high=0.02)
+    table = targets(rows, robust, SPEED, 1.0, full=True).set_index("target")
+    (name,) = (target for target in table.index if "never more than a point below" in target)
+    assert (table.loc[name, "figure"], table.loc[name, "verdict"]) == ("+1.00 points", expected)
 
 
 def test_absent_state_has_no_claim_and_bound_is_of_worst_seed(compared):
@@ -132,7 +151,7 @@ def test_absent_state_has_no_claim_and_bound_is_of_worst_seed(compared):
         "target"
     )
     row, windows = (
-        table.loc["no window of the worst state called normal, by any seed"],
+        table.loc["best arm: no window of the worst state called normal, by any seed"],
         int((best.predictions[0].y_true == 3).sum()),
     )
     assert row["figure"] == f"{windows} of {windows} by the worst seed" and row["verdict"] == "not reached"
