@@ -2,8 +2,8 @@
 
 python experiments/watch_scale.py RUN [--devices 36] [--minutes 10] [--disk 40MB] [--out FILE]
 
-So many devices each deliver a row a second; a simulated day passes in a third of the minutes that are asked for, so
-that windows.csv begins anew three times. Recordings are random numbers within the ranges of the training: what is
+So many devices each deliver a row a second. The calendar is sped up: the minutes that are asked for are spread over
+three days, so that windows.csv begins anew. Recordings are random numbers within the ranges of the training: what is
 measured does not depend on their values. The restart is measured in a new process with a checkpoint and without, on a
 windows.csv as large as one of a whole day.
 """
@@ -11,12 +11,14 @@ windows.csv as large as one of a whole day.
 from __future__ import annotations
 
 import argparse
+import io
 import itertools
 import json
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import redirect_stdout
 from datetime import date, timedelta
 from pathlib import Path
 from time import perf_counter, process_time
@@ -89,8 +91,9 @@ def write_days(run: Path, folder: Path, devices: int, seconds: int, disk: int) -
     journal.today = lambda: (START + timedelta(days=watch.follower.second * FILES // max(seconds, 1))).isoformat()
     watch.windows.day, windows = journal.today(), 0
     began, cpu = perf_counter(), process_time()
-    for _ in range(seconds):
-        windows += watch.poll()
+    with redirect_stdout(io.StringIO()):  # alarms
+        for _ in range(seconds):
+            windows += watch.poll()
     wall, cpu = perf_counter() - began, process_time() - cpu
     watch.save()
     sizes = [path.stat().st_size for path in [*watch.windows.closed(), watch.windows.path]]

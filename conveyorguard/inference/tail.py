@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
+
+import numpy as np
+import pandas as pd
 
 from conveyorguard.data.durations import plain
 from conveyorguard.data.reduce import ReducedSession
 from conveyorguard.metrics.alarms import OperatingPoint, silent
 from conveyorguard.metrics.memory import LAGS
 
+HELD = ("sensors", "environment")  # groups of channels in which a missing value keeps the last one
 FORGOTTEN = 86_400.0  # s without a window, after which a checkpoint no longer keeps what a session's memory needs
 
 
@@ -71,6 +76,8 @@ class Tail:
         recent: end [s] and p0, p1, ... of the last predicted windows, for the memory of the run.
         ringing: whether its alarm is on.
         seen: when its last window was predicted [s since 1970].
+        first: row of the data from which a restart reads; 0 where the checkpoint does not know the session.
+        held: values of each group of channels at that row, None where none has come; what is missing there holds them.
     """
 
     session: ReducedSession
@@ -79,6 +86,21 @@ class Tail:
     recent: list[list[float]] = field(default_factory=list)
     ringing: Ringing = field(default_factory=Ringing)
     seen: float = 0.0
+    first: int = 0
+    held: dict[str, list[float | None]] = field(default_factory=dict)
+
+    def add(self, new: ReducedSession) -> None:
+        """Add rows; a missing value keeps the last one."""
+        assert new.columns is not None
+        columns = dict(new.columns)
+        if self.session.columns is not None:
+            columns = {name: np.concatenate([self.session.columns[name], rows]) for name, rows in columns.items()}
+        for group in HELD:
+            values = np.array(columns[group])
+            if self.session.columns is None and group in self.held:  # after a restart
+                values[0] = np.where(np.isnan(values[0]), np.array(self.held[group], values.dtype), values[0])
+            columns[group] = pd.DataFrame(values).ffill().to_numpy()
+        self.session = replace(new, columns=columns, rows=len(columns["tick"]))
 
     def took(self, windows: list[dict[str, Any]], states: int) -> None:
         """Take note of predicted windows, given as rows of windows.csv."""
@@ -90,10 +112,17 @@ class Tail:
     def to_dict(self) -> dict[str, Any]:
         """Return what a checkpoint keeps."""
         recent = self.recent if time.time() - self.seen < FORGOTTEN else []
+        columns, first, held = self.session.columns, self.first, self.held
+        if columns is not None and len(columns["tick"]):
+            rows = {group: columns[group][0].tolist() for group in HELD}
+            held = {group: [None if math.isnan(value) else value for value in row] for group, row in rows.items()}
+            first = int(columns["tick"][0])
         return {
             "start": self.start,
             "end": self.end,
             "recent": recent,
             "ringing": asdict(self.ringing),
             "seen": self.seen,
+            "first": first,
+            "held": held,
         }

@@ -90,9 +90,8 @@ class Watch:
                 if (event["session"], event["event"], event["begin"]) not in written:
                     self.announce([event])
         if not self.loaded.from_start:
-            settings = self.loaded.settings
-            for name, tail in self.tails.items():  # the next windows are counted from the last one
-                self.follower.skip(name, max(round(tail.start / settings.period) - settings.max_gap, 0))
+            for name, tail in self.tails.items():
+                self.follower.skip(name, tail.first)
         self.save()
 
     def save(self) -> None:
@@ -172,11 +171,7 @@ class Watch:
         if new.columns is None:
             print_line(f"{session.name}: not predicted: {new.failure.message if new.failure else 'no usable row'}")
             return 0
-        earlier = tail.session.columns or {name: values[:0] for name, values in new.columns.items()}
-        columns = {name: np.concatenate([earlier[name], values]) for name, values in new.columns.items()}
-        for name in ("sensors", "environment"):  # a missing value keeps the last one
-            columns[name] = pd.DataFrame(columns[name]).ffill().to_numpy()
-        tail.session = replace(new, columns=columns, rows=len(columns["tick"]))
+        tail.add(new)
         return self._predict(session.name, tail)
 
     def _predict(self, name: str, tail: Tail) -> int:

@@ -30,8 +30,8 @@ def refuse_look_ahead(answers, cuts=CUTS):
     whole = answers(10**9)
     for last in cuts:
         for table_of_cut, table_of_all, time in zip(answers(last), whole, ("end", "time"), strict=True):
-            before = table_of_all[table_of_all[time] <= last].reset_index(drop=True)
-            assert len(before) == len(table_of_cut) > 0
+            before = table_of_all[table_of_all[time] <= table_of_cut[time].max()].reset_index(drop=True)
+            assert len(before) == len(table_of_cut) and last - 15 < table_of_cut[time].max() <= last
             columns = [c for c in before if c[0] in "cp" and c[1:].isdigit()]
             np.testing.assert_allclose(table_of_cut[columns], before[columns], atol=1e-6, err_msg=f"cut at {last} s")
             assert table_of_cut["state"].tolist() == before["state"].tolist()
@@ -115,11 +115,11 @@ def test_later_files_never_change_an_earlier_second_of_archives(sensor_run, reco
             for name in names:
                 if name in [path.name for path in frames_of(source)[: last + 1]]:
                     shutil.copy(source / name, folder / name)
-            for name in names[20:30]:
+            for name in names[55:57]:
                 if (folder / name).exists():
                     content = pd.read_csv(folder / name)
                     content["CT1"] = np.nan
                     content.to_csv(folder / name, index=False)
         return answered(loaded, archive.sessions(folder.parent, schema), schema)
 
-    refuse_look_ahead(answers, CUTS[:3])
+    refuse_look_ahead(answers, CUTS[2:])

@@ -8,7 +8,7 @@ from unittest import mock
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from conveyorguard import load_run
@@ -91,6 +91,14 @@ def with_gaps(session, gaps):
     return cut(session, keep)
 
 
+def without_values(session, missing):
+    """Take out values of a session: missing are (channel, first row, number of rows)."""
+    sensors = session.sensors.copy()
+    for channel, first, count in missing:
+        sensors[first : first + count, channel % sensors.shape[1]] = np.nan
+    return replace(session, sensors=sensors)
+
+
 def schema_of(loaded):
     return replace(loaded.schema, thermal=None)
 
@@ -138,14 +146,18 @@ def assert_same(folder, expected):
 
 
 GAPS = st.lists(st.tuples(st.integers(1, 380), st.sampled_from([1, 2, 3, 4, 20, 50])), max_size=5)
+MISSING = st.lists(st.tuples(st.integers(0, 7), st.integers(0, 380), st.sampled_from([1, 5, 60, 300])), max_size=3)
 POLLS = st.lists(st.tuples(st.integers(1, 150), st.booleans()), max_size=8)  # seconds on, and a restart after it
 
 
 @SLOWLY
-@given(GAPS, POLLS)
-def test_watch_over_gaps_and_restarts_answers_as_predict(loaded, sessions, tmp_path, gaps, polls):
+@given(GAPS, MISSING, POLLS)
+@example([], [(4, 50, 300), (0, 0, 60)], [(70, False), (50, True), (60, True), (100, True)])
+def test_watch_over_gaps_missing_values_and_restarts_answers_as_predict(
+    loaded, sessions, tmp_path, gaps, missing, polls
+):
     shutil.rmtree(tmp_path / "out", ignore_errors=True)
-    given_sessions = [with_gaps(session, gaps) for session in sessions]
+    given_sessions = [with_gaps(without_values(session, missing), gaps) for session in sessions]
     watching, second = begin(loaded, given_sessions, tmp_path / "out"), 0
     for step, restarted in [*polls, (10_000, False)]:
         second += step

@@ -9,6 +9,7 @@ import pytest
 from conveyorguard.cli import main
 from conveyorguard.data.windows import make_windows
 from conveyorguard.metrics.scores import evaluate
+from conveyorguard.reporting import model_card
 from conveyorguard.runs.data import load_windows
 from conveyorguard.runs.derive import as_predictions
 from conveyorguard.runs.saved import SavedRun
@@ -43,6 +44,20 @@ def test_metrics_of_parts_follow_from_p_and_of_now_from_c(run):
             assert expected["confusion"] == values["confusion"] and expected["n"] == len(rows)
             assert values["ece"] == pytest.approx(expected["ece"], abs=1e-6)
     assert metrics["now"]["val"]["nll"] != metrics["val"]["nll"]
+
+
+def test_page_and_card_answer_for_the_current_second(run):
+    asked = "Asked: the state now, at the end of a window of 30 s, judged every 1 s"
+    now = json.loads((run / "metrics.json").read_text())["now"]["test"]
+    for name in ("report.html", model_card.FILE):
+        text = (run / name).read_text()
+        assert asked in text, name
+        assert f"{100 * now['accuracy']:.1f} %" in text or f"{100 * now['accuracy']:.1f}%" in text, name
+
+
+def test_old_question_takes_one_word(train_run):
+    text = (train_run(*LIGHT, "window.label=majority") / "report.html").read_text()
+    assert "Asked: the commonest state of a window of 30 s" in text and "the state now" not in text
 
 
 @pytest.mark.parametrize("depth", ["files", "data"])
