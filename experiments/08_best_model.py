@@ -43,9 +43,9 @@ from experiments.stages.best_model import (
     others_table,
     pooled_arm,
     starts_cut_table,
-    targets,
 )
 from experiments.stages.best_model_page import STEM, BestModel, write_best_model
+from experiments.stages.best_model_targets import targets
 from experiments.stages.command_line import main
 from experiments.stages.speed import side_by_side
 from experiments.stages.study import StagedStudy, units_of

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import itertools
 import json
 import subprocess
 import sys
@@ -96,9 +95,9 @@ def write_days(run: Path, folder: Path, devices: int, seconds: int, disk: int) -
             windows += watch.poll()
     wall, cpu = perf_counter() - began, process_time() - cpu
     watch.save()
-    sizes = [path.stat().st_size for path in [*watch.windows.closed(), watch.windows.path]]
-    first = next(itertools.islice(watch.windows.rows(), 1))
-    row = len(",".join(first.values())) + 1
+    kept = [path.read_bytes() for path in [*watch.windows.closed(), watch.windows.path]]
+    sizes = [len(content) for content in kept]
+    row = sum(sizes) / sum(content.count(b"\n") for content in kept)
     watch.close()
     return {
         "devices": devices,
@@ -117,8 +116,9 @@ def write_days(run: Path, folder: Path, devices: int, seconds: int, disk: int) -
 
 
 def lengthen(path: Path, rows: int) -> None:
-    """Repeat the rows of windows.csv until it has so many."""
-    header, *lines = path.read_bytes().splitlines(keepends=True)
+    """Fill windows.csv with the rows of all files of windows, repeated until it has so many."""
+    files = [path.read_bytes().splitlines(keepends=True) for path in path.parent.glob("windows*.csv")]
+    header, lines = files[0][0], [line for _, *rows in files for line in rows]
     with path.open("wb") as stream:
         stream.write(header)
         for _ in range(rows // len(lines)):

@@ -46,8 +46,11 @@ def fault_copies(
     settings: FeatureSettings,
     inputs: list[str],
     seed: int,
+    clean: pd.DataFrame,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Compute features of copies of train windows with a fault each.
+
+    Only the features of the input that fails are computed anew.
 
     Args:
         windows: of the train part.
@@ -56,20 +59,24 @@ def fault_copies(
         size: rows of a window.
         inputs: which of sensors, thermal and environment the features are of.
         seed: of which windows are copied.
+        clean: features of the windows as they were, in their order.
 
     Returns:
         Features (m, F) float32 and (m,) the place among the windows that each is a copy of.
     """
-    faults = list(failures(store, inputs))
-    share = min(settings.fault_copies, MOST / max(sum(often for _, _, often in faults), 1.0))
+    faults = [(group, *fault) for group in inputs for fault in failures(store, [group])]
+    share = min(settings.fault_copies, MOST / max(sum(often for *_, often in faults), 1.0))
     train = store.rows_of(set(windows["session"]))
     tables, places = [], []
-    for name, fail, often in faults:
+    for group, name, fail, often in faults:
         rng = np.random.default_rng([seed, *name.encode()])
         chosen = np.sort(rng.permutation(len(windows))[: round(share * often * len(windows))])
         if len(chosen):
             rows = windows["row"].iloc[chosen]
-            tables.append(window_features(fail(store, train, rng), rows, size, settings, inputs).to_numpy())
+            changed = window_features(fail(store, train, rng), rows, size, settings, [group])
+            copies = clean.iloc[chosen].to_numpy(copy=True)
+            copies[:, clean.columns.get_indexer(changed.columns)] = changed.to_numpy()
+            tables.append(copies)
             places.append(chosen)
     if not tables:
         return np.zeros((0, 0), np.float32), np.zeros(0, np.int64)

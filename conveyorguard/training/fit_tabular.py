@@ -98,7 +98,7 @@ def fit_tabular(
     tabular = model(schema=schema, seed=seed, threads=threads, **settings)
     x, y, weight = table.to_numpy(), windows["label"].to_numpy(), None
     if features.fault_copies:
-        copies, place = fault_copies(data.store, windows, data.settings.size, features, inputs, seed)
+        copies, place = fault_copies(data.store, windows, data.settings.size, features, inputs, seed, table)
         x, weight = np.concatenate([x, copies]), np.repeat([1.0, WEIGHT], [len(y), len(place)])
         y = np.concatenate([y, y[place]])
     tabular.fit(x, y, weight)

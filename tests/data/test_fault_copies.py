@@ -10,6 +10,7 @@ from conveyorguard.data.schema import Schema
 from conveyorguard.data.session import Session
 from conveyorguard.data.windows import WindowSettings, split_windows
 from conveyorguard.models.tabular import LogisticRegression
+from conveyorguard.runs.data import load_windows
 from conveyorguard.training.fit_tabular import fit_tabular
 
 SENSORS = ["sensors"]
@@ -46,7 +47,9 @@ def data_of(store_of):
 
 def copies(data, share, seed=0):
     settings = FeatureSettings(fault_copies=share)
-    return fault_copies(data.store, data.part("train"), data.settings.size, settings, SENSORS, seed)
+    train, size = data.part("train"), data.settings.size
+    clean = window_features(data.store, train["row"], size, settings, SENSORS)
+    return fault_copies(data.store, train, size, settings, SENSORS, seed, clean)
 
 
 def test_each_fault_copies_its_share_of_the_train_windows(data_of):
@@ -67,6 +70,27 @@ def test_copies_have_the_features_of_the_faulty_windows(data_of):
     chosen = place[: round(0.25 * often * len(train))]
     expected = window_features(dead, train["row"].iloc[chosen], data.settings.size, settings, SENSORS).to_numpy()
     assert np.array_equal(x[: len(chosen)], expected, equal_nan=True)
+
+
+def test_copies_of_all_inputs_equal_features_computed_from_the_whole_faulty_store(compose):
+    data, inputs = load_windows(compose()), ["sensors", "thermal", "environment"]
+    settings = FeatureSettings(log=True, lags=[1, 5], slopes=True, hot_spot=True, from_start=True, fault_copies=0.1)
+    train, size = data.part("train"), data.settings.size
+    clean = window_features(data.store, train["row"], size, settings, inputs)
+    x, place = fault_copies(data.store, train, size, settings, inputs, 0, clean)
+    begin, rows = 0, data.store.rows_of(set(train["session"]))
+    faults = list(failures(data.store, inputs))
+    share = min(0.1, module.MOST / sum(often for _, _, often in faults))
+    for name, fail, often in faults:
+        rng = np.random.default_rng([0, *name.encode()])
+        chosen = np.sort(rng.permutation(len(train))[: round(share * often * len(train))])
+        faulty = fail(data.store, rows, rng)
+        expected = window_features(faulty, train["row"].iloc[chosen], size, settings, inputs).to_numpy()
+        end = begin + len(chosen)
+        assert place[begin:end].tolist() == chosen.tolist(), name
+        np.testing.assert_array_equal(x[begin:end], expected, err_msg=name)
+        begin = end
+    assert begin == len(x) > 0
 
 
 def test_same_seed_gives_the_same_copies_and_another_seed_others(data_of):

@@ -27,10 +27,10 @@ from experiments.stages.best_model import (
     onset_table,
     others_table,
     starts_cut_table,
-    targets,
     verdict,
 )
 from experiments.stages.best_model_page import TRIED, BestModel, write_best_model
+from experiments.stages.best_model_targets import targets
 from tests.support.made_runs import run_maker
 
 SPEED = pd.DataFrame(
