@@ -27,7 +27,7 @@ class BestModel:
     Args:
         comparisons: comparison by split, folds pooled; the targets refer to the first.
         names: by split, the arm of each label in the comparison.
-        targets: table of `best_model.targets`.
+        targets: table of `best_model_targets.targets`.
         findings: table of `best_model.findings`.
         robustness: table of `against_single` for the arms of one modality.
         against_trees: table of `against_single` for LightGBM.
