@@ -1,11 +1,11 @@
 """Measure a watch at the scale of a plant: how fast it writes, what it writes a day, and what a restart costs.
 
-python experiments/watch_scale.py RUN [--devices 36] [--minutes 10] [--disk 40MB] [--out FILE]
+python experiments/watch_scale.py RUN [--devices 36] [--minutes 10] [--day 1] [--disk 40MB] [--out FILE]
 
 So many devices each deliver a row a second. The calendar is sped up: the minutes that are asked for are spread over
 three days, so that windows.csv begins anew. Recordings are random numbers within the ranges of the training: what is
 measured does not depend on their values. The restart is measured in a new process with a checkpoint and without, on a
-windows.csv as large as one of a whole day.
+windows.csv as large as one of a whole day, or of the part `--day`.
 """
 
 from __future__ import annotations
@@ -146,6 +146,7 @@ def main() -> None:
     parser.add_argument("run", type=Path, help="directory of a run of modality=sensor")
     parser.add_argument("--devices", type=int, default=36)
     parser.add_argument("--minutes", type=float, default=10, help="simulated minutes")
+    parser.add_argument("--day", type=float, default=1, help="part of a day that windows.csv holds at the restart")
     parser.add_argument("--disk", default="40MB", help="cap on the files of windows while they are written")
     parser.add_argument("--out", type=Path, help="json file for the figures")
     parser.add_argument("--restart", type=Path, help=argparse.SUPPRESS)
@@ -158,10 +159,10 @@ def main() -> None:
         seconds = round(60 * options.minutes)
         figures = write_days(options.run, folder, options.devices, seconds, journal.bytes_of(options.disk))
         path, saved = folder / "windows.csv", json.loads((folder / "checkpoint.json").read_text())
-        lengthen(path, options.devices * DAY)
+        lengthen(path, round(options.day * options.devices * DAY))
         saved["windows"] = path.stat().st_size
         (folder / "checkpoint.json").write_text(json.dumps(saved))
-        figures["MB of a day's windows.csv"] = path.stat().st_size / 1e6
+        figures["MB of windows.csv at the restart"] = path.stat().st_size / 1e6
         for name, value in restarted(options.run, folder, options.devices).items():
             figures[f"restart with a checkpoint [{name}]"] = value
         (folder / "checkpoint.json").unlink()

@@ -170,6 +170,23 @@ def test_watch_over_gaps_missing_values_and_restarts_answers_as_predict(
     assert_same(tmp_path / "out", predicted(loaded, given_sessions))
 
 
+def test_value_missing_since_before_a_restart_is_still_held(loaded, sessions, tmp_path):
+    channels = range(sessions[0].sensors.shape[1])
+    given_sessions = [without_values(session, [(channel, 50, 300) for channel in channels]) for session in sessions]
+    watching = begin(loaded, given_sessions, tmp_path / "out")
+    for second in (120, 160):
+        watching.follower.second = second
+        watching.poll()
+        watching.save()
+        watching.close()
+        watching = begin(loaded, given_sessions, tmp_path / "out")
+    assert loaded.from_start or all(tail.first > 50 for tail in watching.tails.values()), "the values are not read anew"
+    watching.follower.second = 10_000
+    watching.poll()
+    watching.close()
+    assert_same(tmp_path / "out", predicted(loaded, given_sessions))
+
+
 @pytest.mark.parametrize("restarted", [True, False])
 def test_window_begun_within_a_bridged_gap_keeps_the_row_before_it(loaded, sessions, tmp_path, restarted):
     """The rows of 100 to 102 are held; the last window before the pause begins at 102, or 100 of every tenth."""
