@@ -1,7 +1,7 @@
 """Batch prediction: a run applied to a data set, one recording at a time, so that memory does not limit their number.
 
-It writes `predictions.parquet` (a row a window), `seconds.parquet` (a row a second, or period), `alarms.csv` (a row an
-episode), `recordings.csv` (a row a recording, also of those that cannot be read) and the page.
+It writes `predictions.parquet` (a row per window), `seconds.parquet` (a row per second, or period), `alarms.csv` (a row
+per alarm), `recordings.csv` (a row per session, also of those that cannot be read) and the page.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from conveyorguard.data.durations import text_of
 from conveyorguard.data.session import Unreadable
 from conveyorguard.data.stream import StreamedRecording, lenient, stream
 from conveyorguard.errors import DataError
-from conveyorguard.inference.loaded_run import LoadedRun, Predicted, TooShortError, schema_for
-from conveyorguard.inference.summary import PredictionTotals, RecordingSummary, labelled_sentence
+from conveyorguard.inference.loaded_run import LoadedRun, SessionPredictions, TooShortError, schema_for
+from conveyorguard.inference.summary import PredictionTotals, SessionSummary, labelled_sentence
 from conveyorguard.reporting.alarm_sentences import duration, span
 from conveyorguard.reporting.prediction_page import PredictionPage
 from conveyorguard.system.progress import bar_over_all
@@ -78,16 +78,16 @@ def predict_all(
 
 def predict_one(
     loaded: LoadedRun, recording: StreamedRecording | Unreadable
-) -> tuple[RecordingSummary, Predicted | None]:
+) -> tuple[SessionSummary, SessionPredictions | None]:
     """Predict one recording.
 
     Returns:
         The summary of the recording, which says why it could not be predicted; and the prediction, None in that case.
     """
     if isinstance(recording, Unreadable):
-        return RecordingSummary(recording.name, noticed=f"not read: {recording.message}"), None
+        return SessionSummary(recording.name, noticed=f"not read: {recording.message}"), None
     session = recording.store.sessions.iloc[0]
-    summary = RecordingSummary(
+    summary = SessionSummary(
         recording.name, session["device"], session["kind"], len(recording.store) * recording.store.period
     )
     noticed = list(recording.notes)
@@ -117,7 +117,7 @@ class _Tables:
         self.waiting: dict[str, list[pd.DataFrame]] = {"predictions": [], "seconds": []}
         self.writers: dict[str, pq.ParquetWriter] = {}
         self.alarms = self._csv("alarms.csv", ALARM_COLUMNS)
-        self.recordings = self._csv("recordings.csv", [f.name for f in fields(RecordingSummary)])
+        self.recordings = self._csv("recordings.csv", [f.name for f in fields(SessionSummary)])
 
     def _csv(self, name: str, header: Sequence[str]) -> Any:
         stream = aside(self.folder / name).open("w", newline="", encoding="utf-8")
@@ -125,7 +125,7 @@ class _Tables:
         writer.writerow(header)
         return writer
 
-    def add(self, predicted: Predicted) -> None:
+    def add(self, predicted: SessionPredictions) -> None:
         """Add the windows, seconds and alarms of a recording."""
         for name, table in (("predictions", predicted.windows), ("seconds", predicted.seconds)):
             self.waiting[name].append(table)
@@ -133,7 +133,7 @@ class _Tables:
                 self.flush(name)
         self.alarms.writerows(predicted.alarms[list(ALARM_COLUMNS)].itertuples(index=False))
 
-    def add_recording(self, summary: RecordingSummary) -> None:
+    def add_recording(self, summary: SessionSummary) -> None:
         """Add the row of a recording."""
         self.recordings.writerow(["" if value is None else value for value in vars(summary).values()])
 

@@ -19,7 +19,7 @@ probabilities, alarms at the run's operating point, and what is unlike the train
 channels, dead sensors). The recordings are read as those of the training; data=NAME reads them as another data set
 with the same channels. They are taken one after another: memory does not limit their number.
 
-Writes predictions.parquet (a row a window), seconds.parquet, alarms.csv, recordings.csv and predictions.html into
+Writes predictions.parquet (a row per window), seconds.parquet, alarms.csv, recordings.csv and predictions.html into
 FOLDER, by default a new one in outputs/; with --watch outputs/watch/<folder>-<run>, where windows.csv begins anew each
 day and the oldest files are removed above disk=20GB.""",
     """\

@@ -64,7 +64,7 @@ def checked(values: Any, kind: type[R], path: Path) -> R:
         path: of the file, for the message.
 
     Raises:
-        RunError: a field is missing, of another type, or has a value that cannot be.
+        RunError: a field is missing, of another type, or has an impossible value.
     """
     from conveyorguard.system.files import refuse  # brings pandas, which takes long to import
 
@@ -75,7 +75,7 @@ def checked(values: Any, kind: type[R], path: Path) -> R:
 
 
 def problem(values: Any, kind: type[R]) -> tuple[str | None, R | None]:
-    """Return what is first wrong with plain values, as 'expected ..., found ...', or the record they are."""
+    """Return plain values as a record; if they are none, the first problem as 'expected ..., found ...' instead."""
     try:
         return None, kind.model_validate(values)
     except ValidationError as error:
@@ -103,7 +103,7 @@ _EXPECTED = {
 
 
 def _sentence(error: ValidationError, values: Any) -> str:
-    """The first problem that pydantic found, in the words of this project."""
+    """Return the first problem in pydantic's error as 'FIELD: expected ..., found ...'."""
     problems = error.errors(include_url=False)
     first = problems[0]
     place = _place(first["loc"], values)

@@ -117,7 +117,7 @@ def refuse_interpolations(config: Any, path: Path) -> Any:
 
 
 def _texts(value: Any, place: str) -> Iterator[tuple[str, str]]:
-    """Every text of nested plain values, keys included, with its dotted place."""
+    """Yield every text in nested plain values, keys included, with its dotted place."""
     if isinstance(value, dict):
         for key, below in value.items():
             yield f"{place}.{key}".lstrip("."), str(key)

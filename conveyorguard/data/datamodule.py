@@ -30,7 +30,7 @@ class WindowDataset(Dataset):
     and second (B, T).
 
     Args:
-        windows: of `make_windows`.
+        windows: see `make_windows`.
         inputs: which of sensors, thermal and environment.
     """
 

@@ -19,13 +19,13 @@ class Implication:
 
     Attributes:
         about: the property.
-        found: its value in these data.
+        value: its value in these data.
         rule: the limit it is compared with.
         follows: the advice.
     """
 
     about: str
-    found: str
+    value: str
     rule: str
     follows: str
 

@@ -50,7 +50,7 @@ class ReducedSession:
     content: str = ""
 
     def problem(self, labels: bool = True) -> str | None:
-        """Return the first problem of the session as a sentence; with `labels`, missing labels are one."""
+        """Return the first problem of the session as a sentence; with `labels`, missing labels count as a problem."""
         if self.failure:
             return f"{self.name}: {self.failure.message}"
         if self.dropped:

@@ -261,7 +261,7 @@ class Windows:
     """The windows of a run with their part of the split.
 
     Attributes:
-        frame: windows spaced by `settings.stride`, as of `make_windows`, with part (train, val or test).
+        frame: windows spaced by `settings.stride`, see `make_windows`, with part (train, val or test).
     """
 
     store: Store
@@ -293,7 +293,7 @@ def split_windows(store: Store, settings: WindowSettings, split: dict[str, Any])
     """Cut a store into windows and split its sessions.
 
     Args:
-        split: of `make_split`, e.g. {"name": "session", "seed": 42}.
+        split: settings of `make_split`, e.g. {"name": "session", "seed": 42}.
 
     Raises:
         ConfigError: no window of that size, or a part of the split without a session.

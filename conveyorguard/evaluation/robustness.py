@@ -142,7 +142,7 @@ def against_single(fused: dict[str, Arm], single: dict[str, dict[str, Arm]]) -> 
 
     Returns:
         One row per corruption: corruption, macro_f1, better arm, its macro_f1, difference with its interval, verdict;
-        severe_recall and the worst seed's severe_sessions_missed of the fused arm; number of seeds of the two.
+        severe_recall and the worst seed's severe_sessions_missed of the fused arm; numbers of seeds (fused, single).
     """
     rows = []
     for name, arm in fused.items():

@@ -8,7 +8,7 @@ from typing import Any
 
 from conveyorguard.data.durations import plain
 from conveyorguard.data.reduce import ReducedSession
-from conveyorguard.metrics.alarms import OperatingPoint, silent
+from conveyorguard.metrics.alarms import OperatingPoint, follows_gap
 from conveyorguard.metrics.memory import LAGS
 
 FORGOTTEN = 86_400.0  # s without a window, after which a checkpoint no longer keeps what a session's memory needs
@@ -43,7 +43,7 @@ class Ringing:
             period: of a row of the data [s].
         """
         events = []
-        if self.begin is not None and (score < point.off or silent(self.end, start, end, period)):
+        if self.begin is not None and (score < point.off or follows_gap(self.end, start, end, period)):
             events.append(self._event("end"))
             self.begin = None
         if self.begin is None:

@@ -41,7 +41,7 @@ from conveyorguard.inference.predict import predict
 from conveyorguard.inference.tail import Ringing, Tail
 from conveyorguard.metrics.memory import runs_of
 from conveyorguard.runs.data import conditioned
-from conveyorguard.system.files import alone, read_json, replacing, write_json
+from conveyorguard.system.files import locked, read_json, replacing, write_json
 from conveyorguard.system.progress import no_bars
 
 PAUSE = 0.2  # s between two polls of the folder
@@ -234,7 +234,7 @@ class Watch:
         """Return the windows to predict: after the last one, spaced from it, or from the start of a later run.
 
         Args:
-            windows: all windows of the tail, one a row.
+            windows: all windows of the tail, one per row.
             tail: of the session.
         """
         settings = self.loaded.settings
@@ -297,7 +297,7 @@ def watch(loaded: LoadedRun, data: Mapping[str, Any], folder: Path, disk: str = 
     """
     schema, root, cap = schema_for(loaded, data), Path(data["root"]), bytes_of(disk)
     identity = {"run": loaded.run.folder.resolve().name, "root": str(root.resolve())}
-    with alone(folder), no_bars():
+    with locked(folder), no_bars():
         path = folder / "watch.json"
         saved: dict[str, Any] = read_json(path) if path.exists() else {**identity, "known": {}}
         if other := {key: saved[key] for key in identity if saved[key] != identity[key]}:

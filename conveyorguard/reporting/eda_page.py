@@ -308,5 +308,5 @@ def _quality(site: Site, store: Store) -> dict[str, Any]:
 
 def _implications(site: Site, implications: list[Implication]) -> Markup:
     """Draw the implications for a model."""
-    rows = [{"about": i.about, "found": i.found, "rule": i.rule, "what follows": i.follows} for i in implications]
+    rows = [{"about": i.about, "value": i.value, "rule": i.rule, "what follows": i.follows} for i in implications]
     return site.table("00_implications", pd.DataFrame(rows), look="prose")

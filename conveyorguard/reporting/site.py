@@ -47,15 +47,15 @@ class Site:
         write_text(path, pages.flat(frame).to_csv(index=False))
         return pages.framed(frame, formats, links, origins, look, csv)
 
-    def write(self, stem: str, subtitle: str, main: Markup, said: Sequence[str] = ()) -> Path:
+    def write(self, stem: str, subtitle: str, main: Markup, sentences: Sequence[str] = ()) -> Path:
         """Write a page and the index, and draw the other pages' links anew.
 
         Args:
             main: the page's content, as `pages.render` drew it.
-            said: sentences that the index repeats.
+            sentences: those that the index repeats.
         """
         keep_plotly(self.folder)
-        kept = {"subtitle": subtitle, "said": list(said), "main": self._with_origin(main)}
+        kept = {"subtitle": subtitle, "said": list(sentences), "main": self._with_origin(main)}
         write_json(self.folder / "assets" / f"{stem}.json", kept)
         for written in self._written():
             self._frame(written)

@@ -1,4 +1,4 @@
-"""What the json files of a run directory hold: one record a file, written and read through it."""
+"""What the json files of a run directory hold: one record per file, written and read through it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Git(Record):
 
 
 class Begun(Record):
-    """`provenance.json` as long as the run is not finished: what is known when it begins."""
+    """`provenance.json` of an unfinished run: the facts that are known at its start."""
 
     command: str
     choices: dict[str, Any] = Field(default_factory=dict)
@@ -103,7 +103,7 @@ class SplitSettings(Record):
 
 
 class SavedSplit(Record):
-    """`split.json`: the sessions of each part, and the digest of who is where."""
+    """`split.json`: the sessions of each part, and a digest of that assignment."""
 
     settings: SplitSettings
     hash: str | None = None
@@ -187,7 +187,7 @@ class BeforeAfter(Record):
 
 
 class Calibration(Record):
-    """`calibration.json`: the temperature by which log-probabilities are divided, and what validation was split by."""
+    """`calibration.json`: the temperature dividing log-probabilities; validation is cross-fitted by `crossed_by`."""
 
     method: str = "temperature"
     temperature: Annotated[float, Field(gt=0)]
@@ -286,7 +286,7 @@ class Alarms(Record):
 
 
 class ChannelRange(Record):
-    """What one input was like in the training; still in [s] (`conveyorguard.data.ranges.training_ranges`)."""
+    """Range of one input in training (`conveyorguard.data.ranges.training_ranges`); still in [s]."""
 
     low: float
     high: float
@@ -321,7 +321,7 @@ def read_record(path: Path, kind: type[R]) -> R:
     """Read a json file of a run directory.
 
     Raises:
-        RunError: the file is missing, damaged, or holds what cannot be; the message names the field.
+        RunError: the file is missing or damaged, or holds an impossible value; the message names the field.
     """
     values = read_json(path)
     place = next(_not_finite(values, ""), None)
@@ -348,7 +348,7 @@ def unwritable(path: Path, message: str | None) -> RunError:
 
 
 def _not_finite(value: Any, place: str) -> Iterator[str]:
-    """Places of numbers that are NaN or infinite, which json has no word for but Python's reader takes."""
+    """Yield the places of numbers that are NaN or infinite: the json standard has neither, but Python reads both."""
     if isinstance(value, Mapping):
         for key, below in value.items():
             yield from _not_finite(below, f"{place}.{key}".removeprefix("."))

@@ -55,7 +55,7 @@ def findings(rows: Mapping[str, Row], pairs: Mapping[str, tuple[str, str]]) -> p
         pairs: question -> names of two arms; pairs with an arm that was not run are left out.
 
     Returns:
-        question, difference, low, high, verdict, arm, minus, seeds (of the one and of the other).
+        question, difference, low, high, verdict, arm, minus, seeds (of arm and of minus).
     """
     table = []
     for question, (arm, reference) in pairs.items():
@@ -120,7 +120,7 @@ def elapsed_arm(data: Mapping[int, Windows]) -> dict[str, Arm]:
         data: data[fold].
 
     Returns:
-        Arms 'whole' and 'cut', as of `with_starts_cut`; empty if no window remains.
+        Arms 'whole' and 'cut', see `with_starts_cut`; empty if no window remains.
     """
     tables = []
     for windows in data.values():
@@ -149,10 +149,10 @@ def _every_window(model: LoadedRun, evaluation: EvaluationSet) -> tuple[pd.DataF
 
 
 def _arms(tables: list[pd.DataFrame]) -> dict[str, Arm]:
-    """Return arms by what was done to the recordings; empty for tables without a window.
+    """Return arms by corruption of the recordings; empty for tables without a window.
 
     Args:
-        tables: for each seed the predictions as of `_predictions`.
+        tables: for each seed the predictions, see `_predictions`.
     """
     arms = {}
     for name in tables[0]["corruption"].unique():

@@ -225,7 +225,7 @@ CAUSAL_NOTE = (
     "with its most common state, as in the seed study. The models are the same."
 )
 ONSETS_NOTE = (
-    "One row a seed: recordings with a fault, those without an alarm, and times in s for the others. The model of "
+    "One row per seed: recordings with a fault, those without an alarm, and times in s for the others. The model of "
     "each fold uses its own operating point, set on validation: no missed fault, fewest false alarms. A delay "
     "counts from the first second that is not normal. A state that needs an alarm may begin long after it, so a "
     "long delay is not always a late alarm."
@@ -280,7 +280,7 @@ def _in_points(table: pd.DataFrame, low: str = "difference_low", high: str = "di
 
 
 def _starts(table: pd.DataFrame) -> pd.DataFrame:
-    """Return `starts_cut_table` with the page's column names, its changes in points."""
+    """Return `starts_cut_table` with the page's column names, and differences in percentage points."""
     frame = pages.gathered(table, ["cut", "change", "difference"])
     for name in ("change", "difference"):
         frame[name] = [interval.times(100) for interval in frame[name]]

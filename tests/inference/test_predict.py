@@ -18,7 +18,7 @@ from conveyorguard.data.reduce import reduce_session
 from conveyorguard.data.store_build import store_in_memory
 from conveyorguard.data.stream import StreamedRecording
 from conveyorguard.errors import DataError, RunError
-from conveyorguard.inference.given_table import sessions_of
+from conveyorguard.inference.frame_table import sessions_of
 from conveyorguard.inference.summary import PredictionTotals
 from conveyorguard.metrics.memory import LAGS, Memory
 from conveyorguard.reporting.alarm_sentences import alarm_record
