@@ -265,7 +265,7 @@ def wake() -> None:
 
 
 def model_speed(folder: Path, batches: int, answers: int) -> dict[str, dict[str, float]]:
-    """Measure windows per second of training (store to updated weights) and of loading alone, and the latency."""
+    """Measure windows per second of training (store to updated weights) and of loading, and ms per forward pass."""
     modules, steps, loads, singles = torch.nn.ModuleDict(), {}, {}, {}
     for name, overrides in MODELS.items():
         cfg = config(folder / "folder", *overrides)

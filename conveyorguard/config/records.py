@@ -75,7 +75,7 @@ def checked(values: Any, kind: type[R], path: Path) -> R:
 
 
 def problem(values: Any, kind: type[R]) -> tuple[str | None, R | None]:
-    """Return plain values as a record; if they are none, the first problem as 'expected ..., found ...' instead."""
+    """Return (None, record), or (first problem as 'expected ..., found ...', None) where the values are no record."""
     try:
         return None, kind.model_validate(values)
     except ValidationError as error:

@@ -196,7 +196,7 @@ def _environment(store: Store) -> Implication | None:
     return Implication(
         "Environment",
         f"its largest correlation with the state within a kind is {largest:.2f} ({where})",
-        f"little if below {bound:.2f}, which chance can reach with {fewest} sessions",
+        f"weak if below {bound:.2f}, which chance alone can reach with {fewest} sessions",
         follows,
     )
 

@@ -249,7 +249,7 @@ def _runs(tick: np.ndarray) -> list[tuple[int, int]]:
 
 
 def _labels(states: np.ndarray, rule: str, classes: int) -> np.ndarray:
-    """Return the last state, or the commonest, of several the lowest; (n, size) to (n,)."""
+    """Return the last or the most frequent state of each window, (n, size) to (n,); of a tie the lowest state."""
     if rule == "last":
         return states[:, -1].astype(np.int64)
     counts = np.stack([(states == k).sum(axis=1) for k in range(classes)], axis=1)

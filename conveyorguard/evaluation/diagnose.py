@@ -27,7 +27,7 @@ from conveyorguard.runs.saved import SavedRun
 from conveyorguard.system.progress import track
 
 SAME_STATES = 0.99  # least share of windows whose predicted state is the same now as when the run was trained
-# settings that arms must share if their difference is to be one of modality
+# settings that arms must share, so that their difference is due to the modality
 TRAINED_BY = (
     "film",
     "film_input",

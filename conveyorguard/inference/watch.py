@@ -307,7 +307,7 @@ def watch(loaded: LoadedRun, data: Mapping[str, Any], folder: Path, disk: str = 
         write_json(path, saved)
         watching = Watch(loaded, follower, schema, folder, cap)
         print_line(f"watching {root}; alarms go to {folder / 'alarms.csv'}; Ctrl-C stops, the same command continues")
-        print_line(f"windows.csv begins anew each day; the oldest files are removed above {disk} (disk={disk})")
+        print_line(f"each day starts a new windows.csv; above {disk} in all, the oldest are removed (disk={disk})")
         if not loaded.point:
             print_line(
                 "no alarms: the run has no operating point, because its validation part had no fault; states are in "

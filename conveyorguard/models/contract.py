@@ -200,7 +200,7 @@ def _must_declare_needs_and_seconds(network: type) -> None:
     )
     per_second = getattr(network, "PER_SECOND", None)
     assert isinstance(per_second, bool), (
-        f"{name}.PER_SECOND must say whether the model returns logits of each second; it is {per_second}"
+        f"{name}.PER_SECOND must be True if the model returns logits of each second, else False; it is {per_second}"
     )
 
 

@@ -127,7 +127,7 @@ class FrameFiles:
             self._add(live, (second - origin) % DAY, stem)
 
     def _loose(self, folder: Path, clock: dict[str, int]) -> None:
-        """Add frames of a folder that is not named like an archive; a silence begins a new recording of a device."""
+        """Add frames of a folder that is not named like an archive; after a pause longer than SILENCE a recording begins."""
         below = folder.relative_to(self.root).as_posix()
         for stem in sorted(clock):
             device, day = stem.split("_")[:2]
