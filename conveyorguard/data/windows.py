@@ -159,7 +159,7 @@ def make_windows(
     Args:
         labelled: only of labelled sessions; else label is -1 where there is none.
         stride: rows between two windows; None: `settings.stride`.
-        sessions: names of the sessions to cut; None: all.
+        sessions: names of the sessions to cut into windows; None: all.
 
     Returns:
         session, device, kind, start_time and end_time (clock times, ISO 8601, missing where the files have none), row
@@ -203,7 +203,7 @@ def _first_rows(
     """Return the session and the first row of each window, (n,) and (n,).
 
     Args:
-        chosen: indices of the sessions that are cut.
+        chosen: indices of the sessions to cut into windows.
         stride: rows between two windows.
 
     Raises:

@@ -67,13 +67,13 @@ class EvaluationSet:
 
     @cached_property
     def starts_cut(self) -> tuple[Store, pd.DataFrame, np.ndarray]:
-        """A view of the store in which each session has lost its first 0 to LONGEST_CUT seconds.
+        """A view of the store in which each session has lost its first 0 to LONGEST_CUT rows.
 
         Returns:
             View, remaining windows (N), and for each the time (N,) [s] at which its session begins in the view.
         """
         view, begins = cut_starts(self.store, self.seed, LONGEST_CUT)
-        begin = begins[self.windows["row"]]
+        begin = begins[self.windows["row"]] * self.store.period
         kept = self.windows["start"].to_numpy() >= begin
         return view, self.windows[kept].reset_index(drop=True), begin[kept]
 
@@ -245,9 +245,9 @@ def starts_cut_scores(arm: dict[str, Arm]) -> dict[str, float]:
 
 
 def second_by_second(model: LoadedRun, data: EvaluationSet) -> tuple[pd.DataFrame, dict[str, Predictions]]:
-    """Apply a model to a window every second, labelled in two ways.
+    """Apply a model to a window at every row, labelled in two ways.
 
-    The labels are the most frequent state of the window ('majority') and the state of its last second ('last'), the
+    The labels are the most frequent state of the window ('majority') and the state of its last row ('last'), the
     causal rule: a plant needs the state now.
 
     Returns:
