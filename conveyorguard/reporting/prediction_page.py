@@ -81,12 +81,12 @@ class PredictionPage:
         return {
             "note": note,
             "tiles": [
-                ("sessions", f"{totals.recordings:,}"),
-                ("alarms", f"{totals.alarms:,}"),
-                ("sessions with an alarm", f"{totals.with_alarm:,}"),
-                (f"sessions that reach {schema.alarming}", f"{totals.reached:,}"),
-                ("sessions unlike the training data", f"{totals.unlike:,}"),
-                ("sessions not predicted", f"{totals.unpredicted:,}"),
+                _tile(totals.recordings, "session"),
+                _tile(totals.alarms, "alarm"),
+                _tile(totals.with_alarm, "session", " with an alarm"),
+                _tile(totals.reached, "session", f" with {schema.alarming}"),
+                _tile(totals.unlike, "session", " unlike the training data"),
+                _tile(totals.unpredicted, "session", " not predicted"),
             ],
             "states": pages.table(
                 ["state", "time", "share"],
@@ -138,6 +138,12 @@ class PredictionPage:
         hidden = totals.recordings - len(lines)
         note = f"{counted(hidden, 'session')} more in recordings.csv." if hidden > 0 else ""
         return {"note": note, "table": pages.sortable(header, rows, "prose")}
+
+
+def _tile(count: int, noun: str, which: str = "") -> tuple[str, str]:
+    """Return caption and number of a tile: ("session with an alarm", "1")."""
+    number, counted_noun = counted(count, noun).split(" ", 1)
+    return counted_noun + which, number
 
 
 def timeline(loaded: LoadedRun, store: Store, predicted: SessionPredictions) -> Markup:

@@ -17,7 +17,7 @@ from conveyorguard.metrics.calibration import reliability
 from conveyorguard.metrics.notation import MISSING, PERCENT, SIGNIFICANT, WHOLE_PERCENT, notation_of
 from conveyorguard.metrics.scores import METRICS, OBJECTIVES
 from conveyorguard.reporting import figures, pages, recording_figures
-from conveyorguard.reporting.alarm_sentences import alarm_rule, duration, threshold_choice
+from conveyorguard.reporting.alarm_sentences import alarm_rule, duration, moment, threshold_choice
 from conveyorguard.reporting.format import counted, metric_title, state_titles, warning_of
 from conveyorguard.runs.derive import as_predictions
 from conveyorguard.runs.saved import SavedRun
@@ -140,7 +140,7 @@ def _alarms(run: SavedRun, part: str) -> dict[str, Any] | None:
                 [
                     row["session"],
                     row["device"],
-                    "missed" if row["missed"] else f"{row['alarm_at']} s",
+                    "missed" if row["missed"] else moment(row["alarm_at"]),
                     _whole(row["lead"]),
                     _whole(row["delay"]),
                 ]
