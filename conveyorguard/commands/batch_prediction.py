@@ -184,7 +184,7 @@ def terminal_summary(loaded: LoadedRun, totals: PredictionTotals, folder: Path, 
     """
     schema, period = loaded.schema, loaded.settings.period
     lines = [
-        f"{counted(totals.recordings - totals.unpredicted, 'session')}, {counted(totals.windows, 'window')}; time by state: "
+        f"{counted(totals.recordings - totals.unpredicted, 'session')}, {counted(totals.windows, 'window')}; by state: "
         + ", ".join(f"{name} {duration(totals.seconds.get(name, 0) * period / 3600)}" for name in schema.state_names)
     ]
     if totals.warming_up:
@@ -211,7 +211,7 @@ def terminal_summary(loaded: LoadedRun, totals: PredictionTotals, folder: Path, 
             lines.append(f"{what}: {groups['count'][shown:].sum()} more sessions, in recordings.csv")
     if totals.unpredicted:
         lines.append(
-            f"not predicted: {totals.unpredicted} of {counted(totals.recordings, 'session')}; recordings.csv has the reasons"
+            f"not predicted: {totals.unpredicted} of {counted(totals.recordings, 'session')}; recordings.csv says why"
         )
     if totals.labelled:
         lines.append(labelled_sentence(totals, schema))

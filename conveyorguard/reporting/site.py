@@ -77,7 +77,7 @@ class Site:
             self._write_page(stem, f"{stem[:2]} {self.titles[stem]}", facts["subtitle"], Markup(facts["main"]))
 
     def _with_origin(self, main: Markup) -> Markup:
-        """Append what the page was made from; other pages of the site may come from other commands."""
+        """Append the command and the data of the page, which may differ from those of the site's other pages."""
         return pages.render("site_page.html.jinja", main=main, origin=pages.table(["", ""], self.origin))
 
     def _write_page(self, stem: str, title: str, subtitle: str, main: Markup) -> None:
