@@ -81,14 +81,14 @@ class Tail:
     seen: float = 0.0
 
     def took(self, windows: list[dict[str, Any]], states: int) -> None:
-        """Take note of predicted windows, given as rows of windows.csv."""
+        """Record predicted windows, rows of windows.csv, as the last ones."""
         last = windows[-1]
         self.start, self.end, self.seen = float(last["start"]), float(last["end"]), time.time()
         probabilities = [[float(w["end"]), *(float(w[f"p{k}"]) for k in range(states))] for w in windows]
         self.recent = [*self.recent, *probabilities][-max(LAGS) - 1 :]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps."""
+        """Return the plain values that checkpoint.json keeps of the session."""
         recent = self.recent if time.time() - self.seen < FORGOTTEN else []
         return {
             "start": self.start,

@@ -162,7 +162,7 @@ def _arms(tables: list[pd.DataFrame]) -> dict[str, Arm]:
 
 
 def _predictions(run: SavedRun, data: Windows, folder: Path, predict: Predict) -> pd.DataFrame:
-    """Return the predictions of a run, from the cache if they are newer than the run and of the same code.
+    """Return the predictions of a run, read from the cache if that is newer than the run and written by the same code.
 
     Returns:
         corruption, session, device, start, y_true, p0, p1, ...
