@@ -83,7 +83,7 @@ def _session_labels(data: Windows) -> Implication:
     return Implication(
         f"How long {worst} lasts",
         observation,
-        "label windows if it is the commonest state of fewer than half of the sessions that contain it",
+        f"label windows if {worst} is the commonest state in fewer than half of the sessions that contain it",
         follows,
     )
 

@@ -174,7 +174,7 @@ def make_windows(
     table, stride = store.sessions, stride or settings.stride
     if labelled and not table["labelled"].any():
         raise ConfigError(
-            "no window to train on: no recording is labelled. Of a table, data.schema.columns.state names the "
+            "no window to train on: no session is labelled. For tables set data.schema.columns.state to the "
             "column of the states"
         )
     chosen = np.ones(len(table), bool) if sessions is None else table["name"].isin(list(sessions)).to_numpy()
