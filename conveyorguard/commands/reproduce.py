@@ -91,7 +91,7 @@ def keep_origin(target: Path, old: SavedRun) -> None:
 
 
 def differing_inputs(old: SavedRun, new: SavedRun, overrides: list[str]) -> Inputs:
-    """Return the inputs that differ, the likeliest cause of other numbers first."""
+    """Return the inputs that differ, the likeliest cause of different numbers first."""
     from conveyorguard.runs.provenance import config_hash
 
     before, after = _recorded_inputs(old), _recorded_inputs(new)

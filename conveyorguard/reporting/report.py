@@ -229,7 +229,7 @@ def _calibration(run: SavedRun, part: str, resampling: Resampling) -> dict[str, 
 
 
 def learning_block(run: SavedRun) -> Markup:
-    """Draw the curves of a training; the run has a history."""
+    """Draw the learning curves of a run that has a history."""
     history, objective = run.history, run.objective
     assert history is not None
     values = history[objective]
