@@ -30,7 +30,7 @@ class Record(BaseModel, Mapping[str, Any]):
 
     @property
     def _content(self) -> dict[str, Any]:
-        """Key of the file -> value; records within it stay records."""
+        """Return the values by their key in the file; nested records stay records."""
         fields = {
             info.alias or name: getattr(self, name)
             for name, info in type(self).model_fields.items()
@@ -118,7 +118,7 @@ def _expected(problem: Mapping[str, Any]) -> str:
 
 
 def _place(location: tuple[int | str, ...], values: Any) -> str:
-    """Dotted name of a field. Pydantic adds the alternatives of a union, which are no keys: the name ends before."""
+    """Return the dotted name of a field, up to the alternatives of a union, which pydantic adds but which are no keys."""
     place = ""
     for part in location:
         if isinstance(part, int) and isinstance(values, list):

@@ -187,7 +187,7 @@ def _check_network(
         except ConfigError as error:
             refusals.append(str(error))
     if not claimed:
-        raise ConfigError(f"{network.__name__} must take one combination of inputs at least: {'; '.join(refusals)}")
+        raise ConfigError(f"{network.__name__} must take at least one combination of inputs: {'; '.join(refusals)}")
     for candidate in claimed:
         for rule in NETWORK_RULES:
             rule(candidate)

@@ -127,7 +127,7 @@ def _balance(site: Site, data: Windows, reference: Reference | None) -> dict[str
 
 
 def _worst_sessions(store: Store, reference: Reference | None) -> Markup:
-    """Draw the number of sessions that contain the worst state, and that it dominates."""
+    """Draw the number of sessions that contain the worst state, and of those in which it is the commonest."""
     counts = exploration.worst_sessions(store)
     header: list[str] = ["", "here"]
     rows: list[list[Any]] = [

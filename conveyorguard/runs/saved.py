@@ -38,7 +38,7 @@ class SavedRun:
     """A run directory, read back. Each file is checked against its shape (`shapes`, `tables`) when it is read.
 
     `settings` is the config as plain values, of which the common ones are properties; `config` is the same as a
-    `DictConfig`, for what composes, merges or reproduces configs.
+    `DictConfig`, for code that composes, merges or reproduces configs.
 
     Args:
         folder: the run directory.
@@ -46,7 +46,7 @@ class SavedRun:
             hide those of the others; else at once.
 
     Raises:
-        RunError: the folder is no run directory, the run is not finished, or a file holds what no run writes.
+        RunError: the folder is no run directory, the run is not finished, or a file holds an impossible value.
     """
 
     def __init__(self, folder: str | Path, lazily: bool = False):

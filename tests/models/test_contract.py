@@ -242,7 +242,7 @@ def test_network_that_refuses_every_combination_raises_config_error():
         def __init__(self, schema, inputs):
             raise ConfigError("not today")
 
-    with pytest.raises(ConfigError, match="Nothing must take one combination of inputs at least: not today"):
+    with pytest.raises(ConfigError, match="Nothing must take at least one combination of inputs: not today"):
         check_model(Nothing)
 
 
