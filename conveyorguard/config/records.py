@@ -118,7 +118,7 @@ def _expected(problem: Mapping[str, Any]) -> str:
 
 
 def _place(location: tuple[int | str, ...], values: Any) -> str:
-    """Return the dotted name of a field, up to the alternatives of a union, which pydantic adds but which are no keys."""
+    """Return the dotted name of a field; what pydantic adds for the alternatives of a union is left out."""
     place = ""
     for part in location:
         if isinstance(part, int) and isinstance(values, list):

@@ -54,8 +54,8 @@ def write_eda(site: Site, data: Windows, reference: Reference | None = None) -> 
     worst = exploration.worst_sessions(store)
     sentences = [
         f"{counts['sessions']} sessions, {counts['frames']:,} seconds, {store.sessions['device'].nunique()} devices.",
-        f"{worst['contain']} sessions contain {store.schema.states[-1].name}, {worst['dominated']} are dominated by "
-        "it.",
+        f"{worst['contain']} sessions contain {store.schema.states[-1].name}, in {worst['dominated']} it is the "
+        "commonest state.",
         f"{len(implications)} implications for a model, computed from the data.",
     ]
     return site.write(
@@ -132,7 +132,7 @@ def _worst_sessions(store: Store, reference: Reference | None) -> Markup:
     header: list[str] = ["", "here"]
     rows: list[list[Any]] = [
         ["sessions that contain it", f"{counts['contain']} of {counts['sessions']}"],
-        ["sessions dominated by it", counts["dominated"]],
+        ["sessions in which it is the commonest state", counts["dominated"]],
     ]
     if reference:
         header.append(reference.column)

@@ -30,9 +30,9 @@ def describe(loaded: LoadedRun, inputs: list[dict[str, Any]], model: Any) -> dic
         "deployed": {
             "temperature": loaded.temperature,
             "memory": loaded.memory.to_dict() if loaded.memory else None,
-            "content": "the answer of `predict`: softmax(coefficients @ x + intercept). x joins one log p per lag: that of "
-            "the last window that had ended `lag` periods ago, or of the first window since the start or a gap if none "
-            "had. Without memory the answer is softmax(log p / temperature), the output `calibrated`",
+            "content": "the answer of `predict`: softmax(coefficients @ x + intercept). x joins log p of each lag: that "
+            "of the last window that had ended `lag` periods ago, or of the first window since the start or a gap if "
+            "none had. Without memory the answer is softmax(log p / temperature), the output `calibrated`",
         },
         "alarm": {
             "state": schema.states[schema.alarm].name,
