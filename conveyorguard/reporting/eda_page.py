@@ -53,7 +53,7 @@ def write_eda(site: Site, data: Windows, reference: Reference | None = None) -> 
     counts = store.manifest["counts"]
     worst = exploration.worst_sessions(store)
     sentences = [
-        f"{counts['sessions']} sessions, {counts['frames']:,} seconds, {store.sessions['device'].nunique()} devices.",
+        f"{counts['sessions']} sessions, {counts['frames']:,} rows, {store.sessions['device'].nunique()} devices.",
         f"{worst['contain']} sessions contain {store.schema.states[-1].name}, in {worst['dominated']} it is the "
         "commonest state.",
         f"{len(implications)} implications for a model, computed from the data.",
