@@ -61,7 +61,7 @@ def by_distance(store: Store, windows: pd.DataFrame, size: int, arms: Arms) -> p
     Args:
         store: Frame store.
         windows: Windows: row (index of the first frame), session and device.
-        size: Rows of a window.
+        size: Length of a window in rows.
         arms: Predictions of each arm on the windows.
     """
     distance = change_distance(store, windows["row"].to_numpy(), size)
@@ -80,7 +80,7 @@ def change_distance(store: Store, rows: np.ndarray, size: int) -> np.ndarray:
     Args:
         store: Frame store.
         rows: (N,) index of each window's first frame.
-        size: Rows of a window.
+        size: Length of a window in rows.
     """
     state, time, starts = np.asarray(store.state), np.asarray(store.tick), store.session_start
     changed = np.flatnonzero((np.diff(state) != 0) & (np.diff(starts) == 0)) + 1  # the first second of the new state
