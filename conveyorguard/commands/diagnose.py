@@ -13,7 +13,7 @@ device, near changes of state and without the start of the recording; delay and 
 sensors alone, a cascade or fusion, and prints the rule.
 
 The further runs are the same model with one modality, and a run of trees, or a multirun that holds them; without any,
-those beside RUN are taken. curve= trains RUN and the trees again on so many devices, and reuses finished ones.
+those beside RUN are used. curve= trains RUN and the trees again on 4, 8, ... devices and reuses finished runs.
 Writes diagnose.html and diagnose_*.csv into RUN, or FOLDER. Needs the recordings.""",
     """\
 diagnose multirun/2026-01-31/10-00-00/4

@@ -52,7 +52,7 @@ def fault_copies(
     Args:
         windows: of the train part.
         settings: of the features; `settings.fault_copies` is the share of the windows that is copied for each fault,
-            less where there are so many sensors that there would be more than `MOST` copies per window.
+            less where that would give more than `MOST` copies per window.
         size: rows of a window.
         inputs: which of sensors, thermal and environment the features are of.
         seed: of the choice of windows.

@@ -110,10 +110,7 @@ def _balance(site: Site, data: Windows, reference: Reference | None) -> dict[str
         tickformat=".0%", range=[0, 1.2 * table["share of seconds"].max()]
     )
     shares = dict.fromkeys([c for c in map(str, table) if c.startswith("share")], ".1%")
-    note = [
-        f"A window's label is its {'most common' if data.settings.label == 'majority' else 'last'} state. Dominated: "
-        f"{store.schema.states[-1].name} is the session's most common state."
-    ]
+    note = [f"A window's label is its {'most common' if data.settings.label == 'majority' else 'last'} state."]
     if reference:
         quoted = " / ".join(f"{100 * share:.1f} %" for share in reference.state_shares)
         note.append(f"{reference.heading}, shares of the seconds: {quoted}.")

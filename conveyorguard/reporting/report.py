@@ -98,7 +98,7 @@ def class_block(run: SavedRun, draw: Draw = plain_table, arms: dict[str, Arm] | 
     """Draw the confusion matrix and the scores of each state, by part.
 
     Args:
-        draw: draws a table. arms: `arms_of` the run, if at hand.
+        draw: draws a table. arms: result of `arms_of`, if it was computed before.
     """
     arms, parts, notes = arms or arms_of(run), [], set()
     names = state_titles(run.schema)

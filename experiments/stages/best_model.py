@@ -76,7 +76,7 @@ def findings(rows: Mapping[str, Row], pairs: Mapping[str, tuple[str, str]]) -> p
     return pd.DataFrame(table, columns=["question", "difference", "low", "high", "verdict", "arm", "minus", "seeds"])
 
 
-# from a model and an evaluation set to its windows and the predictions on them, by what was done to the recordings
+# maps a model and an evaluation set to windows, and to predictions on them by corruption
 Predict = Callable[[LoadedRun, EvaluationSet], tuple[pd.DataFrame, dict[str, Predictions]]]
 
 
@@ -92,7 +92,7 @@ def pooled_arm(
     predict: Predict,
     workers: int = 1,
 ) -> dict[str, Arm]:
-    """Return an arm by what was done to the recordings, with the test windows of its folds pooled.
+    """Return an arm by corruption, each with the test windows of all folds pooled.
 
     Args:
         runs: runs[seed][fold].
