@@ -55,7 +55,7 @@ class AppendedTable:
             self._append([self.columns])
         elif next(csv.reader([header])) != list(self.columns):
             self.stream.close()
-            raise RunError(f"{self.path}: its columns are not those of this run; give another out=DIRECTORY")
+            raise RunError(f"{self.path}: its columns are not those of this run; give another out=FOLDER")
 
     def _whole(self) -> int:
         """Return the number of bytes up to the end of the last whole line."""

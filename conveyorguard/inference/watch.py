@@ -302,7 +302,7 @@ def watch(loaded: LoadedRun, data: Mapping[str, Any], folder: Path, disk: str = 
         saved: dict[str, Any] = read_json(path) if path.exists() else {**identity, "known": {}}
         if other := {key: saved[key] for key in identity if saved[key] != identity[key]}:
             described = ", ".join(f"{key} {value}" for key, value in other.items())
-            raise ConfigError(f"{folder}: belongs to a watch of {described}; give another out=DIRECTORY")
+            raise ConfigError(f"{folder}: belongs to a watch of {described}; give another out=FOLDER")
         follower = follow(build(data["reader"], _partial_=True), root, schema, saved["known"])
         write_json(path, saved)
         watching = Watch(loaded, follower, schema, folder, cap)

@@ -286,7 +286,7 @@ class Alarms(Record):
 
 
 class ChannelRange(Record):
-    """Range of one input in training (`conveyorguard.data.ranges.training_ranges`); still in [s]."""
+    """Range of one input in training (`conveyorguard.data.ranges.training_ranges`); still in [rows]."""
 
     low: float
     high: float
