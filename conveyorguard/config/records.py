@@ -1,7 +1,7 @@
 """Typed records of the files that a run leaves, and the one of its `config.yaml`.
 
 A record is read by attribute (`provenance.seed`) or, where the key is a variable, as the mapping that the file holds
-(`figures[name]`). Fields that a later version has added are kept; values that cannot be are refused with the file, the
+(`figures[name]`). Fields that a later version has added are kept; impossible values are refused with the file, the
 field and what to do.
 """
 

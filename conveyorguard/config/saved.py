@@ -50,7 +50,7 @@ def load_saved(path: Path) -> DictConfig:
     """Read the `config.yaml` of a run. It is complete and resolved; nothing in it is executed or looked up.
 
     Raises:
-        RunError: it cannot be read, holds a value that cannot be (`SavedConfig`), or an interpolation: a saved config
+        RunError: it cannot be read, holds an impossible value (`SavedConfig`), or an interpolation: a saved config
             has none, and one put in later could read environment variables.
     """
     try:
