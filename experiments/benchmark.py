@@ -242,7 +242,7 @@ def take_turns(ways: Ways, rounds: Iterable[int], before: Callable[[str], Any] =
 
 
 def prepare_speed(folder: Path, archive: str, rounds: int) -> dict[str, Any]:
-    """Measure frames per second from archives to store, ours and the straightforward way."""
+    """Measure frames per second from archives to store, by this package and by straightforward.py."""
     cfg = config(folder / archive)
     cfg.paths.cache = str(folder / "ours")
     root, plain = folder / archive, folder / "straightforward"

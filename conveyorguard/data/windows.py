@@ -232,7 +232,7 @@ def _no_window(settings: WindowSettings, longest: int) -> str:
     """Say that no run of rows is as long as a window, and what would help."""
     length = text_of(settings.size * settings.period)
     if not longest:
-        return f"no window of window.size={length}: there is no labelled recording"
+        return f"no window of window.size={length}: there is no labelled session"
     shorter = text_of(longest * settings.period)
     return (
         f"no window of window.size={length}: the longest run of rows without a gap is {shorter}. Write "

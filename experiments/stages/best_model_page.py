@@ -207,7 +207,7 @@ SPEED_NOTE = (
     "latency_ms: one window from the store to probabilities on one thread, with its recording's start at hand."
 )
 NOISE = (
-    "Noise: x1 adds noise of a channel's own normal size on devices of the kind, so that the noise is 1.4 times as large. "
+    "Noise: x1 adds noise of a channel's own normal size on devices of the kind, which is 1.4 times the noise in all. "
     "Absent camera: every frame is the median of the training frames, flagged as missing, while predict refuses a "
     "recording without its camera. No model reads the flag."
 )
