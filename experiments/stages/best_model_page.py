@@ -193,7 +193,7 @@ TRIED = "What was tried for targets that were not reached, failures included: ex
 SEEDS_NOTE = (
     "Intervals cover devices and recordings, not seeds: the seeds of an arm are averaged. Where an arm has one seed "
     "(column seeds: of the arm, of what is subtracted), another seed would change the difference by up to half a "
-    "point a fold. A bound within a few hundredths of the rule's limit may cross it with other bootstrap "
+    "point per fold. A bound within a few hundredths of the rule's limit may cross it with other bootstrap "
     "replicates."
 )
 HOLDS = "Holds: at most one point below, by the value."

@@ -196,7 +196,7 @@ class FailsWithoutSensors(Mean):
 BROKEN = {
     NoNeeds: "NoNeeds.NEEDS must say which settings matter with one input only",
     NeedsOfAnUnknownInput: "NEEDS must say .* it is {'frames': 'camera'}",
-    PerSecondUndeclared: "PER_SECOND must say whether",
+    PerSecondUndeclared: "PER_SECOND must be True",
     BareLogits: 'must return {"window": logits}, not Tensor',
     OneStateTooFew: r"OneStateTooFew with inputs sensors must return window of shape \(4, 4\), not \(4, 3\)",
     UnannouncedSeconds: "exactly if PER_SECOND is true; it is False",
