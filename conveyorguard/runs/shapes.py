@@ -247,6 +247,12 @@ class Spread(Record):
     median: float
     most: float
 
+    @model_validator(mode="after")
+    def _median_is_within_the_range(self) -> Self:
+        if not self.least <= self.median <= self.most:
+            raise ValueError("least <= median <= most")
+        return self
+
 
 class FaultSession(Record):
     """What the operating point did in one fault session; alarm_at, lead and delay in [s]."""
@@ -272,6 +278,12 @@ class AlarmSummary(Record):
     exposure_hours: Amount
     false_alarms_per_hour_bound: Amount | None
     sessions: list[FaultSession]
+
+    @model_validator(mode="after")
+    def _no_more_faults_are_missed_than_occur(self) -> Self:
+        if self.missed > self.fault_sessions:
+            raise ValueError("missed <= fault_sessions")
+        return self
 
 
 class Alarms(Record):

@@ -55,6 +55,8 @@ IMPOSSIBLE = {
         (("operating_point", "off"), 0.0, "expected 0 < off <= on <= 1 at operating_point"),
         (("operating_point", "on"), 1.01, "expected 0 < off <= on <= 1 at operating_point"),
         (("parts", "val", "missed"), -1, "expected a number of 0 or more at parts.val.missed"),
+        (("parts", "val", "missed"), 99, "expected missed <= fault_sessions at parts.val"),
+        (("parts", "val", "lead_seconds", "median"), 1e6, "expected least <= median <= most at parts.val.lead_seconds"),
         (("parts", "val", "missed_share_interval"), [0.5], "expected 2 items or more at parts.val.missed_share"),
         (("parts", "val", "sessions", 0, "missed"), "no", "expected true or false at parts.val.sessions[0].missed"),
     ],
