@@ -8,11 +8,12 @@ field and what to do.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, field_validator
 
 Count = Annotated[int, Field(ge=0)]
 Amount = Annotated[float, Field(ge=0)]
@@ -80,6 +81,18 @@ def problem(values: Any, kind: type[R]) -> tuple[str | None, R | None]:
         return None, kind.model_validate(values)
     except ValidationError as error:
         return _sentence(error, values), None
+
+
+def not_finite(value: Any, place: str) -> Iterator[str]:
+    """Yield the places of numbers that are NaN or infinite: the json standard has neither, but Python reads both."""
+    if isinstance(value, Mapping):
+        for key, below in value.items():
+            yield from not_finite(below, f"{place}.{key}".removeprefix("."))
+    elif isinstance(value, list):
+        for i, below in enumerate(value):
+            yield from not_finite(below, f"{place}[{i}]")
+    elif isinstance(value, float) and not math.isfinite(value):
+        yield place
 
 
 _EXPECTED = {
@@ -183,3 +196,12 @@ class SavedConfig(Record):
     objective: str
     test: bool = True
     threads: PositiveInt | None = None
+
+    @field_validator("objective")
+    @classmethod
+    def _objective_is_known(cls, value: str) -> str:
+        from conveyorguard.metrics.scores import OBJECTIVES
+
+        if value not in OBJECTIVES:
+            raise ValueError(f"one of {', '.join(OBJECTIVES)}")
+        return value

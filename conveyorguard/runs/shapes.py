@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, PositiveInt, field_validator, model_validator
 
-from conveyorguard.config.records import Amount, Count, R, Record, Share, checked, problem
+from conveyorguard.config.records import Amount, Count, R, Record, Share, checked, not_finite, problem
 from conveyorguard.errors import RunError
 from conveyorguard.system.files import read_json, refuse, write_json
 
@@ -47,6 +47,15 @@ class Begun(Record):
     config: str | None = None
     derived: dict[str, str] = Field(default_factory=dict)
     resumed_from: str | None = None
+
+    @field_validator("start")
+    @classmethod
+    def _start_is_a_time(cls, value: str) -> str:
+        try:
+            datetime.fromisoformat(value)
+        except ValueError as error:
+            raise ValueError("a time in ISO 8601") from error
+        return value
 
 
 class StoreFacts(Record):
@@ -336,7 +345,7 @@ def read_record(path: Path, kind: type[R]) -> R:
         RunError: the file is missing or damaged, or holds an impossible value; the message names the field.
     """
     values = read_json(path)
-    place = next(_not_finite(values, ""), None)
+    place = next(not_finite(values, ""), None)
     refuse(path, place and f"expected a finite number at {place}, found NaN or infinity")
     return checked(values, kind, path)
 
@@ -357,15 +366,3 @@ def write_record(path: Path, kind: type[R], values: Mapping[str, Any]) -> R:
 def unwritable(path: Path, message: str | None) -> RunError:
     """Return the error about a file that would be refused when it is read."""
     return RunError(f"{path}: {message}; not written. If the training has diverged, lower optimizer.lr and train again")
-
-
-def _not_finite(value: Any, place: str) -> Iterator[str]:
-    """Yield the places of numbers that are NaN or infinite: the json standard has neither, but Python reads both."""
-    if isinstance(value, Mapping):
-        for key, below in value.items():
-            yield from _not_finite(below, f"{place}.{key}".removeprefix("."))
-    elif isinstance(value, list):
-        for i, below in enumerate(value):
-            yield from _not_finite(below, f"{place}[{i}]")
-    elif isinstance(value, float) and not math.isfinite(value):
-        yield place

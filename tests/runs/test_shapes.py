@@ -72,6 +72,7 @@ IMPOSSIBLE = {
     "split": [(("sessions", "train"), "all", 'expected a list at sessions.train, found "all"')],
     "provenance": [
         (("threads",), 0, "expected a number above 0 at threads, found 0"),
+        (("start",), "yesterday", 'expected a time in ISO 8601 at start, found "yesterday"'),
         (("fit_seconds",), -1.0, "expected a number of 0 or more at fit_seconds"),
         (("versions", "torch"), 2, "expected a text at versions.torch, found 2"),
         (("windows", "val"), 1.5, "expected a whole number at windows.val"),
@@ -82,6 +83,9 @@ CONFIG = [
     ("film", "yes", "expected true or false, or 'mixed' at film, found \"yes\""),
     ("modality", "radar", "expected 'sensor', 'image', 'both' or 'mixed' at modality"),
     ("threads", 0, "expected a number above 0 at threads"),
+    ("mixup", float("nan"), "expected a finite number at mixup, found NaN or infinity"),
+    ("optimizer", {"lr": float("inf")}, "expected a finite number at optimizer.lr, found NaN or infinity"),
+    ("objective", "val/none", "expected one of val/loss, "),
     ("window", {"size": 0}, "expected a number above 0 at window.size"),
     ("window", {"thermal_frames": 31}, "window.thermal_frames=31: 1..30 (window.size in rows), or all"),
     ("window", {"thermal_frames": "some"}, "expected a whole number, or 'all' at window.thermal_frames"),
