@@ -125,7 +125,7 @@ def test_predict_command_writes_tables_and_page(finished_run, tmp_path, capsys):
     out = tmp_path / "out"
     assert main(["predict", str(finished_run), "data.seed=5", "data.sessions=8", f"out={out}"]) == 0
     printed = capsys.readouterr().out
-    assert printed.strip().endswith("predictions.html") and "8 recordings" in printed
+    assert printed.strip().endswith("predictions.html") and "8 sessions" in printed
     windows = pd.read_parquet(out / "predictions.parquet")
     assert windows["session"].nunique() == 8 and {"state", "score", "c0", "p0"} <= set(windows)
     assert {"session", "begin", "end", "peak"} <= set(pd.read_csv(out / "alarms.csv"))
