@@ -86,7 +86,7 @@ def _refuse(error: Exception) -> int:
 
 def _train(cfg: DictConfig) -> float:
     """Train one job in its run directory and print the directory; returns the objective."""
-    from conveyorguard.system.files import alone, own_directory
+    from conveyorguard.system.files import claim_directory, locked
 
     job = HydraConfig.get()
     folder = Path(job.runtime.output_dir)
@@ -95,7 +95,7 @@ def _train(cfg: DictConfig) -> float:
         from conveyorguard.commands.train import train  # with torch and Lightning, seconds that a refusal need not take
 
         named = job.mode is RunMode.MULTIRUN or any(line.startswith("hydra.run.dir=") for line in job.overrides.hydra)
-        with alone(folder) if named or cfg.ckpt_path else own_directory(folder) as folder:
+        with locked(folder) if named or cfg.ckpt_path else claim_directory(folder) as folder:
             value = train(cfg, folder, list(job.overrides.task))
     except ConveyorGuardError as error:
         with suppress(OSError):

@@ -5,7 +5,7 @@ python experiments/08_best_model.py [overrides of train.py] [arms=NAME,...] [--f
 
 Prints its tables and writes them as a page, as summary.md and as csv; --full also copies summary and csv to
 experiments/best_model/. If killed, the same command continues. The arms that the targets need always run. `arms` names
-the others to run, by default all but dl_tuned, which takes hours a fold on a processor.
+the others to run, by default all but dl_tuned, which takes hours per fold on a processor.
 """
 
 import shutil

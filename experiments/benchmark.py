@@ -242,7 +242,7 @@ def take_turns(ways: Ways, rounds: Iterable[int], before: Callable[[str], Any] =
 
 
 def prepare_speed(folder: Path, archive: str, rounds: int) -> dict[str, Any]:
-    """Measure frames per second from archives to store, ours and the straightforward way."""
+    """Measure frames per second from archives to store, by this package and by straightforward.py."""
     cfg = config(folder / archive)
     cfg.paths.cache = str(folder / "ours")
     root, plain = folder / archive, folder / "straightforward"
@@ -265,7 +265,7 @@ def wake() -> None:
 
 
 def model_speed(folder: Path, batches: int, answers: int) -> dict[str, dict[str, float]]:
-    """Measure windows per second of training (store to updated weights) and of loading alone, and the latency."""
+    """Measure windows per second of training (store to updated weights) and of loading, and ms per forward pass."""
     modules, steps, loads, singles = torch.nn.ModuleDict(), {}, {}, {}
     for name, overrides in MODELS.items():
         cfg = config(folder / "folder", *overrides)

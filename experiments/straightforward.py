@@ -1,6 +1,6 @@
 """The straightforward way to prepare archives, as the reference of `benchmark.py`.
 
-Three parsers a frame and plain numpy, in as many processes as the package uses.
+Three parsers per frame and plain numpy, in as many processes as the package uses.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from conveyorguard.system.progress import track
 
 
 def prepare(root: Path, out: Path, schema: Schema, processes: int) -> None:
-    """Write frames.parquet and thermal.npy to `out`: unpack each zip, parse three files a frame."""
+    """Write frames.parquet and thermal.npy to `out`: unpack each zip, parse three files per frame."""
     sources = sorted(root.glob("*/*/*/*/01.*/*"), key=lambda path: path.name)
     work = (joblib.delayed(read_session)(path, out / "unpacked", schema) for path in sources)
     parts = joblib.Parallel(processes, return_as="generator")(work)

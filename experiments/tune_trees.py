@@ -28,7 +28,7 @@ from conveyorguard.metrics.scores import Predictions, metric_values
 from conveyorguard.runs.data import load_windows
 from conveyorguard.sweeps.shared_study import count_finished
 from conveyorguard.sweeps.space import read_space
-from conveyorguard.system.files import alone
+from conveyorguard.system.files import locked
 from conveyorguard.training.fit_tabular import tabular_of
 from conveyorguard.training.setup import use_threads, used_inputs
 
@@ -42,7 +42,7 @@ def main(arguments: list[str]) -> Path:
     cfg = compose_config(overrides)
     macro_f1 = pooled_macro_f1(cfg, overrides)
     space = search_space(overrides)
-    with alone(Path(options.get("out", "outputs/tune_trees"))) as out:
+    with locked(Path(options.get("out", "outputs/tune_trees"))) as out:
         study = open_study(out, overrides)
         done = count_finished(study.get_trials())
         study.sampler = optuna.samplers.RandomSampler(seed=cfg.seed + done)

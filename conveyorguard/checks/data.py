@@ -47,7 +47,7 @@ def no_device_in_two_parts_of_data(subject: Subject) -> str:
 
 
 def windows_match_data(subject: Subject) -> str:
-    """Compare the windows in predictions.parquet, their labels and their facts with those of the data."""
+    """Compare the windows in predictions.parquet, their times, device, kind and label with those of the data."""
     keys, facts = ["session", "start"], ["end", "device", "kind", "y_true", "seconds_to_end", "seconds_since_onset"]
     for part, rows in subject.parts.items():
         wanted, saved = (

@@ -52,7 +52,7 @@ DEEPEST = "training"
 
 
 @dataclass(frozen=True)
-class Outcome:
+class CheckResult:
     """The outcome of a check.
 
     Attributes:
@@ -66,7 +66,7 @@ class Outcome:
     message: str
 
 
-def check_run(folder: str | Path, depth: str = DEEPEST, overrides: list[str] | None = None) -> Iterator[Outcome]:
+def check_run(folder: str | Path, depth: str = DEEPEST, overrides: list[str] | None = None) -> Iterator[CheckResult]:
     """Make the checks of a depth one after another, and yield the outcome of each.
 
     Args:
@@ -83,13 +83,13 @@ def check_run(folder: str | Path, depth: str = DEEPEST, overrides: list[str] | N
     for checks in DEPTHS[depth]:
         for name, check in checks.items():
             try:
-                yield Outcome(name, "ok", check(subject))
+                yield CheckResult(name, "ok", check(subject))
             except Failed as failed:
-                yield Outcome(name, "FAILED", str(failed))
+                yield CheckResult(name, "FAILED", str(failed))
             except NotChecked as reason:
-                yield Outcome(name, "not checked", str(reason))
+                yield CheckResult(name, "not checked", str(reason))
             except ConveyorGuardError as error:  # a file that cannot be read counts as a failure, once
                 if (first := first_check.setdefault(str(error), name)) == name:
-                    yield Outcome(name, "FAILED", f"cannot be checked: {error}")
+                    yield CheckResult(name, "FAILED", f"cannot be checked: {error}")
                 else:
-                    yield Outcome(name, "not checked", f"for the same reason as '{first}'")
+                    yield CheckResult(name, "not checked", f"for the same reason as '{first}'")

@@ -1,4 +1,4 @@
-"""Checks that train small models of a run's kind on data from which nothing can be learned."""
+"""Checks that train small models with a run's config on data from which nothing can be learned."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def training_on_constant_input_gives_chance(subject: Subject) -> str:
 
 
 def _trained(subject: Subject, data: Windows) -> tuple[np.ndarray, np.ndarray]:
-    """Train a model of the run's kind on the CPU, and return labels (n,) and probabilities (n, K) of the test windows.
+    """Train a small model with the run's config on the CPU; return labels (n,) and probabilities (n, K) on test.
 
     Raises:
         NotChecked: the run is an ensemble.

@@ -1,1 +1,1 @@
-"""The verbs of the command line, a file a verb, and what several of them share; they alone draw pages."""
+"""The verbs of the command line, one module per verb, and what several of them share. Only verbs draw pages."""

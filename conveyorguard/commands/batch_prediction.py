@@ -1,7 +1,7 @@
-"""Batch prediction: a run applied to a data set, one recording at a time, so that memory does not limit their number.
+"""Batch prediction: a run applied to a data set, one session at a time, so that memory does not limit their number.
 
-It writes `predictions.parquet` (a row a window), `seconds.parquet` (a row a second, or period), `alarms.csv` (a row an
-episode), `recordings.csv` (a row a recording, also of those that cannot be read) and the page.
+It writes `predictions.parquet` (a row per window), `seconds.parquet` (a row per second, or period), `alarms.csv` (a row
+per alarm), `recordings.csv` (a row per session, also of those that cannot be read) and the page.
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ from conveyorguard.data.durations import text_of
 from conveyorguard.data.session import Unreadable
 from conveyorguard.data.stream import StreamedRecording, lenient, stream
 from conveyorguard.errors import DataError
-from conveyorguard.inference.loaded_run import LoadedRun, Predicted, TooShortError, schema_for
-from conveyorguard.inference.summary import PredictionTotals, RecordingSummary, labelled_sentence
+from conveyorguard.inference.loaded_run import LoadedRun, SessionPredictions, TooShortError, schema_for
+from conveyorguard.inference.summary import PredictionTotals, SessionSummary, labelled_sentence
 from conveyorguard.reporting.alarm_sentences import duration, span
+from conveyorguard.reporting.format import counted
 from conveyorguard.reporting.prediction_page import PredictionPage
 from conveyorguard.system.progress import bar_over_all
 
@@ -36,7 +37,7 @@ ALARM_COLUMNS = ("session", "device", "begin_time", "end_time", "begin", "end", 
 def predict_all(
     loaded: LoadedRun, data: Mapping[str, Any], folder: Path, jobs: int | None = None
 ) -> tuple[PredictionTotals, Path]:
-    """Apply a run to all recordings of a data set and write the tables and the page.
+    """Apply a run to all sessions of a data set and write the tables and the page.
 
     Args:
         loaded: the run.
@@ -45,7 +46,7 @@ def predict_all(
         jobs: number of processes that read; None: one for each processor.
 
     Returns:
-        The totals over all recordings, and the path of the page.
+        The totals over all sessions, and the path of the page.
 
     Raises:
         DataError: the data are not those the run was trained on, no recording is found, or none can be predicted.
@@ -68,26 +69,26 @@ def predict_all(
                 page.add_timeline(recording.store, predicted)  # type: ignore[union-attr]
             elif len(problems) < 20:
                 problems.append(f"  {summary.session}: {summary.noticed}")
-            tables.add_recording(summary)
+            tables.add_session(summary)
             page.add_line(summary)
             progress.advance(task)
         if totals.recordings == totals.unpredicted:
-            raise DataError("\n".join(["no recording can be predicted:", *problems]))
+            raise DataError("\n".join(["no session can be predicted:", *problems]))
     return totals, page.write(folder, totals)
 
 
 def predict_one(
     loaded: LoadedRun, recording: StreamedRecording | Unreadable
-) -> tuple[RecordingSummary, Predicted | None]:
-    """Predict one recording.
+) -> tuple[SessionSummary, SessionPredictions | None]:
+    """Predict one session.
 
     Returns:
-        The summary of the recording, which says why it could not be predicted; and the prediction, None in that case.
+        The summary of the session, and its predictions; None if it cannot be predicted, which the summary explains.
     """
     if isinstance(recording, Unreadable):
-        return RecordingSummary(recording.name, noticed=f"not read: {recording.message}"), None
+        return SessionSummary(recording.name, noticed=f"not read: {recording.message}"), None
     session = recording.store.sessions.iloc[0]
-    summary = RecordingSummary(
+    summary = SessionSummary(
         recording.name, session["device"], session["kind"], len(recording.store) * recording.store.period
     )
     noticed = list(recording.notes)
@@ -117,7 +118,7 @@ class _Tables:
         self.waiting: dict[str, list[pd.DataFrame]] = {"predictions": [], "seconds": []}
         self.writers: dict[str, pq.ParquetWriter] = {}
         self.alarms = self._csv("alarms.csv", ALARM_COLUMNS)
-        self.recordings = self._csv("recordings.csv", [f.name for f in fields(RecordingSummary)])
+        self.recordings = self._csv("recordings.csv", [f.name for f in fields(SessionSummary)])
 
     def _csv(self, name: str, header: Sequence[str]) -> Any:
         stream = aside(self.folder / name).open("w", newline="", encoding="utf-8")
@@ -125,16 +126,16 @@ class _Tables:
         writer.writerow(header)
         return writer
 
-    def add(self, predicted: Predicted) -> None:
-        """Add the windows, seconds and alarms of a recording."""
+    def add(self, predicted: SessionPredictions) -> None:
+        """Add the windows, seconds and alarms of a session."""
         for name, table in (("predictions", predicted.windows), ("seconds", predicted.seconds)):
             self.waiting[name].append(table)
             if sum(map(len, self.waiting[name])) >= ROWS:
                 self.flush(name)
         self.alarms.writerows(predicted.alarms[list(ALARM_COLUMNS)].itertuples(index=False))
 
-    def add_recording(self, summary: RecordingSummary) -> None:
-        """Add the row of a recording."""
+    def add_session(self, summary: SessionSummary) -> None:
+        """Add the row of a session."""
         self.recordings.writerow(["" if value is None else value for value in vars(summary).values()])
 
     def flush(self, name: str) -> None:
@@ -177,40 +178,40 @@ def terminal_summary(loaded: LoadedRun, totals: PredictionTotals, folder: Path, 
 
     Args:
         loaded: the run.
-        totals: over all recordings.
+        totals: over all sessions.
         folder: of the tables, which hold the rest.
-        shown: most lines of each kind.
+        shown: largest number of lines for each kind of remark.
     """
     schema, period = loaded.schema, loaded.settings.period
     lines = [
-        f"{totals.recordings - totals.unpredicted} recordings, {totals.windows:,} windows; time by state: "
+        f"{counted(totals.recordings - totals.unpredicted, 'session')}, {counted(totals.windows, 'window')}; by state: "
         + ", ".join(f"{name} {duration(totals.seconds.get(name, 0) * period / 3600)}" for name in schema.state_names)
     ]
     if totals.warming_up:
-        lines[0] += f"; warming up {duration(totals.warming_up * period / 3600)}"
+        lines[0] += f"; before the first window {duration(totals.warming_up * period / 3600)}"
     recordings = pd.read_csv(folder / "recordings.csv", keep_default_na=False, nrows=100_000)
     alarms = pd.read_csv(
         folder / "alarms.csv", nrows=shown, keep_default_na=False, dtype={"session": str, "device": str}
     )
     lines += [
-        f"alarm: {alarm['session']} ({alarm['device']}) {span(alarm)}, up to {alarm['peak']:.0%}"
+        f"alarm: {alarm['session']} ({alarm['device']}) {span(alarm)}, probability up to {alarm['peak']:.0%}"
         for _, alarm in alarms.iterrows()
     ]
     if totals.alarms > shown:
         lines.append(f"and {totals.alarms - shown} more alarms, in alarms.csv")
     if not loaded.point:
-        lines.append("no alarms: the run has no operating point (no fault recording in its validation part)")
+        lines.append("no alarms: the run has no operating point (no session with a fault in its validation part)")
     elif not totals.alarms:
         lines.append("no alarms")
-    for column, what in (("unlike_training", "unlike the training"), ("noticed", "noticed")):
+    for column, what in (("unlike_training", "unlike the training data"), ("noticed", "noticed")):
         groups = recordings[recordings[column] != ""].groupby(column, sort=False)["session"].agg(["first", "count"])
         for sentence, (first, count) in groups.head(shown).iterrows():
             lines.append(f"{what}: {first}{f' and {count - 1} more' if count > 1 else ''}: {sentence}")
         if len(groups) > shown:
-            lines.append(f"{what}: {groups['count'][shown:].sum()} more recordings, in recordings.csv")
+            lines.append(f"{what}: {groups['count'][shown:].sum()} more sessions, in recordings.csv")
     if totals.unpredicted:
         lines.append(
-            f"{totals.unpredicted} of {totals.recordings} recordings are not predicted; why is in recordings.csv"
+            f"not predicted: {totals.unpredicted} of {counted(totals.recordings, 'session')}; recordings.csv says why"
         )
     if totals.labelled:
         lines.append(labelled_sentence(totals, schema))

@@ -1,4 +1,4 @@
-"""Say what a run leans on, where it errs, and whether to fuse at all."""
+"""Say which modality a run relies on, where it errs, and whether fusion pays off."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from conveyorguard.commands.words.parser import VerbParser
 PARSER = VerbParser(
     "diagnose RUN [RUN...] [data.root=PATH] [curve=4,8,16] [out=FOLDER]",
     """\
-Say what a run leans on, where it errs, and whether to fuse at all. It measures the gap to the runs of one modality;
-what is lost when a modality is missing; missing values, dead sensors, a failing camera and noise; results by device,
-near changes of state and without the start of the recording; delay and lead of every fault; and recommends sensors
-alone, a cascade or fusion, with the rule.
+Say which modality a run relies on, where it errs, and whether fusion pays off. It measures the gap to the runs of one
+modality; what is lost when a modality is missing; missing values, dead sensors, a failing camera and noise; results by
+device, near changes of state and without the start of the recording; delay and lead of every fault. It recommends
+sensors alone, a cascade or fusion, and prints the rule.
 
 The further runs are the same model with one modality, and a run of trees, or a multirun that holds them; without any,
-those beside RUN are taken. curve= trains RUN and the trees again on so many devices, and reuses finished ones.
+those beside RUN are used. curve= trains RUN and the trees again on 4, 8, ... devices and reuses finished runs.
 Writes diagnose.html and diagnose_*.csv into RUN, or FOLDER. Needs the recordings.""",
     """\
 diagnose multirun/2026-01-31/10-00-00/4

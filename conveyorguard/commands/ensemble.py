@@ -24,7 +24,7 @@ ensemble RUN RUN RUN out=ensemble""",
 
 
 def main(arguments: list[str]) -> None:
-    """Combine runs, print what it gained and write the page."""
+    """Combine runs, print the gain over the best member and write the page."""
     from conveyorguard.evaluation.ensemble import ensemble
     from conveyorguard.reporting.ensemble_page import write_ensemble
     from conveyorguard.reporting.terminal import print_ensemble

@@ -16,7 +16,7 @@ from conveyorguard.metrics.bootstrap import Arm, resample
 from conveyorguard.runs.derive import as_predictions
 from conveyorguard.runs.provenance import config_hash
 from conveyorguard.runs.saved import SavedRun
-from conveyorguard.system.files import alone
+from conveyorguard.system.files import locked
 
 
 def counts_of(text: str) -> list[int]:
@@ -46,7 +46,7 @@ def learning_curve(
         overrides: of the runs' configs, such as data.root=PATH.
 
     Returns:
-        A row a run: arm, devices, run, macro_f1 with its interval.
+        A row per run: arm, devices, run, macro_f1 with its interval.
     """
     rows = []
     for label, run in runs.items():
@@ -83,7 +83,7 @@ def train_on_devices(run: SavedRun, count: int, folder: Path, overrides: list[st
         return finished
     if not unfinished(cfg, folder):
         shutil.rmtree(folder, ignore_errors=True)
-    with alone(folder):
+    with locked(folder):
         train(cfg, folder, [])
     return SavedRun(folder)
 

@@ -15,13 +15,13 @@ PARSER = VerbParser(
     "predict RUN data.root=NEW [data=NAME ...] [out=FOLDER] [--watch [disk=20GB]]",
     """\
 Predict states and alarms of recordings, labelled or not. For every second and window: the state, calibrated
-probabilities, alarms at the run's operating point, and what is unlike the training (values outside its range, missing
-channels, dead sensors). The recordings are read as those of the training; data=NAME reads them as another data set
-with the same channels. They are taken one after another: memory does not limit their number.
+probabilities, alarms at the run's operating point, and what is unlike the training data (values outside its range,
+missing channels, dead sensors). The files are read as those of the training were; data=NAME reads them as another data
+set with the same channels. One session is in memory at a time, so their number is not limited.
 
-Writes predictions.parquet (a row a window), seconds.parquet, alarms.csv, recordings.csv and predictions.html into
-FOLDER, by default a new one in outputs/; with --watch outputs/watch/<folder>-<run>, where windows.csv begins anew each
-day and the oldest files are removed above disk=20GB.""",
+Writes predictions.parquet (a row per window), seconds.parquet, alarms.csv, recordings.csv and predictions.html into
+FOLDER, by default a new one in outputs/; with --watch outputs/watch/<folder>-<run>, where each day starts a new
+windows.csv and the oldest are removed above disk=20GB.""",
     """\
 predict RUN data.root=NEW
 predict RUN --config-dir conf data=plant data.root=NEW

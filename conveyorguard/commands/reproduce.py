@@ -91,7 +91,7 @@ def keep_origin(target: Path, old: SavedRun) -> None:
 
 
 def differing_inputs(old: SavedRun, new: SavedRun, overrides: list[str]) -> Inputs:
-    """Return the inputs that differ, the likeliest cause of other numbers first."""
+    """Return the inputs that differ, the likeliest cause of different numbers first."""
     from conveyorguard.runs.provenance import config_hash
 
     before, after = _recorded_inputs(old), _recorded_inputs(new)
@@ -200,6 +200,6 @@ def _compare_predictions(old: SavedRun, new: SavedRun) -> tuple[str, float]:
 
 
 def _only_stack_differs(changed: Inputs) -> bool:
-    """Return whether versions or hardware differ, and nothing else that decides the numbers."""
+    """Return whether versions or hardware differ and all else is the same, the code aside."""
     names = [name for name, *_ in changed if not name.startswith(CODE)]
     return bool(names) and all(name.startswith(STACK) for name in names)

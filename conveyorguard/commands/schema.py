@@ -16,7 +16,7 @@ PARSER = VerbParser(
     "schema PATH [out=conf/data/NAME.yaml] [reader.KEY=VALUE ...]",
     """\
 Draft the yaml of your own recordings, a folder of csv or parquet files or one file. It holds channels with units as far
-as names tell, time, states, devices and camera; what is odd about the files is listed.
+as their names suggest, time, states, devices and camera; what is odd about the files is listed.
 
 Look at the draft before you train with it. An existing file is not written over. Keys of the reader, such as
 reader.time_format, are used for reading the files and written into the draft (conf/data/table.yaml explains them).""",

@@ -189,7 +189,7 @@ def _tabular_problems(cfg: DictConfig) -> list[str]:
 
 
 def _trainer_problems(trainer: DictConfig) -> list[str]:
-    """Devices that the machine lacks, found here rather than by a stack trace after the data are prepared."""
+    """Return what the trainer asks of this machine and it lacks, before time is spent on preparing data."""
     accelerator, devices = trainer.get("accelerator", "auto"), trainer.get("devices", "auto")
     gpus = gpu_count()
     wanted = devices if isinstance(devices, int) else 1

@@ -1,18 +1,19 @@
 """Typed records of the files that a run leaves, and the one of its `config.yaml`.
 
 A record is read by attribute (`provenance.seed`) or, where the key is a variable, as the mapping that the file holds
-(`figures[name]`). Fields that a later version has added are kept; values that cannot be are refused with the file, the
+(`figures[name]`). Fields that a later version has added are kept; impossible values are refused with the file, the
 field and what to do.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, field_validator
 
 Count = Annotated[int, Field(ge=0)]
 Amount = Annotated[float, Field(ge=0)]
@@ -30,7 +31,7 @@ class Record(BaseModel, Mapping[str, Any]):
 
     @property
     def _content(self) -> dict[str, Any]:
-        """Key of the file -> value; records within it stay records."""
+        """Return the values by their key in the file; nested records stay records."""
         fields = {
             info.alias or name: getattr(self, name)
             for name, info in type(self).model_fields.items()
@@ -64,7 +65,7 @@ def checked(values: Any, kind: type[R], path: Path) -> R:
         path: of the file, for the message.
 
     Raises:
-        RunError: a field is missing, of another type, or has a value that cannot be.
+        RunError: a field is missing, of another type, or has an impossible value.
     """
     from conveyorguard.system.files import refuse  # brings pandas, which takes long to import
 
@@ -75,11 +76,23 @@ def checked(values: Any, kind: type[R], path: Path) -> R:
 
 
 def problem(values: Any, kind: type[R]) -> tuple[str | None, R | None]:
-    """Return what is first wrong with plain values, as 'expected ..., found ...', or the record they are."""
+    """Return (None, record), or (first problem as 'expected ..., found ...', None) where the values are no record."""
     try:
         return None, kind.model_validate(values)
     except ValidationError as error:
         return _sentence(error, values), None
+
+
+def not_finite(value: Any, place: str) -> Iterator[str]:
+    """Yield the places of numbers that are NaN or infinite: the json standard has neither, but Python reads both."""
+    if isinstance(value, Mapping):
+        for key, below in value.items():
+            yield from not_finite(below, f"{place}.{key}".removeprefix("."))
+    elif isinstance(value, list):
+        for i, below in enumerate(value):
+            yield from not_finite(below, f"{place}[{i}]")
+    elif isinstance(value, float) and not math.isfinite(value):
+        yield place
 
 
 _EXPECTED = {
@@ -103,7 +116,7 @@ _EXPECTED = {
 
 
 def _sentence(error: ValidationError, values: Any) -> str:
-    """The first problem that pydantic found, in the words of this project."""
+    """Return the first problem in pydantic's error as 'FIELD: expected ..., found ...'."""
     problems = error.errors(include_url=False)
     first = problems[0]
     place = _place(first["loc"], values)
@@ -118,7 +131,7 @@ def _expected(problem: Mapping[str, Any]) -> str:
 
 
 def _place(location: tuple[int | str, ...], values: Any) -> str:
-    """Dotted name of a field. Pydantic adds the alternatives of a union, which are no keys: the name ends before."""
+    """Return the dotted name of a field; what pydantic adds for the alternatives of a union is left out."""
     place = ""
     for part in location:
         if isinstance(part, int) and isinstance(values, list):
@@ -183,3 +196,12 @@ class SavedConfig(Record):
     objective: str
     test: bool = True
     threads: PositiveInt | None = None
+
+    @field_validator("objective")
+    @classmethod
+    def _objective_is_known(cls, value: str) -> str:
+        from conveyorguard.metrics.scores import OBJECTIVES
+
+        if value not in OBJECTIVES:
+            raise ValueError(f"one of {', '.join(OBJECTIVES)}")
+        return value

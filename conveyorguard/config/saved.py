@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from conveyorguard.config.compose import config_dir, first_line
-from conveyorguard.config.records import SavedConfig, checked
+from conveyorguard.config.records import SavedConfig, checked, not_finite
 from conveyorguard.errors import ConfigError, RunError
 
 # Resolvers that a derived key may use; none of them reads anything from outside the config.
@@ -50,15 +50,21 @@ def load_saved(path: Path) -> DictConfig:
     """Read the `config.yaml` of a run. It is complete and resolved; nothing in it is executed or looked up.
 
     Raises:
-        RunError: it cannot be read, holds a value that cannot be (`SavedConfig`), or an interpolation: a saved config
+        RunError: it cannot be read, holds an impossible value (`SavedConfig`), or an interpolation: a saved config
             has none, and one put in later could read environment variables.
     """
+    from conveyorguard.system.files import refuse  # brings pandas, which takes long to import
+
     try:
         config = OmegaConf.load(path)
     except (OSError, ValueError, yaml.YAMLError, OmegaConfBaseException) as error:
         raise RunError(f"{path}: cannot be read ({first_line(error)}); the run is damaged, train it again") from error
     config = refuse_interpolations(config, path)
-    checked(OmegaConf.to_container(config), SavedConfig, path)
+    values = OmegaConf.to_container(config)
+    assert isinstance(values, dict)
+    place = next(not_finite({key: value for key, value in values.items() if key != "model"}, ""), None)
+    refuse(path, place and f"expected a finite number at {place}, found NaN or infinity")
+    checked(values, SavedConfig, path)
     return config
 
 
@@ -117,7 +123,7 @@ def refuse_interpolations(config: Any, path: Path) -> Any:
 
 
 def _texts(value: Any, place: str) -> Iterator[tuple[str, str]]:
-    """Every text of nested plain values, keys included, with its dotted place."""
+    """Yield every text in nested plain values, keys included, with its dotted place."""
     if isinstance(value, dict):
         for key, below in value.items():
             yield f"{place}.{key}".lstrip("."), str(key)

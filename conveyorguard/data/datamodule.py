@@ -30,7 +30,7 @@ class WindowDataset(Dataset):
     and second (B, T).
 
     Args:
-        windows: of `make_windows`.
+        windows: see `make_windows`.
         inputs: which of sensors, thermal and environment.
     """
 
@@ -91,8 +91,8 @@ class BatchSampler(Sampler):
     Args:
         size: number of windows.
         batch_size: of all processes together.
-        seed: None for the order of the windows.
-        rank, world: number of this process, and of all.
+        seed: of the order; None: not shuffled.
+        rank, world: index of this process, and number of processes.
     """
 
     def __init__(self, size: int, batch_size: int, seed: int | None, rank: int = 0, world: int = 1):

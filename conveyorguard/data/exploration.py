@@ -173,9 +173,9 @@ def quality_examples(store: Store) -> pd.DataFrame:
         (d["where"], d["reason"], d["message"]) for rows in store.manifest["dropped_examples"].values() for d in rows
     ]
     repaired = [
-        (name, "repaired", f"{seconds} seconds")
-        for name, seconds in store.sessions[["name", "repaired"]].to_numpy().tolist()
-        if seconds
+        (name, "repaired", f"{rows} row{'' if rows == 1 else 's'}")
+        for name, rows in store.sessions[["name", "repaired"]].to_numpy().tolist()
+        if rows
     ]
     return pd.DataFrame([*skipped, *dropped, *repaired], columns=["where", "reason", "found"])
 

@@ -1,4 +1,4 @@
-"""Copies of train windows in which something has failed, so that a model of window statistics bears it.
+"""Copies of train windows with simulated faults, so that a model of window statistics tolerates faults.
 
 A network meets such faults in its augmentation, batch by batch; trees are fitted once on a table of features, so they
 are given rows of faulty windows beside those of the windows as they were.
@@ -23,7 +23,7 @@ Failure = Callable[[Store, np.ndarray, np.random.Generator], Store]
 
 
 def failures(store: Store, inputs: list[str]) -> Iterator[tuple[str, Failure, float]]:
-    """Yield what may fail of the inputs: name, how a store then looks, and how often beside the others (1: as often).
+    """Yield the faults of the inputs: name, function from a store to its faulty view, relative frequency.
 
     Every sensor dead, every sensor stuck at its first value, some sensor values missing; the camera frozen, black, or
     absent.
@@ -48,21 +48,21 @@ def fault_copies(
     seed: int,
     clean: pd.DataFrame,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Compute features of copies of train windows with a fault each.
+    """Compute features of copies of train windows, each copy with one fault.
 
     Only the features of the input that fails are computed anew.
 
     Args:
         windows: of the train part.
         settings: of the features; `settings.fault_copies` is the share of the windows that is copied for each fault,
-            less where there are so many sensors that there would be more than `MOST` copies per window.
+            less where that would give more than `MOST` copies per window.
         size: rows of a window.
         inputs: which of sensors, thermal and environment the features are of.
-        seed: of which windows are copied.
+        seed: of the choice of windows.
         clean: features of the windows as they were, in their order.
 
     Returns:
-        Features (m, F) float32 and (m,) the place among the windows that each is a copy of.
+        Features (m, F) float32, and for each copy (m,) the position of its original in `windows`.
     """
     faults = [(group, *fault) for group in inputs for fault in failures(store, [group])]
     share = min(settings.fault_copies, MOST / max(sum(often for *_, often in faults), 1.0))

@@ -19,13 +19,13 @@ class Implication:
 
     Attributes:
         about: the property.
-        found: its value in these data.
+        value: its value in these data.
         rule: the limit it is compared with.
         follows: the advice.
     """
 
     about: str
-    found: str
+    value: str
     rule: str
     follows: str
 
@@ -83,7 +83,7 @@ def _session_labels(data: Windows) -> Implication:
     return Implication(
         f"How long {worst} lasts",
         observation,
-        "label windows if it is the commonest state of fewer than half of the sessions that contain it",
+        f"label windows if {worst} is the commonest state in fewer than half of the sessions that contain it",
         follows,
     )
 
@@ -196,7 +196,7 @@ def _environment(store: Store) -> Implication | None:
     return Implication(
         "Environment",
         f"its largest correlation with the state within a kind is {largest:.2f} ({where})",
-        f"little if below {bound:.2f}, which chance can reach with {fewest} sessions",
+        f"weak if below {bound:.2f}, which chance alone can reach with {fewest} sessions",
         follows,
     )
 

@@ -202,7 +202,7 @@ def _by_state(name: str, values: np.ndarray, state: np.ndarray) -> Leak | None:
 
 
 def _by_code(name: str, values: np.ndarray, state: np.ndarray, codes: np.ndarray) -> Leak | None:
-    """Return a leak if each value of a column belongs to one state, or the rarer of two to faulty states only."""
+    """Return a leak if each value of a column belongs to one state, or if the rarer of two values means a fault."""
     table = np.array([[np.sum((values == code) & (state == k)) for k in np.unique(state)] for code in codes])
     if len(codes) < 2:
         return None

@@ -95,8 +95,8 @@ def _odd(channel: str, rows: pd.DataFrame, known: dict[str, Any], period: float)
     outside = (values < known["low"]) | (values > known["high"])
     if outside.mean() > OUTSIDE_SHARE:
         sentences.append(
-            f"{name} is outside the training range, {known['low']:.4g} to {known['high']:.4g}, in {outside.mean():.0%} "
-            f"of the rows ({values.min():.4g} to {values.max():.4g})"
+            f"{name} is outside the training range ({known['low']:.4g} to {known['high']:.4g}) in {outside.mean():.0%} "
+            f"of the rows; here it runs from {values.min():.4g} to {values.max():.4g}"
         )
     return sentences
 

@@ -50,7 +50,7 @@ class ReducedSession:
     content: str = ""
 
     def problem(self, labels: bool = True) -> str | None:
-        """Return the first problem of the session as a sentence; with `labels`, missing labels are one."""
+        """Return the first problem of the session as a sentence; with `labels`, missing labels count as a problem."""
         if self.failure:
             return f"{self.name}: {self.failure.message}"
         if self.dropped:
@@ -154,8 +154,8 @@ def _in_order(session: Session) -> tuple[np.ndarray, list[Dropped]]:
         Dropped(
             "duplicate_second",
             _where(session, "sensors", i),
-            f"expected each second once and in order, found that second {session.time[i]} comes twice or out of order; "
-            "remove the wrong one, or correct its time",
+            f"expected each period once and in order, found that period {session.time[i]} comes twice or out of order; "
+            "remove the wrong row, or correct its time",
         )
         for i in np.flatnonzero(~keep).tolist()
     ]

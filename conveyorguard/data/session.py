@@ -37,8 +37,7 @@ class Session:
         where: `where(part, i)` returns the source file and row of row i of "sensors", "environment" or "thermal", for
             messages; None where that is not known. It must pickle.
         period: time between two values of `time` [s].
-        start: clock time of the beginning in UTC; None where the files have no dates. Without a zone there, their
-            wall time as it stands.
+        start: clock time of the beginning in UTC, or the wall time of files that name no zone; None without dates.
         zone: time zone of the files' clock, as pandas names it; None where they name none.
     """
 

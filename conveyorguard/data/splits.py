@@ -217,7 +217,7 @@ def _by_time(
         itertools.combinations(range(1, len(order)), 2),
         key=lambda ends: abs(share[ends[0] - 1] - SHARES[0]) + abs(share[ends[1] - 1] - SHARES[1]),
     )
-    lacking: list[str] = [] if borders else [f"only {len(order)} parts have windows, 3 or more are needed"]
+    lacking: list[str] = [] if borders else [f"only {len(order)} sessions have windows, 3 or more are needed"]
     for ends in borders:
         masks = [place < ends[0], (place >= ends[0]) & (place < ends[1]), place >= ends[1]]
         missing = _missing_states(windows, schema, masks)

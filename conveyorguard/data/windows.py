@@ -159,7 +159,7 @@ def make_windows(
     Args:
         labelled: only of labelled sessions; else label is -1 where there is none.
         stride: rows between two windows; None: `settings.stride`.
-        sessions: names of the sessions to cut; None: all.
+        sessions: names of the sessions to cut into windows; None: all.
 
     Returns:
         session, device, kind, start_time and end_time (clock times, ISO 8601, missing where the files have none), row
@@ -174,7 +174,7 @@ def make_windows(
     table, stride = store.sessions, stride or settings.stride
     if labelled and not table["labelled"].any():
         raise ConfigError(
-            "no window to train on: no recording is labelled. Of a table, data.schema.columns.state names the "
+            "no window to train on: no session is labelled. For tables set data.schema.columns.state to the "
             "column of the states"
         )
     chosen = np.ones(len(table), bool) if sessions is None else table["name"].isin(list(sessions)).to_numpy()
@@ -203,7 +203,7 @@ def _first_rows(
     """Return the session and the first row of each window, (n,) and (n,).
 
     Args:
-        chosen: indices of the sessions that are cut.
+        chosen: indices of the sessions to cut into windows.
         stride: rows between two windows.
 
     Raises:
@@ -232,7 +232,7 @@ def _no_window(settings: WindowSettings, longest: int) -> str:
     """Say that no run of rows is as long as a window, and what would help."""
     length = text_of(settings.size * settings.period)
     if not longest:
-        return f"no window of window.size={length}: there is no labelled recording"
+        return f"no window of window.size={length}: there is no labelled session"
     shorter = text_of(longest * settings.period)
     return (
         f"no window of window.size={length}: the longest run of rows without a gap is {shorter}. Write "
@@ -249,7 +249,7 @@ def _runs(tick: np.ndarray) -> list[tuple[int, int]]:
 
 
 def _labels(states: np.ndarray, rule: str, classes: int) -> np.ndarray:
-    """Return the last state, or the commonest, of several the lowest; (n, size) to (n,)."""
+    """Return the last or the most frequent state of each window, (n, size) to (n,); of a tie the lowest state."""
     if rule == "last":
         return states[:, -1].astype(np.int64)
     counts = np.stack([(states == k).sum(axis=1) for k in range(classes)], axis=1)
@@ -261,7 +261,7 @@ class Windows:
     """The windows of a run with their part of the split.
 
     Attributes:
-        frame: windows spaced by `settings.stride`, as of `make_windows`, with part (train, val or test).
+        frame: windows spaced by `settings.stride`, see `make_windows`, with part (train, val or test).
     """
 
     store: Store
@@ -293,7 +293,7 @@ def split_windows(store: Store, settings: WindowSettings, split: dict[str, Any])
     """Cut a store into windows and split its sessions.
 
     Args:
-        split: of `make_split`, e.g. {"name": "session", "seed": 42}.
+        split: settings of `make_split`, e.g. {"name": "session", "seed": 42}.
 
     Raises:
         ConfigError: no window of that size, or a part of the split without a session.

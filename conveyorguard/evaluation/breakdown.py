@@ -48,7 +48,7 @@ def by_group(windows: pd.DataFrame, group: np.ndarray, arms: Arms) -> pd.DataFra
 
 
 def by_device(windows: pd.DataFrame, arms: Arms) -> pd.DataFrame:
-    """Group by device (see `by_group`), with the kind of each."""
+    """Compute accuracies by device (see `by_group`), with the kind of each device."""
     kinds = windows.groupby("device")["kind"].first()
     table = by_group(windows, windows["device"].to_numpy(), arms).rename(columns={"group": "device"})
     table.insert(1, "kind", table["device"].map(kinds))
@@ -56,12 +56,12 @@ def by_device(windows: pd.DataFrame, arms: Arms) -> pd.DataFrame:
 
 
 def by_distance(store: Store, windows: pd.DataFrame, size: int, arms: Arms) -> pd.DataFrame:
-    """Group by the time between a window and the nearest change of state in its session (see `by_group`).
+    """Compute accuracies by the time from a window to the nearest change of state in its session (see `by_group`).
 
     Args:
         store: Frame store.
         windows: Windows: row (index of the first frame), session and device.
-        size: Length of a window [s].
+        size: Length of a window in rows.
         arms: Predictions of each arm on the windows.
     """
     distance = change_distance(store, windows["row"].to_numpy(), size)
@@ -80,7 +80,7 @@ def change_distance(store: Store, rows: np.ndarray, size: int) -> np.ndarray:
     Args:
         store: Frame store.
         rows: (N,) index of each window's first frame.
-        size: Length of a window [s].
+        size: Length of a window in rows.
     """
     state, time, starts = np.asarray(store.state), np.asarray(store.tick), store.session_start
     changed = np.flatnonzero((np.diff(state) != 0) & (np.diff(starts) == 0)) + 1  # the first second of the new state
@@ -93,7 +93,7 @@ def change_distance(store: Store, rows: np.ndarray, size: int) -> np.ndarray:
     same_after = (following < len(state)) & (starts[place] == starts[rows])
     to_before = np.where(same_before, time[rows] - time[np.maximum(before, 0)] + 1.0, np.inf)
     to_after = np.where(same_after, np.maximum(time[place] - time[last], 0.0), np.inf)
-    return np.minimum(to_before, to_after)
+    return np.minimum(to_before, to_after) * store.period
 
 
 def onsets(runs: dict[str, SavedRun], part: str) -> pd.DataFrame:

@@ -233,7 +233,10 @@ def _cheapest(comparison: Comparison) -> list[str]:
 
 
 def _safest(comparison: Comparison) -> str:
-    """Return a sentence on the arm that misses the fewest sessions, then windows, of the worst state."""
+    """Return a sentence on the arm that misses the fewest sessions with the worst state.
+
+    Of several, it is the arm that predicts the fewest windows of the worst state as the first state.
+    """
     row = min(
         comparison.models,
         key=lambda r: (r.mean("severe_sessions_missed"), r.mean("severe_as_normal"), -r.mean("severe_recall")),

@@ -28,7 +28,7 @@ from conveyorguard.runs.saved import SavedRun
 from conveyorguard.system.progress import track
 
 SAME_STATES = 0.99  # least share of windows whose predicted state is the same now as when the run was trained
-# settings that arms must share if their difference is to be one of modality
+# settings that arms must share, so that their difference is due to the modality
 TRAINED_BY = (
     "film",
     "film_input",
@@ -112,7 +112,7 @@ def _comparable_runs(run: SavedRun, runs: list[SavedRun], strictly: bool) -> lis
     return comparable
 
 
-def _made_on(run: SavedRun, store: Store) -> bool:
+def _trained_on(run: SavedRun, store: Store) -> bool:
     """Return whether a run was trained on the data of a store, by fingerprint, else by windows and labels."""
     if run.data_fingerprint:
         return run.data_fingerprint == store.fingerprint
@@ -165,7 +165,7 @@ def diagnose(folder: str | Path, paths: Iterable[str | Path], store: Store) -> D
     """
     model = LoadedRun(folder)
     run = model.run
-    if not _made_on(run, store):
+    if not _trained_on(run, store):
         raise RunError(
             f"{run.folder}: these are not the data it was trained and tested on (store fingerprint "
             f"{store.fingerprint[:12]}, not {run.provenance['store']['fingerprint'][:12]}); give their folder with "

@@ -67,13 +67,13 @@ class EvaluationSet:
 
     @cached_property
     def starts_cut(self) -> tuple[Store, pd.DataFrame, np.ndarray]:
-        """A view of the store in which each session has lost its first 0 to LONGEST_CUT seconds.
+        """A view of the store in which each session has lost its first 0 to LONGEST_CUT rows.
 
         Returns:
             View, remaining windows (N), and for each the time (N,) [s] at which its session begins in the view.
         """
         view, begins = cut_starts(self.store, self.seed, LONGEST_CUT)
-        begin = begins[self.windows["row"]]
+        begin = begins[self.windows["row"]] * self.store.period
         kept = self.windows["start"].to_numpy() >= begin
         return view, self.windows[kept].reset_index(drop=True), begin[kept]
 
@@ -150,7 +150,7 @@ def against_single(fused: dict[str, Arm], single: dict[str, dict[str, Arm]]) -> 
 
     Returns:
         One row per corruption: corruption, macro_f1, better arm, its macro_f1, difference with its interval, verdict;
-        severe_recall and the worst seed's severe_sessions_missed of the fused arm; number of seeds of the two.
+        severe_recall and the worst seed's severe_sessions_missed of the fused arm; numbers of seeds (fused, single).
     """
     rows = []
     for name, arm in fused.items():
@@ -257,9 +257,9 @@ def starts_cut_scores(arm: dict[str, Arm]) -> dict[str, float]:
 
 
 def second_by_second(model: LoadedRun, data: EvaluationSet) -> tuple[pd.DataFrame, dict[str, Predictions]]:
-    """Apply a model to a window every second, labelled in two ways.
+    """Apply a model to a window at every row, labelled in two ways.
 
-    The labels are the most frequent state of the window ('majority') and the state of its last second ('last'), the
+    The labels are the most frequent state of the window ('majority') and the state of its last row ('last'), the
     causal rule: a plant needs the state now.
 
     Returns:

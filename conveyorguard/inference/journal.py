@@ -1,4 +1,4 @@
-"""Files of a watch: tables that are only appended to, one of which begins anew each day and has a cap on disk use."""
+"""Files of a watch: append-only tables; that of windows starts a new file each day and keeps to a limit on disk use."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from conveyorguard.errors import ConfigError, RunError
 
 BLOCK = 1 << 16  # bytes that are read at a time to find the last line
 UNITS = {"kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}  # bytes
-DISK = "20GB"  # a month of 36 devices, at one row a second each
+DISK = "20GB"  # a month of 36 devices, at one row per second each
 FILES = 4  # a file is closed at this part of the cap, so that removing the oldest leaves most of the others
 
 
@@ -55,7 +55,7 @@ class AppendedTable:
             self._append([self.columns])
         elif next(csv.reader([header])) != list(self.columns):
             self.stream.close()
-            raise RunError(f"{self.path}: its columns are not those of this run; give another out=DIRECTORY")
+            raise RunError(f"{self.path}: its columns are not those of this run; give another out=FOLDER")
 
     def _whole(self) -> int:
         """Return the number of bytes up to the end of the last whole line."""
@@ -101,7 +101,7 @@ class AppendedTable:
 
 
 class WindowJournal(AppendedTable):
-    """An appended table of which a new file begins each day: `windows.csv`, then `windows-2026-12-01-001.csv`.
+    """An appended table that starts a new file each day: `windows.csv`, then `windows-2026-12-01-001.csv`.
 
     Args:
         path: the file that is appended to.

@@ -25,7 +25,7 @@ from conveyorguard.data.store_build import store_in_memory
 from conveyorguard.data.views import bridge_gaps
 from conveyorguard.data.windows import make_windows
 from conveyorguard.errors import ConfigError, DataError, RunError
-from conveyorguard.inference.given_table import refuse_table, sessions_of
+from conveyorguard.inference.frame_table import refuse_table, sessions_of
 from conveyorguard.inference.predict import predict
 from conveyorguard.metrics.alarms import OperatingPoint, episodes, with_scores
 from conveyorguard.metrics.calibration import scale
@@ -45,7 +45,7 @@ class TooShortError(DataError):
 
 
 @dataclass
-class Predicted:
+class SessionPredictions:
     """What a run predicts for sessions; times are counted from the beginning of a session.
 
     Attributes:
@@ -138,7 +138,7 @@ class LoadedRun:
                 pixels; only if the run uses the camera ("thermal" in `self.inputs`).
 
         Returns:
-            One row per window, as `Predicted.windows`: start and end [s] are the window's first and last second, y_true
+            One row per window, as `SessionPredictions.windows`: start and end [s] are its first and last second, y_true
             is -1, y_pred is in 0..K-1, and p0.. and c0.. each sum to 1 over the K states.
 
         Raises:
@@ -236,7 +236,7 @@ class LoadedRun:
                 f"no session is long enough: its windows are {length} long. Give at least that much without a gap"
             ) from error
 
-    def predict_store(self, store: Store) -> Predicted:
+    def predict_store(self, store: Store) -> SessionPredictions:
         """Predict windows, seconds and alarms of all sessions of a store, labelled or not, and list odd inputs.
 
         Raises:
@@ -267,7 +267,7 @@ class LoadedRun:
             alarms.insert(2, f"{name}_time", clock_times(store.sessions, place, alarms[name].to_numpy(float)))
         answers = self._answers if self.settings.label == "last" else self._means
         seconds = answers(store, windows["row"].to_numpy(), deployed)
-        return Predicted(scored.drop(columns="y_true_alarm"), seconds, alarms, odd_inputs(store, self.ranges))
+        return SessionPredictions(scored.drop(columns="y_true_alarm"), seconds, alarms, odd_inputs(store, self.ranges))
 
     def deployed(self, windows: pd.DataFrame, p: np.ndarray) -> np.ndarray:
         """Return the deployed probabilities (n, K): with memory where the run has one, else calibrated.

@@ -17,7 +17,7 @@ SHARE = Notation(".1%")
 
 
 @dataclass
-class RecordingSummary:
+class SessionSummary:
     """One session, as a row of recordings.csv and of the page.
 
     Attributes:
@@ -106,14 +106,14 @@ class PredictionTotals:
         return cls(confusion=np.zeros((states, states), int))
 
     def add(
-        self, summary: RecordingSummary, windows: pd.DataFrame | None, seconds: pd.DataFrame | None, alarm: int
+        self, summary: SessionSummary, windows: pd.DataFrame | None, seconds: pd.DataFrame | None, alarm: int
     ) -> None:
         """Count a session.
 
         Args:
             summary: its line.
-            windows: its windows, as in `Predicted`; None if it was not predicted.
-            seconds: its seconds, as in `Predicted`; None if it was not predicted.
+            windows: its windows, as in `SessionPredictions`; None if it was not predicted.
+            seconds: its seconds, as in `SessionPredictions`; None if it was not predicted.
             alarm: the lowest state worth an alarm.
         """
         self.recordings += 1
@@ -130,7 +130,7 @@ class PredictionTotals:
         self.unlike += bool(summary.unlike_training)
         self._judge(summary, windows["y_true"].to_numpy(), windows["y_pred"].to_numpy(), alarm)
 
-    def _judge(self, summary: RecordingSummary, actual: np.ndarray, predicted: np.ndarray, alarm: int) -> None:
+    def _judge(self, summary: SessionSummary, actual: np.ndarray, predicted: np.ndarray, alarm: int) -> None:
         """Compare a session's predictions with its labels.
 
         Args:

@@ -12,7 +12,7 @@ import pandas as pd
 
 from conveyorguard.data.durations import plain
 from conveyorguard.data.reduce import ReducedSession
-from conveyorguard.metrics.alarms import OperatingPoint, silent
+from conveyorguard.metrics.alarms import OperatingPoint, follows_gap
 from conveyorguard.metrics.memory import LAGS
 
 HELD = ("sensors", "environment")  # groups of channels in which a missing value keeps the last one
@@ -48,7 +48,7 @@ class Ringing:
             period: of a row of the data [s].
         """
         events = []
-        if self.begin is not None and (score < point.off or silent(self.end, start, end, period)):
+        if self.begin is not None and (score < point.off or follows_gap(self.end, start, end, period)):
             events.append(self._event("end"))
             self.begin = None
         if self.begin is None:
@@ -103,14 +103,14 @@ class Tail:
         self.session = replace(new, columns=columns, rows=len(columns["tick"]))
 
     def took(self, windows: list[dict[str, Any]], states: int) -> None:
-        """Take note of predicted windows, given as rows of windows.csv."""
+        """Record predicted windows, rows of windows.csv, as the last ones."""
         last = windows[-1]
         self.start, self.end, self.seen = float(last["start"]), float(last["end"]), time.time()
         probabilities = [[float(w["end"]), *(float(w[f"p{k}"]) for k in range(states))] for w in windows]
         self.recent = [*self.recent, *probabilities][-max(LAGS) - 1 :]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps."""
+        """Return the plain values that checkpoint.json keeps of the session."""
         recent = self.recent if time.time() - self.seen < FORGOTTEN else []
         columns, first, held = self.session.columns, self.first, self.held
         if columns is not None and len(columns["tick"]):

@@ -41,7 +41,7 @@ from conveyorguard.inference.predict import predict
 from conveyorguard.inference.tail import Ringing, Tail
 from conveyorguard.metrics.memory import runs_of
 from conveyorguard.runs.data import conditioned
-from conveyorguard.system.files import alone, read_json, replacing, write_json
+from conveyorguard.system.files import locked, read_json, replacing, write_json
 from conveyorguard.system.progress import no_bars
 
 PAUSE = 0.2  # s between two polls of the folder
@@ -229,7 +229,7 @@ class Watch:
         """Return the windows to predict: after the last one, spaced from it, or from the start of a later run.
 
         Args:
-            windows: all windows of the tail, one a row.
+            windows: all windows of the tail, one per row.
             tail: of the session.
         """
         settings = self.loaded.settings
@@ -292,17 +292,17 @@ def watch(loaded: LoadedRun, data: Mapping[str, Any], folder: Path, disk: str = 
     """
     schema, root, cap = schema_for(loaded, data), Path(data["root"]), bytes_of(disk)
     identity = {"run": loaded.run.folder.resolve().name, "root": str(root.resolve())}
-    with alone(folder), no_bars():
+    with locked(folder), no_bars():
         path = folder / "watch.json"
         saved: dict[str, Any] = read_json(path) if path.exists() else {**identity, "known": {}}
         if other := {key: saved[key] for key in identity if saved[key] != identity[key]}:
             described = ", ".join(f"{key} {value}" for key, value in other.items())
-            raise ConfigError(f"{folder}: belongs to a watch of {described}; give another out=DIRECTORY")
+            raise ConfigError(f"{folder}: belongs to a watch of {described}; give another out=FOLDER")
         follower = follow(build(data["reader"], _partial_=True), root, schema, saved["known"])
         write_json(path, saved)
         watching = Watch(loaded, follower, schema, folder, cap)
         print_line(f"watching {root}; alarms go to {folder / 'alarms.csv'}; Ctrl-C stops, the same command continues")
-        print_line(f"windows.csv begins anew each day; the oldest files are removed above {disk} (disk={disk})")
+        print_line(f"each day starts a new windows.csv; above {disk} in all, the oldest are removed (disk={disk})")
         if not loaded.point:
             print_line(
                 "no alarms: the run has no operating point, because its validation part had no fault; states are in "

@@ -90,7 +90,7 @@ def _normal_throughout(table: pd.DataFrame) -> np.ndarray:
     return apart.sort_index().to_numpy()
 
 
-def silent(
+def follows_gap(
     before: np.ndarray | float, start: np.ndarray | float, end: np.ndarray | float, period: float = 1.0
 ) -> np.ndarray | bool:
     """Return whether the gap between the previous window's end and this window's start is longer than this window.
@@ -126,7 +126,7 @@ def _starts_anew(table: pd.DataFrame, period: float) -> np.ndarray:
     """Return a mask (N,) of the windows into which no alarm continues: first of a session, or after a long gap."""
     session, start, end = (table[name].to_numpy() for name in ("session", "start", "end"))
     anew = np.ones(len(table), bool)
-    anew[1:] = (session[1:] != session[:-1]) | silent(end[:-1], start[1:], end[1:], period)
+    anew[1:] = (session[1:] != session[:-1]) | follows_gap(end[:-1], start[1:], end[1:], period)
     return anew
 
 

@@ -59,7 +59,7 @@ class Memory:
 
 
 def log_probabilities(p: np.ndarray) -> np.ndarray:
-    """Return log p (n, K), no probability taken to be below `SMALLEST`."""
+    """Return log p (n, K), probabilities clipped to `SMALLEST` and above."""
     return np.log(np.clip(p, SMALLEST, 1))
 
 

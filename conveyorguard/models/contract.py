@@ -187,7 +187,7 @@ def _check_network(
         except ConfigError as error:
             refusals.append(str(error))
     if not claimed:
-        raise ConfigError(f"{network.__name__} must take one combination of inputs at least: {'; '.join(refusals)}")
+        raise ConfigError(f"{network.__name__} must take at least one combination of inputs: {'; '.join(refusals)}")
     for candidate in claimed:
         for rule in NETWORK_RULES:
             rule(candidate)
@@ -200,7 +200,7 @@ def _must_declare_needs_and_seconds(network: type) -> None:
     )
     per_second = getattr(network, "PER_SECOND", None)
     assert isinstance(per_second, bool), (
-        f"{name}.PER_SECOND must say whether the model returns logits of each second; it is {per_second}"
+        f"{name}.PER_SECOND must be True if the model returns logits of each second, else False; it is {per_second}"
     )
 
 
@@ -227,9 +227,9 @@ def _must_judge_each_window_by_itself(candidate: Candidate) -> None:
     network, batch = candidate.build(0), candidate.batch()
     whole = candidate.evaluated(network, batch)
     for i in range(WINDOWS):
-        alone = candidate.evaluated(network, {name: value[i : i + 1] for name, value in batch.items()})
+        single = candidate.evaluated(network, {name: value[i : i + 1] for name, value in batch.items()})
         assert all(
-            torch.allclose(a[i : i + 1], b, atol=ROUNDING, rtol=ROUNDING) for a, b in zip(whole, alone, strict=True)
+            torch.allclose(a[i : i + 1], b, atol=ROUNDING, rtol=ROUNDING) for a, b in zip(whole, single, strict=True)
         ), (
             f"{candidate} must judge each window by itself: in evaluation, the other windows of the batch change its "
             "logits"
@@ -258,17 +258,17 @@ def _must_be_repeatable(candidate: Candidate) -> None:
 
 def _must_train_every_parameter(candidate: Candidate) -> None:
     network, batch = candidate.build(0), candidate.batch()
-    silent = {name for name, _ in network.named_parameters()}
+    without_gradient = {name for name, _ in network.named_parameters()}
     for sizes in _trained(candidate, network, batch):
         assert all(np.isfinite(size) for size in sizes.values()), (
             f"{candidate} must have finite gradients; some are not"
         )
-        silent -= {name for name, size in sizes.items() if size > 0}
-        if not silent:
+        without_gradient -= {name for name, size in sizes.items() if size > 0}
+        if not without_gradient:
             return
     raise AssertionError(
         f"{candidate} must give a gradient to each parameter, from what it returns; in {STEPS} steps none reached "
-        f"{', '.join(sorted(silent))}. Use them, or leave them out: a training by several processes waits for each"
+        f"{', '.join(sorted(without_gradient))}. Use or remove them: a training by several processes waits for each"
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-LAGS = (1, 5, 10)  # [s]
+LAGS = (1, 5, 10)  # [rows]
 
 
 def with_differences(x: Tensor) -> Tensor:

@@ -52,6 +52,6 @@ def conditioning(environment: int, width: int, identity: bool = True) -> nn.Modu
     Args:
         environment: number of environment channels, 0 for none.
         width: number of features.
-        identity: as of `FiLM`.
+        identity: see `FiLM`.
     """
     return FiLM(environment, width, identity) if environment else Unconditioned()

@@ -53,12 +53,12 @@ class ThermalSeries(Series):
 class WindowStatistics(nn.Module):
     """Linear layer on encoded window statistics, with one group of weights per statistic.
 
-    Given hundreds of statistics, a network memorises sessions by those that say little about wear. `shrink` is the
+    A network memorises sessions by those of the hundreds of statistics that say little about wear. `shrink` is the
     proximal step of the group lasso (Yuan and Lin, 2006): it drives the weights of such statistics to zero.
 
     Args:
-        sparsity: strength of the penalty, of each statistic.
-        bins: of the encoding of each statistic.
+        sparsity: strength of the penalty on each statistic.
+        bins: number of values that encode one statistic.
         width: number of features returned.
     """
 

@@ -46,11 +46,13 @@ class Tabular(ABC):
         self.states, self.seed, self.threads, self.class_weight = len(schema.states), seed, threads, class_weight
 
     def sample_weight(self, y: np.ndarray, weight: np.ndarray | None = None) -> np.ndarray:
-        """Return weights (n,) with mean 1, so that regularisation is as strong without balancing.
+        """Return weights (n,) of the rows, which balance the states unless `class_weight` is none.
+
+        Their mean is 1, so that balancing does not change the strength of regularisation.
 
         Args:
             y: states (n,).
-            weight: (n,) of each row beside the balance of the states; None: all alike.
+            weight: (n,) further weights, by which those of the states are multiplied; None: 1.
         """
         rows = np.ones(len(y)) if weight is None else weight
         if self.class_weight != "none":

@@ -86,7 +86,7 @@ def heat(rows: list[str], columns: list[str], values: np.ndarray, title: str) ->
 def cost_plot(labels: list[str], seconds: list[float], accuracy: list[float]) -> go.Figure:
     """Draw accuracy over training time, the time on a logarithmic axis.
 
-    A line names the models that are best for their cost: no cheaper model is as accurate.
+    A line joins the models that are best for their cost, by name: no cheaper model is as accurate.
 
     Args:
         seconds: training time [s] of each model, NaN where unknown, at least one finite. accuracy: of each model.

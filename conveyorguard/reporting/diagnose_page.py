@@ -11,6 +11,8 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
+from conveyorguard.data.durations import text_of
+from conveyorguard.data.views import LONGEST_CUT
 from conveyorguard.evaluation.advice import RULE
 from conveyorguard.evaluation.breakdown import onset_summary
 from conveyorguard.evaluation.diagnose import Diagnosis
@@ -319,16 +321,16 @@ def _seconds(value: float | None) -> str:
 
 
 def _start(diagnosis: Diagnosis) -> Section:
-    title = "Without the recording's start"
+    title, longest = "Without the recording's start", text_of(LONGEST_CUT * diagnosis.run.window.period)
     if "start_cut" not in diagnosis.tables:
-        note = "Not computed: the recordings are too short, no window remains when 0 to 100 s are cut off their start."
+        note = f"Not computed: no window remains when up to {longest} are cut off the start of each session."
         return Section(title, note)
     rows = [
         [row["arm"], f"{row['windows']:,}", PERCENT.number(row["whole"]), share(row, "cut"), points(row, "change")]
         for _, row in diagnosis.tables["start_cut"].iterrows()
     ]
     note = (
-        "0 to 100 s, drawn for each recording, are cut off its start, and what is relative to the start is computed "
+        f"Up to {longest}, drawn for each session, are cut off its start; inputs relative to the start are computed "
         "again. Macro-F1 on the windows that remain. An arm that uses nothing relative to the start cannot change."
     )
     header = ["arm", "windows", "whole", "start cut off", "change, points"]

@@ -53,9 +53,9 @@ def write_eda(site: Site, data: Windows, reference: Reference | None = None) -> 
     counts = store.manifest["counts"]
     worst = exploration.worst_sessions(store)
     sentences = [
-        f"{counts['sessions']} sessions, {counts['frames']:,} seconds, {store.sessions['device'].nunique()} devices.",
-        f"{worst['contain']} sessions contain {store.schema.states[-1].name}, {worst['dominated']} are dominated by "
-        "it.",
+        f"{counts['sessions']} sessions, {counts['frames']:,} rows, {store.sessions['device'].nunique()} devices.",
+        f"{worst['contain']} sessions contain {store.schema.states[-1].name}, in {worst['dominated']} it is the "
+        "commonest state.",
         f"{len(implications)} implications for a model, computed from the data.",
     ]
     return site.write(
@@ -110,10 +110,7 @@ def _balance(site: Site, data: Windows, reference: Reference | None) -> dict[str
         tickformat=".0%", range=[0, 1.2 * table["share of seconds"].max()]
     )
     shares = dict.fromkeys([c for c in map(str, table) if c.startswith("share")], ".1%")
-    note = [
-        f"A window's label is its {'most common' if data.settings.label == 'majority' else 'last'} state. Dominated: "
-        f"{store.schema.states[-1].name} is the session's most common state."
-    ]
+    note = [f"A window's label is its {'most common' if data.settings.label == 'majority' else 'last'} state."]
     if reference:
         quoted = " / ".join(f"{100 * share:.1f} %" for share in reference.state_shares)
         note.append(f"{reference.heading}, shares of the seconds: {quoted}.")
@@ -127,12 +124,12 @@ def _balance(site: Site, data: Windows, reference: Reference | None) -> dict[str
 
 
 def _worst_sessions(store: Store, reference: Reference | None) -> Markup:
-    """Draw the number of sessions that contain the worst state, and that it dominates."""
+    """Draw the number of sessions that contain the worst state, and of those in which it is the commonest."""
     counts = exploration.worst_sessions(store)
     header: list[str] = ["", "here"]
     rows: list[list[Any]] = [
         ["sessions that contain it", f"{counts['contain']} of {counts['sessions']}"],
-        ["sessions dominated by it", counts["dominated"]],
+        ["sessions in which it is the commonest state", counts["dominated"]],
     ]
     if reference:
         header.append(reference.column)
@@ -308,5 +305,5 @@ def _quality(site: Site, store: Store) -> dict[str, Any]:
 
 def _implications(site: Site, implications: list[Implication]) -> Markup:
     """Draw the implications for a model."""
-    rows = [{"about": i.about, "found": i.found, "rule": i.rule, "what follows": i.follows} for i in implications]
+    rows = [{"about": i.about, "value": i.value, "rule": i.rule, "what follows": i.follows} for i in implications]
     return site.table("00_implications", pd.DataFrame(rows), look="prose")

@@ -180,7 +180,7 @@ def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> Markup:
 
 
 def sortable(header: Sequence[str], rows: Iterable[Sequence[Any]], look: str = "", csv: str = "") -> Markup:
-    """Draw a table of plain text that sorts by a click on a column's head; `look` and `csv` as of `HtmlTable`."""
+    """Draw a table of plain text that sorts by a click on a column's head; for `look` and `csv` see `HtmlTable`."""
     return HtmlTable(header, [HtmlRow([HtmlCell(text) for text in row]) for row in rows], True, look, csv).draw()
 
 
@@ -190,7 +190,7 @@ def linked(
     """Draw a sortable table whose first cells lead somewhere.
 
     Args:
-        targets: for each row a relative path, or None. look: as of `HtmlTable`.
+        targets: for each row a relative path, or None. look: see `HtmlTable`.
     """
     drawn = [
         HtmlRow([HtmlCell(first, target=target), *map(HtmlCell, rest)])
@@ -213,7 +213,7 @@ def framed(
         formats: column -> format of its numbers, e.g. `{"share": ".1%"}`; a missing number is a dash.
         links: text of a first cell -> relative path it leads to.
         origins: text of a first cell -> what the row's numbers come from.
-        look, csv: as of `HtmlTable`.
+        look, csv: see `HtmlTable`.
     """
     columns = [str(name) for name in frame]
     specs = [(formats or {}).get(name) for name in columns]

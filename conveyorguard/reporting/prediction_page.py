@@ -10,8 +10,8 @@ import pandas as pd
 from markupsafe import Markup
 
 from conveyorguard.data.store import Store
-from conveyorguard.inference.loaded_run import LoadedRun, Predicted
-from conveyorguard.inference.summary import PredictionTotals, RecordingSummary, labelled_sentence
+from conveyorguard.inference.loaded_run import LoadedRun, SessionPredictions
+from conveyorguard.inference.summary import PredictionTotals, SessionSummary, labelled_sentence
 from conveyorguard.metrics.notation import MISSING
 from conveyorguard.reporting import figures, pages, recording_figures
 from conveyorguard.reporting.alarm_sentences import alarm_record, alarm_rule, duration, moment, span
@@ -35,16 +35,16 @@ class PredictionPage:
 
     def __init__(self, loaded: LoadedRun, data: str):
         self.loaded, self.data = loaded, data
-        self.lines: dict[bool, list[RecordingSummary]] = {True: [], False: []}  # by whether there is something to see
+        self.lines: dict[bool, list[SessionSummary]] = {True: [], False: []}  # by whether there is something to see
         self.timelines: dict[bool, list[Markup]] = {True: [], False: []}  # by whether there is an alarm
 
-    def add_line(self, summary: RecordingSummary) -> None:
+    def add_line(self, summary: SessionSummary) -> None:
         """Add a session to the table."""
         lines = self.lines[bool(summary.alarms or summary.unlike_training or not summary.predicted)]
         if len(lines) < LINES:
             lines.append(summary)
 
-    def add_timeline(self, store: Store, predicted: Predicted) -> None:
+    def add_timeline(self, store: Store, predicted: SessionPredictions) -> None:
         """Add the timeline of a predicted session."""
         timelines = self.timelines[bool(len(predicted.alarms))]
         if len(timelines) < SHOWN:
@@ -81,12 +81,12 @@ class PredictionPage:
         return {
             "note": note,
             "tiles": [
-                ("sessions", f"{totals.recordings:,}"),
-                ("alarms", f"{totals.alarms:,}"),
-                ("sessions with an alarm", f"{totals.with_alarm:,}"),
-                (f"sessions that reach {schema.alarming}", f"{totals.reached:,}"),
-                ("sessions unlike the training data", f"{totals.unlike:,}"),
-                ("sessions not predicted", f"{totals.unpredicted:,}"),
+                _tile(totals.recordings, "session"),
+                _tile(totals.alarms, "alarm"),
+                _tile(totals.with_alarm, "session", " with an alarm"),
+                _tile(totals.reached, "session", f" with {schema.alarming}"),
+                _tile(totals.unlike, "session", " unlike the training data"),
+                _tile(totals.unpredicted, "session", " not predicted"),
             ],
             "states": pages.table(
                 ["state", "time", "share"],
@@ -140,7 +140,13 @@ class PredictionPage:
         return {"note": note, "table": pages.sortable(header, rows, "prose")}
 
 
-def timeline(loaded: LoadedRun, store: Store, predicted: Predicted) -> Markup:
+def _tile(count: int, noun: str, which: str = "") -> tuple[str, str]:
+    """Return caption and number of a tile: ("session with an alarm", "1")."""
+    number, counted_noun = counted(count, noun).split(" ", 1)
+    return counted_noun + which, number
+
+
+def timeline(loaded: LoadedRun, store: Store, predicted: SessionPredictions) -> Markup:
     """Draw one session: probabilities with the alarms, sensors over the predicted states, thermal frames at alarms."""
     names = state_titles(loaded.schema)
     name = str(store.sessions["name"].iloc[0])

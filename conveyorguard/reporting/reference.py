@@ -14,7 +14,7 @@ class Reference:
         study: what the study is called, e.g. "pilot study".
         sizes: unit -> how many of it the study had, e.g. {"sessions": 12}.
         state_shares: share of each state in its recorded time, in the order of the states.
-        worst_sessions: sessions that contain the worst state ('contain'), and that it dominates ('dominated').
+        worst_sessions: sessions that contain the worst state ('contain'), or in which it is commonest ('dominated').
         correlations: quantity -> its correlation with the state.
         ablation: cell -> validation accuracy in percent.
         ablation_note: how the cells were trained.

@@ -17,7 +17,7 @@ from conveyorguard.metrics.calibration import reliability
 from conveyorguard.metrics.notation import MISSING, PERCENT, SIGNIFICANT, WHOLE_PERCENT, notation_of
 from conveyorguard.metrics.scores import METRICS, OBJECTIVES
 from conveyorguard.reporting import figures, pages, recording_figures
-from conveyorguard.reporting.alarm_sentences import alarm_rule, duration, threshold_choice
+from conveyorguard.reporting.alarm_sentences import alarm_rule, duration, moment, threshold_choice
 from conveyorguard.reporting.format import counted, metric_title, state_titles, warning_of
 from conveyorguard.runs.derive import as_predictions
 from conveyorguard.runs.saved import SavedRun
@@ -98,7 +98,7 @@ def class_block(run: SavedRun, draw: Draw = plain_table, arms: dict[str, Arm] | 
     """Draw the confusion matrix and the scores of each state, by part.
 
     Args:
-        draw: draws a table. arms: `arms_of` the run, if at hand.
+        draw: draws a table. arms: result of `arms_of`, if it was computed before.
     """
     arms, parts, notes = arms or arms_of(run), [], set()
     names = state_titles(run.schema)
@@ -140,7 +140,7 @@ def _alarms(run: SavedRun, part: str) -> dict[str, Any] | None:
                 [
                     row["session"],
                     row["device"],
-                    "missed" if row["missed"] else f"{row['alarm_at']} s",
+                    "missed" if row["missed"] else moment(row["alarm_at"]),
                     _whole(row["lead"]),
                     _whole(row["delay"]),
                 ]
@@ -229,7 +229,7 @@ def _calibration(run: SavedRun, part: str, resampling: Resampling) -> dict[str, 
 
 
 def learning_block(run: SavedRun) -> Markup:
-    """Draw the curves of a training; the run has a history."""
+    """Draw the learning curves of a run that has a history."""
     history, objective = run.history, run.objective
     assert history is not None
     values = history[objective]

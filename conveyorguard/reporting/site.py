@@ -47,15 +47,15 @@ class Site:
         write_text(path, pages.flat(frame).to_csv(index=False))
         return pages.framed(frame, formats, links, origins, look, csv)
 
-    def write(self, stem: str, subtitle: str, main: Markup, said: Sequence[str] = ()) -> Path:
+    def write(self, stem: str, subtitle: str, main: Markup, sentences: Sequence[str] = ()) -> Path:
         """Write a page and the index, and draw the other pages' links anew.
 
         Args:
             main: the page's content, as `pages.render` drew it.
-            said: sentences that the index repeats.
+            sentences: those that the index repeats.
         """
         keep_plotly(self.folder)
-        kept = {"subtitle": subtitle, "said": list(said), "main": self._with_origin(main)}
+        kept = {"subtitle": subtitle, "said": list(sentences), "main": self._with_origin(main)}
         write_json(self.folder / "assets" / f"{stem}.json", kept)
         for written in self._written():
             self._frame(written)
@@ -77,7 +77,7 @@ class Site:
             self._write_page(stem, f"{stem[:2]} {self.titles[stem]}", facts["subtitle"], Markup(facts["main"]))
 
     def _with_origin(self, main: Markup) -> Markup:
-        """Append what the page was made from; other pages of the site may come from other commands."""
+        """Append the command and the data of the page, which may differ from those of the site's other pages."""
         return pages.render("site_page.html.jinja", main=main, origin=pages.table(["", ""], self.origin))
 
     def _write_page(self, stem: str, title: str, subtitle: str, main: Markup) -> None:

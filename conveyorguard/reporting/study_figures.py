@@ -143,5 +143,5 @@ def slices(study: optuna.Study, parameters: Iterable[str], objective: str) -> li
 
 
 def whole_step(count: int) -> int:
-    """Distance between the ticks of an axis of whole numbers."""
+    """Return the distance between the ticks of an axis of whole numbers."""
     return max(1, round(count / 10))

@@ -41,7 +41,7 @@ def derive(tables: list[pd.DataFrame], schema: Schema, window: WindowSettings) -
     """Calibrate the probabilities, try a memory, choose the operating point and evaluate.
 
     Args:
-        tables: one a part of the split, validation among them, with the columns of `predictions.parquet` up to the
+        tables: one per part of the split, validation among them, with the columns of `predictions.parquet` up to the
             last of p0, p1, ...
         schema: of the data.
         window: settings of the windows.

@@ -19,10 +19,10 @@ PREDICTION_COLUMNS = (
 
 
 def prediction_table(windows: pd.DataFrame, part: str, probabilities: np.ndarray) -> pd.DataFrame:
-    """Return rows of `predictions.parquet`: one a window, with its place, label, prediction and p0, p1, ...
+    """Return rows of `predictions.parquet`: one per window, with its place, label, prediction and p0, p1, ...
 
     Args:
-        windows: as of `conveyorguard.data.windows.make_windows`.
+        windows: see `conveyorguard.data.windows.make_windows`.
         part: of the split.
         probabilities: (n, K) of the windows.
     """

@@ -70,7 +70,7 @@ def processor() -> str:
 
 
 def code_hash() -> str:
-    """Digest of the source, templates included: it shows changes that no commit names."""
+    """Return a digest of the source, templates included, which also changes with uncommitted edits."""
     digest = hashlib.sha256()
     root = Path(__file__).parent.parent
     for path in sorted([*root.rglob("*.py"), *root.rglob("*.jinja")]):

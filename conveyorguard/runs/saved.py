@@ -38,7 +38,7 @@ class SavedRun:
     """A run directory, read back. Each file is checked against its shape (`shapes`, `tables`) when it is read.
 
     `settings` is the config as plain values, of which the common ones are properties; `config` is the same as a
-    `DictConfig`, for what composes, merges or reproduces configs.
+    `DictConfig`, for code that composes, merges or reproduces configs.
 
     Args:
         folder: the run directory.
@@ -46,7 +46,7 @@ class SavedRun:
             hide those of the others; else at once.
 
     Raises:
-        RunError: the folder is no run directory, the run is not finished, or a file holds what no run writes.
+        RunError: the folder is no run directory, the run is not finished, or a file holds an impossible value.
     """
 
     def __init__(self, folder: str | Path, lazily: bool = False):
@@ -138,7 +138,7 @@ class SavedRun:
         """Length, spacing and label rule of the windows.
 
         Raises:
-            RunError: config.yaml holds what cannot be.
+            RunError: config.yaml holds an impossible value.
         """
         typed = self._typed.window
         block = {"label": typed.label, "thermal_frames": typed.thermal_frames, **self.settings["window"]}
@@ -189,7 +189,7 @@ class SavedRun:
 
     @cached_property
     def predictions(self) -> pd.DataFrame:
-        """One row a window, as predictions.parquet holds it."""
+        """One row per window, as predictions.parquet holds it."""
         path = self.folder / "predictions.parquet"
         table = read_parquet(path)
         refuse(path, tables.predictions_problem(table, len(self.schema.states)))
@@ -236,7 +236,7 @@ class SavedRun:
 
     @property
     def history(self) -> pd.DataFrame | None:
-        """One row an epoch; None for a model that is not trained in epochs."""
+        """One row per epoch; None for a model that is not trained in epochs."""
         path, objective = self.folder / "history.csv", self.objective
         if not path.exists():
             return None
@@ -246,7 +246,7 @@ class SavedRun:
 
     @property
     def importance(self) -> pd.DataFrame | None:
-        """One row a feature, the most useful first; None for a model that takes no features."""
+        """One row per feature, the most useful first; None for a model that takes no features."""
         path = self.folder / "importance.csv"
         return tables.read_csv(path, tables.IMPORTANCE) if path.exists() else None
 

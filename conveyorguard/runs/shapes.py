@@ -1,15 +1,15 @@
-"""What the json files of a run directory hold: one record a file, written and read through it."""
+"""What the json files of a run directory hold: one record per file, written and read through it."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, PositiveInt, field_validator, model_validator
 
-from conveyorguard.config.records import Amount, Count, R, Record, Share, checked, problem
+from conveyorguard.config.records import Amount, Count, R, Record, Share, checked, not_finite, problem
 from conveyorguard.errors import RunError
 from conveyorguard.system.files import read_json, refuse, write_json
 
@@ -29,7 +29,7 @@ class Git(Record):
 
 
 class Begun(Record):
-    """`provenance.json` as long as the run is not finished: what is known when it begins."""
+    """`provenance.json` of an unfinished run: the facts that are known at its start."""
 
     command: str
     choices: dict[str, Any] = Field(default_factory=dict)
@@ -47,6 +47,15 @@ class Begun(Record):
     config: str | None = None
     derived: dict[str, str] = Field(default_factory=dict)
     resumed_from: str | None = None
+
+    @field_validator("start")
+    @classmethod
+    def _start_is_a_time(cls, value: str) -> str:
+        try:
+            datetime.fromisoformat(value)
+        except ValueError as error:
+            raise ValueError("a time in ISO 8601") from error
+        return value
 
 
 class StoreFacts(Record):
@@ -103,7 +112,7 @@ class SplitSettings(Record):
 
 
 class SavedSplit(Record):
-    """`split.json`: the sessions of each part, and the digest of who is where."""
+    """`split.json`: the sessions of each part, and a digest of that assignment."""
 
     settings: SplitSettings
     hash: str | None = None
@@ -187,7 +196,7 @@ class BeforeAfter(Record):
 
 
 class Calibration(Record):
-    """`calibration.json`: the temperature by which log-probabilities are divided, and what validation was split by."""
+    """`calibration.json`: the temperature dividing log-probabilities; validation is cross-fitted by `crossed_by`."""
 
     method: str = "temperature"
     temperature: Annotated[float, Field(gt=0)]
@@ -247,6 +256,12 @@ class Spread(Record):
     median: float
     most: float
 
+    @model_validator(mode="after")
+    def _median_is_within_the_range(self) -> Self:
+        if not self.least <= self.median <= self.most:
+            raise ValueError("least <= median <= most")
+        return self
+
 
 class FaultSession(Record):
     """What the operating point did in one fault session; alarm_at, lead and delay in [s]."""
@@ -273,6 +288,12 @@ class AlarmSummary(Record):
     false_alarms_per_hour_bound: Amount | None
     sessions: list[FaultSession]
 
+    @model_validator(mode="after")
+    def _no_more_faults_are_missed_than_occur(self) -> Self:
+        if self.missed > self.fault_sessions:
+            raise ValueError("missed <= fault_sessions")
+        return self
+
 
 class Alarms(Record):
     """`alarms.json`: the operating point chosen on validation, null where no session could choose it."""
@@ -286,7 +307,7 @@ class Alarms(Record):
 
 
 class ChannelRange(Record):
-    """What one input was like in the training; still in [s] (`conveyorguard.data.ranges.training_ranges`)."""
+    """Range of one input in training (`conveyorguard.data.ranges.training_ranges`); still in [rows]."""
 
     low: float
     high: float
@@ -321,10 +342,10 @@ def read_record(path: Path, kind: type[R]) -> R:
     """Read a json file of a run directory.
 
     Raises:
-        RunError: the file is missing, damaged, or holds what cannot be; the message names the field.
+        RunError: the file is missing or damaged, or holds an impossible value; the message names the field.
     """
     values = read_json(path)
-    place = next(_not_finite(values, ""), None)
+    place = next(not_finite(values, ""), None)
     refuse(path, place and f"expected a finite number at {place}, found NaN or infinity")
     return checked(values, kind, path)
 
@@ -345,15 +366,3 @@ def write_record(path: Path, kind: type[R], values: Mapping[str, Any]) -> R:
 def unwritable(path: Path, message: str | None) -> RunError:
     """Return the error about a file that would be refused when it is read."""
     return RunError(f"{path}: {message}; not written. If the training has diverged, lower optimizer.lr and train again")
-
-
-def _not_finite(value: Any, place: str) -> Iterator[str]:
-    """Places of numbers that are NaN or infinite, which json has no word for but Python's reader takes."""
-    if isinstance(value, Mapping):
-        for key, below in value.items():
-            yield from _not_finite(below, f"{place}.{key}".removeprefix("."))
-    elif isinstance(value, list):
-        for i, below in enumerate(value):
-            yield from _not_finite(below, f"{place}[{i}]")
-    elif isinstance(value, float) and not math.isfinite(value):
-        yield place

@@ -49,7 +49,7 @@ def read_csv(path: Path, columns: Mapping[str, str]) -> pd.DataFrame:
 
 
 def table_problem(table: pd.DataFrame, columns: Mapping[str, str]) -> str | None:
-    """Return what a table first lacks of rows and columns of their kinds, as 'expected ..., found ...'."""
+    """Return the first problem of a table (no rows, a missing column, a wrong type) as 'expected ..., found ...'."""
     if missing := [name for name in columns if name not in table]:
         return f"expected columns {', '.join(columns)}, found no {', '.join(missing)}"
     if not len(table):
@@ -72,7 +72,7 @@ def _is_of_kind(values: pd.Series, kind: str) -> bool:
 def predictions_problem(
     table: pd.DataFrame, states: int, columns: Mapping[str, str] = PREDICTIONS, parts: tuple[str, ...] = PARTS[1:]
 ) -> str | None:
-    """Return what is first wrong with a table of predictions, as 'expected ..., found ...'.
+    """Return the first problem of a table of predictions as 'expected ..., found ...'.
 
     Its parts and states must be known, and the probabilities p0, p1, ... of each window (and c0, c1, ... where it has
     them) lie between 0 and 1 with sum 1.
@@ -124,7 +124,7 @@ def are_probabilities(p: np.ndarray) -> np.ndarray:
 
 
 def examples_problem(arrays: Mapping[str, np.ndarray], states: int) -> str | None:
-    """Return what is first wrong with the arrays of `examples.npz`, as 'expected ..., found ...'."""
+    """Return the first problem of the arrays of `examples.npz` as 'expected ..., found ...'."""
     wanted = EXAMPLES | (THERMAL_EXAMPLES if "thermal" in arrays else {})
     if missing := [name for name in wanted if name not in arrays]:
         return f"expected arrays {', '.join(wanted)}, found no {', '.join(missing)}"

@@ -151,7 +151,7 @@ class Run:
         on each part.
 
         Args:
-            tables: one a part of the split, as of `prediction_table`.
+            tables: one per part of the split, see `prediction_table`.
             schema: of the data.
             window: settings of the windows.
 

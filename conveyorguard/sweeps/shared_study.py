@@ -330,7 +330,7 @@ def best_of(study: optuna.Study, trials: Sequence[FrozenTrial]) -> FrozenTrial |
 
 
 def exit_reason(code: int | None, log: Path) -> str:
-    """Return why a process ended, from its exit code; empty for 0, None (unknown) and SIGKILL."""
+    """Return the signal, or exit code and last log line, that ended a process; empty for 0, None and SIGKILL."""
     if code is None or code in (0, -signal.SIGKILL):
         return ""
     return f"ended by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}: {last_line(log)}"

@@ -33,7 +33,7 @@ from conveyorguard.sweeps.space import difference, matches, override, read_space
 from conveyorguard.sweeps.summary import show_summary, trial_line
 from conveyorguard.sweeps.sweeper_conf import StudySweeperConf
 from conveyorguard.sweeps.trial import StorageError, build_pruner, storage_place
-from conveyorguard.system.processes import find_gpus, guarded, own_command, start
+from conveyorguard.system.processes import find_gpus, guarded, launch_command, start
 
 STOPS = {
     "timeout": "time limit reached",
@@ -243,7 +243,7 @@ class StudySweeper(Sweeper):
     def program(self) -> list[str]:
         """Return the command that starts the application, without overrides."""
         overrides = self.app.hydra.overrides
-        return list(self.options.command or own_command([*overrides.task, *overrides.hydra]))
+        return list(self.options.command or launch_command([*overrides.task, *overrides.hydra]))
 
     def retraining(self, trial: DictConfig) -> list[str]:
         """Return overrides that compose a trial's config outside the sweep, without the searched and the sweep's keys.
@@ -251,13 +251,13 @@ class StudySweeper(Sweeper):
         Args:
             trial: Config of a trial.
         """
-        own, name = self.options.own, self.app.hydra.job.config_name
-        task = [line for line in self.task if not matches(line, own)]
+        excluded, name = self.options.own, self.app.hydra.job.config_name
+        task = [line for line in self.task if not matches(line, excluded)]
         chosen = [line for line in task if matches(line, self.choices)]
         default = self.loader.load_configuration(name, chosen, RunMode.RUN).hydra.runtime.choices
         groups = [f"{group}={choice}" for group, choice in self.choices.items() if default.get(group) != choice]
-        task = [line for line in groups if not matches(line, ["hydra/*", *own])] + task
-        skipped = ["hydra", "hydra.*", *own, *(key.lstrip("+") for key in self.space)]
+        task = [line for line in groups if not matches(line, ["hydra/*", *excluded])] + task
+        skipped = ["hydra", "hydra.*", *excluded, *(key.lstrip("+") for key in self.space)]
         rest = difference(self.loader.load_configuration(name, task, RunMode.RUN), trial)
         return task + [line for line in rest if not matches(line, skipped)]
 

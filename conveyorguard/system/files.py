@@ -32,7 +32,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def alone(folder: Path) -> Iterator[Path]:
+def locked(folder: Path) -> Iterator[Path]:
     """Lock a directory for this process, creating it if needed.
 
     Raises:
@@ -53,7 +53,7 @@ def alone(folder: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def own_directory(folder: Path) -> Iterator[Path]:
+def claim_directory(folder: Path) -> Iterator[Path]:
     """Lock a directory for a new run: `folder`, or `folder-2`, `folder-3`, … if it is locked or already holds a run.
 
     Default names hold the second of the start, so two runs started together would share one.
@@ -62,7 +62,7 @@ def own_directory(folder: Path) -> Iterator[Path]:
         place = folder if number == 1 else folder.with_name(f"{folder.name}-{number}")
         with ExitStack() as stack:
             try:
-                stack.enter_context(alone(place))
+                stack.enter_context(locked(place))
             except RunError:
                 continue
             if not (place / "provenance.json").exists():

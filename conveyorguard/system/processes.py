@@ -40,7 +40,7 @@ def guarded() -> Iterator[str]:
         yield name  # leaving Popen's context closes the pipe and waits for the guard
 
 
-def own_command(overrides: list[str]) -> list[str]:
+def launch_command(overrides: list[str]) -> list[str]:
     """Return the command that started this Hydra application, without -m and the overrides.
 
     For example `python app.py`, `python -m app` or `app verb`.

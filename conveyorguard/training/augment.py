@@ -151,8 +151,8 @@ class Mixup:
 def _noise_sd(values: Tensor) -> Tensor:
     """Return the standard deviation of each channel's noise within each window, (B, T, C) to (B, 1, C).
 
-    Estimated from the median absolute deviation of the differences between seconds, so that neither a
-    trend nor an outlier changes it; 0 for windows of one second.
+    Estimated from the median absolute deviation of the differences between rows, so that neither a trend nor an
+    outlier changes it; 0 for windows of one row.
     """
     if values.shape[1] == 1:
         return torch.zeros_like(values)

@@ -29,7 +29,7 @@ from conveyorguard.system.progress import console
 
 @dataclass(frozen=True)
 class Job:
-    """What loggers are told about a job.
+    """The facts of a job that its loggers get.
 
     Attributes:
         folder: the run directory.

@@ -50,7 +50,7 @@ def findings(rows: Mapping[str, Row], pairs: Mapping[str, tuple[str, str]]) -> p
         pairs: question -> names of two arms; pairs with an arm that was not run are left out.
 
     Returns:
-        question, difference, low, high, verdict, arm, minus, seeds (of the one and of the other).
+        question, difference, low, high, verdict, arm, minus, seeds (of arm and of minus).
     """
     table = []
     for question, (arm, reference) in pairs.items():
@@ -71,7 +71,7 @@ def findings(rows: Mapping[str, Row], pairs: Mapping[str, tuple[str, str]]) -> p
     return pd.DataFrame(table, columns=["question", "difference", "low", "high", "verdict", "arm", "minus", "seeds"])
 
 
-# from a model and an evaluation set to its windows and the predictions on them, by what was done to the recordings
+# maps a model and an evaluation set to windows, and to predictions on them by corruption
 Predict = Callable[[LoadedRun, EvaluationSet], tuple[pd.DataFrame, dict[str, Predictions]]]
 
 
@@ -87,7 +87,7 @@ def pooled_arm(
     predict: Predict,
     workers: int = 1,
 ) -> dict[str, Arm]:
-    """Return an arm by what was done to the recordings, with the test windows of its folds pooled.
+    """Return an arm by corruption, each with the test windows of all folds pooled.
 
     Args:
         runs: runs[seed][fold].
@@ -115,7 +115,7 @@ def elapsed_arm(data: Mapping[int, Windows]) -> dict[str, Arm]:
         data: data[fold].
 
     Returns:
-        Arms 'whole' and 'cut', as of `with_starts_cut`; empty if no window remains.
+        Arms 'whole' and 'cut', see `with_starts_cut`; empty if no window remains.
     """
     tables = []
     for windows in data.values():
@@ -144,10 +144,10 @@ def _every_window(model: LoadedRun, evaluation: EvaluationSet) -> tuple[pd.DataF
 
 
 def _arms(tables: list[pd.DataFrame]) -> dict[str, Arm]:
-    """Return arms by what was done to the recordings; empty for tables without a window.
+    """Return arms by corruption of the recordings; empty for tables without a window.
 
     Args:
-        tables: for each seed the predictions as of `_predictions`.
+        tables: for each seed the predictions, see `_predictions`.
     """
     arms = {}
     for name in tables[0]["corruption"].unique():
@@ -157,7 +157,7 @@ def _arms(tables: list[pd.DataFrame]) -> dict[str, Arm]:
 
 
 def _predictions(run: SavedRun, data: Windows, folder: Path, predict: Predict) -> pd.DataFrame:
-    """Return the predictions of a run, from the cache if they are newer than the run and of the same code.
+    """Return the predictions of a run, read from the cache if that is newer than the run and written by the same code.
 
     Returns:
         corruption, session, device, start, y_true, p0, p1, ...

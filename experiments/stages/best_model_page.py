@@ -193,7 +193,7 @@ TRIED = "What was tried for targets that were not reached, failures included: ex
 SEEDS_NOTE = (
     "Intervals cover devices and recordings, not seeds: the seeds of an arm are averaged. Where an arm has one seed "
     "(column seeds: of the arm, of what is subtracted), another seed would change the difference by up to half a "
-    "point a fold. A bound within a few hundredths of the rule's limit may cross it with other bootstrap "
+    "point per fold. A bound within a few hundredths of the rule's limit may cross it with other bootstrap "
     "replicates."
 )
 HOLDS = "Holds: the interval lies above one point below; falls below: it lies beneath. Otherwise not shown."
@@ -207,7 +207,7 @@ SPEED_NOTE = (
     "latency_ms: one window from the store to probabilities on one thread, with its recording's start at hand."
 )
 NOISE = (
-    "Noise: x1 adds noise of a channel's own normal size on devices of the kind, so that it is 1.4 times as large. "
+    "Noise: x1 adds noise of a channel's own normal size on devices of the kind, which is 1.4 times the noise in all. "
     "Absent camera: every frame is the median of the training frames, flagged as missing, while predict refuses a "
     "recording without its camera. No model reads the flag."
 )
@@ -225,7 +225,7 @@ CAUSAL_NOTE = (
     "with its most common state, as in the seed study. The models are the same."
 )
 ONSETS_NOTE = (
-    "One row a seed: recordings with a fault, those without an alarm, and times in s for the others. The model of "
+    "One row per seed: recordings with a fault, those without an alarm, and times in s for the others. The model of "
     "each fold uses its own operating point, set on validation: no missed fault, fewest false alarms. A delay "
     "counts from the first second that is not normal. A state that needs an alarm may begin long after it, so a "
     "long delay is not always a late alarm."
@@ -280,7 +280,7 @@ def _in_points(table: pd.DataFrame, low: str = "difference_low", high: str = "di
 
 
 def _starts(table: pd.DataFrame) -> pd.DataFrame:
-    """Return `starts_cut_table` with the page's column names, its changes in points."""
+    """Return `starts_cut_table` with the page's column names, and differences in percentage points."""
     frame = pages.gathered(table, ["cut", "change", "difference"])
     for name in ("change", "difference"):
         frame[name] = [interval.times(100) for interval in frame[name]]

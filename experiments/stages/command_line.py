@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from conveyorguard.errors import ConfigError, ConveyorGuardError
-from conveyorguard.system.files import alone
+from conveyorguard.system.files import locked
 from conveyorguard.system.progress import bar_over_all
 from experiments.stages.study import QUESTION, SMALL, TITLES, Overrides, Stage, StagedStudy
 
@@ -44,7 +44,7 @@ def main(
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # an exception, so that the trainings are ended too
     try:
         study = study_of(arguments, stages, titles, name, options, question)
-        with alone(study.out), bar_over_all() as study.progress:
+        with locked(study.out), bar_over_all() as study.progress:
             page = run_stages(study, stages)
     except ConveyorGuardError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)

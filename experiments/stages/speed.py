@@ -36,9 +36,9 @@ def step_seconds(
 
     Args:
         cfg: config of the network.
-        frames: thermal frames a window, or 'all'.
+        frames: thermal frames per window, or 'all'.
         mixed: data type of mixed precision; None: no mixed precision.
-        windows: windows a batch.
+        windows: windows per batch.
         rounds: steps to measure; the median is returned.
     """
     cfg = cfg.copy()

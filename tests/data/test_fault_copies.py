@@ -112,20 +112,20 @@ def test_share_of_zero_copies_nothing(data_of):
 
 
 def test_model_is_given_copies_at_their_weight_with_the_state_of_their_window(data_of, tmp_path):
-    data, given = data_of(), {}
+    data, passed = data_of(), {}
 
     class Recording(LogisticRegression):
         def fit(self, x, y, weight=None):
-            given.update(x=x, y=y, weight=weight)
+            passed.update(x=x, y=y, weight=weight)
             super().fit(x, y, weight)
 
     train = data.part("train")
     fit_tabular(Recording, data, SENSORS, tmp_path, features=FeatureSettings(fault_copies=0.25))
     _, place = copies(data, 0.25)
-    assert np.array_equal(given["y"], [*train["label"], *train["label"].to_numpy()[place]])
-    assert given["weight"].tolist() == [1.0] * len(train) + [WEIGHT] * len(place)
+    assert np.array_equal(passed["y"], [*train["label"], *train["label"].to_numpy()[place]])
+    assert passed["weight"].tolist() == [1.0] * len(train) + [WEIGHT] * len(place)
     fit_tabular(Recording, data, SENSORS, tmp_path, features=FeatureSettings())
-    assert len(given["y"]) == len(train) and given["weight"] is None
+    assert len(passed["y"]) == len(train) and passed["weight"] is None
 
 
 @pytest.mark.parametrize(

@@ -235,7 +235,7 @@ def test_store_without_a_long_enough_run_is_refused_with_the_longest_run(store_o
         make_windows(labelled, WindowSettings(size=5, thermal_frames=1))
     assert len(make_windows(labelled, WindowSettings(size=4, thermal_frames=1))) == 1
     plain = store_of([session_of("a", range(3))], plain_schema)
-    with pytest.raises(ConfigError, match="no recording is labelled"):
+    with pytest.raises(ConfigError, match="no session is labelled"):
         make_windows(plain, WindowSettings(size=3, thermal_frames=1))
     with pytest.raises(ConfigError, match=r"window\.size=4 s: .* 3 s\."):
         make_windows(plain, WindowSettings(size=4, thermal_frames=1), labelled=False)

@@ -1,6 +1,7 @@
 """Diagnoses: tables from runs and store, the rule of the advice, and refusal of runs that are not comparable."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,8 @@ from conveyorguard.cli import main as verb
 from conveyorguard.commands.learning_curve import train_on_devices
 from conveyorguard.commands.train import train
 from conveyorguard.config.compose import compose_config
+from conveyorguard.data.splits import Split
+from conveyorguard.data.windows import WindowSettings
 from conveyorguard.errors import RunError
 from conveyorguard.evaluation.advice import advise, cascade, cascade_threshold
 from conveyorguard.evaluation.breakdown import by_distance, change_distance
@@ -165,7 +168,7 @@ def test_advice_decides_on_validation_and_reports_test(make_run, monkeypatch):
 def test_sessions_too_short_for_cut_start_are_diagnosed_without_it(multirun, tmp_path, monkeypatch):
     monkeypatch.setattr("conveyorguard.evaluation.robustness.LONGEST_CUT", 10_000)
     assert verb(["diagnose", str(multirun / "both"), str(multirun / "sensor"), f"out={tmp_path}"]) == 0
-    assert "no window remains when 0 to 100 s are cut off" in (tmp_path / "diagnose.html").read_text()
+    assert "no window remains when up to 100 s are cut off" in (tmp_path / "diagnose.html").read_text()
     assert not (tmp_path / "diagnose_start_cut.csv").exists()
     for name in ("sensor", "network"):
         model = LoadedRun(multirun / name)
@@ -240,3 +243,15 @@ def test_distance_to_nearest_change_of_state(store_of, plain_schema, session_of)
         "no change": 2,
     }
     assert table["model"].tolist() == [0, 0, 1, 1, 1]
+
+
+def test_distances_and_cut_starts_are_seconds_where_a_row_is_ten(store_of, plain_schema, session_of):
+    sessions = [session_of(f"s{i}", np.arange(150), np.repeat([0, 1], 75), device=f"d{i}") for i in range(12)]
+    store = store_of([replace(session, period=10.0) for session in sessions], plain_schema)
+    assert change_distance(store, np.array([0, 70, 75]), 10).tolist() == [660.0, 0.0, 10.0]
+    everything = Split({}, {"train": [], "val": [], "test": [session.name for session in sessions]})
+    view, kept, begin = EvaluationSet(store, everything, WindowSettings(10, 10, period=10.0), "test").starts_cut
+    cut = np.asarray(view.quality) != np.asarray(store.quality)
+    assert len(kept) and not cut[kept["row"]].any(), "a window that remains has lost no row"
+    first = store.session_start[kept["row"]]
+    assert begin.tolist() == [10.0 * cut[a : a + 150].sum() for a in first] and begin.max() > 100

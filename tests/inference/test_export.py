@@ -64,7 +64,8 @@ def test_exported_network_predicts_like_its_run_from_raw_inputs(finished_run, co
 
 
 @pytest.mark.parametrize(
-    "model", ["lightgbm", "logistic_regression", *(pytest.param(one, marks=pytest.mark.slow) for one in TABULAR[1:-1])]
+    "model",
+    ["lightgbm", "logistic_regression", *(pytest.param(name, marks=pytest.mark.slow) for name in TABULAR[1:-1])],
 )
 def test_exported_tabular_model_predicts_like_its_run_from_features(model, train_run, compose, tmp_path):
     trees = [] if model == "logistic_regression" else ["model.n_estimators=15"]

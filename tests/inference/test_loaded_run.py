@@ -167,7 +167,7 @@ def test_short_session_is_named_and_no_readable_session_is_an_error(sensor_run, 
     for path in new.rglob("*.csv"):
         path.write_text("nothing")
     out = predicted(sensor_run, new, tmp_path / "none", expect=2)
-    assert "no recording can be predicted" in capsys.readouterr().err and not list(out.glob("*"))
+    assert "no session can be predicted" in capsys.readouterr().err and not list(out.glob("*"))
 
 
 def test_data_in_other_units_are_refused(sensor_run, archives, tmp_path, capsys):

@@ -18,7 +18,7 @@ from conveyorguard.data.reduce import reduce_session
 from conveyorguard.data.store_build import store_in_memory
 from conveyorguard.data.stream import StreamedRecording
 from conveyorguard.errors import DataError, RunError
-from conveyorguard.inference.given_table import sessions_of
+from conveyorguard.inference.frame_table import sessions_of
 from conveyorguard.inference.summary import PredictionTotals
 from conveyorguard.metrics.memory import LAGS, Memory
 from conveyorguard.reporting.alarm_sentences import alarm_record
@@ -125,7 +125,7 @@ def test_predict_command_writes_tables_and_page(finished_run, tmp_path, capsys):
     out = tmp_path / "out"
     assert main(["predict", str(finished_run), "data.seed=5", "data.sessions=8", f"out={out}"]) == 0
     printed = capsys.readouterr().out
-    assert printed.strip().endswith("predictions.html") and "8 recordings" in printed
+    assert printed.strip().endswith("predictions.html") and "8 sessions" in printed
     windows = pd.read_parquet(out / "predictions.parquet")
     assert windows["session"].nunique() == 8 and {"state", "score", "c0", "p0"} <= set(windows)
     assert {"session", "begin", "end", "peak"} <= set(pd.read_csv(out / "alarms.csv"))

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from conveyorguard.inference.summary import PredictionTotals, RecordingSummary, labelled_sentence
+from conveyorguard.inference.summary import PredictionTotals, SessionSummary, labelled_sentence
 
 pytestmark = pytest.mark.promise(
     "numbers", "Each share that `predict` prints has an interval: over devices where there are ten, else over sessions."
@@ -26,7 +26,7 @@ def totals(recordings, alarms=None, devices=None):
     for i, (actual, guess) in enumerate(recordings):
         windows = pd.DataFrame({"y_true": actual, "y_pred": guess})
         seconds = pd.DataFrame({"state": ["normal"], "y_pred": [0]})
-        summary = RecordingSummary(
+        summary = SessionSummary(
             f"r{i}", device=devices[i] if devices else "d", windows=len(windows), alarms=alarms[i] if alarms else 0
         )
         result.add(summary, windows, seconds, SCHEMA.alarm)

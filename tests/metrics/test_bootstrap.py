@@ -318,13 +318,14 @@ def test_share_over_few_sessions_uses_exact_interval():
     y = np.zeros(len(session), int)
     y[:10] = 3  # the first session
     guess = np.where(np.arange(len(y)) < 3, 0, y)
-    one = Arm([predictions(y, guess, session)], resample(session, device)).interval("severe_recall")
-    assert one.value == pytest.approx(0.7) and one.low < 0.05 and one.high > 0.95
+    single = Arm([predictions(y, guess, session)], resample(session, device)).interval("severe_recall")
+    assert single.value == pytest.approx(0.7) and single.low < 0.05 and single.high > 0.95
     y[10:20] = 3
     guess = np.where(np.arange(len(y)) < 3, 0, y)
     arm = Arm([predictions(y, guess, session)], resample(session, device))
-    two, (_, recall, _) = arm.interval("severe_recall"), arm.class_intervals(3)
-    assert two.value == pytest.approx(0.85) and one.low < two.low < 0.3 and two.high > 0.95 and recall == two
+    double, (_, recall, _) = arm.interval("severe_recall"), arm.class_intervals(3)
+    assert double.value == pytest.approx(0.85) and single.low < double.low < 0.3 and double.high > 0.95
+    assert recall == double
     right = arm.interval("accuracy")
     assert right.low > 0.85, "accuracy is over the windows of all eight sessions"
     called = arm.interval("severe_as_normal")

@@ -196,7 +196,7 @@ class FailsWithoutSensors(Mean):
 BROKEN = {
     NoNeeds: "NoNeeds.NEEDS must say which settings matter with one input only",
     NeedsOfAnUnknownInput: "NEEDS must say .* it is {'frames': 'camera'}",
-    PerSecondUndeclared: "PER_SECOND must say whether",
+    PerSecondUndeclared: "PER_SECOND must be True",
     BareLogits: 'must return {"window": logits}, not Tensor',
     OneStateTooFew: r"OneStateTooFew with inputs sensors must return window of shape \(4, 4\), not \(4, 3\)",
     UnannouncedSeconds: "exactly if PER_SECOND is true; it is False",
@@ -242,7 +242,7 @@ def test_network_that_refuses_every_combination_raises_config_error():
         def __init__(self, schema, inputs):
             raise ConfigError("not today")
 
-    with pytest.raises(ConfigError, match="Nothing must take one combination of inputs at least: not today"):
+    with pytest.raises(ConfigError, match="Nothing must take at least one combination of inputs: not today"):
         check_model(Nothing)
 
 

@@ -58,8 +58,8 @@ def test_template_of_another_folder_has_the_shared_macros(drawn_by):
 @pytest.mark.parametrize("folder", [REPORTING, STAGES], ids=["reporting", "stages"])
 def test_python_holds_no_markup(folder):
     for path in sorted(folder.glob("*.py")):
-        found = MARKUP.search(path.read_text(encoding="utf-8"))
-        assert not found, f"{path.name}: {found[0]}"
+        match = MARKUP.search(path.read_text(encoding="utf-8"))
+        assert not match, f"{path.name}: {match[0]}"
 
 
 def test_every_template_is_drawn_by_some_page():

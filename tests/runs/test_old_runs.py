@@ -99,15 +99,15 @@ def must_be_the_stored(run, predictions):
     """Assert that predictions of validation and test windows equal those stored in the old run."""
     key = ["session", "start"]
     stored = pd.read_parquet(run / "predictions.parquet").set_index(key)
-    found = predictions.set_index(key)
-    assert not found.index.has_duplicates and stored.index.isin(found.index).all()
-    found = found.loc[stored.index]
-    assert (found[["end", "device", "y_true", "y_pred"]] == stored[["end", "device", "y_true", "y_pred"]]).all().all()
+    again = predictions.set_index(key)
+    assert not again.index.has_duplicates and stored.index.isin(again.index).all()
+    again = again.loc[stored.index]
+    assert (again[["end", "device", "y_true", "y_pred"]] == stored[["end", "device", "y_true", "y_pred"]]).all().all()
     p = ["p0", "p1", "p2", "p3"]
-    assert np.abs(found[p].to_numpy(float) - stored[p].to_numpy(float)).max() <= SAME_MODEL
+    assert np.abs(again[p].to_numpy(float) - stored[p].to_numpy(float)).max() <= SAME_MODEL
     # stored c of validation are cross-fitted over its devices; those of test use the run's one temperature
     test, c = stored["split"] == "test", ["c0", "c1", "c2", "c3"]
-    assert np.abs(found.loc[test, c].to_numpy(float) - stored.loc[test, c].to_numpy(float)).max() <= 10 * SAME_MODEL
+    assert np.abs(again.loc[test, c].to_numpy(float) - stored.loc[test, c].to_numpy(float)).max() <= 10 * SAME_MODEL
 
 
 @pytest.mark.parametrize("name", [*SINGLE, *ENSEMBLES])
@@ -175,10 +175,10 @@ def test_ensemble_of_old_runs_gives_the_stored_probabilities(old_run, tmp_path):
     members, out = [old_run("fusion"), old_run("lightgbm")], tmp_path / "combined"
     assert main(["ensemble", *map(str, members), f"out={out}"]) == 0
     for name in ENSEMBLES:
-        found, stored = (pd.read_parquet(run / "predictions.parquet") for run in (out / Path(name).name, old_run(name)))
+        again, stored = (pd.read_parquet(run / "predictions.parquet") for run in (out / Path(name).name, old_run(name)))
         p = ["p0", "p1", "p2", "p3"]
-        assert (found[["split", "session", "start"]] == stored[["split", "session", "start"]]).all().all()
-        assert np.abs(found[p].to_numpy() - stored[p].to_numpy()).max() <= SAME_MODEL, name
+        assert (again[["split", "session", "start"]] == stored[["split", "session", "start"]]).all().all()
+        assert np.abs(again[p].to_numpy() - stored[p].to_numpy()).max() <= SAME_MODEL, name
 
 
 def test_old_study_gets_its_page_and_table(old_study, capsys):

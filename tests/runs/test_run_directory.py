@@ -16,7 +16,7 @@ from conveyorguard.metrics.scores import evaluate
 from conveyorguard.runs.data import load_windows
 from conveyorguard.runs.derive import as_predictions
 from conveyorguard.runs.saved import SavedRun
-from conveyorguard.system.files import alone, own_directory
+from conveyorguard.system.files import claim_directory, locked
 from conveyorguard.training.fit import load_module
 
 COLUMNS = [
@@ -199,23 +199,23 @@ def test_every_modality_has_the_same_windows_and_lists_its_unused_settings(train
 
 
 def test_runs_begun_in_the_same_second_get_separate_directories(tmp_path):
-    with own_directory(tmp_path / "now") as first, own_directory(tmp_path / "now") as second:
+    with claim_directory(tmp_path / "now") as first, claim_directory(tmp_path / "now") as second:
         assert (first.name, second.name) == ("now", "now-2")
         (first / "provenance.json").write_text("{}")
-    with own_directory(tmp_path / "now") as third:  # the first has ended, and its files stay
+    with claim_directory(tmp_path / "now") as third:  # the first has ended, and its files stay
         assert third.name == "now-2"
     assert [path.name for path in (tmp_path / "now").iterdir()] == ["provenance.json"]
 
 
 def test_directory_in_use_is_refused_and_an_error_inside_is_raised(tmp_path):
-    with alone(tmp_path / "named"), pytest.raises(RunError, match="named: another process works on it"):
-        alone(tmp_path / "named").__enter__()
-    with pytest.raises(RunError, match="mine"), own_directory(tmp_path / "named"):
+    with locked(tmp_path / "named"), pytest.raises(RunError, match="named: another process works on it"):
+        locked(tmp_path / "named").__enter__()
+    with pytest.raises(RunError, match="mine"), claim_directory(tmp_path / "named"):
         raise RunError("mine")
 
 
 def test_training_into_a_directory_in_use_is_refused(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("sys.argv", ["train.py", "debug=fast", f"hydra.run.dir={tmp_path}"])
-    with alone(tmp_path), pytest.raises(SystemExit) as ended:
+    with locked(tmp_path), pytest.raises(SystemExit) as ended:
         train_main()
     assert ended.value.code == 2 and "another process works on it" in capsys.readouterr().err

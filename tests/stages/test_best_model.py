@@ -267,8 +267,8 @@ def test_accuracy_of_device_is_averaged_over_seeds(compared):
     comparison, _, rows = compared
     trees = rows["lightgbm"]
     table = by_device(comparison.windows, {"trees": trees.predictions}).set_index("device")
-    own = (comparison.windows["device"] == table.index[0]).to_numpy()
-    right = [(p.y_pred == p.y_true)[own].mean() for p in trees.predictions]
+    rows_of_device = (comparison.windows["device"] == table.index[0]).to_numpy()
+    right = [(p.y_pred == p.y_true)[rows_of_device].mean() for p in trees.predictions]
     assert len(right) == 2 and right[0] != right[1] and table["trees"].iloc[0] == pytest.approx(np.mean(right))
     assert table["windows"].sum() == len(comparison.windows) and table.loc["dev00", "kind"] == "oht"
 

@@ -54,10 +54,10 @@ def test_changed_predictions_change_figures_of_their_arm_only(tiny, linear, tmp_
     after = after.set_index("arm")
 
     for part, prefix in (("test", ""), ("val", "validation_")):
-        own = predictions["split"] == part
+        of_part = predictions["split"] == part
         for name, expected in (
-            ("accuracy", sklearn.metrics.accuracy_score(y[own], guess[own])),
-            ("macro_f1", sklearn.metrics.f1_score(y[own], guess[own], average="macro")),
+            ("accuracy", sklearn.metrics.accuracy_score(y[of_part], guess[of_part])),
+            ("macro_f1", sklearn.metrics.f1_score(y[of_part], guess[of_part], average="macro")),
         ):
             assert after[prefix + name]["linear"] == pytest.approx(expected) != before[prefix + name]["linear"]
     test = predictions["split"] == "test"

@@ -107,8 +107,8 @@ def test_noise_scales_with_channel_noise_and_ignores_trend(camera):
     assert abs(float(factor.mean()) - 1) < 0.1 and abs(float(torch.corrcoef(factor.T)[0, 1])) < 0.2
     missing = values.index_fill(1, torch.tensor([3, 60]), float("nan"))
     assert torch.equal(Augment(camera, noise=2.0)({"sensors": missing})["sensors"].isnan(), missing.isnan())
-    for silent in (torch.zeros(4, 30, 3), torch.ones(4, 1, 3)):
-        assert torch.equal(Augment(camera, noise=2.0)({"sensors": silent})["sensors"], silent)
+    for constant in (torch.zeros(4, 30, 3), torch.ones(4, 1, 3)):
+        assert torch.equal(Augment(camera, noise=2.0)({"sensors": constant})["sensors"], constant)
 
 
 @pytest.mark.parametrize("name", ["drop_thermal", "freeze_thermal", "dead_sensor"])

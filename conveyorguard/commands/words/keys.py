@@ -57,14 +57,14 @@ def merge_words(run: SavedRun, overrides: list[str]) -> DictConfig:
     """Return the saved config of a run with the overrides of a verb.
 
     Raises:
-        ConfigError: an override names a key that the run's config has not, or another choice of a group.
+        ConfigError: an override names a key that is not in the run's config, or another choice of a group.
     """
     refuse_unknown(run, overrides)
     return merge_saved(run.config, overrides, run.provenance)
 
 
 def refuse_unknown(run: SavedRun, overrides: list[str]) -> None:
-    """Refuse an override of a key that the saved config of a run has not.
+    """Refuse an override of a key that is not in the saved config of a run.
 
     Raises:
         ConfigError: naming the keys that may have been meant.
@@ -144,7 +144,7 @@ def explain(overrides: list[str], error: Exception, folder: Path | None = None) 
 
 
 def _wrong_key(override: Override, config: DictConfig, groups: dict[str, set[str]]) -> str:
-    """Return the message for a key that a config has not, or for an added one that it has; nothing where it fits."""
+    """Return the message for an unknown key, or for an added key that the config has already; else an empty text."""
     key = override.key_or_group
     known = key in _groups(None) or _has(config, key)
     if override.is_add() and known:
@@ -166,7 +166,7 @@ def _unreadable(word: str) -> str:
 
 
 def _wrong_choice(override: Override, groups: dict[str, set[str]]) -> str:
-    """Return the message for a choice that a group has not, or nothing."""
+    """Return the message for an unknown choice of a group; empty if there is none."""
     key = override.key_or_group
     if key not in groups or override.is_delete() or (override.is_sweep_override() and not override.is_choice_sweep()):
         return ""

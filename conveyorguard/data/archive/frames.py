@@ -41,9 +41,9 @@ def bin_limit(shape: tuple[int, int]) -> int:
 class Wrong(Exception):
     """Raised for content that violates the format, with what was expected and what was found instead."""
 
-    def __init__(self, expected: str, found: str):
+    def __init__(self, expected: str, actual: str):
         super().__init__(expected)
-        self.expected, self.found = expected, found[:120]
+        self.expected, self.actual = expected, actual[:120]
 
 
 @lru_cache(maxsize=64)
@@ -210,9 +210,9 @@ def _refuse_repeated_keys(raw: bytes) -> None:
 class Defect(Exception):
     """Raised for a second that cannot be used; `dropped` is its entry for the manifest."""
 
-    def __init__(self, reason: str, archive: str, member: str, expected: str, found: str, remedy: str):
+    def __init__(self, reason: str, archive: str, member: str, expected: str, actual: str, remedy: str):
         super().__init__(reason)
-        self.dropped = Dropped(reason, f"{archive}: {member}", f"expected {expected}, found {found}; {remedy}")
+        self.dropped = Dropped(reason, f"{archive}: {member}", f"expected {expected}, found {actual}; {remedy}")
 
 
 def read_second(
@@ -250,7 +250,7 @@ def _parse(stem: str, suffix: str, archive: Archive, limit: int, parser: Callabl
         raise Defect(f"bad_{suffix}", archive.name, member, "a whole file", str(error), remedy) from error
     except Wrong as wrong:
         remedy = REMEDY[suffix]
-        raise Defect(f"bad_{suffix}", archive.name, member, wrong.expected, wrong.found, remedy) from wrong
+        raise Defect(f"bad_{suffix}", archive.name, member, wrong.expected, wrong.actual, remedy) from wrong
 
 
 def read_frame(
@@ -275,6 +275,6 @@ def read_frame(
             return sensors, [math.nan] * len(schema.environment), thermal
         label = load_json(read_file(labels / f"{stem}.json", TEXT_LIMIT["json"]), tuple(schema.environment))
     except (OSError, ValueError, Unusable, Wrong) as error:
-        problem = f"expected {error.expected}, found {error.found}" if isinstance(error, Wrong) else str(error)
+        problem = f"expected {error.expected}, found {error.actual}" if isinstance(error, Wrong) else str(error)
         raise DataError(f"{folder.name}: {stem}: {problem}") from error
     return sensors, [environment_value(label, name) for name in schema.environment], thermal

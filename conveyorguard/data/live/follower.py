@@ -14,7 +14,8 @@ AT_A_TIME = 600  # s of a recording in one Session, to bound memory
 class Follower(Protocol):
     """Yields each new second of a folder once, as soon as it is complete, in time order within a recording.
 
-    A second that is incomplete, or missing while later ones exist, is left out after `PATIENCE`.
+    A second is a row of the store, whatever the period of the data. One that is incomplete, or missing while later
+    ones exist, is left out after `PATIENCE`.
 
     Attributes:
         notices: messages for the user; the caller empties the list.

@@ -127,7 +127,7 @@ class FrameFiles:
             self._add(live, (second - origin) % DAY, stem)
 
     def _loose(self, folder: Path, clock: dict[str, int]) -> None:
-        """Add frames of a folder that is not named like an archive; a silence begins a new recording of a device."""
+        """Add frames of a folder that is not named like an archive; a pause beyond SILENCE begins a recording."""
         below = folder.relative_to(self.root).as_posix()
         for stem in sorted(clock):
             device, day = stem.split("_")[:2]
@@ -226,7 +226,7 @@ class FrameFiles:
 
 
 def _day_of_year(day: str) -> int:
-    """Return the day of a leap year of MMDD; 0 where there is no such day."""
+    """Return the day of the year of MMDD as in a leap year; 0 for an impossible date."""
     try:
         return date(2000, int(day[:2]), int(day[2:])).timetuple().tm_yday
     except ValueError:

@@ -72,7 +72,7 @@ def simulate(item: Plan, schema: Schema, seed: int) -> Session:
 
 
 def _course(item: Plan, spec: Kind, rng: np.random.Generator) -> tuple[float, np.ndarray]:
-    """Return the onset [s] and the state of each second: from onset minor, then moderate, at the end 30 s severe."""
+    """Return the onset [s] and the state of each second: minor from the onset, then moderate, severe for 30 s."""
     state = np.zeros(item.seconds, int)
     if item.mode is None:
         return np.inf, state

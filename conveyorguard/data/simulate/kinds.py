@@ -33,7 +33,7 @@ class Kind:
     Attributes:
         onset: mean, standard deviation, earliest and latest [s], in a session of 301 s (oht) or 361 s (agv).
         peak: lowest and highest current that a fault adds by the end [A].
-        load: share of the normal current that flows beside the fault.
+        load: fraction of the normal current that flows on during a fault; the current of the fault is added to it.
         normal: mean of each channel and of the hottest component ("hot") in normal operation.
         sd: standard deviations in normal operation, within a session and between sessions.
         environment: lowest and highest value of each environment channel.

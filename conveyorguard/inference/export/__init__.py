@@ -36,7 +36,7 @@ def export(loaded: LoadedRun, store: Store, folder: Path) -> dict[str, Any]:
 
     Args:
         loaded: the run.
-        store: real windows to check the file on, from the data that the run was trained on.
+        store: sessions whose windows check the file, from the data that the run was trained on.
         folder: where the files are written; it is created if missing.
 
     Returns:

@@ -30,9 +30,9 @@ def describe(loaded: LoadedRun, inputs: list[dict[str, Any]], model: Any) -> dic
         "deployed": {
             "temperature": loaded.temperature,
             "memory": loaded.memory.to_dict() if loaded.memory else None,
-            "content": "the answer of `predict`: softmax(coefficients @ x + intercept), where x is log p of the window "
-            "that ends now and of those that ended each lag of periods ago, lags outermost; before the first window "
-            "after a start or gap, that window. Without memory: softmax(log p / temperature), the output `calibrated`",
+            "content": "the answer of `predict`: softmax(coefficients @ x + intercept). x joins log p of each lag: "
+            "that of the last window that had ended `lag` periods ago, or of the first window since a start or gap if "
+            "none had. Without memory the answer is softmax(log p / temperature), the output `calibrated`",
         },
         "alarm": {
             "state": schema.states[schema.alarm].name,

@@ -33,8 +33,8 @@ def check_agreement(path: Path, feed: dict[str, np.ndarray], p: np.ndarray, cali
     """
     session = _session(path)
     exported, exported_calibrated = session.run(["probabilities", "calibrated"], feed)
-    alone = session.run(["probabilities"], {name: values[:1] for name, values in feed.items()})[0]
-    pairs = [(exported, p), (alone, p[:1]), (exported_calibrated, calibrated)]
+    single = session.run(["probabilities"], {name: values[:1] for name, values in feed.items()})[0]
+    pairs = [(exported, p), (single, p[:1]), (exported_calibrated, calibrated)]
     difference = float(np.max([np.abs(actual - expected).max() for actual, expected in pairs]))
     if not difference <= TOLERANCE:
         path.unlink()

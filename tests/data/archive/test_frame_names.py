@@ -69,7 +69,7 @@ def test_repeated_seconds_are_dropped_and_reported(recording, small, tmp_path):
     assert store.manifest["counts"]["dropped_frames"] == {"duplicate_second": 1}
     (example,) = store.manifest["dropped_examples"]["duplicate_second"]
     assert example["where"] == f"{recording.source.name}: oht01_0828_000002.csv"
-    assert "found that second 3 comes twice" in example["message"] and "; remove" in example["message"]
+    assert "found that period 3 comes twice" in example["message"] and "; remove" in example["message"]
 
 
 def test_seconds_out_of_order_in_the_archive_are_sorted(recording, small):

@@ -29,7 +29,7 @@ def wrong(parse, *arguments):
     with pytest.raises(Wrong) as error:
         parse(*arguments)
     assert str(error.value) == error.value.expected
-    return error.value.expected, error.value.found
+    return error.value.expected, error.value.actual
 
 
 def test_csv_row_is_read_by_column_name():

@@ -52,17 +52,17 @@ def same(a, b):
     return np.array_equal(np.asarray(a, np.float32), np.asarray(b, np.float32), equal_nan=True)
 
 
-def judge(kind, content, folder, given):
+def judge(kind, content, folder, guard):
     """Judge the reader on an input; returns ('refused' or 'read', None) or ('finding', what is wrong).
 
     Args:
         kind: csv, json, bin or zip.
         content: Bytes of the input.
         folder: Folder for the archives of a zip.
-        given: Mapping whose `reading` is true while the reader runs.
+        guard: Mapping whose `reading` is true while the reader runs.
     """
     if kind == "zip":
-        return judge_zip(content, folder, given)
+        return judge_zip(content, folder, guard)
     read, expected, plain = {
         "csv": (
             lambda: frame_files.parse_csv(content, CHANNELS),
@@ -80,15 +80,15 @@ def judge(kind, content, folder, given):
             oracle.npy_is_plain(content, SHAPE),
         ),
     }[kind]
-    given["reading"] = True
+    guard["reading"] = True
     try:
         values = read()
     except frame_files.Wrong as wrong:
         if plain and expected is not None and expected is not NotImplemented:
-            return "finding", f"refused although valid: expected {wrong.expected}, found {wrong.found}"
+            return "finding", f"refused although valid: expected {wrong.expected}, found {wrong.actual}"
         return "refused", None
     finally:
-        given["reading"] = False
+        guard["reading"] = False
     if expected is NotImplemented:
         return "read", None
     if expected is None:
@@ -97,13 +97,13 @@ def judge(kind, content, folder, given):
     return ("read", None) if equal else ("finding", f"read as {values!r}, expected {expected!r}")
 
 
-def judge_zip(content, folder, given):
+def judge_zip(content, folder, guard):
     """Judge the reader on a zip: every second of the oracle is read with its values, or a defect names its file."""
     paths = [folder / f"{NAME}.zip", folder / f"{NAME.replace('TS', 'TL')}.zip"]
     for path, raw in zip(paths, content, strict=True):
         path.write_bytes(raw)
     expected = oracle.archives(*content, CHANNELS, SHAPE, STATES, ENVIRONMENT, "oht01_0827")
-    given["reading"] = True
+    guard["reading"] = True
     try:
         session = archive.read_session(NAME, *paths, schema())
     except DataError as error:
@@ -114,7 +114,7 @@ def judge_zip(content, folder, given):
             return "finding", f"refused, although {', '.join(sound)} can be read: {error}"
         return "refused", None
     finally:
-        given["reading"] = False
+        guard["reading"] = False
     if expected is None:
         return "finding", "read although zipfile finds no directory"
     dropped = [defect.where for defect in session.dropped]
@@ -138,16 +138,16 @@ def judge_zip(content, folder, given):
 
 def work(seed, first, last, until, progress):
     """Run in the child: judge inputs first to last until a time; print a json line per finding, then the counts."""
-    counts, given = Counter(), {"reading": False}
+    counts, guard = Counter(), {"reading": False}
 
     def watch(event, arguments):
-        if event == "open" and given["reading"]:
+        if event == "open" and guard["reading"]:
             path, _, flags = arguments
             if flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
                 raise SystemExit(f"opened for writing: {path}")
         if (
             event in ("os.mkdir", "os.rename", "os.remove", "os.system", "subprocess.Popen", "pickle.find_class")
-            and given["reading"]
+            and guard["reading"]
         ):
             raise SystemExit(f"{event} {arguments}")
 
@@ -165,7 +165,7 @@ def work(seed, first, last, until, progress):
             signal.setitimer(signal.ITIMER_PROF, HANG)  # both signals end the process by default, even inside a library
             signal.alarm(STUCK)
             try:
-                verdict, wrong = judge(kind, content, Path(folder), given)
+                verdict, wrong = judge(kind, content, Path(folder), guard)
             except Exception as error:
                 verdict, wrong = "finding", f"{type(error).__name__}: {error}"
             signal.setitimer(signal.ITIMER_PROF, 0)
@@ -227,31 +227,31 @@ def main():
     options.add_argument("--only", type=int, help="number of one input to judge again")
     options.add_argument("--child", help=argparse.SUPPRESS)
     options.add_argument("--progress", help=argparse.SUPPRESS)
-    given = options.parse_args()
-    if given.child:
-        first, last, until = given.child.split(",")
-        with open(given.progress, "w") as progress:
-            work(given.seed, int(first), int(last), float(until), progress)
+    arguments = options.parse_args()
+    if arguments.child:
+        first, last, until = arguments.child.split(",")
+        with open(arguments.progress, "w") as progress:
+            work(arguments.seed, int(first), int(last), float(until), progress)
         return 0
-    if given.only is not None:
-        kind, content = make_input(given.seed, given.only)
+    if arguments.only is not None:
+        kind, content = make_input(arguments.seed, arguments.only)
         with tempfile.TemporaryDirectory() as folder:
             print(kind, content, *judge(kind, content, Path(folder), {}), sep="\n")
         return 0
     began = time.time()
-    counts, findings, peak = fuzz(given.seed, given.inputs, given.seconds)
+    counts, findings, peak = fuzz(arguments.seed, arguments.inputs, arguments.seconds)
     for name in sorted(counts):
         print(f"{name:>14} {counts[name]:>9,}")
     for finding in findings:
-        keep(given.seed, finding)
+        keep(arguments.seed, finding)
         print(f"FINDING number {finding['number']} ({finding['kind']}): {finding['wrong']}")
     total = sum(counts.values())
     print(
         f"{total:,} inputs in {time.time() - began:.0f} s, {peak >> 20} MiB at the most, {len(findings)} findings "
-        f"(seed {given.seed})"
+        f"(seed {arguments.seed})"
     )
-    if too_few := total < given.inputs and given.inputs < EVERY:
-        print(f"{given.inputs:,} inputs were requested: give more --seconds")
+    if too_few := total < arguments.inputs and arguments.inputs < EVERY:
+        print(f"{arguments.inputs:,} inputs were requested: give more --seconds")
     return 1 if findings or too_few or not total else 0
 
 

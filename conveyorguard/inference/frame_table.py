@@ -1,4 +1,4 @@
-"""Sessions from a table that is given to `LoadedRun.predict`."""
+"""Sessions from the table passed to `LoadedRun.predict`."""
 
 from __future__ import annotations
 
