@@ -16,14 +16,15 @@ import pandas as pd
 
 from conveyorguard.data.clock_times import clock_times
 from conveyorguard.data.datamodule import WindowDataset
-from conveyorguard.data.durations import text_of
+from conveyorguard.data.durations import plain, text_of
 from conveyorguard.data.ranges import CAMERA, filled, odd_inputs
 from conveyorguard.data.reduce import reduce_session
 from conveyorguard.data.schema import Schema
+from conveyorguard.data.session_digests import session_digests
 from conveyorguard.data.store import Store
 from conveyorguard.data.store_build import store_in_memory
 from conveyorguard.data.views import bridge_gaps
-from conveyorguard.data.windows import make_windows
+from conveyorguard.data.windows import make_windows, period_of
 from conveyorguard.errors import ConfigError, DataError, RunError
 from conveyorguard.inference.given_table import refuse_table, sessions_of
 from conveyorguard.inference.predict import predict
@@ -33,6 +34,7 @@ from conveyorguard.runs.data import conditioned
 from conveyorguard.runs.derive import memory_features
 from conveyorguard.runs.predictions import PREDICTION_COLUMNS
 from conveyorguard.runs.saved import SavedRun
+from conveyorguard.runs.shapes import SavedSplit
 from conveyorguard.training.fit import load_module
 from conveyorguard.training.fit_tabular import TabularClassifier, load_tabular
 from conveyorguard.training.module import WindowClassifier
@@ -113,6 +115,8 @@ class LoadedRun:
         self.ranges = {name: values.plain() for name, values in (self.run.ranges or {}).items() if name in used}
         self.temperature = self.run.calibration.temperature if self.run.calibration else 1.0
         self.memory = self.run.memory
+        split = self.run.saved_split if (self.run.folder / "split.json").is_file() else None
+        self.parts_by_content = split and split.content and _parts_by_content(split)
         point = self.run.alarms.operating_point if self.run.alarms else None
         self.point = OperatingPoint(point.on, point.off) if point else None
 
@@ -172,6 +176,17 @@ class LoadedRun:
         schema = self.schema if "thermal" in self.inputs else replace(self.schema, thermal=None)
         sessions = [reduce_session(session, schema) for session in sessions_of(schema, frames, thermal)]
         return self.predict_store(store_in_memory(sessions, schema)).windows
+
+    def part_of(self, store: Store) -> str:
+        """Return the part of the run's split, train or val, that holds the session of a store; empty for neither.
+
+        Args:
+            store: of one session; it is recognised by its content, whatever its name, and with or without labels.
+        """
+        if not self.parts_by_content:
+            return ""
+        (digest,) = session_digests(bridge_gaps(store, self.settings.max_gap)).values()
+        return self.parts_by_content.get(digest, "")
 
     def refuse_other(self, schema: Schema) -> None:
         """Check that data have the inputs and states that the run was trained on; inputs it does not use may differ.
@@ -330,6 +345,12 @@ class LoadedRun:
         return self._table(store, covered, predicted, names[predicted], mean)
 
 
+def _parts_by_content(split: SavedSplit) -> dict[str, str]:
+    """Return the part of the split, train or val, by the digest of each session's content."""
+    content = split.content or {}
+    return {content[name]: part for part in ("val", "train") for name in split.sessions[part] if name in content}
+
+
 def schema_for(loaded: LoadedRun, data: Mapping[str, Any]) -> Schema:
     """Return the schema by which a data set is read for a run; without the camera if the run does not use it.
 
@@ -350,10 +371,10 @@ def schema_for(loaded: LoadedRun, data: Mapping[str, Any]) -> Schema:
     node = data["schema"]
     schema = Schema.from_config(node if "thermal" in loaded.inputs else {**node, "thermal": None})
     loaded.refuse_other(schema)
-    period, trained = ((d.get("reader") or {}).get("period", 1) for d in (data, settings["data"]))
+    period, trained = period_of(data), period_of(settings["data"])
     if period != trained:
         raise DataError(
-            f"the run was trained on one row every {trained} s, the data are read as one every {period} s: "
-            f"set data.reader.period={trained}"
+            f"the run was trained on a row every {text_of(trained)}, the data are read as one every {text_of(period)}: "
+            f"set data.reader.period={plain(trained)}"
         )
     return schema

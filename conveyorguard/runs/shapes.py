@@ -103,12 +103,16 @@ class SplitSettings(Record):
 
 
 class SavedSplit(Record):
-    """`split.json`: the sessions of each part, and the digest of who is where."""
+    """`split.json`: the sessions of each part, the digest of who is where, and the content of what a run learnt from.
+
+    `content` holds `session_digests` of the train and validation sessions; runs of earlier versions lack it.
+    """
 
     settings: SplitSettings
     hash: str | None = None
     note: str
     sessions: dict[str, list[str]]
+    content: dict[str, str] | None = None
 
 
 # metrics.json
