@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from conveyorguard.data.durations import text_of
 from conveyorguard.data.store import Store
 from conveyorguard.metrics.alarms import missed_share_interval
 from conveyorguard.metrics.bootstrap import Arm, resample
@@ -61,12 +62,14 @@ def by_distance(store: Store, windows: pd.DataFrame, size: int, arms: Arms) -> p
     Args:
         store: Frame store.
         windows: Windows: row (index of the first frame), session and device.
-        size: Length of a window [s].
+        size: Length of a window in rows.
         arms: Predictions of each arm on the windows.
     """
     distance = change_distance(store, windows["row"].to_numpy(), size)
-    names = ["a change within the window", *(f"up to {s} s" for s in DISTANCES), f"over {DISTANCES[-1]} s", "no change"]
-    place = np.searchsorted(DISTANCES, distance, side="left") + 1
+    limits = np.array(DISTANCES) * max(store.period, 1.0)
+    words = [f"{s} s" for s in DISTANCES] if store.period <= 1 else [text_of(float(s)) for s in limits]
+    names = ["a change within the window", *(f"up to {text}" for text in words), f"over {words[-1]}", "no change"]
+    place = np.searchsorted(limits, distance, side="left") + 1
     place = np.where(distance <= 0, 0, np.where(np.isinf(distance), len(names) - 1, place))
     table = by_group(windows, place, arms)
     return table.assign(group=[names[i] for i in table["group"]]).rename(columns={"group": "nearest change of state"})
@@ -80,7 +83,7 @@ def change_distance(store: Store, rows: np.ndarray, size: int) -> np.ndarray:
     Args:
         store: Frame store.
         rows: (N,) index of each window's first frame.
-        size: Length of a window [s].
+        size: Length of a window in rows.
     """
     state, time, starts = np.asarray(store.state), np.asarray(store.tick), store.session_start
     changed = np.flatnonzero((np.diff(state) != 0) & (np.diff(starts) == 0)) + 1  # the first second of the new state
@@ -93,7 +96,7 @@ def change_distance(store: Store, rows: np.ndarray, size: int) -> np.ndarray:
     same_after = (following < len(state)) & (starts[place] == starts[rows])
     to_before = np.where(same_before, time[rows] - time[np.maximum(before, 0)] + 1.0, np.inf)
     to_after = np.where(same_after, np.maximum(time[place] - time[last], 0.0), np.inf)
-    return np.minimum(to_before, to_after)
+    return np.minimum(to_before, to_after) * store.period
 
 
 def onsets(runs: dict[str, SavedRun], part: str) -> pd.DataFrame:

@@ -135,8 +135,8 @@ class LoadedRun:
         its neighbours, or with the median of the training if a session has no value of the channel.
 
         Args:
-            frames: n rows, one per second, with the columns session (str), time (whole seconds since the session
-                began), every channel of `self.schema.channels` and, if the run uses the environment, of
+            frames: n rows, one per period, with the columns session (str), time (s since the session began, multiples
+                of the period), every channel of `self.schema.channels` and, if the run uses the environment, of
                 `self.schema.environment`, each a float in the unit given there; optionally device and kind (str).
             thermal: (n, rows, columns) [degC], the camera frame of each row of `frames`, of `self.schema.thermal.shape`
                 pixels; only if the run uses the camera ("thermal" in `self.inputs`).
@@ -165,7 +165,7 @@ class LoadedRun:
                 f"the table lacks the columns {', '.join(missing)}; it has {', '.join(map(str, frames.columns))}. "
                 "Rename its columns, or add the missing ones"
             )
-        refuse_table(frames, required[2:])
+        refuse_table(frames, required[2:], self.settings.period)
         camera = self.schema.thermal if "thermal" in self.inputs else None
         if camera and (thermal is None or np.shape(thermal) != (len(frames), *camera.shape)):
             actual = "none" if thermal is None else f"an array of shape {np.shape(thermal)}"
@@ -174,8 +174,9 @@ class LoadedRun:
                 f"{actual}"
             )
         schema = self.schema if "thermal" in self.inputs else replace(self.schema, thermal=None)
-        sessions = [reduce_session(session, schema) for session in sessions_of(schema, frames, thermal)]
-        return self.predict_store(store_in_memory(sessions, schema)).windows
+        sessions = sessions_of(schema, frames, thermal, self.settings.period)
+        reduced = [reduce_session(session, schema) for session in sessions]
+        return self.predict_store(store_in_memory(reduced, schema)).windows
 
     def part_of(self, store: Store) -> str:
         """Return the part of the run's split, train or val, that holds the session of a store; empty for neither.

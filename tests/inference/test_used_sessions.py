@@ -3,10 +3,13 @@
 import json
 import shutil
 
+import numpy as np
 import pandas as pd
 import pytest
 
+from conveyorguard import load_run
 from conveyorguard.cli import main
+from conveyorguard.errors import DataError
 from conveyorguard.runs.saved import SavedRun
 from tests.support.plant import plant_table, write_plant
 
@@ -79,6 +82,24 @@ def test_changed_session_is_not_taken_for_one_of_the_training(plant, predict, tm
     table.loc[7, "pressure"] += 0.001
     table.to_csv(folder / f"{name}.csv", index=False)
     assert "none of these 1 sessions was used in training or validation" in predict(run, folder, conf)[0]
+
+
+def test_table_of_ten_minute_rows_has_the_predictions_of_its_file(plant):
+    run, _ = plant
+    loaded, table = load_run(run), plant_table(101)
+    frames = table[["pressure", "flow"]].assign(session="a", time=np.arange(len(table)) * 600)
+    windows = loaded.predict(frames)
+    assert windows["end"].tolist() == [600 * row for row in range(29, 150)]
+    with pytest.raises(DataError, match=r"expected whole multiples of 600 s since the session began, found .*30"):
+        loaded.predict(frames.assign(time=np.arange(len(table)) * 30))
+
+
+def test_card_and_page_of_sensors_at_ten_minutes_name_no_camera_and_real_times(plant):
+    run, _ = plant
+    card, page = (run / "MODEL_CARD.md").read_text(), (run / "report.html").read_text()
+    assert "from a window of 5 h of sensors." in card and "one row every 10 min" in card
+    assert "camera" not in card and "No camera" not in page
+    assert "lightgbm · sensor · film off" in page
 
 
 def test_hours_of_the_model_card_are_real_time(plant):

@@ -24,7 +24,9 @@ def plant_table(number, state=True, rows=150):
     """Return a recording that wears from ok to broken, with dates of Berlin around the end of summer time."""
     rng = np.random.default_rng(number)
     states = np.repeat([0, 1, 2], [rows // 2, rows // 3, rows - rows // 2 - rows // 3])
-    times = pd.date_range("2024-10-26 12:00", periods=rows, freq="10min", tz="Europe/Berlin") + pd.Timedelta(days=number)
+    times = pd.date_range("2024-10-26 12:00", periods=rows, freq="10min", tz="Europe/Berlin") + pd.Timedelta(
+        days=number
+    )
     table = pd.DataFrame(
         {
             "time": times.strftime("%Y-%m-%d %H:%M:%S%z"),

@@ -140,6 +140,9 @@ class Tables:
                 session.sensors[rows],
                 session.environment[rows],
                 None if session.thermal is None else session.thermal[rows],
+                period=session.period,
+                start=session.start,
+                zone=session.zone,
             )
             self.next[item.name] = int(session.time[rows][-1]) + 1
 
