@@ -230,3 +230,17 @@ def test_txt_table_is_read_by_its_separator_and_prose_beside_it_is_none(separato
     node = yaml.safe_load(made.text)
     (item,) = sessions(tmp_path, Schema.from_config(node["schema"]))
     assert item.name == "a" and len(item.read().time) == N and [*node["schema"]["channels"]] == ["load"]
+
+
+def test_file_of_intervals_beside_the_recordings_becomes_the_labels(tmp_path):
+    for i in range(4):
+        table(i).to_csv(tmp_path / f"press{i}.csv", index=False)
+    rows = [(f"press{i}", begin, begin + 40, word) for i in range(4) for begin, word in ((0, "good"), (40, "worn"))]
+    pd.DataFrame(rows, columns=["Session", "begin", "end", "state"]).to_csv(tmp_path / "a_labels.csv", index=False)
+    made = draft(tmp_path, "x")
+    node = yaml.safe_load(made.text)
+    assert node["reader"]["labels"] == "a_labels.csv"
+    assert [state["name"] for state in node["schema"]["states"]] == ["good", "worn"]
+    assert any("states are read from the intervals of a_labels.csv" in line for line in made.odd)
+    items = [item.read() for item in sessions(tmp_path, Schema.from_config(node["schema"]), **node["reader"])]
+    assert [item.state.tolist() for item in items] == [[0] * 40 + [1] * 40] * 4
