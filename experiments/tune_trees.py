@@ -76,7 +76,7 @@ def pooled_macro_f1(cfg: DictConfig, overrides: list[str]) -> Callable[[dict[str
     ]
     store, windows, threads = folds[0].store, folds[0].frame, use_threads(cfg.threads)
     features = window_features(
-        store, windows["row"], cfg.window.size, build(cfg.features), used_inputs(cfg, store.schema)[0]
+        store, windows["row"], folds[0].settings.size, build(cfg.features), used_inputs(cfg, store.schema)[0]
     ).to_numpy()
     labels = windows["label"].to_numpy()
 

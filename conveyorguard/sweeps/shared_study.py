@@ -286,8 +286,8 @@ def check_study(
         if matches(key, free):
             continue
         errors.append(
-            f"{key}={now}, but the study was started with {key}={old}: {remedy}; if the difference does not matter, "
-            f"add {key} to sweep.free"
+            f"{key}={typed(now)}, but the study was started with {key}={typed(old)}: {remedy}; "
+            f"if the difference does not matter, add {key} to sweep.free"
         )
     for key, earlier in (trials[-1].distributions if trials else {}).items():
         try:
@@ -295,6 +295,11 @@ def check_study(
         except ValueError:
             errors.append(f"{key}: the study searches {earlier}, which the new search space does not fit: {remedy}")
     return errors
+
+
+def typed(value: str) -> str:
+    """Return a recorded setting as it is typed in an override."""
+    return "null" if value == "None" else value
 
 
 def changed(before: dict[str, str], now: dict[str, str]) -> list[tuple[str, str, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import os
 import time
 from functools import partial
@@ -57,7 +58,8 @@ class History(pl.Callback):
         """Add the epoch's row and replace the file; on rank 0 only."""
         if not trainer.is_global_zero:
             return
-        values = {name: float(value) for name, value in trainer.callback_metrics.items() if "/" in name}
+        logged = {name: float(value) for name, value in trainer.callback_metrics.items() if "/" in name}
+        values = {name: value for name, value in logged.items() if not math.isnan(value)}  # else an empty cell
         row = {
             "epoch": trainer.current_epoch,
             **values,

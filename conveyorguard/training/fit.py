@@ -105,11 +105,14 @@ def fit(
     )
     # Lightning's save_last is written only when the monitored metric improves; this one after every epoch
     last = ModelCheckpoint(checkpoints, "last", save_on_train_epoch_end=True, enable_version_counter=False)
+    finite = recipe.objective == "val/loss"  # other metrics are undefined in an epoch that predicts one state alone
     every_callback = [
         History(folder / "history.csv"),
         Ranks(folder / "ranks.json"),
         Progression(recipe.objective, OBJECTIVES[recipe.objective]),
-        EarlyStopping(recipe.objective, patience=recipe.patience, mode=mode, check_on_train_epoch_end=False),
+        EarlyStopping(
+            recipe.objective, patience=recipe.patience, mode=mode, check_finite=finite, check_on_train_epoch_end=False
+        ),
         *([Averaging(recipe.average)] if recipe.average else []),
         *callbacks,
         best,

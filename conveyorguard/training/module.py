@@ -120,7 +120,10 @@ class WindowClassifier(pl.LightningModule):
         self._validated.append((batch["index"], batch["window"], logits["window"].float().softmax(-1)))
 
     def on_validation_epoch_end(self) -> None:
-        """Log the metrics of all validation windows, each counted once."""
+        """Log the metrics of all validation windows, each counted once; NaN where a metric is undefined.
+
+        A metric that is left out would keep its value of the epoch before.
+        """
         index, target, probability = (dim_zero_cat([step[i] for step in self._validated]) for i in range(3))
         self._validated.clear()
         if self.trainer.world_size > 1:  # some windows come twice: ranks are padded to equal numbers of steps
@@ -129,7 +132,7 @@ class WindowClassifier(pl.LightningModule):
         predictions = Predictions(target.cpu().numpy()[order], probability.cpu().numpy()[order].astype(np.float64))
         self.log("val/loss", self.val_loss)
         for name, value in metric_values(predictions).items():
-            if f"val/{name}" in OBJECTIVES and np.isfinite(value):
+            if f"val/{name}" in OBJECTIVES:
                 self.log(f"val/{name}", value, rank_zero_only=False, sync_dist=False)
 
     def _gathered(self, values: Tensor) -> Tensor:

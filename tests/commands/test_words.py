@@ -236,5 +236,5 @@ def test_training_writes_into_a_folder_of_any_name(command, tmp_path):
 
 @pytest.mark.slow
 def test_refused_jobs_of_a_multirun_end_without_a_traceback(command):
-    done = command("-m", "data=aihub", "seed=0,1", expect=2)
+    done = command("-m", "window.size=0", "seed=0,1", expect=2)
     assert "ConfigError: the config cannot work" in done.stderr and "Traceback" not in done.stderr

@@ -29,7 +29,7 @@ def served(folder, feed):
 
 def batch_of(loaded, data, count):
     """Return the first test windows as a dataset and as a batch."""
-    dataset = WindowDataset(data.store, data.part("test").iloc[:count], data.settings, loaded.inputs)
+    dataset = WindowDataset(data.store, data.judged("test").iloc[:count], data.settings, loaded.inputs)
     return dataset, dataset.__getitems__(list(range(count)))
 
 

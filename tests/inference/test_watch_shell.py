@@ -145,7 +145,7 @@ def test_alarm_comes_within_a_second_of_the_last_line(tmp_path, cache):
     source.to_csv(tmp_path / "new.csv", index=False)
     collector = collect("table", tmp_path / "new.csv", incoming / "new.csv", 4, tmp_path / "collector.log")
     assert collector.wait(120) == 0
-    until(lambda: len(pd.read_csv(out / "windows.csv")) == 10)
+    until(lambda: len(pd.read_csv(out / "windows.csv")) == 91)
     process.send_signal(signal.SIGINT)
     assert process.wait(30) == 0
     alarms, _ = afterwards(run, incoming, tmp_path / "afterwards")

@@ -63,7 +63,7 @@ def test_config_that_fails_every_trial_is_refused_before_one_starts(trainer: Tra
         "data.root is not set: add data.root=PATH",
         "trainer=ddp_2xT4 needs 2 CUDA devices",
         "window.size=0",
-        "patience=0: a whole number, 1 or more",
+        "patience=0: must be a whole number, 1 or more",
         "n_trials=0: set 1 or more",
     ):
         assert part in output, part

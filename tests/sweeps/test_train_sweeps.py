@@ -25,9 +25,9 @@ def test_sweep_with_other_data_or_settings_is_refused(trainer: Trainer) -> None:
     output = trainer.run(*command, "data.sessions=16", "window.stride=5", "scaling=seed", "split=device", code=1)
     for part in (
         "data.sessions=16, but the study was started with data.sessions=12",
-        "window.stride=5, but",
+        "window.stride=5, but the study was started with window.stride=null",
         "scaling=seed, but",
-        "split=device, but the study was started with split=session",
+        "split=device, but the study was started with split=auto",
     ):
         assert part in output, part
     assert output.count("but the study") == 4 and len(trainer.trials()) == 1
@@ -41,7 +41,11 @@ def test_sweep_of_verb_retrains_by_verb(trainer: Trainer) -> None:
     trainer.program = ["-m", "conveyorguard", "train"]
     command = ["-m", "sweep=optuna", "sweep.study=s", "model=logistic_regression"]
     output = trainer.run(*command, "sweep.n_trials=2", "test=true")
-    assert set(json.loads((trainer.folder / "studies/s/0/metrics.json").read_text())) == {"val", "test"}  # as asked
+    assert set(json.loads((trainer.folder / "studies/s/0/metrics.json").read_text())) == {
+        "val",
+        "test",
+        "now",
+    }
     assert [trial.state for trial in trainer.trials()] == [TrialState.COMPLETE] * 2
     assert "retrain it: python -m conveyorguard train " in output
 
@@ -110,7 +114,7 @@ def test_pruning_saves_epochs_and_best_trial_can_be_retrained(trainer: Trainer) 
     for trial in stored:  # no trial was evaluated on test
         folder = trainer.folder / "studies/s" / str(trial.number)
         if trial.state == TrialState.COMPLETE:
-            assert list(json.loads((folder / "metrics.json").read_text())) == ["val"]
+            assert list(json.loads((folder / "metrics.json").read_text())) == ["val", "now"]
             assert set(pd.read_parquet(folder / "predictions.parquet")["split"]) == {"val"}
         else:
             assert not (folder / "metrics.json").exists() and not (folder / "predictions.parquet").exists()
@@ -156,7 +160,7 @@ def test_grid_runs_with_parallel_launcher(trainer: Trainer, launcher: str, kind:
     for job, lr in (("0", 0.001), ("1", 0.002)):
         folder = trainer.folder / "grid" / job
         assert yaml.safe_load((folder / "config.yaml").read_text())["optimizer"]["lr"] == lr
-        assert set(json.loads((folder / "metrics.json").read_text())) == {"val", "test"}
+        assert set(json.loads((folder / "metrics.json").read_text())) == {"val", "test", "now"}
         assert (folder / "report.html").exists()
         if kind == "ddp_cpu":
             check_ranks(folder, lr=lr)

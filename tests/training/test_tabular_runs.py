@@ -213,5 +213,9 @@ def test_sweep_tunes_a_tabular_model_on_validation_alone(model, command, tmp_pat
     for trial in trials:
         run = tmp_path / "studies" / study / str(trial.number)
         metrics = json.loads((run / "metrics.json").read_text())
-        assert list(metrics) == ["val"] and metrics["val"]["accuracy"] == pytest.approx(trial.value)
+        assert (
+            list(metrics) == ["val", "now"]
+            and list(metrics["now"]) == ["val"]
+            and metrics["val"]["accuracy"] == pytest.approx(trial.value)
+        )
     assert re.search(rf"retrain it: python .*model={model} .*model\.", out.stdout), out.stdout

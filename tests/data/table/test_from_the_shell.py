@@ -67,7 +67,7 @@ def test_from_a_folder_of_csv_to_a_page_and_alarms(tmp_path):
     assert len(set(alarms["session"])) >= 4 and (alarms["begin"] >= 29).all()
     for name, told in recordings["unlike_training"].items():
         assert ("flow is missing" in told) == name.startswith("press1"), (name, told)
-        assert ("rpm stands at 1450" in told) == name.startswith("press2"), (name, told)
+        assert ("rpm stays at 1450" in told) == name.startswith("press2"), (name, told)
     page = (out / "predictions.html").read_text(encoding="utf-8")
     assert all(name in page for name in recordings.index) and "thermal frames up to the alarm" in page
     took = time.monotonic() - began
