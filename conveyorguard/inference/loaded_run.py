@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,6 @@ from conveyorguard.runs.data import conditioned
 from conveyorguard.runs.derive import memory_features
 from conveyorguard.runs.predictions import PREDICTION_COLUMNS
 from conveyorguard.runs.saved import SavedRun
-from conveyorguard.runs.shapes import SavedSplit
 from conveyorguard.training.fit import load_module
 from conveyorguard.training.fit_tabular import TabularClassifier, load_tabular
 from conveyorguard.training.module import WindowClassifier
@@ -115,10 +115,19 @@ class LoadedRun:
         self.ranges = {name: values.plain() for name, values in (self.run.ranges or {}).items() if name in used}
         self.temperature = self.run.calibration.temperature if self.run.calibration else 1.0
         self.memory = self.run.memory
-        split = self.run.saved_split if (self.run.folder / "split.json").is_file() else None
-        self.parts_by_content = split and split.content and _parts_by_content(split)
         point = self.run.alarms.operating_point if self.run.alarms else None
         self.point = OperatingPoint(point.on, point.off) if point else None
+
+    @cached_property
+    def parts_by_content(self) -> dict[str, str] | None:
+        """Part of the split, train or val, by the digest of a session; None for a run that does not record them."""
+        if not (self.run.folder / "split.json").is_file():
+            return None
+        split = self.run.saved_split
+        if split.content is None:
+            return None
+        names = [(part, name) for part in ("val", "train") for name in split.sessions[part]]
+        return {split.content[name]: part for part, name in names if name in split.content}
 
     @property
     def from_start(self) -> bool:
@@ -344,12 +353,6 @@ class LoadedRun:
         mean = total[covered] / count[covered, None]
         names, predicted = np.array(self.schema.state_names), mean.argmax(axis=1)
         return self._table(store, covered, predicted, names[predicted], mean)
-
-
-def _parts_by_content(split: SavedSplit) -> dict[str, str]:
-    """Return the part of the split, train or val, by the digest of each session's content."""
-    content = split.content or {}
-    return {content[name]: part for part in ("val", "train") for name in split.sessions[part] if name in content}
 
 
 def schema_for(loaded: LoadedRun, data: Mapping[str, Any]) -> Schema:

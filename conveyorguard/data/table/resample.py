@@ -79,12 +79,7 @@ def resample(time: np.ndarray, values: np.ndarray, period: float, aggregates: Se
     if several or (interval < 0.75 and not whole):
         every = "several rows a period" if whole else f"one row every {seconds}"
         return _aggregated(place, values, [name or "mean" for name in aggregates], f"{every} to {period:g} s", period)
-    alone = [name for name in dict.fromkeys(aggregates) if name in OF_SEVERAL or band_of(name)]
-    if alone:
-        raise DataError(
-            f"time: expected several rows a period of {period:g} s, for aggregate {', '.join(alone)}, found one every "
-            f"{seconds}; set data.reader.period={interval * period * 10:.3g} or longer, or leave the aggregate out"
-        )
+    _refuse_aggregates_of_one(aggregates, period, interval)
     new = np.diff(nearest if whole else place, prepend=-1) > 0
     twice = np.flatnonzero(~new).tolist()
     if whole and interval < GAP:
@@ -93,6 +88,21 @@ def resample(time: np.ndarray, values: np.ndarray, period: float, aggregates: Se
     second, left = _held(place, interval)
     note = f"a row every {seconds}, held until the next one (data.reader.period={period:g} s)"
     return Grid(second, values[new][left], rows[left], twice, note)
+
+
+def _refuse_aggregates_of_one(aggregates: Sequence[str], period: float, interval: float) -> None:
+    """Raise where an aggregate needs several samples a period, which has one.
+
+    Args:
+        interval: from sample to sample [periods].
+    """
+    alone = [name for name in dict.fromkeys(aggregates) if name in OF_SEVERAL or band_of(name)]
+    if alone:
+        raise DataError(
+            f"time: expected several rows a period of {period:g} s, for aggregate {', '.join(alone)}, found one every "
+            f"{interval * period:.3g} s; set data.reader.period={interval * period * 10:.3g} or longer, or leave the "
+            "aggregate out"
+        )
 
 
 def _held(place: np.ndarray, interval: float) -> tuple[np.ndarray, np.ndarray]:
