@@ -214,7 +214,7 @@ def test_table_in_several_parts_is_one_recording(tmp_path):
             whole[i * 30 : (i + 1) * 30].to_parquet(folder / f"part-0000{i}.parquet")
     made = draft(tmp_path, "x")
     node = yaml.safe_load(made.text)
-    items = sessions(tmp_path, Schema.from_config(node["schema"]), **node["reader"])
+    items = sessions(tmp_path, Schema.from_config(node["schema"]), **node.get("reader", {}))
     read = [item.read() for item in items]
     assert [(session.name, session.device) for session in read] == [("device=A", "A"), ("device=B", "B")]
     assert all(session.time.tolist() == [*range(N)] for session in read)
