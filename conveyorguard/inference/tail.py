@@ -62,7 +62,7 @@ class Ringing:
 
     def _event(self, event: str) -> dict[str, Any]:
         assert self.begin is not None
-        times = {"begin_time": self.begin_time, "end_time": self.end_time}
+        times: dict[str, Any] = {"begin_time": self.begin_time, "end_time": self.end_time}
         times |= {"begin": plain(self.begin), "end": plain(self.end)}
         return {"event": event, **times, "peak": self.peak, "windows": self.windows}
 

@@ -71,7 +71,8 @@ def _read_parts(folder: Path, encoding: str, wanted: Iterable[str] | None) -> Ta
     if different := {*map(tuple, (table.frame.columns for table in tables))} - {tuple(frame.columns)}:
         alone = quoted(sorted(different)[0])
         raise DataError(f"{folder.name}: expected the same columns in all parts, found {alone} in one; write it again")
-    ragged, rows, before = {}, [], 0
+    ragged: dict[int, str] = {}
+    rows, before = [], 0
     for table in tables:
         rows.append(table.row + before)
         ragged |= {before + row: why for row, why in table.ragged.items()}
