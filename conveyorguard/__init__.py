@@ -21,7 +21,7 @@ __version__ = "0.1.0"
 def load_run(folder: str | Path) -> LoadedRun:
     """Load a trained run to apply it to recordings, labelled or not.
 
-    `load_run(RUN).predict(frame_table)` takes a table with one row per second (session, time [s], each channel in its
+    `load_run(RUN).predict(frame_table)` takes a table with one row per period (session, time [s], each channel in its
     unit) and returns one row per window: state, probabilities as trained and as calibrated, each (K,), and score, the
     probability of a state that warrants an alarm. If the run uses the camera, `predict(frame_table, thermal)` also
     takes the frames (N, H, W) [degC]. Attributes: `schema` (channels, units, camera size, states), `settings` (length

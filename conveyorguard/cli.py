@@ -7,6 +7,7 @@ import os
 import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import ClassVar
 
 import hydra
 from hydra.conf import HydraConf
@@ -86,20 +87,25 @@ def _refuse(error: Exception) -> int:
 
 def _train(cfg: DictConfig) -> float:
     """Train one job in its run directory and print the directory; returns the objective."""
+    from conveyorguard.runs.refused import remove_untrained
+    from conveyorguard.sweeps.trial import current_trial
     from conveyorguard.system.files import claim_directory, locked
 
     job = HydraConfig.get()
     folder = Path(job.runtime.output_dir)
+    new = _new_directories(folder, job)
     try:
         _refuse_launch(cfg, job)
         from conveyorguard.commands.train import train  # with torch and Lightning, seconds that a refusal need not take
 
         named = job.mode is RunMode.MULTIRUN or any(line.startswith("hydra.run.dir=") for line in job.overrides.hydra)
         with locked(folder) if named or cfg.ckpt_path else claim_directory(folder) as folder:
+            if folder != Path(job.runtime.output_dir):  # another run has that name
+                new = [folder, *new]
             value = train(cfg, folder, list(job.overrides.task))
     except ConveyorGuardError as error:
-        with suppress(OSError):
-            folder.rmdir()  # only if nothing was written
+        if current_trial() is None:  # the sweeper keeps the directory of a trial
+            remove_untrained(folder, new)
         if job.mode is RunMode.MULTIRUN:
             raise
         sys.exit(_refuse(error))
@@ -116,6 +122,13 @@ def _train(cfg: DictConfig) -> float:
         sys.exit(_refuse(refusal))
     print(folder)
     return value
+
+
+def _new_directories(folder: Path, job: HydraConf) -> list[Path]:
+    """Return the run directory and its parents that Hydra has just made, the deepest first."""
+    if job.mode is RunMode.RUN:
+        return [path for path in (folder, *folder.parents) if path in CompareAtTheEnd.missing]
+    return [] if any(folder.iterdir()) else [folder]
 
 
 def _refuse_launch(cfg: DictConfig, job: HydraConf) -> None:
@@ -137,7 +150,19 @@ def _refuse_launch(cfg: DictConfig, job: HydraConf) -> None:
 
 
 class CompareAtTheEnd(Callback):
-    """Hydra callback that ends a multirun of several jobs with their comparison."""
+    """Hydra callback that ends a multirun of several jobs with their comparison.
+
+    Attributes:
+        missing: directories that Hydra makes for the run: its own and parents, as far as they were not there.
+    """
+
+    missing: ClassVar[set[Path]] = set()
+
+    def on_run_start(self, config: DictConfig, **kwargs: object) -> None:
+        """Take note of the directories that are not there yet."""
+        with suppress(OmegaConfBaseException, ValueError):  # a path that only the job can resolve is not removed
+            folder = Path(config.hydra.run.dir).absolute()
+            CompareAtTheEnd.missing = {path for path in (folder, *folder.parents) if not path.exists()}
 
     def on_multirun_end(self, config: DictConfig, **kwargs: object) -> None:
         """Compare the finished jobs of the multirun, print the comparison and write its page."""

@@ -22,6 +22,7 @@ pytest_plugins = [
     "tests.support.pages",
     "tests.support.studies",
     "tests.support.recorded",
+    "tests.support.plant",
 ]
 
 # machines are shared, so the time of an example means nothing

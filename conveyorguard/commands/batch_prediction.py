@@ -1,7 +1,8 @@
 """Batch prediction: a run applied to a data set, one session at a time, so that memory does not limit their number.
 
 It writes `predictions.parquet` (a row per window), `seconds.parquet` (a row per second, or period), `alarms.csv` (a row
-per alarm), `recordings.csv` (a row per session, also of those that cannot be read) and the page.
+per alarm), `recordings.csv` (a row per session, also of those that cannot be read), `metrics.json` (with labels) and the
+page.
 """
 
 from __future__ import annotations
@@ -23,11 +24,13 @@ from conveyorguard.data.durations import text_of
 from conveyorguard.data.session import Unreadable
 from conveyorguard.data.stream import StreamedRecording, lenient, stream
 from conveyorguard.errors import DataError
+from conveyorguard.inference.label_figures import label_figures, label_sentences, use_sentence
 from conveyorguard.inference.loaded_run import LoadedRun, SessionPredictions, TooShortError, schema_for
-from conveyorguard.inference.summary import PredictionTotals, SessionSummary, labelled_sentence
+from conveyorguard.inference.summary import PredictionTotals, SessionSummary
 from conveyorguard.reporting.alarm_sentences import duration, span
 from conveyorguard.reporting.format import counted
 from conveyorguard.reporting.prediction_page import PredictionPage
+from conveyorguard.system.files import write_json
 from conveyorguard.system.progress import bar_over_all
 
 ROWS = 20_000  # of a parquet row group
@@ -54,7 +57,8 @@ def predict_all(
     schema = schema_for(loaded, data)
     reader = lenient(build(data["reader"], _partial_=True))
     count, recordings = stream(reader, schema, data["root"], data["strict"], jobs)
-    totals, page = PredictionTotals.of(len(schema.states)), PredictionPage(loaded, data["name"])
+    totals = PredictionTotals.of(len(schema.states), apart=loaded.parts_by_content is not None)
+    page = PredictionPage(loaded, data["name"])
     problems: list[str] = []
     with ExitStack() as stack:
         tables = stack.enter_context(_tables(folder))
@@ -74,6 +78,10 @@ def predict_all(
             progress.advance(task)
         if totals.recordings == totals.unpredicted:
             raise DataError("\n".join(["no session can be predicted:", *problems]))
+    if totals.labelled:
+        write_json(folder / "metrics.json", label_figures(totals))
+    else:
+        (folder / "metrics.json").unlink(missing_ok=True)  # of an earlier prediction into the same folder
     return totals, page.write(folder, totals)
 
 
@@ -107,6 +115,7 @@ def predict_one(
         first = predicted.alarms.iloc[0]
         summary.first_alarm, summary.first_alarm_time = float(first["begin"]), first["begin_time"] or ""
     summary.unlike_training = "; ".join(predicted.odd.get(recording.name, []))
+    summary.used_in = loaded.part_of(recording.store)
     return summary, predicted
 
 
@@ -214,5 +223,7 @@ def terminal_summary(loaded: LoadedRun, totals: PredictionTotals, folder: Path, 
             f"not predicted: {totals.unpredicted} of {counted(totals.recordings, 'session')}; recordings.csv says why"
         )
     if totals.labelled:
-        lines.append(labelled_sentence(totals, schema))
+        lines += label_sentences(totals, schema)
+    elif totals.used:
+        lines.append(use_sentence(totals))
     return "\n".join(lines)

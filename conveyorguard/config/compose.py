@@ -161,9 +161,18 @@ def rows_of(size: Any, *, _root_: DictConfig) -> Any:
         return size
 
 
+def modality_of(modality: str, *, _root_: DictConfig) -> str:
+    """Return the modality that the data of a config allow, for the name of the run directory."""
+    from conveyorguard.data.schema import modality_with
+
+    schema = OmegaConf.select(_root_, "data.schema") or {}
+    return modality_with(modality, bool(schema.get("channels")), bool(schema.get("thermal")))
+
+
 def register_resolvers() -> None:
     """Register the functions that the yaml files use."""
     OmegaConf.register_resolver("run_folder", run_folder, replace=True)
+    OmegaConf.register_resolver("modality_of", modality_of, replace=True)
     OmegaConf.register_resolver("direction_of", direction_of, replace=True)
     OmegaConf.register_resolver("rows", rows_of, replace=True)
     OmegaConf.register_resolver("frames", lambda frames, size: size if frames == "all" else frames, replace=True)

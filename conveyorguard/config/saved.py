@@ -20,7 +20,7 @@ from conveyorguard.errors import ConfigError, RunError
 # Resolvers that a derived key may use; none of them reads anything from outside the config.
 DERIVING = ("frames", "rows", "direction_of")
 # Prefixes of interpolations that read from outside: the environment, the clock, Hydra's job.
-OUTSIDE = ("hydra:", "oc.env:", "now:", "run_folder:")
+OUTSIDE = ("hydra:", "oc.env:", "now:", "run_folder:", "modality_of:")
 
 
 def derived_keys(cfg: DictConfig) -> dict[str, str]:

@@ -6,7 +6,7 @@ import math
 import re
 
 UNITS = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}  # [s]
-PATTERN = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*(ms|s|min|h|d|rows?)?\s*")
+PATTERN = re.compile(r"\s*((?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*(ms|s|min|h|d|rows?)?\s*")
 EXAMPLES = "a number of seconds, 500ms, 30s, 10min, 12h, 1d or 30rows"
 
 

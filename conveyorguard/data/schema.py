@@ -6,6 +6,7 @@ Everything downstream reads it there.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -36,8 +37,8 @@ class Channel:
         unit: e.g. "degC".
         scaling: "linear", or "log" for positive values that span decades, such as currents.
         column: its name in the files of a table; empty if it is the name of the channel.
-        aggregate: statistic of the samples in one period: mean (if empty), rms, sd, min, max, p2p, kurtosis or
-            crest.
+        aggregate: statistic of the samples in one period: mean (if empty), rms, sd, min, max, p2p, kurtosis,
+            crest, or rms within a band of frequencies, as 100-1000Hz.
     """
 
     unit: str
@@ -190,6 +191,15 @@ def _camera(node: Mapping[str, Any]) -> Thermal:
 
 AGGREGATES = ("mean", "rms", "sd", "min", "max", "p2p", "kurtosis", "crest")
 UNITLESS = ("kurtosis", "crest")
+BAND = re.compile(r"(\d+(?:\.\d+)?)-(\d+(?:\.\d+)?) ?Hz")
+
+
+def band_of(aggregate: str) -> tuple[float, float] | None:
+    """Return the lowest and highest frequency [Hz] of an aggregate such as `100-1000Hz`; None for another."""
+    match = BAND.fullmatch(aggregate)
+    return (float(match[1]), float(match[2])) if match and float(match[1]) < float(match[2]) else None
+
+
 COLUMNS = ("session", "device", "kind", "time", "state")
 _BLOCKS: dict[str, tuple[type, str]] = {
     "channels": (dict, "read {name: {unit: ..., scaling: linear|log}, ...}"),
@@ -236,7 +246,7 @@ def _channel_problems(channels: dict[str, Any], environment: dict[str, Any]) -> 
         if not _is_entry(channel, "unit", {"unit", "scaling", "column", "aggregate"}):
             problems.append(f"channel '{name}' must read {{unit: ..., scaling: linear|log}}, found {channel!r}")
         elif not _is_aggregate(channel.get("aggregate", "")):
-            known = ", ".join(AGGREGATES)
+            known = ", ".join([*AGGREGATES, "bands as 100-1000Hz"])
             problems.append(f"channel '{name}': aggregate is one or several of {known}, not {channel['aggregate']!r}")
         elif channel.get("scaling", "linear") not in ("linear", "log"):
             problems.append(f"channel '{name}': scaling is linear or log, not {channel['scaling']!r}")
@@ -255,8 +265,8 @@ def _names(channels: Mapping[str, Any]) -> list[str]:
 
 def _is_aggregate(value: Any) -> bool:
     if isinstance(value, list | tuple):
-        return bool(value) and all(how in AGGREGATES for how in value)
-    return value in ("", *AGGREGATES)
+        return bool(value) and all(isinstance(how, str) and how and _is_aggregate(how) for how in value)
+    return isinstance(value, str) and (value in ("", *AGGREGATES) or band_of(value) is not None)
 
 
 def _column_problems(columns: dict[str, Any]) -> list[str]:
@@ -329,3 +339,15 @@ def _is_entry(value: Any, required: str, known: set[str]) -> bool:
 
 def _is_pair(value: Any, kind: type | tuple[type, ...]) -> bool:
     return isinstance(value, list | tuple) and len(value) == 2 and all(isinstance(v, kind) for v in value)
+
+
+def modality_with(modality: str, sensors: bool, camera: bool) -> str:
+    """Return what of a modality data can serve: of `both`, `sensor` without a camera, and `image` without channels.
+
+    Args:
+        sensors: whether the data have channels.
+        camera: whether they have a camera.
+    """
+    if modality != "both" or sensors == camera:
+        return modality
+    return "sensor" if sensors else "image"

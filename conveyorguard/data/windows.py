@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from conveyorguard.data.clock_times import clock_times
-from conveyorguard.data.durations import plain, text_of, ticks_of
+from conveyorguard.data.durations import plain, seconds_of, text_of, ticks_of
 from conveyorguard.data.schema import UNLABELLED
 from conveyorguard.data.splits import Split, make_split
 from conveyorguard.data.store import Store
@@ -141,8 +141,15 @@ def resolve_window(settings: Mapping[str, Any], period: float) -> dict[str, Any]
 
 
 def period_of(data: Mapping[str, Any]) -> float:
-    """Return the period of a row [s] that the reader of a `data` block gives; 1 s where it has no such setting."""
-    return float((data.get("reader") or {}).get("period") or 1)
+    """Return the period of a row [s] that the reader of a `data` block gives; 1 s where it has no such setting.
+
+    Raises:
+        ConfigError: it is no duration.
+    """
+    try:
+        return seconds_of((data.get("reader") or {}).get("period") or 1, 1.0)
+    except ValueError as error:
+        raise ConfigError(f"data.reader.period: {error}") from error
 
 
 def make_windows(

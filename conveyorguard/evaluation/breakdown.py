@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from conveyorguard.data.durations import text_of
 from conveyorguard.data.store import Store
 from conveyorguard.metrics.alarms import missed_share_interval
 from conveyorguard.metrics.bootstrap import Arm, resample
@@ -65,8 +66,10 @@ def by_distance(store: Store, windows: pd.DataFrame, size: int, arms: Arms) -> p
         arms: Predictions of each arm on the windows.
     """
     distance = change_distance(store, windows["row"].to_numpy(), size)
-    names = ["a change within the window", *(f"up to {s} s" for s in DISTANCES), f"over {DISTANCES[-1]} s", "no change"]
-    place = np.searchsorted(DISTANCES, distance, side="left") + 1
+    limits = np.array(DISTANCES) * max(store.period, 1.0)
+    words = [f"{s} s" for s in DISTANCES] if store.period <= 1 else [text_of(float(s)) for s in limits]
+    names = ["a change within the window", *(f"up to {text}" for text in words), f"over {words[-1]}", "no change"]
+    place = np.searchsorted(limits, distance, side="left") + 1
     place = np.where(distance <= 0, 0, np.where(np.isinf(distance), len(names) - 1, place))
     table = by_group(windows, place, arms)
     return table.assign(group=[names[i] for i in table["group"]]).rename(columns={"group": "nearest change of state"})

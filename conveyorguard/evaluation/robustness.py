@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -267,7 +267,7 @@ def second_by_second(model: LoadedRun, data: EvaluationSet) -> tuple[pd.DataFram
     """
     by_rule = {}
     for rule in ("majority", "last"):
-        settings = WindowSettings(data.settings.size, 1, rule, data.settings.thermal_frames)
+        settings = replace(data.settings, stride=1, eval_stride=1, label=rule)
         by_rule[rule] = data.of_part(make_windows(data.store, settings))
     windows = by_rule["majority"]
     predictions = predictions_on(model, data.store, windows)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,15 @@ import pandas as pd
 
 from conveyorguard.data.clock_times import clock_times
 from conveyorguard.data.datamodule import WindowDataset
-from conveyorguard.data.durations import text_of
+from conveyorguard.data.durations import plain, text_of
 from conveyorguard.data.ranges import CAMERA, filled, odd_inputs
 from conveyorguard.data.reduce import reduce_session
 from conveyorguard.data.schema import Schema
+from conveyorguard.data.session_digests import session_digests
 from conveyorguard.data.store import Store
 from conveyorguard.data.store_build import store_in_memory
 from conveyorguard.data.views import bridge_gaps
-from conveyorguard.data.windows import make_windows
+from conveyorguard.data.windows import make_windows, period_of
 from conveyorguard.errors import ConfigError, DataError, RunError
 from conveyorguard.inference.frame_table import refuse_table, sessions_of
 from conveyorguard.inference.predict import predict
@@ -116,6 +118,17 @@ class LoadedRun:
         point = self.run.alarms.operating_point if self.run.alarms else None
         self.point = OperatingPoint(point.on, point.off) if point else None
 
+    @cached_property
+    def parts_by_content(self) -> dict[str, str] | None:
+        """Part of the split, train or val, by the digest of a session; None for a run that does not record them."""
+        if not (self.run.folder / "split.json").is_file():
+            return None
+        split = self.run.saved_split
+        if split.content is None:
+            return None
+        names = [(part, name) for part in ("val", "train") for name in split.sessions[part]]
+        return {split.content[name]: part for part, name in names if name in split.content}
+
     @property
     def from_start(self) -> bool:
         """Whether the prediction for a window also depends on the start of its session."""
@@ -131,8 +144,8 @@ class LoadedRun:
         last value of the channel, or has the median of the training before the first one.
 
         Args:
-            frames: n rows, one per second, with the columns session (str), time (whole seconds since the session
-                began), every channel of `self.schema.channels` and, if the run uses the environment, of
+            frames: n rows, one per period, with the columns session (str), time (s since the session began, multiples
+                of the period), every channel of `self.schema.channels` and, if the run uses the environment, of
                 `self.schema.environment`, each a float in the unit given there; optionally device and kind (str).
             thermal: (n, rows, columns) [degC], the camera frame of each row of `frames`, of `self.schema.thermal.shape`
                 pixels; only if the run uses the camera ("thermal" in `self.inputs`).
@@ -161,7 +174,7 @@ class LoadedRun:
                 f"the table lacks the columns {', '.join(missing)}; it has {', '.join(map(str, frames.columns))}. "
                 "Rename its columns, or add the missing ones"
             )
-        refuse_table(frames, required[2:])
+        refuse_table(frames, required[2:], self.settings.period)
         camera = self.schema.thermal if "thermal" in self.inputs else None
         if camera and (thermal is None or np.shape(thermal) != (len(frames), *camera.shape)):
             actual = "none" if thermal is None else f"an array of shape {np.shape(thermal)}"
@@ -170,8 +183,20 @@ class LoadedRun:
                 f"{actual}"
             )
         schema = self.schema if "thermal" in self.inputs else replace(self.schema, thermal=None)
-        sessions = [reduce_session(session, schema) for session in sessions_of(schema, frames, thermal)]
-        return self.predict_store(store_in_memory(sessions, schema)).windows
+        sessions = sessions_of(schema, frames, thermal, self.settings.period)
+        reduced = [reduce_session(session, schema) for session in sessions]
+        return self.predict_store(store_in_memory(reduced, schema)).windows
+
+    def part_of(self, store: Store) -> str:
+        """Return the part of the run's split, train or val, that holds the session of a store; empty for neither.
+
+        Args:
+            store: of one session; it is recognised by its content, whatever its name, and with or without labels.
+        """
+        if not self.parts_by_content:
+            return ""
+        (digest,) = session_digests(bridge_gaps(store, self.settings.max_gap)).values()
+        return self.parts_by_content.get(digest, "")
 
     def refuse_other(self, schema: Schema) -> None:
         """Check that data have the inputs and states that the run was trained on; inputs it does not use may differ.
@@ -350,10 +375,10 @@ def schema_for(loaded: LoadedRun, data: Mapping[str, Any]) -> Schema:
     node = data["schema"]
     schema = Schema.from_config(node if "thermal" in loaded.inputs else {**node, "thermal": None})
     loaded.refuse_other(schema)
-    period, trained = ((d.get("reader") or {}).get("period", 1) for d in (data, settings["data"]))
+    period, trained = period_of(data), period_of(settings["data"])
     if period != trained:
         raise DataError(
-            f"the run was trained on one row every {trained} s, the data are read as one every {period} s: "
-            f"set data.reader.period={trained}"
+            f"the run was trained on a row every {text_of(trained)}, the data are read as one every {text_of(period)}: "
+            f"set data.reader.period={plain(trained)}"
         )
     return schema

@@ -9,11 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
-from conveyorguard.data.schema import Schema
 from conveyorguard.metrics.bootstrap import FEWEST_DEVICES, FEWEST_SESSIONS, LEVEL, NONE, Interval, exact
-from conveyorguard.metrics.notation import Notation
-
-SHARE = Notation(".1%")
 
 
 @dataclass
@@ -33,6 +29,7 @@ class SessionSummary:
         first_alarm_time: the same as a clock time; empty where the data have none.
         unlike_training: inputs unlike those of the training, in sentences.
         noticed: what was noticed while it was read, or why it was not predicted.
+        used_in: part of the run's split that holds the same measurements, `train` or `val`; empty for other sessions.
     """
 
     session: str
@@ -47,6 +44,7 @@ class SessionSummary:
     first_alarm_time: str = ""
     unlike_training: str = ""
     noticed: str = ""
+    used_in: str = ""
 
     @property
     def predicted(self) -> bool:
@@ -77,6 +75,9 @@ class PredictionTotals:
         faults: labelled sessions that reach a state worth an alarm.
         missed: those of them without an alarm.
         false: labelled sessions that reach no such state, but have an alarm.
+        used: predicted sessions by `used_in`.
+        unused: the same counts over the sessions that the run was neither trained nor validated on; None where the run
+            does not record what it was trained on.
     """
 
     recordings: int = 0
@@ -95,15 +96,18 @@ class PredictionTotals:
     faults: int = 0
     missed: int = 0
     false: int = 0
+    used: Counter[str] = field(default_factory=Counter)
+    unused: PredictionTotals | None = None
 
     @classmethod
-    def of(cls, states: int) -> PredictionTotals:
+    def of(cls, states: int, apart: bool = False) -> PredictionTotals:
         """Return empty totals.
 
         Args:
             states: number of states, K.
+            apart: count the sessions that the run was not trained on apart, in `unused`.
         """
-        return cls(confusion=np.zeros((states, states), int))
+        return cls(confusion=np.zeros((states, states), int), unused=cls.of(states) if apart else None)
 
     def add(
         self, summary: SessionSummary, windows: pd.DataFrame | None, seconds: pd.DataFrame | None, alarm: int
@@ -129,6 +133,10 @@ class PredictionTotals:
         self.reached += bool((seconds["y_pred"] >= alarm).any())
         self.unlike += bool(summary.unlike_training)
         self._judge(summary, windows["y_true"].to_numpy(), windows["y_pred"].to_numpy(), alarm)
+        if summary.used_in:
+            self.used[summary.used_in] += 1
+        elif self.unused is not None:
+            self.unused.add(summary, windows, seconds, alarm)
 
     def _judge(self, summary: SessionSummary, actual: np.ndarray, predicted: np.ndarray, alarm: int) -> None:
         """Compare a session's predictions with its labels.
@@ -217,38 +225,3 @@ def _ratio(share: float, total: float, units: int, squares: np.ndarray) -> Inter
     if half < NONE:
         return exact(share, units)
     return Interval(share, max(0.0, share - half), min(1.0, share + half))
-
-
-OVER_DEVICES = "; intervals are over devices, which are taken as independent"
-OVER_SESSIONS = (
-    "; intervals are over sessions, taken as independent although several come from one device, because fewer than "
-    f"{FEWEST_DEVICES} devices were labelled"
-)
-
-
-def labelled_sentence(totals: PredictionTotals, schema: Schema) -> str:
-    """Return a sentence on how predictions and alarms agree with the labels.
-
-    Args:
-        totals: counts, of at least one labelled window.
-        schema: the states, and the lowest one worth an alarm.
-    """
-    sentence = (
-        f"{totals.right:.1%}{_bounds(totals.right_interval)} of {totals.labelled:,} labelled windows are predicted "
-        "correctly"
-    )
-    name = schema.states[schema.alarm].name
-    if totals.faults:
-        bounds = _bounds(totals.missed_interval)
-        sentence += f"; {totals.missed} of {totals.faults}{bounds} sessions that reach {name} have no alarm"
-    if totals.false:
-        bounds = _bounds(totals.false_interval)
-        healthy = totals.judged - totals.faults
-        sentence += f"; {totals.false} of {healthy}{bounds} sessions that do not reach {name} have an alarm"
-    return sentence + ((OVER_DEVICES if totals.clustered else OVER_SESSIONS) if "95 %" in sentence else "")
-
-
-def _bounds(share: Interval) -> str:
-    """Return the bounds of an interval in parentheses, or nothing if it has none."""
-    bounds = SHARE.range(share)
-    return f" (95 %: {bounds})" if bounds else ""

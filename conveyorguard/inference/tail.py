@@ -28,15 +28,18 @@ class Ringing:
         end: end of its latest window [s].
         peak: its largest score.
         windows: number of its windows.
+        begin_time, end_time: clock times of begin and end; empty where the data have none.
     """
 
     begin: float | None = None
     end: float = -1.0
     peak: float = 0.0
     windows: int = 0
+    begin_time: str = ""
+    end_time: str = ""
 
     def step(
-        self, start: float, end: float, score: float, point: OperatingPoint, period: float = 1.0
+        self, start: float, end: float, score: float, point: OperatingPoint, period: float = 1.0, clock: str = ""
     ) -> list[dict[str, Any]]:
         """Take the next window and return its events: the end of an alarm, the begin of another, both or none.
 
@@ -46,6 +49,7 @@ class Ringing:
             score: calibrated probability of a state worth an alarm.
             point: scores at which an alarm begins and ends.
             period: of a row of the data [s].
+            clock: clock time of the last row of the window; empty where the data have none.
         """
         events = []
         if self.begin is not None and (score < point.off or follows_gap(self.end, start, end, period)):
@@ -54,14 +58,17 @@ class Ringing:
         if self.begin is None:
             if score >= point.on:
                 self.begin, self.end, self.peak, self.windows = end, end, score, 1
+                self.begin_time = self.end_time = clock
                 events.append(self._event("begin"))
         else:
             self.end, self.peak, self.windows = end, max(self.peak, score), self.windows + 1
+            self.end_time = clock
         return events
 
     def _event(self, event: str) -> dict[str, Any]:
         assert self.begin is not None
-        times = {"begin": plain(self.begin), "end": plain(self.end)}
+        times: dict[str, Any] = {"begin_time": self.begin_time, "end_time": self.end_time}
+        times |= {"begin": plain(self.begin), "end": plain(self.end)}
         return {"event": event, **times, "peak": self.peak, "windows": self.windows}
 
 

@@ -46,7 +46,7 @@ from conveyorguard.system.progress import no_bars
 
 PAUSE = 0.2  # s between two polls of the folder
 BETWEEN_CHECKPOINTS = 60.0  # s; a restart goes through as much of windows.csv again
-ALARMS = ("session", "device", "event", "begin", "end", "peak", "windows", "written")
+ALARMS = ("session", "device", "event", "begin_time", "end_time", "begin", "end", "peak", "windows", "written")
 
 
 class Watch:
@@ -63,7 +63,10 @@ class Watch:
     def __init__(self, loaded: LoadedRun, follower: Follower, schema: Schema, folder: Path, disk: int = bytes_of(DISK)):
         self.loaded, self.follower, self.schema, self.folder = loaded, follower, schema, folder
         self.states = len(loaded.schema.states)
-        columns = ("session", "device", "kind", "start", "end", "state", "y_pred", "score")
+        columns = (
+            *("session", "device", "kind", "start_time", "end_time", "start", "end"),
+            *("state", "y_pred", "score"),
+        )
         probabilities = (*(f"c{k}" for k in range(self.states)), *(f"p{k}" for k in range(self.states)))
         self.windows = WindowJournal(folder / "windows.csv", (*columns, *probabilities), disk)
         self.alarms = AppendedTable(folder / "alarms.csv", ALARMS)
@@ -120,27 +123,28 @@ class Watch:
         source = {"session": window["session"], "device": window["device"]}
         return [
             {**source, **event}
-            for event in tail.ringing.step(start, end, score, self.loaded.point, self.loaded.settings.period)
+            for event in tail.ringing.step(
+                start, end, score, self.loaded.point, self.loaded.settings.period, window.get("end_time") or ""
+            )
         ]
 
     def announce(self, events: list[dict[str, Any]]) -> None:
         """Append and print the begin or end of alarms.
 
         Args:
-            events: session, device, event ('begin' or 'end'), begin, end, peak and windows of each.
+            events: session, device, event ('begin' or 'end'), begin and end with their clock times, peak and windows of
+                each.
         """
         now = datetime.now().astimezone().isoformat(timespec="milliseconds")
         self.alarms.append([{**event, "written": now} for event in events])
         for e in events:
             where = f"{e['session']} ({e['device']})"
             if e["event"] == "begin":
-                print_line(
-                    f"ALARM: {where} at {e['end']} s: probability of {self.loaded.schema.alarming} {e['peak']:.1%}"
-                )
+                at = e["begin_time"] or f"{e['begin']} s"
+                print_line(f"ALARM: {where} at {at}: probability of {self.loaded.schema.alarming} {e['peak']:.1%}")
             else:
-                print_line(
-                    f"alarm over: {where} from {e['begin']} s to {e['end']} s, largest probability {e['peak']:.1%}"
-                )
+                times = [e[f"{name}_time"] or f"{e[name]} s" for name in ("begin", "end")]
+                print_line(f"alarm over: {where} from {' to '.join(times)}, largest probability {e['peak']:.1%}")
 
     def poll(self) -> int:
         """Predict the windows that are complete since the last call, and return their number."""
@@ -195,11 +199,14 @@ class Watch:
         deployed = self._deployed(new, p, tail)
         score = deployed[:, self.loaded.schema.alarm :].sum(axis=1)
         names, predicted = self.loaded.schema.state_names, deployed.argmax(axis=1)
+        clock = new[["start_time", "end_time"]].astype(object).fillna("")
         rows = [
             {
                 "session": name,
                 "device": w.device,
                 "kind": w.kind,
+                "start_time": clock["start_time"].iloc[i],
+                "end_time": clock["end_time"].iloc[i],
                 "start": plain(float(new["start"].iloc[i])),
                 "end": plain(float(new["end"].iloc[i])),
                 "state": names[predicted[i]],

@@ -14,6 +14,7 @@ import numpy as np
 from jinja2 import Environment
 from markupsafe import Markup
 
+from conveyorguard.data.durations import text_of
 from conveyorguard.data.splits import PARTS
 from conveyorguard.metrics.alarms import OperatingPoint
 from conveyorguard.metrics.bootstrap import Arm, Interval, resample
@@ -76,14 +77,15 @@ def code(name: str) -> str:
 def _head(run: SavedRun) -> dict[str, Any]:
     """Return what the model is and the data it was trained on."""
     facts, schema = run.provenance, run.schema
-    modality = run.modality if schema.thermal or run.modality != "both" else "sensor"
     changed = " with uncommitted changes" if facts["git"]["dirty"] else ""
     return {
         "model": run.model_name,
         "name": run.folder.resolve().name,
         "states": state_titles(schema),
-        "inputs": {"sensor": "sensors", "image": "the camera", "both": "sensors and camera"}.get(modality, modality),
-        "film": run.film and schema.environment,
+        "inputs": {"sensor": "sensors", "image": "the camera", "both": "sensors and camera"}.get(
+            run.modality, run.modality
+        ),
+        "film": run.film,
         "size": (
             f"{facts['parameters']:,} parameters"
             if facts.get("parameters")
@@ -130,6 +132,8 @@ def _protocol(run: SavedRun) -> dict[str, Any]:
     split = run.split
     return {
         "window": run.window,
+        "length": text_of(run.window.size * run.window.period),
+        "period": text_of(run.window.period),
         "split": {
             "name": split.settings["name"],
             "settings": [(key, value) for key, value in split.settings.items() if key != "name"],

@@ -10,8 +10,9 @@ import pandas as pd
 from markupsafe import Markup
 
 from conveyorguard.data.store import Store
+from conveyorguard.inference.label_figures import label_sentences, use_sentence
 from conveyorguard.inference.loaded_run import LoadedRun, SessionPredictions
-from conveyorguard.inference.summary import PredictionTotals, SessionSummary, labelled_sentence
+from conveyorguard.inference.summary import PredictionTotals, SessionSummary
 from conveyorguard.metrics.notation import MISSING
 from conveyorguard.reporting import figures, pages, recording_figures
 from conveyorguard.reporting.alarm_sentences import alarm_record, alarm_rule, duration, moment, span
@@ -98,14 +99,21 @@ class PredictionPage:
         }
 
     def _labelled(self, totals: PredictionTotals) -> dict[str, Any] | None:
-        """Return how the prediction agrees with labels, where the new sessions have them."""
+        """Return how the prediction agrees with labels, where the new sessions have them.
+
+        The matrix is that of sessions that the run was not trained on, where there are both.
+        """
         if not totals.labelled:
             return None
-        names = state_titles(self.loaded.schema)
-        plot = figures.confusion(totals.confusion.tolist(), names, "labelled windows by actual and predicted state")
+        names, shown, title = state_titles(self.loaded.schema), totals, "labelled windows by actual and predicted state"
+        if totals.used and totals.unused is not None and totals.unused.labelled:
+            shown, title = totals.unused, f"{title}, of sessions used in neither training nor validation"
+        sentences = label_sentences(totals, self.loaded.schema)
         return {
-            "note": labelled_sentence(totals, self.loaded.schema) + ".",
-            "matrix": pages.figure(plot, "confusion matrix of the labelled windows"),
+            "note": " ".join(f"{sentence[:1].upper()}{sentence[1:]}." for sentence in sentences),
+            "matrix": pages.figure(
+                figures.confusion(shown.confusion.tolist(), names, title), "confusion matrix of the labelled windows"
+            ),
         }
 
     def _sessions(self, totals: PredictionTotals) -> dict[str, Any]:
@@ -137,6 +145,8 @@ class PredictionPage:
         ]
         hidden = totals.recordings - len(lines)
         note = f"{counted(hidden, 'session')} more in recordings.csv." if hidden > 0 else ""
+        if totals.used and not totals.labelled:
+            note = f"{note} {use_sentence(totals).capitalize()}.".strip()
         return {"note": note, "table": pages.sortable(header, rows, "prose")}
 
 

@@ -135,14 +135,14 @@ def _alarms(run: SavedRun, part: str) -> dict[str, Any] | None:
         "tiles": _alarm_tiles(figures_of_part),
         "note": _alarm_note(run, facts, figures_of_part),
         "sessions": pages.sortable(
-            ["session", "device", "alarm at", "lead before its end, s", "delay after onset, s"],
+            ["session", "device", "alarm at", "lead before its end", "delay after onset"],
             [
                 [
                     row["session"],
                     row["device"],
                     "missed" if row["missed"] else moment(row["alarm_at"]),
-                    _whole(row["lead"]),
-                    _whole(row["delay"]),
+                    _time(row["lead"]),
+                    _time(row["delay"]),
                 ]
                 for row in figures_of_part["sessions"]
             ],
@@ -196,11 +196,11 @@ def _alarm_note(run: SavedRun, facts: dict[str, Any], alarms: dict[str, Any]) ->
 def _spread(seconds: dict[str, float] | None) -> str:
     if seconds is None:
         return MISSING
-    return f"{seconds['median']:.0f} s ({seconds['least']:.0f} to {seconds['most']:.0f})"
+    return f"{moment(seconds['median'])} ({moment(seconds['least'])} to {moment(seconds['most'])})"
 
 
-def _whole(value: float | None) -> str:
-    return MISSING if value is None else f"{value:.0f}"
+def _time(seconds: float | None) -> str:
+    return MISSING if seconds is None else moment(seconds)
 
 
 def _calibration(run: SavedRun, part: str, resampling: Resampling) -> dict[str, Any] | None:
@@ -303,8 +303,8 @@ def _examples(run: SavedRun, part: str) -> dict[str, Any]:
         truth, guess = int(examples["y_true"][i]), int(examples["y_pred"][i])
         seconds = examples["seconds"][i]
         heading = (
-            f"{examples['session'][i]}, seconds {seconds[0]} to {seconds[-1]}: actual {names[truth]}, predicted "
-            f"{names[guess]} ({PERCENT.number(float(examples['p'][i].max()))})"
+            f"{examples['session'][i]}, {moment(seconds[0])} to {moment(seconds[-1])}: actual {names[truth]}, "
+            f"predicted {names[guess]} ({PERCENT.number(float(examples['p'][i].max()))})"
         )
         plot = recording_figures.traces(
             seconds, examples["sensors"][i], channels, units, examples["state"][i], len(names)
@@ -318,16 +318,16 @@ def _examples(run: SavedRun, part: str) -> dict[str, Any]:
                 "frames": [
                     (
                         recording_figures.thermal_image(np.asarray(frame), low, high),
-                        f"{seconds[t]} s, up to {frame.max():.1f} °C",
+                        f"{moment(seconds[t])}, up to {frame.max():.1f} °C",
                     )
                     for frame, t in frames
                 ],
             }
         )
-    camera = f"Thermal frames: {low:.0f} °C (dark) to {high:.0f} °C (yellow)." if thermal is not None else "No camera."
+    camera = f" Thermal frames: {low:.0f} °C (dark) to {high:.0f} °C (yellow)." if thermal is not None else ""
     note = (
         f"From the {part} part: first the worst mistakes (most states apart, then most confident; one per session), "
-        f"then the most confident hit of each state. Shading behind the traces: actual states. {camera}"
+        f"then the most confident hit of each state. Shading behind the traces: actual states.{camera}"
     )
     return {"note": note, "windows": windows}
 

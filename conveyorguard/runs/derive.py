@@ -137,6 +137,7 @@ def data_facts(store: Store, sessions: dict[str, list[str]]) -> dict[str, Any]:
     for part, names in sessions.items():
         state = store.state[store.rows_of(names)]
         counts = np.bincount(state[state >= 0], minlength=len(states))
-        hours[part] = {name: round(float(count) / 3600, 4) for name, count in zip(states, counts, strict=True)}
+        spent = counts * store.period / 3600
+        hours[part] = {name: round(float(value), 4) for name, value in zip(states, spent, strict=True)}
         devices[part] = sorted(store.sessions.loc[store.sessions["name"].isin(names), "device"].unique())
     return {"hours": hours, "devices": devices}

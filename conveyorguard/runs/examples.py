@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from conveyorguard.data.durations import plain
 from conveyorguard.data.windows import Windows
 from conveyorguard.system.files import replacing
 
@@ -51,7 +52,7 @@ def choose_examples(data: Windows, part: str, probabilities: np.ndarray, path: P
         "y_true": truth[chosen],
         "y_pred": predicted[chosen],
         "p": probabilities[chosen],
-        "seconds": data.store.tick[rows],
+        "seconds": data.store.tick[rows] * plain(data.store.period),
         "state": data.store.state[rows],
         "sensors": data.store.sensors[rows],
     }

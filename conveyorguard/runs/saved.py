@@ -13,7 +13,7 @@ import pandas as pd
 from conveyorguard.config.compose import is_tabular
 from conveyorguard.config.records import R, SavedConfig
 from conveyorguard.config.saved import load_saved, merge_saved, plain_values
-from conveyorguard.data.schema import Schema
+from conveyorguard.data.schema import Schema, modality_with
 from conveyorguard.data.splits import Split
 from conveyorguard.data.store import FORMAT
 from conveyorguard.data.windows import WindowSettings, period_of
@@ -115,13 +115,13 @@ class SavedRun:
 
     @property
     def modality(self) -> str:
-        """'sensor', 'image' or 'both'; 'mixed' for an ensemble of several."""
-        return self._typed.modality
+        """'sensor', 'image' or 'both', as far as the data have them; 'mixed' for an ensemble of several."""
+        return modality_with(self._typed.modality, bool(self.schema.channels), bool(self.schema.thermal))
 
     @property
     def film(self) -> bool | str:
-        """Whether the model is conditioned on the environment; 'mixed' for an ensemble of both."""
-        return self._typed.film
+        """Whether the model is conditioned on the environment that the data have; 'mixed' for an ensemble of both."""
+        return self._typed.film if self.schema.environment else False
 
     @property
     def seed(self) -> int:

@@ -112,12 +112,16 @@ class SplitSettings(Record):
 
 
 class SavedSplit(Record):
-    """`split.json`: the sessions of each part, and a digest of that assignment."""
+    """`split.json`: the sessions of each part, a digest of that assignment, and of the values that trained.
+
+    `content` holds `session_digests` of the train and validation sessions; runs of earlier versions lack it.
+    """
 
     settings: SplitSettings
     hash: str | None = None
     note: str
     sessions: dict[str, list[str]]
+    content: dict[str, str] | None = None
 
 
 # metrics.json

@@ -19,6 +19,7 @@ from conveyorguard.config.records import SavedConfig, problem
 from conveyorguard.config.saved import derived_keys
 from conveyorguard.data.ranges import training_ranges
 from conveyorguard.data.schema import Schema
+from conveyorguard.data.session_digests import session_digests
 from conveyorguard.data.store import FORMAT
 from conveyorguard.data.windows import Windows, WindowSettings
 from conveyorguard.runs.derive import data_facts, derive
@@ -124,7 +125,9 @@ class Run:
             threads: number that torch uses.
             device: name of the processor that trains, as `cpu`.
         """
-        write_record(self.folder / "split.json", SavedSplit, data.split.to_dict())
+        learnt = {name for part in ("train", "val") for name in data.split.sessions[part]}
+        content = {name: digest for name, digest in session_digests(data.store).items() if name in learnt}
+        write_record(self.folder / "split.json", SavedSplit, {**data.split.to_dict(), "content": content})
         train = data.store.rows_of(data.split.sessions["train"])
         write_record(self.folder / "ranges.json", Ranges, training_ranges(data.store, train))
         counts = {part: len(data.part(part) if part == "train" else data.judged(part)) for part in data.split.sessions}

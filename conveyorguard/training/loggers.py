@@ -22,6 +22,7 @@ import pandas as pd
 from pytorch_lightning.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 
 from conveyorguard.config.compose import build
+from conveyorguard.data.schema import modality_with
 from conveyorguard.errors import ConfigError
 from conveyorguard.sweeps.trial import current_trial
 from conveyorguard.system.progress import console
@@ -58,7 +59,9 @@ class Job:
             multirun: name of the multirun that the job belongs to; a trial of a sweep is grouped by its study instead.
         """
         film = "film" if settings["film"] else "no-film"
-        tags = [settings["model"]["name"], settings["modality"], film, f"seed={settings['seed']}"]
+        schema = settings["data"]["schema"]
+        modality = modality_with(settings["modality"], bool(schema.get("channels")), bool(schema.get("thermal")))
+        tags = [settings["model"]["name"], modality, film, f"seed={settings['seed']}"]
         tags += [f"fold={settings['split']['fold']}"] if "fold" in settings["split"] else []
         config = {**settings, "cell": " ".join(tags[:3])}
         trial = current_trial()

@@ -47,10 +47,12 @@ def used_inputs(settings: Mapping[str, Any], schema: Schema) -> tuple[list[str],
     """
     wanted, modality = settings["inputs"], settings["modality"]
     inputs = [name for name in wanted if name in schema.inputs]
-    unused = [f"modality={modality}: the data have no {name}" for name in wanted if name not in schema.inputs]
+    kinds = {"thermal": "camera", "sensors": "channels"}
+    missing = [kinds.get(name, name) for name in wanted if name not in schema.inputs]
+    unused = [f"{name}: the data have none" for name in missing]
     if not inputs:
         available = "sensor" if "sensors" in schema.inputs else "image"
-        raise ConfigError(f"modality={modality}: the data have no {' and no '.join(wanted)}; use modality={available}")
+        raise ConfigError(f"modality={modality}: the data have no {' and no '.join(missing)}; use modality={available}")
     if settings["film"] and "environment" in schema.inputs:
         inputs.append("environment")
     elif settings["film"]:

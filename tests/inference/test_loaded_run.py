@@ -179,7 +179,7 @@ def test_data_with_another_period_are_refused(sensor_run, tmp_path):
     loaded = load_run(sensor_run)
     config = loaded.run.config.copy()
     config.data.reader = {"_target_": "conveyorguard.data.table.sessions", "period": 2}
-    with pytest.raises(DataError, match=r"one row every 1 s.*set data.reader.period=1"):
+    with pytest.raises(DataError, match=r"a row every 1 s.*set data.reader.period=1"):
         schema_for(loaded, plain_values(config)["data"])
 
 

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from conveyorguard.inference.summary import PredictionTotals, SessionSummary, labelled_sentence
+from conveyorguard.inference.label_figures import labelled_sentence
+from conveyorguard.inference.summary import PredictionTotals, SessionSummary
 
 pytestmark = pytest.mark.promise(
     "numbers", "Each share that `predict` prints has an interval: over devices where there are ten, else over sessions."

@@ -109,9 +109,9 @@ def test_no_crash_loses_or_repeats_an_alarm(watching, recordings, crashes, seed)
         lines = content.splitlines(keepends=True)
         if cut_windows and len(lines) > 1:
             last = lines[-1].decode().split(",")
-            followed = f"{last[0]},{last[1]},begin,{last[4]}," in (watching.out / "alarms.csv").read_text() or (
-                "end" in (watching.out / "alarms.csv").read_text().rsplit("\n", 2)[-2]
-            )
+            followed = f"{last[0]},{last[1]},begin,{last[4]},{last[4]},{last[6]}," in (
+                watching.out / "alarms.csv"
+            ).read_text() or ("end" in (watching.out / "alarms.csv").read_text().rsplit("\n", 2)[-2])
             if followed:
                 continue
         checkpoint = json.loads((watching.out / "checkpoint.json").read_text())

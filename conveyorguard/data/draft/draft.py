@@ -99,6 +99,8 @@ def _roles(sample: Sample, clock: Clock, options: dict[str, Any]) -> tuple[dict[
     states = find_states(sample)
     if not device and (device := column_of_groups(sample)):
         sample.take([device])
+    if sample.labels:
+        options["labels"] = sample.labels
     if states.pattern:
         options["state_pattern"] = states.pattern
     if not device and (pattern := device_pattern([*sample.tables], states.pattern)):

@@ -97,6 +97,10 @@ def _tells_apart(sample: Sample, name: str) -> bool:
 def device_pattern(names: list[str], state_pattern: str | None) -> str | None:
     """A pattern for the device in the names of recordings: a folder, or what stands before the first _ or -, unless
     that is the state."""
+    for key in re.findall(r"(?:^|/)([^/=]+)=", names[0]):  # folders of a partitioned table, as device=A
+        pattern = rf"(?:^|/){re.escape(key)}=([^/]+)"
+        if suits(key, "device") and all(re.search(pattern, name) for name in names):
+            return pattern
     states = {match[1] for name in names if (match := re.search(state_pattern or "()", name))}
     for pattern in (r"^([^/]+)/", r"^([^_/]+)_", r"^([^-/]+)-"):
         matches = [re.search(pattern, name) for name in names]

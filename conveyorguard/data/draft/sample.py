@@ -15,6 +15,7 @@ import pandas as pd
 from conveyorguard.data.table import columns
 from conveyorguard.data.table.columns import Table, part_of, words_of
 from conveyorguard.data.table.discover import find_files
+from conveyorguard.data.table.states import INTERVALS
 from conveyorguard.errors import DataError
 from conveyorguard.system.progress import track
 
@@ -52,6 +53,8 @@ class Sample:
         left_out: columns that have none, and why.
         units: of columns, as a second line of the header gives them.
         settings: channels that were left out since they are constant within each recording, as entries of the yaml.
+        labels: path below the root of a file of intervals (session, begin, end, state) beside the recordings, or empty.
+        intervals: its states and how many intervals each has.
     """
 
     root: Path
@@ -62,6 +65,8 @@ class Sample:
     left_out: dict[str, str] = field(default_factory=dict)
     units: dict[str, str] = field(default_factory=dict)
     settings: dict[str, dict[str, Any]] = field(default_factory=dict)
+    labels: str = ""
+    intervals: Counter[str] = field(default_factory=Counter)
 
     def take(self, names: Iterable[str | None]) -> None:
         self.taken += [name for name in names if name]
@@ -148,10 +153,17 @@ def read_sample(root: Path) -> Sample:
         DataError: none of them can be read.
     """
     paths, unreadable = find_files(root)
+    labels = next((name for name, path in paths.items() if len(paths) > 1 and _holds_intervals(path)), None)
+    label_file = paths.pop(labels) if labels else None
     chosen = some_of([*paths])
     size = max(sum(paths[name].stat().st_size for name in chosen), 1)
     chosen = some_of(chosen, max(int(len(chosen) * min(BYTES / size, 1)), 1))
     sample = Sample(root, odd=[item.message for item in unreadable])
+    if label_file is not None:
+        sample.labels = label_file.relative_to(root).as_posix()
+        table = columns.read(label_file).frame
+        (column,) = (name for name in table if str(name).strip().lower() == "state")
+        sample.intervals = Counter(words_of(table[column]))
     if len(chosen) < len(paths):
         sample.odd.append(f"only {len(chosen)} of {len(paths)} files were read for this draft; the rest may differ")
     for name in track(chosen, "reading", len(chosen)):
@@ -163,6 +175,14 @@ def read_sample(root: Path) -> Sample:
         raise DataError("\n".join([f"{root}: no file can be read", *sample.odd]))
     _keep_one_kind_of_table(sample)
     return sample
+
+
+def _holds_intervals(path: Path) -> bool:
+    """Whether a table has the columns of a file of intervals."""
+    try:
+        return {*INTERVALS} <= {name.strip().lower() for name in columns.header(path)}
+    except DataError:
+        return False  # it is named when it is read
 
 
 def _read(sample: Sample, name: str, path: Path) -> None:

@@ -67,13 +67,15 @@ def find_states(sample: Sample) -> States:
     candidates = {name: count for name, count in counts.items() if 2 <= len(count) <= STATES}
     ranks = {name: _rank(name, count) for name, count in candidates.items()}
     named = [name for name in ranks if _is_named(ranks[name])]
-    best = min(named, key=lambda name: ranks[name], default=None)
+    best = None if sample.labels else min(named, key=lambda name: ranks[name], default=None)
     states = States(best)
     for name in [name for name in candidates if name != best]:
         states.candidates[name] = describe(candidates[name])
         if name in named or name not in sample.free:
             sample.leave_out(name, f"it may hold states too: {states.candidates[name]}")
-    if best is not None:
+    if sample.labels:
+        _take_intervals(sample, states)
+    elif best is not None:
         _take_column(sample, states, candidates[best])
     else:
         _take_file_names(sample, states)
@@ -190,6 +192,18 @@ def _places(sample: Sample, column: str, words: list[str]) -> dict[str, list[flo
             for word in set(text) & set(places):
                 places[word].append(float(np.flatnonzero(text == word).mean() / len(text)))
     return places
+
+
+def _take_intervals(sample: Sample, states: States) -> None:
+    """States of the file of intervals that lies beside the recordings."""
+    words = sorted(sample.intervals, key=lambda word: (severity(word), word))
+    if all(NUMBER.fullmatch(word) for word in words):
+        words.sort(key=float)
+    states.described, states.states = describe(sample.intervals), _entries(words)
+    sample.odd.append(
+        f"states are read from the intervals of {sample.labels} (reader.labels): {states.described}; check that "
+        f"{', '.join(state['name'] for state in states.states)} is from normal to worst. Rows outside are left out"
+    )
 
 
 def _take_file_names(sample: Sample, states: States) -> None:

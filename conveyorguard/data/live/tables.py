@@ -93,7 +93,7 @@ class Tables:
             if entry.is_dir(follow_symlinks=False):
                 if not (folder == self.root and entry.name == self.layout.thermal_folder):
                     yield from self._tables(Path(entry.path))
-            elif is_table(Path(entry.name)):
+            elif is_table(Path(entry.path)):
                 yield Path(entry.path)
 
     def _name(self, path: Path) -> str:
@@ -140,6 +140,9 @@ class Tables:
                 session.sensors[rows],
                 session.environment[rows],
                 None if session.thermal is None else session.thermal[rows],
+                period=session.period,
+                start=session.start,
+                zone=session.zone,
             )
             self.next[item.name] = int(session.time[rows][-1]) + 1
 

@@ -18,6 +18,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from conveyorguard.data.table.cells import Table, is_missing, numbers, suspected_fill, words_of
+from conveyorguard.data.table.discover import parts_of
 from conveyorguard.data.table.files import decode, read_bytes
 from conveyorguard.errors import DataError
 
@@ -38,6 +39,8 @@ def header(path: Path, encoding: str = "utf-8", wanted: Iterable[str] = ()) -> l
     Raises:
         DataError: the file is empty, damaged or in another encoding.
     """
+    if path.is_dir():
+        return header(parts_of(path)[0], encoding, wanted)
     if path.suffix.lower() == ".parquet":
         return list(_parquet(path).schema_arrow.names)
     return _find_header(path, decode(path, read_bytes(path, 1 << 16), encoding, whole=False), list(wanted))[1]
@@ -53,10 +56,29 @@ def read(path: Path, encoding: str = "utf-8", wanted: Iterable[str] | None = Non
     Raises:
         DataError: the file is empty, damaged, in another encoding, or has two wanted columns of one name.
     """
+    if path.is_dir():
+        return _read_parts(path, encoding, wanted)
     if path.suffix.lower() == ".parquet":
         return _read_parquet(path, wanted)
     text = decode(path, read_bytes(path), encoding, whole=not growing)
     return _read_csv(path, text[: text.rfind("\n") + 1] if growing else text, wanted)
+
+
+def _read_parts(folder: Path, encoding: str, wanted: Iterable[str] | None) -> Table:
+    """Read a table in parts; its rows are numbered through all of them."""
+    tables = [read(part, encoding, wanted) for part in parts_of(folder)]
+    frame = pd.concat([table.frame for table in tables], ignore_index=True)
+    if different := {*map(tuple, (table.frame.columns for table in tables))} - {tuple(frame.columns)}:
+        alone = quoted(sorted(different)[0])
+        raise DataError(f"{folder.name}: expected the same columns in all parts, found {alone} in one; write it again")
+    ragged: dict[int, str] = {}
+    rows, before = [], 0
+    for table in tables:
+        rows.append(table.row + before)
+        ragged |= {before + row: why for row, why in table.ragged.items()}
+        before += int(max([*table.row[-1:], *table.ragged], default=0))
+    first = tables[0]
+    return replace(first, frame=frame, row=np.concatenate(rows), ragged=ragged)
 
 
 def _read_parquet(path: Path, wanted: Iterable[str] | None) -> Table:

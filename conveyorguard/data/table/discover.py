@@ -12,7 +12,8 @@ from conveyorguard.data.table.files import PACKED, SUFFIXES, is_table, without_s
 from conveyorguard.errors import DataError
 from conveyorguard.system.text import printable, without_path
 
-PART_OF_TABLE = re.compile(r"part-\d+.*\.(parquet|csv)")
+PART_OF_TABLE = re.compile(r"part-\d+.*\.(parquet|csv)|[0-9a-f]{32}-\d+\.parquet")  # as Spark and pandas name them
+PARTITION = re.compile(r"[^=]+=.+")  # a folder of a partitioned table, as device=A
 
 
 def find_files(
@@ -24,8 +25,8 @@ def find_files(
         thermal_folder, labels: no recordings: the frames, and a file of intervals.
 
     Returns:
-        The file of each name, of several the first; and what is not read: the others, files whose name is no text,
-        folders that cannot be looked into.
+        The file of each name, of several the first, or the folder of a table in parts; and what is not read: the
+        others, files whose name is no text, folders that cannot be looked into.
 
     Raises:
         DataError: there is no such folder or file, or nothing in it that can be read.
@@ -56,26 +57,27 @@ def _is_recording(path: Path, top: Path, thermal_folder: str, labels: Path | Non
 
 
 def _parts_of_tables(tables: list[Path]) -> dict[Path, int]:
-    """Folders that hold one table in several parts, as distributed programs write it, and how many parts."""
+    """Folders that hold one table in parts, as distributed programs write it, and how many parts."""
     parts = Counter(path.parent for path in tables if PART_OF_TABLE.match(path.name))
-    return {folder: count for folder, count in parts.items() if count > 1}
+    return {
+        folder: count
+        for folder, count in parts.items()
+        if count > 1 or folder.suffix == ".parquet" or PARTITION.fullmatch(folder.name)
+    }
 
 
-def _in_parts(folder: str, count: int) -> Unreadable:
-    message = (
-        f"{folder}: its {count} files part-... are parts of one table, and were not read, since each alone would count "
-        "as a recording; join them to one file, e.g. pandas.read_parquet(folder).to_parquet(file)"
-    )
-    return Unreadable(folder, "table_in_parts", message)
+def parts_of(folder: Path) -> list[Path]:
+    """The parts of a table that a folder holds."""
+    return sorted(path for path in folder.iterdir() if PART_OF_TABLE.match(path.name))
 
 
 def _by_name(paths: list[Path], top: Path) -> tuple[dict[str, Path], list[Unreadable]]:
     """The file of each name, of several the first, and what is wrong with the others."""
     files: dict[str, Path] = {}
     parts = _parts_of_tables(paths)
-    unreadable = [_in_parts(folder.relative_to(top).as_posix(), count) for folder, count in parts.items()]
-    for path in [path for path in paths if path.parent not in parts]:
-        name = without_suffix(path.relative_to(top)).as_posix()
+    unreadable = []
+    for path in sorted({*(path for path in paths if path.parent not in parts), *parts}):
+        name = without_suffix(path.relative_to(top) if path != top else Path(top.resolve().name)).as_posix()
         if not is_text(name):
             unreadable.append(Unreadable(printable(name), "bad_name", no_text(path)))
         elif (first := files.setdefault(name, path)) != path:

@@ -6,6 +6,7 @@ import codecs
 import csv
 import gzip
 import io
+import re
 import zipfile
 import zlib
 from pathlib import Path
@@ -15,18 +16,24 @@ from conveyorguard.errors import DataError
 from conveyorguard.system.text import without_path
 
 PLAIN = (".csv", ".tsv")
-SUFFIXES = (*PLAIN, ".parquet", ".xlsx")
+SUFFIXES = (*PLAIN, ".parquet", ".xlsx", ".txt")
 PACKED = (".gz", ".zip")
+SPACES = re.compile(rb"(?<=\S)[ \t]+(?=\S)")
+NUMBER = re.compile(rb"[+-]?(\d+[.,]?\d*|[.,]\d+)([eE][+-]?\d+)?|nan|NaN")
 
 
 def is_table(path: Path) -> bool:
-    """Whether a file's name is that of a table: of a packed one too, r.csv.gz or r.csv.zip or r.zip."""
+    """Whether a file is a table by its name, packed ones too (r.csv.gz, r.csv.zip, r.zip); a .txt by its lines."""
     suffix = path.suffix.lower()
+    if suffix == ".txt":
+        return _has_numbers(path)
     return suffix in SUFFIXES or suffix == ".zip" or (suffix == ".gz" and Path(path.stem).suffix.lower() in PLAIN)
 
 
 def without_suffix(path: Path) -> Path:
     """The path of a table without .csv, .csv.gz and the like."""
+    if path.suffix.lower() not in (*SUFFIXES, *PACKED):
+        return path
     inner = path.with_suffix("")
     return inner.with_suffix("") if path.suffix.lower() in PACKED and inner.suffix.lower() in PLAIN else inner
 
@@ -41,6 +48,9 @@ def read_bytes(path: Path, limit: int = -1) -> bytes:
     try:
         if suffix == ".xlsx":
             return _sheet(path)
+        if suffix == ".txt":
+            raw = path.read_bytes() if limit < 0 else _beginning(path, limit)
+            return SPACES.sub(b"\t", raw.replace(b"\r\n", b"\n")) if _separator(raw) == b" " else raw
         if suffix == ".zip":
             with zipfile.ZipFile(path) as archive, archive.open(_member(path, archive)) as stream:
                 return stream.read(limit)
@@ -53,6 +63,35 @@ def read_bytes(path: Path, limit: int = -1) -> bytes:
             f"{path.name}: cannot be read ({without_path(error)}); give yourself the right to read it, and check "
             "the disk it is on"
         ) from error
+
+
+def _beginning(path: Path, limit: int) -> bytes:
+    with path.open("rb") as stream:
+        return stream.read(limit)
+
+
+def _has_numbers(path: Path) -> bool:
+    """Whether the lines of a text are those of a table rather than prose."""
+    try:
+        return _separator(_beginning(path, 1 << 14)) is not None
+    except OSError:
+        return True  # so that it is named when it cannot be read
+
+
+def _separator(raw: bytes) -> bytes | None:
+    """The separator by which most fields of the last lines are numbers, and equally many; None where there is none."""
+    lines = [line.strip() for line in raw[: 1 << 14].splitlines()[:60] if line.strip()][:-1][-10:]
+    for separator in (b";", b"\t", b",", b"|", b" "):
+        rows = [line.split() if separator == b" " else line.split(separator) for line in lines]
+        sizes = {len(row) for row in rows}
+        fields = [field.strip() for row in rows for field in row]
+        if len(sizes) == 1 and sizes != {1} and 2 * sum(map(_is_number, fields)) >= len(fields):
+            return separator
+    return None
+
+
+def _is_number(field: bytes) -> bool:
+    return NUMBER.fullmatch(field) is not None
 
 
 def _member(path: Path, archive: zipfile.ZipFile) -> zipfile.ZipInfo:

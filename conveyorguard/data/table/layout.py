@@ -8,12 +8,12 @@ from dataclasses import dataclass, fields
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from conveyorguard.data.durations import seconds_of
 from conveyorguard.data.table.clock import UNITS
 from conveyorguard.errors import ConfigError
 
 PERIODS = (0.001, 86400.0)  # s
 STOPS = "stops"  # data.reader.split_every: at the gaps in time
-DURATION = re.compile(r"\s*([0-9]*\.?[0-9]+(?:[eE][+-]?\d+)?)\s*(ms|s|min|h|d)?\s*")
 THRESHOLDS = (
     "read {column: RUL, thresholds: [125, 30]}, all rising or all falling; of one threshold also worse: below|above"
 )
@@ -120,10 +120,10 @@ def _choice_problems(layout: Layout) -> list[str]:
 
 def duration(value: Any) -> float | None:
     """Seconds of a number, or of text as 500ms, 30s, 10min, 12h or 1d; None if it is none of these."""
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
-    match = DURATION.fullmatch(str(value))
-    return None if match is None else float(match[1]) * UNITS[match[2] or "s"]
+    try:
+        return None if "row" in str(value) else seconds_of(value, 1.0)
+    except ValueError:
+        return None
 
 
 def _period(value: Any) -> float:

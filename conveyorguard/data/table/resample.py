@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from conveyorguard.data.schema import band_of
+from conveyorguard.data.table.bands import band_rms
 from conveyorguard.errors import DataError
 
 ON_THE_GRID = 0.02  # periods; a sample as near as this to a full period is that period's
@@ -58,7 +60,7 @@ def resample(time: np.ndarray, values: np.ndarray, period: float, aggregates: Se
         time: (n,) s since the start, not decreasing.
         values: (n, C).
         period: s.
-        aggregates: of each column, a key of `AGGREGATES`; "" or none at all is the mean.
+        aggregates: of each column, a key of `AGGREGATES` or a band as 100-1000Hz; "" or none at all is the mean.
 
     Raises:
         DataError: samples are too rare for the period, or for an aggregate.
@@ -76,13 +78,8 @@ def resample(time: np.ndarray, values: np.ndarray, period: float, aggregates: Se
         )
     if several or (interval < 0.75 and not whole):
         every = "several rows a period" if whole else f"one row every {seconds}"
-        return _aggregated(place, values, [name or "mean" for name in aggregates], f"{every} to {period:g} s")
-    alone = [name for name in OF_SEVERAL if name in aggregates]
-    if alone:
-        raise DataError(
-            f"time: expected several rows a period of {period:g} s, for aggregate {', '.join(alone)}, found one every "
-            f"{seconds}; set data.reader.period={interval * period * 10:.3g} or longer, or leave the aggregate out"
-        )
+        return _aggregated(place, values, [name or "mean" for name in aggregates], f"{every} to {period:g} s", period)
+    _refuse_aggregates_of_one(aggregates, period, interval)
     new = np.diff(nearest if whole else place, prepend=-1) > 0
     twice = np.flatnonzero(~new).tolist()
     if whole and interval < GAP:
@@ -91,6 +88,21 @@ def resample(time: np.ndarray, values: np.ndarray, period: float, aggregates: Se
     second, left = _held(place, interval)
     note = f"a row every {seconds}, held until the next one (data.reader.period={period:g} s)"
     return Grid(second, values[new][left], rows[left], twice, note)
+
+
+def _refuse_aggregates_of_one(aggregates: Sequence[str], period: float, interval: float) -> None:
+    """Raise where an aggregate needs several samples a period, which has one.
+
+    Args:
+        interval: from sample to sample [periods].
+    """
+    alone = [name for name in dict.fromkeys(aggregates) if name in OF_SEVERAL or band_of(name)]
+    if alone:
+        raise DataError(
+            f"time: expected several rows a period of {period:g} s, for aggregate {', '.join(alone)}, found one every "
+            f"{interval * period:.3g} s; set data.reader.period={interval * period * 10:.3g} or longer, or leave the "
+            "aggregate out"
+        )
 
 
 def _held(place: np.ndarray, interval: float) -> tuple[np.ndarray, np.ndarray]:
@@ -104,14 +116,17 @@ def _held(place: np.ndarray, interval: float) -> tuple[np.ndarray, np.ndarray]:
     return second[near], left[near]
 
 
-def _aggregated(place: np.ndarray, values: np.ndarray, names: list[str], change: str) -> Grid:
+def _aggregated(place: np.ndarray, values: np.ndarray, names: list[str], change: str, period: float) -> Grid:
     second = np.floor(place + 1e-6).astype(np.int64)
     starts = np.flatnonzero(np.diff(second, prepend=second[0] - 1))
     names = names or ["mean"] * values.shape[1]
     aggregated = np.empty((len(starts), values.shape[1]))
     for name in dict.fromkeys(names):
         columns = [i for i, other in enumerate(names) if other == name]
-        aggregated[:, columns] = AGGREGATES[name](_Periods(values[:, columns], starts))
+        if band := band_of(name):
+            aggregated[:, columns] = band_rms(values[:, columns], starts, period, band)
+        else:
+            aggregated[:, columns] = AGGREGATES[name](_Periods(values[:, columns], starts))
     how = ", ".join(dict.fromkeys(names)) or "mean"
     note = f"resampled from {change} by the {how}"
     return Grid(second[starts], aggregated, np.append(starts[1:], len(second)) - 1, [], note, True, starts)

@@ -8,6 +8,8 @@ import yaml
 
 from conveyorguard.data.draft.draft import draft
 from conveyorguard.data.draft.states import severity
+from conveyorguard.data.schema import Schema
+from conveyorguard.data.table import sessions
 from conveyorguard.errors import DataError
 
 N = 80
@@ -203,11 +205,42 @@ def test_title_in_a_merged_cell_is_not_the_header(tmp_path):
     assert "load: '-'" in words(tmp_path) and "flow: l/min" in words(tmp_path)
 
 
-def test_table_in_several_parts_is_refused_by_its_folder(tmp_path):
-    for i in range(3):
-        (tmp_path / "run.parquet").mkdir(exist_ok=True)
-        table(i).to_parquet(tmp_path / "run.parquet" / f"part-0000{i}.parquet")
-    with pytest.raises(DataError, match=r"run\.parquet: its 3 files part-\.\.\. are parts of one table"):
-        draft(tmp_path, "x")
-    table().to_csv(tmp_path / "whole.csv", index=False)
-    assert "parts of one table" in words(tmp_path) and "1 recording: training" in words(tmp_path)
+def test_table_in_several_parts_is_one_recording(tmp_path):
+    for device in ("A", "B"):
+        folder = tmp_path / f"device={device}"
+        folder.mkdir()
+        whole = table(state=np.repeat(["good", "bad"], N // 2))
+        for i in range(3):
+            whole[i * 30 : (i + 1) * 30].to_parquet(folder / f"part-0000{i}.parquet")
+    made = draft(tmp_path, "x")
+    node = yaml.safe_load(made.text)
+    items = sessions(tmp_path, Schema.from_config(node["schema"]), **node.get("reader", {}))
+    read = [item.read() for item in items]
+    assert [(session.name, session.device) for session in read] == [("device=A", "A"), ("device=B", "B")]
+    assert all(session.time.tolist() == [*range(N)] for session in read)
+
+
+@pytest.mark.parametrize("separator", ["\t", " ", ";"])
+def test_txt_table_is_read_by_its_separator_and_prose_beside_it_is_none(separator, tmp_path):
+    (tmp_path / "README.txt").write_text(
+        "Recorded in 2024,\nby the plant.\nWith three sensors, of which\none is hot.\n"
+    )
+    table(state=np.repeat([0, 1], N // 2)).round(3).to_csv(tmp_path / "a.txt", index=False, sep=separator)
+    made = draft(tmp_path, "x")
+    node = yaml.safe_load(made.text)
+    (item,) = sessions(tmp_path, Schema.from_config(node["schema"]))
+    assert item.name == "a" and len(item.read().time) == N and [*node["schema"]["channels"]] == ["load"]
+
+
+def test_file_of_intervals_beside_the_recordings_becomes_the_labels(tmp_path):
+    for i in range(4):
+        table(i).to_csv(tmp_path / f"press{i}.csv", index=False)
+    rows = [(f"press{i}", begin, begin + 40, word) for i in range(4) for begin, word in ((0, "good"), (40, "worn"))]
+    pd.DataFrame(rows, columns=["Session", "begin", "end", "state"]).to_csv(tmp_path / "a_labels.csv", index=False)
+    made = draft(tmp_path, "x")
+    node = yaml.safe_load(made.text)
+    assert node["reader"]["labels"] == "a_labels.csv"
+    assert [state["name"] for state in node["schema"]["states"]] == ["good", "worn"]
+    assert any("states are read from the intervals of a_labels.csv" in line for line in made.odd)
+    items = [item.read() for item in sessions(tmp_path, Schema.from_config(node["schema"]), **node["reader"])]
+    assert [item.state.tolist() for item in items] == [[0] * 40 + [1] * 40] * 4

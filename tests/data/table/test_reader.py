@@ -145,7 +145,7 @@ def test_device_and_kind_from_the_name(tmp_path, frame):
 
 
 def test_hidden_files_and_frames_are_no_recordings(tmp_path, frame):
-    for name in ("a.csv", ".~lock.a.csv", "thermal/a.csv", ".cache/b.csv", "notes.txt"):
+    for name in ("a.csv", ".~lock.a.csv", "thermal/a.csv", ".cache/b.csv", "notes.md"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         frame.to_csv(tmp_path / name, index=False)
     assert [item.name for item in table.sessions(tmp_path, schema_of())] == ["a"]
