@@ -1,8 +1,8 @@
 """Batch prediction: a run applied to a data set, one session at a time, so that memory does not limit their number.
 
 It writes `predictions.parquet` (a row per window), `seconds.parquet` (a row per second, or period), `alarms.csv` (a row
-per alarm), `recordings.csv` (a row per session, also of those that cannot be read), `metrics.json` (with labels) and the
-page.
+per alarm), `recordings.csv` (a row per session, also of those that cannot be read), `metrics.json` (with labels) and
+the page.
 """
 
 from __future__ import annotations
