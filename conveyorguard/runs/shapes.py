@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, PositiveInt, model_validator
 
-from conveyorguard.config.records import Amount, Count, R, Record, Share, checked, problem
+from conveyorguard.config.records import AlarmsConfig, Amount, Count, R, Record, Share, checked, problem
 from conveyorguard.errors import RunError
 from conveyorguard.system.files import read_json, refuse, write_json
 
@@ -259,6 +259,17 @@ class FaultSession(Record):
     delay: float | None
 
 
+class CurvePoint(Record):
+    """What one threshold means on a part (`conveyorguard.metrics.alarm_curve`); lead_seconds in [s]."""
+
+    on: Share
+    chosen: bool
+    missed: Count
+    false_per_week: Amount | None
+    lead_seconds: Amount | None
+    cost_per_month: Amount | None
+
+
 class AlarmSummary(Record):
     """What the operating point means on one part (`conveyorguard.metrics.alarms.summarise`)."""
 
@@ -267,18 +278,47 @@ class AlarmSummary(Record):
     missed_share_interval: Bounds | None
     lead_seconds: Spread | None
     delay_seconds: Spread | None
+    alarms: Count | None = None
+    true_alarms: Count | None = None
     false_alarms: Count
     early_alarms: Count = 0
     exposure_hours: Amount
     false_alarms_per_hour_bound: Amount | None
     sessions: list[FaultSession]
+    curve: list[CurvePoint] | None = None
+
+
+class DecidingSession(Record):
+    """A validation session without which the threshold would be another (`on`), or none (null)."""
+
+    session: str
+    fault: bool
+    on: Share | None
+
+
+class ThresholdChoice(Record):
+    """How the operating point was chosen (`conveyorguard.metrics.alarm_threshold.Choice`)."""
+
+    rule: Literal["conformal", "leave-one-out"]
+    fault_sessions: Count
+    sessions_needed: Count
+    guaranteed: bool
+    missed: Count
+    false_per_week: Amount | None
+    yields: Literal["miss_rate", "max_false_per_week"] | None
+    deciding: list[DecidingSession]
 
 
 class Alarms(Record):
-    """`alarms.json`: the operating point chosen on validation, null where no session could choose it."""
+    """`alarms.json`: the operating point chosen on validation, null where no session could choose it.
+
+    Runs of earlier versions lack settings and choice; their delays count from the first worn state.
+    """
 
     state: str
     operating_point: Thresholds | None
+    settings: AlarmsConfig | None = None
+    choice: ThresholdChoice | None = None
     parts: dict[str, AlarmSummary]
 
 

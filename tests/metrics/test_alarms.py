@@ -6,9 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from conveyorguard.metrics.alarm_threshold import choose_operating_point
+
 from conveyorguard.metrics.alarms import (
     OperatingPoint,
-    choose_operating_point,
+
     episodes,
     fault_sessions,
     summarise,
