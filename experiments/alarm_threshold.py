@@ -1,12 +1,12 @@
-"""How a mislabelled validation session in ten moves the alarm threshold: false alarms and missed faults on new sessions.
+"""How a mislabelled validation session in ten moves the alarm threshold, judged on new sessions.
 
 OMP_NUM_THREADS=1 python experiments/alarm_threshold.py
 
 Sessions are simulated as scores of windows of 30 s without overlap, an hour each. Three in four stay healthy; their
 log-odds are an autoregressive process around a level of the session, with a bump every 40 h on average. The others wear
 after half an hour and reach the alarm state after 40 min. Of the validation sessions one in ten, drawn at random, has
-the labels of the other kind. Thresholds are chosen on the same sessions with and without that, and judged on new, correctly
-labelled ones. Each row is a mean over REPLICATES validation sets; it takes two minutes on one core. Writes
+the labels of the other kind. Thresholds are chosen on the same sessions with and without that, and judged on new,
+correctly labelled ones. Each row is a mean over REPLICATES validation sets. It takes two minutes on one core and writes
 experiments/alarm_threshold.csv.
 """
 

@@ -1,7 +1,8 @@
 """Batch prediction: a run applied to a data set, one recording at a time, so that memory does not limit their number.
 
 It writes `predictions.parquet` (a row a window), `seconds.parquet` (a row a second, or period), `alarms.csv` (a row an
-episode), `recordings.csv` (a row a recording, also of those that cannot be read) and the page.
+episode), `recordings.csv` (a row a recording, also of those that cannot be read), the page, and `alarms.json` where the
+operating point was chosen anew.
 """
 
 from __future__ import annotations
@@ -23,10 +24,12 @@ from conveyorguard.data.durations import text_of
 from conveyorguard.data.session import Unreadable
 from conveyorguard.data.stream import StreamedRecording, lenient, stream
 from conveyorguard.errors import DataError
-from conveyorguard.inference.loaded_run import LoadedRun, Predicted, TooShortError, schema_for
+from conveyorguard.inference.data_schema import schema_for
+from conveyorguard.inference.loaded_run import LoadedRun, Predicted, TooShortError
 from conveyorguard.inference.summary import PredictionTotals, RecordingSummary, labelled_sentence
-from conveyorguard.reporting.alarm_sentences import duration, span
+from conveyorguard.reporting.alarm_sentences import duration, span, threshold_choice
 from conveyorguard.reporting.prediction_page import PredictionPage
+from conveyorguard.runs.shapes import Alarms, write_record
 from conveyorguard.system.progress import bar_over_all
 
 ROWS = 20_000  # of a parquet row group
@@ -73,7 +76,16 @@ def predict_all(
             progress.advance(task)
         if totals.recordings == totals.unpredicted:
             raise DataError("\n".join(["no recording can be predicted:", *problems]))
+    if loaded.overrides:
+        write_alarms(loaded, folder)
     return totals, page.write(folder, totals)
+
+
+def write_alarms(loaded: LoadedRun, folder: Path) -> None:
+    """Write alarms.json: the operating point that was chosen anew, how, and with which overrides."""
+    facts = {**loaded.alarms, "run": loaded.run.folder.resolve().name, "overrides": loaded.overrides}
+    folder.mkdir(parents=True, exist_ok=True)
+    write_record(folder / "alarms.json", Alarms, facts)
 
 
 def predict_one(
@@ -198,6 +210,8 @@ def terminal_summary(loaded: LoadedRun, totals: PredictionTotals, folder: Path, 
     ]
     if totals.alarms > shown:
         lines.append(f"and {totals.alarms - shown} more alarms, in alarms.csv")
+    if loaded.overrides and loaded.point:
+        lines.append(f"alarms: threshold {loaded.point.on:.3f}. {threshold_choice(loaded.alarms)}")
     if not loaded.point:
         lines.append("no alarms: the run has no operating point (no fault recording in its validation part)")
     elif not totals.alarms:

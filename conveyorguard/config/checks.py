@@ -113,7 +113,10 @@ def _window_problems(cfg: DictConfig) -> list[str]:
 
 
 def _alarm_problems(cfg: DictConfig) -> list[str]:
-    return alarm_settings(cfg).problems()
+    try:
+        return alarm_settings(cfg).problems()
+    except ConfigError as error:
+        return [str(error)]
 
 
 def _head_problems(model: DictConfig, space: dict[str, Any]) -> list[str]:

@@ -73,7 +73,7 @@ def plain_values(config: DictConfig) -> dict[str, Any]:
 def alarm_settings(config: DictConfig) -> AlarmSettings:
     """Return what a config asks of alarms; the defaults where it says nothing, as runs of earlier versions."""
     block = config.get("alarms")
-    return AlarmSettings.of(plain_values(block) if block is not None else None)
+    return AlarmSettings.of(plain_values(block) if isinstance(block, DictConfig) else block)
 
 
 def as_yaml(values: Any) -> str:

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from conveyorguard.errors import ConfigError
+
 HOURS_PER_WEEK = 168.0
 WEEKS_PER_MONTH = 365.25 / 12 / 7
 HOURS_PER_MONTH = HOURS_PER_WEEK * WEEKS_PER_MONTH
@@ -45,10 +47,14 @@ class AlarmSettings:
 
     @classmethod
     def of(cls, block: Mapping[str, Any] | None) -> AlarmSettings:
-        """Read the `alarms` block of a config; keys that are missing, as in runs of earlier versions, have defaults."""
-        values = dict(block or {})
-        cost = AlarmCost(**{**asdict(AlarmCost()), **values.pop("cost", {})})
-        return cls(**values, cost=cost)
+        """Read the `alarms` block of a config; keys that are missing, as in runs of earlier versions, have defaults.
+
+        Raises:
+            ConfigError: It is no block, or has an unknown key.
+        """
+        values = _known(block, asdict(cls()), "alarms")
+        cost = _known(values.pop("cost", None), asdict(AlarmCost()), "alarms.cost")
+        return cls(**values, cost=AlarmCost(**cost))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the `alarms` block of a config from which `of` reads the same settings."""
@@ -93,6 +99,15 @@ class AlarmSettings:
         faults = self.faults_per_month
         late = self.cost.late * faults * (1 - miss_share) * hours_late
         return self.cost.miss * faults * miss_share + self.cost.false * false_per_week * WEEKS_PER_MONTH + late
+
+
+def _known(block: Mapping[str, Any] | None, defaults: dict[str, Any], name: str) -> dict[str, Any]:
+    """Return the values of a block; refuse anything but a block of known keys."""
+    if block is not None and not isinstance(block, Mapping):
+        raise ConfigError(f"{name}={block}: must be a block with the keys {', '.join(defaults)}")
+    if unknown := [key for key in block or {} if key not in defaults]:
+        raise ConfigError(f"{name}.{unknown[0]}: no such key; there are {', '.join(defaults)}")
+    return dict(block or {})
 
 
 def _is_number(value: Any) -> bool:

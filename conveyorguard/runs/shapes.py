@@ -72,6 +72,20 @@ class DataFacts(Record):
     devices: dict[str, list[str]]
 
 
+class StackedWeights(Record):
+    """Weights by which an ensemble stacks its members (`conveyorguard.metrics.stacking`)."""
+
+    classes: Annotated[list[Count], Field(min_length=2)]
+    coefficients: list[list[float]]
+    intercept: list[float]
+
+    @model_validator(mode="after")
+    def _weights_are_of_the_same_classes(self) -> Self:
+        if {len(self.coefficients), len(self.intercept)} != {len(self.classes)}:
+            raise ValueError(f"coefficients and intercept of {len(self.classes)} states, as classes has them")
+        return self
+
+
 class Provenance(Begun):
     """`provenance.json` of a finished run; fit_seconds and seconds in [s], latency_ms in [ms] a window."""
 
@@ -88,7 +102,9 @@ class Provenance(Begun):
     model_bytes: Count | None = None
     latency_ms: Amount | None = None
     members: list[str] | None = None
+    member_paths: list[str] | None = None
     weights: list[Amount] | None = None
+    stacking: StackedWeights | None = None
     seconds: Amount | None = None
     peak_memory_mib: Count | None = None
 

@@ -7,10 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conveyorguard.metrics.alarm_threshold import choose_operating_point
-
 from conveyorguard.metrics.alarms import (
     OperatingPoint,
-
     episodes,
     fault_sessions,
     summarise,

@@ -1,0 +1,39 @@
+"""The schema by which a data set is read for a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from conveyorguard.data.schema import Schema
+from conveyorguard.errors import ConfigError, DataError
+from conveyorguard.inference.loaded_run import LoadedRun
+
+
+def schema_for(loaded: LoadedRun, data: Mapping[str, Any]) -> Schema:
+    """Return the schema by which a data set is read for a run; without the camera if the run does not use it.
+
+    Args:
+        loaded: the run.
+        data: the `data` block of a config as plain values.
+
+    Raises:
+        DataError: the data do not have the inputs, states or period that the run was trained on.
+        ConfigError: the run is a control that is given the environment of other sessions.
+    """
+    settings = loaded.run.settings
+    if settings["film"] and settings.get("film_input") == "shuffled":
+        raise ConfigError(
+            "the run was trained with film_input=shuffled, a control that is given the environment of other sessions: "
+            "it can be compared, but not applied. Train with film_input=environment"
+        )
+    node = data["schema"]
+    schema = Schema.from_config(node if "thermal" in loaded.inputs else {**node, "thermal": None})
+    loaded.refuse_other(schema)
+    period, trained = ((d.get("reader") or {}).get("period", 1) for d in (data, settings["data"]))
+    if period != trained:
+        raise DataError(
+            f"the run was trained on one row every {trained} s, the data are read as one every {period} s: "
+            f"set data.reader.period={trained}"
+        )
+    return schema
