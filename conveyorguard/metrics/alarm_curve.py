@@ -52,7 +52,8 @@ def alarm_curve(
     table = table.sort_values(["session", "start"], ignore_index=True)
     healthy = without_fault(table)
     hours = float(exposure(table, stride, period)[healthy].sum())
-    curve, mask = [], np.zeros(0, bool)
+    curve: list[dict[str, Any]] = []
+    mask = np.zeros(0, bool)
     chosen = [(point, True)]
     others = [(with_hysteresis(float(on)), False) for on in expit(np.linspace(-EDGE, EDGE, POINTS))]
     for operating_point, is_chosen in sorted(chosen + others, key=lambda pair: pair[0].on):

@@ -110,7 +110,7 @@ def weekly_claim(figures: Mapping[str, Any]) -> str:
     )
 
 
-def alarm_record(facts: dict[str, Any]) -> str:
+def alarm_record(facts: Mapping[str, Any]) -> str:
     """Say how many faults the operating point missed and how often it was wrong, on test or else on validation.
 
     Args:
@@ -123,7 +123,7 @@ def alarm_record(facts: dict[str, Any]) -> str:
     return f"On the {where} sessions of the run it missed {missed}. {false_alarms(figures)}"
 
 
-def false_alarms(figures: dict[str, Any]) -> str:
+def false_alarms(figures: Mapping[str, Any]) -> str:
     """Say how many false alarms there were in how much time without a fault, and what rate that allows.
 
     Args:

@@ -26,6 +26,9 @@ from conveyorguard.system.files import write_text
 Draw = Callable[[str, pd.DataFrame, Mapping[str, str]], Markup]  # a table: its name, its data, formats of its columns
 
 
+CALIBRATION_TITLES = {"c": "calibrated probabilities, as deployed", "p": "probabilities as trained, not calibrated"}
+
+
 def write_report(folder: Path) -> Path:
     """Draw the page of a run and return its path.
 
@@ -74,8 +77,7 @@ def _result(run: SavedRun, part: str, arm: Arm) -> dict[str, Any]:
     titles = {
         **{name: metric_title(name, schema) for name in ("accuracy", "macro_f1", "severe_recall", "severe_as_normal")},
         "severe_sessions_missed": f"sessions whose {schema.states[-1].name} state was missed entirely",
-        "ece": f"expected calibration error of the {'calibrated probabilities' if run.answer == 'c' else 'probabilities'}"
-        f"{', as deployed' if run.answer == 'c' else ' as trained'}",
+        "ece": f"expected calibration error of the {CALIBRATION_TITLES[run.answer]}",
     }
     titles["severe_recall"] += f", of {worst_windows(run, part)}"
     tiles = []
@@ -104,10 +106,8 @@ def worst_windows(run: SavedRun, part: str) -> str:
     if not len(worst):
         return "no window"
     sessions, to_end = counted(worst["session"].nunique(), "session"), worst["seconds_to_end"]
-    return (
-        f"{counted(len(worst), 'window')} in {sessions}, {moment(to_end.min())} to {moment(to_end.max())} before the end "
-        "of the session"
-    )
+    span = f"{moment(to_end.min())} to {moment(to_end.max())}"
+    return f"{counted(len(worst), 'window')} in {sessions}, {span} before the end of the session"
 
 
 def plain_table(name: str, frame: pd.DataFrame, formats: Mapping[str, str]) -> Markup:
