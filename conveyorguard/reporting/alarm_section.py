@@ -79,7 +79,7 @@ def curve_rows(figures: Mapping[str, Any]) -> list[list[str]]:
     points = figures.get("curve") or []
     different = [
         point
-        for before, point in zip([{}, *points[:-1]], points, strict=True)
+        for before, point in zip([{}, *points], points, strict=False)
         if point["chosen"] or _worth(before) != _worth(point)
     ]
     step = max(-(-len(different) // ROWS), 1)
@@ -142,7 +142,8 @@ def _tiles(facts: Mapping[str, Any], figures: Mapping[str, Any]) -> list[tuple[s
     ]
     if facts.get("choice"):
         faults = facts["settings"]["faults_per_month"]
-        tiles.append((f"expected cost a month, at {faults:g} faults a month", monthly_cost(figures)))
+        noun = "fault" if faults == 1 else "faults"
+        tiles.append((f"expected cost a month, at {faults:g} {noun} a month", monthly_cost(figures)))
     return tiles
 
 

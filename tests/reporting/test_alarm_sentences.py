@@ -120,7 +120,7 @@ def test_page_and_card_have_curve_precision_and_cost(make_run):
     page, card = write_report(folder).read_text(encoding="utf-8"), write_card(folder).read_text(encoding="utf-8")
     for text in (
         "alarms that were in a fault (precision)",
-        "expected cost a month, at 1 faults a month",
+        "expected cost a month, at 1 fault a month",
         "Guaranteed lead",
     ):
         assert text in page, text
