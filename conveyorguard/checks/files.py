@@ -154,11 +154,12 @@ def metrics_follow_from_predictions(subject: Subject) -> str:
 
 def calibration_and_alarms_follow_from_predictions(subject: Subject) -> str:
     """Recompute calibration.json, memory.json, alarms.json and c0.. from p0.. in predictions.parquet."""
-    saved = read_json(subject.run.folder / "alarms.json")
-    older = "choice" not in saved and saved.get("operating_point")
-    derived = _derived(subject, OperatingPoint(**saved["operating_point"]) if older else None)
+    saved, record = read_json(subject.run.folder / "alarms.json"), subject.run.alarms
+    earlier = record is not None and record.choice is None and "alarms" not in subject.run.settings
+    point = record.operating_point if record and earlier else None
+    derived = _derived(subject, OperatingPoint(point.on, point.off) if point else None)
     alarms = derived.alarms
-    if "choice" not in saved:  # of an earlier version
+    if earlier:
         alarms, saved = _as_earlier(alarms, saved), _as_earlier(saved, saved)
     must_equal("alarms.json", alarms, saved)
     records = {"calibration": derived.calibration} | ({"memory": derived.memory} if derived.memory else {})
@@ -180,10 +181,10 @@ def _as_earlier(alarms: dict[str, Any], saved: dict[str, Any]) -> dict[str, Any]
         alarms: Content to reduce.
         saved: Content of the earlier file.
     """
-    reduced = {key: alarms[key] for key in saved if key != "parts"}
+    reduced = {key: alarms.get(key) for key in saved if key != "parts"}
     reduced["parts"] = {
         part: {
-            **{key: alarms["parts"][part][key] for key in figures if key not in ("delay_seconds", "sessions")},
+            **{key: alarms["parts"][part].get(key) for key in figures if key not in ("delay_seconds", "sessions")},
             "sessions": [
                 {key: value for key, value in row.items() if key != "delay"}
                 for row in alarms["parts"][part]["sessions"]

@@ -62,7 +62,8 @@ def main(arguments: list[str]) -> None:
 
         folder = words.out or _watch_folder(config, words.path)
         if loaded.overrides:
-            print(f"threshold chosen anew. {threshold_choice(loaded.alarms)}")
+            if loaded.point:
+                print(f"alarms: threshold {loaded.point.on:.3f}. {threshold_choice(loaded.alarms)}")
             write_alarms(loaded, folder)
         watch(loaded, data, folder, words.settings.get("disk", DISK))
         return

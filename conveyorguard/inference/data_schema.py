@@ -22,7 +22,8 @@ def schema_for(loaded: LoadedRun, data: Mapping[str, Any]) -> Schema:
         ConfigError: the run is a control that is given the environment of other sessions.
     """
     settings = loaded.run.settings
-    if settings["film"] and settings.get("film_input") == "shuffled":
+    parts = [part.run.settings for part in loaded.parts]
+    if any(part["film"] and part.get("film_input") == "shuffled" for part in parts):
         raise ConfigError(
             "the run was trained with film_input=shuffled, a control that is given the environment of other sessions: "
             "it can be compared, but not applied. Train with film_input=environment"

@@ -27,6 +27,10 @@ class LoadedEnsemble(LoadedRun):
         RunError: a member is missing or has no model, or the ensemble is of a version that recorded no paths.
     """
 
+    def __init__(self, folder: str | Path | SavedRun):
+        super().__init__(folder)
+        self.ranges = {name: values for member in self.members for name, values in member.ranges.items()}
+
     def _load(self) -> None:
         facts = self.run.provenance
         paths = facts.get("member_paths")
@@ -49,6 +53,11 @@ class LoadedEnsemble(LoadedRun):
                 "the runs again"
             )
         return folder
+
+    @property
+    def parts(self) -> list[LoadedRun]:
+        """The runs with a model of which this one consists."""
+        return [part for member in self.members for part in member.parts]
 
     @property
     def from_start(self) -> bool:

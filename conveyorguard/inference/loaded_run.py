@@ -151,6 +151,11 @@ class LoadedRun:
         return scale(as_predictions(rows).p, self.temperature)
 
     @property
+    def parts(self) -> list[LoadedRun]:
+        """The runs with a model of which this one consists: itself."""
+        return [self]
+
+    @property
     def from_start(self) -> bool:
         """Whether the prediction for a window also depends on the start of its session."""
         if isinstance(self.model, TabularClassifier):

@@ -218,7 +218,9 @@ def _alarms(run: SavedRun) -> dict[str, Any] | None:
         )
     last = list(facts["parts"])[-1]
     return {
-        "rule": alarm_rule(run.schema.alarming, OperatingPoint(**facts["operating_point"].plain())),
+        "rule": alarm_rule(
+            run.schema.alarming, OperatingPoint(facts["operating_point"]["on"], facts["operating_point"]["off"])
+        ),
         "choice": threshold_choice(facts),
         "parts": parts,
         "times": times_sentence(facts, last),
