@@ -15,7 +15,7 @@ def windows_of(store_of, session_of, plain_schema):
     def make(**states):
         sessions = [session_of(part, range(len(of_part)), of_part, device=part) for part, of_part in states.items()]
         data = split_windows(
-            store_of(sessions, plain_schema), WindowSettings(size=5, stride=5), {"name": "session", "seed": 0}
+            store_of(sessions, plain_schema), WindowSettings(5, 5, thermal_frames="all"), {"name": "session", "seed": 0}
         )
         data.split.sessions.update({part: [part] for part in states})
         data.frame["part"] = data.frame["session"]
