@@ -27,6 +27,7 @@ FAULTS = (4, 8, 12, 20, 40)  # fault sessions of validation; three times as many
 WINDOWS, LENGTH = 120, 30  # of a session; [s]
 WORN, ALARM = 60, 80  # windows at which the states begin
 TEST_HOURS, TEST_FAULTS = 2000, 500
+TABLE = Path(__file__).with_suffix(".csv")
 
 
 def scores(rng: np.random.Generator, faulty: np.ndarray) -> np.ndarray:
@@ -73,16 +74,22 @@ def windows(score: np.ndarray, labelled_faulty: np.ndarray) -> pd.DataFrame:
     )
 
 
-def main() -> None:
-    """Simulate, print the table and write it."""
+def simulate(faults: tuple[int, ...] = FAULTS, replicates: int = REPLICATES, hours: int = TEST_HOURS) -> pd.DataFrame:
+    """Return the table: a row for each number of fault sessions.
+
+    Args:
+        faults: Numbers of fault sessions of validation.
+        replicates: Validation sets of each.
+        hours: Without a fault, in which false alarms are counted [h].
+    """
     rng = np.random.default_rng(SEED)
-    healthy = windows(scores(rng, np.zeros(TEST_HOURS, bool)), np.zeros(TEST_HOURS, bool))
-    faults = scores(rng, np.ones(TEST_FAULTS, bool))[:, ALARM:].max(axis=1)
+    healthy = windows(scores(rng, np.zeros(hours, bool)), np.zeros(hours, bool))
+    peaks = scores(rng, np.ones(TEST_FAULTS, bool))[:, ALARM:].max(axis=1)
     rows = []
-    for count in FAULTS:
+    for count in faults:
         faulty = np.arange(4 * count) < count
         results = []
-        for _ in range(REPLICATES):
+        for _ in range(replicates):
             score = scores(rng, faulty)
             wrong = rng.permutation(4 * count) < round(4 * count / 10)
             result = {}
@@ -92,15 +99,20 @@ def main() -> None:
                 on = ringing(healthy, choice.point)
                 result |= {
                     f"{name}: threshold": choice.point.on,
-                    f"{name}: false alarms in 100 h": 100 * int(begins(healthy, on).sum()) / TEST_HOURS,
-                    f"{name}: faults missed": float((faults < choice.point.on).mean()),
+                    f"{name}: false alarms in 100 h": 100 * int(begins(healthy, on).sum()) / hours,
+                    f"{name}: faults missed": float((peaks < choice.point.on).mean()),
                 }
             results.append(result)
         mean = pd.DataFrame(results).mean()
         bound = 2 * mean["clean: false alarms in 100 h"] + 1
         rows.append({"fault sessions": count, "sessions": 4 * count, **mean, "bound in 100 h": bound})
-    table = pd.DataFrame(rows)
-    table.to_csv(Path(__file__).with_suffix(".csv"), index=False, float_format="%.3f")
+    return pd.DataFrame(rows)
+
+
+def main() -> None:
+    """Simulate, print the table and write it."""
+    table = simulate()
+    table.to_csv(TABLE, index=False, float_format="%.3f")
     print(table.to_string(index=False, float_format="%.3f"))
 
 
