@@ -11,7 +11,7 @@ from conveyorguard.data.schema import Schema
 from conveyorguard.metrics.alarm_settings import HOURS_PER_WEEK
 from conveyorguard.metrics.alarms import OperatingPoint
 from conveyorguard.metrics.bootstrap import Interval
-from conveyorguard.metrics.notation import MISSING, PERCENT, SIGNIFICANT, WHOLE_PERCENT
+from conveyorguard.metrics.notation import MISSING, PERCENT, WHOLE_PERCENT
 from conveyorguard.reporting import figures as drawing
 from conveyorguard.reporting import pages
 from conveyorguard.reporting.alarm_sentences import alarm_rule, duration, per_week, threshold_choice, weekly_claim
@@ -71,7 +71,13 @@ def precision(figures: Mapping[str, Any]) -> str:
 def monthly_cost(figures: Mapping[str, Any]) -> str:
     """Return the expected cost a month at the operating point; a dash where it is unknown."""
     costs = [point["cost_per_month"] for point in figures.get("curve") or [] if point["chosen"]]
-    return MISSING if not costs or costs[0] is None else f"{costs[0]:,.0f}" if costs[0] >= 100 else f"{costs[0]:.3g}"
+    return _cost(costs[0] if costs else None)
+
+
+def _cost(cost: float | None) -> str:
+    if cost is None:
+        return MISSING
+    return f"{cost:,.0f}" if cost >= 10 else f"{cost:.2f}" if cost >= 0.01 or not cost else "under 0.01"
 
 
 def curve_rows(figures: Mapping[str, Any]) -> list[list[str]]:
@@ -87,9 +93,9 @@ def curve_rows(figures: Mapping[str, Any]) -> list[list[str]]:
         [
             f"{point['on']:.4f}{' *' if point['chosen'] else ''}",
             MISSING if point["false_per_week"] is None else per_week(point["false_per_week"]),
-            MISSING if point["lead_seconds"] is None else duration(point["lead_seconds"] / 3600),
+            MISSING if point["lead_seconds"] is None else f"{point['lead_seconds']:,.0f} s",
             str(point["missed"]),
-            SIGNIFICANT.number(point["cost_per_month"]),
+            _cost(point["cost_per_month"]),
         ]
         for i, point in enumerate(different)
         if point["chosen"] or i % step == 0
@@ -169,7 +175,8 @@ def _note(facts: Mapping[str, Any], part: str, schema: Schema) -> str:
         cost = facts["settings"]["cost"]
         sentences.append(
             f"Cost a month: {cost['miss']:g} for a missed fault, {cost['false']:g} for a false alarm and "
-            f"{cost['late']:g} for each hour of delay (alarms.cost)."
+            f"{cost['late']:g} for each hour of delay (alarms.cost), at the rates seen here; their bounds "
+            "allow more."
         )
     return " ".join(sentences)
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
 from pydantic import Field, PositiveInt, model_validator
 
-from conveyorguard.config.records import AlarmsConfig, Amount, Count, R, Record, Share, checked, problem
+from conveyorguard.config.records import Amount, Count, R, Record, Share, checked, problem
 from conveyorguard.errors import RunError
+from conveyorguard.runs.alarm_shapes import Alarms as Alarms
 from conveyorguard.system.files import read_json, refuse, write_json
 
 ROUNDING = 1e-6  # by which a sum of shares may leave its range
 Correlation = Annotated[float, Field(ge=-1 - ROUNDING, le=1 + ROUNDING)]
-Bounds = Annotated[list[Share], Field(min_length=2, max_length=2)]
 
 
 # provenance.json
@@ -238,104 +238,6 @@ class SavedMemory(Record):
     reason: str
     gain: list[float] | None
     memory: MemoryWeights | None
-
-
-# alarms.json
-
-
-class Thresholds(Record):
-    """The operating point: the scores at which an alarm begins and ends."""
-
-    on: float
-    off: float
-
-    @model_validator(mode="after")
-    def _off_is_not_above_on(self) -> Self:
-        if not 0 < self.off <= self.on <= 1:
-            raise ValueError("0 < off <= on <= 1")
-        return self
-
-
-class Spread(Record):
-    """Range and median of a time over fault sessions, in [s]."""
-
-    least: float
-    median: float
-    most: float
-
-
-class FaultSession(Record):
-    """What the operating point did in one fault session; alarm_at, lead and delay in [s]."""
-
-    session: str
-    device: str
-    missed: bool
-    alarm_at: int | float | None
-    lead: float | None
-    delay: float | None
-
-
-class CurvePoint(Record):
-    """What one threshold means on a part (`conveyorguard.metrics.alarm_curve`); lead_seconds in [s]."""
-
-    on: Share
-    chosen: bool
-    missed: Count
-    false_per_week: Amount | None
-    lead_seconds: Amount | None
-    cost_per_month: Amount | None
-
-
-class AlarmSummary(Record):
-    """What the operating point means on one part (`conveyorguard.metrics.alarms.summarise`)."""
-
-    fault_sessions: Count
-    missed: Count
-    missed_share_interval: Bounds | None
-    lead_seconds: Spread | None
-    delay_seconds: Spread | None
-    alarms: Count | None = None
-    true_alarms: Count | None = None
-    false_alarms: Count
-    early_alarms: Count = 0
-    exposure_hours: Amount
-    false_alarms_per_hour_bound: Amount | None
-    sessions: list[FaultSession]
-    curve: list[CurvePoint] | None = None
-
-
-class DecidingSession(Record):
-    """A validation session without which the threshold would be another (`on`), or none (null)."""
-
-    session: str
-    fault: bool
-    on: Share | None
-
-
-class ThresholdChoice(Record):
-    """How the operating point was chosen (`conveyorguard.metrics.alarm_threshold.Choice`)."""
-
-    rule: Literal["conformal", "leave-one-out"]
-    fault_sessions: Count
-    sessions_needed: Count
-    guaranteed: bool
-    missed: Count
-    false_per_week: Amount | None
-    yields: Literal["miss_rate", "max_false_per_week"] | None
-    deciding: list[DecidingSession]
-
-
-class Alarms(Record):
-    """`alarms.json`: the operating point chosen on validation, null where no session could choose it.
-
-    Runs of earlier versions lack settings and choice; their delays count from the first worn state.
-    """
-
-    state: str
-    operating_point: Thresholds | None
-    settings: AlarmsConfig | None = None
-    choice: ThresholdChoice | None = None
-    parts: dict[str, AlarmSummary]
 
 
 # ranges.json

@@ -10,15 +10,16 @@ from conveyorguard.errors import ConfigError
 
 @pytest.fixture
 def windows_of(store_of, session_of, plain_schema):
-    """Return windows of three sessions, one a part, each of these states."""
+    """Return windows of a session a part, each of these states, and of a second session of test."""
 
     def make(**states):
         sessions = [session_of(part, range(len(of_part)), of_part, device=part) for part, of_part in states.items()]
+        sessions.append(session_of("test2", range(40), [0] * 40, device="test"))
         data = split_windows(
             store_of(sessions, plain_schema), WindowSettings(5, 5, thermal_frames="all"), {"name": "session", "seed": 0}
         )
-        data.split.sessions.update({part: [part] for part in states})
-        data.frame["part"] = data.frame["session"]
+        data.split.sessions.update(train=["train"], val=["val"], test=["test", "test2"])
+        data.frame["part"] = data.frame["session"].str.removesuffix("2")
         return data
 
     return make
@@ -44,4 +45,4 @@ def test_state_without_train_window_is_named_before_training(windows_of, capsys)
     data = windows_of(train=[0] * 20 + [1] * 20, val=[0] * 20 + [3] * 20, test=[0] * 40)
     assert np.array_equal(data.class_counts() > 0, [True, True, False, False])
     print_data(data, [])
-    assert "the train part has no window of moderate, severe" in " ".join(capsys.readouterr().out.split())
+    assert "the train part has no window of moderate, severe" in " ".join(capsys.readouterr().err.split())
