@@ -34,9 +34,9 @@ def load_run(folder: str | Path) -> LoadedRun:
     Raises:
         RunError: The directory is not a finished run, or it has no model.
     """
-    from conveyorguard.inference.loaded_run import LoadedRun  # torch takes seconds to import
+    from conveyorguard.inference.loaded_ensemble import load_any  # torch takes seconds to import
 
-    return LoadedRun(folder)
+    return load_any(folder)
 
 
 def save_run(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from conveyorguard.checks.subject import SAME_MODEL, Failed, NotChecked, Subject, difference_of, must_equal, some
 from conveyorguard.data.splits import Split
+from conveyorguard.metrics.alarms import OperatingPoint
 from conveyorguard.runs.derive import Derived, derive
 from conveyorguard.runs.provenance import config_hash
 from conveyorguard.system.files import read_json
@@ -152,9 +154,16 @@ def metrics_follow_from_predictions(subject: Subject) -> str:
 
 def calibration_and_alarms_follow_from_predictions(subject: Subject) -> str:
     """Recompute calibration.json, memory.json, alarms.json and c0.. from p0.. in predictions.parquet."""
-    derived = _derived(subject)
-    records = {"calibration": derived.calibration, "alarms": derived.alarms}
-    for name, expected in (records | ({"memory": derived.memory} if derived.memory else {})).items():
+    saved, record = read_json(subject.run.folder / "alarms.json"), subject.run.alarms
+    earlier = record is not None and record.choice is None and "alarms" not in subject.run.settings
+    point = record.operating_point if record and earlier else None
+    derived = _derived(subject, OperatingPoint(point.on, point.off) if point else None)
+    alarms = derived.alarms
+    if earlier:
+        alarms, saved = _as_earlier(alarms, saved), _as_earlier(saved, saved)
+    must_equal("alarms.json", alarms, saved)
+    records = {"calibration": derived.calibration} | ({"memory": derived.memory} if derived.memory else {})
+    for name, expected in records.items():
         must_equal(f"{name}.json", expected, read_json(subject.run.folder / f"{name}.json"))
     columns = [f"c{k}" for k in range(len(subject.run.schema.states))]
     apart = np.abs(derived.predictions[columns].to_numpy() - subject.run.predictions[columns].to_numpy()).max()
@@ -163,8 +172,37 @@ def calibration_and_alarms_follow_from_predictions(subject: Subject) -> str:
     return f"temperature {derived.calibration['temperature']:.3f}, operating point {derived.alarms['operating_point']}"
 
 
-def _derived(subject: Subject) -> Derived:
-    """Recompute what follows from the predictions as trained."""
+def _as_earlier(alarms: dict[str, Any], saved: dict[str, Any]) -> dict[str, Any]:
+    """Return what can be compared of an alarms.json with one of an earlier version.
+
+    That is what the earlier file holds, without the delays, which counted from the first worn state then.
+
+    Args:
+        alarms: Content to reduce.
+        saved: Content of the earlier file.
+    """
+    reduced = {key: alarms.get(key) for key in saved if key != "parts"}
+    reduced["parts"] = {
+        part: {
+            **{key: alarms["parts"][part].get(key) for key in figures if key not in ("delay_seconds", "sessions")},
+            "sessions": [
+                {key: value for key, value in row.items() if key != "delay"}
+                for row in alarms["parts"][part]["sessions"]
+            ],
+        }
+        for part, figures in saved["parts"].items()
+        if part in alarms["parts"]
+    }
+    return reduced
+
+
+def _derived(subject: Subject, point: OperatingPoint | None = None) -> Derived:
+    """Recompute what follows from the predictions as trained.
+
+    Args:
+        subject: The run.
+        point: Operating point of an earlier version, which is evaluated rather than chosen.
+    """
     calibrated = {f"c{k}" for k in range(len(subject.run.schema.states))}
     tables = [rows.drop(columns=list(calibrated & set(rows))) for rows in subject.parts.values()]
     if "val" not in subject.parts:
@@ -172,7 +210,7 @@ def _derived(subject: Subject) -> Derived:
     window = subject.run.window
     if not _has_deployed_answer(subject):
         window = replace(window, label="majority")  # no memory was tried then
-    return derive(tables, subject.run.schema, window)
+    return derive(tables, subject.run.schema, window, subject.run.alarm_settings, point)
 
 
 def _has_deployed_answer(subject: Subject) -> bool:

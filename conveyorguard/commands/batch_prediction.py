@@ -1,8 +1,8 @@
 """Batch prediction: a run applied to a data set, one session at a time, so that memory does not limit their number.
 
 It writes `predictions.parquet` (a row per window), `seconds.parquet` (a row per second, or period), `alarms.csv` (a row
-per alarm), `recordings.csv` (a row per session, also of those that cannot be read), `metrics.json` (with labels) and
-the page.
+per alarm), `recordings.csv` (a row per session, also of those that cannot be read), `metrics.json` (with labels),
+the page, and `alarms.json` where the operating point was chosen anew.
 """
 
 from __future__ import annotations
@@ -24,12 +24,14 @@ from conveyorguard.data.durations import text_of
 from conveyorguard.data.session import Unreadable
 from conveyorguard.data.stream import StreamedRecording, lenient, stream
 from conveyorguard.errors import DataError
+from conveyorguard.inference.data_schema import schema_for
 from conveyorguard.inference.label_figures import label_figures, label_sentences, use_sentence
-from conveyorguard.inference.loaded_run import LoadedRun, SessionPredictions, TooShortError, schema_for
+from conveyorguard.inference.loaded_run import LoadedRun, SessionPredictions, TooShortError
 from conveyorguard.inference.summary import PredictionTotals, SessionSummary
-from conveyorguard.reporting.alarm_sentences import duration, span
+from conveyorguard.reporting.alarm_sentences import duration, span, threshold_choice
 from conveyorguard.reporting.format import counted
 from conveyorguard.reporting.prediction_page import PredictionPage
+from conveyorguard.runs.shapes import Alarms, write_record
 from conveyorguard.system.files import write_json
 from conveyorguard.system.progress import bar_over_all
 
@@ -82,7 +84,16 @@ def predict_all(
         write_json(folder / "metrics.json", label_figures(totals))
     else:
         (folder / "metrics.json").unlink(missing_ok=True)  # of an earlier prediction into the same folder
+    if loaded.overrides:
+        write_alarms(loaded, folder)
     return totals, page.write(folder, totals)
+
+
+def write_alarms(loaded: LoadedRun, folder: Path) -> None:
+    """Write alarms.json: the operating point that was chosen anew, how, and with which overrides."""
+    facts = {**loaded.alarms, "run": loaded.run.folder.resolve().name, "overrides": loaded.overrides}
+    folder.mkdir(parents=True, exist_ok=True)
+    write_record(folder / "alarms.json", Alarms, facts)
 
 
 def predict_one(
@@ -208,6 +219,8 @@ def terminal_summary(loaded: LoadedRun, totals: PredictionTotals, folder: Path, 
     ]
     if totals.alarms > shown:
         lines.append(f"and {totals.alarms - shown} more alarms, in alarms.csv")
+    if loaded.overrides and loaded.point:
+        lines.append(f"alarms: threshold {loaded.point.on:.3f}. {threshold_choice(loaded.alarms)}")
     if not loaded.point:
         lines.append("no alarms: the run has no operating point (no session with a fault in its validation part)")
     elif not totals.alarms:

@@ -10,7 +10,7 @@ PARSER = VerbParser(
     """\
 Combine finished runs and say whether it helped. The runs share windows and split. Strategies: soft voting, voting
 weighted by validation macro-F1, and stacking by a logistic regression cross-fitted on the validation predictions by
-session.
+device. predict FOLDER/weighted applies the weighted one to new recordings; its members stay where they are.
 
 Each strategy becomes a run directory in FOLDER, by default a new one in outputs/, and is compared with the member that
 is best on validation: helped, did not help, or not shown.""",

@@ -13,6 +13,7 @@ from conveyorguard.data.datamodule import WindowDataset
 from conveyorguard.data.windows import Windows
 from conveyorguard.evaluation.shortcuts import shortcut_predictions
 from conveyorguard.inference.predict import latency_ms, predict
+from conveyorguard.metrics.alarm_settings import AlarmSettings
 from conveyorguard.reporting.model_card import write_card
 from conveyorguard.reporting.report import write_report
 from conveyorguard.runs.examples import choose_examples
@@ -93,6 +94,7 @@ def save_run(
         "film": "environment" in model.inputs,
         "film_input": "environment",
         "objective": "val/macro_f1",
+        "alarms": AlarmSettings().to_dict(),
         "test": True,
         "threads": torch.get_num_threads(),
         "ckpt_path": None,

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
@@ -17,7 +18,8 @@ from conveyorguard.config.checks import check, resolve_window_of
 from conveyorguard.config.saved import load_saved, merge_saved, plain_values
 from conveyorguard.data.leakage import leaks_of
 from conveyorguard.data.windows import Windows
-from conveyorguard.errors import RunError
+from conveyorguard.errors import ConfigError, RunError
+from conveyorguard.metrics.scores import METRICS, Predictions, Totals
 from conveyorguard.reporting.model_card import write_card
 from conveyorguard.reporting.report import write_report
 from conveyorguard.reporting.terminal import class_table
@@ -67,6 +69,7 @@ def train(cfg: DictConfig, folder: Path, overrides: list[str]) -> float:
         inputs, unused = used_inputs(settings, data.store.schema)
         run.describe(data, unused, threads, device_name(settings))
         print_data(data, unused)
+        refuse_objective(cfg.objective, data)
         trial = current_trial()
         began = time.perf_counter()
         pruning = [Pruning(trial, cfg.objective)] if trial else []
@@ -144,8 +147,35 @@ def print_data(data: Windows, unused: list[str]) -> None:
         screen.print(f"note: {data.split.note}")
     for leak in leaks_of(data.store, data.split.sessions["train"]):
         screen.print(f"warning: {leak.message}", markup=False)
+    counts_by_state = zip(data.store.schema.state_names, data.class_counts(), strict=True)
+    if absent := [name for name, count in counts_by_state if not count]:
+        screen.print(
+            f"warning: the train part has no window of {', '.join(absent)}: the model will not learn to predict it. "
+            "Choose another split.seed, or record more sessions",
+            markup=False,
+        )
     if unused:
         screen.print("not used by this model and modality: " + ", ".join(unused))
+
+
+def refuse_objective(objective: str, data: Windows) -> None:
+    """Refuse an objective that has no value on the validation part, or the same one for every model.
+
+    Raises:
+        ConfigError: naming the states that validation has.
+    """
+    metric = METRICS.get(objective.removeprefix("val/"))
+    if metric is None:  # the loss
+        return
+    names, label = data.store.schema.state_names, data.judged("val")["label"].to_numpy()
+    answers = [label, *(np.full(len(label), k) for k in range(len(names)))]
+    values = [float(metric.function(Totals.over(Predictions(label, np.eye(len(names))[answer])))) for answer in answers]
+    if np.isnan(values[0]) or len(set(values)) == 1:
+        states = ", ".join(names[k] for k in np.unique(label))
+        raise ConfigError(
+            f"objective={objective}: cannot choose a model on the validation part, whose windows are all {states}. "
+            "Choose another objective, such as val/nll, or another split.seed"
+        )
 
 
 def objective_value(objective: str, metrics: dict[str, Any], folder: Path) -> float:

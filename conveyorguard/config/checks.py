@@ -11,6 +11,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from conveyorguard.config.compose import build, is_tabular, model_class
+from conveyorguard.config.saved import alarm_settings
 from conveyorguard.data.views import FILM_INPUTS
 from conveyorguard.data.windows import WindowSettings, period_of, resolve_window
 from conveyorguard.errors import ConfigError
@@ -68,6 +69,7 @@ def problems(cfg: DictConfig, space: dict[str, Any]) -> list[str]:
     return [
         *secret_problems(settings),
         *_window_problems(cfg),
+        *_alarm_problems(cfg),
         *_encoding_problems(settings),
         *_data_problems(cfg.data),
         *_choice_problems(cfg),
@@ -108,6 +110,13 @@ def _window_problems(cfg: DictConfig) -> list[str]:
         return WindowSettings.of(cfg.window, period_of(cfg.data)).problems()
     except ConfigError as error:
         return str(error).splitlines()
+
+
+def _alarm_problems(cfg: DictConfig) -> list[str]:
+    try:
+        return alarm_settings(cfg).problems()
+    except ConfigError as error:
+        return [str(error)]
 
 
 def _head_problems(model: DictConfig, space: dict[str, Any]) -> list[str]:

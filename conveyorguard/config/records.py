@@ -182,6 +182,23 @@ class SplitConfig(Record):
     train_devices: PositiveInt | None = None
 
 
+class AlarmCostConfig(Record):
+    """The `alarms.cost` block of a saved config, in any one currency; late: an hour."""
+
+    miss: Amount
+    false: Amount
+    late: Amount
+
+
+class AlarmsConfig(Record):
+    """The `alarms` block of a saved config (`conveyorguard.metrics.alarm_settings`)."""
+
+    max_false_per_week: Amount
+    miss_rate: Annotated[float, Field(gt=0, lt=1)]
+    cost: AlarmCostConfig
+    faults_per_month: Amount
+
+
 class SavedConfig(Record):
     """`config.yaml` of a run: what reports, comparisons and predictions read of it."""
 
@@ -194,6 +211,7 @@ class SavedConfig(Record):
     film_input: str = "environment"
     seed: Count
     objective: str
+    alarms: AlarmsConfig | None = None
     test: bool = True
     threads: PositiveInt | None = None
 

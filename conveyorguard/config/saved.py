@@ -16,6 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from conveyorguard.config.compose import config_dir, first_line
 from conveyorguard.config.records import SavedConfig, checked, not_finite
 from conveyorguard.errors import ConfigError, RunError
+from conveyorguard.metrics.alarm_settings import AlarmSettings
 
 # Resolvers that a derived key may use; none of them reads anything from outside the config.
 DERIVING = ("frames", "rows", "direction_of")
@@ -73,6 +74,12 @@ def plain_values(config: DictConfig) -> dict[str, Any]:
     values = OmegaConf.to_container(config, resolve=True)
     assert isinstance(values, dict)
     return values  # type: ignore[return-value]
+
+
+def alarm_settings(config: DictConfig) -> AlarmSettings:
+    """Return what a config asks of alarms; the defaults where it says nothing, as runs of earlier versions."""
+    block = config.get("alarms")
+    return AlarmSettings.of(plain_values(block) if isinstance(block, DictConfig) else block)
 
 
 def as_yaml(values: Any) -> str:

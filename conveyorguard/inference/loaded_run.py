@@ -17,7 +17,7 @@ import pandas as pd
 
 from conveyorguard.data.clock_times import clock_times
 from conveyorguard.data.datamodule import WindowDataset
-from conveyorguard.data.durations import plain, text_of
+from conveyorguard.data.durations import text_of
 from conveyorguard.data.ranges import CAMERA, filled, odd_inputs
 from conveyorguard.data.reduce import reduce_session
 from conveyorguard.data.schema import Schema
@@ -25,14 +25,15 @@ from conveyorguard.data.session_digests import session_digests
 from conveyorguard.data.store import Store
 from conveyorguard.data.store_build import store_in_memory
 from conveyorguard.data.views import bridge_gaps
-from conveyorguard.data.windows import make_windows, period_of
+from conveyorguard.data.windows import make_windows
 from conveyorguard.errors import ConfigError, DataError, RunError
 from conveyorguard.inference.frame_table import refuse_table, sessions_of
 from conveyorguard.inference.predict import predict
+from conveyorguard.metrics.alarm_settings import AlarmSettings
 from conveyorguard.metrics.alarms import OperatingPoint, episodes, with_scores
 from conveyorguard.metrics.calibration import scale
 from conveyorguard.runs.data import conditioned
-from conveyorguard.runs.derive import memory_features
+from conveyorguard.runs.derive import alarm_facts, as_predictions, memory_features
 from conveyorguard.runs.predictions import PREDICTION_COLUMNS
 from conveyorguard.runs.saved import SavedRun
 from conveyorguard.training.fit import load_module
@@ -85,7 +86,9 @@ class LoadedRun:
         ranges: range and median of each input channel in the training.
         temperature: temperature of the calibration; 1 if the run has none.
         memory: of what the model predicted before; None if the run has none. It replaces the temperature.
+        alarms: content of alarms.json; empty if the run has none.
         point: the operating point, scores at which an alarm begins and ends; None if the run has none.
+        overrides: settings of alarms with which the point was chosen anew; empty for the run's.
 
     Raises:
         RunError: the directory is not that of a finished run, or has no model.
@@ -93,6 +96,23 @@ class LoadedRun:
 
     def __init__(self, folder: str | Path | SavedRun):
         self.run = folder if isinstance(folder, SavedRun) else SavedRun(folder)
+        self._load()
+        self.schema = self.run.schema
+        self.settings = self.run.window
+        channels = {"sensors": [*self.schema.channels], "environment": [*self.schema.environment], "thermal": [*CAMERA]}
+        used = [name for group in self.inputs for name in channels[group]]
+        self.ranges = {name: values.plain() for name, values in (self.run.ranges or {}).items() if name in used}
+        self.temperature = self.run.calibration.temperature if self.run.calibration else 1.0
+        self.memory = self.run.memory
+        self.overrides: list[str] = []
+        self._set_alarms(self.run.facts("alarms"))
+
+    def _load(self) -> None:
+        """Load the model, and set `inputs`, which it is given, and `from_start`.
+
+        Raises:
+            RunError: there is none.
+        """
         checkpoints = self.run.folder / "checkpoints"
         paths = sorted(checkpoints.glob("best.*")) if checkpoints.is_dir() else []
         if not paths:
@@ -108,15 +128,34 @@ class LoadedRun:
         else:
             tabular = load_tabular(paths[0])
             self.model, self.inputs = tabular, tabular.inputs
-        self.schema = self.run.schema
-        self.settings = self.run.window
-        channels = {"sensors": [*self.schema.channels], "environment": [*self.schema.environment], "thermal": [*CAMERA]}
-        used = [name for group in self.inputs for name in channels[group]]
-        self.ranges = {name: values.plain() for name, values in (self.run.ranges or {}).items() if name in used}
-        self.temperature = self.run.calibration.temperature if self.run.calibration else 1.0
-        self.memory = self.run.memory
-        point = self.run.alarms.operating_point if self.run.alarms else None
-        self.point = OperatingPoint(point.on, point.off) if point else None
+
+    def _set_alarms(self, facts: Mapping[str, Any]) -> None:
+        self.alarms = facts
+        point = facts.get("operating_point")
+        self.point = OperatingPoint(point["on"], point["off"]) if point else None
+
+    def choose_alarms(self, settings: AlarmSettings, overrides: list[str]) -> None:
+        """Choose the operating point anew on the run's stored validation predictions.
+
+        Args:
+            settings: what is asked of alarms.
+            overrides: by which they differ from the run's, for pages and messages.
+        """
+        parts = {part: self.run.rows(part) for part in self.run.metrics}
+        scored = {part: with_scores(rows, self._stored(rows), self.schema.alarm) for part, rows in parts.items()}
+        self.overrides = overrides
+        self._set_alarms(alarm_facts(scored, self.schema, self.settings, settings))
+
+    def _stored(self, rows: pd.DataFrame) -> np.ndarray:
+        """Return the stored deployed probabilities (n, K); earlier versions stored those as trained alone."""
+        if "c0" in rows:
+            return as_predictions(rows, "c").p
+        return scale(as_predictions(rows).p, self.temperature)
+
+    @property
+    def parts(self) -> list[LoadedRun]:
+        """The runs with a model of which this one consists: itself."""
+        return [self]
 
     @cached_property
     def parts_by_content(self) -> dict[str, str] | None:
@@ -269,9 +308,9 @@ class LoadedRun:
             DataError: the data do not have the inputs or states that the run was trained on.
         """
         self.refuse_other(store.schema)
-        store = conditioned(bridge_gaps(store, self.settings.max_gap), self.run.settings)
+        store = bridge_gaps(store, self.settings.max_gap)
         windows = self.windows_of(store)
-        p = predict(self.model, WindowDataset(filled(store, self.ranges), windows, self.settings, self.inputs))
+        p = self.probabilities(store, windows)
         deployed = self.deployed(windows, p)
         names = np.array(self.schema.state_names)
         predicted = deployed.argmax(axis=1)
@@ -293,6 +332,16 @@ class LoadedRun:
         answers = self._answers if self.settings.label == "last" else self._means
         seconds = answers(store, windows["row"].to_numpy(), deployed)
         return SessionPredictions(scored.drop(columns="y_true_alarm"), seconds, alarms, odd_inputs(store, self.ranges))
+
+    def probabilities(self, store: Store, windows: pd.DataFrame) -> np.ndarray:
+        """Return the probabilities as trained (n, K) of windows of a store, whose gaps are bridged.
+
+        Args:
+            store: the sessions, with the environment as recorded.
+            windows: of `windows_of`.
+        """
+        usable = filled(conditioned(store, self.run.settings), self.ranges)
+        return predict(self.model, WindowDataset(usable, windows, self.settings, self.inputs))
 
     def deployed(self, windows: pd.DataFrame, p: np.ndarray) -> np.ndarray:
         """Return the deployed probabilities (n, K): with memory where the run has one, else calibrated.
@@ -353,32 +402,3 @@ class LoadedRun:
         mean = total[covered] / count[covered, None]
         names, predicted = np.array(self.schema.state_names), mean.argmax(axis=1)
         return self._table(store, covered, predicted, names[predicted], mean)
-
-
-def schema_for(loaded: LoadedRun, data: Mapping[str, Any]) -> Schema:
-    """Return the schema by which a data set is read for a run; without the camera if the run does not use it.
-
-    Args:
-        loaded: the run.
-        data: the `data` block of a config as plain values.
-
-    Raises:
-        DataError: the data do not have the inputs, states or period that the run was trained on.
-        ConfigError: the run is a control that is given the environment of other sessions.
-    """
-    settings = loaded.run.settings
-    if settings["film"] and settings.get("film_input") == "shuffled":
-        raise ConfigError(
-            "the run was trained with film_input=shuffled, a control that is given the environment of other sessions: "
-            "it can be compared, but not applied. Train with film_input=environment"
-        )
-    node = data["schema"]
-    schema = Schema.from_config(node if "thermal" in loaded.inputs else {**node, "thermal": None})
-    loaded.refuse_other(schema)
-    period, trained = period_of(data), period_of(settings["data"])
-    if period != trained:
-        raise DataError(
-            f"the run was trained on a row every {text_of(trained)}, the data are read as one every {text_of(period)}: "
-            f"set data.reader.period={plain(trained)}"
-        )
-    return schema

@@ -23,10 +23,9 @@ import numpy as np
 import pandas as pd
 
 from conveyorguard.config.compose import build
-from conveyorguard.data.datamodule import WindowDataset
 from conveyorguard.data.durations import plain
 from conveyorguard.data.live import Follower, follow
-from conveyorguard.data.ranges import filled, odd_inputs
+from conveyorguard.data.ranges import odd_inputs
 from conveyorguard.data.recording_start import START
 from conveyorguard.data.reduce import ReducedSession, reduce_session
 from conveyorguard.data.schema import Schema
@@ -35,12 +34,11 @@ from conveyorguard.data.store import SENSORS_REPAIRED, THERMAL_REPAIRED, Store
 from conveyorguard.data.store_build import store_in_memory
 from conveyorguard.data.views import bridge_gaps
 from conveyorguard.errors import ConfigError
+from conveyorguard.inference.data_schema import schema_for
 from conveyorguard.inference.journal import DISK, AppendedTable, WindowJournal, bytes_of
-from conveyorguard.inference.loaded_run import LoadedRun, TooShortError, schema_for
-from conveyorguard.inference.predict import predict
+from conveyorguard.inference.loaded_run import LoadedRun, TooShortError
 from conveyorguard.inference.tail import Ringing, Tail
 from conveyorguard.metrics.memory import runs_of
-from conveyorguard.runs.data import conditioned
 from conveyorguard.system.files import locked, read_json, replacing, write_json
 from conveyorguard.system.progress import no_bars
 
@@ -185,7 +183,6 @@ class Watch:
         """
         settings = self.loaded.settings
         store = bridge_gaps(store_in_memory([tail.session], self.schema), settings.max_gap)
-        store = conditioned(store, self.loaded.run.settings)
         try:
             windows = self.loaded.windows_of(store, stride=1)
         except TooShortError:  # so far
@@ -194,8 +191,7 @@ class Watch:
         if not len(new):
             return 0
         self._report_odd_inputs(store)
-        usable = filled(store, self.loaded.ranges)
-        p = predict(self.loaded.model, WindowDataset(usable, new, settings, self.loaded.inputs))
+        p = self.loaded.probabilities(store, new)
         deployed = self._deployed(new, p, tail)
         score = deployed[:, self.loaded.schema.alarm :].sum(axis=1)
         names, predicted = self.loaded.schema.state_names, deployed.argmax(axis=1)
@@ -299,11 +295,12 @@ def watch(loaded: LoadedRun, data: Mapping[str, Any], folder: Path, disk: str = 
     """
     schema, root, cap = schema_for(loaded, data), Path(data["root"]), bytes_of(disk)
     identity = {"run": loaded.run.folder.resolve().name, "root": str(root.resolve())}
+    identity |= {"alarms": " ".join(loaded.overrides)}
     with locked(folder), no_bars():
         path = folder / "watch.json"
         saved: dict[str, Any] = read_json(path) if path.exists() else {**identity, "known": {}}
-        if other := {key: saved[key] for key in identity if saved[key] != identity[key]}:
-            described = ", ".join(f"{key} {value}" for key, value in other.items())
+        if other := {key: saved.get(key, "") for key in identity if saved.get(key, "") != identity[key]}:
+            described = ", ".join(f"{key} {value or 'of the run'}" for key, value in other.items())
             raise ConfigError(f"{folder}: belongs to a watch of {described}; give another out=FOLDER")
         follower = follow(build(data["reader"], _partial_=True), root, schema, saved["known"])
         write_json(path, saved)

@@ -1,4 +1,4 @@
-"""Alarms: choose an operating point on validation, and evaluate it session by session.
+"""Alarms: evaluate an operating point session by session. `alarm_threshold` chooses it.
 
 The score of a window is the calibrated probability of a state that warrants an alarm (`schema.alarm` or worse). An
 alarm begins when the score reaches `on` and ends when it falls below `off` (hysteresis). Both times are the end of the
@@ -16,15 +16,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.special import expit, logit
 from scipy.stats import chi2
 
 from conveyorguard.metrics.bootstrap import LEVEL, resample
 
 HYSTERESIS = 0.5  # off = this share of on
-UNDECIDED = 0.5  # upper limit of the threshold if validation has no window in which an alarm would be false
-SURE = 1e-4  # probabilities are clipped to [SURE, 1 - SURE] before their log-odds are taken
-STEP = 0.25  # distance of the candidate thresholds in log-odds
 
 
 @dataclass(frozen=True)
@@ -37,36 +33,6 @@ class OperatingPoint:
     def to_dict(self) -> dict[str, float]:
         """Return {on, off}, as in alarms.json."""
         return asdict(self)
-
-
-def choose_operating_point(table: pd.DataFrame, period: float = 1.0) -> OperatingPoint | None:
-    """Choose the operating point on validation; None without a fault session.
-
-    Among thresholds that miss no fault session, take those with the fewest false alarm windows; return the midpoint, in
-    log-odds, of the highest contiguous range of them. A threshold at either end was just reached by some session, and
-    the next session may just miss it. Without fault-free windows the cost of a lower threshold is unknown: return the
-    highest that misses no fault session, at most UNDECIDED.
-
-    Args:
-        table: Validation windows: session, start, end, seconds_since_onset, y_true, y_true_alarm (bool), score.
-        period: Of a row of the data [s].
-    """
-    table = table.sort_values(["session", "start"])
-    worst = table[table["y_true_alarm"]].groupby("session")["score"].max()
-    if not len(worst):
-        return None
-    highest = float(worst.min())
-    healthy = without_fault(table)
-    if not healthy.any():
-        return _with_hysteresis(min(highest, UNDECIDED))
-    top = logit(np.clip(highest, SURE, 1 - SURE))
-    steps = top - STEP * np.arange(max(1, int(np.ceil((top - logit(SURE)) / STEP))))
-    points = [_with_hysteresis(min(highest, float(expit(step)))) for step in steps]
-    false = np.array([np.count_nonzero(ringing(table, point, period) & healthy) for point in points])
-    first = int(false.argmin())  # the highest threshold with the fewest
-    more = np.flatnonzero(false[first:] > false[first])
-    last = first + int(more[0]) - 1 if len(more) else len(steps) - 1
-    return _with_hysteresis(min(highest, float(expit((steps[first] + steps[last]) / 2))))
 
 
 def without_fault(table: pd.DataFrame) -> np.ndarray:
@@ -104,8 +70,16 @@ def follows_gap(
     return start - before - period > end - start + period
 
 
-def _with_hysteresis(on: float) -> OperatingPoint:
-    return OperatingPoint(on, HYSTERESIS * on)
+def exposure(table: pd.DataFrame, stride: float | None, period: float = 1.0) -> np.ndarray:
+    """Return the time (N,) that each window counts for [h]: its stride, or its length if that is shorter.
+
+    Args:
+        table: Windows: start and end [s].
+        stride: Of the windows [s]; None: they do not overlap.
+        period: Of a row of the data [s].
+    """
+    length = (table["end"] - table["start"] + period).to_numpy(float)
+    return (length if stride is None else np.minimum(length, stride)) / 3600
 
 
 def ringing(table: pd.DataFrame, point: OperatingPoint, period: float = 1.0) -> np.ndarray:
@@ -130,6 +104,17 @@ def _starts_anew(table: pd.DataFrame, period: float) -> np.ndarray:
     return anew
 
 
+def begins(table: pd.DataFrame, on: np.ndarray, period: float = 1.0) -> np.ndarray:
+    """Return a mask (N,) of the windows at which an alarm begins.
+
+    Args:
+        table: Windows, as for `ringing`.
+        on: Result of `ringing`.
+        period: Of a row of the data [s].
+    """
+    return on & (~np.concatenate([[False], on[:-1]]) | _starts_anew(table, period))
+
+
 def episodes(table: pd.DataFrame, point: OperatingPoint, period: float = 1.0) -> pd.DataFrame:
     """Return the alarms, one per row.
 
@@ -143,8 +128,8 @@ def episodes(table: pd.DataFrame, point: OperatingPoint, period: float = 1.0) ->
         (whether the device was in a state that warrants an alarm at some window of the alarm).
     """
     rows = table.sort_values(["session", "start"], ignore_index=True)
-    on = pd.Series(ringing(rows, point, period), index=rows.index)
-    number = ((on != on.shift()) | _starts_anew(rows, period)).cumsum()
+    on = ringing(rows, point, period)
+    number = begins(rows, on, period).cumsum()
     alarms = (
         rows[on]
         .groupby(number[on], sort=False)
@@ -161,68 +146,74 @@ def episodes(table: pd.DataFrame, point: OperatingPoint, period: float = 1.0) ->
     return alarms.reset_index(drop=True)
 
 
-def fault_sessions(table: pd.DataFrame, alarms: pd.DataFrame) -> pd.DataFrame:
+def fault_sessions(table: pd.DataFrame, alarms: pd.DataFrame, lookback: float = 0.0) -> pd.DataFrame:
     """Return the fault sessions with the alarm that announced each.
 
-    The alarm is the first true one. If it began before the onset, it counts from the first window that reaches the
-    onset, so that its delay is not negative.
+    The alarm is the first true one. If it began before the onset of wear, it counts from the first window that reaches
+    it. Its delay counts from the onset of the alarm state itself, which is the end of the first window labelled with
+    it; an alarm before that has a delay of 0.
 
     Args:
         table: Windows, as for `summarise`.
         alarms: Result of `episodes`.
+        lookback: How long before the end of a window the moment lies whose state its label is [s].
 
     Returns:
         session, device, missed, alarm_at [s since the session began], lead (from the alarm to the end of the session
-        [s]) and delay (from the onset to the alarm [s]; NaN if the session begins with the fault).
+        [s]) and delay [s], NaN if the first window of the session is in the alarm state: its onset is unknown.
     """
-    sessions = []
-    for name in sorted(table[table["y_true_alarm"]]["session"].unique()):
-        rows = table[table["session"] == name]
-        true = alarms[(alarms["session"] == name) & alarms["true"]]
-        row: dict[str, Any] = {
-            "session": name,
-            "device": rows["device"].iloc[0],
-            "missed": not len(true),
-            "alarm_at": np.nan,
-            "lead": np.nan,
-            "delay": np.nan,
-        }
-        if len(true):
-            since = rows[rows["end"] >= true["begin"].min()].sort_values("end")
-            faulty = since[~(since["seconds_since_onset"] < 0)]
-            at = (faulty if len(faulty) else since).iloc[0]  # a table may give an onset later than the state itself
-            since_onset = float(at["seconds_since_onset"])
-            row |= {
-                "alarm_at": float(at["end"]),
-                "lead": float(at["seconds_to_end"]),
-                "delay": since_onset if at["end"] - since_onset > rows["start"].min() else np.nan,
-            }
-        sessions.append(row)
+    names = table.loc[table["y_true_alarm"], "session"].unique()
+    true = alarms[alarms["true"].astype(bool)].groupby("session")["begin"].min()
+    sessions = [
+        {"session": name, "device": rows["device"].iloc[0], **_detection(rows, true.get(name), lookback)}
+        for name, rows in table[table["session"].isin(names)].groupby("session")
+    ]
     return pd.DataFrame(sessions, columns=["session", "device", "missed", "alarm_at", "lead", "delay"])
 
 
-def summarise(table: pd.DataFrame, point: OperatingPoint, stride: float, period: float = 1.0) -> dict[str, Any]:
-    """Evaluate the operating point on windows.
-
-    False alarms are alarms that begin without a fault (`without_fault`). Their exposure is the total time of such
-    windows, each counted with its stride, or its length if that is shorter. The bound on their rate is the exact
-    one-sided Poisson bound: after few hours even zero false alarms allow a high rate. The share of missed fault
-    sessions has the interval of `missed_share_interval`.
+def _detection(rows: pd.DataFrame, begin: float | None, lookback: float) -> dict[str, Any]:
+    """Return missed, alarm_at, lead and delay of a fault session.
 
     Args:
-        table: Windows, as for `choose_operating_point`, with device and seconds_to_end.
+        rows: Its windows.
+        begin: Begin of its first true alarm [s since the session began]; None without one.
+        lookback: As for `fault_sessions`.
+    """
+    if begin is None:
+        return {"missed": True, "alarm_at": np.nan, "lead": np.nan, "delay": np.nan}
+    rows = rows.sort_values("end")
+    since = rows[rows["end"] >= begin]
+    worn = since[~(since["seconds_since_onset"] < 0)]
+    at = (worn if len(worn) else since).iloc[0]  # a table may give an onset later than the state itself
+    first = int(rows["y_true_alarm"].to_numpy().argmax())
+    delay = max(float(at["end"] - (rows["end"].iloc[first] - lookback)), 0.0) if first else np.nan
+    return {"missed": False, "alarm_at": float(at["end"]), "lead": float(at["seconds_to_end"]), "delay": delay}
+
+
+def summarise(
+    table: pd.DataFrame, point: OperatingPoint, stride: float, period: float = 1.0, lookback: float = 0.0
+) -> dict[str, Any]:
+    """Evaluate the operating point on windows.
+
+    False alarms are alarms that begin without a fault (`without_fault`), after the `exposure` of such windows. The
+    bound on their rate is the exact one-sided Poisson bound: after few hours even zero false alarms allow a high rate.
+    The share of missed fault sessions has the interval of `missed_share_interval`.
+
+    Args:
+        table: Windows: session, device, start, end, seconds_to_end, seconds_since_onset, y_true, y_true_alarm (bool)
+            and score.
         point: Operating point.
         stride: Stride of the windows [s].
         period: Of a row of the data [s].
+        lookback: As for `fault_sessions`.
 
     Returns:
         Counts, times [s, h], the bound and the rows of `fault_sessions`, as in alarms.json.
     """
     alarms = episodes(table, point, period)
-    faults = fault_sessions(table, alarms)
+    faults = fault_sessions(table, alarms, lookback)
     healthy = without_fault(table)
-    lasts = (table["end"] - table["start"] + period).clip(upper=stride)
-    hours = float(lasts[healthy].sum()) / 3600
+    hours = float(exposure(table, stride, period)[healthy].sum())
     quiet = table.loc[healthy, ["session", "end"]].rename(columns={"end": "begin"})
     begun = alarms.merge(quiet.assign(healthy=True), on=["session", "begin"], how="left")
     false = int(begun["healthy"].notna().sum())
@@ -245,6 +236,8 @@ def summarise(table: pd.DataFrame, point: OperatingPoint, stride: float, period:
         "missed_share_interval": missed_share_interval(faults, table),
         "lead_seconds": spread("lead"),
         "delay_seconds": spread("delay"),
+        "alarms": len(alarms),
+        "true_alarms": int(alarms["true"].sum()),
         "false_alarms": false,
         "early_alarms": early,
         "exposure_hours": hours,

@@ -31,12 +31,13 @@ IN_FULL = 6  # arms that have a confusion matrix and a line in the profile: the 
 
 
 def write_comparison(
-    comparison: Comparison, folder: Path, first: Markup | None = None, name: str = "comparison"
+    comparison: Comparison, folder: Path, first: Markup | None = None, name: str = "comparison", title: str = ""
 ) -> Path:
     """Write the page, comparison.csv, differences.csv and devices.csv into the folder; return the page's path.
 
     Args:
-        first: a drawn section to begin with. name: of the page's file.
+        first: a drawn section to begin with. name: of the page's file. title: of the page; by default it says that
+            models are compared.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for stem, frame in comparison_tables(comparison).items():
@@ -44,7 +45,7 @@ def write_comparison(
     content = comparison_content(comparison, folder)
     main = first + content if first else content
     path = folder / f"{name}.html"
-    title = f"Comparison of {counted(len(comparison.models), 'model')}"
+    title = title or f"Comparison of {counted(len(comparison.models), 'model')}"
     write_text(path, pages.page(title, comparison.protocol, main))
     return path
 

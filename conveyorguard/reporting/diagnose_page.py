@@ -303,13 +303,13 @@ def _onsets(diagnosis: Diagnosis) -> Section:
         ]
         for _, row in table.sort_values(["session", "arm"]).iterrows()
     ]
-    header = ["session", "device", "arm", "alarm at, s", "delay after the onset, s", "lead to the end, s"]
+    header = ["session", "device", "arm", "alarm at, s", "delay, s", "lead to the end, s"]
     note = (
-        "At the operating point of each run, set on validation: no missed fault, fewest false alarms. Times in s. The "
-        "onset is the first second that is not normal; it is unknown where a recording begins that way."
+        "At the operating point of each run, chosen on validation. Times in s. A delay counts from the onset of the "
+        "alarm state, in runs of earlier versions from the first wear; it is unknown where a recording begins that way."
     )
     return Section(
-        "Faults: delay after the onset, lead to the end",
+        "Faults: delay of the alarm, lead to the end",
         note,
         [pages.framed(pages.gathered(summary, ["missed"], " low", " high"), formats)],
         details=_table("onsets", header, rows),

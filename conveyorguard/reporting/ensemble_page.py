@@ -10,6 +10,7 @@ from markupsafe import Markup
 from conveyorguard.evaluation.ensemble import Ensemble
 from conveyorguard.reporting import pages
 from conveyorguard.reporting.compare_page import write_comparison
+from conveyorguard.reporting.format import counted
 from conveyorguard.reporting.model_card import write_card
 from conveyorguard.system.files import write_text
 
@@ -23,7 +24,8 @@ def write_ensemble(result: Ensemble, folder: Path) -> Path:
     write_text(folder / "ensemble.csv", ensemble_table(result).to_csv(index=False))
     for strategy in result.folders:
         write_card(strategy)
-    return write_comparison(result.comparison, folder, ensemble_block(result), "ensemble")
+    title = f"Ensemble of {counted(result.members, 'run')}"
+    return write_comparison(result.comparison, folder, ensemble_block(result), "ensemble", title)
 
 
 def ensemble_table(result: Ensemble) -> pd.DataFrame:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -119,6 +120,36 @@ def horizontal_bars(labels: list[str], groups: dict[str, list[float]], title: st
         )
     styled(figure, title, height=120 + (16 + 10 * len(groups)) * len(labels), x=x)
     return figure.update_yaxes(autorange="reversed", showgrid=False).update_layout(showlegend=True)
+
+
+def alarm_curve(points: list[Mapping[str, Any]], title: str) -> go.Figure:
+    """Draw false alarms a week over the guaranteed lead, a dot for each threshold, a star for the one in use.
+
+    Args:
+        points: lead_seconds, false_per_week, on and chosen, from low to high thresholds.
+    """
+    figure = go.Figure()
+    minutes = max(point["lead_seconds"] for point in points) >= 600
+    lead = [point["lead_seconds"] / (60 if minutes else 1) for point in points]
+    rate = [point["false_per_week"] for point in points]
+    text = [f"threshold {point['on']:.4f}, {point['missed']} missed" for point in points]
+    hover = "%{y:.3g} false alarms a week, lead %{x:.3g}<br>%{text}<extra></extra>"
+    figure.add_scatter(
+        x=lead, y=rate, text=text, mode="lines+markers", name="thresholds", line={"color": BLUE}, hovertemplate=hover
+    )
+    place = next(i for i, point in enumerate(points) if point["chosen"])
+    figure.add_scatter(
+        x=[lead[place]],
+        y=[rate[place]],
+        text=[text[place]],
+        mode="markers",
+        name="in use",
+        marker={"symbol": "star", "size": 16, "color": STATE_COLOURS[2]},
+        hovertemplate=hover,
+    )
+    unit = "min" if minutes else "s"
+    styled(figure, title, x=f"guaranteed lead [{unit}]", y="false alarms a week")
+    return figure.update_xaxes(rangemode="tozero").update_yaxes(rangemode="tozero")
 
 
 def interval_lines(curves: dict[str, pd.DataFrame], title: str, x: str, y: str) -> go.Figure:

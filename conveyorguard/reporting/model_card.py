@@ -16,11 +16,13 @@ from markupsafe import Markup
 
 from conveyorguard.data.durations import text_of
 from conveyorguard.data.splits import PARTS
+from conveyorguard.metrics.alarm_settings import HOURS_PER_WEEK
 from conveyorguard.metrics.alarms import OperatingPoint
 from conveyorguard.metrics.bootstrap import Arm, Interval, resample
 from conveyorguard.metrics.notation import MISSING, PERCENT, WHOLE_PERCENT, notation_of
 from conveyorguard.reporting import pages
-from conveyorguard.reporting.alarm_sentences import alarm_rule, threshold_choice
+from conveyorguard.reporting.alarm_section import curve_note, curve_rows, monthly_cost, precision, times_sentence
+from conveyorguard.reporting.alarm_sentences import alarm_rule, duration, per_week, threshold_choice, weekly_claim
 from conveyorguard.reporting.format import counted, metric_title, state_titles, warning_of
 from conveyorguard.runs.derive import as_predictions
 from conveyorguard.runs.saved import SavedRun
@@ -80,6 +82,7 @@ def _head(run: SavedRun) -> dict[str, Any]:
     changed = " with uncommitted changes" if facts["git"]["dirty"] else ""
     return {
         "model": run.model_name,
+        "members": run.provenance.get("members") or [],
         "name": run.folder.resolve().name,
         "states": state_titles(schema),
         "inputs": {"sensor": "sensors", "image": "the camera", "both": "sensors and camera"}.get(
@@ -211,15 +214,26 @@ def _alarms(run: SavedRun) -> dict[str, Any] | None:
                 part,
                 f"{figures['missed']} of {figures['fault_sessions']}",
                 WHOLE_PERCENT.range(Interval(np.nan, *bounds)) if bounds else NO_INTERVAL,
-                figures["false_alarms"],
-                f"{figures['exposure_hours']:.2f}",
-                MISSING if most is None else f"{most:.1f}",
+                precision(figures),
+                f"{figures['false_alarms']} in {duration(figures['exposure_hours'])}",
+                MISSING if most is None else per_week(most * HOURS_PER_WEEK),
+                monthly_cost(figures),
             ]
         )
-    rule = alarm_rule(
-        run.schema.alarming, OperatingPoint(facts["operating_point"]["on"], facts["operating_point"]["off"])
-    )
-    return {"rule": rule, "choice": threshold_choice(facts), "parts": parts}
+    last = list(facts["parts"])[-1]
+    return {
+        "rule": alarm_rule(
+            run.schema.alarming, OperatingPoint(facts["operating_point"]["on"], facts["operating_point"]["off"])
+        ),
+        "choice": threshold_choice(facts),
+        "parts": parts,
+        "times": times_sentence(facts, last),
+        "claim": weekly_claim(facts["parts"][last]),
+        "curve_header": ["threshold", "false alarms a week", "guaranteed lead", "faults missed", "cost a month"],
+        "curve": curve_rows(facts["parts"][last]),
+        "curve_note": curve_note(facts, last),
+        "part": last,
+    }
 
 
 def _limits_and_use(run: SavedRun) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from conveyorguard.inference.loaded_run import LoadedRun, SessionPredictions
 from conveyorguard.inference.summary import PredictionTotals, SessionSummary
 from conveyorguard.metrics.notation import MISSING
 from conveyorguard.reporting import figures, pages, recording_figures
+from conveyorguard.reporting.alarm_section import alarm_section
 from conveyorguard.reporting.alarm_sentences import alarm_record, alarm_rule, duration, moment, span
 from conveyorguard.reporting.format import counted, state_titles
 from conveyorguard.system.files import write_text
@@ -59,6 +60,7 @@ class PredictionPage:
             "predictions.html.jinja",
             summary=self._summary(totals),
             labelled=self._labelled(totals),
+            worth=self._worth(),
             sessions=self._sessions(totals),
             timelines=timelines,
             not_drawn=counted(not_drawn, "session") if not_drawn > 0 else "",
@@ -74,8 +76,8 @@ class PredictionPage:
         note = "The run has no operating point, so there are no alarms: no session of its validation part had a fault."
         if point:
             note = (
-                f"{alarm_rule(schema.alarming, point)} This is the operating point of the run; both times are stamped "
-                f"with the end of a window. {alarm_record(self.loaded.run.facts('alarms'))}"
+                f"{alarm_rule(schema.alarming, point)} {self._source()}; both times are stamped "
+                f"with the end of a window. {alarm_record(self.loaded.alarms)}"
             )
         all_seconds = max(sum(totals.seconds.values()), 1)
         seconds = [totals.seconds.get(state.name, 0) for state in schema.states]
@@ -97,6 +99,17 @@ class PredictionPage:
                 ],
             ),
         }
+
+    def _source(self) -> str:
+        """Say where the operating point is from."""
+        if not self.loaded.overrides:
+            return "This is the operating point of the run"
+        return f"It was chosen anew on the validation part of the run, with {', '.join(self.loaded.overrides)}"
+
+    def _worth(self) -> dict[str, Any] | None:
+        """Return what the operating point is worth on the recordings that the run was evaluated on."""
+        facts = self.loaded.alarms
+        return alarm_section(facts, list(facts["parts"])[-1], self.loaded.schema) if self.loaded.point else None
 
     def _labelled(self, totals: PredictionTotals) -> dict[str, Any] | None:
         """Return how the prediction agrees with labels, where the new sessions have them.

@@ -11,19 +11,22 @@ import pandas as pd
 from markupsafe import Markup
 
 from conveyorguard.config.saved import as_yaml
-from conveyorguard.metrics.alarms import OperatingPoint
-from conveyorguard.metrics.bootstrap import Arm, Interval, Resampling, resample
+from conveyorguard.metrics.bootstrap import Arm, Resampling, resample
 from conveyorguard.metrics.calibration import reliability
-from conveyorguard.metrics.notation import MISSING, PERCENT, SIGNIFICANT, WHOLE_PERCENT, notation_of
+from conveyorguard.metrics.notation import MISSING, PERCENT, SIGNIFICANT, notation_of
 from conveyorguard.metrics.scores import METRICS, OBJECTIVES
 from conveyorguard.reporting import figures, pages, recording_figures
-from conveyorguard.reporting.alarm_sentences import alarm_rule, duration, moment, threshold_choice
+from conveyorguard.reporting.alarm_section import alarm_section
+from conveyorguard.reporting.alarm_sentences import moment
 from conveyorguard.reporting.format import counted, metric_title, state_titles, warning_of
 from conveyorguard.runs.derive import as_predictions
 from conveyorguard.runs.saved import SavedRun
 from conveyorguard.system.files import write_text
 
 Draw = Callable[[str, pd.DataFrame, Mapping[str, str]], Markup]  # a table: its name, its data, formats of its columns
+
+
+CALIBRATION_TITLES = {"c": "calibrated probabilities, as deployed", "p": "probabilities as trained, not calibrated"}
 
 
 def write_report(folder: Path) -> Path:
@@ -41,13 +44,15 @@ def write_report(folder: Path) -> Path:
         by_state=class_block(run, arms=arms),
         learning=learning_block(run) if run.history is not None else None,
         importance=importance_block(run.importance) if run.importance is not None else None,
-        alarms=_alarms(run, part),
+        alarms=alarm_section(run.facts("alarms"), part, run.schema),
         calibration=_calibration(run, part, arms[part].resampling),
         examples=_examples(run, part),
         origin=_origin(run),
         config=as_yaml(pages.base_names_within(run.settings)),
     )
-    title = f"{run.model_name} · {run.modality} · film {'on' if run.film else 'off'}"
+    name = f"Ensemble ({run.model_name.removeprefix('ensemble-')})" if run.is_ensemble else run.model_name
+    film = run.film if isinstance(run.film, str) else "on" if run.film else "off"
+    title = f"{name} · {run.modality} · film {film}"
     subtitle = f"{run.data_name} data, split {run.settings['split']['name']}, run {folder.resolve().name}"
     links = [("model card", "MODEL_CARD.md", False)] if (folder / "MODEL_CARD.md").exists() else []
     path = folder / "report.html"
@@ -72,8 +77,9 @@ def _result(run: SavedRun, part: str, arm: Arm) -> dict[str, Any]:
     titles = {
         **{name: metric_title(name, schema) for name in ("accuracy", "macro_f1", "severe_recall", "severe_as_normal")},
         "severe_sessions_missed": f"sessions whose {schema.states[-1].name} state was missed entirely",
-        "ece": "expected calibration error",
+        "ece": f"expected calibration error of the {CALIBRATION_TITLES[run.answer]}",
     }
+    titles["severe_recall"] += f", of {worst_windows(run, part)}"
     tiles = []
     for name, title in titles.items():
         notation, interval = notation_of(name), arm.interval(name)
@@ -87,6 +93,21 @@ def _result(run: SavedRun, part: str, arm: Arm) -> dict[str, Any]:
         f"(python -m conveyorguard compare). {warning_of(run.data_name)}"
     )
     return {"tiles": tiles, "note": note.rstrip()}
+
+
+def worst_windows(run: SavedRun, part: str) -> str:
+    """Say how many windows of a part are in the worst state, and how long before the end of their sessions they end.
+
+    Args:
+        part: of the split.
+    """
+    rows = run.rows(part)
+    worst = rows[rows["y_true"] == len(run.schema.states) - 1]
+    if not len(worst):
+        return "no window"
+    sessions, to_end = counted(worst["session"].nunique(), "session"), worst["seconds_to_end"]
+    span = f"{moment(to_end.min())} to {moment(to_end.max())}"
+    return f"{counted(len(worst), 'window')} in {sessions}, {span} before the end of the session"
 
 
 def plain_table(name: str, frame: pd.DataFrame, formats: Mapping[str, str]) -> Markup:
@@ -123,84 +144,6 @@ def class_block(run: SavedRun, draw: Draw = plain_table, arms: dict[str, Arm] | 
         metrics[part] = [arms[part].interval(name) for name in METRICS]
     table = draw("metrics", pd.DataFrame(metrics), dict.fromkeys(run.scores, ".4g"))
     return pages.render("by_state.html.jinja", parts=parts, metrics=table)
-
-
-def _alarms(run: SavedRun, part: str) -> dict[str, Any] | None:
-    """Return what the operating point would have meant on a part; None where validation gave none."""
-    facts = run.facts("alarms")
-    if not facts.get("operating_point"):
-        return None
-    figures_of_part = facts["parts"][part]
-    return {
-        "tiles": _alarm_tiles(figures_of_part),
-        "note": _alarm_note(run, facts, figures_of_part),
-        "sessions": pages.sortable(
-            ["session", "device", "alarm at", "lead before its end", "delay after onset"],
-            [
-                [
-                    row["session"],
-                    row["device"],
-                    "missed" if row["missed"] else moment(row["alarm_at"]),
-                    _time(row["lead"]),
-                    _time(row["delay"]),
-                ]
-                for row in figures_of_part["sessions"]
-            ],
-        ),
-    }
-
-
-def _alarm_tiles(alarms: dict[str, Any]) -> list[tuple[str, str]]:
-    hours, bound = alarms["exposure_hours"], alarms["false_alarms_per_hour_bound"]
-    missed = "sessions with a fault, missed"
-    if share := alarms["missed_share_interval"]:
-        missed += f"; 95 % interval of the share {WHOLE_PERCENT.range(Interval(np.nan, *share))}"
-    return [
-        (missed, f"{alarms['missed']} of {alarms['fault_sessions']}"),
-        ("lead before the session's end, median", _spread(alarms["lead_seconds"])),
-        ("delay after the onset of the fault, median", _spread(alarms["delay_seconds"])),
-        (
-            "false alarms in the time without a fault",
-            f"{alarms['false_alarms']} in {duration(hours)}" if hours else "–",
-        ),
-        (
-            "false alarms per hour, 95 % upper bound",
-            MISSING if bound is None else f"{bound:.1f} ({24 * bound:.0f} a day)",
-        ),
-    ]
-
-
-def _alarm_note(run: SavedRun, facts: dict[str, Any], alarms: dict[str, Any]) -> str:
-    schema = run.schema
-    sentences = [
-        alarm_rule(schema.alarming, OperatingPoint(facts["operating_point"]["on"], facts["operating_point"]["off"])),
-        threshold_choice(facts),
-        "Alarms are stamped with the end of their window.",
-        f"Delays count from the onset, the first second that is not {schema.states[0].name}; a session that starts "
-        "with the fault has none.",
-    ]
-    if hours := alarms["exposure_hours"]:
-        sentences.append(
-            f"The bound on false alarms rests on {duration(hours)} without a fault; longer operation was not tested."
-        )
-    else:
-        sentences.append("No time without a fault was recorded, so false alarms could not be counted.")
-    if early := alarms.get("early_alarms", 0):  # runs of earlier versions lack it
-        sentences.append(
-            f"Started after an onset without reaching {schema.alarming}, and counted neither as false nor as a hit: "
-            f"{early} alarm{'' if early == 1 else 's'}."
-        )
-    return " ".join(sentences)
-
-
-def _spread(seconds: dict[str, float] | None) -> str:
-    if seconds is None:
-        return MISSING
-    return f"{moment(seconds['median'])} ({moment(seconds['least'])} to {moment(seconds['most'])})"
-
-
-def _time(seconds: float | None) -> str:
-    return MISSING if seconds is None else moment(seconds)
 
 
 def _calibration(run: SavedRun, part: str, resampling: Resampling) -> dict[str, Any] | None:

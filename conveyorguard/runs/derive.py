@@ -12,7 +12,10 @@ import pandas as pd
 from conveyorguard.data.schema import Schema
 from conveyorguard.data.store import Store
 from conveyorguard.data.windows import WindowSettings
-from conveyorguard.metrics.alarms import choose_operating_point, summarise, with_scores
+from conveyorguard.metrics.alarm_curve import alarm_curve
+from conveyorguard.metrics.alarm_settings import AlarmSettings
+from conveyorguard.metrics.alarm_threshold import choose_operating_point
+from conveyorguard.metrics.alarms import OperatingPoint, summarise, with_scores
 from conveyorguard.metrics.calibration import calibrate
 from conveyorguard.metrics.memory import lagged, runs_of, try_memory
 from conveyorguard.metrics.scores import Predictions, evaluate
@@ -37,7 +40,13 @@ class Derived:
     alarms: dict[str, Any]
 
 
-def derive(tables: list[pd.DataFrame], schema: Schema, window: WindowSettings) -> Derived:
+def derive(
+    tables: list[pd.DataFrame],
+    schema: Schema,
+    window: WindowSettings,
+    settings: AlarmSettings | None = None,
+    point: OperatingPoint | None = None,
+) -> Derived:
     """Calibrate the probabilities, try a memory, choose the operating point and evaluate.
 
     Args:
@@ -45,6 +54,8 @@ def derive(tables: list[pd.DataFrame], schema: Schema, window: WindowSettings) -
             last of p0, p1, ...
         schema: of the data.
         window: settings of the windows.
+        settings: what is asked of alarms; None: the defaults.
+        point: an operating point that was chosen by an earlier version, to be evaluated; None: choose it.
     """
     parts = {str(table["split"].iloc[0]): table for table in tables}
     predictions = {part: as_predictions(rows) for part, rows in parts.items()}
@@ -59,15 +70,15 @@ def derive(tables: list[pd.DataFrame], schema: Schema, window: WindowSettings) -
         rows.assign(**dict(zip(columns, deployed[part].T.astype(np.float32), strict=True)))
         for part, rows in parts.items()
     ]
-    point = choose_operating_point(scored["val"], window.period)
-    stride = window.judged_stride * window.period
-    alarms = {
-        "state": schema.states[schema.alarm].name,
-        "operating_point": point.to_dict() if point else None,
-        "parts": (
-            {part: summarise(table, point, stride, window.period) for part, table in scored.items()} if point else {}
-        ),
-    }
+    if point is None:
+        alarms = alarm_facts(scored, schema, window, settings or AlarmSettings())
+    else:
+        parts_at_point = {part: _of_part(table, point, window, AlarmSettings()) for part, table in scored.items()}
+        alarms = {
+            "state": schema.states[schema.alarm].name,
+            "operating_point": point.to_dict(),
+            "parts": parts_at_point,
+        }
     metrics: dict[str, Any] = {part: evaluate(rows, schema.state_names) for part, rows in predictions.items()}
     metrics["now"] = {
         # of c0, c1, ... as the file holds them
@@ -78,6 +89,45 @@ def derive(tables: list[pd.DataFrame], schema: Schema, window: WindowSettings) -
         for part, of_part in predictions.items()
     }
     return Derived(pd.concat(complete, ignore_index=True), metrics, calibration, memory, alarms)
+
+
+def alarm_facts(
+    scored: dict[str, pd.DataFrame], schema: Schema, window: WindowSettings, settings: AlarmSettings
+) -> dict[str, Any]:
+    """Choose the operating point on validation and evaluate it on each part.
+
+    Args:
+        scored: windows by part, validation among them, with the columns of `with_scores`.
+        schema: of the data.
+        window: settings of the windows.
+        settings: what is asked of alarms.
+
+    Returns:
+        The content of `alarms.json`.
+    """
+    stride = window.judged_stride * window.period
+    choice = choose_operating_point(scored["val"], settings, stride, window.period)
+    return {
+        "state": schema.states[schema.alarm].name,
+        "operating_point": choice.point.to_dict() if choice else None,
+        "settings": settings.to_dict(),
+        "choice": choice.to_dict() if choice else None,
+        "parts": (
+            {part: _of_part(table, choice.point, window, settings) for part, table in scored.items()} if choice else {}
+        ),
+    }
+
+
+def _of_part(
+    table: pd.DataFrame, point: OperatingPoint, window: WindowSettings, settings: AlarmSettings
+) -> dict[str, Any]:
+    """Return what an operating point means on a part, and what other thresholds would."""
+    lookback = window.size // 2 * window.period if window.label == "majority" else 0.0
+    stride = window.judged_stride * window.period
+    return {
+        **summarise(table, point, stride, window.period, lookback),
+        "curve": alarm_curve(table, point, settings, stride, window.period, lookback),
+    }
 
 
 def _with_memory(

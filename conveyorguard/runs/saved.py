@@ -12,12 +12,13 @@ import pandas as pd
 
 from conveyorguard.config.compose import is_tabular
 from conveyorguard.config.records import R, SavedConfig
-from conveyorguard.config.saved import load_saved, merge_saved, plain_values
+from conveyorguard.config.saved import alarm_settings, load_saved, merge_saved, plain_values
 from conveyorguard.data.schema import Schema, modality_with
 from conveyorguard.data.splits import Split
 from conveyorguard.data.store import FORMAT
 from conveyorguard.data.windows import WindowSettings, period_of
 from conveyorguard.errors import RunError
+from conveyorguard.metrics.alarm_settings import AlarmSettings
 from conveyorguard.metrics.memory import Memory
 from conveyorguard.metrics.scores import evaluate
 from conveyorguard.runs import shapes, tables
@@ -145,6 +146,11 @@ class SavedRun:
         settings = WindowSettings.of(block, period_of(self.settings["data"]))
         refuse(self.folder / "config.yaml", "; ".join(settings.problems()) or None)
         return settings
+
+    @property
+    def alarm_settings(self) -> AlarmSettings:
+        """What the run's config asks of alarms."""
+        return alarm_settings(self.config)
 
     @property
     def wanted_parts(self) -> list[str]:

@@ -11,11 +11,11 @@ from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from conveyorguard.config.records import Amount, Count, R, Record, Share, checked, not_finite, problem
 from conveyorguard.errors import RunError
+from conveyorguard.runs.alarm_shapes import Alarms as Alarms
 from conveyorguard.system.files import read_json, refuse, write_json
 
 ROUNDING = 1e-6  # by which a sum of shares may leave its range
 Correlation = Annotated[float, Field(ge=-1 - ROUNDING, le=1 + ROUNDING)]
-Bounds = Annotated[list[Share], Field(min_length=2, max_length=2)]
 
 
 # provenance.json
@@ -81,6 +81,20 @@ class DataFacts(Record):
     devices: dict[str, list[str]]
 
 
+class StackedWeights(Record):
+    """Weights by which an ensemble stacks its members (`conveyorguard.metrics.stacking`)."""
+
+    classes: Annotated[list[Count], Field(min_length=2)]
+    coefficients: list[list[float]]
+    intercept: list[float]
+
+    @model_validator(mode="after")
+    def _weights_are_of_the_same_classes(self) -> Self:
+        if {len(self.coefficients), len(self.intercept)} != {len(self.classes)}:
+            raise ValueError(f"coefficients and intercept of {len(self.classes)} states, as classes has them")
+        return self
+
+
 class Provenance(Begun):
     """`provenance.json` of a finished run; fit_seconds and seconds in [s], latency_ms in [ms] a window."""
 
@@ -97,7 +111,9 @@ class Provenance(Begun):
     model_bytes: Count | None = None
     latency_ms: Amount | None = None
     members: list[str] | None = None
+    member_paths: list[str] | None = None
     weights: list[Amount] | None = None
+    stacking: StackedWeights | None = None
     seconds: Amount | None = None
     peak_memory_mib: Count | None = None
 
@@ -235,76 +251,6 @@ class SavedMemory(Record):
     reason: str
     gain: list[float] | None
     memory: MemoryWeights | None
-
-
-# alarms.json
-
-
-class Thresholds(Record):
-    """The operating point: the scores at which an alarm begins and ends."""
-
-    on: float
-    off: float
-
-    @model_validator(mode="after")
-    def _off_is_not_above_on(self) -> Self:
-        if not 0 < self.off <= self.on <= 1:
-            raise ValueError("0 < off <= on <= 1")
-        return self
-
-
-class Spread(Record):
-    """Range and median of a time over fault sessions, in [s]."""
-
-    least: float
-    median: float
-    most: float
-
-    @model_validator(mode="after")
-    def _median_is_within_the_range(self) -> Self:
-        if not self.least <= self.median <= self.most:
-            raise ValueError("least <= median <= most")
-        return self
-
-
-class FaultSession(Record):
-    """What the operating point did in one fault session; alarm_at, lead and delay in [s]."""
-
-    session: str
-    device: str
-    missed: bool
-    alarm_at: int | float | None
-    lead: float | None
-    delay: float | None
-
-
-class AlarmSummary(Record):
-    """What the operating point means on one part (`conveyorguard.metrics.alarms.summarise`)."""
-
-    fault_sessions: Count
-    missed: Count
-    missed_share_interval: Bounds | None
-    lead_seconds: Spread | None
-    delay_seconds: Spread | None
-    false_alarms: Count
-    early_alarms: Count = 0
-    exposure_hours: Amount
-    false_alarms_per_hour_bound: Amount | None
-    sessions: list[FaultSession]
-
-    @model_validator(mode="after")
-    def _no_more_faults_are_missed_than_occur(self) -> Self:
-        if self.missed > self.fault_sessions:
-            raise ValueError("missed <= fault_sessions")
-        return self
-
-
-class Alarms(Record):
-    """`alarms.json`: the operating point chosen on validation, null where no session could choose it."""
-
-    state: str
-    operating_point: Thresholds | None
-    parts: dict[str, AlarmSummary]
 
 
 # ranges.json

@@ -16,7 +16,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from conveyorguard.config.records import SavedConfig, problem
-from conveyorguard.config.saved import derived_keys
+from conveyorguard.config.saved import alarm_settings, derived_keys
 from conveyorguard.data.ranges import training_ranges
 from conveyorguard.data.schema import Schema
 from conveyorguard.data.session_digests import session_digests
@@ -165,7 +165,7 @@ class Run:
         for table in tables:
             if (message := predictions_problem(table, len(schema.states))) is not None:
                 raise unwritable(path, message)
-        derived = derive(tables, schema, window)
+        derived = derive(tables, schema, window, alarm_settings(self.cfg))
         write_parquet(path, derived.predictions)
         if derived.memory:
             write_record(self.folder / "memory.json", SavedMemory, derived.memory)

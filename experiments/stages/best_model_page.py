@@ -140,7 +140,7 @@ def parts(results: BestModel) -> list[Part]:
             if results.onsets is None
             else [
                 Part(
-                    "Faults: delay after the onset, lead to the end",
+                    "Faults: delay of the alarm, lead to the end",
                     ONSETS_NOTE,
                     "onsets",
                     pages.gathered(results.onsets, ["missed"], " low", " high"),
@@ -226,9 +226,8 @@ CAUSAL_NOTE = (
 )
 ONSETS_NOTE = (
     "One row per seed: recordings with a fault, those without an alarm, and times in s for the others. The model of "
-    "each fold uses its own operating point, set on validation: no missed fault, fewest false alarms. A delay "
-    "counts from the first second that is not normal. A state that needs an alarm may begin long after it, so a "
-    "long delay is not always a late alarm."
+    "each fold uses its own operating point, chosen on validation by a cap on false alarms and a miss rate. A delay "
+    "counts from the onset of the state that needs an alarm."
 )
 OTHERS_NOTE = (
     "Recordings and devices simulated with another data.seed for this table alone. Choices were made on the "

@@ -1,11 +1,18 @@
 """Voting and stacking from saved predictions: values, and refusal of members that differ."""
 
-import numpy as np
-import pytest
+import shutil
 
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.linear_model import LogisticRegression
+
+from conveyorguard import load_run
 from conveyorguard.cli import main
 from conveyorguard.errors import RunError
 from conveyorguard.evaluation.ensemble import ensemble, stacking
+from conveyorguard.metrics.stacking import StackingWeights
+from conveyorguard.runs.data import load_windows
 from conveyorguard.runs.derive import as_predictions
 from conveyorguard.runs.saved import SavedRun
 from tests.support.made_runs import windows
@@ -43,11 +50,36 @@ def test_stacking_is_cross_fitted_by_session():
     y = np.repeat(rng.integers(2, size=40), 20)
     code = np.repeat(rng.random(40), 20)  # identifies the session
     val = np.stack([np.stack([code, 1 - code], axis=1)] * 2)
-    stacked = stacking(val, y, session, val[:, :5])
+    stacked, _ = stacking(val, y, session, session, val[:, :5])
     assert abs((stacked["val"].argmax(1) == y).mean() - 0.5) < 0.25
     assert (
         stacked["val"].shape == (800, 2) and stacked["test"].shape == (5, 2) and np.allclose(stacked["val"].sum(1), 1)
     )
+
+
+def test_stacking_is_cross_fitted_by_device():
+    """Labels are random per device, and sessions of a device look alike: a leak would show as accuracy above chance."""
+    rng = np.random.default_rng(0)
+    session, device = np.repeat(np.arange(80), 10), np.repeat(np.arange(20), 40)
+    y = np.repeat(rng.integers(2, size=20), 40)
+    code = np.eye(20)[device] * 0.9 + 0.005
+    val = np.stack([code / code.sum(axis=1, keepdims=True)] * 2)
+
+    def accuracy(by):
+        return (stacking(val, y, session, by, val[:, :5])[0]["val"][:, :2].argmax(1) == y).mean()
+
+    assert accuracy(np.zeros(800)) > 0.95, "by session, where there is one device"
+    assert accuracy(device) < 0.8
+
+
+def test_saved_stacking_weights_give_the_same_probabilities():
+    rng = np.random.default_rng(2)
+    for states in (2, 3):
+        y, p = rng.integers(states, size=90), rng.dirichlet(np.ones(4), (2, 90))
+        weights = StackingWeights.fit(p, y)
+        model = LogisticRegression(C=0.1, max_iter=2000).fit(np.log(np.concatenate([*p], axis=1)), y)
+        expected = model.predict_proba(np.log(np.concatenate([*p], axis=1)))
+        assert np.allclose(StackingWeights.of(weights.to_dict()).combine(p)[:, :states], expected, atol=1e-6)
 
 
 def test_stacking_weighs_better_member_higher():
@@ -55,7 +87,7 @@ def test_stacking_weighs_better_member_higher():
     session, y = np.repeat(np.arange(20), 30), rng.integers(3, size=600)
     good = np.full((600, 3), 0.1) + 0.7 * np.eye(3)[y]
     noise = rng.dirichlet(np.ones(3) * 0.3, 600)
-    stacked = stacking(np.stack([good, noise]), y, session, np.stack([good, noise]))
+    stacked, _ = stacking(np.stack([good, noise]), y, session, session, np.stack([good, noise]))
     assert (stacked["val"].argmax(1) == y).mean() > 0.98 > ((good + noise).argmax(1) == y).mean()
 
 
@@ -77,7 +109,11 @@ def test_ensemble_command_writes_run_directories_and_page(make_run, tmp_path, ca
     assert main(["ensemble", *map(str, members), f"out={tmp_path / 'out'}"]) == 0
     output = capsys.readouterr().out
     assert "soft minus the best member on validation" in output and output.strip().endswith("ensemble.html")
-    assert "Did combining help?" in (tmp_path / "out" / "ensemble.html").read_text()
+    page = (tmp_path / "out" / "ensemble.html").read_text()
+    assert "Did combining help?" in page and "<h1>Ensemble of 2 runs" in page
+    command = SavedRun(tmp_path / "out" / "soft").provenance["command"]
+    assert all(str(member) in command for member in members) and f"out={tmp_path / 'out'}" in command
+    assert "Model card: ensemble of 2 runs" in (tmp_path / "out" / "soft" / "MODEL_CARD.md").read_text()
     assert main(["compare", str(members[0]), str(tmp_path / "out" / "stacking"), f"out={tmp_path / 'two'}"]) == 0
     assert SavedRun(tmp_path / "out" / "stacking").metrics["test"]["n"] == len(windows())
 
@@ -92,3 +128,36 @@ def test_ensemble_cost_is_sum_of_members(make_run, tmp_path):
     facts = members[0] / "provenance.json"
     facts.write_text(facts.read_text().replace('"parameters": 1000', '"parameters": null'))
     assert SavedRun(ensemble(members, tmp_path / "trees").folders[0]).provenance["parameters"] is None
+
+
+@pytest.fixture
+def trained(train_run, tmp_path):
+    """A folder with two trees on other modalities and their ensemble."""
+    settings = ("model=lightgbm", "model.n_estimators=3")
+    members = [train_run("modality=sensor", *settings), train_run("modality=image", *settings)]
+    ensemble(members, tmp_path / "out")
+    return tmp_path, members
+
+
+@pytest.mark.parametrize("strategy", ["soft", "weighted", "stacking"])
+def test_ensemble_predicts_what_it_was_evaluated_with(trained, compose, strategy):
+    folder, _ = trained
+    loaded = load_run(folder / "out" / strategy)
+    predicted = loaded.predict_store(load_windows(compose()).store).windows.set_index(["session", "start"])
+    saved = loaded.run.predictions.query("split == 'test'").set_index(["session", "start"])
+    columns = ["p0", "p1", "p2", "p3", "c0", "c1", "c2", "c3"]
+    assert np.allclose(predicted.loc[saved.index, columns], saved[columns], atol=1e-5)
+
+
+def test_ensemble_is_applied_from_shell_after_a_move_and_names_a_missing_member(trained, tmp_path, capsys):
+    folder, members = trained
+    moved = tmp_path / "elsewhere"
+    moved.mkdir()
+    for path in (folder / "out", *members):
+        shutil.move(path, moved / path.name)
+    data = ["data.seed=5", "data.sessions=4"]
+    assert main(["predict", str(moved / "out" / "weighted"), *data, f"out={tmp_path / 'new'}"]) == 0
+    assert len(pd.read_parquet(tmp_path / "new" / "predictions.parquet"))
+    shutil.rmtree(moved / members[1].name)
+    assert main(["predict", str(moved / "out" / "weighted"), *data, f"out={tmp_path / 'again'}"]) == 2
+    assert f"its member {members[1].name} is missing" in capsys.readouterr().err

@@ -5,7 +5,7 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
-from conveyorguard.inference.given_table import sessions_of
+from conveyorguard.inference.frame_table import sessions_of
 
 from conveyorguard import load_run
 from conveyorguard.data.archive import reader as archive

@@ -18,7 +18,7 @@ from conveyorguard.data.archive.writer import write
 from conveyorguard.data.simulate import generate as simulate
 from conveyorguard.data.stream import lenient, stream
 from conveyorguard.errors import DataError
-from conveyorguard.inference.loaded_run import schema_for
+from conveyorguard.inference.data_schema import schema_for
 from conveyorguard.runs.data import load_windows
 from tests.support.places import ROOT
 

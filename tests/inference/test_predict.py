@@ -132,7 +132,45 @@ def test_predict_command_writes_tables_and_page(finished_run, tmp_path, capsys):
     page = (out / "predictions.html").read_text()
     assert all(name in page for name in windows["session"].unique())
     assert alarm_record(SavedRun(finished_run).facts("alarms")) in page, "what the alarms shown here are worth"
+    assert "What the alarms are worth" in page and "expected cost a month" in page
     assert main(["predict", str(finished_run), "data=table", f"data.root={tmp_path}"]) == 2
+
+
+def test_predict_chooses_threshold_anew_without_training(finished_run, tmp_path, capsys):
+    """With the settings of the run it is the same; a cap or miss rate moves it; the run stays as it is."""
+    before = (finished_run / "alarms.json").read_bytes()
+    data = [str(finished_run), "data.seed=5", "data.sessions=4"]
+    assert main(["predict", *data, "alarms.faults_per_month=3", f"out={tmp_path / 'same'}"]) == 0
+    facts, trained = (
+        json.loads(path.read_text()) for path in (tmp_path / "same" / "alarms.json", finished_run / "alarms.json")
+    )
+    assert facts["operating_point"]["on"] == pytest.approx(trained["operating_point"]["on"], abs=1e-5)
+    assert facts["settings"]["faults_per_month"] == 3 and facts["overrides"] == ["alarms.faults_per_month=3"]
+    loose = ["alarms.miss_rate=0.9", "alarms.max_false_per_week=1e9", "alarms.cost.false=0"]
+    assert main(["predict", *data, *loose, f"out={tmp_path / 'loose'}"]) == 0
+    printed = capsys.readouterr().out
+    facts = json.loads((tmp_path / "loose" / "alarms.json").read_text())
+    assert facts["choice"]["rule"] == "conformal" and facts["operating_point"] != trained["operating_point"]
+    assert f"alarms: threshold {facts['operating_point']['on']:.3f}" in printed
+    page = (tmp_path / "loose" / "predictions.html").read_text()
+    assert "chosen anew on the validation part of the run, with alarms.miss_rate=0.9" in page
+    assert (finished_run / "alarms.json").read_bytes() == before
+    assert (
+        main(["predict", *data, f"out={tmp_path / 'plain'}"]) == 0 and not (tmp_path / "plain" / "alarms.json").exists()
+    )
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("alarms.miss_rate=2", "alarms.miss_rate=2: must be a share between 0 and 1"),
+        ("alarms.mis_rate=0.2", "did you mean alarms.miss_rate"),
+        ("~alarms.cost", "cannot be removed"),
+    ],
+)
+def test_impossible_override_of_alarms_is_refused(finished_run, tmp_path, capsys, override, message):
+    assert main(["predict", str(finished_run), override, f"out={tmp_path / 'out'}"]) == 2
+    assert message in capsys.readouterr().err and not (tmp_path / "out").exists()
 
 
 # --- The answer at each second -------------------------------------------------------------------------------------

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from scipy.special import softmax
 
 from conveyorguard.metrics import memory
-from conveyorguard.metrics.alarms import choose_operating_point, episodes
+from conveyorguard.metrics.alarm_threshold import choose_operating_point
+from conveyorguard.metrics.alarms import episodes
 from conveyorguard.metrics.memory import Memory, fit_memory, lagged, log_probabilities, runs_of, try_memory
 from conveyorguard.metrics.scores import Predictions
 
@@ -216,7 +217,7 @@ def test_24_normal_hours_raise_no_more_alarms_than_without_memory():
                 "score": on_validation[:, 2:].sum(axis=1),
             }
         )
-        point = choose_operating_point(rows)
+        point = choose_operating_point(rows, stride=1).point
         day = pd.DataFrame({"session": "day", "device": "d", "start": seconds - 29, "end": seconds})
         alarms[name] = len(episodes(day.assign(score=on_day[:, 2:].sum(axis=1), y_true_alarm=False), point))
     assert alarms["memory"] <= alarms["none"] and alarms["none"] > 0

@@ -46,6 +46,7 @@ MODULES = {
     ),
     "bootstrap": ("conveyorguard/metrics/bootstrap.py", ["tests/metrics/test_bootstrap.py"], ""),
     "alarms": ("conveyorguard/metrics/alarms.py", ["tests/metrics/test_alarms.py"], ""),
+    "alarm_threshold": ("conveyorguard/metrics/alarm_threshold.py", ["tests/metrics/test_alarm_threshold.py"], ""),
     "frames": ("conveyorguard/data/archive/frames.py", READER, "not (strict or lead_out or root or written)"),
     "reader": ("conveyorguard/data/archive/reader.py", READER, IN_PROCESS),
     "discover": ("conveyorguard/data/archive/discover.py", READER, IN_PROCESS),
