@@ -19,7 +19,8 @@ import pandas as pd
 from scipy.special import expit, logit
 from scipy.stats import chi2
 
-from conveyorguard.metrics.bootstrap import LEVEL, resample
+from conveyorguard.metrics.intervals import LEVEL
+from conveyorguard.metrics.resampling import resample
 
 HYSTERESIS = 0.5  # off = this share of on
 UNDECIDED = 0.5  # upper limit of the threshold if validation has no window in which an alarm would be false
@@ -254,20 +255,20 @@ def summarise(table: pd.DataFrame, point: OperatingPoint, stride: float, period:
 
 
 def missed_share_interval(faults: pd.DataFrame, table: pd.DataFrame) -> list[float] | None:
-    """Return the 95 % interval of the share of missed fault sessions, None without a fault session.
+    """Return the 95 % interval of the share of missed fault sessions over devices; None where there is none.
 
     Args:
         faults: Result of `fault_sessions`.
-        table: session and device of all sessions to be resampled.
+        table: session and device of all sessions.
     """
     if not len(faults):
         return None
-    drawn = resample(table["session"].to_numpy(str), table["device"].to_numpy(str))
-    concerned = np.isin(drawn.sessions, faults["session"].to_numpy(str))
-    missed = np.isin(drawn.sessions, faults.loc[faults["missed"].astype(bool), "session"].to_numpy(str))
-    counts = drawn.weights @ concerned
-    replicates = np.divide(drawn.weights @ missed, counts, out=np.full(len(counts), np.nan), where=counts > 0)
-    interval = drawn.share(float(faults["missed"].mean()), concerned, replicates)
+    groups = resample(table["session"].to_numpy(str), table["device"].to_numpy(str))
+    owner = groups.owner[np.searchsorted(groups.sessions, faults["session"].to_numpy(str))]
+    counts = [np.bincount(owner, weights, groups.groups) for weights in (faults["missed"].astype(float), None)]
+    interval = groups.share(*counts)
+    if not interval.known:
+        return None
     return [interval.low, interval.high]
 
 

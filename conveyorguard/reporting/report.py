@@ -12,9 +12,10 @@ from markupsafe import Markup
 
 from conveyorguard.config.saved import as_yaml
 from conveyorguard.metrics.alarms import OperatingPoint
-from conveyorguard.metrics.bootstrap import Arm, Interval, Resampling, resample
 from conveyorguard.metrics.calibration import reliability
+from conveyorguard.metrics.intervals import Interval
 from conveyorguard.metrics.notation import MISSING, PERCENT, SIGNIFICANT, WHOLE_PERCENT, notation_of
+from conveyorguard.metrics.resampling import Arm, Resampling, resample
 from conveyorguard.metrics.scores import METRICS, OBJECTIVES
 from conveyorguard.reporting import figures, pages, recording_figures
 from conveyorguard.reporting.alarm_sentences import alarm_rule, duration, threshold_choice

@@ -25,8 +25,9 @@ from conveyorguard.evaluation.robustness import (
 )
 from conveyorguard.evaluation.shortcuts import ELAPSED, fit_shortcuts, shortcut_probabilities
 from conveyorguard.inference.loaded_run import LoadedRun
-from conveyorguard.metrics.bootstrap import Arm, Interval
+from conveyorguard.metrics.intervals import Interval
 from conveyorguard.metrics.notation import MISSING, Notation
+from conveyorguard.metrics.resampling import Arm
 from conveyorguard.metrics.scores import Predictions
 from conveyorguard.runs.derive import as_predictions
 from conveyorguard.runs.provenance import code_hash
