@@ -17,9 +17,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from scipy.special import expit, logit
-from scipy.stats import chi2
 
-from conveyorguard.metrics.intervals import LEVEL
+from conveyorguard.metrics.intervals import rate_bound
 from conveyorguard.metrics.resampling import resample
 
 HYSTERESIS = 0.5  # off = this share of on
@@ -206,9 +205,9 @@ def summarise(table: pd.DataFrame, point: OperatingPoint, stride: float, period:
     """Evaluate the operating point on windows.
 
     False alarms are alarms that begin without a fault (`without_fault`). Their exposure is the total time of such
-    windows, each counted with its stride, or its length if that is shorter. The bound on their rate is the exact
-    one-sided Poisson bound: after few hours even zero false alarms allow a high rate. The share of missed fault
-    sessions has the interval of `missed_share_interval`.
+    windows, each counted with its stride, or its length if that is shorter. The bound on their rate is over devices
+    (`rate_bound`): after few hours even zero false alarms allow a high rate. The share of missed fault sessions has the
+    interval of `missed_share_interval`.
 
     Args:
         table: Windows, as for `choose_operating_point`, with device and seconds_to_end.
@@ -228,7 +227,8 @@ def summarise(table: pd.DataFrame, point: OperatingPoint, stride: float, period:
     begun = alarms.merge(quiet.assign(healthy=True), on=["session", "begin"], how="left")
     false = int(begun["healthy"].notna().sum())
     early = int((begun["healthy"].isna() & ~begun["true"].astype(bool)).sum())
-    highest = float(chi2.ppf(LEVEL, 2 * (false + 1)) / 2 / hours) if hours else None
+    where = begun.loc[begun["healthy"].notna(), "session"]
+    highest = false_alarm_bound(table, lasts.where(healthy, 0) / 3600, where)
     missed = int(faults["missed"].sum()) if len(faults) else 0
     detected = faults[~faults["missed"]] if len(faults) else faults
 
@@ -252,6 +252,24 @@ def summarise(table: pd.DataFrame, point: OperatingPoint, stride: float, period:
         "false_alarms_per_hour_bound": highest,
         "sessions": faults.replace({np.nan: None}).to_dict("records"),
     }
+
+
+def false_alarm_bound(table: pd.DataFrame, hours: pd.Series, where: pd.Series) -> float | None:
+    """Return the upper bound of the false alarms an hour over devices (`rate_bound`); None without exposure.
+
+    Args:
+        table: Windows: session and device.
+        hours: (N,) exposure of each window [h].
+        where: Session of each false alarm.
+    """
+    groups = resample(table["session"].to_numpy(str), table["device"].to_numpy(str))
+
+    def counted(sessions: pd.Series, weights: np.ndarray | None = None) -> np.ndarray:
+        owner = groups.owner[np.searchsorted(groups.sessions, sessions.to_numpy(str))]
+        return np.bincount(owner, weights, groups.groups)
+
+    bound = rate_bound(counted(where), counted(table["session"], hours.to_numpy()))
+    return bound if np.isfinite(bound) else None
 
 
 def missed_share_interval(faults: pd.DataFrame, table: pd.DataFrame) -> list[float] | None:

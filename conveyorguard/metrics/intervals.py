@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import beta, norm, t
+from scipy.stats import beta, chi2, norm, t
 
 LEVEL = 0.95
 FEWEST_DEVICES = 5  # with fewer devices there is no interval
@@ -198,6 +198,25 @@ def share_interval(part: np.ndarray, total: np.ndarray) -> Interval:
     without = np.divide(part.sum() - part, rest, out=np.full(len(part), value), where=rest > NONE)
     low, high = share_bounds(value, without, part, total)
     return Interval(float(value), float(low), float(high))
+
+
+def rate_bound(events: np.ndarray, exposure: np.ndarray) -> float:
+    """Return the upper bound of a rate of events at the one-sided level LEVEL; NaN without exposure.
+
+    The exact Poisson bound (Garwood, 1936) on an effective exposure: the exposure divided by the dispersion of the
+    events over groups, at least 1, so that a burst in one group counts as one event.
+
+    Args:
+        events: (G,) number of events in each group.
+        exposure: (G,) time in which they could happen, e.g. [h].
+    """
+    total, time = float(np.sum(events)), float(np.sum(exposure))
+    if not time > 0:
+        return np.nan
+    groups, apart = np.count_nonzero(exposure), events - total / time * np.asarray(exposure)
+    dispersion = groups / max(groups - 1, 1) * float((apart**2).sum()) / total if total else 1.0
+    burst = max(dispersion if groups > 1 else total, 1.0)  # of one group nothing tells how its events come
+    return float(chi2.ppf(LEVEL, 2 * (total / burst + 1)) / 2 * burst / time)
 
 
 def clopper_pearson(value: np.ndarray, size: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import binomtest, t
+from scipy.stats import binomtest, chi2, t
 
 from conveyorguard.metrics.intervals import (
     Difference,
@@ -15,6 +15,7 @@ from conveyorguard.metrics.intervals import (
     holm,
     jackknife,
     non_inferiority,
+    rate_bound,
     share_interval,
     verdicts,
 )
@@ -139,3 +140,26 @@ def test_non_inferiority_is_a_lower_bound_above_the_margin():
 
 def test_interval_in_negative_unit_keeps_its_order():
     assert Interval(1, 0.5, 2).times(-1) == Interval(-1, -2, -0.5)
+
+
+def test_burst_of_one_device_counts_once_in_bound_of_rate():
+    hours, alone = np.full(10, 0.5), np.zeros(10)
+    assert rate_bound(alone, hours) == pytest.approx(-np.log(0.05) / 5), "none in five hours: the Poisson bound"
+    spread, burst = np.ones(10), np.where(np.arange(10) == 0, 10, 0)
+    poisson = chi2.ppf(0.95, 22) / 2 / 5
+    assert rate_bound(spread, hours) == pytest.approx(poisson)
+    assert rate_bound(burst, hours) == pytest.approx(10 * chi2.ppf(0.95, 4) / 2 / 5) and poisson < 4
+    assert rate_bound(np.array([3]), np.array([5.0])) > chi2.ppf(0.95, 8) / 2 / 5, "one device tells nothing of others"
+    assert np.isnan(rate_bound(np.zeros(2), np.zeros(2)))
+
+
+@given(st.lists(st.integers(0, 5), min_size=2, max_size=12), st.data())
+def test_more_events_of_one_device_raise_bound_of_rate(events, data):
+    """From none to many in one device, the bound only rises; one more anywhere never halves it."""
+    hours, events = np.full(len(events), 2.0), np.array(events)
+    alone = [rate_bound(np.where(np.arange(len(events)) == 0, count, 0), hours) for count in range(20)]
+    assert (np.diff(alone) > 0).all()
+    more = events.copy()
+    more[data.draw(st.integers(0, len(events) - 1))] += 1
+    assert rate_bound(more, hours) > rate_bound(events, hours) / 2
+    assert rate_bound(events, hours) >= events.sum() / hours.sum()
