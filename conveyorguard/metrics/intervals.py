@@ -213,7 +213,7 @@ def rate_bound(events: np.ndarray, exposure: np.ndarray) -> float:
     total, time = float(np.sum(events)), float(np.sum(exposure))
     if not time > 0:
         return np.nan
-    groups, apart = np.count_nonzero(exposure), events - total / time * np.asarray(exposure)
+    groups, apart = int(np.count_nonzero(exposure)), events - total / time * np.asarray(exposure)
     dispersion = groups / max(groups - 1, 1) * float((apart**2).sum()) / total if total else 1.0
     burst = max(dispersion if groups > 1 else total, 1.0)  # of one group nothing tells how its events come
     return float(chi2.ppf(LEVEL, 2 * (total / burst + 1)) / 2 * burst / time)
