@@ -27,7 +27,7 @@ from conveyorguard.data.datamodule import WindowDataset
 from conveyorguard.data.fault_copies import failures
 from conveyorguard.data.features import FeatureSettings
 from conveyorguard.data.windows import Windows
-from conveyorguard.metrics.bootstrap import Arm, resample
+from conveyorguard.metrics.resampling import Arm, resample
 from conveyorguard.metrics.scores import Predictions
 from conveyorguard.runs.data import load_windows
 from conveyorguard.training.fit_tabular import fit_tabular, tabular_of

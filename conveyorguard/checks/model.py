@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from scipy.stats import t
 
 from conveyorguard.checks import tabular as check_tabular
 from conveyorguard.checks.subject import SAME_MODEL, Failed, NotChecked, Subject, must_equal, some
@@ -19,7 +20,7 @@ from conveyorguard.data.store import Store
 from conveyorguard.data.views import view_of
 from conveyorguard.data.windows import Windows
 from conveyorguard.inference.predict import predict
-from conveyorguard.metrics.bootstrap import resample
+from conveyorguard.metrics.intervals import jackknife
 from conveyorguard.metrics.scores import METRICS, OBJECTIVES, Predictions, Totals, evaluate, per_class
 from conveyorguard.runs.derive import as_predictions
 from conveyorguard.training.checkpoints import read_checkpoint
@@ -253,21 +254,26 @@ def balanced_accuracy(y: np.ndarray, p: np.ndarray, group: np.ndarray) -> tuple[
     Args:
         y: labels, (n,).
         p: probabilities, (n, K).
-        group: cluster of each window, by which the bootstrap resamples, (n,).
+        group: cluster of each window, (n,); the interval is over clusters.
 
     Returns:
-        The value, low and high end of its interval at `CHANCE_LEVEL`, and chance, 1 / number of states that occur.
+        The value, low and high end of its interval at `CHANCE_LEVEL`, and chance, 1 / number of states that occur. The
+        interval of one cluster is 0 to 1.
     """
-    resampling = resample(group, group)
-    totals = Totals.of(Predictions(y, p), np.searchsorted(resampling.sessions, group), len(resampling.sessions))
+    names, index = np.unique(group, return_inverse=True)
+    totals, chance = Totals.of(Predictions(y, p), index, len(names)), 1 / len(np.unique(y))
 
-    def mean_recall(weights: np.ndarray) -> np.ndarray:
-        recall = per_class(totals.weighted(weights).confusion)[1]
+    def mean_recall(sums: Totals) -> np.ndarray:
+        recall = per_class(sums.confusion)[1]
         known = np.isfinite(recall)
         return np.where(known, recall, 0).sum(-1) / known.sum(-1)
 
-    low, high = np.quantile(mean_recall(resampling.weights), [(1 - CHANCE_LEVEL) / 2, (1 + CHANCE_LEVEL) / 2])
-    return float(mean_recall(np.ones(len(resampling.sessions)))), float(low), float(high), 1 / len(np.unique(y))
+    value = float(mean_recall(totals.summed()))
+    if len(names) == 1:
+        return value, 0.0, 1.0, chance
+    error, _ = jackknife(mean_recall(totals.without_each()))
+    half = float(error * t.ppf((1 + CHANCE_LEVEL) / 2, len(names) - 1))
+    return value, max(value - half, 0.0), min(value + half, 1.0), chance
 
 
 def must_be_chance(y: np.ndarray, p: np.ndarray, group: np.ndarray, who: str) -> str:

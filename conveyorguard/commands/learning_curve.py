@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from conveyorguard.commands.train import train, unfinished
 from conveyorguard.config.saved import merge_saved
 from conveyorguard.errors import ConfigError, RunError
-from conveyorguard.metrics.bootstrap import Arm, resample
+from conveyorguard.metrics.resampling import Arm, resample
 from conveyorguard.runs.derive import as_predictions
 from conveyorguard.runs.provenance import config_hash
 from conveyorguard.runs.saved import SavedRun

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from conveyorguard.metrics.bootstrap import Arm, Interval, Resampling, resample
+from conveyorguard.metrics.intervals import Interval
 from conveyorguard.metrics.notation import POINTS
+from conveyorguard.metrics.resampling import Arm, Resampling, resample
 from conveyorguard.metrics.scores import Predictions
 from conveyorguard.runs.derive import as_predictions
 from conveyorguard.runs.saved import SavedRun
@@ -97,7 +98,7 @@ def cascade_threshold(fused: Predictions, single: Predictions) -> tuple[float, f
     Returns:
         Threshold, share of windows for which the fused model is asked, cost in macro-F1.
     """
-    resampling = resample(np.zeros(len(fused.y_true), int), np.zeros(len(fused.y_true), int), replicates=1)
+    resampling = resample(np.zeros(len(fused.y_true), int), np.zeros(len(fused.y_true), int))
 
     def score(p: Predictions) -> float:
         return float(Arm([Predictions(p.y_true, p.p, np.zeros(len(p.y_true), int))], resampling).by_seed("macro_f1")[0])

@@ -10,7 +10,7 @@ import pandas as pd
 from conveyorguard.data.durations import text_of
 from conveyorguard.data.store import Store
 from conveyorguard.metrics.alarms import missed_share_interval
-from conveyorguard.metrics.bootstrap import Arm, resample
+from conveyorguard.metrics.resampling import Arm, resample
 from conveyorguard.metrics.scores import Predictions
 from conveyorguard.runs.saved import SavedRun
 
@@ -25,7 +25,7 @@ Arms = Mapping[str, Sequence[Predictions]]
 def by_group(windows: pd.DataFrame, group: np.ndarray, arms: Arms) -> pd.DataFrame:
     """Compute the accuracy of each arm on each group of windows, averaged over seeds.
 
-    Intervals resample the sessions and devices of the group alone (see `metrics.bootstrap`).
+    Intervals are over the devices of the group alone (see `metrics.intervals`).
 
     Args:
         windows: Windows: session and device.

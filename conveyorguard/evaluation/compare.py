@@ -16,7 +16,7 @@ import pandas as pd
 from conveyorguard.errors import RunError
 from conveyorguard.evaluation.cells import CELLS, FURTHER_CELLS
 from conveyorguard.evaluation.comparison import NOT_THE_MODEL, Comparison, Row, model_settings
-from conveyorguard.metrics.bootstrap import Resampling, resample
+from conveyorguard.metrics.resampling import Resampling, resample
 from conveyorguard.runs.derive import as_predictions
 from conveyorguard.runs.saved import SavedRun
 

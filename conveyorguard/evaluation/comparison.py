@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -14,8 +13,9 @@ import pandas as pd
 from conveyorguard.data.schema import Schema
 from conveyorguard.evaluation import breakdown
 from conveyorguard.evaluation.cells import CELLS
-from conveyorguard.metrics.bootstrap import Arm, Resampling
-from conveyorguard.metrics.notation import Notation
+from conveyorguard.metrics.intervals import Interval, non_inferiority, verdicts
+from conveyorguard.metrics.notation import PERCENT, POINTS, Notation
+from conveyorguard.metrics.resampling import Arm, Resampling
 from conveyorguard.metrics.scores import METRICS, Predictions
 from conveyorguard.runs.saved import SavedRun
 
@@ -24,7 +24,8 @@ NOT_THE_MODEL = ("seed", "threads", "test", "ckpt_path", "paths", "logger", "swe
 CELL_KEYS = ("modality", "film", "inputs")  # config keys that define a cell of the ablation
 FACTS = ("fit_seconds", "parameters", "model_bytes", "latency_ms")  # read from a run's provenance
 CHEAP_WITHIN = 0.005  # macro-F1: half a point
-LEAD = Notation(".1f", 100)  # points, without a sign: a lead is never negative
+PRECISE = 0.5  # least precision of the worst state on validation of a model that can be the safest
+SPREAD = Notation(".1f", 100)  # points, without a sign
 
 
 @dataclass
@@ -37,7 +38,7 @@ class Row:
         model: Name of the model.
         runs: runs[seed][fold].
         predictions: One per seed, all on the same windows.
-        resampling: Replicates shared by all arms.
+        resampling: Groups of sessions, shared by all arms.
         shortcut: Whether it is a shortcut baseline rather than a model.
     """
 
@@ -51,7 +52,7 @@ class Row:
 
     @cached_property
     def arm(self) -> Arm:
-        """The predictions, ready to be resampled."""
+        """The predictions, ready for intervals."""
         return Arm(self.predictions, self.resampling)
 
     @cached_property
@@ -70,9 +71,9 @@ class Row:
         return float(np.mean(known)) if known else float("nan")
 
     def mean_validation(self, metric: str) -> float:
-        """Return a metric on validation, averaged over seeds and folds; NaN for a shortcut."""
+        """Return a metric on validation, averaged over seeds and folds; NaN for a shortcut, or where it is unknown."""
         values = [run.scores["val"][metric] for run in self.sources]
-        return float(np.mean(values)) if values else float("nan")
+        return float("nan") if not values or None in values else float(np.mean(values))
 
     @property
     def validation(self) -> float:
@@ -107,7 +108,7 @@ class Comparison:
         part: test, or val if no run was evaluated on test.
         schema: Schema of the data.
         protocol: Sentence on data, split and windows.
-        resampling: Replicates shared by all arms.
+        resampling: Groups of sessions, shared by all arms.
         notes: Sentences on runs that were left out or replaced.
     """
 
@@ -126,8 +127,8 @@ class Comparison:
 
     @property
     def models(self) -> list[Row]:
-        """The arms that are models, best macro-F1 first."""
-        return sorted((row for row in self.rows if not row.shortcut), key=lambda row: -row.mean("macro_f1"))
+        """The arms that are models, best macro-F1 on validation first."""
+        return sorted((row for row in self.rows if not row.shortcut), key=lambda row: -row.validation)
 
     @property
     def shortcuts(self) -> list[Row]:
@@ -137,7 +138,7 @@ class Comparison:
     @property
     def chosen(self) -> Row:
         """The arm with the highest validation macro-F1."""
-        return max(self.models, key=lambda row: row.validation)
+        return self.models[0]
 
     @property
     def sensor_only(self) -> Row | None:
@@ -161,27 +162,39 @@ class Comparison:
         """
         return pd.DataFrame([_facts(row) for row in [*self.models, *self.shortcuts]])
 
-    def differences(self, reference: Row, metrics: Iterable[str] = ("accuracy", "macro_f1")) -> pd.DataFrame:
-        """Return the paired difference of each model arm minus the reference, with interval and verdict."""
-        rows = []
-        for row in self.models:
-            if row is reference:
-                continue
-            for name in metrics:
-                d = row.arm.difference(reference.arm, name)
-                rows.append([row.label, reference.label, name, d.value, d.low, d.high, d.verdict])
-        return pd.DataFrame(rows, columns=["arm", "reference", "metric", "difference", "low", "high", "verdict"])
+    @cached_property
+    def differences(self) -> pd.DataFrame:
+        """The paired differences of accuracy and macro-F1 to sensors alone and to the arm chosen on validation.
+
+        The verdicts are those after Holm's correction for the number of rows.
+
+        Columns are arm, reference, metric, difference, low, high, verdict.
+        """
+        references = {id(row): row for row in (self.sensor_only, self.chosen) if row is not None}.values()
+        pairs = [
+            (row, reference, name)
+            for reference in references
+            for row in self.models
+            for name in ("accuracy", "macro_f1")
+            if row is not reference
+        ]
+        differences = [row.arm.difference(reference.arm, name) for row, reference, name in pairs]
+        table = [
+            [row.label, reference.label, name, d.value, d.low, d.high, verdict]
+            for (row, reference, name), d, verdict in zip(pairs, differences, verdicts(differences), strict=True)
+        ]
+        return pd.DataFrame(table, columns=["arm", "reference", "metric", "difference", "low", "high", "verdict"])
 
     def by_device(self) -> pd.DataFrame:
         """Return the accuracy of the models by device, see `breakdown.by_device`."""
         return breakdown.by_device(self.windows, {row.label: row.predictions for row in self.models})
 
     def conclusion(self) -> list[str]:
-        """Return sentences by fixed rules: best arm, cheapest within half a point, safest, warnings about shortcuts."""
-        sentences = [_best(self)]
+        """Return sentences by fixed rules: winner, fastest that is as good, safest, spread of seeds, shortcuts."""
+        sentences = [_winner(self)]
         if len(self.models) > 1:
-            sentences += [*_cheapest(self), _safest(self)]
-        return [f"{sentence}." for sentence in [*sentences, *_shortcut_warnings(self)]]
+            sentences += [_fastest(self), _safest(self)]
+        return [f"{sentence}." for sentence in [*sentences, *_retraining(self), *_shortcut_warnings(self)] if sentence]
 
 
 def _facts(row: Row) -> dict[str, Any]:
@@ -204,62 +217,120 @@ def _facts(row: Row) -> dict[str, Any]:
     return facts | {f"validation_{name}": row.mean_validation(name) for name in ("macro_f1", "accuracy")}
 
 
-def _best(comparison: Comparison) -> str:
-    """Return a sentence on the arm with the highest macro-F1 and its lead over the next."""
-    best, *others = comparison.models
-    sentence = f"Best: {best.label}, macro-F1 {best.mean('macro_f1'):.3f}"
+def _winner(comparison: Comparison) -> str:
+    """Return a sentence on the arm chosen on validation: a winner if its lead over every other is shown on test."""
+    chosen, *others = comparison.models
+    score = f"macro-F1 {chosen.mean('macro_f1'):.3f} on {_part(comparison)}"
     if not others:
-        return sentence
-    lead = best.arm.difference(others[0].arm, "macro_f1")
-    sentence += f", {LEAD.number(lead.value)} points above {others[0].label}"
-    if not np.isfinite(lead.low):
-        return sentence
-    verdict = "which excludes zero" if lead.excludes_zero else "which includes zero: the lead is not shown"
-    return f"{sentence} (95 % interval {LEAD.range(lead)}, {verdict})"
+        return f"{chosen.label}: {score}"
+    reason = _no_winner(comparison)
+    if reason:
+        return f"No winner: {reason}. Highest macro-F1 on validation: {chosen.label}, {score}"
+    closest = max(others, key=lambda row: row.mean("macro_f1"))
+    lead = chosen.arm.difference(closest.arm, "macro_f1")
+    return (
+        f"Best: {chosen.label}, chosen on validation, {score}; its lead over each other model is shown, the least "
+        f"{POINTS.with_range(lead)} points over {closest.label}"
+    )
 
 
-def _cheapest(comparison: Comparison) -> list[str]:
-    """Return a sentence on the arm that trained fastest within half a point of the best; none without times."""
-    best = comparison.models[0].mean("macro_f1")
-    seconds = {
-        row.label: row.mean_fact("fit_seconds")
-        for row in comparison.models
-        if best - row.mean("macro_f1") <= CHEAP_WITHIN and np.isfinite(row.mean_fact("fit_seconds"))
-    }
-    if not seconds:
-        return []
-    label = min(seconds, key=seconds.__getitem__)
-    return [f"Fastest to train within half a point of the best: {label}, {seconds[label]:.1f} s"]
+def _no_winner(comparison: Comparison) -> str:
+    """Say why the arm chosen on validation is no winner; empty if it is."""
+    if comparison.part == "val":
+        return "no run was evaluated on test"
+    if comparison.resampling.shortage:
+        return f"{comparison.resampling.shortage} of test"
+    chosen, table = comparison.chosen, comparison.differences
+    against = table[(table["reference"] == chosen.label) & (table["metric"] == "macro_f1")]
+    rest = against[against["verdict"] != "worse"].sort_values("difference").to_dict("records")
+    if not rest:
+        return ""
+    lead = Interval.of(rest[-1], "difference", "low", "high").times(-1)
+    return f"{chosen.label} minus {rest[-1]['arm']} is {_points(lead)} of macro-F1, not shown to be above zero"
+
+
+def _points(difference: Interval) -> str:
+    """Write a difference in points with its interval."""
+    bounds = POINTS.range(difference)
+    return f"{POINTS.number(difference.value)} points" + (f" (95 % interval {bounds})" if bounds else "")
+
+
+def _part(comparison: Comparison) -> str:
+    return "validation" if comparison.part == "val" else comparison.part
+
+
+def _fastest(comparison: Comparison) -> str:
+    """Return a sentence on the fastest arm to train that is not inferior to the chosen one; empty without times.
+
+    Not inferior: the lower bound of its paired difference lies above -CHEAP_WITHIN.
+    """
+    chosen, *others = comparison.models
+    seconds = {row.label: row.mean_fact("fit_seconds") for row in comparison.models}
+    faster = [row for row in others if seconds[row.label] < seconds[chosen.label]]
+    if not faster:
+        return ""
+    differences = [row.arm.difference(chosen.arm, "macro_f1") for row in faster]
+    equal = [
+        row.label
+        for row, verdict in zip(faster, non_inferiority(differences, CHEAP_WITHIN), strict=True)
+        if verdict == "holds"
+    ]
+    if not equal:
+        return f"No model that trains faster is shown to be at most half a point of macro-F1 below {chosen.label}"
+    label = min(equal, key=seconds.__getitem__)
+    return (
+        f"Fastest to train of those shown to be at most half a point of macro-F1 below {chosen.label}: {label}, "
+        f"{seconds[label]:.1f} s"
+    )
 
 
 def _safest(comparison: Comparison) -> str:
-    """Return a sentence on the arm that misses the fewest sessions with the worst state.
+    """Return a sentence on the arm that recognises most of the worst state on validation, without crying wolf.
 
-    Of several, it is the arm that predicts the fewest windows of the worst state as the first state.
+    Of the models whose calls of the worst state are right at least PRECISE of the time on validation, it is the one
+    that misses the fewest sessions of it, then has the highest recall. It is called safest if its recall on test is
+    shown to be above that of each other such model.
     """
-    row = min(
-        comparison.models,
-        key=lambda r: (r.mean("severe_sessions_missed"), r.mean("severe_as_normal"), -r.mean("severe_recall")),
-    )
     first, *_, worst = comparison.schema.state_names
+    rows = [row for row in comparison.models if row.mean_validation("severe_precision") >= PRECISE]
+    rule = f"whose calls of {worst} are right at least {PRECISE:.0%} of the time on validation"
+    if not rows:
+        return f"No safest model: there is none {rule}"
+    row = min(rows, key=lambda r: (r.mean_validation("severe_sessions_missed"), -r.mean_validation("severe_recall")))
+    others = [other.arm for other in rows if other is not row]
+    shown = comparison.part == "test" and set(verdicts([row.arm.difference(o, "severe_recall") for o in others]))
+    title = "Safest:" if shown == {"better"} else "No safest model is shown; on validation it is"
     return (
-        f"Safest: {row.label}, {row.mean('severe_sessions_missed'):.3g} sessions with no {worst} window recognised, "
+        f"{title} {row.label}, which misses the fewest sessions of {worst} of the models {rule}; on "
+        f"{_part(comparison)} "
+        f"{row.mean('severe_sessions_missed'):.3g} sessions with no {worst} window recognised, "
         f"{row.mean('severe_as_normal'):.3g} {worst} windows predicted as {first}, {worst} recall "
-        f"{row.mean('severe_recall'):.3f}"
+        f"{PERCENT.with_range(row.arm.interval('severe_recall'))}"
     )
+
+
+def _retraining(comparison: Comparison) -> list[str]:
+    """Return a sentence on what training again with another seed moves; none with one seed."""
+    spreads = {row.label: row.arm.by_seed("macro_f1") for row in comparison.models}
+    known = [f"{SPREAD.number(by_seed.std(ddof=1))} ({name})" for name, by_seed in spreads.items() if len(by_seed) > 1]
+    if not known:
+        return []
+    return [
+        "The intervals are for these trained models; training again with another seed moves macro-F1 by, standard "
+        f"deviation in points, {', '.join(known)}"
+    ]
 
 
 def _shortcut_warnings(comparison: Comparison) -> list[str]:
-    """Return a warning for each shortcut over which the best arm has no shown lead."""
-    best = comparison.models[0]
-    leads = {row.label: best.arm.difference(row.arm, "macro_f1") for row in comparison.shortcuts}
-    if leads and not any(np.isfinite(lead.low) for lead in leads.values()):
-        count = len(comparison.resampling.sessions)
-        return [f"Warning: {count} sessions are too few to show that {best.label} is better than a shortcut"]
+    """Return a warning for each shortcut over which the chosen arm has no shown lead."""
+    chosen = comparison.chosen
+    if comparison.shortcuts and comparison.resampling.shortage:
+        return [f"Warning: {comparison.resampling.shortage}, too few to show that {chosen.label} beats a shortcut"]
+    leads = [chosen.arm.difference(row.arm, "macro_f1") for row in comparison.shortcuts]
     return [
-        f"Warning: {best.label} is not shown to be better than the shortcut '{name}'"
-        for name, lead in leads.items()
-        if not lead.low > 0
+        f"Warning: {chosen.label} is not shown to be better than the shortcut '{row.label}'"
+        for row, verdict in zip(comparison.shortcuts, verdicts(leads), strict=True)
+        if verdict != "better"
     ]
 
 

@@ -21,7 +21,8 @@ from conveyorguard.evaluation.advice import SINGLE, Advice, advise
 from conveyorguard.evaluation.compare import find_runs
 from conveyorguard.evaluation.robustness import EvaluationSet
 from conveyorguard.inference.loaded_run import LoadedRun
-from conveyorguard.metrics.bootstrap import Arm
+from conveyorguard.metrics.intervals import verdicts
+from conveyorguard.metrics.resampling import Arm
 from conveyorguard.metrics.scores import Predictions
 from conveyorguard.runs.derive import as_predictions
 from conveyorguard.runs.saved import SavedRun
@@ -308,14 +309,14 @@ def arms_table(arms: dict[str, SavedRun], scored: dict[str, Arm]) -> pd.DataFram
 
 
 def gap_table(scored: dict[str, Arm], first: str) -> pd.DataFrame:
-    """Return the paired differences of macro-F1, the first arm minus each other.
+    """Return the paired differences of macro-F1, the first arm minus each other, with verdicts after Holm's correction.
 
     Returns:
         minus (the other arm), difference, low, high, verdict.
     """
-    rows = []
-    for label, arm in scored.items():
-        if label != first:
-            d = scored[first].difference(arm, "macro_f1")
-            rows.append({"minus": label, "difference": d.value, "low": d.low, "high": d.high, "verdict": d.verdict})
+    others = {label: scored[first].difference(arm, "macro_f1") for label, arm in scored.items() if label != first}
+    rows = [
+        {"minus": label, "difference": d.value, "low": d.low, "high": d.high, "verdict": verdict}
+        for (label, d), verdict in zip(others.items(), verdicts([*others.values()]), strict=True)
+    ]
     return pd.DataFrame(rows, columns=["minus", "difference", "low", "high", "verdict"])

@@ -19,7 +19,7 @@ from sklearn.model_selection import GroupKFold
 from conveyorguard.config.saved import with_values
 from conveyorguard.errors import RunError
 from conveyorguard.evaluation.compare import Comparison, Row, compare, refuse_other_protocols
-from conveyorguard.metrics.bootstrap import Interval
+from conveyorguard.metrics.intervals import Interval, verdicts
 from conveyorguard.metrics.stacking import StackingWeights
 from conveyorguard.runs.derive import as_predictions
 from conveyorguard.runs.saved import SavedRun
@@ -85,7 +85,7 @@ def ensemble(paths: Iterable[str | Path], out: Path) -> Ensemble:
     comparison = compare([*(run.folder for run in members), *folders])
     rows = {run.folder: row for row in comparison.models for run in row.sources}
     best = rows[max(members, key=lambda run: run.scores["val"]["macro_f1"]).folder]
-    against = [_against(best, rows[folder], folder.name) for folder in folders]
+    against = _against(best, {folder.name: rows[folder] for folder in folders})
     return Ensemble(comparison, best.label, against, folders, len(members))
 
 
@@ -119,10 +119,16 @@ def _tables_of_the_same_windows(members: list[SavedRun]) -> dict[str, list[pd.Da
     return tables
 
 
-def _against(best: Row, row: Row, strategy: str) -> tuple[str, Interval, str]:
-    """Compare a strategy with the best member: its name, the difference of macro-F1, and whether it helped."""
-    difference = row.arm.difference(best.arm, "macro_f1")
-    return strategy, difference, VERDICTS[difference.verdict]
+def _against(best: Row, strategies: dict[str, Row]) -> list[tuple[str, Interval, str]]:
+    """Compare each strategy with the best member: its name, the difference of macro-F1, and whether it helped.
+
+    The verdicts are those after Holm's correction for the number of strategies.
+    """
+    differences = [row.arm.difference(best.arm, "macro_f1") for row in strategies.values()]
+    return [
+        (name, difference, VERDICTS[verdict])
+        for name, difference, verdict in zip(strategies, differences, verdicts(differences), strict=True)
+    ]
 
 
 def stacking(

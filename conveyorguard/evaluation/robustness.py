@@ -17,7 +17,8 @@ from conveyorguard.data.views import LONGEST_CUT, cut_starts
 from conveyorguard.data.windows import WindowSettings, make_windows
 from conveyorguard.inference.loaded_run import LoadedRun
 from conveyorguard.inference.predict import predict
-from conveyorguard.metrics.bootstrap import Arm, Resampling, resample
+from conveyorguard.metrics.intervals import non_inferiority
+from conveyorguard.metrics.resampling import Arm, Resampling, resample
 from conveyorguard.metrics.scores import Predictions
 from conveyorguard.runs.data import conditioned
 from conveyorguard.training.module import WindowClassifier
@@ -62,7 +63,7 @@ class EvaluationSet:
 
     @cached_property
     def resampling(self) -> Resampling:
-        """The replicates of the windows."""
+        """The groups of the windows' sessions."""
         return resampled(self.windows)
 
     @cached_property
@@ -83,7 +84,7 @@ class EvaluationSet:
 
 
 def resampled(windows: pd.DataFrame) -> Resampling:
-    """Draw the replicates of windows, which are the same for all models."""
+    """Return the groups of the windows' sessions, which are the same for all models."""
     return resample(windows["session"].to_numpy(), windows["device"].to_numpy())
 
 
@@ -144,6 +145,9 @@ def corruption_table(schema, clean: dict[str, Arm], corrupted: dict[str, dict[st
 def against_single(fused: dict[str, Arm], single: dict[str, dict[str, Arm]]) -> pd.DataFrame:
     """Compare the fused arm with the better single-modality arm under each corruption.
 
+    It holds where the lower bound of the paired difference lies above -TOLERATED, after Holm's correction for the
+    number of corruptions.
+
     Args:
         fused: fused[corruption].
         single: single[label][corruption].
@@ -152,22 +156,25 @@ def against_single(fused: dict[str, Arm], single: dict[str, dict[str, Arm]]) -> 
         One row per corruption: corruption, macro_f1, better arm, its macro_f1, difference with its interval, verdict;
         severe_recall and the worst seed's severe_sessions_missed of the fused arm; numbers of seeds (fused, single).
     """
+    scores = {name: {label: arms[name].by_seed("macro_f1").mean() for label, arms in single.items()} for name in fused}
+    better = {name: max(by_label, key=by_label.__getitem__) for name, by_label in scores.items()}
+    differences = [arm.difference(single[better[name]][name], "macro_f1") for name, arm in fused.items()]
     rows = []
-    for name, arm in fused.items():
-        better = max(single, key=lambda other: single[other][name].by_seed("macro_f1").mean())
-        d = arm.difference(single[better][name], "macro_f1")
-        verdict = "holds" if d.low >= -TOLERATED else "falls below" if d.high < -TOLERATED else "not shown"
+    for (name, arm), d, verdict in zip(
+        fused.items(), differences, non_inferiority(differences, TOLERATED), strict=True
+    ):
+        other = single[better[name]][name]
         rows.append(
             {
                 "corruption": name,
                 "macro_f1": float(arm.by_seed("macro_f1").mean()),
-                "better arm": better,
-                "its macro_f1": float(single[better][name].by_seed("macro_f1").mean()),
+                "better arm": better[name],
+                "its macro_f1": float(other.by_seed("macro_f1").mean()),
                 **d.columns("difference"),
                 "verdict": verdict,
                 "severe_recall": float(arm.by_seed("severe_recall").mean()),
                 "severe_sessions_missed": float(arm.by_seed("severe_sessions_missed").max()),
-                "seeds": f"{len(arm.totals)}, {len(single[better][name].totals)}",
+                "seeds": f"{len(arm.totals)}, {len(other.totals)}",
             }
         )
     return pd.DataFrame(rows)

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from conveyorguard.data.schema import Schema
 from conveyorguard.inference.summary import PredictionTotals
-from conveyorguard.metrics.bootstrap import FEWEST_DEVICES, Interval
+from conveyorguard.metrics.intervals import FEWEST_DEVICES, FEWEST_SESSIONS, Interval
 from conveyorguard.metrics.notation import Notation
 
 SHARE = Notation(".1%")
 PARTS = {"train": "training", "val": "validation"}
 OVER_DEVICES = "; intervals are over devices, which are taken as independent"
-OVER_SESSIONS = (
-    "; intervals are over sessions, taken as independent although several come from one device, because fewer than "
-    f"{FEWEST_DEVICES} devices were labelled"
+OVER_SESSIONS = "; intervals are over sessions of the one device, which are taken as independent"
+NO_INTERVALS = (
+    f"; too few were labelled for intervals, which need {FEWEST_SESSIONS} sessions, and {FEWEST_DEVICES} devices where "
+    "there are several"
 )
 
 
@@ -37,7 +39,9 @@ def labelled_sentence(totals: PredictionTotals, schema: Schema) -> str:
         bounds = _bounds(totals.false_interval)
         healthy = totals.judged - totals.faults
         sentence += f"; {totals.false} of {healthy}{bounds} sessions that do not reach {name} have an alarm"
-    return sentence + ((OVER_DEVICES if totals.clustered else OVER_SESSIONS) if "95 %" in sentence else "")
+    if "95 %" not in sentence:
+        return sentence + NO_INTERVALS
+    return sentence + (OVER_DEVICES if totals.devices > 1 else OVER_SESSIONS)
 
 
 def _bounds(share: Interval) -> str:
@@ -97,7 +101,7 @@ def _figures(totals: PredictionTotals) -> dict[str, Any] | None:
         "sessions": totals.judged,
         "windows": totals.labelled,
         "accuracy": totals.right,
-        "accuracy_interval": [bounds.low, bounds.high],
+        "accuracy_interval": [bounds.low, bounds.high] if math.isfinite(bounds.low) else None,
         "fault_sessions": totals.faults,
         "missed": totals.missed,
         "false_alarm_sessions": totals.false,

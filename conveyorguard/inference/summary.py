@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
-from scipy.stats import norm
 
-from conveyorguard.metrics.bootstrap import FEWEST_DEVICES, FEWEST_SESSIONS, LEVEL, NONE, Interval, exact
+from conveyorguard.metrics.intervals import Interval
+from conveyorguard.metrics.resampling import resample
 
 
 @dataclass
@@ -68,10 +68,8 @@ class PredictionTotals:
         unlike: sessions with inputs unlike those of the training.
         confusion: labelled windows, (K, K), rows actual, columns predicted.
         judged: sessions with labelled windows.
-        squares: sums over judged sessions of right^2, right * windows and windows^2, where right counts the windows
-            predicted as labelled, (3,).
-        by_device: for each device, (3, 2): [right, labelled] windows, [missed, all] sessions with a fault, [false, all]
-            labelled sessions without a fault.
+        counts: of each judged session its device, and [right, labelled] windows, [missed, all] sessions with a fault,
+            [false, all] labelled sessions without a fault, (3, 2).
         faults: labelled sessions that reach a state worth an alarm.
         missed: those of them without an alarm.
         false: labelled sessions that reach no such state, but have an alarm.
@@ -91,8 +89,7 @@ class PredictionTotals:
     unlike: int = 0
     confusion: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), int))
     judged: int = 0
-    squares: np.ndarray = field(default_factory=lambda: np.zeros(3))
-    by_device: dict[str, np.ndarray] = field(default_factory=dict)
+    counts: list[tuple[str, np.ndarray]] = field(default_factory=list)
     faults: int = 0
     missed: int = 0
     false: int = 0
@@ -153,14 +150,13 @@ class PredictionTotals:
         np.add.at(self.confusion, (actual[known], predicted[known]), 1)
         right, labelled = int((actual[known] == predicted[known]).sum()), int(known.sum())
         self.judged += 1
-        self.squares += (right**2, right * labelled, labelled**2)
         faulty = bool((actual >= alarm).any())
         missed, false = faulty and not summary.alarms, not faulty and summary.alarms > 0
         self.faults += faulty
         self.missed += missed
         self.false += false
-        counts = self.by_device.setdefault(summary.device, np.zeros((3, 2)))
-        counts += [[right, labelled], [missed, faulty], [false, not faulty]]
+        counts = np.array([[right, labelled], [missed, faulty], [false, not faulty]], float)
+        self.counts.append((summary.device, counts))
 
     @property
     def labelled(self) -> int:
@@ -173,55 +169,32 @@ class PredictionTotals:
         return float(np.trace(self.confusion) / max(self.labelled, 1))
 
     @property
-    def clustered(self) -> bool:
-        """Whether there are enough devices to compute intervals over devices."""
-        return len(self.by_device) >= FEWEST_DEVICES
+    def devices(self) -> int:
+        """Number of devices with labelled windows."""
+        return len({device for device, _ in self.counts})
 
     @property
     def right_interval(self) -> Interval:
-        """Interval of `right`, over devices if there are enough, else over sessions; never over windows."""
-        if self.clustered:
-            return self._of_devices(0)
-        return _ratio(self.right, self.labelled, self.judged, self.squares)
+        """Interval of `right`, over devices; over sessions where there is one device; never over windows."""
+        return self._interval(0)
 
     @property
     def missed_interval(self) -> Interval:
         """Interval of the share of sessions with a fault that have no alarm."""
-        return self._of_devices(1) if self.clustered else exact(self.missed / self.faults, self.faults)
+        return self._interval(1)
 
     @property
     def false_interval(self) -> Interval:
         """Interval of the share of labelled sessions without a fault that have an alarm."""
-        healthy = self.judged - self.faults
-        return self._of_devices(2) if self.clustered else exact(self.false / healthy, healthy)
+        return self._interval(2)
 
-    def _of_devices(self, row: int) -> Interval:
-        """Return a share and its interval over devices.
+    def _interval(self, row: int) -> Interval:
+        """Return a share and its interval.
 
         Args:
-            row: row of the arrays in `by_device`.
+            row: row of the arrays in `counts`.
         """
-        count, total = np.array([counts[row] for counts in self.by_device.values()]).T
-        count, total = count[total > 0], total[total > 0]
-        squares = np.array([count @ count, count @ total, total @ total])
-        return _ratio(count.sum() / total.sum(), total.sum(), len(total), squares)
-
-
-def _ratio(share: float, total: float, units: int, squares: np.ndarray) -> Interval:
-    """Return a share and its interval over units, by the ratio estimator (Cochran, 1977, section 6.3).
-
-    Clopper-Pearson with n = units where that degenerates: a share of 0 or 1, no variation, or too few units.
-
-    Args:
-        share: the share.
-        total: what it is a share of, summed over units.
-        units: number of devices or sessions.
-        squares: sums over units of count^2, count * total and total^2, (3,).
-    """
-    if units < FEWEST_SESSIONS or share in (0.0, 1.0):
-        return exact(share, units)
-    spread = max(squares[0] - 2 * share * squares[1] + share**2 * squares[2], 0.0)
-    half = float(norm.ppf((1 + LEVEL) / 2) * np.sqrt(spread * units / (units - 1)) / total)
-    if half < NONE:
-        return exact(share, units)
-    return Interval(share, max(0.0, share - half), min(1.0, share + half))
+        groups = resample(np.arange(self.judged), np.array([device for device, _ in self.counts]))
+        part, total = np.array([counts[row] for _, counts in self.counts]).T
+        sums = (np.bincount(groups.owner, values, groups.groups) for values in (part, total))
+        return groups.share(*sums)

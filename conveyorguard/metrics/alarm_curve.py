@@ -21,7 +21,7 @@ from conveyorguard.metrics.alarms import (
     ringing,
     without_fault,
 )
-from conveyorguard.metrics.bootstrap import LEVEL
+from conveyorguard.metrics.intervals import LEVEL
 
 POINTS = 31  # thresholds of a curve, evenly spaced in log-odds
 

@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import chi2
 
-from conveyorguard.metrics.bootstrap import LEVEL, resample
+from conveyorguard.metrics.intervals import rate_bound
+from conveyorguard.metrics.resampling import resample
 
 HYSTERESIS = 0.5  # off = this share of on
 
@@ -196,8 +196,7 @@ def summarise(
     """Evaluate the operating point on windows.
 
     False alarms are alarms that begin without a fault (`without_fault`), after the `exposure` of such windows. The
-    bound on their rate is the exact one-sided Poisson bound: after few hours even zero false alarms allow a high rate.
-    The share of missed fault sessions has the interval of `missed_share_interval`.
+    bound on their rate is over devices (`rate_bound`): after few hours even zero false alarms allow a high rate. The share of missed fault sessions has the interval of `missed_share_interval`.
 
     Args:
         table: Windows: session, device, start, end, seconds_to_end, seconds_since_onset, y_true, y_true_alarm (bool)
@@ -213,12 +212,14 @@ def summarise(
     alarms = episodes(table, point, period)
     faults = fault_sessions(table, alarms, lookback)
     healthy = without_fault(table)
-    hours = float(exposure(table, stride, period)[healthy].sum())
+    lasting = exposure(table, stride, period).where(healthy, 0.0)
+    hours = float(lasting.sum())
     quiet = table.loc[healthy, ["session", "end"]].rename(columns={"end": "begin"})
     begun = alarms.merge(quiet.assign(healthy=True), on=["session", "begin"], how="left")
     false = int(begun["healthy"].notna().sum())
     early = int((begun["healthy"].isna() & ~begun["true"].astype(bool)).sum())
-    highest = float(chi2.ppf(LEVEL, 2 * (false + 1)) / 2 / hours) if hours else None
+    where = begun.loc[begun["healthy"].notna(), "session"]
+    highest = false_alarm_bound(table, lasting, where)
     missed = int(faults["missed"].sum()) if len(faults) else 0
     detected = faults[~faults["missed"]] if len(faults) else faults
 
@@ -246,21 +247,39 @@ def summarise(
     }
 
 
+def false_alarm_bound(table: pd.DataFrame, hours: pd.Series, where: pd.Series) -> float | None:
+    """Return the upper bound of the false alarms an hour over devices (`rate_bound`); None without exposure.
+
+    Args:
+        table: Windows: session and device.
+        hours: (N,) exposure of each window [h].
+        where: Session of each false alarm.
+    """
+    groups = resample(table["session"].to_numpy(str), table["device"].to_numpy(str))
+
+    def counted(sessions: pd.Series, weights: np.ndarray | None = None) -> np.ndarray:
+        owner = groups.owner[np.searchsorted(groups.sessions, sessions.to_numpy(str))]
+        return np.bincount(owner, weights, groups.groups)
+
+    bound = rate_bound(counted(where), counted(table["session"], hours.to_numpy()))
+    return bound if np.isfinite(bound) else None
+
+
 def missed_share_interval(faults: pd.DataFrame, table: pd.DataFrame) -> list[float] | None:
-    """Return the 95 % interval of the share of missed fault sessions, None without a fault session.
+    """Return the 95 % interval of the share of missed fault sessions over devices; None where there is none.
 
     Args:
         faults: Result of `fault_sessions`.
-        table: session and device of all sessions to be resampled.
+        table: session and device of all sessions.
     """
     if not len(faults):
         return None
-    drawn = resample(table["session"].to_numpy(str), table["device"].to_numpy(str))
-    concerned = np.isin(drawn.sessions, faults["session"].to_numpy(str))
-    missed = np.isin(drawn.sessions, faults.loc[faults["missed"].astype(bool), "session"].to_numpy(str))
-    counts = drawn.weights @ concerned
-    replicates = np.divide(drawn.weights @ missed, counts, out=np.full(len(counts), np.nan), where=counts > 0)
-    interval = drawn.share(float(faults["missed"].mean()), concerned, replicates)
+    groups = resample(table["session"].to_numpy(str), table["device"].to_numpy(str))
+    owner = groups.owner[np.searchsorted(groups.sessions, faults["session"].to_numpy(str))]
+    counts = [np.bincount(owner, weights, groups.groups) for weights in (faults["missed"].astype(float), None)]
+    interval = groups.share(*counts)
+    if not interval.known:
+        return None
     return [interval.low, interval.high]
 
 

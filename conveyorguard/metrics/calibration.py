@@ -13,7 +13,7 @@ import pandas as pd
 from scipy.optimize import minimize_scalar
 from sklearn.model_selection import GroupKFold
 
-from conveyorguard.metrics.bootstrap import Arm, Resampling
+from conveyorguard.metrics.resampling import Arm, Resampling
 from conveyorguard.metrics.scores import CALIBRATION_BINS, METRICS, Predictions, Totals
 
 FOLDS = 5

@@ -16,7 +16,8 @@ from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold
 
-from conveyorguard.metrics.bootstrap import Arm, Interval, resample
+from conveyorguard.metrics.intervals import Interval
+from conveyorguard.metrics.resampling import Arm, resample
 from conveyorguard.metrics.scores import Predictions
 
 LAGS = (0, 3, 8, 15)  # periods
@@ -152,6 +153,8 @@ def try_memory(features: np.ndarray, calibrated: Predictions, device: np.ndarray
     resampling = resample(calibrated.session, device)
     arms = [Arm([Predictions(calibrated.y_true, p, calibrated.session)], resampling) for p in (crossed, calibrated.p)]
     gain = arms[0].difference(arms[1], "macro_f1")
+    if resampling.shortage:
+        return MemoryTrial(None, None, gain, f"not kept: no interval of its gain, {resampling.shortage} of validation")
     if not gain.low > 0:
         loss = "macro-F1 on validation is lower with it" if gain.high < 0 else "its gain on validation may be zero"
         return MemoryTrial(None, None, gain, f"not kept: {loss}")

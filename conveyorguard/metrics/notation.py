@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from conveyorguard.metrics.bootstrap import Interval
+from conveyorguard.metrics.intervals import Interval
 from conveyorguard.metrics.scores import METRICS
 
 MISSING = "–"

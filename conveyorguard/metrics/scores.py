@@ -1,7 +1,7 @@
 """All metrics: validation, metrics.json, intervals, comparisons, pages and loggers iterate over `METRICS`.
 
-A metric is a function of `Totals`, sums over windows that add up over sessions. A bootstrap replicate is then a
-weighted sum of sessions, and thousands of replicates are one matrix product (`bootstrap.py`).
+A metric is a function of `Totals`, sums over windows that add up over sessions. The metric without a device is then
+that of the whole sum minus the device's (`resampling.py`).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Predictions:
 
 @dataclass(frozen=True)
 class Totals:
-    """Sums over windows; leading dimensions (...) are sessions or replicates, the last of K states is the worst.
+    """Sums over windows; leading dimensions (...) are sessions or groups, the last of K states is the worst.
 
     Attributes:
         confusion: (..., K, K) counts, rows actual.
@@ -85,13 +85,31 @@ class Totals:
     def over(cls, predictions: Predictions) -> Totals:
         """Compute the totals over all windows."""
         if predictions.session is None:
-            return replace(cls.of(predictions).weighted(np.ones(1)), worst_sessions=np.full(2, np.nan))
+            return replace(cls.of(predictions).summed(), worst_sessions=np.full(2, np.nan))
         names, index = np.unique(predictions.session, return_inverse=True)
-        return cls.of(predictions, index, len(names)).weighted(np.ones(len(names)))
+        return cls.of(predictions, index, len(names)).summed()
 
-    def weighted(self, weights: np.ndarray) -> Totals:
-        """Sum over sessions: weights (..., S) give totals with leading dimensions (...)."""
-        return Totals(*(np.tensordot(weights, getattr(self, f.name), axes=1) for f in fields(self)))
+    def summed(self) -> Totals:
+        """Sum over the first dimension, sessions or groups of them."""
+        return Totals(*(getattr(self, f.name).sum(0) for f in fields(self)))
+
+    def grouped(self, owner: np.ndarray, groups: int) -> Totals:
+        """Sum sessions (S, ...) by group, (G, ...).
+
+        Args:
+            owner: (S,) index of each session's group.
+            groups: Number of groups G.
+        """
+        sums = []
+        for field in fields(self):
+            values = getattr(self, field.name)
+            sums.append(np.zeros((groups, *values.shape[1:])))
+            np.add.at(sums[-1], owner, values)
+        return Totals(*sums)
+
+    def without_each(self) -> Totals:
+        """Return the sum of all groups but one, for each group, (G, ...)."""
+        return Totals(*(getattr(self, f.name).sum(0) - getattr(self, f.name) for f in fields(self)))
 
     @property
     def n(self) -> np.ndarray:
@@ -109,6 +127,8 @@ class Metric:
         level: 'window' or 'session', what it averages or counts; validation epochs know windows only.
         title: Name for people, with {first} and {worst} for the names of these states, see `named`.
         percent: Whether it is a share of 1 that is shown in percent.
+        range: Least and greatest value.
+        worst_alone: Whether only windows of the worst state, or called so, count.
     """
 
     function: Callable[[Totals], np.ndarray]
@@ -116,6 +136,8 @@ class Metric:
     level: str = "window"
     title: str = ""
     percent: bool = False
+    range: tuple[float, float] = (0, np.inf)
+    worst_alone: bool = False
 
     def named(self, states: Sequence[str]) -> str:
         """Return the title with the names of the first and the worst state."""
@@ -166,15 +188,19 @@ def _ece(t: Totals) -> np.ndarray:
 METRICS: dict[str, Metric] = {
     "accuracy": Metric(lambda t: _ratio(_diagonal(t.confusion).sum(-1), t.n), True, title="accuracy", percent=True),
     "macro_f1": Metric(_macro_f1, True, title="macro-F1", percent=True),
-    "severe_recall": Metric(lambda t: per_class(t.confusion)[1][..., -1], True, title="{worst} recall", percent=True),
+    "severe_recall": Metric(
+        lambda t: per_class(t.confusion)[1][..., -1], True, title="{worst} recall", percent=True, worst_alone=True
+    ),
     "severe_precision": Metric(
-        lambda t: per_class(t.confusion)[0][..., -1], True, title="{worst} precision", percent=True
+        lambda t: per_class(t.confusion)[0][..., -1], True, title="{worst} precision", percent=True, worst_alone=True
     ),
-    "severe_as_normal": Metric(lambda t: t.confusion[..., -1, 0], False, title="{worst} windows called {first}"),
+    "severe_as_normal": Metric(
+        lambda t: t.confusion[..., -1, 0], False, title="{worst} windows called {first}", worst_alone=True
+    ),
     "severe_sessions_missed": Metric(
-        lambda t: t.worst_sessions[..., 1], False, "session", "{worst} sessions missed entirely"
+        lambda t: t.worst_sessions[..., 1], False, "session", "{worst} sessions missed entirely", worst_alone=True
     ),
-    "qwk": Metric(_qwk, True, title="quadratic weighted kappa"),
+    "qwk": Metric(_qwk, True, title="quadratic weighted kappa", range=(-1, 1)),
     "ordinal_error": Metric(
         lambda t: _ratio((t.confusion * _distance(t.confusion.shape[-1])).sum((-2, -1)), t.n),
         False,
@@ -182,7 +208,9 @@ METRICS: dict[str, Metric] = {
     ),
     "nll": Metric(lambda t: _ratio(t.nll, t.n), False, title="negative log-likelihood"),
     "brier": Metric(lambda t: _ratio(t.brier, t.n), False, title="Brier score"),
-    "ece": Metric(_ece, False, title=f"expected calibration error, {CALIBRATION_BINS} bins", percent=True),
+    "ece": Metric(
+        _ece, False, title=f"expected calibration error, {CALIBRATION_BINS} bins", percent=True, range=(0, 1)
+    ),
 }
 # metrics by which validation can choose an epoch, and whether higher is better; only those of windows are computed then
 OBJECTIVES = {

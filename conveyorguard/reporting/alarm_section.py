@@ -10,7 +10,7 @@ import numpy as np
 from conveyorguard.data.schema import Schema
 from conveyorguard.metrics.alarm_settings import HOURS_PER_WEEK
 from conveyorguard.metrics.alarms import OperatingPoint
-from conveyorguard.metrics.bootstrap import Interval
+from conveyorguard.metrics.intervals import Interval
 from conveyorguard.metrics.notation import MISSING, PERCENT, WHOLE_PERCENT
 from conveyorguard.reporting import figures as drawing
 from conveyorguard.reporting import pages

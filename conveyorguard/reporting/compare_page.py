@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from conveyorguard.evaluation.cells import CELLS, FURTHER_CELLS
 from conveyorguard.evaluation.comparison import Comparison, Row
-from conveyorguard.metrics.bootstrap import FEWEST_SESSIONS, Interval
+from conveyorguard.metrics.intervals import FEWEST_SESSIONS, Interval
 from conveyorguard.metrics.scores import METRICS
 from conveyorguard.reporting import comparison_figures, figures, pages
 from conveyorguard.reporting.format import counted, metric_title, state_titles, warning_of
@@ -55,7 +55,7 @@ def comparison_tables(comparison: Comparison) -> dict[str, pd.DataFrame]:
     commands = {row.label: "; ".join(map(command_of, row.sources)) for row in comparison.rows}
     return {
         "comparison": comparison.table.assign(command=comparison.table["arm"].map(commands)),
-        "differences": all_differences(comparison),
+        "differences": comparison.differences,
         "devices": comparison.by_device(),
     }
 
@@ -74,19 +74,12 @@ def comparison_content(comparison: Comparison, home: Path, reference: Reference 
         cost=_cost(comparison),
         ablation=_ablation(comparison, reference),
         differences=_differences(comparison),
-        shown=f"Shown are the {IN_FULL} best by macro-F1." if len(comparison.models) > IN_FULL else "",
+        shown=f"Shown are the {IN_FULL} best by macro-F1 on validation." if len(comparison.models) > IN_FULL else "",
         profile=_profile(comparison),
         confusions=_confusions(comparison),
         devices=_devices(comparison),
         sources=_sources(comparison, home),
     )
-
-
-def all_differences(comparison: Comparison) -> pd.DataFrame:
-    """Return `Comparison.differences` to sensors alone and to the arm chosen on validation."""
-    references = [row for row in (comparison.sensor_only, comparison.chosen) if row is not None]
-    distinct = {id(row): row for row in references}.values()
-    return pd.concat([comparison.differences(reference) for reference in distinct], ignore_index=True)
 
 
 def _conclusion(comparison: Comparison) -> dict[str, Any]:
@@ -106,8 +99,8 @@ def _results(comparison: Comparison, home: Path) -> dict[str, Any]:
     worst = comparison.windows[comparison.windows["y_true"] == len(schema.states) - 1]
     merged = "Merged: the states between the first and the last count as one. " if _inner_states(comparison) else ""
     note = (
-        "Ranked by macro-F1; shortcuts, baselines that know one obvious fact, come last. Brackets: 95 % intervals. "
-        f"{state_titles(schema)[-1]}: {counted(len(worst), 'window')} in "
+        "Ranked by macro-F1 on validation; shortcuts, baselines that know one obvious fact, come last. Brackets: 95 % "
+        f"intervals. {state_titles(schema)[-1]}: {counted(len(worst), 'window')} in "
         f"{counted(worst['session'].nunique(), 'session')}. {merged}Times were measured on the machine of each run. "
         "Hover over a row to see its run directory and command, which the end of the page lists, too."
     )
@@ -206,7 +199,7 @@ def _quoted_ablation(comparison: Comparison, reference: Reference) -> dict[str, 
 
 
 def _differences(comparison: Comparison) -> dict[str, Any] | None:
-    differences = all_differences(comparison)
+    differences = comparison.differences
     if not len(differences):
         return None
     frame = pd.DataFrame(
@@ -225,8 +218,9 @@ def _cost(comparison: Comparison) -> Markup | None:
     table = comparison.table[~comparison.table["shortcut"]]
     if not np.isfinite(table["fit_seconds"]).any():
         return None
-    plot = comparison_figures.cost_plot(list(table["arm"]), list(table["fit_seconds"]), list(table["accuracy"]))
-    return pages.figure(plot, "accuracy of each model over its training time")
+    accuracy = list(table["validation_accuracy"])
+    plot = comparison_figures.cost_plot(list(table["arm"]), list(table["fit_seconds"]), accuracy)
+    return pages.figure(plot, "validation accuracy of each model over its training time")
 
 
 def _profile(comparison: Comparison) -> Markup:
@@ -240,8 +234,7 @@ def _confusions(comparison: Comparison) -> list[Markup]:
     names = state_titles(comparison.schema)
     plots = []
     for row in comparison.models[:IN_FULL]:
-        once = np.ones(len(comparison.resampling.sessions))
-        matrix = np.mean([totals.weighted(once).confusion for totals in row.arm.totals], axis=0)
+        matrix = np.mean([totals.summed().confusion for totals in row.arm.totals], axis=0)
         plot = figures.confusion(np.rint(matrix).astype(int).tolist(), names, row.label)
         plots.append(pages.figure(plot, f"confusion matrix of {row.label}"))
     return plots
@@ -265,8 +258,8 @@ def _devices(comparison: Comparison) -> dict[str, Any]:
         ),
         "note": (
             "Accuracy on the windows of each device, averaged over seeds; behind each device its number of windows. "
-            "Brackets: 95 % intervals from resampling the device's sessions; for fewer than "
-            f"{FEWEST_SESSIONS} sessions the exact interval, in which a session counts once: such a figure says little."
+            f"Brackets: 95 % intervals over the sessions of the device; fewer than {FEWEST_SESSIONS} sessions have "
+            "none, and such a figure says little."
         ),
     }
 

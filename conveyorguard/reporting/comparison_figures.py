@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import plotly.graph_objects as go
 
-from conveyorguard.metrics.bootstrap import Interval
+from conveyorguard.metrics.intervals import Interval
 from conveyorguard.reporting.figures import BLUE, GREY, INK, STATE_COLOURS, error_bars, styled
 
 
@@ -84,7 +84,7 @@ def heat(rows: list[str], columns: list[str], values: np.ndarray, title: str) ->
 
 
 def cost_plot(labels: list[str], seconds: list[float], accuracy: list[float]) -> go.Figure:
-    """Draw accuracy over training time, the time on a logarithmic axis.
+    """Draw validation accuracy over training time, the time on a logarithmic axis.
 
     A line joins the models that are best for their cost, by name: no cheaper model is as accurate.
 
@@ -118,7 +118,13 @@ def cost_plot(labels: list[str], seconds: list[float], accuracy: list[float]) ->
         name="best for its cost",
         hovertemplate="%{text}: %{y:.4f} in %{x:.1f} s<extra></extra>",
     )
-    styled(figure, "Accuracy against training time", height=400, x="training, s (logarithmic)", y="accuracy")
+    styled(
+        figure,
+        "Validation accuracy against training time",
+        height=400,
+        x="training, s (logarithmic)",
+        y="validation accuracy",
+    )
     return figure.update_xaxes(type="log", dtick=1)
 
 

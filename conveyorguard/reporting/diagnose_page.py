@@ -17,7 +17,7 @@ from conveyorguard.evaluation.advice import RULE
 from conveyorguard.evaluation.breakdown import onset_summary
 from conveyorguard.evaluation.diagnose import Diagnosis
 from conveyorguard.evaluation.robustness import REPEATS, TOLERATED
-from conveyorguard.metrics.bootstrap import FEWEST_SESSIONS, Interval
+from conveyorguard.metrics.intervals import FEWEST_SESSIONS, Interval
 from conveyorguard.metrics.notation import PERCENT, POINTS
 from conveyorguard.reporting import figures, pages
 from conveyorguard.reporting.format import metric_title, warning_of
@@ -136,7 +136,10 @@ def _arms(diagnosis: Diagnosis) -> Section:
     if len(gap):
         rows = [[row["minus"], points(row), row["verdict"]] for _, row in gap.iterrows()]
         parts.append(_table("gap", [f"{next(iter(diagnosis.arms))} minus", "macro-F1, points", "verdict"], rows))
-    note = "All arms on the same windows. Better or worse: the interval of the paired difference excludes zero."
+    note = (
+        "All arms on the same windows. Better or worse: zero is excluded from the paired difference after Holm's "
+        "correction for the number of rows. Brackets: 95 % interval of each figure alone."
+    )
     return Section("The run and the arms it is compared with", note, parts)
 
 
@@ -178,8 +181,9 @@ def _robustness(diagnosis: Diagnosis) -> Section | None:
         metric_title("severe_sessions_missed", diagnosis.run.schema),
     ]
     note = (
-        f"Holds: at most {100 * TOLERATED:.0f} point below the better of the arms trained on one modality, under the "
-        "same corruption."
+        f"Holds: shown to be at most {100 * TOLERATED:.0f} point below the better of the arms trained on one modality, "
+        "under the same corruption; falls below: shown to be further below. Shown: by the bound of the interval, after "
+        "Holm's correction for the number of rows; otherwise, and without an interval, not shown."
     )
     title = "When something fails: compared with the better single modality"
     return Section(title, note, [_table("robustness", header, rows)])
@@ -259,8 +263,8 @@ def _groups(diagnosis: Diagnosis, name: str, columns: Sequence[str]) -> Markup:
 
 def _devices(diagnosis: Diagnosis) -> Section:
     note = (
-        "Accuracy on the windows of each device. Intervals by resampling its recordings; below "
-        f"{FEWEST_SESSIONS} recordings the exact bound, each recording counting once."
+        "Accuracy on the windows of each device. Intervals are over its recordings; a device with fewer than "
+        f"{FEWEST_SESSIONS} has none."
     )
     return Section("Devices", note, [_groups(diagnosis, "devices", ["device", "kind", "windows", "sessions"])])
 

@@ -18,8 +18,9 @@ from conveyorguard.data.durations import text_of
 from conveyorguard.data.splits import PARTS
 from conveyorguard.metrics.alarm_settings import HOURS_PER_WEEK
 from conveyorguard.metrics.alarms import OperatingPoint
-from conveyorguard.metrics.bootstrap import Arm, Interval, resample
+from conveyorguard.metrics.intervals import Interval, verdicts
 from conveyorguard.metrics.notation import MISSING, PERCENT, WHOLE_PERCENT, notation_of
+from conveyorguard.metrics.resampling import Arm, resample
 from conveyorguard.reporting import pages
 from conveyorguard.reporting.alarm_section import curve_note, curve_rows, monthly_cost, precision, times_sentence
 from conveyorguard.reporting.alarm_sentences import alarm_rule, duration, per_week, threshold_choice, weekly_claim
@@ -192,13 +193,17 @@ def _shortcuts(run: SavedRun, part: str) -> list[list[str]]:
         return []
     windows = run.predictions[run.predictions["split"] == part].sort_values(["session", "start"], ignore_index=True)
     resampling = resample(windows["session"].to_numpy(), windows["device"].to_numpy())
-    model, rows = Arm([as_predictions(windows, run.answer)], resampling), []
-    for name, shortcut in table[table["split"] == part].groupby("shortcut", sort=False):
-        arm = Arm([as_predictions(shortcut.sort_values(["session", "start"], ignore_index=True))], resampling)
-        value, difference = arm.interval("macro_f1"), model.difference(arm, "macro_f1")
-        verdict = difference.verdict if np.isfinite(difference.low) else "not shown: too few sessions"
-        rows.append([str(name), PERCENT.with_range(value), PERCENT.range(difference) or NO_INTERVAL, verdict])
-    return rows
+    model = Arm([as_predictions(windows, run.answer)], resampling)
+    arms = {
+        str(name): Arm([as_predictions(rows.sort_values(["session", "start"], ignore_index=True))], resampling)
+        for name, rows in table[table["split"] == part].groupby("shortcut", sort=False)
+    }
+    leads = [model.difference(arm, "macro_f1") for arm in arms.values()]
+    names = verdicts(leads) if resampling.enough else [f"not shown: {resampling.shortage}"] * len(leads)
+    return [
+        [name, PERCENT.with_range(arm.interval("macro_f1")), PERCENT.range(lead) or NO_INTERVAL, verdict]
+        for (name, arm), lead, verdict in zip(arms.items(), leads, names, strict=True)
+    ]
 
 
 def _alarms(run: SavedRun) -> dict[str, Any] | None:

@@ -37,7 +37,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from conveyorguard.metrics.bootstrap import Interval
+from conveyorguard.metrics.intervals import Interval
 from conveyorguard.metrics.notation import MISSING, Notation
 
 PLOTLY = "assets/plotly.min.js"  # the copy that the pages of one folder share

@@ -11,9 +11,9 @@ import pandas as pd
 from markupsafe import Markup
 
 from conveyorguard.config.saved import as_yaml
-from conveyorguard.metrics.bootstrap import Arm, Resampling, resample
 from conveyorguard.metrics.calibration import reliability
 from conveyorguard.metrics.notation import MISSING, PERCENT, SIGNIFICANT, notation_of
+from conveyorguard.metrics.resampling import Arm, Resampling, resample
 from conveyorguard.metrics.scores import METRICS, OBJECTIVES
 from conveyorguard.reporting import figures, pages, recording_figures
 from conveyorguard.reporting.alarm_section import alarm_section

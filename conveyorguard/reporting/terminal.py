@@ -11,10 +11,9 @@ from rich.console import Console
 from rich.table import Table
 
 from conveyorguard.data.schema import Schema
-from conveyorguard.metrics.bootstrap import Interval
+from conveyorguard.metrics.intervals import Interval
 from conveyorguard.metrics.notation import POINTS, Notation, notation_of
 from conveyorguard.metrics.scores import METRICS
-from conveyorguard.reporting.compare_page import all_differences
 from conveyorguard.reporting.format import metric_title, state_titles
 
 if TYPE_CHECKING:
@@ -49,9 +48,8 @@ def print_comparison(comparison: Comparison) -> None:
     for note in comparison.notes:
         screen.print(f"note: {note}")
     screen.print(_arms_table(comparison))
-    differences = all_differences(comparison)
-    if len(differences):
-        screen.print(_differences_table(differences, comparison.schema))
+    if len(comparison.differences):
+        screen.print(_differences_table(comparison.differences, comparison.schema))
     screen.print(comparison.resampling.note)
     for sentence in comparison.conclusion():
         screen.print(sentence)
@@ -87,7 +85,7 @@ def _with_spread(row: Mapping[Any, Any], name: str) -> str:
 
 
 def _differences_table(differences: pd.DataFrame, schema: Schema) -> Table:
-    table = Table(title="differences in points, paired", title_justify="left")
+    table = Table(title="differences in points, paired; verdicts after Holm's correction", title_justify="left")
     for name in ("arm", "minus", "metric", "difference [95 % interval]", "verdict"):
         table.add_column(name)
     for row in differences.to_dict("records"):

@@ -144,7 +144,7 @@ def _with_memory(
     )
     facts: dict[str, Any] = {
         "reason": trial.reason,
-        "gain": trial.gain and [trial.gain.value, trial.gain.low, trial.gain.high],
+        "gain": [trial.gain.value, trial.gain.low, trial.gain.high] if trial.gain and trial.gain.known else None,
         "memory": trial.memory and trial.memory.to_dict(),
     }
     if trial.memory is None or trial.crossed is None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import joblib
+import numpy as np
 import pandas as pd
 
 from conveyorguard.data.windows import Windows, make_windows
@@ -23,7 +24,8 @@ from conveyorguard.evaluation.robustness import (
 )
 from conveyorguard.evaluation.shortcuts import ELAPSED, fit_shortcuts, shortcut_probabilities
 from conveyorguard.inference.loaded_run import LoadedRun
-from conveyorguard.metrics.bootstrap import Arm, Interval
+from conveyorguard.metrics.intervals import LEVEL, Interval, holm
+from conveyorguard.metrics.resampling import Arm
 from conveyorguard.metrics.scores import Predictions
 from conveyorguard.runs.derive import as_predictions
 from conveyorguard.runs.provenance import code_hash
@@ -33,7 +35,7 @@ from conveyorguard.system.files import write_parquet
 HALF_A_POINT = 0.005  # macro-F1
 RULE = (
     "Helps: the interval of the paired difference of macro-F1 lies above zero. Does not: it lies below half a point. "
-    "Otherwise not shown."
+    "Otherwise not shown. After Holm's correction for the number of rows."
 )
 
 
@@ -52,22 +54,25 @@ def findings(rows: Mapping[str, Row], pairs: Mapping[str, tuple[str, str]]) -> p
     Returns:
         question, difference, low, high, verdict, arm, minus, seeds (of arm and of minus).
     """
+    known = {question: pair for question, pair in pairs.items() if set(pair) <= set(rows)}
+    differences = [rows[arm].arm.difference(rows[reference].arm, "macro_f1") for arm, reference in known.values()]
+    above, below = (holm(np.array([d.p(null) for d in differences])) for null in (0.0, HALF_A_POINT))
     table = []
-    for question, (arm, reference) in pairs.items():
-        if arm in rows and reference in rows:
-            d = rows[arm].arm.difference(rows[reference].arm, "macro_f1")
-            table.append(
-                {
-                    "question": question,
-                    "difference": d.value,
-                    "low": d.low,
-                    "high": d.high,
-                    "verdict": verdict(d),
-                    "arm": arm,
-                    "minus": reference,
-                    "seeds": ", ".join(str(len(rows[name].predictions)) for name in (arm, reference)),
-                }
-            )
+    for i, (question, (arm, reference)) in enumerate(known.items()):
+        d, alone = differences[i], verdict(differences[i])
+        adjusted = {"helps": above[i], "does not": below[i], "not shown": 1.0}[alone]
+        table.append(
+            {
+                "question": question,
+                "difference": d.value,
+                "low": d.low,
+                "high": d.high,
+                "verdict": alone if adjusted < 1 - LEVEL else "not shown",
+                "arm": arm,
+                "minus": reference,
+                "seeds": ", ".join(str(len(rows[name].predictions)) for name in (arm, reference)),
+            }
+        )
     return pd.DataFrame(table, columns=["question", "difference", "low", "high", "verdict", "arm", "minus", "seeds"])
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from conveyorguard.evaluation.comparison import Comparison
-from conveyorguard.metrics.bootstrap import FEWEST_SESSIONS
+from conveyorguard.metrics.intervals import FEWEST_SESSIONS
 from conveyorguard.reporting import pages
 from conveyorguard.reporting.site import Site
 from conveyorguard.system.files import write_text
@@ -193,10 +193,9 @@ TRIED = "What was tried for targets that were not reached, failures included: ex
 SEEDS_NOTE = (
     "Intervals cover devices and recordings, not seeds: the seeds of an arm are averaged. Where an arm has one seed "
     "(column seeds: of the arm, of what is subtracted), another seed would change the difference by up to half a "
-    "point per fold. A bound within a few hundredths of the rule's limit may cross it with other bootstrap "
-    "replicates."
+    "point per fold."
 )
-HOLDS = "Holds: the interval lies above one point below; falls below: it lies beneath. Otherwise not shown."
+HOLDS = "Holds: shown to be at most one point below, by the lower bound, after Holm's correction."
 FAILING = (
     "Severe recall is the mean over fusion's seeds, missed sessions those of its worst seed; column seeds: of "
     "fusion, of the other."
@@ -216,10 +215,7 @@ STARTS_NOTE = (
     "cut recordings. change, and minus lightgbm (the cut arm minus LightGBM on the 64 features, which do not use "
     "the start), in points. The columns on the worst state refer to the cut recordings."
 )
-FEW = (
-    f"Intervals by resampling the device's sessions; below {FEWEST_SESSIONS} sessions the exact bound, each session "
-    "counting once."
-)
+FEW = f"Intervals are over the device's sessions; a device with fewer than {FEWEST_SESSIONS} has none."
 CAUSAL_NOTE = (
     "A window ends at every second. last: compared with the state of its last second, as in operation; majority: "
     "with its most common state, as in the seed study. The models are the same."

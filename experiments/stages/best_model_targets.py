@@ -10,8 +10,9 @@ import pandas as pd
 
 from conveyorguard.evaluation.comparison import Row
 from conveyorguard.evaluation.robustness import TOLERATED
-from conveyorguard.metrics.bootstrap import Arm, Interval
+from conveyorguard.metrics.intervals import Interval
 from conveyorguard.metrics.notation import MISSING, Notation
+from conveyorguard.metrics.resampling import Arm
 from experiments.stages.best_model import HALF_A_POINT
 
 FASTER, LATENCY_MS, PARAMETERS, FIT_MINUTES = 10, 4, 1_000_000, 15

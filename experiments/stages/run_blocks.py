@@ -9,8 +9,9 @@ from typing import Any
 import pandas as pd
 from markupsafe import Markup
 
-from conveyorguard.metrics.bootstrap import Arm, Interval, Resampling, resample
+from conveyorguard.metrics.intervals import Interval
 from conveyorguard.metrics.notation import PERCENT
+from conveyorguard.metrics.resampling import Arm, Resampling, resample
 from conveyorguard.metrics.scores import Predictions
 from conveyorguard.reporting import pages
 from conveyorguard.reporting.format import metric_title

@@ -9,6 +9,8 @@ import pytest
 from conveyorguard.cli import main
 from conveyorguard.errors import RunError
 from conveyorguard.evaluation.compare import compare
+from conveyorguard.evaluation.comparison import Row
+from conveyorguard.metrics.intervals import Interval
 from conveyorguard.metrics.scores import METRICS
 from conveyorguard.reporting.compare_page import write_comparison
 from conveyorguard.runs.saved import SavedRun
@@ -71,7 +73,8 @@ def test_metrics_of_single_run_match_metrics_json(make_run):
 
 def test_differences_are_taken_to_sensor_only(make_run):
     comparison = compare(cells(make_run))
-    against = comparison.differences(comparison.sensor_only).set_index(["arm", "metric"])
+    differences = comparison.differences
+    against = differences[differences["reference"] == "Sensor Only"].set_index(["arm", "metric"])
     table = comparison.table.set_index("arm")["accuracy"]
     full = against.loc[("Sensor + Image + FiLM (Full)", "accuracy")]
     assert full["difference"] == pytest.approx(table["Sensor + Image + FiLM (Full)"] - table["Sensor Only"])
@@ -173,11 +176,87 @@ def test_comparison_page_follows_predictions(make_run, tmp_path, capsys):
     assert "Best: Sensor Only" in page and "elapsed seconds only" in page
     # make the other arm nearly perfect: table, order and conclusion follow
     table = predicted(windows(), "test", 0.99, 5)
-    pd.concat([predicted(windows(), "val", 0.8, 5), table]).to_parquet(runs[1] / "predictions.parquet", index=False)
+    rewrite(runs[1], predicted(windows(), "val", 0.99, 5), table)
     write_comparison(compare(runs), out)
     after, page = pd.read_csv(out / "comparison.csv"), (out / "comparison.html").read_text()
     assert before["arm"][0] == "Sensor Only" and after["arm"][0] == "Sensor + Image" and "Best: Sensor + Image" in page
     assert after["accuracy"][0] == pytest.approx((table["y_true"] == table["y_pred"]).mean())
+
+
+def rewrite(folder, *parts):
+    """Replace the predictions of a run, and the metrics that follow from them."""
+    pd.concat(parts).to_parquet(folder / "predictions.parquet", index=False)
+
+
+def test_best_on_test_alone_is_no_winner(make_run):
+    """The arm chosen on validation is worse on test than the other: none is called best."""
+    chosen, lucky = (make_run(f"modality={m}", "film=false") for m in ("sensor", "both"))
+    for folder, val, test in ((chosen, 0.95, 0.8), (lucky, 0.8, 0.95)):
+        rewrite(folder, predicted(windows(), "val", val, 3), predicted(windows(), "test", test, 4))
+    comparison = compare([chosen, lucky])
+    first = comparison.conclusion()[0]
+    assert comparison.chosen.label == "Sensor Only" == comparison.models[0].label
+    assert first.startswith("No winner: Sensor Only minus Sensor + Image is -") and "Best" not in first
+    (row,) = comparison.differences.query("metric == 'macro_f1'").to_dict("records")
+    assert (row["arm"], row["verdict"]) == ("Sensor + Image", "better")
+
+
+def test_lead_that_may_be_zero_names_no_winner(make_run):
+    alike = compare([make_run("model.dropout=0.1", right=0.9), make_run("model.dropout=0.3", right=0.9)])
+    assert (
+        alike.conclusion()[0].startswith("No winner: fusion") and "not shown to be above zero" in alike.conclusion()[0]
+    )
+
+
+def test_few_test_sessions_name_no_winner(make_run):
+    few = windows(devices=2, sessions=1)
+    comparison = compare([make_run(table=few), make_run("model.dropout=0.3", table=few, right=0.5)])
+    assert comparison.conclusion()[0].startswith("No winner: only 2 sessions of test. Highest macro-F1 on validation: ")
+    assert set(comparison.differences["verdict"]) == {"not shown"}
+    untested = compare([make_run(parts=("val",)), make_run("model.dropout=0.3", parts=("val",), right=0.5)])
+    assert untested.conclusion()[0].startswith("No winner: no run was evaluated on test.")
+
+
+def test_model_that_calls_everything_severe_is_not_safest(make_run):
+    good, crier = make_run(right=0.9), make_run("model.dropout=0.3", right=0.9)
+    parts = [predicted(windows(), part, 1, 1) for part in ("val", "test")]
+    for table in parts:
+        for prefix in "pc":
+            table[[f"{prefix}{k}" for k in range(4)]] = np.tile([0.01, 0.01, 0.01, 0.97], (len(table), 1))
+        table["y_pred"] = 3
+    rewrite(crier, *parts)
+    comparison = compare([good, crier])
+    assert comparison.models[1].mean("severe_recall") == 1
+    (sentence,) = [s for s in comparison.conclusion() if "safest" in s.lower()]
+    assert (
+        f"on validation it is {comparison.chosen.label}," in sentence and "right at least 50% of the time" in sentence
+    )
+    rewrite(good, *parts)  # now both do
+    assert any(s.startswith("No safest model: there is none") for s in compare([good, crier]).conclusion())
+
+
+def test_faster_model_is_named_only_where_shown_to_be_as_good(make_run, monkeypatch):
+    seconds = {"fusion": 100.0, "cnn_transformer": 1.0}
+    monkeypatch.setattr(Row, "mean_fact", lambda row, name: seconds[row.label])
+
+    slow, fast = make_run(draw=1), make_run("model=cnn_transformer", draw=1)
+    rewrite(slow, predicted(windows(), "val", 0.99, 3), predicted(windows(), "test", 0.8, 4))
+    rewrite(fast, predicted(windows(), "val", 0.9, 3), predicted(windows(), "test", 0.95, 4))
+    assert (
+        "Fastest to train of those shown to be at most half a point of macro-F1 below fusion: cnn_transformer, 1.0 s."
+    ) in compare([slow, fast]).conclusion()
+    rewrite(fast, predicted(windows(), "val", 0.9, 3), predicted(windows(), "test", 0.8, 5))  # its bound is lower
+    assert "No model that trains faster is shown to be at most half a point of macro-F1 below fusion." in (
+        compare([slow, fast]).conclusion()
+    )
+
+
+def test_verdicts_of_table_carry_holms_correction(make_run, monkeypatch):
+    comparison = compare(cells(make_run))
+    alone = [Interval.of(row, "difference", "low", "high").verdict for row in comparison.differences.to_dict("records")]
+    assert comparison.differences["verdict"].isin(["better", "worse", "not shown"]).all()
+    adjusted = list(comparison.differences["verdict"])
+    assert adjusted.count("not shown") > alone.count("not shown"), "some are shown alone, not among so many"
 
 
 def test_missing_run_directory_is_refused_by_name(tmp_path, capsys):
@@ -210,7 +289,7 @@ def test_too_few_sessions_give_one_warning(make_run):
     few = windows(devices=1, sessions=3)
     comparison = compare([make_run(table=few), make_run("seed=1", "model.dropout=0.3", table=few)])
     warnings = [sentence for sentence in comparison.conclusion() if sentence.startswith("Warning")]
-    assert len(warnings) == 1 and "3 sessions are too few" in warnings[0]
+    assert len(warnings) == 1 and "only 3 sessions, too few" in warnings[0]
 
 
 def test_ablation_groups_runs_that_differ_in_modality_and_film_alone(make_run):

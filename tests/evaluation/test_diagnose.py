@@ -19,7 +19,8 @@ from conveyorguard.evaluation.breakdown import by_distance, change_distance
 from conveyorguard.evaluation.diagnose import arm_notes, companions, diagnose
 from conveyorguard.evaluation.robustness import EvaluationSet, against_single, with_starts_cut
 from conveyorguard.inference.loaded_run import LoadedRun
-from conveyorguard.metrics.bootstrap import Arm, Interval, resample
+from conveyorguard.metrics.intervals import Interval
+from conveyorguard.metrics.resampling import Arm, resample
 from conveyorguard.metrics.scores import Predictions
 from conveyorguard.runs.data import load_store, load_windows
 from conveyorguard.runs.saved import SavedRun
@@ -221,7 +222,32 @@ def test_missed_sessions_under_corruption_are_those_of_worst_seed():
         {"dead": Arm([seeing, blind], resampling)}, {"alone": {"dead": Arm([seeing], resampling)}}
     ).to_dict("records")
     assert (row["severe_sessions_missed"], row["severe_recall"], row["seeds"]) == (10, 0.5, "2, 1")
-    assert row["verdict"] == "falls below" and row["difference"] < -0.3
+    assert row["verdict"] == "not shown" and row["difference"] < -0.3, "alike without each session: no interval"
+
+
+def test_corruption_holds_only_where_bound_lies_above_tolerance():
+    rng = np.random.default_rng(0)
+    session = np.repeat([f"s{i:02}" for i in range(20)], 50)
+    y = rng.integers(4, size=1000)
+
+    def arm(right, groups=session):
+        guess = np.where(rng.random(1000) < right, y, (y + 1) % 4)
+        return Arm([Predictions(y, np.eye(4)[guess], groups)], resample(groups, groups))
+
+    single, poor = arm(0.8), arm(0.5)
+    tables = {
+        "equal": (single, single),
+        "better": (arm(0.95), single),
+        "unclear": (arm(0.79), single),
+        "worse": (poor, single),
+    }
+    fused, alone = ({name: pair[i] for name, pair in tables.items()} for i in (0, 1))
+    table = against_single(fused, {"alone": alone}).set_index("corruption")["verdict"]
+    assert table.to_dict() == {"equal": "not shown", "better": "holds", "unclear": "not shown", "worse": "falls below"}
+    few = np.repeat(["a", "b"], 500)
+    pair = [arm(right, few) for right in (0.95, 0.5)]
+    (row,) = against_single({"dead": pair[0]}, {"alone": {"dead": pair[1]}}).to_dict("records")
+    assert row["verdict"] == "not shown" and row["difference"] > 0.3, "no interval, so nothing holds"
 
 
 def test_distance_to_nearest_change_of_state(store_of, plain_schema, session_of):

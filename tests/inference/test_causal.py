@@ -5,7 +5,6 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
-from conveyorguard.inference.frame_table import sessions_of
 
 from conveyorguard import load_run
 from conveyorguard.data.archive import reader as archive
@@ -13,6 +12,7 @@ from conveyorguard.data.reduce import reduce_session
 from conveyorguard.data.schema import Schema
 from conveyorguard.data.store_build import store_in_memory
 from conveyorguard.data.table import reader as table
+from conveyorguard.inference.frame_table import sessions_of
 from conveyorguard.runs.data import load_windows
 from tests.support.recorded import frames_of
 

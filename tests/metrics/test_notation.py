@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from conveyorguard.metrics.bootstrap import Interval
+from conveyorguard.metrics.intervals import Interval
 from conveyorguard.metrics.notation import PERCENT, POINTS, SIGNIFICANT, WHOLE_PERCENT, Notation, notation_of
 
 SHARE = Interval(0.941, 0.91, 0.962)

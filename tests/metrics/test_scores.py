@@ -1,5 +1,7 @@
 """Metrics against values worked out by hand, against scikit-learn and torchmetrics, and their properties."""
 
+from dataclasses import fields
+
 import numpy as np
 import pytest
 import sklearn.metrics as sk
@@ -124,22 +126,18 @@ def test_metrics_match_scikit_learn_and_torchmetrics(predictions):
     assert m["ece"] == pytest.approx(float(ece), abs=1e-5)
 
 
-@given(any_predictions(), st.integers(0, 2**32 - 1))
-def test_weighted_totals_match_repeated_sessions(predictions, seed):
+@given(any_predictions())
+def test_totals_without_session_are_those_of_the_others(predictions):
     names, index = np.unique(predictions.session, return_inverse=True)
-    weights = np.random.default_rng(seed).integers(0, 4, len(names))
-    rows = np.concatenate([np.tile(np.flatnonzero(index == i), w) for i, w in enumerate(weights)]).astype(int)
-    copies = np.concatenate(
-        [
-            np.repeat([f"{n}{k}" for k in range(w)], (index == i).sum())
-            for i, (n, w) in enumerate(zip(names, weights, strict=True))
-        ]
-    )
-    if len(rows):
-        repeated = metric_values(Predictions(predictions.y_true[rows], predictions.p[rows], copies))
-        totals = Totals.of(predictions, index, len(names)).weighted(weights)
-        for name, metric in METRICS.items():
-            assert float(metric.function(totals)) == pytest.approx(repeated[name], nan_ok=True), name
+    rest = Totals.of(predictions, index, len(names)).without_each()
+    for i in range(len(names)):
+        others = index != i
+        if others.any():
+            alone = metric_values(
+                Predictions(predictions.y_true[others], predictions.p[others], predictions.session[others])
+            )
+            for name, metric in METRICS.items():
+                assert float(metric.function(rest)[i]) == pytest.approx(alone[name], nan_ok=True, abs=1e-9), name
 
 
 def test_totals_match_values_by_hand():
@@ -159,9 +157,12 @@ def test_totals_match_values_by_hand():
     bins[0, 8], bins[0, 11] = [1, 0.6, 1], [1, 0.8, 0]  # 0.6 is the upper edge of the ninth bin
     bins[1, 7], bins[1, 13], bins[1, 14] = [1, 0.5, 0], [1, 0.9, 1], [1, 1, 0]
     np.testing.assert_allclose(totals.calibration, bins)
-    both = totals.weighted(np.array([[1, 2, 5], [0, 1, 0]]))
-    np.testing.assert_allclose(both.nll, [totals.nll[0] + 2 * totals.nll[1], totals.nll[1]])
-    np.testing.assert_array_equal(both.worst_sessions, [[3, 1], [1, 0]])
+    both = totals.grouped(np.array([0, 0, 1]), 2)
+    np.testing.assert_allclose(both.nll, [totals.nll[0] + totals.nll[1], 0])
+    np.testing.assert_array_equal(both.worst_sessions, [[2, 1], [0, 0]])
+    rest = totals.without_each()
+    np.testing.assert_allclose(rest.nll, [totals.nll[1], totals.nll[0], totals.nll.sum()])
+    np.testing.assert_array_equal(rest.worst_sessions, [[1, 0], [1, 1], [2, 1]])
 
 
 def test_uniform_probabilities_of_many_states_fall_in_lowest_bin():
@@ -177,15 +178,13 @@ def test_probability_rounded_above_one_counts_as_one():
     assert totals.calibration[0, :14].sum() == 0 and totals.nll.tolist() == [0]
 
 
-def test_metrics_of_many_replicates_match_single_ones():
+def test_metrics_of_many_sums_match_single_ones():
     rng = np.random.default_rng(0)
     predictions = Predictions(rng.integers(4, size=60), rng.dirichlet(np.ones(4), 60))
-    totals = Totals.of(predictions, rng.integers(5, size=60), 5)
-    weights = rng.integers(0, 4, (7, 5))
+    rest = Totals.of(predictions, rng.integers(5, size=60), 5).without_each()
     for name, metric in METRICS.items():
-        together = metric.function(totals.weighted(weights))
-        each = [metric.function(totals.weighted(row)) for row in weights]
-        np.testing.assert_allclose(together, each, atol=1e-12, err_msg=name)
+        each = [metric.function(Totals(*(getattr(rest, f.name)[i] for f in fields(rest)))) for i in range(5)]
+        np.testing.assert_allclose(metric.function(rest), each, atol=1e-12, err_msg=name)
 
 
 def test_unknown_sessions_leave_missed_sessions_undefined():
@@ -196,7 +195,7 @@ def test_unknown_sessions_leave_missed_sessions_undefined():
 
 def test_share_without_windows_is_nan():
     half = Totals.of(Predictions(np.array([1, 1]), np.array([[0.9, 0.1], [0.2, 0.8]])))
-    nothing = half.weighted(np.zeros((1, 1)))
+    nothing = half.without_each()
     assert METRICS["accuracy"].function(half).tolist() == [0.5]
     for name in METRICS.keys() - {"severe_as_normal", "severe_sessions_missed"}:
         with np.errstate(all="raise"):

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from conveyorguard.metrics.bootstrap import Interval
+from conveyorguard.metrics.intervals import Interval
 from conveyorguard.reporting.comparison_figures import cost_plot, grouped_bars
 
 

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from markupsafe import Markup
 
-from conveyorguard.metrics.bootstrap import Interval
+from conveyorguard.metrics.intervals import Interval
 from conveyorguard.reporting import pages
 from conveyorguard.reporting.figures import confusion, learning_curve
 from conveyorguard.reporting.recording_figures import thermal_image

@@ -5,7 +5,7 @@ import re
 import pandas as pd
 import pytest
 
-from conveyorguard.metrics.bootstrap import Interval
+from conveyorguard.metrics.intervals import Interval
 from conveyorguard.reporting.site import Site
 from tests.support.pages import missing_of
 

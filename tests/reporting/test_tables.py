@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from conveyorguard.metrics.bootstrap import Interval
+from conveyorguard.metrics.intervals import Interval
 from conveyorguard.reporting import figures, pages
 
 

@@ -15,7 +15,7 @@ from conveyorguard.evaluation import robustness
 from conveyorguard.evaluation.breakdown import by_device, by_distance
 from conveyorguard.evaluation.compare import compare
 from conveyorguard.evaluation.robustness import EvaluationSet, second_by_second
-from conveyorguard.metrics.bootstrap import Interval
+from conveyorguard.metrics.intervals import Interval
 from conveyorguard.metrics.scores import Predictions
 from conveyorguard.reporting.site import Site
 from conveyorguard.runs.saved import SavedRun
