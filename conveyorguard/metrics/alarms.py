@@ -196,7 +196,8 @@ def summarise(
     """Evaluate the operating point on windows.
 
     False alarms are alarms that begin without a fault (`without_fault`), after the `exposure` of such windows. The
-    bound on their rate is over devices (`rate_bound`): after few hours even zero false alarms allow a high rate. The share of missed fault sessions has the interval of `missed_share_interval`.
+    bound on their rate is over devices (`rate_bound`): after few hours even zero false alarms allow a high rate. The
+    share of missed fault sessions has the interval of `missed_share_interval`.
 
     Args:
         table: Windows: session, device, start, end, seconds_to_end, seconds_since_onset, y_true, y_true_alarm (bool)
@@ -212,7 +213,7 @@ def summarise(
     alarms = episodes(table, point, period)
     faults = fault_sessions(table, alarms, lookback)
     healthy = without_fault(table)
-    lasting = exposure(table, stride, period).where(healthy, 0.0)
+    lasting = np.where(healthy, exposure(table, stride, period), 0.0)
     hours = float(lasting.sum())
     quiet = table.loc[healthy, ["session", "end"]].rename(columns={"end": "begin"})
     begun = alarms.merge(quiet.assign(healthy=True), on=["session", "begin"], how="left")
@@ -247,7 +248,7 @@ def summarise(
     }
 
 
-def false_alarm_bound(table: pd.DataFrame, hours: pd.Series, where: pd.Series) -> float | None:
+def false_alarm_bound(table: pd.DataFrame, hours: np.ndarray, where: pd.Series) -> float | None:
     """Return the upper bound of the false alarms an hour over devices (`rate_bound`); None without exposure.
 
     Args:
@@ -261,7 +262,7 @@ def false_alarm_bound(table: pd.DataFrame, hours: pd.Series, where: pd.Series) -
         owner = groups.owner[np.searchsorted(groups.sessions, sessions.to_numpy(str))]
         return np.bincount(owner, weights, groups.groups)
 
-    bound = rate_bound(counted(where), counted(table["session"], hours.to_numpy()))
+    bound = rate_bound(counted(where), counted(table["session"], hours))
     return bound if np.isfinite(bound) else None
 
 
