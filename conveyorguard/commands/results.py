@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 import torch
 from omegaconf import OmegaConf
 
 from conveyorguard.data.datamodule import WindowDataset
-from conveyorguard.data.windows import Windows, split_windows
-from conveyorguard.evaluation.shortcuts import best_single_channel, shortcut_predictions
+from conveyorguard.data.windows import Windows
+from conveyorguard.evaluation.shortcuts import judged_shortcuts
 from conveyorguard.inference.predict import latency_ms, predict
 from conveyorguard.reporting.model_card import write_card
 from conveyorguard.reporting.report import write_report
@@ -57,7 +56,7 @@ def write_results(
         probabilities = predict(model, dataset)
         tables.append(prediction_table(windows, part, probabilities))
     metrics = run.write_predictions(tables, data.store.schema, data.settings)
-    write_parquet(run.folder / "shortcuts.parquet", shortcuts(data, list(parts)))
+    write_parquet(run.folder / "shortcuts.parquet", judged_shortcuts(data, list(parts)))
     choose_examples(data, part, probabilities, run.folder / "examples.npz")
     if not isinstance(model, WindowClassifier):
         from conveyorguard.training.fit_tabular import importance  # slow to import
@@ -69,17 +68,6 @@ def write_results(
         latency_ms=round(latency_ms(model, dataset), 3),
     )
     return metrics
-
-
-def shortcuts(data: Windows, parts: list[str]) -> pd.DataFrame:
-    """Return the predictions of the shortcut baselines, for validation out of fold where the model's are."""
-    if not is_out_of_fold(data.split.settings):
-        return shortcut_predictions(data, parts)
-    split, channel = data.split.settings, best_single_channel(data)
-    folds = [split_windows(data.store, data.settings, {**split, "fold": fold}) for fold in range(split["n_folds"])]
-    tables = [shortcut_predictions(fold, ["val"], channel) for fold in folds]
-    others = [shortcut_predictions(data, parts[1:], channel)] if parts[1:] else []
-    return pd.concat([*tables, *others], ignore_index=True)
 
 
 def save_run(

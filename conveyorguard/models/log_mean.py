@@ -17,7 +17,7 @@ LARGEST = 2**31  # bytes of a member
 
 
 class LogMean(Tabular):
-    """Mean of the log-probabilities of `LightGBM` and `ExtraTrees`, both with their default settings.
+    """Mean of the log-probabilities of `LightGBM` and `ExtraTrees`, with their default settings.
 
     A geometric mean is below the arithmetic one wherever the members disagree, so that it is less sure there (a product
     of experts: Hinton, 2002). The checkpoint is a zip archive of the members' own files.
@@ -25,11 +25,13 @@ class LogMean(Tabular):
 
     FILE = "best.zip"
 
-    def __init__(self, schema: Schema, seed: int, threads: int, class_weight: str = "balanced"):
+    def __init__(
+        self, schema: Schema, seed: int, threads: int, class_weight: str = "balanced", n_estimators: int = 300
+    ):
         super().__init__(schema, seed, threads, class_weight)
         self.members: dict[str, Tabular] = {
-            "lightgbm.txt": LightGBM(schema, seed, threads, class_weight),
-            "extra_trees.skops": ExtraTrees(schema, seed, threads, class_weight),
+            "lightgbm.txt": LightGBM(schema, seed, threads, class_weight, n_estimators),
+            "extra_trees.skops": ExtraTrees(schema, seed, threads, class_weight, n_estimators),
         }
 
     def fit(self, x: np.ndarray, y: np.ndarray, weight: np.ndarray | None = None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +102,7 @@ def _verdict(result: Result) -> str:
 
 def _advice(result: Result) -> list[str]:
     """Say what to try next."""
-    plan, folder = result.plan, result.folder.name
+    plan, model = result.plan, shlex.quote(str(result.folder / "model"))
     advice = []
     if plan.left_out:
         needed = sum(plan.seconds.values()) * 1.6 / 60
@@ -110,5 +111,5 @@ def _advice(result: Result) -> list[str]:
         advice.append("Record more devices: the learning curve still rises.")
     if plan.unit != "device":
         advice.append("Record more devices: until then nothing here says how the model does on another one.")
-    advice.append(f"Use it: python -m conveyorguard predict {folder}/model data.root=FOLDER")
+    advice.append(f"Use it: python -m conveyorguard predict {model} data.root=FOLDER")
     return advice

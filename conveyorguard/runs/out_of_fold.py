@@ -50,4 +50,4 @@ def predicted_by_folds(split: Mapping[str, Any], data: Windows) -> pd.DataFrame:
 def pooled(tables: list[pd.DataFrame]) -> pd.DataFrame:
     """Concatenate the validation rows of folds, without what each run made of them alone (c0, c1, ...)."""
     rows = pd.concat(tables, ignore_index=True)
-    return rows[[name for name in rows if not (name[:1] == "c" and name[1:].isdigit())]]
+    return rows[[name for name in map(str, rows) if not (name[:1] == "c" and name[1:].isdigit())]]
