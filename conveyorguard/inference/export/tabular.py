@@ -85,11 +85,11 @@ def _log_mean(model: LogMean, width: int, path: Path) -> Any:
     from onnx import TensorProto, compose, helper, numpy_helper
 
     names = [Path(name).stem for name in model.members]
-    members = [
+    first, second = (
         compose.add_prefix(_converted(member, width, path), f"{name}_")
         for name, member in zip(names, model.members.values(), strict=True)
-    ]
-    merged = compose.merge_models(*members, io_map=[])
+    )
+    merged = compose.merge_models(first, second, io_map=[])
     graph = merged.graph
     for node in graph.node:
         node.input[:] = ["features" if value.endswith("_features") else value for value in node.input]
