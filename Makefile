@@ -2,16 +2,20 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
+# make best: the best model for a data set. ARGS="--config-dir conf data=plant minutes=10"
 # make study: every stage on a small set, with an index page | make study-full: the real thing. ARGS="data=aihub data.root=PATH"
 # make fuzz, mutation: broken input, mistakes put into the code, for SECONDS in all
 # make fuzz-long, kill: a million broken inputs, twenty kill -9 inside each of four stages, for no longer than LIMIT (each stage)
 # make mutation MODULES=splits: of one module (README of tests/ has their names); it goes on where the last one stopped
-.PHONY: train test test-all check study study-full fuzz fuzz-long kill mutation
+.PHONY: train best test test-all check study study-full fuzz fuzz-long kill mutation
 COVERAGE ?= 92
 SECONDS ?= 60
 LIMIT ?= 1800
 train: .venv/ready
 	$(BIN)/python train.py
+
+best: .venv/ready
+	$(BIN)/python -m conveyorguard best $(ARGS)
 
 study: .venv/ready
 	$(BIN)/python experiments/study.py --small $(ARGS)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 
 from conveyorguard.checks.files import devices_apart
@@ -9,8 +11,10 @@ from conveyorguard.checks.subject import SAME_MODEL, Failed, NotChecked, Subject
 from conveyorguard.data.leakage import leaks_of
 from conveyorguard.data.ranges import training_ranges
 from conveyorguard.data.splits import PARTS
-from conveyorguard.evaluation.shortcuts import shortcut_predictions
+from conveyorguard.evaluation.shortcuts import judged_shortcuts
 from conveyorguard.runs.derive import data_facts
+from conveyorguard.runs.out_of_fold import predicted_by_folds
+from conveyorguard.runs.saved import SavedRun
 from conveyorguard.system.files import read_json
 from conveyorguard.training.fit import fitted_rows
 
@@ -42,8 +46,31 @@ def split_follows_from_data(subject: Subject) -> str:
 
 def no_device_in_two_parts_of_data(subject: Subject) -> str:
     """Check that train, validation and test share no device, unless the split is by session."""
-    frame = subject.data.frame
-    return devices_apart(subject, {part: set(frame["device"][frame["part"] == part]) for part in PARTS})
+    parts = [part for part in PARTS if not (part == "val" and subject.out_of_fold)]
+    return devices_apart(subject, {part: set(subject.data.part(part)["device"]) for part in parts})
+
+
+def validation_is_out_of_fold(subject: Subject) -> str:
+    """Check that the predictions of validation are those of the folds' runs, none of which trained on its own fold."""
+    if not subject.out_of_fold:
+        raise NotChecked("the run predicts validation itself")
+    split = subject.run.settings["split"]
+    folder = Path(split["runs"])
+    if not folder.is_dir():
+        raise NotChecked(f"the runs of the folds are not at {folder}")
+    for fold in range(split["n_folds"]):
+        sessions = SavedRun(folder / f"fold{fold}").saved_split["sessions"]
+        if both := sorted(set(sessions["train"]) & set(sessions["val"])):
+            raise Failed(f"no session of fold{fold} that it was trained on", some(both))
+    columns = [f"p{k}" for k in range(len(subject.run.schema.states))]
+    wanted = predicted_by_folds(split, subject.data)
+    expected, saved = (
+        table.astype({"session": str}).sort_values(["session", "start"])[columns].to_numpy()
+        for table in (wanted, subject.parts["val"])
+    )
+    if not np.array_equal(expected, saved):
+        raise Failed("in predictions.parquet the probabilities of the folds' runs for validation", "others")
+    return f"{len(wanted):,} windows by {split['n_folds']} runs, none trained on a session that it predicts"
 
 
 def windows_match_data(subject: Subject) -> str:
@@ -82,7 +109,7 @@ def hours_and_devices_match_data(subject: Subject) -> str:
         raise NotChecked("provenance.json holds no hours and devices, because an older version wrote the run")
     current = data_facts(data.store, data.split.sessions)
     must_equal("provenance.json", {"data": current}, {"data": facts["data"]})
-    count = int((data.frame["part"] == "train").sum())
+    count = len(data.part("train"))
     must_equal("provenance.json", {"windows": {"train": count}}, {"windows": {"train": facts["windows"].get("train")}})
     return f"{sum(current['hours']['train'].values()):.2f} h of {len(current['devices']['train'])} devices in train"
 
@@ -115,7 +142,7 @@ def shortcuts_follow_from_data(subject: Subject) -> str:
     keys = ["shortcut", "split", "session", "start"]
     first = next(iter(subject.run.schema.channels))  # older runs have its threshold rather than the best channel's
     channel = first if f"{first} threshold" in set(saved["shortcut"]) else None
-    again = shortcut_predictions(subject.data, subject.run.wanted_parts, channel)
+    again = judged_shortcuts(subject.data, subject.run.wanted_parts, channel)
     values = ["y_true", "y_pred", *(f"p{k}" for k in range(len(subject.run.schema.states)))]
     wanted, actual = (table.astype({"session": str}).set_index(keys)[values].sort_index() for table in (again, saved))
     if not wanted.index.equals(actual.index):

@@ -33,8 +33,11 @@ def config_is_unchanged(subject: Subject) -> str:
 
 
 def no_session_in_two_parts(subject: Subject) -> str:
-    """Check that split.json puts each session into one part."""
-    sessions = subject.saved_split["sessions"]
+    """Check that split.json puts each session into one part; out of fold, validation is that of train by design."""
+    sessions = dict(subject.saved_split["sessions"])
+    validation = sessions.pop("val") if subject.out_of_fold else sessions["train"]
+    if validation != sessions["train"]:
+        raise Failed("the sessions of train as validation, which is out of fold", "others")
     owners: dict[str, list[str]] = {}
     for part, names in sessions.items():
         for name in names:

@@ -31,6 +31,7 @@ DATA: dict[str, Callable[[Subject], str]] = {
     "data are unchanged": data.data_are_unchanged,
     "split follows from data and config": data.split_follows_from_data,
     "no device in two parts, train included": data.no_device_in_two_parts_of_data,
+    "validation is out of fold": data.validation_is_out_of_fold,
     "windows match data and split": data.windows_match_data,
     "recorded hours and devices match the data": data.hours_and_devices_match_data,
     "scaling is fitted on train": model.scaling_is_fitted_on_train,

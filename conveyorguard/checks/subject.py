@@ -15,6 +15,7 @@ from conveyorguard.data.splits import Split
 from conveyorguard.data.windows import Windows
 from conveyorguard.inference.loaded_run import LoadedRun
 from conveyorguard.runs.data import load_windows
+from conveyorguard.runs.out_of_fold import is_out_of_fold
 from conveyorguard.runs.saved import SavedRun
 from conveyorguard.runs.shapes import SavedSplit
 
@@ -71,6 +72,11 @@ class Subject:
         data = self.windows_today
         split = Split(data.split.settings, self.saved_split.sessions, data.split.note)
         return replace(data, split=split, frame=data.frame.assign(part=split.part_of(data.frame["session"])))
+
+    @property
+    def out_of_fold(self) -> bool:
+        """Whether the model was trained on validation too, which the runs of folds predict."""
+        return is_out_of_fold(self.saved_split["settings"])
 
     @cached_property
     def loaded(self) -> LoadedRun:

@@ -79,16 +79,28 @@ def train_on_devices(run: SavedRun, count: int, folder: Path, overrides: list[st
     cfg = merge_saved(saved, [*overrides, f"split.train_devices={count}"], run.provenance)
     cfg.threads = run.provenance["threads"]
     OmegaConf.set_struct(cfg, False)
-    if finished := _finished(folder, cfg):
-        return finished
+    return trained(cfg, folder, [])
+
+
+def trained(cfg: DictConfig, folder: Path, overrides: list[str], draw: bool = True) -> SavedRun:
+    """Return the finished run of a config in a folder, else resume it, else train it.
+
+    Anything else in the folder is removed.
+
+    Args:
+        overrides: of the config, for the command in the run's provenance.
+        draw: the page and the model card.
+    """
+    if run := finished(folder, cfg):
+        return run
     if not unfinished(cfg, folder):
         shutil.rmtree(folder, ignore_errors=True)
     with locked(folder):
-        train(cfg, folder, [])
+        train(cfg, folder, overrides, draw)
     return SavedRun(folder)
 
 
-def _finished(folder: Path, cfg: DictConfig) -> SavedRun | None:
+def finished(folder: Path, cfg: DictConfig) -> SavedRun | None:
     """Return the run in a folder if it is finished and has this config."""
     try:
         run = SavedRun(folder)

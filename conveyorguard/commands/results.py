@@ -11,12 +11,13 @@ from omegaconf import OmegaConf
 
 from conveyorguard.data.datamodule import WindowDataset
 from conveyorguard.data.windows import Windows
-from conveyorguard.evaluation.shortcuts import shortcut_predictions
+from conveyorguard.evaluation.shortcuts import judged_shortcuts
 from conveyorguard.inference.predict import latency_ms, predict
 from conveyorguard.metrics.alarm_settings import AlarmSettings
 from conveyorguard.reporting.model_card import write_card
 from conveyorguard.reporting.report import write_report
 from conveyorguard.runs.examples import choose_examples
+from conveyorguard.runs.out_of_fold import is_out_of_fold, predicted_by_folds
 from conveyorguard.runs.predictions import prediction_table
 from conveyorguard.runs.writer import Run
 from conveyorguard.system.files import write_parquet
@@ -36,6 +37,8 @@ def write_results(
     """Predict parts of the split and write predictions, metrics, calibration, operating point, shortcut baselines,
     examples and importances.
 
+    Where validation is out of fold, its predictions are those of the folds' runs.
+
     Args:
         run: the open run directory.
         model: fitted.
@@ -46,14 +49,15 @@ def write_results(
     Returns:
         The content of `metrics.json`.
     """
-    tables = []
-    for part in parts:
+    out_of_fold = is_out_of_fold(data.split.settings)
+    tables = [predicted_by_folds(data.split.settings, data)] if out_of_fold else []
+    for part in parts[1:] if out_of_fold else parts:
         windows = data.judged(part)
         dataset = WindowDataset(data.store, windows, data.settings, inputs)
         probabilities = predict(model, dataset)
         tables.append(prediction_table(windows, part, probabilities))
     metrics = run.write_predictions(tables, data.store.schema, data.settings)
-    write_parquet(run.folder / "shortcuts.parquet", shortcut_predictions(data, list(parts)))
+    write_parquet(run.folder / "shortcuts.parquet", judged_shortcuts(data, list(parts)))
     choose_examples(data, part, probabilities, run.folder / "examples.npz")
     if not isinstance(model, WindowClassifier):
         from conveyorguard.training.fit_tabular import importance  # slow to import

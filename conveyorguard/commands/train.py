@@ -37,7 +37,7 @@ from conveyorguard.training.module import WindowClassifier
 from conveyorguard.training.setup import device_name, keep_freed_memory, trains_on_gpu, use_threads, used_inputs
 
 
-def train(cfg: DictConfig, folder: Path, overrides: list[str]) -> float:
+def train(cfg: DictConfig, folder: Path, overrides: list[str], draw: bool = True) -> float:
     """Prepare the data, fit the model, evaluate it and draw its page.
 
     An unfinished training of the same config in the folder is resumed.
@@ -46,6 +46,7 @@ def train(cfg: DictConfig, folder: Path, overrides: list[str]) -> float:
         cfg: the composed config.
         folder: the run directory.
         overrides: of this job, as given on the command line.
+        draw: the page and the model card.
 
     Returns:
         The objective on validation at the best epoch; NaN for a pruned trial.
@@ -82,8 +83,9 @@ def train(cfg: DictConfig, folder: Path, overrides: list[str]) -> float:
         metrics = write_results(run, model, data, inputs, ("val", "test") if cfg.test else ("val",))
         deployed = {f"now_{part}": values for part, values in metrics.pop("now").items()}
         loggers.log_results({**metrics, **deployed})
-    write_card(folder)
-    write_report(folder)
+    if draw:
+        write_card(folder)
+        write_report(folder)
     part = list(metrics)[-1]
     class_table(deployed[f"now_{part}"], part, data.store.schema)
     value = objective_value(cfg.objective, metrics, folder)

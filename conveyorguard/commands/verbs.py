@@ -8,6 +8,7 @@ from __future__ import annotations
 from types import ModuleType
 
 from conveyorguard.commands import (
+    best,
     check,
     compare,
     diagnose,
@@ -22,5 +23,5 @@ from conveyorguard.commands import (
     simulate,
 )
 
-MODULES = (simulate, schema, prepare, eda, compare, ensemble, reproduce, predict, export, check, diagnose, report)
+MODULES = (simulate, schema, prepare, eda, best, compare, ensemble, reproduce, predict, export, check, diagnose, report)
 VERBS: dict[str, ModuleType] = {module.PARSER.prog: module for module in MODULES}

@@ -155,6 +155,8 @@ def _choice_problems(cfg: DictConfig) -> list[str]:
     ]
     if cfg.get("film_input", "environment") not in FILM_INPUTS:
         errors.append(f"film_input={cfg.film_input}: one of {', '.join(FILM_INPUTS)}")
+    if cfg.get("keep", "best") not in ("best", "last"):
+        errors.append(f"keep={cfg.keep}: write best or last")
     mixup = cfg.get("mixup", 0.0)
     if isinstance(mixup, bool) or not isinstance(mixup, int | float) or not 0 <= mixup < float("inf"):
         errors.append(

@@ -34,6 +34,7 @@ WHITELIST = (
     "conveyorguard.models.tabular.LogisticRegression",
     "conveyorguard.models.tabular.XGBoost",
     "conveyorguard.models.tabular.CatBoost",
+    "conveyorguard.models.log_mean.LogMean",
     "conveyorguard.training.loss.WindowLoss",
     "conveyorguard.training.augment.Augment",
     "conveyorguard.training.loggers.wandb",

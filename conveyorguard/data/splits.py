@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from sklearn.model_selection import GroupShuffleSplit
 
+from conveyorguard.data.folds import beside, fold_of_sessions, unit_of_folds
 from conveyorguard.data.schema import Schema
 from conveyorguard.errors import ConfigError
 
@@ -72,8 +73,9 @@ def make_split(
 
     Args:
         windows: from `make_windows`.
-        settings: name (auto, session, device, kfold); seed; n_folds and fold for kfold; train_devices, the number of
-            train devices to keep, without a change of validation and test.
+        settings: name (auto, session, device, kfold, out_of_fold); seed; n_folds and fold for kfold and out_of_fold;
+            base for out_of_fold; train_devices, the number of train devices to keep, without a change of validation
+            and test.
         starts: clock times at which sessions begin, by name; NaT where the files have none.
         period: of a row [s].
 
@@ -82,8 +84,12 @@ def make_split(
             without a state.
     """
     makers = {"auto": _by_recording, "session": _by_session, "device": _by_device, "kfold": _by_fold}
+    if settings["name"] == "out_of_fold":
+        return _out_of_fold(windows, schema, settings, starts, period)
     if settings["name"] not in makers:
-        raise ConfigError(f"split={settings['name']}: no such split. Choose one of {', '.join(makers)}.")
+        raise ConfigError(
+            f"split={settings['name']}: no such split. Choose one of {', '.join([*makers, 'out_of_fold'])}."
+        )
     if settings["name"] == "auto" and _is_one_history(windows):
         return _by_time(windows, schema, settings, starts, period)
     parts = makers[settings["name"]](windows, schema, settings)
@@ -108,6 +114,37 @@ def make_split(
     return Split(dict(settings), sessions, note)
 
 
+def _out_of_fold(
+    windows: pd.DataFrame, schema: Schema, settings: dict[str, Any], starts: pd.Series | None, period: float
+) -> Split:
+    """Hold out a fold of what another split trains and validates on; its test part stays.
+
+    Without a fold, train and validation are all of these sessions: the predictions of validation are then those of the
+    folds' runs.
+    """
+    base = make_split(windows, schema, dict(settings["base"]), starts, period)
+    pool = windows[windows["session"].isin([*base.sessions["train"], *base.sessions["val"]])]
+    recordings = recordings_of(pool)
+    fold, unit = settings["fold"], unit_of_folds(pool, recordings)
+    names = sorted(set(pool["session"]))
+    if fold is None:
+        parts, note = {"train": names, "val": names}, "validation is out of fold: each session by a model without it"
+    else:
+        fold_of = fold_of_sessions(pool, recordings, settings)
+        if not 0 <= fold < settings["n_folds"]:
+            raise ConfigError(f"split.fold={fold}: must be 0 to {settings['n_folds'] - 1}, or null")
+        left_out = beside(fold_of, fold, unit)
+        parts = {
+            "train": [name for name in names if fold_of[name] != fold and name not in left_out],
+            "val": [name for name in names if fold_of[name] == fold],
+        }
+        note = f"fold {fold + 1} of {settings['n_folds']}, by {unit}"
+    if settings.get("train_devices") is not None:
+        train = windows["session"].isin(parts["train"]).to_numpy()
+        parts["train"] = sorted(set(windows["session"].to_numpy()[_some_devices(windows, train, settings)]))
+    return Split(dict(settings), {**parts, "test": base.sessions["test"]}, note, base.purged)
+
+
 def _by_session(windows: pd.DataFrame, schema: Schema, settings: dict[str, Any]) -> list[np.ndarray]:
     """Hold out 30 % of the sessions, half of these for test; the method of the seed study."""
     groups = windows["session"].to_numpy()
@@ -121,21 +158,21 @@ def _by_session(windows: pd.DataFrame, schema: Schema, settings: dict[str, Any])
     return [np.isin(index, part) for part in (train, rest[val], rest[test])]
 
 
-def _recordings(windows: pd.DataFrame) -> pd.Series:
-    """Return the recording of each session (n,): parts of a recording resemble each other and stay together."""
+def recordings_of(windows: pd.DataFrame) -> pd.Series:
+    """Return the recording of each window (n,), without the part's number: its parts resemble each other."""
     return windows["session"].astype(str).str.replace(PART, "", regex=True)
 
 
 def _is_one_history(windows: pd.DataFrame) -> bool:
     """Return whether the data are parts of fewer than `FEWEST` recordings of a single device."""
-    recordings = _recordings(windows)
+    recordings = recordings_of(windows)
     cut = windows["session"].nunique() > recordings.nunique()
     return windows["device"].nunique() == 1 and recordings.nunique() < FEWEST and bool(cut)
 
 
 def _by_recording(windows: pd.DataFrame, schema: Schema, settings: dict[str, Any]) -> list[np.ndarray]:
     """Split recordings as `split=session` does, with further seeds until every part has every state."""
-    recordings = _recordings(windows)
+    recordings = recordings_of(windows)
     count = recordings.nunique()
     if count < FEWEST:
         raise ConfigError(

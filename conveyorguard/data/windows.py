@@ -279,7 +279,7 @@ class Windows:
 
     def part(self, name: str) -> pd.DataFrame:
         """Return the windows of train, val or test that are spaced for training, in the order of the store."""
-        return self.frame[self.frame["part"] == name].reset_index(drop=True)
+        return self.frame[self.frame["session"].isin(self.split.sessions[name])].reset_index(drop=True)
 
     def judged(self, name: str) -> pd.DataFrame:
         """Return the windows of a part by which a model is judged, spaced by `settings.judged_stride`."""

@@ -13,7 +13,8 @@ from sklearn.dummy import DummyClassifier
 from sklearn.tree import DecisionTreeClassifier
 
 from conveyorguard.data.leakage import best_channel
-from conveyorguard.data.windows import Windows
+from conveyorguard.data.windows import Windows, split_windows
+from conveyorguard.runs.out_of_fold import is_out_of_fold
 from conveyorguard.runs.predictions import prediction_table
 
 LEAVES = 32
@@ -101,3 +102,20 @@ def shortcut_predictions(data: Windows, parts: list[str], channel: str | None = 
             p = shortcut_probabilities(fitted[name], features, len(data.store.schema.states))
             tables.append(prediction_table(windows, part, p).assign(shortcut=name))
     return pd.concat(tables, ignore_index=True)
+
+
+def judged_shortcuts(data: Windows, parts: list[str], channel: str | None = None) -> pd.DataFrame:
+    """Return `shortcut_predictions` of parts, those of validation out of fold where the model's are.
+
+    Args:
+        data: windows of a run.
+        parts: of the split, validation first.
+        channel: of the threshold; None: the best single channel.
+    """
+    if not is_out_of_fold(data.split.settings):
+        return shortcut_predictions(data, parts, channel)
+    split, channel = data.split.settings, channel or best_single_channel(data)
+    folds = [split_windows(data.store, data.settings, {**split, "fold": fold}) for fold in range(split["n_folds"])]
+    tables = [shortcut_predictions(fold, ["val"], channel) for fold in folds]
+    others = [shortcut_predictions(data, parts[1:], channel)] if parts[1:] else []
+    return pd.concat([*tables, *others], ignore_index=True)

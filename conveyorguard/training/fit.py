@@ -74,7 +74,7 @@ def fit(
     loggers: Sequence[Logger] = (),
     callbacks: Sequence[pl.Callback] = (),
 ) -> WindowClassifier:
-    """Train a network and return its module with the weights of the best epoch on validation.
+    """Train a network and return its module with the weights of the kept epoch: the best on validation, or the last.
 
     Args:
         recipe: network, loss, optimizer and schedule.
@@ -93,10 +93,11 @@ def fit(
     datamodule = WindowDataModule(data, recipe.batch_size, inputs, recipe.seed)
     mode = "max" if OBJECTIVES[recipe.objective] else "min"
     checkpoints = folder / "checkpoints"
+    by_validation = recipe.keep == "best"
     best = ModelCheckpoint(
         checkpoints,
         "best",
-        monitor=recipe.objective,
+        monitor=recipe.objective if by_validation else None,  # None: that of the last epoch
         mode=mode,
         save_top_k=1,
         enable_version_counter=False,
@@ -106,13 +107,14 @@ def fit(
     # Lightning's save_last is written only when the monitored metric improves; this one after every epoch
     last = ModelCheckpoint(checkpoints, "last", save_on_train_epoch_end=True, enable_version_counter=False)
     finite = recipe.objective == "val/loss"  # other metrics are undefined in an epoch that predicts one state alone
+    stopping = EarlyStopping(
+        recipe.objective, patience=recipe.patience, mode=mode, check_finite=finite, check_on_train_epoch_end=False
+    )
     every_callback = [
         History(folder / "history.csv"),
         Ranks(folder / "ranks.json"),
         Progression(recipe.objective, OBJECTIVES[recipe.objective]),
-        EarlyStopping(
-            recipe.objective, patience=recipe.patience, mode=mode, check_finite=finite, check_on_train_epoch_end=False
-        ),
+        *([stopping] if by_validation else []),
         *([Averaging(recipe.average)] if recipe.average else []),
         *callbacks,
         best,

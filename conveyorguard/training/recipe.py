@@ -40,6 +40,7 @@ class Recipe:
         average: largest decay of the exponential average of the weights, see `moving_average`; None for no averaging.
         mixup: `alpha` of `Mixup`; 0 for no mixup.
         objective: validation metric by which the best epoch is chosen.
+        keep: epoch whose weights are kept: `best` by the objective, or `last`, after all `epochs`.
         seed: seed of initial weights, shuffling, dropout and augmentation.
         checkpoint: `last.ckpt` of a training to resume; None to start anew.
         config: plain values kept in every checkpoint, from which the network can be rebuilt; derived from the other
@@ -59,6 +60,7 @@ class Recipe:
     average: float | None = None
     mixup: float = 0.0
     objective: str = "val/macro_f1"
+    keep: str = "best"
     seed: int = 0
     checkpoint: Path | None = None
     config: dict[str, Any] = field(default_factory=dict)
@@ -86,6 +88,7 @@ class Recipe:
             average=settings["average"],
             mixup=settings.get("mixup", 0.0),
             objective=settings["objective"],
+            keep=settings.get("keep", "best"),
             seed=settings["seed"],
             checkpoint=settings["ckpt_path"],
             config=dict(settings),

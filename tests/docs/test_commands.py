@@ -34,7 +34,7 @@ COMMANDS = {document: commands(document) for document in DOCUMENTS}
 ALL = [command for listed in COMMANDS.values() for command in listed]
 WITH_COMMANDS = [document for document, listed in COMMANDS.items() if listed]
 # with recordings of a plant; the runs of the other documents are of simulated data
-PLANT = ("README.md", "own-data.md", "predict.md")
+PLANT = ("README.md", "best.md", "own-data.md", "predict.md")
 # what is composed alone, and why
 COMPOSED = {
     r"^(make|pip install|git clone|cd) ": "network",
@@ -51,6 +51,7 @@ SMALLER = {
     "split.fold=0,1,2,3,4": "split.fold=0,1",
     "data.sessions=341": "data.sessions=12",
     "curve=4,8,16": "curve=4,6",
+    "minutes=10": "minutes=0",
     "sqlite:////shared/study.db": "sqlite:///study.db",
 }
 CLASS = blocks(ROOT / "docs" / "how-to" / "python.md", "python")[1].text

@@ -19,7 +19,7 @@ from tests.support.places import ROOT
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
-TABULAR = ["lightgbm", "xgboost", "catboost", "extra_trees", "random_forest", "logistic_regression"]
+TABULAR = ["lightgbm", "xgboost", "catboost", "extra_trees", "random_forest", "log_mean", "logistic_regression"]
 
 
 def served(folder, feed):

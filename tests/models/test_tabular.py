@@ -11,6 +11,7 @@ import skops.io
 from sklearn.preprocessing import FunctionTransformer
 
 from conveyorguard.errors import RunError
+from conveyorguard.models.log_mean import LogMean
 from conveyorguard.models.tabular import (
     CatBoost,
     ExtraTrees,
@@ -22,7 +23,7 @@ from conveyorguard.models.tabular import (
 )
 
 SCHEMA = SimpleNamespace(states=range(4))
-MODELS = [LightGBM, ExtraTrees, RandomForest, LogisticRegression] + [
+MODELS = [LightGBM, ExtraTrees, RandomForest, LogisticRegression, LogMean] + [
     pytest.param(model, marks=pytest.mark.skipif(not find_spec(model.PACKAGE), reason=f"{model.PACKAGE} is an extra"))
     for model in (XGBoost, CatBoost)
 ]

@@ -12,15 +12,17 @@ from conveyorguard.data.datamodule import WindowDataset
 from conveyorguard.errors import ConfigError
 from conveyorguard.inference.export.onnx_format import IR, OPSET, require_packages
 from conveyorguard.inference.loaded_run import LoadedRun
+from conveyorguard.models.log_mean import SMALLEST, LogMean
 from conveyorguard.training.fit_tabular import TabularClassifier
 
-CONVERTERS = {
-    "LightGBM": "onnxmltools",
-    "XGBoost": "onnxmltools",
-    "CatBoost": "catboost",
-    "ExtraTrees": "skl2onnx",
-    "RandomForest": "skl2onnx",
-    "LogisticRegression": "skl2onnx",
+CONVERTERS = {  # packages
+    "LightGBM": ("onnxmltools",),
+    "XGBoost": ("onnxmltools",),
+    "CatBoost": ("catboost",),
+    "ExtraTrees": ("skl2onnx",),
+    "RandomForest": ("skl2onnx",),
+    "LogisticRegression": ("skl2onnx",),
+    "LogMean": ("onnxmltools", "skl2onnx"),
 }
 AS_TRAINED = "as_trained"  # name of the converted model's probabilities in the graph
 
@@ -46,11 +48,12 @@ def write_tabular(
     kind = type(classifier.model).__name__
     if kind not in CONVERTERS:
         raise ConfigError(f"{kind}: no converter to ONNX is known; models with one are {', '.join(CONVERTERS)}")
-    require_packages(CONVERTERS[kind])
+    require_packages(*CONVERTERS[kind])
     features = classifier.features(dataset)
-    model = _CONVERT[CONVERTERS[kind]](classifier.model, features.shape[1], path)
-    _declare_versions(model)
-    _take_probabilities(model.graph)
+    if isinstance(classifier.model, LogMean):
+        model = _log_mean(classifier.model, features.shape[1], path)
+    else:
+        model = _converted(classifier.model, features.shape[1], path)
     _append_calibration(model.graph, len(loaded.schema.states), loaded.temperature)
     path.write_bytes(model.SerializeToString())
     inputs = [
@@ -63,6 +66,50 @@ def write_tabular(
         }
     ]
     return {"features": features}, inputs
+
+
+def _converted(model: Any, width: int, path: Path) -> Any:
+    """Convert a model; the graph has one output, the probabilities, named `AS_TRAINED`."""
+    from onnx import TensorProto, helper
+
+    graph = _CONVERT[CONVERTERS[type(model).__name__][0]](model, width, path)
+    _declare_versions(graph)
+    _take_probabilities(graph.graph)
+    del graph.graph.output[:]
+    graph.graph.output.append(helper.make_tensor_value_info(AS_TRAINED, TensorProto.FLOAT, [None, model.states]))
+    return graph
+
+
+def _log_mean(model: LogMean, width: int, path: Path) -> Any:
+    """Convert the members into one graph that takes the features once, and append their geometric mean."""
+    from onnx import TensorProto, compose, helper, numpy_helper
+
+    names = [Path(name).stem for name in model.members]
+    first, second = (
+        compose.add_prefix(_converted(member, width, path), f"{name}_")
+        for name, member in zip(names, model.members.values(), strict=True)
+    )
+    merged = compose.merge_models(first, second, io_map=[])
+    graph = merged.graph
+    for node in graph.node:
+        node.input[:] = ["features" if value.endswith("_features") else value for value in node.input]
+    features = helper.make_tensor_value_info("features", TensorProto.FLOAT, [None, width])
+    del graph.input[:]
+    graph.input.append(features)
+    values = {"smallest": np.float32(SMALLEST), "largest": np.float32(1), "count": np.float32(len(names))}
+    graph.initializer.extend(numpy_helper.from_array(np.array(v), f"mean_{k}") for k, v in values.items())
+    for name in names:
+        clipped = [f"{name}_{AS_TRAINED}", "mean_smallest", "mean_largest"]
+        graph.node.append(helper.make_node("Clip", clipped, [f"mean_{name}"]))
+        graph.node.append(helper.make_node("Log", [f"mean_{name}"], [f"mean_log_{name}"]))
+    graph.node.extend(
+        [
+            helper.make_node("Sum", [f"mean_log_{name}" for name in names], ["mean_sum"]),
+            helper.make_node("Div", ["mean_sum", "mean_count"], ["mean_log"]),
+            helper.make_node("Softmax", ["mean_log"], [AS_TRAINED], axis=1),
+        ]
+    )
+    return merged
 
 
 def _by_onnxmltools(model: Any, width: int, path: Path) -> Any:
