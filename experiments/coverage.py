@@ -234,8 +234,8 @@ def cell(
     rows = []
     for metric in METRICS:
         for name, low, high in bounds_of(confusion, metric):
-            given, of_worst = enough & np.isfinite(low), metric == "severe_recall"
-            kinds = {"interval": given & frequent, "bound": given & ~frequent} if of_worst else {"interval": given}
+            known, of_worst = enough & np.isfinite(low), metric == "severe_recall"
+            kinds = {"interval": known & frequent, "bound": known & ~frequent} if of_worst else {"interval": known}
             if "a - b" in name:
                 kinds.pop("bound", None)  # a difference of what concerns a rare state has no interval
             for kind, chosen in kinds.items():

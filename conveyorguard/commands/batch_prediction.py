@@ -210,21 +210,7 @@ def terminal_summary(loaded: LoadedRun, totals: PredictionTotals, folder: Path, 
     if totals.warming_up:
         lines[0] += f"; before the first window {duration(totals.warming_up * period / 3600)}"
     recordings = pd.read_csv(folder / "recordings.csv", keep_default_na=False, nrows=100_000)
-    alarms = pd.read_csv(
-        folder / "alarms.csv", nrows=shown, keep_default_na=False, dtype={"session": str, "device": str}
-    )
-    lines += [
-        f"alarm: {alarm['session']} ({alarm['device']}) {span(alarm)}, probability up to {alarm['peak']:.0%}"
-        for _, alarm in alarms.iterrows()
-    ]
-    if totals.alarms > shown:
-        lines.append(f"and {totals.alarms - shown} more alarms, in alarms.csv")
-    if loaded.overrides and loaded.point:
-        lines.append(f"alarms: threshold {loaded.point.on:.3f}. {threshold_choice(loaded.alarms)}")
-    if not loaded.point:
-        lines.append("no alarms: the run has no operating point (no session with a fault in its validation part)")
-    elif not totals.alarms:
-        lines.append("no alarms")
+    lines += _alarm_lines(loaded, totals, folder, shown)
     for column, what in (("unlike_training", "unlike the training data"), ("noticed", "noticed")):
         groups = recordings[recordings[column] != ""].groupby(column, sort=False)["session"].agg(["first", "count"])
         for sentence, (first, count) in groups.head(shown).iterrows():
@@ -240,3 +226,23 @@ def terminal_summary(loaded: LoadedRun, totals: PredictionTotals, folder: Path, 
     elif totals.used:
         lines.append(use_sentence(totals))
     return "\n".join(lines)
+
+
+def _alarm_lines(loaded: LoadedRun, totals: PredictionTotals, folder: Path, shown: int) -> list[str]:
+    """Return the lines on alarms: the first ones, how many more, and the threshold where it was chosen anew."""
+    alarms = pd.read_csv(
+        folder / "alarms.csv", nrows=shown, keep_default_na=False, dtype={"session": str, "device": str}
+    )
+    lines = [
+        f"alarm: {alarm['session']} ({alarm['device']}) {span(alarm)}, probability up to {alarm['peak']:.0%}"
+        for _, alarm in alarms.iterrows()
+    ]
+    if totals.alarms > shown:
+        lines.append(f"and {totals.alarms - shown} more alarms, in alarms.csv")
+    if loaded.overrides and loaded.point:
+        lines.append(f"alarms: threshold {loaded.point.on:.3f}. {threshold_choice(loaded.alarms)}")
+    if not loaded.point:
+        lines.append("no alarms: the run has no operating point (no session with a fault in its validation part)")
+    elif not totals.alarms:
+        lines.append("no alarms")
+    return lines

@@ -32,6 +32,7 @@ MODELS = {
     "log_mean": "the geometric mean of both",
     "fusion": "the network",
 }
+NETWORK = "fusion"
 FIRST = ("lightgbm", "logistic_regression", "extra_trees", "log_mean", "fusion")  # planned in this order
 PROBED = 400  # windows on which a tabular model is timed
 STEPS = 3  # of a network that are timed
@@ -68,17 +69,17 @@ def candidates(overrides: Sequence[str], has_sensors: bool, has_camera: bool) ->
     wanted = chosen["modality"][-1].split(",") if chosen["modality"] else [m for m in possible if m != "image"]
     modalities = [m for m in possible if m in wanted] or wanted  # what the data lack is refused with the config
     films = chosen["film"][-1].split(",") if chosen["film"] else ["true"]
-    listed = []
-    for model in MODELS:
-        tabular = model != "fusion"
-        features = ["features=extended"] if tabular else []
-        for modality in modalities[-1:] if tabular else modalities:
-            for film in films[:1] if tabular else films:
-                name = "-".join([model, *([modality] if not tabular else []), *(["nofilm"] if film == "false" else [])])
-                listed.append(
-                    ModelCandidate(name, [f"model={model}", *features, f"modality={modality}", f"film={film}"])
-                )
-    return listed, rest
+    trees = [_candidate(model, modalities[-1], films[0]) for model in MODELS if model != NETWORK]
+    return [*trees, *(_candidate(NETWORK, modality, film) for modality in modalities for film in films)], rest
+
+
+def _candidate(model: str, modality: str, film: str) -> ModelCandidate:
+    """Return the candidate of a model; the network's name says what it is given."""
+    words = [f"model={model}", f"modality={modality}", f"film={film}"]
+    without = ["nofilm"] if film == "false" else []
+    if model == NETWORK:
+        return ModelCandidate("-".join([model, modality, *without]), words)
+    return ModelCandidate("-".join([model, *without]), [*words, "features=extended"])
 
 
 def config_of(candidate: ModelCandidate, overrides: list[str], split: list[str], folder: Path | None) -> DictConfig:

@@ -97,7 +97,7 @@ def _base(words: Words) -> DictConfig:
     resolve_window_of(cfg)
     check(cfg)
     if cfg.split.name == "out_of_fold" or cfg.split.train_devices is not None:
-        raise ConfigError("best makes folds of its own: leave out split=out_of_fold and split.train_devices")
+        raise ConfigError("best chooses its folds itself: leave out split=out_of_fold and split.train_devices")
     return cfg
 
 
@@ -240,15 +240,15 @@ def _curve(
 def _final(plan: SearchPlan, chosen: ModelCandidate, folder: Path, config_dir: Path | None) -> SavedRun:
     """Train the chosen candidate on all of train and validation, and judge it on test."""
     runs = folder / "folds" / chosen.name
-    own = [*plan.overrides, f"threads={plan.threads}"]
+    overrides = [*plan.overrides, f"threads={plan.threads}"]
     first = SavedRun(runs / "fold0")
     if not is_tabular(first.settings):
         epochs = [_best_epoch(SavedRun(runs / f"fold{k}")) + 1 for k in range(plan.folds)]
-        own += ["keep=last", f"trainer.max_epochs={int(np.median(epochs))}"]
+        overrides += ["keep=last", f"trainer.max_epochs={int(np.median(epochs))}"]
     split = plan.split(None, runs)
-    cfg = config_of(chosen, own, split, config_dir)
+    cfg = config_of(chosen, overrides, split, config_dir)
     console().print(f"training {chosen.name} on all of train and validation")
-    return trained(cfg, folder / "model", [*chosen.overrides, *own, *split])
+    return trained(cfg, folder / "model", [*chosen.overrides, *overrides, *split])
 
 
 def _best_epoch(run: SavedRun) -> int:

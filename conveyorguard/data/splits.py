@@ -106,12 +106,15 @@ def make_split(
     owners = [name for names in sessions.values() for name in names]
     if len(owners) != len(set(owners)):
         raise AssertionError("a session is in two parts of the split")
-    note = ""
-    count = windows["session"].nunique()
-    archives = windows["session"].str.match(ARCHIVE).all()  # other data have no seed study
-    if settings["name"] in ("auto", "session") and archives and count != SEED_STUDY_SESSIONS:
-        note = f"{count} labelled sessions, not {SEED_STUDY_SESSIONS}: the seed study's method, but not its split"
-    return Split(dict(settings), sessions, note)
+    return Split(dict(settings), sessions, _note(windows["session"], settings["name"]))
+
+
+def _note(sessions: pd.Series, name: str) -> str:
+    """Say that other sessions than those of the seed study are split by its method; empty for other data."""
+    count, archives = sessions.nunique(), sessions.str.match(ARCHIVE).all()
+    if name in ("auto", "session") and archives and count != SEED_STUDY_SESSIONS:
+        return f"{count} labelled sessions, not {SEED_STUDY_SESSIONS}: the seed study's method, but not its split"
+    return ""
 
 
 def _out_of_fold(

@@ -34,7 +34,7 @@ class Standing:
 
 
 @dataclass(frozen=True)
-class Choice:
+class ModelChoice:
     """The chosen candidate, why, and all standings in the order of cost."""
 
     name: str
@@ -58,7 +58,7 @@ class Choice:
         )
 
 
-def choose(predictions: dict[str, pd.DataFrame]) -> Choice:
+def choose(predictions: dict[str, pd.DataFrame]) -> ModelChoice:
     """Choose a candidate.
 
     Args:
@@ -82,9 +82,9 @@ def choose(predictions: dict[str, pd.DataFrame]) -> Choice:
     cheaper = standings[: [s.name for s in standings].index(highest)]
     as_good = next((s for s in cheaper if s.behind.low > -MARGIN), None)
     if as_good is None:
-        return Choice(highest, f"{highest} has the highest macro-F1 out of fold", standings, resampling.note)
+        return ModelChoice(highest, f"{highest} has the highest macro-F1 out of fold", standings, resampling.note)
     reason = (
         f"{as_good.name} is cheaper than {highest}, which has the highest macro-F1, and by its interval at most "
         f"{-100 * as_good.behind.low:.1f} points worse"
     )
-    return Choice(as_good.name, reason, standings, resampling.note)
+    return ModelChoice(as_good.name, reason, standings, resampling.note)

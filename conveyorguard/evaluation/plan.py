@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from conveyorguard.evaluation.choice import Choice
+from conveyorguard.evaluation.choice import ModelChoice
 from conveyorguard.metrics.intervals import Interval
 from conveyorguard.runs.saved import SavedRun
 
@@ -66,7 +66,7 @@ class Result:
 
     folder: Path
     plan: SearchPlan
-    choice: Choice
+    choice: ModelChoice
     curve: tuple[Interval, Interval, Interval] | None
     model: SavedRun
     seconds: dict[str, float]

@@ -110,7 +110,7 @@ def test_training_arguments_keep_number_and_order():
         ("window.sise=3", "window.sise: no such key; did you mean window.size"),
         ("modle=lightgbm", "modle: no such key; did you mean model?"),
         ("model=lightgmb", "model=lightgmb: no such choice; did you mean lightgbm?"),
-        ("split=xyz", "write one of auto, device, kfold, session"),
+        ("split=xyz", "write one of auto, device, kfold, out_of_fold, session"),
         ("zzzzzz=1", "--cfg job prints the whole config"),
         ("trainer.max_time=1", "write +trainer.max_time=1 to add it"),
         ("foo", "foo: expected KEY=VALUE"),

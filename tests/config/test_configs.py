@@ -21,7 +21,7 @@ from tests.support.places import ROOT
 
 NAMES = {group.name: sorted(p.stem for p in group.glob("*.yaml")) for group in config_dir().iterdir() if group.is_dir()}
 NETWORKS = ["fusion", "cnn_transformer"]
-TABULAR = ["catboost", "extra_trees", "lightgbm", "logistic_regression", "random_forest", "xgboost"]
+TABULAR = ["catboost", "extra_trees", "lightgbm", "log_mean", "logistic_regression", "random_forest", "xgboost"]
 
 
 def one_step(cfg):

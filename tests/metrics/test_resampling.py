@@ -140,7 +140,7 @@ def test_seeds_are_averaged():
     seeds = [predictions(y, spread(y, 0.2, seed), session) for seed in range(3)]
     resampling = resample(session, device)
     arm, single = Arm(seeds, resampling), [Arm([seed], resampling) for seed in seeds]
-    assert np.allclose(arm.without("macro_f1"), np.mean([one.without("macro_f1") for one in single], axis=0))
+    assert np.allclose(arm.without("macro_f1"), np.mean([each.without("macro_f1") for each in single], axis=0))
     assert arm.interval("macro_f1").value == pytest.approx(arm.by_seed("macro_f1").mean())
     assert len(arm.by_seed("macro_f1")) == 3
 
