@@ -178,7 +178,8 @@ def calibration_and_alarms_follow_from_predictions(subject: Subject) -> str:
 def _as_earlier(alarms: dict[str, Any], saved: dict[str, Any]) -> dict[str, Any]:
     """Return what can be compared of an alarms.json with one of an earlier version.
 
-    That is what the earlier file holds, without the delays, which counted from the first worn state then.
+    That is what the earlier file holds, without the delays, which counted from the first worn state then, and without
+    intervals, whose rule was another.
 
     Args:
         alarms: Content to reduce.
@@ -187,7 +188,11 @@ def _as_earlier(alarms: dict[str, Any], saved: dict[str, Any]) -> dict[str, Any]
     reduced = {key: alarms.get(key) for key in saved if key != "parts"}
     reduced["parts"] = {
         part: {
-            **{key: alarms["parts"][part].get(key) for key in figures if key not in ("delay_seconds", "sessions")},
+            **{
+                key: alarms["parts"][part].get(key)
+                for key in figures
+                if key not in ("delay_seconds", "sessions") and not key.endswith("_interval")
+            },
             "sessions": [
                 {key: value for key, value in row.items() if key != "delay"}
                 for row in alarms["parts"][part]["sessions"]

@@ -63,14 +63,19 @@ def candidates(overrides: Sequence[str], has_sensors: bool, has_camera: bool) ->
         overrides: of the user.
         has_sensors, has_camera: whether the data have them.
     """
-    chosen = {key: [w.partition("=")[2] for w in overrides if w.startswith(f"{key}=")] for key in ("modality", "film")}
-    rest = [word for word in overrides if word.partition("=")[0] not in chosen]
     possible = ["sensor"] * has_sensors + ["image"] * has_camera + ["both"] * (has_sensors and has_camera)
-    wanted = chosen["modality"][-1].split(",") if chosen["modality"] else [m for m in possible if m != "image"]
+    wanted = _values("modality", overrides) or [m for m in possible if m != "image"]
     modalities = [m for m in possible if m in wanted] or wanted  # what the data lack is refused with the config
-    films = chosen["film"][-1].split(",") if chosen["film"] else ["true"]
+    films = _values("film", overrides) or ["true"]
+    rest = [word for word in overrides if word.partition("=")[0] not in ("modality", "film")]
     trees = [_candidate(model, modalities[-1], films[0]) for model in MODELS if model != NETWORK]
     return [*trees, *(_candidate(NETWORK, modality, film) for modality in modalities for film in films)], rest
+
+
+def _values(key: str, overrides: Sequence[str]) -> list[str]:
+    """Return the values that the last override of a key lists; none without one."""
+    lists = [word.partition("=")[2].split(",") for word in overrides if word.startswith(f"{key}=")]
+    return lists[-1] if lists else []
 
 
 def _candidate(model: str, modality: str, film: str) -> ModelCandidate:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 PARSER = VerbParser(
-    "predict RUN data.root=NEW [data=NAME ...] [alarms.KEY=VALUE ...] [out=FOLDER] [--watch [disk=20GB]]",
+    "predict RUN data.root=NEW [KEY=VALUE ...] [out=FOLDER] [--watch] [disk=20GB]",
     """\
 Predict states and alarms of recordings, labelled or not. For every second and window: the state, calibrated
 probabilities, alarms at the run's operating point, and what is unlike the training data (values outside its range,

@@ -110,7 +110,10 @@ def _longest_still(values: np.ndarray) -> tuple[int, int]:
 
 
 def filled(store: Store, ranges: Ranges) -> Store:
-    """Return a view in which channels that were not measured have the median of training."""
+    """Return a view in which values that are not known have the median of training.
+
+    A value is not known before the first one of its session, or throughout a session without the channel.
+    """
     arrays = {"sensors": [*store.schema.channels], "environment": [*store.schema.environment]}
     changed = {}
     for group, names in arrays.items():

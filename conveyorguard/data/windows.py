@@ -12,6 +12,7 @@ import pandas as pd
 
 from conveyorguard.data.clock_times import clock_times
 from conveyorguard.data.durations import plain, seconds_of, text_of, ticks_of
+from conveyorguard.data.ranges import filled, training_ranges
 from conveyorguard.data.schema import UNLABELLED
 from conveyorguard.data.splits import Split, make_split
 from conveyorguard.data.store import Store
@@ -299,6 +300,9 @@ class Windows:
 def split_windows(store: Store, settings: WindowSettings, split: dict[str, Any]) -> Windows:
     """Cut a store into windows and split its sessions.
 
+    What was not measured, at the beginning of a session or throughout it, has the median of the train part, as it has
+    in a prediction.
+
     Args:
         split: settings of `make_split`, e.g. {"name": "session", "seed": 42}.
 
@@ -309,4 +313,6 @@ def split_windows(store: Store, settings: WindowSettings, split: dict[str, Any])
     starts = store.sessions.set_index("name")["start"]
     parts = make_split(frame, store.schema, split, starts, store.period)
     frame = frame[parts.keeps(frame)].reset_index(drop=True)
+    if any(np.isnan(values).any() for values in (store.sensors, store.environment)):
+        store = filled(store, training_ranges(store, store.rows_of(parts.sessions["train"])))
     return Windows(store, frame.assign(part=parts.part_of(frame["session"])), parts, settings)

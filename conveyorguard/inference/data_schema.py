@@ -9,6 +9,7 @@ from conveyorguard.data.durations import plain, text_of
 from conveyorguard.data.schema import Schema
 from conveyorguard.data.windows import period_of
 from conveyorguard.errors import ConfigError, DataError
+from conveyorguard.inference.input_check import refuse_other
 from conveyorguard.inference.loaded_run import LoadedRun
 
 
@@ -32,7 +33,7 @@ def schema_for(loaded: LoadedRun, data: Mapping[str, Any]) -> Schema:
         )
     node = data["schema"]
     schema = Schema.from_config(node if "thermal" in loaded.inputs else {**node, "thermal": None})
-    loaded.refuse_other(schema)
+    refuse_other(loaded.schema, schema, loaded.inputs)
     period, trained = period_of(data), period_of(settings["data"])
     if period != trained:
         raise DataError(

@@ -20,7 +20,6 @@ from conveyorguard.data.datamodule import WindowDataset
 from conveyorguard.data.durations import text_of
 from conveyorguard.data.ranges import CAMERA, filled, odd_inputs
 from conveyorguard.data.reduce import reduce_session
-from conveyorguard.data.schema import Schema
 from conveyorguard.data.session_digests import session_digests
 from conveyorguard.data.store import Store
 from conveyorguard.data.store_build import store_in_memory
@@ -28,6 +27,7 @@ from conveyorguard.data.views import bridge_gaps
 from conveyorguard.data.windows import make_windows
 from conveyorguard.errors import ConfigError, DataError, RunError
 from conveyorguard.inference.frame_table import refuse_table, sessions_of
+from conveyorguard.inference.input_check import refuse_other
 from conveyorguard.inference.predict import predict
 from conveyorguard.metrics.alarm_settings import AlarmSettings
 from conveyorguard.metrics.alarms import OperatingPoint, episodes, with_scores
@@ -101,7 +101,8 @@ class LoadedRun:
         self.settings = self.run.window
         channels = {"sensors": [*self.schema.channels], "environment": [*self.schema.environment], "thermal": [*CAMERA]}
         used = [name for group in self.inputs for name in channels[group]]
-        self.ranges = {name: values.plain() for name, values in (self.run.ranges or {}).items() if name in used}
+        self._all_ranges = {name: values.plain() for name, values in (self.run.ranges or {}).items()}
+        self.ranges = {name: values for name, values in self._all_ranges.items() if name in used}
         self.temperature = self.run.calibration.temperature if self.run.calibration else 1.0
         self.memory = self.run.memory
         self.overrides: list[str] = []
@@ -234,53 +235,9 @@ class LoadedRun:
         """
         if not self.parts_by_content:
             return ""
-        (digest,) = session_digests(bridge_gaps(store, self.settings.max_gap)).values()
+        store = bridge_gaps(store, self.settings.max_gap)
+        (digest,) = session_digests(filled(store, self._all_ranges)).values()
         return self.parts_by_content.get(digest, "")
-
-    def refuse_other(self, schema: Schema) -> None:
-        """Check that data have the inputs and states that the run was trained on; inputs it does not use may differ.
-
-        Args:
-            schema: channels, units, camera and states of the data.
-
-        Raises:
-            DataError: channels, units, camera or number of states differ.
-        """
-        for group, trained, current in (
-            ("sensors", self.schema.channels, schema.channels),
-            ("environment", self.schema.environment, schema.environment),
-        ):
-            if group not in self.inputs:
-                continue
-            if list(trained) != list(current):
-                raise DataError(
-                    f"the run was trained on the {group} {', '.join(trained)}; the data have "
-                    f"{', '.join(current) or 'none'}. In data.schema, name the channels as in the training and "
-                    "give the column of each as `column`"
-                )
-            wrong = [
-                f"{name} in {current[name].unit}, not {trained[name].unit}"
-                for name in trained
-                if trained[name].unit != current[name].unit
-            ]
-            if wrong:
-                raise DataError(
-                    f"the data have other units than the run was trained on: {'; '.join(wrong)}. Convert the data"
-                )
-        if "thermal" in self.inputs:
-            trained_frames, frames = (
-                s.thermal and (s.thermal.stored_shape, s.thermal.reduce) for s in (self.schema, schema)
-            )
-            if trained_frames != frames:
-                raise DataError(
-                    f"the run was trained on thermal frames of stored shape and reduction {trained_frames}, the data "
-                    f"have {frames or 'none'}. Set data.schema.thermal as in the run's config.yaml"
-                )
-        if len(schema.states) != len(self.schema.states):
-            raise DataError(
-                f"the run was trained on {len(self.schema.states)} states, the data have {len(schema.states)}. Set "
-                "data.schema.states as in the run's config.yaml"
-            )
 
     def windows_of(self, store: Store, stride: int | None = None) -> pd.DataFrame:
         """Return the run's windows over all sessions of a store, labelled or not.
@@ -307,7 +264,7 @@ class LoadedRun:
             TooShortError: no session is as long as a window. It is a `DataError`.
             DataError: the data do not have the inputs or states that the run was trained on.
         """
-        self.refuse_other(store.schema)
+        refuse_other(self.schema, store.schema, self.inputs)
         store = bridge_gaps(store, self.settings.max_gap)
         windows = self.windows_of(store)
         p = self.probabilities(store, windows)

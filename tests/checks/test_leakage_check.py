@@ -33,7 +33,9 @@ def windows(**channels):
     }
     store = assemble(schema, sessions, columns)
     rows = np.arange(0, n, 10)
-    frame = pd.DataFrame({"row": rows, "label": (tick[rows] >= 60).astype(int), "part": "train"})
+    frame = pd.DataFrame(
+        {"row": rows, "session": np.repeat(names, ROWS)[rows], "label": (tick[rows] >= 60).astype(int)}
+    )
     split = Split({"name": "session"}, {"train": names}, "")
     return Windows(store, frame, split, WindowSettings(size=10, stride=10, thermal_frames=1))
 

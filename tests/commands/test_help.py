@@ -48,7 +48,7 @@ def test_help_of_each_verb_begins_with_usage_and_ends_with_examples(capsys):
 def test_help_of_training_begins_with_what_to_type_and_lists_choices():
     text = TrainParser().format_help()
     assert text.startswith("usage: python train.py [-m] [KEY=VALUE ...]")
-    assert "  python train.py debug=fast" in text and "data      aihub, simulated, table\n" in text
+    assert "  python train.py debug=fast" in text and "data      aihub simulated table\n" in text
 
 
 def test_every_help_fits_a_screen():

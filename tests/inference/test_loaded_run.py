@@ -19,6 +19,7 @@ from conveyorguard.data.simulate import generate as simulate
 from conveyorguard.data.stream import lenient, stream
 from conveyorguard.errors import DataError
 from conveyorguard.inference.data_schema import schema_for
+from conveyorguard.inference.input_check import refuse_other
 from conveyorguard.runs.data import load_windows
 from tests.support.places import ROOT
 
@@ -223,9 +224,8 @@ def test_unused_inputs_of_the_data_may_differ(sensor_run, archives, tmp_path):
     assert "environment" in loaded.inputs
     other = loaded.schema.__class__.from_config({**loaded.schema.to_dict(), "environment": {"air": "degC"}})
     with pytest.raises(DataError, match="environment ex_temperature"):
-        loaded.refuse_other(other)
-    loaded.inputs = ["sensors"]
-    loaded.refuse_other(other)
+        refuse_other(loaded.schema, other, loaded.inputs)
+    refuse_other(loaded.schema, other, ["sensors"])
 
 
 @pytest.mark.slow

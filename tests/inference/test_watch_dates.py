@@ -6,7 +6,7 @@ from conveyorguard import load_run
 from conveyorguard.config.compose import build
 from conveyorguard.config.saved import plain_values
 from conveyorguard.data.live import follow
-from conveyorguard.inference.loaded_run import schema_for
+from conveyorguard.inference.data_schema import schema_for
 from conveyorguard.inference.watch import Watch
 from conveyorguard.runs.saved import SavedRun
 from tests.inference.watched import afterwards

@@ -81,7 +81,7 @@ def test_page_of_a_comparison_has_every_section(runs, tmp_path):
         "Conclusion",
         "Results",
         "Intervals",
-        "Accuracy against training time",
+        "Validation accuracy against training time",
         "Differences",
         "Profile",
         "Confusion matrices",

@@ -1,5 +1,7 @@
 """Pages of stages 00 and 01: windows, class weights, leakage checks; in a browser they open and sort."""
 
+from dataclasses import replace
+
 import pytest
 
 from experiments.stages import seed_figures
@@ -40,9 +42,9 @@ def test_leakage_check_fails_for_mixed_parts_and_scaling_on_all(explored):
     assert (table(explored, "01_leakage")["verdict"] != "LEAK").all()
     assert (leakage(explored.data(), "all")["verdict"] == "LEAK").sum() == 1
     data = explored.data()
-    mixed = data.frame.copy()
-    mixed.loc[mixed.index[:1], "part"] = "test" if mixed["part"].iloc[0] != "test" else "train"
-    leaks = leakage(type(data)(data.store, mixed, data.split, data.settings), "train").set_index("check")["verdict"]
+    parts = data.split.sessions
+    mixed = replace(data.split, sessions={**parts, "test": [*parts["test"], parts["train"][0]]})
+    leaks = leakage(type(data)(data.store, data.frame, mixed, data.settings), "train").set_index("check")["verdict"]
     assert leaks["sessions in two parts"] == leaks["seconds in windows of two parts"] == "LEAK"
 
 

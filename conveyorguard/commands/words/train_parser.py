@@ -42,7 +42,7 @@ ckpt_path=RUN/checkpoints/last.ckpt                       goes on after an inter
 def _choices() -> str:
     """Return the choices of the most used groups, a line each."""
     others = sorted(path.name for path in config_dir().iterdir() if _names(path.name) and path.name not in GROUPS)
-    lines = [f"  {name:<9} {', '.join(_names(name))}" for name in GROUPS]
+    lines = [f"  {name:<9} {' '.join(_names(name))}" for name in GROUPS]
     return "\n".join([f"choices (also of {', '.join(others)}):", *lines])
 
 

@@ -20,6 +20,7 @@ from conveyorguard.inference.export.network import write_network
 from conveyorguard.inference.export.onnx_format import require_packages
 from conveyorguard.inference.export.runtime import check_agreement, measure_latency
 from conveyorguard.inference.export.tabular import write_tabular
+from conveyorguard.inference.input_check import refuse_other
 from conveyorguard.inference.loaded_run import LoadedRun
 from conveyorguard.inference.predict import predict
 from conveyorguard.metrics.calibration import scale
@@ -50,7 +51,7 @@ def export(loaded: LoadedRun, store: Store, folder: Path) -> dict[str, Any]:
     """
     require_packages("onnx", "onnxruntime")
     store = filled(store, loaded.ranges)
-    loaded.refuse_other(store.schema)
+    refuse_other(loaded.schema, store.schema, loaded.inputs)
     windows = loaded.windows_of(store)
     chosen = windows.iloc[np.unique(np.linspace(0, len(windows) - 1, CHECKED).astype(int))].reset_index(drop=True)
     dataset = WindowDataset(store, chosen, loaded.settings, loaded.inputs)

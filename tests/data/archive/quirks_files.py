@@ -146,7 +146,7 @@ def break_frames(recording: Recording, ct4: float, tripwire: Path) -> None:
 def damage_values(recording: Recording, ct4: float) -> None:
     """ "pixels from -110 to 172 degC; NaN and Inf have been reported."
 
-    Neighbours in space and in time are equal here, so that either kind of repair gives the same value.
+    Pixels next to each other in space and in time are equal here, so that either kind of repair gives the same value.
     """
     for t, column, text in [(0, "CT4", "NaN"), (8, "NTC", "NaN"), (12, "PM10", "inf"), (16, "CT2", "-inf")]:
         recording.source[recording.names[t] + ".csv"] = _csv(_sensors(t, ct4) | {column: text})

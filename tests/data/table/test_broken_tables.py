@@ -32,7 +32,7 @@ def test_a_value_that_no_sensor_has_is_repaired_and_flagged(cell, tmp_path):
     (tmp_path / "rec.csv").write_bytes(SOUND.replace(b"22.5", cell.encode()))
     (session,) = read(tmp_path)
     reduced = reduce_session(session, SCHEMA)
-    assert reduced.columns["sensors"][:4, 0].tolist() == [20.5, 21.5, 22.5, 23.5] and reduced.columns["quality"][2] != 0
+    assert reduced.columns["sensors"][:4, 0].tolist() == [20.5, 21.5, 21.5, 23.5] and reduced.columns["quality"][2] != 0
     assert reduced.repaired["sensor_values"] == 1
 
 
