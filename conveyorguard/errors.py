@@ -1,5 +1,7 @@
 """Errors written for users: each names the place, the problem and the remedy."""
 
+__all__ = ["ConfigError", "ConveyorGuardError", "DataError", "RunError"]
+
 
 class ConveyorGuardError(Exception):
     """Base class of the errors that the command line shows without a traceback."""

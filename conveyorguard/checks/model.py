@@ -20,7 +20,8 @@ from conveyorguard.data.store import Store
 from conveyorguard.data.views import view_of
 from conveyorguard.data.windows import Windows
 from conveyorguard.inference.predict import predict
-from conveyorguard.metrics.intervals import jackknife
+from conveyorguard.metrics.intervals import Interval, jackknife
+from conveyorguard.metrics.notation import PERCENT
 from conveyorguard.metrics.scores import METRICS, OBJECTIVES, Predictions, Totals, evaluate, per_class
 from conveyorguard.runs.derive import as_predictions
 from conveyorguard.training.checkpoints import read_checkpoint
@@ -252,8 +253,8 @@ def constant(store: Store) -> Store:
     return view_of(store, quality=np.zeros(len(store), np.uint8), **still)
 
 
-def balanced_accuracy(y: np.ndarray, p: np.ndarray, group: np.ndarray) -> tuple[float, float, float, float]:
-    """Return the mean recall of the states that occur, its interval, and chance.
+def balanced_accuracy(y: np.ndarray, p: np.ndarray, group: np.ndarray) -> tuple[Interval, float]:
+    """Return the mean recall of the states that occur with its interval, and chance.
 
     Args:
         y: labels, (n,).
@@ -261,8 +262,8 @@ def balanced_accuracy(y: np.ndarray, p: np.ndarray, group: np.ndarray) -> tuple[
         group: cluster of each window, (n,); the interval is over clusters.
 
     Returns:
-        The value, low and high end of its interval at `CHANCE_LEVEL`, and chance, 1 / number of states that occur. The
-        interval of one cluster is 0 to 1.
+        The value with its interval at `CHANCE_LEVEL`, and chance, 1 / number of states that occur. The interval of one
+        cluster is 0 to 1.
     """
     names, index = np.unique(group, return_inverse=True)
     totals, chance = Totals.of(Predictions(y, p), index, len(names)), 1 / len(np.unique(y))
@@ -274,10 +275,10 @@ def balanced_accuracy(y: np.ndarray, p: np.ndarray, group: np.ndarray) -> tuple[
 
     value = float(mean_recall(totals.summed()))
     if len(names) == 1:
-        return value, 0.0, 1.0, chance
+        return Interval(value, 0.0, 1.0), chance
     error, _ = jackknife(mean_recall(totals.without_each()))
     half = float(error * t.ppf((1 + CHANCE_LEVEL) / 2, len(names) - 1))
-    return value, max(value - half, 0.0), min(value + half, 1.0), chance
+    return Interval(value, max(value - half, 0.0), min(value + half, 1.0)), chance
 
 
 def must_be_chance(y: np.ndarray, p: np.ndarray, group: np.ndarray, who: str) -> str:
@@ -292,13 +293,14 @@ def must_be_chance(y: np.ndarray, p: np.ndarray, group: np.ndarray, who: str) ->
     Raises:
         Failed: it does not.
     """
-    value, low, high, chance = balanced_accuracy(y, p, group)
-    if not (low <= chance <= high or abs(value - chance) < 1e-9):
+    accuracy, chance = balanced_accuracy(y, p, group)
+    text = PERCENT.with_interval(accuracy)
+    if not (accuracy.low <= chance <= accuracy.high or abs(accuracy.value - chance) < 1e-9):
         raise Failed(
-            f"balanced accuracy {chance:.3f} (chance) within the interval of {who}",
-            f"{value:.3f} [{low:.3f}, {high:.3f}]: the labels leak into its input",
+            f"balanced accuracy {PERCENT.number(chance)} (chance) within the interval of {who}",
+            f"{text}: the labels leak into its input",
         )
-    return f"balanced accuracy of {who}: {value:.3f} [{low:.3f}, {high:.3f}]; chance is {chance:.3f}"
+    return f"balanced accuracy of {who}: {text}; chance is {PERCENT.number(chance)}"
 
 
 def _numbers(values: torch.Tensor) -> str:

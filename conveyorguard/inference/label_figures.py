@@ -8,12 +8,11 @@ from typing import Any
 from conveyorguard.data.schema import Schema
 from conveyorguard.inference.summary import PredictionTotals
 from conveyorguard.metrics.intervals import FEWEST_DEVICES, FEWEST_SESSIONS, Interval
-from conveyorguard.metrics.notation import Notation
+from conveyorguard.metrics.notation import PERCENT
 
-SHARE = Notation(".1%")
 PARTS = {"train": "training", "val": "validation"}
-OVER_DEVICES = "; intervals are over devices, which are taken as independent"
-OVER_SESSIONS = "; intervals are over sessions of the one device, which are taken as independent"
+OVER_DEVICES = "; ranges are 95 % intervals over devices, which are taken as independent"
+OVER_SESSIONS = "; ranges are 95 % intervals over sessions of the one device, which are taken as independent"
 NO_INTERVALS = (
     f"; too few were labelled for intervals, which need {FEWEST_SESSIONS} sessions, and {FEWEST_DEVICES} devices where "
     "there are several"
@@ -28,26 +27,25 @@ def labelled_sentence(totals: PredictionTotals, schema: Schema) -> str:
         schema: the states, and the lowest one worth an alarm.
     """
     sentence = (
-        f"{totals.right:.1%}{_bounds(totals.right_interval)} of {totals.labelled:,} labelled windows are predicted "
-        "correctly"
+        f"{PERCENT.with_range(totals.right_interval)} of {totals.labelled:,} labelled windows are predicted correctly"
     )
     name = schema.states[schema.alarm].name
     if totals.faults:
-        bounds = _bounds(totals.missed_interval)
+        bounds = _range(totals.missed_interval)
         sentence += f"; {totals.missed} of {totals.faults}{bounds} sessions that reach {name} have no alarm"
     if totals.false:
-        bounds = _bounds(totals.false_interval)
+        bounds = _range(totals.false_interval)
         healthy = totals.judged - totals.faults
         sentence += f"; {totals.false} of {healthy}{bounds} sessions that do not reach {name} have an alarm"
-    if "95 %" not in sentence:
+    if not any(interval.known for interval in (totals.right_interval, totals.missed_interval, totals.false_interval)):
         return sentence + NO_INTERVALS
     return sentence + (OVER_DEVICES if totals.devices > 1 else OVER_SESSIONS)
 
 
-def _bounds(share: Interval) -> str:
-    """Return the bounds of an interval in parentheses, or nothing if it has none."""
-    bounds = SHARE.range(share)
-    return f" (95 %: {bounds})" if bounds else ""
+def _range(share: Interval) -> str:
+    """Return the interval of a share in parentheses, or nothing if it has none."""
+    bounds = PERCENT.range(share)
+    return f" ({bounds})" if bounds else ""
 
 
 def use_sentence(totals: PredictionTotals) -> str:

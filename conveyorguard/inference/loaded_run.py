@@ -40,6 +40,8 @@ from conveyorguard.training.fit import load_module
 from conveyorguard.training.fit_tabular import TabularClassifier, load_tabular
 from conveyorguard.training.module import WindowClassifier
 
+__all__ = ["LoadedRun", "SessionPredictions", "TooShortError"]
+
 WARMING_UP = "warming up"  # state before the first window of a session has ended
 
 

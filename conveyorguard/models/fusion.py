@@ -12,6 +12,8 @@ from conveyorguard.data.window_statistics import statistics
 from conveyorguard.models.encoders import FrameEncoder, SeriesEncoder, TemporalBlock
 from conveyorguard.models.film import Batch, conditioning
 
+__all__ = ["Fusion"]
+
 
 class Series(nn.Module):
     """Encode one input second by second.

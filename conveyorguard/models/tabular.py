@@ -22,6 +22,8 @@ from threadpoolctl import threadpool_limits
 from conveyorguard.data.schema import Schema
 from conveyorguard.errors import RunError
 
+__all__ = ["CatBoost", "ExtraTrees", "LightGBM", "LogisticRegression", "RandomForest", "Tabular", "XGBoost"]
+
 
 class Tabular(ABC):
     """Base of the classifiers of K states from features (n, F), NaN where unknown.

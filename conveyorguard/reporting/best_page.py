@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from conveyorguard.evaluation.choice import RULE
 from conveyorguard.evaluation.plan import HALF, Result
-from conveyorguard.metrics.notation import PERCENT
+from conveyorguard.metrics.notation import PERCENT, POINTS
 from conveyorguard.reporting import figures, pages
 from conveyorguard.reporting.format import metric_title
 from conveyorguard.system.files import write_text
@@ -90,11 +90,11 @@ def _verdict(result: Result) -> str:
     """Say whether more recordings would help."""
     if result.curve is None:
         return "Not measured: the folds are not of devices, or there are too few devices to train on half of them."
-    gain = result.curve[2].times(100)
-    text = f"{gain.value:+.1f} points from half of the devices to all"
-    if gain.low != gain.low:
+    gain = result.curve[2]
+    text = f"{POINTS.number(gain.value)} points from half of the devices to all"
+    if not gain.known:
         return f"{text}; there are too few devices for an interval, so it is not shown that more would help."
-    bounds = f"[{gain.low:+.1f}, {gain.high:+.1f}]"
+    bounds = f"[{POINTS.bounds(gain)}]"
     if gain.low > 0:
         return f"{text} {bounds}: recordings of more devices would help."
     return f"{text} {bounds}: it is not shown that recordings of more devices would help."

@@ -119,4 +119,5 @@ def refuse(path: Path, problem: str | None) -> None:
 
 def damaged(path: Path, error: BaseException) -> RunError:
     """Return the error for a run directory's file that cannot be read."""
-    return RunError(f"{path}: cannot be read ({error}); the run is damaged or unfinished, train it again")
+    reason = "is missing" if isinstance(error, FileNotFoundError) else f"cannot be read ({error})"
+    return RunError(f"{path} {reason}; the run is damaged or unfinished, train it again")

@@ -27,6 +27,8 @@ from conveyorguard.training.checkpoints import WholeFiles, read_checkpoint
 from conveyorguard.training.module import WindowClassifier
 from conveyorguard.training.recipe import Recipe
 
+__all__ = ["fit"]
+
 
 def build_module(recipe: Recipe, data: Windows, inputs: list[str]) -> WindowClassifier:
     """Build the untrained network of a recipe, with its scaling fitted on the data.

@@ -23,6 +23,8 @@ from conveyorguard.models.tabular import Tabular
 from conveyorguard.runs.shapes import Features, read_record, write_record
 from conveyorguard.training.recipe import model_settings, path_of
 
+__all__ = ["TabularClassifier", "fit_tabular"]
+
 
 @dataclass(frozen=True)
 class TabularClassifier:

@@ -17,6 +17,8 @@ from conveyorguard.data.scaling import ScalingSettings
 from conveyorguard.training.augment import Augment
 from conveyorguard.training.loss import WindowLoss
 
+__all__ = ["Recipe"]
+
 ADAMW = partial(torch.optim.AdamW, lr=2e-3, weight_decay=0.1)
 TRAINER = partial(pl.Trainer, devices=1, gradient_clip_val=1.0)
 

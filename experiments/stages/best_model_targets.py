@@ -11,7 +11,7 @@ import pandas as pd
 from conveyorguard.evaluation.comparison import Row
 from conveyorguard.evaluation.robustness import TOLERATED
 from conveyorguard.metrics.intervals import Interval
-from conveyorguard.metrics.notation import MISSING, Notation
+from conveyorguard.metrics.notation import MISSING, PERCENT, Notation
 from conveyorguard.metrics.resampling import Arm
 from experiments.stages.best_model import HALF_A_POINT
 
@@ -63,8 +63,8 @@ def best_arm(rows: Mapping[str, Row]) -> str:
 
 def _best_target(name: str, row: Row) -> dict[str, str]:
     score = row.arm.interval("macro_f1")
-    bounds = f"{100 * score.low:.1f} to {100 * score.high:.1f}" if np.isfinite(score.low) else MISSING
-    return _target(f"best arm by validation: {name}; its macro-F1", f"{100 * score.value:.1f} %", bounds, "reported")
+    bounds = PERCENT.range(score) or MISSING
+    return _target(f"best arm by validation: {name}; its macro-F1", PERCENT.number(score.value), bounds, "reported")
 
 
 def _tree_targets(rows: Mapping[str, Row]) -> list[dict[str, str]]:
@@ -89,13 +89,13 @@ def _worst_state_targets(best: Row) -> list[dict[str, str]]:
             continue
         seed = best.predictions[int(best.arm.by_seed(metric).argmax())]
         bound = Arm([seed], best.arm.resampling).interval(metric)
-        interval = f"up to {bound.high:.1f}" if np.isfinite(bound.high) else "–"
+        interval = f"up to {bound.high:.1f}" if np.isfinite(bound.high) else MISSING
         targets.append(_target(target, f"{bound.value:.0f} of {of} by the worst seed", interval, bound.value == 0))
     if severe.any():
         recall = best.arm.interval("severe_recall")
-        interval = f"from {100 * recall.low:.1f} %" if np.isfinite(recall.low) else "–"
+        interval = f"from {PERCENT.number(recall.low)}" if np.isfinite(recall.low) else MISSING
         target = "best arm: recall of the worst state, with its lower bound"
-        targets.append(_target(target, f"{100 * recall.value:.1f} %", interval, "reported"))
+        targets.append(_target(target, PERCENT.number(recall.value), interval, "reported"))
     return targets
 
 

@@ -117,6 +117,6 @@ def test_every_scaled_tensor_belongs_to_a_modality(compose):
 
 def test_balanced_accuracy_is_mean_recall_of_occurring_states():
     y, guess = np.array([0, 0, 0, 0, 2, 2]), np.array([0, 0, 0, 1, 2, 0])
-    value, low, high, chance = balanced_accuracy(y, np.eye(4)[guess], np.arange(6).astype(str))
-    assert value == pytest.approx((3 / 4 + 1 / 2) / 2) and chance == 0.5
-    assert 0 <= low < value < high <= 1
+    accuracy, chance = balanced_accuracy(y, np.eye(4)[guess], np.arange(6).astype(str))
+    assert accuracy.value == pytest.approx((3 / 4 + 1 / 2) / 2) and chance == 0.5
+    assert 0 <= accuracy.low < accuracy.value < accuracy.high <= 1

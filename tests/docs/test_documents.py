@@ -1,10 +1,12 @@
 """The documents: short where they shall be, and linked to what exists."""
 
+import ast
 import re
+from importlib import import_module
 
 import pytest
 
-from tests.docs.blocks import DOCUMENTS, FENCE
+from tests.docs.blocks import DOCUMENTS, FENCE, blocks
 from tests.support.places import ROOT
 
 LINKED = [*DOCUMENTS, *(ROOT / name for name in ("CHANGELOG.md", "CONTRIBUTING.md", "tests/README.md"))]
@@ -44,3 +46,12 @@ def test_readme_stays_short():
 def test_blocks_are_of_languages_that_are_run(document):
     languages = {match[1] for match in FENCE.finditer(document.read_text(encoding="utf-8"))}
     assert languages <= LANGUAGES, f"{languages - LANGUAGES}: blocks of these are neither run nor composed"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_names_that_a_document_imports_are_public(document):
+    for block in blocks(document, "python"):
+        for node in ast.walk(ast.parse(block.text)):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("conveyorguard"):
+                public = import_module(node.module).__all__
+                assert not {alias.name for alias in node.names} - set(public), f"{document}: {node.module}"

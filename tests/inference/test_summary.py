@@ -73,21 +73,21 @@ def test_sessions_of_a_device_are_not_independent():
     none_missed = totals([faulty[-1]] * 60, [1] * 60, devices)
     assert none_missed.missed_interval.high == pytest.approx(1 - 0.025 ** (1 / 12))
     sentence = labelled_sentence(none_missed, SCHEMA)
-    assert sentence.endswith("; intervals are over devices, which are taken as independent")
+    assert sentence.endswith("; ranges are 95 % intervals over devices, which are taken as independent")
 
 
 def test_labelled_sentence_gives_each_share_with_its_interval():
     faulty, healthy = (np.array([0, 3, -1]), np.array([0, 3, 0])), (np.array([0, 0]), np.array([0, 0]))
     sentence = labelled_sentence(totals([faulty] * 6 + [healthy] * 6, alarms=[1] * 7 + [0] * 5), SCHEMA)
     assert sentence == (
-        "100.0% (95 %: 73.5% to 100.0%) of 24 labelled windows are predicted correctly; "
-        "0 of 6 (95 %: 0.0% to 45.9%) sessions that reach moderate have no alarm; "
-        "1 of 6 (95 %: 0.4% to 64.1%) sessions that do not reach moderate have an alarm; "
-        "intervals are over sessions of the one device, which are taken as independent"
+        "100.0 % (73.5 % to 100.0 %) of 24 labelled windows are predicted correctly; "
+        "0 of 6 (0.0 % to 45.9 %) sessions that reach moderate have no alarm; "
+        "1 of 6 (0.4 % to 64.1 %) sessions that do not reach moderate have an alarm; "
+        "ranges are 95 % intervals over sessions of the one device, which are taken as independent"
     )
     few = labelled_sentence(totals([faulty] * 4 + [healthy] * 4, alarms=[1] * 5 + [0] * 3), SCHEMA)
     assert few == (
-        "100.0% of 16 labelled windows are predicted correctly; 0 of 4 sessions that reach moderate have no alarm; 1 "
+        "100.0 % of 16 labelled windows are predicted correctly; 0 of 4 sessions that reach moderate have no alarm; 1 "
         "of 4 sessions that do not reach moderate have an alarm; too few were labelled for intervals, which need 10 "
         "sessions, and 5 devices where there are several"
     )
