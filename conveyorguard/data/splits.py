@@ -112,7 +112,7 @@ def make_split(
 def _note(sessions: pd.Series, name: str) -> str:
     """Say that other sessions than those of the seed study are split by its method; empty for other data."""
     count, archives = sessions.nunique(), sessions.str.match(ARCHIVE).all()
-    if name in ("auto", "session") and archives and count != SEED_STUDY_SESSIONS:
+    if name == "session" and archives and count != SEED_STUDY_SESSIONS:
         return f"{count} labelled sessions, not {SEED_STUDY_SESSIONS}: the seed study's method, but not its split"
     return ""
 
