@@ -30,9 +30,9 @@ def styled(figure: go.Figure, title: str, height: int = 320, **axes: str) -> go.
     figure.update_layout(
         title={
             "text": title,
-            "font": {"size": 15},
+            "font": {"size": 14},
             "x": 0,
-            "xref": "paper",
+            "xref": "container",
             "y": 1,
             "yref": "container",
             "yanchor": "top",

@@ -118,7 +118,7 @@ class PredictionPage:
         """
         if not totals.labelled:
             return None
-        names, shown, title = state_titles(self.loaded.schema), totals, "labelled windows by actual and predicted state"
+        names, shown, title = state_titles(self.loaded.schema), totals, "actual and predicted state, labelled windows"
         if totals.used and totals.unused is not None and totals.unused.labelled:
             shown, title = totals.unused, f"{title}, of sessions used in neither training nor validation"
         sentences = label_sentences(totals, self.loaded.schema)

@@ -79,7 +79,10 @@ def _result(run: SavedRun, part: str, arm: Arm) -> dict[str, Any]:
         "severe_sessions_missed": f"sessions whose {schema.states[-1].name} state was missed entirely",
         "ece": f"expected calibration error of the {CALIBRATION_TITLES[run.answer]}",
     }
-    titles["severe_recall"] += f", of {worst_windows(run, part)}"
+    rows = worst_rows(run, part)
+    titles["severe_recall"] += f", of {worst_windows(rows)}"
+    titles["severe_as_normal"] += f", of {len(rows):,}"
+    titles["severe_sessions_missed"] += f", of {rows['session'].nunique():,}"
     tiles = []
     for name, title in titles.items():
         notation, interval = notation_of(name), arm.interval(name)
@@ -95,14 +98,18 @@ def _result(run: SavedRun, part: str, arm: Arm) -> dict[str, Any]:
     return {"tiles": tiles, "note": note.rstrip()}
 
 
-def worst_windows(run: SavedRun, part: str) -> str:
-    """Say how many windows of a part are in the worst state, and how long before the end of their sessions they end.
+def worst_rows(run: SavedRun, part: str) -> pd.DataFrame:
+    """Return the predictions of a part of the split for windows in the worst state."""
+    rows = run.rows(part)
+    return rows[rows["y_true"] == len(run.schema.states) - 1]
+
+
+def worst_windows(worst: pd.DataFrame) -> str:
+    """Say how many windows are in the worst state, and how long before the end of their sessions they end.
 
     Args:
-        part: of the split.
+        worst: result of `worst_rows`.
     """
-    rows = run.rows(part)
-    worst = rows[rows["y_true"] == len(run.schema.states) - 1]
     if not len(worst):
         return "no window"
     sessions, to_end = counted(worst["session"].nunique(), "session"), worst["seconds_to_end"]
@@ -130,7 +137,7 @@ def class_block(run: SavedRun, draw: Draw = plain_table, arms: dict[str, Arm] | 
         columns |= dict(zip(("precision", "recall", "F1"), map(list, zip(*by_class, strict=True)), strict=True))
         columns["windows"] = [row["support"] for row in scores["per_class"]]
         formats = dict.fromkeys(["precision", "recall", "F1"], ".1%")
-        matrix = figures.confusion(scores["confusion"], names, f"{part}: windows by actual and predicted state")
+        matrix = figures.confusion(scores["confusion"], names, f"{part}: actual and predicted state")
         note = arms[part].resampling.note
         parts.append(
             {
