@@ -52,11 +52,12 @@ def train(cfg: DictConfig, folder: Path, overrides: list[str], draw: bool = True
         The objective on validation at the best epoch; NaN for a pruned trial.
     """
     resolve_window_of(cfg)
+    changes = overrides
     if last := unfinished(cfg, folder):
         console().print(f"resuming {last}: a training of this config was interrupted")
-        cfg.ckpt_path = str(last)
+        cfg.ckpt_path, changes = str(last), []  # the saved config is this one
     if checkpoint := cfg.ckpt_path:
-        cfg = resumed(cfg, folder, overrides)
+        cfg = resumed(cfg, folder, changes)
         cfg.ckpt_path = checkpoint
     check(cfg)
     keep_freed_memory()

@@ -15,7 +15,7 @@ from conveyorguard.commands.candidates import candidates, fit_into
 from conveyorguard.runs.saved import SavedRun
 from tests.support.places import ROOT
 
-SMALL = ["data.sessions=16", "trainer.max_epochs=2", "threads=1", "modality=sensor"]
+SMALL = ["data.sessions=16", "trainer.max_epochs=4", "threads=1", "modality=sensor"]
 
 
 def names(overrides, sensors=True, camera=True):
@@ -63,10 +63,10 @@ def test_killed_search_goes_on_and_ends_like_an_uninterrupted_one(tmp_path, cach
     """Killed inside the trees and inside the network, whose training is resumed from its last epoch."""
     whole = shell(tmp_path, cache, "out=whole")
     assert whole.returncode == 0, whole.stderr
-    for place in ("folds/extra_trees/fold1", "folds/fusion-sensor/fold1"):
+    for place in ("extra_trees/fold1/provenance.json", "fusion-sensor/fold1/checkpoints/last.ckpt"):
         process = shell(tmp_path, cache, "out=killed", wait=False)
         end = time.time() + 300
-        while not (tmp_path / "killed" / place / "provenance.json").exists():
+        while not (tmp_path / "killed" / "folds" / place).exists():
             assert process.poll() is None and time.time() < end, process.communicate()
             time.sleep(0.02)
         process.send_signal(signal.SIGKILL)
