@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shlex
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -22,6 +23,7 @@ from conveyorguard.commands.verbs import VERBS
 from conveyorguard.commands.words.parser import PROGRAM
 from conveyorguard.commands.words.suggest import did_you_mean
 from conveyorguard.errors import ConfigError, ConveyorGuardError, RunError
+from conveyorguard.system.interruption import Interrupted, interruptible
 
 EXAMPLES = """\
 Start with:
@@ -62,7 +64,10 @@ def train_main() -> int:
             from conveyorguard.sweeps.sweeper import register
 
             register()
-        hydra.main(config_path=str(config_dir()), config_name="train", execution_whitelist=whitelist())(_train)()
+        with interruptible():
+            hydra.main(config_path=str(config_dir()), config_name="train", execution_whitelist=whitelist())(_train)()
+    except Interrupted as interruption:  # between the jobs of -m, or while joblib waits for its workers
+        return _interrupted(interruption, "the same command starts what is missing")
     except (HydraException, OmegaConfBaseException) as error:
         return _refuse(_explained(error))
     except ConveyorGuardError as error:
@@ -83,6 +88,12 @@ def _refuse(error: Exception) -> int:
     """Print an error of the user's and return the exit status of a refusal."""
     print(f"{type(error).__name__}: {error}", file=sys.stderr)
     return 2
+
+
+def _interrupted(interruption: Interrupted, remedy: str) -> int:
+    """Print how an interrupted command goes on, and return its exit status."""
+    print(f"{interruption}; {remedy}", file=sys.stderr)
+    return interruption.status
 
 
 def _train(cfg: DictConfig) -> float:
@@ -109,6 +120,11 @@ def _train(cfg: DictConfig) -> float:
         if job.mode is RunMode.MULTIRUN:
             raise
         sys.exit(_refuse(error))
+    except Interrupted as interruption:
+        last = folder / "checkpoints" / "last.ckpt"
+        command = f"python train.py {shlex.quote(f'ckpt_path={last}')}"
+        remedy = f"go on with: {command}" if last.is_file() else f"nothing in {folder} to go on from: start it again"
+        sys.exit(_interrupted(interruption, remedy))
     except OSError as error:
         if error.errno not in UNWRITABLE:
             raise
@@ -203,7 +219,10 @@ def main(arguments: list[str] | None = None) -> int:
         print(VERBS[verb].PARSER.format_help(), end="")
         return 0
     try:
-        VERBS[verb].main(rest)
+        with interruptible():
+            VERBS[verb].main(rest)
+    except Interrupted as interruption:
+        return _interrupted(interruption, f"{PROGRAM} {shlex.join([verb, *rest])} starts again, or goes on")
     except ConveyorGuardError as error:
         return _refuse(error)
     except OmegaConfBaseException as error:  # an interpolation that cannot be resolved

@@ -292,4 +292,5 @@ def with_scores(predictions: pd.DataFrame, p: np.ndarray, alarm: int) -> pd.Data
         p: Calibrated probabilities (N, K).
         alarm: Index of the first state that warrants an alarm.
     """
-    return predictions.assign(score=p[:, alarm:].sum(axis=1), y_true_alarm=predictions["y_true"].to_numpy() >= alarm)
+    score = p[:, alarm:].sum(axis=1).clip(0, 1)  # a sum of rounded probabilities may exceed 1, which has no log-odds
+    return predictions.assign(score=score, y_true_alarm=predictions["y_true"].to_numpy() >= alarm)

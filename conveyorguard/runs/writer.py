@@ -45,13 +45,14 @@ from conveyorguard.runs.shapes import (
 )
 from conveyorguard.runs.tables import predictions_problem
 from conveyorguard.system.files import read_json, write_parquet, write_text
+from conveyorguard.system.interruption import Interrupted
 
 
 class Run:
     """A run directory being written, as a context manager.
 
-    `provenance.json` is there from the start, with the status "running"; it becomes "complete" or "failed: ..." at the
-    end.
+    `provenance.json` is there from the start, with the status "running"; it becomes "complete", "interrupted" or
+    "failed: ..." at the end.
 
     Args:
         cfg: the composed config; it is saved resolved.
@@ -98,7 +99,11 @@ class Run:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
-        self.provenance["status"] = "complete" if kind is None else f"failed: {kind.__name__}"
+        if kind is None:
+            status = "complete"
+        else:
+            status = "interrupted" if issubclass(kind, Interrupted | KeyboardInterrupt) else f"failed: {kind.__name__}"
+        self.provenance["status"] = status
         self.provenance["seconds"] = round(time.perf_counter() - self.began, 1)
         self.provenance["peak_memory_mib"] = peak_memory_mib()
         self._write_provenance()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +23,7 @@ from conveyorguard.data.schema import Schema
 from conveyorguard.data.windows import Windows
 from conveyorguard.errors import RunError
 from conveyorguard.metrics.scores import OBJECTIVES
+from conveyorguard.system.interruption import interrupt, pass_over
 from conveyorguard.training.callbacks import Averaging, History, Progression, Ranks
 from conveyorguard.training.checkpoints import WholeFiles, read_checkpoint
 from conveyorguard.training.module import WindowClassifier
@@ -139,6 +141,9 @@ def fit(
             enable_model_summary=False,
             use_distributed_sampler=False,
         )
+        if signal.getsignal(signal.SIGTERM) is interrupt:
+            # Lightning's part of the handler would wait for ranks that have ended, and end with exit status 0
+            trainer._signal_connector.__dict__["_sigterm_notifier_fn"] = pass_over
         try:
             trainer.fit(module, datamodule=datamodule, ckpt_path=recipe.checkpoint, weights_only=True)
         finally:

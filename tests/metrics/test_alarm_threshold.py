@@ -11,7 +11,7 @@ from conveyorguard.errors import ConfigError
 from conveyorguard.metrics.alarm_curve import alarm_curve, expected_cost, guaranteed_lead, hours_to_claim
 from conveyorguard.metrics.alarm_settings import AlarmCost, AlarmSettings
 from conveyorguard.metrics.alarm_threshold import choose_operating_point
-from conveyorguard.metrics.alarms import OperatingPoint, summarise
+from conveyorguard.metrics.alarms import OperatingPoint, summarise, with_scores
 from tests.metrics.test_alarms import recording
 
 pytestmark = pytest.mark.promise(
@@ -167,3 +167,12 @@ def test_unknown_settings_are_refused():
     with pytest.raises(ConfigError, match="must be a block"):
         AlarmSettings.of(5)
     assert AlarmSettings.of(None) == AlarmSettings() and AlarmSettings.of(AlarmSettings().to_dict()) == AlarmSettings()
+
+
+def test_probabilities_whose_rounded_sum_exceeds_one_give_a_threshold():
+    table = pd.concat([*faults([0.5] * 12), *healthy([0.002])])
+    p = np.where(table["y_true_alarm"].to_numpy()[:, None], [0.0, np.float64(np.float32(0.7)), 0.3000001], [1.0, 0, 0])
+    assert p.sum(axis=1).max() > 1
+    scored = with_scores(table.assign(y_true=table["y_true"]), p, alarm=1)
+    choice = choose_operating_point(scored, AlarmSettings(), stride=10)
+    assert 0 < choice.point.off <= choice.point.on <= 1
