@@ -9,7 +9,6 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from omegaconf import DictConfig
 
@@ -21,11 +20,11 @@ from conveyorguard.commands.candidates import (
     pool_threads,
     seconds_of_fold,
 )
+from conveyorguard.commands.folds import BASE, epochs_overrides
 from conveyorguard.commands.learning_curve import trained
 from conveyorguard.commands.words.keys import compose_checked
 from conveyorguard.commands.words.parser import Words
 from conveyorguard.config.checks import check, resolve_window_of
-from conveyorguard.config.compose import is_tabular
 from conveyorguard.config.saved import plain_values
 from conveyorguard.data.folds import number_of_folds, unit_of_folds
 from conveyorguard.data.splits import recordings_of
@@ -34,7 +33,6 @@ from conveyorguard.errors import ConfigError, RunError
 from conveyorguard.evaluation.choice import choose
 from conveyorguard.evaluation.plan import HALF, Result, SearchPlan
 from conveyorguard.metrics.intervals import Interval
-from conveyorguard.metrics.scores import OBJECTIVES
 from conveyorguard.runs.data import load_windows
 from conveyorguard.runs.derive import derive
 from conveyorguard.runs.out_of_fold import pooled
@@ -44,7 +42,6 @@ from conveyorguard.system.files import locked, read_json, write_json, write_text
 from conveyorguard.system.progress import console
 
 FOLDS = 5
-BASE = ("name", "seed", "n_folds", "fold")  # of the split that decides what is test
 
 
 @dataclass(frozen=True)
@@ -241,20 +238,8 @@ def _final(plan: SearchPlan, chosen: ModelCandidate, folder: Path, config_dir: P
     """Train the chosen candidate on all of train and validation, and judge it on test."""
     runs = folder / "folds" / chosen.name
     overrides = [*plan.overrides, f"threads={plan.threads}"]
-    first = SavedRun(runs / "fold0")
-    if not is_tabular(first.settings):
-        epochs = [_best_epoch(SavedRun(runs / f"fold{k}")) + 1 for k in range(plan.folds)]
-        overrides += ["keep=last", f"trainer.max_epochs={int(np.median(epochs))}"]
+    overrides += epochs_overrides([SavedRun(runs / f"fold{k}") for k in range(plan.folds)])
     split = plan.split(None, runs)
     cfg = config_of(chosen, overrides, split, config_dir)
     console().print(f"training {chosen.name} on all of train and validation")
     return trained(cfg, folder / "model", [*chosen.overrides, *overrides, *split])
-
-
-def _best_epoch(run: SavedRun) -> int:
-    """Return the epoch, from 0, with the best objective on validation."""
-    history = run.history
-    assert history is not None
-    values = history[run.objective].to_numpy(float)
-    place = np.nanargmax(values) if OBJECTIVES[run.objective] else np.nanargmin(values)
-    return int(history["epoch"].iloc[place])
