@@ -73,12 +73,12 @@ def search(words: Words, minutes: float, workers: int) -> Result:
         _print_plan(plan, folder)
         config_dir = words.options.config_dir
         every = [ModelCandidate(**values) for values in plan.candidates]
-        _train_all([unit for c in every for unit in _units(plan, c, folder / "folds", config_dir)], workers)
+        train_all([unit for c in every for unit in units_of(plan, c, folder / "folds", config_dir)], workers)
         tables = {c.name: deployed(folder / "folds" / c.name, plan.folds) for c in every}
         choice = choose(tables)
         chosen = next(c for c in every if c.name == choice.name)
         curve = _curve(plan, chosen, folder, config_dir, workers, tables[chosen.name])
-        model = _final(plan, chosen, folder, config_dir)
+        model = train_final(plan, chosen, folder / "folds" / chosen.name, folder / "model", config_dir)
     seconds = {
         c.name: sum(SavedRun(folder / "folds" / c.name / f"fold{k}").provenance["seconds"] for k in range(plan.folds))
         for c in every
@@ -161,7 +161,7 @@ def _print_plan(plan: SearchPlan, folder: Path) -> None:
         screen.print(f"  {name:<22} left out: {expected}")
 
 
-def _units(
+def units_of(
     plan: SearchPlan, candidate: ModelCandidate, folder: Path, config_dir: Path | None, devices: int | None = None
 ) -> list[Unit]:
     """Return the trainings of a candidate on every fold.
@@ -184,7 +184,7 @@ def _units(
     ]
 
 
-def _train_all(units: list[Unit], workers: int) -> None:
+def train_all(units: list[Unit], workers: int) -> None:
     """Train what is not finished, `workers` at a time, and print a line for each."""
     screen = console()
     if workers == 1:
@@ -225,7 +225,7 @@ def _curve(
     count = (devices - -(-devices // plan.folds)) // 2
     if count < 2:
         return None
-    _train_all(_units(plan, chosen, folder / "half", config_dir, count), workers)
+    train_all(units_of(plan, chosen, folder / "half", config_dir, count), workers)
     standings = {
         s.name: s for s in choose({HALF: deployed(folder / "half" / chosen.name, plan.folds), "all": full}).standings
     }
@@ -234,12 +234,18 @@ def _curve(
     return half.macro_f1, whole.macro_f1, Interval(gain.value, min(gain.low, gain.high), max(gain.low, gain.high))
 
 
-def _final(plan: SearchPlan, chosen: ModelCandidate, folder: Path, config_dir: Path | None) -> SavedRun:
-    """Train the chosen candidate on all of train and validation, and judge it on test."""
-    runs = folder / "folds" / chosen.name
+def train_final(
+    plan: SearchPlan, chosen: ModelCandidate, runs: Path, folder: Path, config_dir: Path | None = None
+) -> SavedRun:
+    """Train a candidate on all of train and validation, and judge it on test.
+
+    Args:
+        runs: folder of its runs of the folds.
+        folder: the run directory.
+    """
     overrides = [*plan.overrides, f"threads={plan.threads}"]
     overrides += epochs_overrides([SavedRun(runs / f"fold{k}") for k in range(plan.folds)])
     split = plan.split(None, runs)
     cfg = config_of(chosen, overrides, split, config_dir)
     console().print(f"training {chosen.name} on all of train and validation")
-    return trained(cfg, folder / "model", [*chosen.overrides, *overrides, *split])
+    return trained(cfg, folder, [*chosen.overrides, *overrides, *split])

@@ -151,7 +151,7 @@ def direction_of(objective: str) -> str:
     return "maximize" if OBJECTIVES.get(objective, True) else "minimize"
 
 
-def warmup_of(folds: int | None) -> int:
+def warmup_of(folds: Any) -> int:
     """Return the steps before which a sweep prunes no trial: a fold where a trial has folds, else three epochs."""
     return 1 if folds else 3
 
