@@ -113,7 +113,13 @@ def _train(cfg: DictConfig) -> float:
         with locked(folder) if named or cfg.ckpt_path else claim_directory(folder) as folder:
             if folder != Path(job.runtime.output_dir):  # another run has that name
                 new = [folder, *new]
-            value = train(cfg, folder, list(job.overrides.task))
+            overrides, trial = list(job.overrides.task), current_trial()
+            if trial and (cfg.sweep.get("folds") or 1) > 1:
+                from conveyorguard.commands.folds import train_folds
+
+                value = train_folds(cfg, folder, overrides, trial)
+            else:
+                value = train(cfg, folder, overrides, trial=trial)
     except ConveyorGuardError as error:
         if current_trial() is None:  # the sweeper keeps the directory of a trial
             remove_untrained(folder, new)

@@ -54,9 +54,9 @@ CELLS = {
     f"{m}_{'film' if f else 'plain'}": [f"modality={m}", f"film={str(f).lower()}"] for m, f in (*CELLS, *FURTHER_CELLS)
 }
 FULL = CELLS["both_film"]
-# the best of 80 trials on the validation windows of the folds (experiments/tune_trees.py; trees_window.csv and
-# trees_extended.csv in experiments/best_model/), as many trials as fusion had designs. EXTENDED is the second best:
-# 0.004 points behind the best, with an eighth of its rounds
+# the best of 80 trials on the validation windows of the folds (trees_window.csv and trees_extended.csv in
+# experiments/best_model/, "Trees, tuned" in its log.md), as many trials as fusion had designs. EXTENDED is the second
+# best: 0.004 points behind the best, with an eighth of its rounds
 LIGHTGBM = [
     "model=lightgbm",
     "model.colsample_bytree=0.1",

@@ -9,7 +9,6 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from omegaconf import DictConfig
 
@@ -21,11 +20,11 @@ from conveyorguard.commands.candidates import (
     pool_threads,
     seconds_of_fold,
 )
+from conveyorguard.commands.folds import BASE, epochs_overrides
 from conveyorguard.commands.learning_curve import trained
 from conveyorguard.commands.words.keys import compose_checked
 from conveyorguard.commands.words.parser import Words
 from conveyorguard.config.checks import check, resolve_window_of
-from conveyorguard.config.compose import is_tabular
 from conveyorguard.config.saved import plain_values
 from conveyorguard.data.folds import number_of_folds, unit_of_folds
 from conveyorguard.data.splits import recordings_of
@@ -34,7 +33,6 @@ from conveyorguard.errors import ConfigError, RunError
 from conveyorguard.evaluation.choice import choose
 from conveyorguard.evaluation.plan import HALF, Result, SearchPlan
 from conveyorguard.metrics.intervals import Interval
-from conveyorguard.metrics.scores import OBJECTIVES
 from conveyorguard.runs.data import load_windows
 from conveyorguard.runs.derive import derive
 from conveyorguard.runs.out_of_fold import pooled
@@ -44,7 +42,6 @@ from conveyorguard.system.files import locked, read_json, write_json, write_text
 from conveyorguard.system.progress import console
 
 FOLDS = 5
-BASE = ("name", "seed", "n_folds", "fold")  # of the split that decides what is test
 
 
 @dataclass(frozen=True)
@@ -76,12 +73,12 @@ def search(words: Words, minutes: float, workers: int) -> Result:
         _print_plan(plan, folder)
         config_dir = words.options.config_dir
         every = [ModelCandidate(**values) for values in plan.candidates]
-        _train_all([unit for c in every for unit in _units(plan, c, folder / "folds", config_dir)], workers)
+        train_all([unit for c in every for unit in units_of(plan, c, folder / "folds", config_dir)], workers)
         tables = {c.name: deployed(folder / "folds" / c.name, plan.folds) for c in every}
         choice = choose(tables)
         chosen = next(c for c in every if c.name == choice.name)
         curve = _curve(plan, chosen, folder, config_dir, workers, tables[chosen.name])
-        model = _final(plan, chosen, folder, config_dir)
+        model = train_final(plan, chosen, folder / "folds" / chosen.name, folder / "model", config_dir)
     seconds = {
         c.name: sum(SavedRun(folder / "folds" / c.name / f"fold{k}").provenance["seconds"] for k in range(plan.folds))
         for c in every
@@ -164,7 +161,7 @@ def _print_plan(plan: SearchPlan, folder: Path) -> None:
         screen.print(f"  {name:<22} left out: {expected}")
 
 
-def _units(
+def units_of(
     plan: SearchPlan, candidate: ModelCandidate, folder: Path, config_dir: Path | None, devices: int | None = None
 ) -> list[Unit]:
     """Return the trainings of a candidate on every fold.
@@ -187,7 +184,7 @@ def _units(
     ]
 
 
-def _train_all(units: list[Unit], workers: int) -> None:
+def train_all(units: list[Unit], workers: int) -> None:
     """Train what is not finished, `workers` at a time, and print a line for each."""
     screen = console()
     if workers == 1:
@@ -228,7 +225,7 @@ def _curve(
     count = (devices - -(-devices // plan.folds)) // 2
     if count < 2:
         return None
-    _train_all(_units(plan, chosen, folder / "half", config_dir, count), workers)
+    train_all(units_of(plan, chosen, folder / "half", config_dir, count), workers)
     standings = {
         s.name: s for s in choose({HALF: deployed(folder / "half" / chosen.name, plan.folds), "all": full}).standings
     }
@@ -237,24 +234,18 @@ def _curve(
     return half.macro_f1, whole.macro_f1, Interval(gain.value, min(gain.low, gain.high), max(gain.low, gain.high))
 
 
-def _final(plan: SearchPlan, chosen: ModelCandidate, folder: Path, config_dir: Path | None) -> SavedRun:
-    """Train the chosen candidate on all of train and validation, and judge it on test."""
-    runs = folder / "folds" / chosen.name
+def train_final(
+    plan: SearchPlan, chosen: ModelCandidate, runs: Path, folder: Path, config_dir: Path | None = None
+) -> SavedRun:
+    """Train a candidate on all of train and validation, and judge it on test.
+
+    Args:
+        runs: folder of its runs of the folds.
+        folder: the run directory.
+    """
     overrides = [*plan.overrides, f"threads={plan.threads}"]
-    first = SavedRun(runs / "fold0")
-    if not is_tabular(first.settings):
-        epochs = [_best_epoch(SavedRun(runs / f"fold{k}")) + 1 for k in range(plan.folds)]
-        overrides += ["keep=last", f"trainer.max_epochs={int(np.median(epochs))}"]
+    overrides += epochs_overrides([SavedRun(runs / f"fold{k}") for k in range(plan.folds)])
     split = plan.split(None, runs)
     cfg = config_of(chosen, overrides, split, config_dir)
     console().print(f"training {chosen.name} on all of train and validation")
-    return trained(cfg, folder / "model", [*chosen.overrides, *overrides, *split])
-
-
-def _best_epoch(run: SavedRun) -> int:
-    """Return the epoch, from 0, with the best objective on validation."""
-    history = run.history
-    assert history is not None
-    values = history[run.objective].to_numpy(float)
-    place = np.nanargmax(values) if OBJECTIVES[run.objective] else np.nanargmin(values)
-    return int(history["epoch"].iloc[place])
+    return trained(cfg, folder, [*chosen.overrides, *overrides, *split])

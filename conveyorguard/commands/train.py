@@ -26,7 +26,7 @@ from conveyorguard.reporting.terminal import class_table
 from conveyorguard.runs.data import load_windows
 from conveyorguard.runs.provenance import code_hash, config_hash
 from conveyorguard.runs.writer import Run
-from conveyorguard.sweeps.trial import current_trial
+from conveyorguard.sweeps.trial import TrialHandle, current_trial
 from conveyorguard.system.files import read_json
 from conveyorguard.system.progress import console
 from conveyorguard.training.by_settings import fit_by_settings
@@ -37,7 +37,9 @@ from conveyorguard.training.module import WindowClassifier
 from conveyorguard.training.setup import device_name, keep_freed_memory, trains_on_gpu, use_threads, used_inputs
 
 
-def train(cfg: DictConfig, folder: Path, overrides: list[str], draw: bool = True) -> float:
+def train(
+    cfg: DictConfig, folder: Path, overrides: list[str], draw: bool = True, trial: TrialHandle | None = None
+) -> float:
     """Prepare the data, fit the model, evaluate it and draw its page.
 
     An unfinished training of the same config in the folder is resumed.
@@ -47,6 +49,7 @@ def train(cfg: DictConfig, folder: Path, overrides: list[str], draw: bool = True
         folder: the run directory.
         overrides: of this job, as given on the command line.
         draw: the page and the model card.
+        trial: of a sweep, where this training is all of it.
 
     Returns:
         The objective on validation at the best epoch; NaN for a pruned trial.
@@ -72,7 +75,6 @@ def train(cfg: DictConfig, folder: Path, overrides: list[str], draw: bool = True
         run.describe(data, unused, threads, device_name(settings))
         print_data(data, unused)
         refuse_objective(cfg.objective, data)
-        trial = current_trial()
         began = time.perf_counter()
         pruning = [Pruning(trial, cfg.objective)] if trial else []
         model = fit_by_settings(settings, data, inputs, folder, threads, list(loggers), pruning)

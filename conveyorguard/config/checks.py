@@ -35,10 +35,25 @@ def sweep_problems(space: dict[str, Any], overrides: list[str], cfg: DictConfig)
             f"sweep.workers={cfg.sweep.workers} share {gpus} GPUs, a trial needs {devices}: "
             f"write sweep.workers={gpus // devices}"
         )
+    errors += _fold_problems(cfg)
     try:
         return errors + problems(cfg, space)
     except ConfigError as error:
         return [*errors, str(error)]
+
+
+def _fold_problems(cfg: DictConfig) -> list[str]:
+    """Return what is wrong with the folds of a sweep's trials; how many the data allow shows in the first trial."""
+    folds = cfg.sweep.get("folds")
+    if folds is None:
+        return []
+    if isinstance(folds, bool) or not isinstance(folds, int) or folds < 1:
+        return [f"sweep.folds={folds}: write null or a whole number, e.g. sweep.folds=5"]
+    if folds > 1 and cfg.split.name == "out_of_fold":
+        return [
+            "sweep.folds makes the folds itself: leave out split=out_of_fold, and choose by split= which part is test"
+        ]
+    return []
 
 
 def gpu_count() -> int:

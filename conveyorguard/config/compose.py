@@ -151,6 +151,11 @@ def direction_of(objective: str) -> str:
     return "maximize" if OBJECTIVES.get(objective, True) else "minimize"
 
 
+def warmup_of(folds: Any) -> int:
+    """Return the steps before which a sweep prunes no trial: a fold where a trial has folds, else three epochs."""
+    return 1 if folds else 3
+
+
 def rows_of(size: Any, *, _root_: DictConfig) -> Any:
     """Return the rows of a window, whose size is a duration; the size itself where `check` would refuse it."""
     from conveyorguard.data.windows import period_of, resolve_window  # brings pandas, which takes long to import
@@ -175,6 +180,7 @@ def register_resolvers() -> None:
     OmegaConf.register_resolver("run_folder", run_folder, replace=True)
     OmegaConf.register_resolver("modality_of", modality_of, replace=True)
     OmegaConf.register_resolver("direction_of", direction_of, replace=True)
+    OmegaConf.register_resolver("warmup_of", warmup_of, replace=True)
     OmegaConf.register_resolver("rows", rows_of, replace=True)
     OmegaConf.register_resolver("frames", lambda frames, size: size if frames == "all" else frames, replace=True)
 

@@ -19,7 +19,7 @@ from conveyorguard.errors import ConfigError, RunError
 from conveyorguard.metrics.alarm_settings import AlarmSettings
 
 # Resolvers that a derived key may use; none of them reads anything from outside the config.
-DERIVING = ("frames", "rows", "direction_of")
+DERIVING = ("frames", "rows", "direction_of", "warmup_of")
 # Prefixes of interpolations that read from outside: the environment, the clock, Hydra's job.
 OUTSIDE = ("hydra:", "oc.env:", "now:", "run_folder:", "modality_of:")
 

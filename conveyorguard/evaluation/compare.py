@@ -184,10 +184,11 @@ def _pooled(folds: Folds, part: str) -> pd.DataFrame:
     """Pool the predictions of the folds of one seed, sorted by session and start.
 
     Raises:
-        RunError: A window is predicted by two folds, or folds would be pooled on validation.
+        RunError: A window is predicted by two folds, or folds whose validation parts overlap would be pooled on them.
     """
     table = pd.concat([r.predictions[r.predictions["split"] == part] for r in folds.values()], ignore_index=True)
-    if len(folds) > 1 and part == "val":
+    overlap = any(run.settings["split"]["name"] != "out_of_fold" for run in folds.values())
+    if len(folds) > 1 and part == "val" and overlap:
         raise RunError("folds are pooled on test only, because their validation parts overlap: run them with test=true")
     if table.duplicated(KEY).any():
         folder = next(iter(folds.values())).folder

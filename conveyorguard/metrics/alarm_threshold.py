@@ -150,7 +150,7 @@ def _sessions_of(table: pd.DataFrame, stride: float | None, period: float) -> _S
     """Count what the choice depends on; the windows are in the order of session and time."""
     names, session = np.unique(table["session"].to_numpy(str), return_inverse=True)
     faulty = table["y_true_alarm"].to_numpy(bool)
-    peaks = np.full(len(names), -np.inf)
+    peaks = np.full(len(names), -np.inf)  # clipped below: a score, a sum of probabilities, may exceed 1 by rounding
     np.maximum.at(peaks, session[faulty], table["score"].to_numpy(float)[faulty])
     healthy = without_fault(table)
     hours = np.bincount(session, exposure(table, stride, period) * healthy, len(names))
@@ -159,7 +159,7 @@ def _sessions_of(table: pd.DataFrame, stride: float | None, period: float) -> _S
         for place, on in enumerate(GRID):
             begun = begins(table, ringing(table, with_hysteresis(on), period), period) & healthy
             false[:, place] = np.bincount(session[begun], minlength=len(names))
-    return _Sessions(names, np.where(np.isneginf(peaks), np.nan, np.maximum(peaks, SMALLEST)), false, hours)
+    return _Sessions(names, np.where(np.isneginf(peaks), np.nan, np.clip(peaks, SMALLEST, 1.0)), false, hours)
 
 
 def _chosen(sessions: _Sessions, settings: AlarmSettings) -> float | None:

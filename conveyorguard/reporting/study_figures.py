@@ -79,11 +79,12 @@ def optimization_history(study: optuna.Study, objective: str) -> go.Figure:
     return figure.update_xaxes(dtick=whole_step(len(study.trials)))
 
 
-def intermediate_values(study: optuna.Study, best: int | None, objective: str) -> go.Figure:
-    """Plot the objective of complete and pruned trials after each of their epochs.
+def intermediate_values(study: optuna.Study, best: int | None, objective: str, unit: str = "epoch") -> go.Figure:
+    """Plot the objective of complete and pruned trials after each of their epochs, or its mean after each fold.
 
     Args:
         best: the number of the best trial, if there is one.
+        unit: epoch or fold.
     """
     figure = plot_intermediate_values(study)
     states = {f"Trial{trial.number}": trial.state for trial in study.trials}
@@ -92,8 +93,8 @@ def intermediate_values(study: optuna.Study, best: int | None, objective: str) -
         ending = "pruned" if states[line.name] == TrialState.PRUNED else "complete"
         ending = "best" if line.name == f"Trial{best}" else ending
         line.update(
-            x=[step + 1 for step in line.x],  # steps of a trial are epochs counted from 0
-            hovertemplate=f"{line.name.replace('Trial', 'trial ')}, epoch %{{x}}: %{{y:.4f}}<extra></extra>",
+            x=[step + 1 for step in line.x],  # steps of a trial are counted from 0
+            hovertemplate=f"{line.name.replace('Trial', 'trial ')}, {unit} %{{x}}: %{{y:.4f}}<extra></extra>",
             name=ending,
             legendgroup=ending,
             showlegend=ending not in shown,
@@ -101,9 +102,10 @@ def intermediate_values(study: optuna.Study, best: int | None, objective: str) -
         )
         shown.add(ending)
     figure.update_layout(showlegend=True)
-    figure = styled(figure, f"{objective} after each epoch", height=380, x="epoch", y=objective)
-    epochs = max((len(trial.intermediate_values) for trial in study.trials), default=0)
-    return figure.update_xaxes(dtick=whole_step(epochs))
+    title = f"{objective} after each epoch" if unit == "epoch" else f"mean {objective} of the folds so far"
+    figure = styled(figure, title, height=380, x=unit, y=objective)
+    steps = max((len(trial.intermediate_values) for trial in study.trials), default=0)
+    return figure.update_xaxes(dtick=whole_step(steps))
 
 
 def importances(study: optuna.Study) -> go.Figure:

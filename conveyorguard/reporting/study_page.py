@@ -35,6 +35,7 @@ def write_study_page(study: optuna.Study, folder: Path) -> Path:
     objective = _settings(trials).get("objective", "objective")
     main = pages.render(
         "study.html.jinja",
+        unit="fold" if _folds(trials) else "epoch",
         tiles=_tiles(trials, best, objective),
         best=_best(study, trials, best) if best else None,
         **_figures(study, trials, best, objective),
@@ -66,12 +67,17 @@ def _write_csv(study: optuna.Study, trials: list[FrozenTrial], path: Path) -> No
     if trials:
         frame = frame[frame["number"].isin([trial.number for trial in trials])]
     dropped = [f"user_attrs_{name}" for name in PRIVATE]
+    if folds := _folds(trials):
+        by_number = {trial.number: _fold_values(trial, folds) for trial in trials}
+        for fold in range(folds):
+            frame[f"fold{fold}"] = [by_number[number][fold] for number in frame["number"]]
+        dropped.append("user_attrs_info")
     write_text(path, frame.drop(columns=dropped, errors="ignore").to_csv(index=False))
 
 
 def _settings(trials: list[FrozenTrial]) -> dict[str, Any]:
     """Return the config of the first trial whose run directory is on this machine, or an empty one."""
-    paths = (_folder(trial) / "config.yaml" for trial in trials)
+    paths = (_folder(trial) / place / "config.yaml" for trial in trials for place in ("", "fold0"))
     return next((yaml.safe_load(path.read_text(encoding="utf-8")) for path in paths if path.is_file()), {})
 
 
@@ -80,17 +86,31 @@ def _folder(trial: FrozenTrial) -> Path:
     return Path(trial.user_attrs.get("folder", os.devnull), str(trial.number))
 
 
+def _folds(trials: list[FrozenTrial]) -> int:
+    """Return on how many folds a trial is trained; 0 where a trial is one training."""
+    trained = max((len((trial.user_attrs.get("info") or {}).get("folds", [])) for trial in trials), default=0)
+    return max(trained, (_settings(trials).get("sweep") or {}).get("folds") or 0) if trained else 0
+
+
+def _fold_values(trial: FrozenTrial, folds: int) -> list[float | None]:
+    """Return the objective of each fold of a trial; None for those that it was not trained on."""
+    values = (trial.user_attrs.get("info") or {}).get("folds", [])
+    return [*values, *[None] * (folds - len(values))]
+
+
 def _max_epochs(trials: list[FrozenTrial]) -> int | None:
     settings = _settings(trials)
     return settings["trainer"]["max_epochs"] if "trainer" in settings else None
 
 
 def _tiles(trials: list[FrozenTrial], best: FrozenTrial | None, objective: str) -> list[tuple[str, str]]:
-    """Return the best value, the number of trials by state, and the epochs trained."""
+    """Return the best value, the number of trials by state, and the epochs or folds trained."""
     tiles = [(word, str(sum(trial.state == state for trial in trials))) for word, state in STATES.items()]
-    epochs, limit = sum(len(trial.intermediate_values) for trial in trials), _max_epochs(trials)
-    if epochs:
-        tiles.append(("epochs trained" + (f", of at most {limit * len(trials)}" if limit else ""), str(epochs)))
+    folds = _folds(trials)
+    steps, limit = sum(len(trial.intermediate_values) for trial in trials), folds or _max_epochs(trials)
+    if steps:
+        most = f", of at most {limit * len(trials)}" if limit else ""
+        tiles.append((f"{'folds' if folds else 'epochs'} trained{most}", str(steps)))
     return [(f"best {objective}, trial {best.number}", f"{best.value:.4f}"), *tiles] if best else tiles
 
 
@@ -106,9 +126,16 @@ def _best(study: optuna.Study, trials: list[FrozenTrial], best: FrozenTrial) -> 
 
 def _retraining_note(trials: list[FrozenTrial]) -> str:
     """Return how the sweep trained, and what the printed command does differently."""
-    settings, limit = _settings(trials), _max_epochs(trials)
+    settings, limit, folds = _settings(trials), _max_epochs(trials), _folds(trials)
     sentences = ["The command that retrains the best trial has the same settings."]
-    if any(trial.intermediate_values for trial in trials) and limit:
+    if folds:
+        sentences = [
+            f"A trial was trained on {folds} folds of train and validation together; its value is the mean of their "
+            f"{settings.get('objective', 'objectives')}. The command trains with the same settings on all of train "
+            "and validation, without a validation part (a network for the median of the folds' best epochs). "
+            "Temperature, memory and alarm threshold come from the predictions of the folds."
+        ]
+    elif any(trial.intermediate_values for trial in trials) and limit:
         sentences = [
             f"A trial trained for at most {limit} epoch{'s' if limit > 1 else ''} and kept the epoch with the best "
             f"{settings['objective']}.",
@@ -125,10 +152,11 @@ def _figures(
 ) -> dict[str, Any]:
     """Return the drawn figures by their names in the template; None for those that the trials do not allow."""
     copy = study_figures.plottable(study, trials)
-    figures: dict[str, Any] = dict.fromkeys(("history", "epochs", "parallel", "slices"))
+    figures: dict[str, Any] = dict.fromkeys(("history", "steps", "parallel", "slices"))
     if any(trial.intermediate_values for trial in trials):
-        epochs = study_figures.intermediate_values(copy, best.number if best else None, objective)
-        figures["epochs"] = pages.figure(epochs, f"{objective} of each trial by epoch")
+        unit = "fold" if _folds(trials) else "epoch"
+        steps = study_figures.intermediate_values(copy, best.number if best else None, objective, unit)
+        figures["steps"] = pages.figure(steps, f"{objective} of each trial by {unit}")
     if best:
         history = study_figures.optimization_history(copy, objective)
         figures["history"] = pages.figure(history, f"{objective} of each complete trial, and the best so far")
@@ -158,13 +186,19 @@ def _importance_note(complete: list[FrozenTrial]) -> tuple[str, bool]:
 
 def _tables(trials: list[FrozenTrial], folder: Path) -> dict[str, Any]:
     """Return the drawn tables of all trials and of the failed ones (None if there are none)."""
+    folds = _folds(trials)
     names = list(dict.fromkeys(name for trial in trials for name in trial.params))
     targets = {trial.number: _target(trial, folder) for trial in trials}
-    header = ["trial", "state", "value", "s", *names]
-    table = pages.linked(header, [trial_cells(trial, names) for trial in trials], targets.values())
+    header = ["trial", "state", "value", "s", *(f"fold {fold + 1}" for fold in range(folds)), *names]
+    rows = []
+    for trial in trials:
+        cells = trial_cells(trial, names)
+        values = ("" if value is None else f"{value:.5g}" for value in _fold_values(trial, folds))
+        rows.append([*cells[:4], *values, *cells[4:]])
+    table = pages.linked(header, rows, targets.values())
     failed = [trial for trial in trials if trial.state == TrialState.FAIL]
-    rows = [[trial.number, trial.user_attrs.get("reason", "marked as failed by hand")] for trial in failed]
-    failures = pages.linked(["trial", "reason"], rows, [targets[trial.number] for trial in failed], "prose")
+    reasons = [[trial.number, trial.user_attrs.get("reason", "marked as failed by hand")] for trial in failed]
+    failures = pages.linked(["trial", "reason"], reasons, [targets[trial.number] for trial in failed], "prose")
     return {"trials": table, "failed": failures if failed else None}
 
 

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from conveyorguard.sweeps.shared_study import STATES, best_of, count_finished, ended
-from conveyorguard.sweeps.space import override
+from conveyorguard.sweeps.space import matches, override
 
 
 def trial_line(study: optuna.Study, trial: FrozenTrial, n_trials: int, left: float | None) -> str:
@@ -43,9 +43,16 @@ def show_summary(study: optuna.Study, folder: Path) -> None:
 
 
 def retraining(study: optuna.Study, trial: FrozenTrial) -> str:
-    """Return the command that trains a trial again outside its study, with the same settings."""
+    """Return the command that trains a trial again outside its study, with the same settings.
+
+    The overrides that the trial itself has left for it (`retrain` of `TrialHandle.finish`) replace those of the study.
+    """
+    added = (trial.user_attrs.get("info") or {}).get("retrain", [])
+    keys = [line.partition("=")[0] for line in added]
+    replaced = [*keys, *(f"{key}.*" for key in keys if "." not in key)]
+    words = [line for line in study.user_attrs["retrain"] if "=" not in line or not matches(line, replaced)]
     parameters = [override(name, value) for name, value in trial.params.items()]
-    return shlex.join([*study.user_attrs["retrain"], *parameters])
+    return shlex.join([*words, *parameters, *added])
 
 
 def show_table(trials: Sequence[FrozenTrial]) -> None:

@@ -166,7 +166,8 @@ class StudySweeper(Sweeper):
         values |= {key.lstrip("+"): TUNED for key in self.space}
         excluded = ["hydra", "hydra.*", *self.options.own]
         shared = {key: value for key, value in values.items() if not matches(key, excluded)}
-        return {**shared, "direction": self.options.direction}
+        binding = {key: values[key] for key in self.options.binding if values.get(key, "None") != "None"}
+        return {**shared, **binding, "direction": self.options.direction}
 
     def run(self) -> None:
         """Keep `workers` trials running until the study has its trials or there is a reason to stop."""

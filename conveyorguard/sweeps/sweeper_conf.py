@@ -36,6 +36,8 @@ class StudySweeperConf:
         fixed: Keys or patterns (`split.*`) that no study tunes.
         free: Keys or patterns that may change between calls; a change of any other key needs another study.
         own: Keys of the sweep itself; they may change as well, and are left out of the command that retrains.
+        binding: Keys of the sweep itself that may not change, as the value of a trial depends on them; null is not
+            recorded.
         validate: Dotted name of a function (space, overrides, config of a trial) -> list of errors.
         on_end: Dotted name of a function (study, folder), called after the summary.
         command: Command that starts the application, by default the one that started this process.
@@ -58,6 +60,7 @@ class StudySweeperConf:
     fixed: Any = "${oc.select:sweep.fixed,[]}"
     free: Any = "${oc.select:sweep.free,[]}"
     own: Any = "${oc.select:sweep.own,[sweep,'sweep.*']}"
+    binding: Any = "${oc.select:sweep.binding,[]}"
     validate: str | None = of_app("validate", "null")
     on_end: str | None = of_app("on_end", "null")
     command: Any = "${oc.select:sweep.command,null}"

@@ -20,6 +20,7 @@ import json
 import math
 import os
 import time
+from copy import copy
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -54,14 +55,42 @@ class TrialHandle:
         storage, pruner = open_storage(os.environ["SWEEP_STORAGE"]), build_pruner(os.environ["SWEEP_PRUNER"])
         return optuna.load_study(study_name=os.environ["SWEEP_STUDY"], storage=storage, pruner=pruner)
 
-    def report(self, step: int, value: float) -> bool:
-        """Record the objective after a step (an epoch); return True if the pruner stops the trial."""
+    def report(self, step: int, value: float, is_mean: bool = False) -> bool:
+        """Record the objective after a step; return True if the pruner stops the trial.
+
+        Args:
+            step: an epoch, or a fold of a cross-validation.
+            value: the objective after it.
+            is_mean: the value is a mean over the steps so far, and replaces those of earlier steps. The pruner then
+                judges it alone: MedianPruner would compare the best value of all steps, which after an easy first
+                fold is that of the first fold.
+        """
         storage = self.study._storage  # Optuna's Trial class would draw the parameters anew
         storage.set_trial_intermediate_value(self.storage_id, step, float(value))
-        return self.study.pruner.prune(self.study, storage.get_trial(self.storage_id))
+        trial = storage.get_trial(self.storage_id)
+        if is_mean:
+            trial = copy(trial)
+            trial.intermediate_values = {step: float(value)}
+        return self.study.pruner.prune(self.study, trial)
+
+    def retried_folders(self) -> list[Path]:
+        """Return the folders of the killed trials whose parameters this trial tries again, the latest first."""
+        trials, folders = self.study.get_trials(deepcopy=False), []
+        number = trials[self.number].user_attrs.get("retry_of")
+        while number is not None:
+            attrs = trials[number].user_attrs
+            folders.append(Path(attrs["folder"], str(number)))
+            number = attrs.get("retry_of")
+        return folders
 
     def finish(self, state: State, value: float | None, **info: Any) -> None:
-        """Write trial.json, whole or not at all, as the trial's last action: the sweeper takes it as the result."""
+        """Write trial.json, whole or not at all, as the trial's last action: the sweeper takes it as the result.
+
+        Args:
+            state: how the trial ended.
+            value: its objective.
+            info: recorded with the trial; `retrain`, a list of overrides, is added to the command that retrains it.
+        """
         result = {"state": state, "value": None if value is None else float(value), "info": info}
         part = self.folder / "trial.json.part"
         part.write_text(json.dumps(result))

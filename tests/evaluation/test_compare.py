@@ -103,6 +103,22 @@ def test_folds_are_pooled_into_one_row_per_model(make_run):
         compare(runs[:-1])
 
 
+def test_out_of_fold_validation_is_pooled_and_overlapping_validation_is_refused(make_run):
+    everything = windows()
+    folds = [everything[everything["device"].isin([f"dev{d:02d}" for d in range(k, 12, 3)])] for k in range(3)]
+    runs = {
+        split: [
+            make_run(f"split={split}", "split.n_folds=3", f"split.fold={k}", table=folds[k], parts=("val",))
+            for k in range(3)
+        ]
+        for split in ("out_of_fold", "kfold")
+    }
+    comparison = compare(runs["out_of_fold"])
+    assert comparison.part == "val" and len(comparison.windows) == len(everything)
+    with pytest.raises(RunError, match="their validation parts overlap"):
+        compare(runs["kfold"])
+
+
 @pytest.mark.parametrize(
     ("override", "named"),
     [

@@ -110,10 +110,11 @@ def test_deciding_sessions_are_named_with_threshold_without_them():
     assert effects == sorted(effects, reverse=True)
 
 
-def test_scores_of_exactly_zero_and_one_give_valid_point():
-    for peak in (0.0, 1.0):
-        point = choose(*faults([peak]), *healthy([0.0, 1.0])).point
-        assert 0 < point.off <= point.on <= 1
+def test_scores_of_exactly_zero_and_one_and_one_exceeded_by_rounding_give_valid_point():
+    for peak in (0.0, 1.0, 1 + 1e-7):
+        for count in (1, 2, 20):
+            point = choose(*faults([peak] * count), *healthy([0.0, 1.0])).point
+            assert 0 < point.off <= point.on <= 1
 
 
 def test_curve_has_chosen_point_and_fewer_false_alarms_at_higher_thresholds():

@@ -140,6 +140,37 @@ def test_trials_csv_has_row_a_trial_and_hides_machine(make, tmp_path):
     assert str(tmp_path) not in text and "secret" not in text
 
 
+def test_sweep_over_folds_has_value_of_each_fold_and_says_what_command_trains(tmp_path, capsys):
+    study = optuna.create_study(study_name="s", direction="maximize")
+    study.set_user_attr("retrain", ["python", "train.py", "split=kfold", "split.n_folds=4", "trainer.max_epochs=9"])
+    retrain = ["split=out_of_fold", "split.fold=null", "split.runs=studies/s/0", "trainer.max_epochs=3"]
+    for values in ((0.5, 0.7, 0.9), (0.4, 0.5, 0.6)):
+        means = [sum(values[: k + 1]) / (k + 1) for k in range(3)]
+        add(study, tmp_path, value=means[-1], steps=means, info={"folds": list(values), "retrain": retrain})
+    add(study, tmp_path, TrialState.PRUNED, steps=(0.3, 0.25), info={"folds": [0.3, 0.2]})
+    (tmp_path / "0/fold0").mkdir()
+    (tmp_path / "0/fold0/config.yaml").write_text(
+        "objective: val/macro_f1\ntest: false\ntrainer: {max_epochs: 9}\nsweep: {folds: 3}\n"
+    )
+    html = write_study_page(study, tmp_path).read_text()
+    assert "<b>8</b><span>folds trained, of at most 9</span>" in html and "Folds of the trials" in html
+    assert "<b>0.7000</b><span>best val/macro_f1, trial 0</span>" in html
+    assert "trained on 3 folds" in html and "on all of train and validation" in capsys.readouterr().out
+    command = (
+        "python train.py optimizer.lr=0.0003 model.kind=plain split=out_of_fold split.fold=null "
+        "split.runs=studies/s/0 trainer.max_epochs=3</pre>"
+    )
+    assert command in html
+    assert "<th>fold 1</th><th>fold 2</th><th>fold 3</th>" in html
+    table = pd.read_csv(tmp_path / "trials.csv")
+    assert table["value"][0] == pytest.approx(0.7) and list(table.loc[0, ["fold0", "fold1", "fold2"]]) == [
+        0.5,
+        0.7,
+        0.9,
+    ]
+    assert table["fold1"][2] == 0.2 and pd.isna(table["fold2"][2]) and "user_attrs_info" not in table
+
+
 @pytest.fixture
 def copied(make):
     """The copy of a study of 3 complete trials, a pruned and a failed one that figures are drawn of."""

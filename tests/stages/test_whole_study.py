@@ -96,33 +96,6 @@ def test_changed_predictions_change_figures_of_their_arm_only(tiny, linear, tmp_
 
 
 @pytest.mark.slow
-def test_search_for_trees_continues_and_refuses_other_overrides(cache, tmp_path):
-    def run(trials, *more):
-        command = [
-            sys.executable,
-            str(ROOT / "experiments" / "tune_trees.py"),
-            f"trials={trials}",
-            f"out={tmp_path / 'out'}",
-            "data.sessions=24",
-            "model.n_estimators=20",
-            "threads=1",
-            f"paths.cache={cache}",
-            *more,
-        ]
-        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=600)
-
-    assert run(1).returncode == 0
-    done = run(2)
-    assert done.returncode == 0 and done.stdout.startswith("1: "), done.stdout + done.stderr
-    table = pd.read_csv(tmp_path / "out" / "trials.csv").set_index("number").sort_index()
-    assert len(table) == 2 and table["value"].between(0.3, 1).all()
-    assert table.loc[0, ["params_model.num_leaves", "params_model.class_weight"]].tolist() == [15, "balanced"]
-    assert "params_model.n_estimators" not in table, "an overridden parameter was searched"
-    other = run(3, "features=extended")
-    assert other.returncode == 1 and "Give another out=DIR" in other.stderr
-
-
-@pytest.mark.slow
 def test_whole_study_writes_all_pages_and_trains_only_missing_runs(cache, tmp_path, opens):
     """All stages as `make study` runs them, with tiny networks; then one stage again with a run missing."""
     small = [

@@ -147,3 +147,12 @@ def test_unusable_storage_is_refused_by_name(toy: Path) -> None:
     )
     assert "storage=nosuch://me:***@host/x: cannot be opened" in output and "workers=0: set 1" in output
     assert not (toy / "studies/b").exists()
+
+
+def test_binding_key_of_the_sweep_may_not_change(toy: Path) -> None:
+    """A key of the sweep's own may, and null is not recorded: older studies, which lack the key, go on."""
+    binding = ["+sweep.binding=[sweep.folds]", "sweep.n_trials=1"]
+    sweep(toy, *binding, "+sweep.folds=null")
+    output = sweep(toy, *binding, "+sweep.folds=3", code=1)
+    assert "sweep.folds=3, but the study was started with sweep.folds=nothing" in output
+    sweep(toy, *binding, "+sweep.folds=null", "+sweep.other=3")
