@@ -107,19 +107,11 @@ def _train(cfg: DictConfig) -> float:
     new = _new_directories(folder, job)
     try:
         _refuse_launch(cfg, job)
-        from conveyorguard.commands.train import train  # with torch and Lightning, seconds that a refusal need not take
-
         named = job.mode is RunMode.MULTIRUN or any(line.startswith("hydra.run.dir=") for line in job.overrides.hydra)
         with locked(folder) if named or cfg.ckpt_path else claim_directory(folder) as folder:
             if folder != Path(job.runtime.output_dir):  # another run has that name
                 new = [folder, *new]
-            overrides, trial = list(job.overrides.task), current_trial()
-            if trial and (cfg.sweep.get("folds") or 1) > 1:
-                from conveyorguard.commands.folds import train_folds
-
-                value = train_folds(cfg, folder, overrides, trial)
-            else:
-                value = train(cfg, folder, overrides, trial=trial)
+            value = _train_in(cfg, folder, list(job.overrides.task))
     except ConveyorGuardError as error:
         if current_trial() is None:  # the sweeper keeps the directory of a trial
             remove_untrained(folder, new)
@@ -127,10 +119,7 @@ def _train(cfg: DictConfig) -> float:
             raise
         sys.exit(_refuse(error))
     except Interrupted as interruption:
-        last = folder / "checkpoints" / "last.ckpt"
-        command = f"python train.py {shlex.quote(f'ckpt_path={last}')}"
-        remedy = f"go on with: {command}" if last.is_file() else f"nothing in {folder} to go on from: start it again"
-        sys.exit(_interrupted(interruption, remedy))
+        sys.exit(_interrupted(interruption, _how_to_go_on(folder)))
     except OSError as error:
         if error.errno not in UNWRITABLE:
             raise
@@ -144,6 +133,27 @@ def _train(cfg: DictConfig) -> float:
         sys.exit(_refuse(refusal))
     print(folder)
     return value
+
+
+def _train_in(cfg: DictConfig, folder: Path, overrides: list[str]) -> float:
+    """Train one job, or a trial on each of its folds, in a claimed directory; returns the objective."""
+    # with torch and Lightning, seconds that a refusal need not take
+    from conveyorguard.commands.folds import train_folds
+    from conveyorguard.commands.train import train
+    from conveyorguard.sweeps.trial import current_trial
+
+    trial = current_trial()
+    if trial and (cfg.sweep.get("folds") or 1) > 1:
+        return train_folds(cfg, folder, overrides, trial)
+    return train(cfg, folder, overrides, trial=trial)
+
+
+def _how_to_go_on(folder: Path) -> str:
+    """Say how an interrupted training goes on."""
+    last = folder / "checkpoints" / "last.ckpt"
+    if not last.is_file():
+        return f"nothing in {folder} to go on from: start it again"
+    return f"go on with: python train.py {shlex.quote(f'ckpt_path={last}')}"
 
 
 def _new_directories(folder: Path, job: HydraConf) -> list[Path]:
