@@ -1,11 +1,12 @@
 """08 The best model: all arms on folds of devices and on other splits, and the targets of the best model.
 
-python experiments/08_best_model.py [overrides of train.py] [arms=NAME,...] [--fresh] [--small|--full] [out=DIR]
-[workers=N]
+python experiments/08_best_model.py [overrides of train.py] [arms=NAME,...] [seeds=N] [--fresh] [--small|--full]
+[out=DIR] [workers=N]
 
 Prints its tables and writes them as a page, as summary.md and as csv; --full also copies summary and csv to
-experiments/best_model/. If killed, the same command continues. The arms that the targets need always run. `arms` names
-the others to run, by default all but dl_tuned, which takes hours per fold on a processor.
+experiments/best_model/, with fewer sessions too, where they say so. If killed, the same command continues. The arms
+that the targets need always run. `arms` names the others to run, by default all but dl_tuned, which takes hours per
+fold on a processor. `seeds` is the number of seeds of the main arms, by default 3 with --full.
 """
 
 import shutil
@@ -103,8 +104,8 @@ OTHERS = {
     "small": ["data.seed=2027", "data.sessions=24"],
     "full": ["data.seed=2027", "data.sessions=120"],
 }
-# folds to run, number of folds, seeds of the main arms (the other arms have the first seed only)
 NOW = ["split=session", "window.label=last"]  # what a user is answered: the state at each second
+# folds to run, number of folds, seeds of the main arms (the other arms have the first seed only)
 SIZES = {"small": (range(2), 3, range(1)), "full": (range(5), 5, range(3))}
 
 
@@ -147,7 +148,7 @@ def arms_of(study: StagedStudy, split: str) -> dict[str, tuple[list[str], range]
     Raises:
         ConfigError: an arm is unknown, or the data have no camera.
     """
-    seeds = SIZES[study.size][2]
+    seeds = seeds_of(study)
     if study.lacks("data.schema.thermal"):
         raise ConfigError("data.schema.thermal: 08_best_model needs a camera, and the data have none. Give other data.")
     named = DEFAULT_ARMS[study.size]
@@ -160,6 +161,18 @@ def arms_of(study: StagedStudy, split: str) -> dict[str, tuple[list[str], range]
     further = [name for name in ARMS if name in (*SINGLE, *named) and name not in MAIN] if split == "kfold" else []
     main_arms = {name: (overrides, seeds) for name, overrides in MAIN.items()}
     return main_arms | {name: (ARMS[name], seeds[:1]) for name in further}
+
+
+def seeds_of(study: StagedStudy) -> range:
+    """Return the seeds of the main arms.
+
+    Raises:
+        ConfigError: `seeds` is not a number of seeds.
+    """
+    number = study.options.get("seeds", str(len(SIZES[study.size][2])))
+    if not (number.isdecimal() and int(number)):
+        raise ConfigError(f"seeds={number} is not a number of seeds. Give a whole number of 1 or more.")
+    return range(int(number))
 
 
 def run_name(arm: str, split: str, fold: int, seed: int) -> str:
@@ -192,7 +205,9 @@ def run(study: StagedStudy) -> Path:
     minutes = best_epoch_minutes(rows["fusion_both_film"].sources)
     on_others = None if study.lacks("data.sessions") else others(study, folds)
 
-    notes += [*notes_on_arms(study, folds), *notes_on_starts(starts), *notes_on_fusion(folds), *notes_on_runs(runs)]
+    notes += [*notes_on_arms(study, folds), *notes_on_fusion(folds), *notes_on_runs(runs)]
+    if starts is None:
+        notes.append("Without the recordings' start: not computed, no window remains of recordings this short.")
     if onsets is None:
         notes.append("Faults: no test recording has a state that needs an alarm.")
     predicted, full = {arm: rows[arm].predictions for arm in MAIN}, at_full_size(study)
@@ -213,9 +228,9 @@ def run(study: StagedStudy) -> Path:
         notes=notes,
     )
     study.site.origin = [(what, value) for what, value in study.site.origin if what != "split"]  # the stage has several
-    page = write_best_model(study.site, results, full)
+    page = write_best_model(study.site, results, warning_on_size(study))
     print((study.out / "summary.md").read_text(encoding="utf-8"))
-    if full and not study.lacks("data.sessions"):  # only results on simulated data may be published
+    if study.size == "full" and not study.lacks("data.sessions"):  # only results on simulated data may be published
         keep_tables(study.out)
     return page
 
@@ -292,18 +307,12 @@ def notes_on_arms(study: StagedStudy, folds: Runs) -> list[str]:
     epochs = study.config(MAIN["fusion_both_film"]).trainer.max_epochs
     left_out = [name for name in ARMS if name not in folds]
     return [
-        f"Seeds: {len(SIZES[study.size][2])} for {', '.join(MAIN)}, 1 for the other arms. How the models were tuned "
+        f"Seeds: {len(seeds_of(study))} for {', '.join(MAIN)}, 1 for the other arms. How the models were tuned "
         "(on validation windows, except where the log says otherwise): experiments/best_model/log.md.",
         f"Networks were trained for at most {epochs} epochs. The default is 30, for small data sets; the log has its "
         "results at full size.",
         *([f"Arms that were not run: {', '.join(left_out)}."] if left_out else []),
     ]
-
-
-def notes_on_starts(starts: DataFrame | None) -> list[str]:
-    """Return a note if there is no table without the recordings' start."""
-    reason = "Without the recordings' start: not computed, no window remains of recordings this short."
-    return [reason] if starts is None else []
 
 
 def notes_on_fusion(runs: Runs) -> list[str]:
@@ -362,6 +371,18 @@ def at_full_size(study: StagedStudy) -> bool:
     )
 
 
+def warning_on_size(study: StagedStudy) -> str:
+    """Return what the figures of a smaller run are not good for; nothing at full size."""
+    if study.size == "small":
+        return "A small run that shows that everything works. Do not use these figures."
+    if at_full_size(study):
+        return ""
+    return (
+        f"Not at full size: {study.config().data.sessions} simulated sessions, not {SEED_STUDY_SESSIONS}. Differences "
+        "between arms are less certain, as their intervals say; the targets refer to the full size."
+    )
+
+
 def units(study: StagedStudy) -> int:
     """Return the units of work of the trainings of the stage."""
     splits, _ = protocols(study)
@@ -375,4 +396,4 @@ def units(study: StagedStudy) -> int:
 if __name__ == "__main__":
     stages = {STEM: (run, units)}
     titles = {STEM: "The best model"}
-    sys.exit(main(__doc__, stages, titles, name="best-model", options=("arms",), question=NOW))
+    sys.exit(main(__doc__, stages, titles, name="best-model", options=("arms", "seeds"), question=NOW))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pandas as pd
@@ -73,6 +73,13 @@ def parts(results: BestModel) -> list[Part]:
     first = next(iter(results.comparisons.values()))
     failing = {**POINTS, **SHARES, **MISSED}
     missed = results.targets["verdict"].str.startswith("not reached").any()
+    two_questions = Part(
+        "Second by second",
+        CAUSAL_NOTE,
+        "causal",
+        pages.gathered(results.causal, ["accuracy", "macro_f1", "severe_recall"]),
+        SHARES,
+    )
     note = " ".join([first.resampling.note, DIFFERENCES, *([TRIED] if missed else [])])
     tables = [
         Part("Targets", note, "targets", results.targets),
@@ -128,13 +135,7 @@ def parts(results: BestModel) -> list[Part]:
             "distance",
             *_by_arm(results.distance),
         ),
-        Part(
-            "Second by second",
-            CAUSAL_NOTE,
-            "causal",
-            pages.gathered(results.causal, ["accuracy", "macro_f1", "severe_recall"]),
-            SHARES,
-        ),
+        two_questions,
         *(
             []
             if results.onsets is None
@@ -159,14 +160,18 @@ def parts(results: BestModel) -> list[Part]:
                 OTHERS,
             )
         )
-    return [*tables, Part("Speed", SPEED_NOTE, "speed", results.speed, SPEED)]
+    question = first.rows[0].sources[0].window.question
+    asked = [
+        part if part is two_questions else replace(part, note=f"{part.note} Asked: {question}.") for part in tables
+    ]
+    return [*asked, Part("Speed", SPEED_NOTE, "speed", results.speed, SPEED)]
 
 
-def write_best_model(site: Site, results: BestModel, full: bool) -> Path:
+def write_best_model(site: Site, results: BestModel, warning: str = "") -> Path:
     """Write the page, its tables as csv, and summary.md beside them, and return the page's path.
 
     Args:
-        full: whether the data have the size that the targets refer to.
+        warning: a sentence for the top of summary.md, on what the figures are not good for.
     """
     first = next(iter(results.comparisons.values()))
     sections = [
@@ -183,7 +188,7 @@ def write_best_model(site: Site, results: BestModel, full: bool) -> Path:
         f"{row['target']}: {row['figure']} ({row['interval']}): {row['verdict']}."
         for _, row in results.targets.iterrows()
     ]
-    write_text(site.folder / "summary.md", summary(site, results, full))
+    write_text(site.folder / "summary.md", summary(site, results, warning))
     main = render("best_model.html.jinja", parts=sections, notes=results.notes)
     return site.write(STEM, f"Targets on {first.protocol}", main, sentences)
 
@@ -288,10 +293,10 @@ def _by_arm(table: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
     return pages.gathered(table, arms), dict.fromkeys(arms, ".1%")
 
 
-def summary(site: Site, results: BestModel, full: bool) -> str:
+def summary(site: Site, results: BestModel, warning: str = "") -> str:
     """Return the page's tables as markdown; see `write_best_model`."""
     origin = "\n".join(f"- {what}: {value}" for what, value in site.origin)
-    warning = "" if full else "**A small run that shows that everything works. Do not use these figures.**\n\n"
+    warning = f"**{warning}**\n\n" if warning else ""
     comparison = next(iter(results.comparisons.values()))
     blocks = [f"# The best model\n\n{warning}{comparison.protocol}.\n\n{origin}"]
     blocks += [f"## {part.title}\n\n{part.note}\n\n{markdown(part.table, part.formats)}" for part in parts(results)]
