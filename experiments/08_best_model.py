@@ -1,20 +1,18 @@
 """08 The best model: all arms on folds of devices and on other splits, and the targets of the best model.
 
-python experiments/08_best_model.py [overrides of train.py] [arms=NAME,...] [seeds=N] [--fresh] [--small|--full]
-[out=DIR] [workers=N]
+python experiments/08_best_model.py [overrides of train.py] [arms=NAME,...] [seeds=N] [without=PART,...] [--fresh]
+[--small|--full] [out=DIR] [workers=N]
 
 Prints its tables and writes them as a page, as summary.md and as csv; --full also copies summary and csv to
 experiments/best_model/, with fewer sessions too, where they say so. If killed, the same command continues. The arms
 that the targets need always run. `arms` names the others to run, by default all but dl_tuned, which takes hours per
-fold on a processor. `seeds` is the number of seeds of the main arms, by default 3 with --full.
+fold on a processor. `seeds` is the number of seeds of the main arms, by default 3 with --full. `without` leaves
+out parts that predict every second of many recordings again: corruptions, starts, others.
 """
 
 import shutil
 import sys
-from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
-from statistics import median
 
 from pandas import DataFrame
 
@@ -23,15 +21,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from a chec
 from conveyorguard.data.splits import SEED_STUDY_SESSIONS
 from conveyorguard.data.windows import Windows
 from conveyorguard.errors import ConfigError
-from conveyorguard.evaluation.advice import SINGLE as DIAGNOSED
-from conveyorguard.evaluation.advice import advise
 from conveyorguard.evaluation.breakdown import by_device
 from conveyorguard.evaluation.cells import CELLS, FURTHER_CELLS
 from conveyorguard.evaluation.compare import Comparison, compare
 from conveyorguard.evaluation.robustness import against_single, second_by_second, with_starts_cut
 from conveyorguard.evaluation.shortcuts import ELAPSED
-from conveyorguard.runs.provenance import commit_of
-from conveyorguard.runs.saved import SavedRun
 from experiments.stages.best_model import (
     best_epoch_minutes,
     causal_table,
@@ -45,6 +39,7 @@ from experiments.stages.best_model import (
     pooled_arm,
     starts_cut_table,
 )
+from experiments.stages.best_model_notes import SINGLE, Runs, each_run, notes_on_fusion, notes_on_runs
 from experiments.stages.best_model_page import STEM, BestModel, write_best_model
 from experiments.stages.best_model_targets import targets
 from experiments.stages.command_line import main
@@ -92,7 +87,6 @@ ARMS = {
     "extra_trees_extended": ["model=extra_trees", "model.class_weight=none", "features=extended", *FULL],
     "dl_tuned": ["experiment=dl_tuned", *FULL],
 }
-SINGLE = ("fusion_sensor_film", "fusion_image_film")
 # further arms that use the start of the recording and come close to the main arms
 USES_START = ("fusion_both_plain", "fusion_sensor_film", "lightgbm_extended_sensor_film", "extra_trees_extended")
 DEFAULT_ARMS = {
@@ -106,10 +100,10 @@ OTHERS = {
 }
 NOW = ["split=session", "window.label=last"]  # what a user is answered: the state at each second
 # folds to run, number of folds, seeds of the main arms (the other arms have the first seed only)
+PARTS = ("corruptions", "starts", "others")  # that `without` may leave out
 SIZES = {"small": (range(2), 3, range(1)), "full": (range(5), 5, range(3))}
 
 
-Runs = dict[str, dict[int, dict[int, SavedRun]]]  # runs[arm][seed][fold]
 Folds = dict[int, list[str]]  # overrides by fold
 
 
@@ -188,13 +182,9 @@ def run(study: StagedStudy) -> Path:
     folds, rows = runs["kfold"], {names["kfold"][row.label]: row for row in comparisons["kfold"].models}
     data = {fold: study.data(study.config(overrides)) for fold, overrides in splits["kfold"].items()}
 
-    study.say("corrupting the test recordings")
-    fused, trees, *single = (
-        pooled_arm(folds[arm], data, study.out / "corrupted", corrupted, study.workers)
-        for arm in ("fusion_both_film", "lightgbm_extended_both_film", *SINGLE)
-    )
-    robust = against_single(fused, dict(zip(SINGLE, single, strict=True)))
-    starts = without_starts(study, folds, data)
+    left_out = parts_left_out(study)
+    robust, against_trees = (None, None) if "corruptions" in left_out else under_corruptions(study, folds, data)
+    starts = None if "starts" in left_out else without_starts(study, folds, data)
     study.say("going through every second")
     causal = {
         arm: pooled_arm(folds[arm], data, study.out / "second_by_second", second_by_second, study.workers)
@@ -203,10 +193,12 @@ def run(study: StagedStudy) -> Path:
     onsets = onset_table({arm: folds[arm] for arm in MAIN})
     speed = time_networks(study, splits["kfold"][0])
     minutes = best_epoch_minutes(rows["fusion_both_film"].sources)
-    on_others = None if study.lacks("data.sessions") else others(study, folds)
+    on_others = None if study.lacks("data.sessions") or "others" in left_out else others(study, folds)
 
     notes += [*notes_on_arms(study, folds), *notes_on_fusion(folds), *notes_on_runs(runs)]
-    if starts is None:
+    if left_out:
+        notes.append(f"Parts that were not computed: {', '.join(left_out)}.")
+    if starts is None and "starts" not in left_out:
         notes.append("Without the recordings' start: not computed, no window remains of recordings this short.")
     if onsets is None:
         notes.append("Faults: no test recording has a state that needs an alarm.")
@@ -217,7 +209,7 @@ def run(study: StagedStudy) -> Path:
         targets=targets(rows, robust, speed, minutes, full),
         findings=findings(rows, pairs()),
         robustness=robust,
-        against_trees=against_single(fused, {"lightgbm_extended_both_film": trees}),
+        against_trees=against_trees,
         starts_cut=starts,
         devices=by_device(comparisons["kfold"].windows, predicted),
         distance=distance_table(comparisons["kfold"].windows, next(iter(data.values())), predicted),
@@ -266,12 +258,29 @@ def compare_splits(runs: dict[str, Runs]) -> tuple[dict[str, Comparison], dict[s
     return comparisons, names
 
 
-def each_run(runs: Runs) -> Iterator[tuple[str, SavedRun]]:
-    """Yield the name of the arm and the run, for every run."""
-    for arm, by_seed in runs.items():
-        for by_fold in by_seed.values():
-            for run in by_fold.values():
-                yield arm, run
+def parts_left_out(study: StagedStudy) -> list[str]:
+    """Return the parts that `without` names.
+
+    Raises:
+        ConfigError: there is no such part.
+    """
+    named = [name for name in study.options.get("without", "").split(",") if name]
+    if unknown := sorted({*named} - {*PARTS}):
+        raise ConfigError(f"without={','.join(unknown)}: unknown. Give one or more of {', '.join(PARTS)}.")
+    return named
+
+
+def under_corruptions(study: StagedStudy, folds: Runs, data: dict[int, Windows]) -> tuple[DataFrame, DataFrame]:
+    """Return how fusion compares with its arms of one modality, and with trees, when something fails."""
+    study.say("corrupting the test recordings")
+    fused, trees, *single = (
+        pooled_arm(folds[arm], data, study.out / "corrupted", corrupted, study.workers)
+        for arm in ("fusion_both_film", "lightgbm_extended_both_film", *SINGLE)
+    )
+    return (
+        against_single(fused, dict(zip(SINGLE, single, strict=True))),
+        against_single(fused, {"lightgbm_extended_both_film": trees}),
+    )
 
 
 def without_starts(study: StagedStudy, folds: Runs, data: dict[int, Windows]) -> DataFrame | None:
@@ -312,36 +321,6 @@ def notes_on_arms(study: StagedStudy, folds: Runs) -> list[str]:
         f"Networks were trained for at most {epochs} epochs. The default is 30, for small data sets; the log has its "
         "results at full size.",
         *([f"Arms that were not run: {', '.join(left_out)}."] if left_out else []),
-    ]
-
-
-def notes_on_fusion(runs: Runs) -> list[str]:
-    """Return a note on what the rule of `diagnose` recommends in each fold, for the seed that all its arms have."""
-    arms = {"fusion": "fusion_both_film", **dict(zip(DIAGNOSED.values(), SINGLE, strict=True))}
-    if not all(arm in runs for arm in arms.values()):
-        return []
-    seed = min(runs["fusion_both_film"])
-    chosen = Counter(
-        advise(run, {label: runs[arm][seed][fold] for label, arm in arms.items()}, "test").choice
-        for fold, run in runs["fusion_both_film"][seed].items()
-    )
-    choices = ", ".join(f"{choice} in {count}" for choice, count in chosen.most_common())
-    return [
-        f"Recommended by the rule of `diagnose` on validation in {chosen.total()} folds: {choices}. The rule does not "
-        "consider the use of the camera when a sensor fails."
-    ]
-
-
-def notes_on_runs(runs: dict[str, Runs]) -> list[str]:
-    """Return notes on the commits of the runs, which may be older than the summary, and on their latency."""
-    commits = Counter(commit_of(run.provenance["git"]) for of_split in runs.values() for _, run in each_run(of_split))
-    fused = runs["kfold"]["fusion_both_film"]
-    latencies = [run.provenance["latency_ms"] for by_fold in fused.values() for run in by_fold.values()]
-    return [
-        "Runs by the commit that trained them: "
-        f"{', '.join(f'{count} of {commit}' for commit, count in commits.most_common())}.",
-        "Latency of fusion_both_film when its runs were trained, possibly beside another training: median "
-        f"{median(latencies):.1f} ms, maximum {max(latencies):.1f} ms a window. The target uses the latency now.",
     ]
 
 
@@ -396,4 +375,4 @@ def units(study: StagedStudy) -> int:
 if __name__ == "__main__":
     stages = {STEM: (run, units)}
     titles = {STEM: "The best model"}
-    sys.exit(main(__doc__, stages, titles, name="best-model", options=("arms", "seeds"), question=NOW))
+    sys.exit(main(__doc__, stages, titles, name="best-model", options=("arms", "seeds", "without"), question=NOW))

@@ -29,14 +29,14 @@ class BestModel:
         names: by split, the arm of each label in the comparison.
         targets: table of `best_model_targets.targets`.
         findings: table of `best_model.findings`.
-        robustness: table of `against_single` for the arms of one modality.
-        against_trees: table of `against_single` for LightGBM.
-        starts_cut: table of `starts_cut_table`; None if the recordings are too short.
+        robustness: table of `against_single` for the arms of one modality; None if left out.
+        against_trees: table of `against_single` for LightGBM; None if left out.
+        starts_cut: table of `starts_cut_table`; None if left out, or if the recordings are too short.
         devices: table of `breakdown.by_device` for the main arms.
         distance: table of `distance_table` for the main arms.
         causal: table of `causal_table` for the main arms.
         onsets: table of `onset_table` for the main arms; None if there is no fault.
-        others: table of `others_table`; None if the data cannot be simulated again.
+        others: table of `others_table`; None if left out, or if the data cannot be simulated again.
         speed: table of `speed.side_by_side`.
         notes: sentences for the end of the page.
     """
@@ -45,8 +45,8 @@ class BestModel:
     names: Mapping[str, Mapping[str, str]]
     targets: pd.DataFrame
     findings: pd.DataFrame
-    robustness: pd.DataFrame
-    against_trees: pd.DataFrame
+    robustness: pd.DataFrame | None
+    against_trees: pd.DataFrame | None
     starts_cut: pd.DataFrame | None
     devices: pd.DataFrame
     distance: pd.DataFrame
@@ -71,7 +71,6 @@ class Part:
 def parts(results: BestModel) -> list[Part]:
     """Return the tables of the page and the summary, in order."""
     first = next(iter(results.comparisons.values()))
-    failing = {**POINTS, **SHARES, **MISSED}
     missed = results.targets["verdict"].str.startswith("not reached").any()
     two_questions = Part(
         "Second by second",
@@ -100,22 +99,7 @@ def parts(results: BestModel) -> list[Part]:
             )
             for split, comparison in results.comparisons.items()
         ),
-        Part(
-            "When something fails",
-            "Fusion compared with the better of its two arms of one modality under the same corruption, in points of "
-            f"macro-F1. {HOLDS} {FAILING} {NOISE}",
-            "robustness",
-            _in_points(results.robustness),
-            failing,
-        ),
-        Part(
-            "When something fails: against trees",
-            "Fusion compared with LightGBM extended under the same corruption, in points of macro-F1. "
-            f"{HOLDS} {FAILING}",
-            "against_trees",
-            _in_points(results.against_trees.rename(columns={"better arm": "trees"})),
-            failing,
-        ),
+        *_failing(results),
         *(
             []
             if results.starts_cut is None
@@ -165,6 +149,31 @@ def parts(results: BestModel) -> list[Part]:
         part if part is two_questions else replace(part, note=f"{part.note} Asked: {question}.") for part in tables
     ]
     return [*asked, Part("Speed", SPEED_NOTE, "speed", results.speed, SPEED)]
+
+
+def _failing(results: BestModel) -> list[Part]:
+    """Return the tables on corrupted recordings; none if they were left out."""
+    if results.robustness is None or results.against_trees is None:
+        return []
+    failing = {**POINTS, **SHARES, **MISSED}
+    return [
+        Part(
+            "When something fails",
+            "Fusion compared with the better of its two arms of one modality under the same corruption, in points of "
+            f"macro-F1. {HOLDS} {FAILING} {NOISE}",
+            "robustness",
+            _in_points(results.robustness),
+            failing,
+        ),
+        Part(
+            "When something fails: against trees",
+            "Fusion compared with LightGBM extended under the same corruption, in points of macro-F1. "
+            f"{HOLDS} {FAILING}",
+            "against_trees",
+            _in_points(results.against_trees.rename(columns={"better arm": "trees"})),
+            failing,
+        ),
+    ]
 
 
 def write_best_model(site: Site, results: BestModel, warning: str = "") -> Path:
