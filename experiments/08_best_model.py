@@ -196,12 +196,7 @@ def run(study: StagedStudy) -> Path:
     on_others = None if study.lacks("data.sessions") or "others" in left_out else others(study, folds)
 
     notes += [*notes_on_arms(study, folds), *notes_on_fusion(folds), *notes_on_runs(runs)]
-    if left_out:
-        notes.append(f"Parts that were not computed: {', '.join(left_out)}.")
-    if starts is None and "starts" not in left_out:
-        notes.append("Without the recordings' start: not computed, no window remains of recordings this short.")
-    if onsets is None:
-        notes.append("Faults: no test recording has a state that needs an alarm.")
+    notes += notes_on_parts(left_out, starts, onsets)
     predicted, full = {arm: rows[arm].predictions for arm in MAIN}, at_full_size(study)
     results = BestModel(
         comparisons=comparisons,
@@ -268,6 +263,16 @@ def parts_left_out(study: StagedStudy) -> list[str]:
     if unknown := sorted({*named} - {*PARTS}):
         raise ConfigError(f"without={','.join(unknown)}: unknown. Give one or more of {', '.join(PARTS)}.")
     return named
+
+
+def notes_on_parts(left_out: list[str], starts: DataFrame | None, onsets: DataFrame | None) -> list[str]:
+    """Return notes on parts that were left out or that the recordings do not allow."""
+    notes = [f"Parts that were not computed: {', '.join(left_out)}."] if left_out else []
+    if starts is None and "starts" not in left_out:
+        notes.append("Without the recordings' start: not computed, no window remains of recordings this short.")
+    if onsets is None:
+        notes.append("Faults: no test recording has a state that needs an alarm.")
+    return notes
 
 
 def under_corruptions(study: StagedStudy, folds: Runs, data: dict[int, Windows]) -> tuple[DataFrame, DataFrame]:
