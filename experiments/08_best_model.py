@@ -1,19 +1,18 @@
 """08 The best model: all arms on folds of devices and on other splits, and the targets of the best model.
 
-python experiments/08_best_model.py [overrides of train.py] [arms=NAME,...] [--fresh] [--small|--full] [out=DIR]
-[workers=N]
+python experiments/08_best_model.py [overrides of train.py] [arms=NAME,...] [seeds=N] [without=PART,...] [--fresh]
+[--small|--full] [out=DIR] [workers=N]
 
 Prints its tables and writes them as a page, as summary.md and as csv; --full also copies summary and csv to
-experiments/best_model/. If killed, the same command continues. The arms that the targets need always run. `arms` names
-the others to run, by default all but dl_tuned, which takes hours per fold on a processor.
+experiments/best_model/, with fewer sessions too, where they say so. If killed, the same command continues. The arms
+that the targets need always run. `arms` names the others to run, by default all but dl_tuned, which takes hours per
+fold on a processor. `seeds` is the number of seeds of the main arms, by default 3 with --full. `without` leaves
+out parts that predict every second of many recordings again: corruptions, starts, others.
 """
 
 import shutil
 import sys
-from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
-from statistics import median
 
 from pandas import DataFrame
 
@@ -22,15 +21,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from a chec
 from conveyorguard.data.splits import SEED_STUDY_SESSIONS
 from conveyorguard.data.windows import Windows
 from conveyorguard.errors import ConfigError
-from conveyorguard.evaluation.advice import SINGLE as DIAGNOSED
-from conveyorguard.evaluation.advice import advise
 from conveyorguard.evaluation.breakdown import by_device
 from conveyorguard.evaluation.cells import CELLS, FURTHER_CELLS
 from conveyorguard.evaluation.compare import Comparison, compare
 from conveyorguard.evaluation.robustness import against_single, second_by_second, with_starts_cut
 from conveyorguard.evaluation.shortcuts import ELAPSED
-from conveyorguard.runs.provenance import commit_of
-from conveyorguard.runs.saved import SavedRun
 from experiments.stages.best_model import (
     best_epoch_minutes,
     causal_table,
@@ -44,6 +39,7 @@ from experiments.stages.best_model import (
     pooled_arm,
     starts_cut_table,
 )
+from experiments.stages.best_model_notes import SINGLE, Runs, each_run, notes_on_fusion, notes_on_runs
 from experiments.stages.best_model_page import STEM, BestModel, write_best_model
 from experiments.stages.best_model_targets import targets
 from experiments.stages.command_line import main
@@ -91,7 +87,6 @@ ARMS = {
     "extra_trees_extended": ["model=extra_trees", "model.class_weight=none", "features=extended", *FULL],
     "dl_tuned": ["experiment=dl_tuned", *FULL],
 }
-SINGLE = ("fusion_sensor_film", "fusion_image_film")
 # further arms that use the start of the recording and come close to the main arms
 USES_START = ("fusion_both_plain", "fusion_sensor_film", "lightgbm_extended_sensor_film", "extra_trees_extended")
 DEFAULT_ARMS = {
@@ -103,12 +98,12 @@ OTHERS = {
     "small": ["data.seed=2027", "data.sessions=24"],
     "full": ["data.seed=2027", "data.sessions=120"],
 }
-# folds to run, number of folds, seeds of the main arms (the other arms have the first seed only)
 NOW = ["split=session", "window.label=last"]  # what a user is answered: the state at each second
+# folds to run, number of folds, seeds of the main arms (the other arms have the first seed only)
+PARTS = ("corruptions", "starts", "others")  # that `without` may leave out
 SIZES = {"small": (range(2), 3, range(1)), "full": (range(5), 5, range(3))}
 
 
-Runs = dict[str, dict[int, dict[int, SavedRun]]]  # runs[arm][seed][fold]
 Folds = dict[int, list[str]]  # overrides by fold
 
 
@@ -147,7 +142,7 @@ def arms_of(study: StagedStudy, split: str) -> dict[str, tuple[list[str], range]
     Raises:
         ConfigError: an arm is unknown, or the data have no camera.
     """
-    seeds = SIZES[study.size][2]
+    seeds = seeds_of(study)
     if study.lacks("data.schema.thermal"):
         raise ConfigError("data.schema.thermal: 08_best_model needs a camera, and the data have none. Give other data.")
     named = DEFAULT_ARMS[study.size]
@@ -160,6 +155,18 @@ def arms_of(study: StagedStudy, split: str) -> dict[str, tuple[list[str], range]
     further = [name for name in ARMS if name in (*SINGLE, *named) and name not in MAIN] if split == "kfold" else []
     main_arms = {name: (overrides, seeds) for name, overrides in MAIN.items()}
     return main_arms | {name: (ARMS[name], seeds[:1]) for name in further}
+
+
+def seeds_of(study: StagedStudy) -> range:
+    """Return the seeds of the main arms.
+
+    Raises:
+        ConfigError: `seeds` is not a number of seeds.
+    """
+    number = study.options.get("seeds", str(len(SIZES[study.size][2])))
+    if not (number.isdecimal() and int(number)):
+        raise ConfigError(f"seeds={number} is not a number of seeds. Give a whole number of 1 or more.")
+    return range(int(number))
 
 
 def run_name(arm: str, split: str, fold: int, seed: int) -> str:
@@ -175,13 +182,9 @@ def run(study: StagedStudy) -> Path:
     folds, rows = runs["kfold"], {names["kfold"][row.label]: row for row in comparisons["kfold"].models}
     data = {fold: study.data(study.config(overrides)) for fold, overrides in splits["kfold"].items()}
 
-    study.say("corrupting the test recordings")
-    fused, trees, *single = (
-        pooled_arm(folds[arm], data, study.out / "corrupted", corrupted, study.workers)
-        for arm in ("fusion_both_film", "lightgbm_extended_both_film", *SINGLE)
-    )
-    robust = against_single(fused, dict(zip(SINGLE, single, strict=True)))
-    starts = without_starts(study, folds, data)
+    left_out = parts_left_out(study)
+    robust, against_trees = (None, None) if "corruptions" in left_out else under_corruptions(study, folds, data)
+    starts = None if "starts" in left_out else without_starts(study, folds, data)
     study.say("going through every second")
     causal = {
         arm: pooled_arm(folds[arm], data, study.out / "second_by_second", second_by_second, study.workers)
@@ -190,11 +193,10 @@ def run(study: StagedStudy) -> Path:
     onsets = onset_table({arm: folds[arm] for arm in MAIN})
     speed = time_networks(study, splits["kfold"][0])
     minutes = best_epoch_minutes(rows["fusion_both_film"].sources)
-    on_others = None if study.lacks("data.sessions") else others(study, folds)
+    on_others = None if study.lacks("data.sessions") or "others" in left_out else others(study, folds)
 
-    notes += [*notes_on_arms(study, folds), *notes_on_starts(starts), *notes_on_fusion(folds), *notes_on_runs(runs)]
-    if onsets is None:
-        notes.append("Faults: no test recording has a state that needs an alarm.")
+    notes += [*notes_on_arms(study, folds), *notes_on_fusion(folds), *notes_on_runs(runs)]
+    notes += notes_on_parts(left_out, starts, onsets)
     predicted, full = {arm: rows[arm].predictions for arm in MAIN}, at_full_size(study)
     results = BestModel(
         comparisons=comparisons,
@@ -202,7 +204,7 @@ def run(study: StagedStudy) -> Path:
         targets=targets(rows, robust, speed, minutes, full),
         findings=findings(rows, pairs()),
         robustness=robust,
-        against_trees=against_single(fused, {"lightgbm_extended_both_film": trees}),
+        against_trees=against_trees,
         starts_cut=starts,
         devices=by_device(comparisons["kfold"].windows, predicted),
         distance=distance_table(comparisons["kfold"].windows, next(iter(data.values())), predicted),
@@ -213,9 +215,9 @@ def run(study: StagedStudy) -> Path:
         notes=notes,
     )
     study.site.origin = [(what, value) for what, value in study.site.origin if what != "split"]  # the stage has several
-    page = write_best_model(study.site, results, full)
+    page = write_best_model(study.site, results, warning_on_size(study))
     print((study.out / "summary.md").read_text(encoding="utf-8"))
-    if full and not study.lacks("data.sessions"):  # only results on simulated data may be published
+    if study.size == "full" and not study.lacks("data.sessions"):  # only results on simulated data may be published
         keep_tables(study.out)
     return page
 
@@ -251,12 +253,39 @@ def compare_splits(runs: dict[str, Runs]) -> tuple[dict[str, Comparison], dict[s
     return comparisons, names
 
 
-def each_run(runs: Runs) -> Iterator[tuple[str, SavedRun]]:
-    """Yield the name of the arm and the run, for every run."""
-    for arm, by_seed in runs.items():
-        for by_fold in by_seed.values():
-            for run in by_fold.values():
-                yield arm, run
+def parts_left_out(study: StagedStudy) -> list[str]:
+    """Return the parts that `without` names.
+
+    Raises:
+        ConfigError: there is no such part.
+    """
+    named = [name for name in study.options.get("without", "").split(",") if name]
+    if unknown := sorted({*named} - {*PARTS}):
+        raise ConfigError(f"without={','.join(unknown)}: unknown. Give one or more of {', '.join(PARTS)}.")
+    return named
+
+
+def notes_on_parts(left_out: list[str], starts: DataFrame | None, onsets: DataFrame | None) -> list[str]:
+    """Return notes on parts that were left out or that the recordings do not allow."""
+    notes = [f"Parts that were not computed: {', '.join(left_out)}."] if left_out else []
+    if starts is None and "starts" not in left_out:
+        notes.append("Without the recordings' start: not computed, no window remains of recordings this short.")
+    if onsets is None:
+        notes.append("Faults: no test recording has a state that needs an alarm.")
+    return notes
+
+
+def under_corruptions(study: StagedStudy, folds: Runs, data: dict[int, Windows]) -> tuple[DataFrame, DataFrame]:
+    """Return how fusion compares with its arms of one modality, and with trees, when something fails."""
+    study.say("corrupting the test recordings")
+    fused, trees, *single = (
+        pooled_arm(folds[arm], data, study.out / "corrupted", corrupted, study.workers)
+        for arm in ("fusion_both_film", "lightgbm_extended_both_film", *SINGLE)
+    )
+    return (
+        against_single(fused, dict(zip(SINGLE, single, strict=True))),
+        against_single(fused, {"lightgbm_extended_both_film": trees}),
+    )
 
 
 def without_starts(study: StagedStudy, folds: Runs, data: dict[int, Windows]) -> DataFrame | None:
@@ -292,47 +321,11 @@ def notes_on_arms(study: StagedStudy, folds: Runs) -> list[str]:
     epochs = study.config(MAIN["fusion_both_film"]).trainer.max_epochs
     left_out = [name for name in ARMS if name not in folds]
     return [
-        f"Seeds: {len(SIZES[study.size][2])} for {', '.join(MAIN)}, 1 for the other arms. How the models were tuned "
+        f"Seeds: {len(seeds_of(study))} for {', '.join(MAIN)}, 1 for the other arms. How the models were tuned "
         "(on validation windows, except where the log says otherwise): experiments/best_model/log.md.",
         f"Networks were trained for at most {epochs} epochs. The default is 30, for small data sets; the log has its "
         "results at full size.",
         *([f"Arms that were not run: {', '.join(left_out)}."] if left_out else []),
-    ]
-
-
-def notes_on_starts(starts: DataFrame | None) -> list[str]:
-    """Return a note if there is no table without the recordings' start."""
-    reason = "Without the recordings' start: not computed, no window remains of recordings this short."
-    return [reason] if starts is None else []
-
-
-def notes_on_fusion(runs: Runs) -> list[str]:
-    """Return a note on what the rule of `diagnose` recommends in each fold, for the seed that all its arms have."""
-    arms = {"fusion": "fusion_both_film", **dict(zip(DIAGNOSED.values(), SINGLE, strict=True))}
-    if not all(arm in runs for arm in arms.values()):
-        return []
-    seed = min(runs["fusion_both_film"])
-    chosen = Counter(
-        advise(run, {label: runs[arm][seed][fold] for label, arm in arms.items()}, "test").choice
-        for fold, run in runs["fusion_both_film"][seed].items()
-    )
-    choices = ", ".join(f"{choice} in {count}" for choice, count in chosen.most_common())
-    return [
-        f"Recommended by the rule of `diagnose` on validation in {chosen.total()} folds: {choices}. The rule does not "
-        "consider the use of the camera when a sensor fails."
-    ]
-
-
-def notes_on_runs(runs: dict[str, Runs]) -> list[str]:
-    """Return notes on the commits of the runs, which may be older than the summary, and on their latency."""
-    commits = Counter(commit_of(run.provenance["git"]) for of_split in runs.values() for _, run in each_run(of_split))
-    fused = runs["kfold"]["fusion_both_film"]
-    latencies = [run.provenance["latency_ms"] for by_fold in fused.values() for run in by_fold.values()]
-    return [
-        "Runs by the commit that trained them: "
-        f"{', '.join(f'{count} of {commit}' for commit, count in commits.most_common())}.",
-        "Latency of fusion_both_film when its runs were trained, possibly beside another training: median "
-        f"{median(latencies):.1f} ms, maximum {max(latencies):.1f} ms a window. The target uses the latency now.",
     ]
 
 
@@ -362,6 +355,18 @@ def at_full_size(study: StagedStudy) -> bool:
     )
 
 
+def warning_on_size(study: StagedStudy) -> str:
+    """Return what the figures of a smaller run are not good for; nothing at full size."""
+    if study.size == "small":
+        return "A small run that shows that everything works. Do not use these figures."
+    if at_full_size(study):
+        return ""
+    return (
+        f"Not at full size: {study.config().data.sessions} simulated sessions, not {SEED_STUDY_SESSIONS}. Differences "
+        "between arms are less certain, as their intervals say; the targets refer to the full size."
+    )
+
+
 def units(study: StagedStudy) -> int:
     """Return the units of work of the trainings of the stage."""
     splits, _ = protocols(study)
@@ -375,4 +380,4 @@ def units(study: StagedStudy) -> int:
 if __name__ == "__main__":
     stages = {STEM: (run, units)}
     titles = {STEM: "The best model"}
-    sys.exit(main(__doc__, stages, titles, name="best-model", options=("arms",), question=NOW))
+    sys.exit(main(__doc__, stages, titles, name="best-model", options=("arms", "seeds", "without"), question=NOW))

@@ -1,8 +1,8 @@
 """Corruptions: what fails at a plant, simulated on recordings (missing values, a dead sensor, a failing camera, noise).
 
 A corruption is a view of a store, so that the batches of a network and the features of a tree are corrupted alike,
-before any scaling. Values that are known to be missing hold the last value and are flagged; silent failures are not
-flagged.
+before any scaling. Values that are known to be missing hold the last value and are flagged, as in a store; silent
+failures are not flagged.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 
+from conveyorguard.data.ranges import filled, training_medians
 from conveyorguard.data.schema import Schema
 from conveyorguard.data.store import SENSORS_REPAIRED, THERMAL_REPAIRED, Store
 from conveyorguard.data.views import IndexedFrames, view_of
@@ -65,24 +66,29 @@ def corruptions(schema: Schema) -> list[Corruption]:
 
 
 def hold(values: np.ndarray, missing: np.ndarray, starts: np.ndarray) -> np.ndarray:
-    """Return series (N, C) in which missing values hold the last value of the recording, or at its beginning the next.
+    """Return series (N, C) in which missing values hold the last value of the recording; NaN before its first value.
 
-    A channel that is missing throughout a recording is left unchanged.
+    So does a store hold what is missing in a file (`repair_series`): nothing later is used.
+
+    Args:
+        values: (N, C), recordings one after another.
+        missing: (N, C).
+        starts: (N,) row at which each row's recording begins.
     """
-    place = np.arange(len(values))[:, None]
-    last = np.maximum.accumulate(np.where(missing, -1, place), axis=0)
-    following = np.minimum.accumulate(np.where(missing, len(values), place)[::-1], axis=0)[::-1]
-    there = np.minimum(following, len(values) - 1)
-    same = (following < len(values)) & (starts[there] == starts[:, None])
-    rows = np.where(last >= starts[:, None], last, np.where(same, there, place))
-    return np.take_along_axis(values, rows, axis=0)
+    last = np.maximum.accumulate(np.where(missing, -1, np.arange(len(values))[:, None]), axis=0)
+    held = np.take_along_axis(values, np.maximum(last, 0), axis=0)
+    return np.where(last >= starts[:, None], held, np.float32(np.nan))
 
 
 def missing(store: Store, train: np.ndarray, rng: np.random.Generator) -> Store:
-    """Take out a tenth of the sensor values; what is missing holds the last value and is flagged."""
+    """Take out a tenth of the sensor values; what is missing holds the last value and is flagged.
+
+    Before the first value of a recording it has the median of training, as in a prediction.
+    """
     absent = rng.random(store.sensors.shape) < MISSING
     flags = np.where(absent.any(axis=1), SENSORS_REPAIRED, 0)
-    return view_of(store, flags, sensors=hold(np.asarray(store.sensors), absent, store.session_start))
+    view = view_of(store, flags, sensors=hold(np.asarray(store.sensors), absent, store.session_start))
+    return filled(view, training_medians(store, train))
 
 
 def dead(store: Store, train: np.ndarray, rng: np.random.Generator, channel: int) -> Store:

@@ -17,7 +17,7 @@ from conveyorguard.data.features import FeatureSettings, window_features
 from conveyorguard.data.store import Store
 
 WEIGHT = 0.5  # of a copy, relative to an original window
-MOST = 4.0  # copies per window at most, however many sensors there are
+MOST = 8.0  # copies per window at most, however many sensors there are
 
 Failure = Callable[[Store, np.ndarray, np.random.Generator], Store]
 

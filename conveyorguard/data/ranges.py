@@ -45,6 +45,18 @@ def training_ranges(store: Store, rows: np.ndarray) -> Ranges:
     return ranges
 
 
+def training_medians(store: Store, rows: np.ndarray) -> Ranges:
+    """Return what `filled` needs of `training_ranges`: the median of each channel in training, as `middle`.
+
+    Args:
+        rows: (N,) True at the rows of the train sessions.
+    """
+    groups = ((store.schema.channels, store.sensors), (store.schema.environment, store.environment))
+    tables = [pd.DataFrame(np.asarray(values)[rows], columns=[*names]) for names, values in groups]
+    medians = pd.concat([table.median() for table in tables]).dropna()
+    return {str(name): {"middle": float(value)} for name, value in medians.items()}
+
+
 def odd_inputs(store: Store, ranges: Ranges) -> dict[str, list[str]]:
     """Return what is unlike the training data, as sentences by session."""
     odd: dict[str, list[str]] = {}

@@ -31,6 +31,12 @@ def bytes_of(text: str) -> int:
     return round(float(match[1]) * UNITS[match[2]])
 
 
+def text_of_bytes(size: int) -> str:
+    """Return a size on disk as text that `bytes_of` reads, in the largest unit of which it has one: `20GB`."""
+    unit = max((unit for unit in UNITS if UNITS[unit] <= size), key=UNITS.__getitem__, default="kB")
+    return f"{size / UNITS[unit]:g}{unit}"
+
+
 class AppendedTable:
     """A csv file that is only appended to; opening it removes a last row that a crash cut short.
 

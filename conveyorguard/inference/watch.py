@@ -35,7 +35,7 @@ from conveyorguard.data.store_build import store_in_memory
 from conveyorguard.data.views import bridge_gaps
 from conveyorguard.errors import ConfigError
 from conveyorguard.inference.data_schema import schema_for
-from conveyorguard.inference.journal import DISK, AppendedTable, WindowJournal, bytes_of
+from conveyorguard.inference.journal import DISK, AppendedTable, WindowJournal, bytes_of, text_of_bytes
 from conveyorguard.inference.loaded_run import LoadedRun, TooShortError
 from conveyorguard.inference.tail import Ringing, Tail
 from conveyorguard.metrics.memory import runs_of
@@ -111,7 +111,8 @@ class Watch:
         self.windows.rotate()
         self.save()
         for path in self.windows.remove_oldest():
-            print_line(f"removed {path.name}: the windows take more than {self.windows.disk / 1e9:g} GB (disk=)")
+            cap = text_of_bytes(self.windows.disk)
+            print_line(f"removed {path.name}: the windows take more than {cap} (disk={cap})")
 
     def _events(self, window: dict[str, Any], tail: Tail) -> list[dict[str, Any]]:
         """Return the events of a window; none if the run has no operating point."""

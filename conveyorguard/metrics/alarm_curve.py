@@ -13,11 +13,11 @@ from scipy.stats import chi2
 from conveyorguard.metrics.alarm_settings import HOURS_PER_WEEK, AlarmSettings
 from conveyorguard.metrics.alarm_threshold import EDGE, with_hysteresis
 from conveyorguard.metrics.alarms import (
+    FaultWindows,
     OperatingPoint,
+    alarms_of,
     begins,
-    episodes,
     exposure,
-    fault_sessions,
     ringing,
     without_fault,
 )
@@ -52,6 +52,7 @@ def alarm_curve(
     table = table.sort_values(["session", "start"], ignore_index=True)
     healthy = without_fault(table)
     hours = float(exposure(table, stride, period)[healthy].sum())
+    fault_windows = FaultWindows.of(table, lookback)
     curve: list[dict[str, Any]] = []
     mask = np.zeros(0, bool)
     chosen = [(point, True)]
@@ -62,7 +63,7 @@ def alarm_curve(
             entry = dict(curve[-1])  # the same windows ring
         else:
             false = int((begins(table, on, period) & healthy).sum())
-            faults = fault_sessions(table, episodes(table, operating_point, period), lookback)
+            faults = fault_windows.announced(alarms_of(table, on, period))
             per_week = false * HOURS_PER_WEEK / hours if hours else None
             entry = {
                 "missed": int(faults["missed"].sum()),

@@ -128,22 +128,114 @@ def episodes(table: pd.DataFrame, point: OperatingPoint, period: float = 1.0) ->
         (whether the device was in a state that warrants an alarm at some window of the alarm).
     """
     rows = table.sort_values(["session", "start"], ignore_index=True)
-    on = ringing(rows, point, period)
-    number = begins(rows, on, period).cumsum()
-    alarms = (
-        rows[on]
-        .groupby(number[on], sort=False)
-        .agg(
-            session=("session", "first"),
-            device=("device", "first"),
-            begin=("end", "first"),
-            end=("end", "last"),
-            peak=("score", "max"),
-            windows=("score", "size"),
-            true=("y_true_alarm", "any"),
+    return alarms_of(rows, ringing(rows, point, period), period)
+
+
+def alarms_of(rows: pd.DataFrame, on: np.ndarray, period: float = 1.0) -> pd.DataFrame:
+    """Return the alarms of `episodes`.
+
+    Args:
+        rows: Windows, as for `episodes`, in the order of session and time, with the index 0, 1, ...
+        on: Result of `ringing` for them.
+        period: Of a row of the data [s].
+    """
+    begun = begins(rows, on, period)
+    first = np.flatnonzero(begun)
+    last = np.flatnonzero(on & ~np.append(on[1:] & ~begun[1:], False))
+    length, end = last - first + 1, rows["end"].to_numpy()
+    place = np.cumsum(length) - length  # of an alarm's first window among those during which one is on
+    return (
+        rows.loc[first, ["session", "device"]]
+        .reset_index(drop=True)
+        .assign(
+            begin=end[first],
+            end=end[last],
+            peak=np.maximum.reduceat(rows["score"].to_numpy()[on], place),
+            windows=length,
+            true=np.logical_or.reduceat(rows["y_true_alarm"].to_numpy(bool)[on], place),
         )
     )
-    return alarms.reset_index(drop=True)
+
+
+@dataclass(frozen=True)
+class FaultWindows:
+    """Windows of the F fault sessions, by which the alarms at several operating points are judged.
+
+    Attributes:
+        session: (F,) sorted names.
+        device: (F,).
+        owner: (n,) to which of the sessions a window belongs; windows in the order of session and end.
+        first: (F,) place of each session's first window.
+        end: (n,) [s].
+        to_end: (n,) from the end of the window to the end of the session [s].
+        worn: (n,) whether the window ends at or after the onset of wear, or has none.
+        onset: (F,) moment of the alarm state [s since the session began]; NaN if the first window is in it.
+    """
+
+    session: np.ndarray
+    device: np.ndarray
+    owner: np.ndarray
+    first: np.ndarray
+    end: np.ndarray
+    to_end: np.ndarray
+    worn: np.ndarray
+    onset: np.ndarray
+
+    @classmethod
+    def of(cls, table: pd.DataFrame, lookback: float = 0.0) -> FaultWindows:
+        """Select the windows of the fault sessions.
+
+        Args:
+            table: Windows, as for `summarise`.
+            lookback: As for `fault_sessions`.
+        """
+        faulty = table["session"].isin(table.loc[table["y_true_alarm"], "session"].unique())
+        rows = table[faulty].sort_values(["session", "end"])
+        session, first, owner = np.unique(rows["session"].to_numpy(str), return_index=True, return_inverse=True)
+        end, alarming = rows["end"].to_numpy(float), rows["y_true_alarm"].to_numpy(bool)
+        begin = _first_in_each(alarming, first)
+        return cls(
+            session,
+            rows["device"].to_numpy()[first],
+            owner,
+            first,
+            end,
+            rows["seconds_to_end"].to_numpy(float),
+            ~(rows["seconds_since_onset"].to_numpy() < 0),
+            np.where(begin > first, end[begin] - lookback, np.nan),
+        )
+
+    def announced(self, alarms: pd.DataFrame) -> pd.DataFrame:
+        """Return `fault_sessions` of alarms."""
+        begin = alarms[alarms["true"].astype(bool)].groupby("session")["begin"].min().reindex(self.session)
+        since = self.end >= begin.to_numpy(float)[self.owner]  # never, where there is no true alarm
+        at = _first_in_each(since & self.worn, self.first)
+        at = np.where(at < 0, _first_in_each(since, self.first), at)  # an onset later than the state itself
+        missed = at < 0
+        alarm_at = np.where(missed, np.nan, self.end[at])
+        return pd.DataFrame(
+            {
+                "session": self.session,
+                "device": self.device,
+                "missed": missed,
+                "alarm_at": alarm_at,
+                "lead": np.where(missed, np.nan, self.to_end[at]),
+                "delay": np.maximum(alarm_at - self.onset, 0.0),
+            }
+        )
+
+
+def _first_in_each(mask: np.ndarray, first: np.ndarray) -> np.ndarray:
+    """Return the place of the first True of each session, (n,) to (F,); -1 where there is none.
+
+    Args:
+        mask: (n,), sessions one after another.
+        first: (F,) where each begins.
+    """
+    if not len(mask):
+        return np.zeros(0, np.int64)
+    places = np.minimum.reduceat(np.where(mask, np.arange(len(mask)), len(mask)), first)
+    return np.where(places < len(mask), places, -1)
 
 
 def fault_sessions(table: pd.DataFrame, alarms: pd.DataFrame, lookback: float = 0.0) -> pd.DataFrame:
@@ -162,32 +254,7 @@ def fault_sessions(table: pd.DataFrame, alarms: pd.DataFrame, lookback: float = 
         session, device, missed, alarm_at [s since the session began], lead (from the alarm to the end of the session
         [s]) and delay [s], NaN if the first window of the session is in the alarm state: its onset is unknown.
     """
-    names = table.loc[table["y_true_alarm"], "session"].unique()
-    true = alarms[alarms["true"].astype(bool)].groupby("session")["begin"].min()
-    sessions = [
-        {"session": name, "device": rows["device"].iloc[0], **_detection(rows, true.get(name), lookback)}
-        for name, rows in table[table["session"].isin(names)].groupby("session")
-    ]
-    return pd.DataFrame(sessions, columns=["session", "device", "missed", "alarm_at", "lead", "delay"])
-
-
-def _detection(rows: pd.DataFrame, begin: float | None, lookback: float) -> dict[str, Any]:
-    """Return missed, alarm_at, lead and delay of a fault session.
-
-    Args:
-        rows: Its windows.
-        begin: Begin of its first true alarm [s since the session began]; None without one.
-        lookback: As for `fault_sessions`.
-    """
-    if begin is None:
-        return {"missed": True, "alarm_at": np.nan, "lead": np.nan, "delay": np.nan}
-    rows = rows.sort_values("end")
-    since = rows[rows["end"] >= begin]
-    worn = since[~(since["seconds_since_onset"] < 0)]
-    at = (worn if len(worn) else since).iloc[0]  # a table may give an onset later than the state itself
-    first = int(rows["y_true_alarm"].to_numpy().argmax())
-    delay = max(float(at["end"] - (rows["end"].iloc[first] - lookback)), 0.0) if first else np.nan
-    return {"missed": False, "alarm_at": float(at["end"]), "lead": float(at["seconds_to_end"]), "delay": delay}
+    return FaultWindows.of(table, lookback).announced(alarms)
 
 
 def summarise(

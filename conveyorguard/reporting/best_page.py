@@ -29,7 +29,8 @@ def write_best(result: Result) -> Path:
     """Write best.html into the folder of a search, and return the page's path."""
     main = pages.render("best.html.jinja", **_values(result))
     path = result.folder / "best.html"
-    subtitle = f"{result.data_name} data: {len(result.choice.standings)} candidates, {result.plan.folds} folds"
+    asked = result.model.window.question
+    subtitle = f"{result.data_name} data: {len(result.choice.standings)} candidates, {result.plan.folds} folds; {asked}"
     write_text(path, pages.page("Best model", subtitle, main))
     return path
 

@@ -52,7 +52,7 @@ def write_diagnosis(diagnosis: Diagnosis, folder: Path) -> Path:
     run = diagnosis.run
     subtitle = (
         f"{run.model_name}, {run.modality}, run {run.folder.resolve().name}; {diagnosis.part} part of "
-        f"split={run.settings['split']['name']} of {run.data_name} data"
+        f"split={run.settings['split']['name']} of {run.data_name} data; {run.window.question}"
     )
     builders = (
         _arms,

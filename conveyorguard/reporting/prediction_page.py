@@ -9,7 +9,9 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
+from conveyorguard.data.durations import text_of
 from conveyorguard.data.store import Store
+from conveyorguard.data.windows import WindowSettings
 from conveyorguard.inference.label_figures import label_sentences, use_sentence
 from conveyorguard.inference.loaded_run import LoadedRun, SessionPredictions
 from conveyorguard.inference.summary import PredictionTotals, SessionSummary
@@ -79,6 +81,7 @@ class PredictionPage:
                 f"{alarm_rule(schema.alarming, point)} {self._source()}; both times are stamped "
                 f"with the end of a window. {alarm_record(self.loaded.alarms)}"
             )
+        note = f"{_asked(self.loaded.settings)} {note}"
         all_seconds = max(sum(totals.seconds.values()), 1)
         seconds = [totals.seconds.get(state.name, 0) for state in schema.states]
         return {
@@ -161,6 +164,16 @@ class PredictionPage:
         if totals.used and not totals.labelled:
             note = f"{note} {use_sentence(totals).capitalize()}.".strip()
         return {"note": note, "table": pages.sortable(header, rows, "prose")}
+
+
+def _asked(window: WindowSettings) -> str:
+    """Say which question the states answer, and how a row is answered from windows."""
+    if window.label == "last":
+        rule = "A row is answered by the last window that had ended by then; before the first window it is warming up"
+    else:
+        ahead = text_of((window.size - 1) * window.period)
+        rule = f"A row is answered by the mean of all windows over it, which looks up to {ahead} ahead"
+    return f"Asked: {window.question}. {rule}."
 
 
 def _tile(count: int, noun: str, which: str = "") -> tuple[str, str]:

@@ -11,6 +11,7 @@ import yaml
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
 
+from conveyorguard.data.windows import WindowSettings, period_of
 from conveyorguard.reporting import pages, study_figures
 from conveyorguard.sweeps.shared_study import best_of, ended
 from conveyorguard.sweeps.summary import few_digits, retraining, trial_cells
@@ -32,7 +33,8 @@ def write_study_page(study: optuna.Study, folder: Path) -> Path:
     """
     trials = ended(study.get_trials(deepcopy=False))
     best = best_of(study, trials)
-    objective = _settings(trials).get("objective", "objective")
+    settings = _settings(trials)
+    objective = settings.get("objective", "objective")
     main = pages.render(
         "study.html.jinja",
         unit="fold" if _folds(trials) else "epoch",
@@ -42,6 +44,8 @@ def write_study_page(study: optuna.Study, folder: Path) -> Path:
         **_tables(trials, folder),
     )
     title, subtitle = f"Study {study.study_name}", f"{objective}, {study.direction.name.lower()}"
+    if "window" in settings:
+        subtitle += f"; {WindowSettings.of(settings['window'], period_of(settings['data'])).question}"
     path = folder / "study.html"
     write_text(path, pages.page(title, subtitle, main, pages.plotly_around(folder)))
     _write_csv(study, trials, folder / "trials.csv")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pandas as pd
@@ -29,14 +29,14 @@ class BestModel:
         names: by split, the arm of each label in the comparison.
         targets: table of `best_model_targets.targets`.
         findings: table of `best_model.findings`.
-        robustness: table of `against_single` for the arms of one modality.
-        against_trees: table of `against_single` for LightGBM.
-        starts_cut: table of `starts_cut_table`; None if the recordings are too short.
+        robustness: table of `against_single` for the arms of one modality; None if left out.
+        against_trees: table of `against_single` for LightGBM; None if left out.
+        starts_cut: table of `starts_cut_table`; None if left out, or if the recordings are too short.
         devices: table of `breakdown.by_device` for the main arms.
         distance: table of `distance_table` for the main arms.
         causal: table of `causal_table` for the main arms.
         onsets: table of `onset_table` for the main arms; None if there is no fault.
-        others: table of `others_table`; None if the data cannot be simulated again.
+        others: table of `others_table`; None if left out, or if the data cannot be simulated again.
         speed: table of `speed.side_by_side`.
         notes: sentences for the end of the page.
     """
@@ -45,8 +45,8 @@ class BestModel:
     names: Mapping[str, Mapping[str, str]]
     targets: pd.DataFrame
     findings: pd.DataFrame
-    robustness: pd.DataFrame
-    against_trees: pd.DataFrame
+    robustness: pd.DataFrame | None
+    against_trees: pd.DataFrame | None
     starts_cut: pd.DataFrame | None
     devices: pd.DataFrame
     distance: pd.DataFrame
@@ -71,8 +71,14 @@ class Part:
 def parts(results: BestModel) -> list[Part]:
     """Return the tables of the page and the summary, in order."""
     first = next(iter(results.comparisons.values()))
-    failing = {**POINTS, **SHARES, **MISSED}
     missed = results.targets["verdict"].str.startswith("not reached").any()
+    two_questions = Part(
+        "Second by second",
+        CAUSAL_NOTE,
+        "causal",
+        pages.gathered(results.causal, ["accuracy", "macro_f1", "severe_recall"]),
+        SHARES,
+    )
     note = " ".join([first.resampling.note, DIFFERENCES, *([TRIED] if missed else [])])
     tables = [
         Part("Targets", note, "targets", results.targets),
@@ -93,22 +99,7 @@ def parts(results: BestModel) -> list[Part]:
             )
             for split, comparison in results.comparisons.items()
         ),
-        Part(
-            "When something fails",
-            "Fusion compared with the better of its two arms of one modality under the same corruption, in points of "
-            f"macro-F1. {HOLDS} {FAILING} {NOISE}",
-            "robustness",
-            _in_points(results.robustness),
-            failing,
-        ),
-        Part(
-            "When something fails: against trees",
-            "Fusion compared with LightGBM extended under the same corruption, in points of macro-F1. "
-            f"{HOLDS} {FAILING}",
-            "against_trees",
-            _in_points(results.against_trees.rename(columns={"better arm": "trees"})),
-            failing,
-        ),
+        *_failing(results),
         *(
             []
             if results.starts_cut is None
@@ -128,13 +119,7 @@ def parts(results: BestModel) -> list[Part]:
             "distance",
             *_by_arm(results.distance),
         ),
-        Part(
-            "Second by second",
-            CAUSAL_NOTE,
-            "causal",
-            pages.gathered(results.causal, ["accuracy", "macro_f1", "severe_recall"]),
-            SHARES,
-        ),
+        two_questions,
         *(
             []
             if results.onsets is None
@@ -159,14 +144,43 @@ def parts(results: BestModel) -> list[Part]:
                 OTHERS,
             )
         )
-    return [*tables, Part("Speed", SPEED_NOTE, "speed", results.speed, SPEED)]
+    question = first.rows[0].sources[0].window.question
+    asked = [
+        part if part is two_questions else replace(part, note=f"{part.note} Asked: {question}.") for part in tables
+    ]
+    return [*asked, Part("Speed", SPEED_NOTE, "speed", results.speed, SPEED)]
 
 
-def write_best_model(site: Site, results: BestModel, full: bool) -> Path:
+def _failing(results: BestModel) -> list[Part]:
+    """Return the tables on corrupted recordings; none if they were left out."""
+    if results.robustness is None or results.against_trees is None:
+        return []
+    failing = {**POINTS, **SHARES, **MISSED}
+    return [
+        Part(
+            "When something fails",
+            "Fusion compared with the better of its two arms of one modality under the same corruption, in points of "
+            f"macro-F1. {HOLDS} {FAILING} {NOISE}",
+            "robustness",
+            _in_points(results.robustness),
+            failing,
+        ),
+        Part(
+            "When something fails: against trees",
+            "Fusion compared with LightGBM extended under the same corruption, in points of macro-F1. "
+            f"{HOLDS} {FAILING}",
+            "against_trees",
+            _in_points(results.against_trees.rename(columns={"better arm": "trees"})),
+            failing,
+        ),
+    ]
+
+
+def write_best_model(site: Site, results: BestModel, warning: str = "") -> Path:
     """Write the page, its tables as csv, and summary.md beside them, and return the page's path.
 
     Args:
-        full: whether the data have the size that the targets refer to.
+        warning: a sentence for the top of summary.md, on what the figures are not good for.
     """
     first = next(iter(results.comparisons.values()))
     sections = [
@@ -183,7 +197,7 @@ def write_best_model(site: Site, results: BestModel, full: bool) -> Path:
         f"{row['target']}: {row['figure']} ({row['interval']}): {row['verdict']}."
         for _, row in results.targets.iterrows()
     ]
-    write_text(site.folder / "summary.md", summary(site, results, full))
+    write_text(site.folder / "summary.md", summary(site, results, warning))
     main = render("best_model.html.jinja", parts=sections, notes=results.notes)
     return site.write(STEM, f"Targets on {first.protocol}", main, sentences)
 
@@ -288,10 +302,10 @@ def _by_arm(table: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
     return pages.gathered(table, arms), dict.fromkeys(arms, ".1%")
 
 
-def summary(site: Site, results: BestModel, full: bool) -> str:
+def summary(site: Site, results: BestModel, warning: str = "") -> str:
     """Return the page's tables as markdown; see `write_best_model`."""
     origin = "\n".join(f"- {what}: {value}" for what, value in site.origin)
-    warning = "" if full else "**A small run that shows that everything works. Do not use these figures.**\n\n"
+    warning = f"**{warning}**\n\n" if warning else ""
     comparison = next(iter(results.comparisons.values()))
     blocks = [f"# The best model\n\n{warning}{comparison.protocol}.\n\n{origin}"]
     blocks += [f"## {part.title}\n\n{part.note}\n\n{markdown(part.table, part.formats)}" for part in parts(results)]

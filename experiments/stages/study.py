@@ -156,7 +156,7 @@ class StagedStudy:
             )
         if warning := warning_of(cfg.data.name):
             sentences.append(warning)
-        origin = origin_of(data, cfg.data.name, self.command)
+        origin = [*origin_of(data, cfg.data.name, self.command), ("asked", data.settings.question)]
         return Site(self.out, f"Study on {cfg.data.name} data", self.titles, " ".join(sentences), origin)
 
     def train(self, name: str, overrides: Overrides) -> SavedRun:

@@ -80,6 +80,7 @@ def test_killed_search_goes_on_and_ends_like_an_uninterrupted_one(tmp_path, cach
     assert runs[0].predictions.equals(runs[1].predictions)
     assert not (tmp_path / "killed/folds/fusion-sensor/fold0/metrics.json").read_text().count('"test"')  # test unseen
     page = (tmp_path / "whole" / "best.html").read_text(encoding="utf-8")
+    assert "; the state now, at the end of a window" in page
     assert all(name in page for name in tables[0]["candidate"]) and "Would more recordings help?" in page
     again = shell(tmp_path, cache, "out=whole", "seed=3")
     assert again.returncode == 2 and "plan.json: was made with other overrides" in again.stderr

@@ -7,11 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conveyorguard.data.corruption import MISSING, corruptions, hold, normal_noise
+from conveyorguard.data.corruption import MISSING, corruptions, hold, missing, normal_noise
 from conveyorguard.data.datamodule import WindowDataset
 from conveyorguard.data.features import FeatureSettings, window_features
+from conveyorguard.data.ranges import filled, training_ranges
+from conveyorguard.data.repair import repair_series
 from conveyorguard.data.schema import Channel
 from conveyorguard.data.store import SENSORS_REPAIRED, THERMAL_REPAIRED
+from conveyorguard.data.views import view_of
 from conveyorguard.data.windows import WindowSettings, make_windows
 
 SIZE = 10
@@ -100,10 +103,13 @@ def test_missing_values_hold_the_last_value_and_are_flagged(store):
     flagged = view.to_frame()["quality"].to_numpy() & SENSORS_REPAIRED > 0
     assert flagged[changed.any(axis=1)].all() and 0.1 < flagged.mean() < 0.5
     assert not batch_of(view, [0])["mask"][0, :, 0].numpy()[flagged[:SIZE]].any()
-    starts = store.session_start
+    starts, medians = store.session_start, np.median(store.sensors[:60].astype(float), axis=0).astype(np.float32)
     for row, channel in np.argwhere(changed):
-        recorded = store.sensors[starts[row] : starts[row] + 60, channel]
-        assert view.sensors[row, channel] in recorded
+        before = store.sensors[starts[row] : row, channel]
+        assert (
+            view.sensors[row, channel] in before
+            or (view.sensors[starts[row] : row + 1] == medians).any(axis=0)[channel]
+        )
 
 
 def test_silent_failures_are_not_flagged_and_absent_frames_are(store):
@@ -178,14 +184,28 @@ def test_corruption_follows_from_the_seed(store):
 def test_hold_repeats_the_last_value_of_the_recording(lengths, seed):
     starts = np.repeat(np.cumsum([0, *lengths[:-1]]), lengths)
     rng = np.random.default_rng(seed)
-    missing = rng.random((len(starts), 2)) < 0.5
+    absent = rng.random((len(starts), 2)) < 0.5
     values = np.arange(2.0 * len(starts)).reshape(-1, 2)
-    held = hold(values, missing, starts)
+    held = hold(values, absent, starts)
     for channel in range(2):
         for begin in np.unique(starts):
             rows = np.flatnonzero(starts == begin)
-            present = rows[~missing[rows, channel]]
+            present = rows[~absent[rows, channel]]
             for row in rows:
                 before = present[present <= row]
-                expected = before[-1] if len(before) else present[0] if len(present) else row
-                assert held[row, channel] == values[expected, channel]
+                expected = values[before[-1], channel] if len(before) else np.nan
+                np.testing.assert_equal(held[row, channel], expected)
+
+
+def test_value_missing_at_the_start_is_that_of_a_prediction_and_no_later_value(store):
+    """What is missing in a file holds the last value, and the median of training before the first one."""
+    drawn = np.ones(store.sensors.shape)  # below MISSING a value is taken out
+    drawn[60:63, 2] = drawn[70, 2] = drawn[3, 0] = 0
+    train = np.arange(len(store)) < 60
+    view = missing(store, train, type("Drawn", (), {"random": lambda self, shape: drawn})())
+    assert (view.sensors[60:63, 2] == np.float32(np.median(store.sensors[:60, 2].astype(float)))).all()
+    assert view.sensors[70, 2] == store.sensors[69, 2] and view.sensors[3, 0] == store.sensors[2, 0]
+    file = np.where(drawn < MISSING, np.nan, store.sensors)
+    repaired = np.concatenate([repair_series(rows)[0] for rows in (file[:60], file[60:])])
+    predicted = filled(view_of(store, sensors=repaired), training_ranges(store, train))
+    np.testing.assert_array_equal(view.sensors, predicted.sensors)

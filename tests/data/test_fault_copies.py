@@ -132,9 +132,9 @@ def test_model_is_given_copies_at_their_weight_with_the_state_of_their_window(da
     ("overrides", "share"),
     [
         (["features=window"], 0.0),
-        (["features=extended"], 0.25),
+        (["features=extended"], 0.5),
         (["features=extended", "augment=none"], 0.0),
-        (["features=window", "augment=faults"], 0.25),
+        (["features=window", "augment=faults"], 0.5),
     ],
 )
 def test_share_follows_from_features_and_augment(compose, overrides, share):

@@ -49,6 +49,7 @@ def test_run_is_diagnosed_with_runs_beside_it(multirun, tmp_path, capsys):
     assert verb(["diagnose", str(multirun / "both"), f"out={tmp_path}"]) == 0
     assert "Recommendation:" in capsys.readouterr().out
     page = (tmp_path / "diagnose.html").read_text()
+    assert "data; the state now, at the end of a window of 30 s" in page
     assert "Recommendation" in page and "camera frozen" in page and "Sensor only (or image only)" in page
     arms = pd.read_csv(tmp_path / "diagnose_arms.csv")
     assert arms["run"].tolist() == ["both", "sensor", "image", "network"]

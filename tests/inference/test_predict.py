@@ -132,6 +132,7 @@ def test_predict_command_writes_tables_and_page(finished_run, tmp_path, capsys):
     page = (out / "predictions.html").read_text()
     assert all(name in page for name in windows["session"].unique())
     assert alarm_record(SavedRun(finished_run).facts("alarms")) in page, "what the alarms shown here are worth"
+    assert "Asked: the state now, at the end of a window of 30 s, judged every 1 s. A row is answered by" in page
     assert "What the alarms are worth" in page and "expected cost a month" in page
     assert main(["predict", str(finished_run), "data=table", f"data.root={tmp_path}"]) == 2
 

@@ -18,7 +18,7 @@ from conveyorguard.data.session import Session
 from conveyorguard.data.store_build import store_in_memory
 from conveyorguard.errors import ConfigError
 from conveyorguard.inference import journal, tail, watch
-from conveyorguard.inference.journal import WindowJournal, bytes_of
+from conveyorguard.inference.journal import WindowJournal, bytes_of, text_of_bytes
 from conveyorguard.metrics.alarms import OperatingPoint
 from conveyorguard.metrics.memory import LAGS, Memory
 from conveyorguard.runs.data import load_windows
@@ -325,8 +325,8 @@ def test_empty_file_takes_the_day_of_its_first_window(loaded, sessions, tmp_path
 
 
 @pytest.mark.parametrize(("text", "size"), [("20GB", 20e9), ("1.5 MB", 1.5e6), ("3kB", 3e3)])
-def test_size_on_disk_is_read_with_its_unit(text, size):
-    assert bytes_of(text) == size
+def test_size_on_disk_is_read_and_written_with_its_unit(text, size):
+    assert bytes_of(text) == size and text_of_bytes(int(size)) == text.replace(" ", "")
 
 
 @pytest.mark.parametrize("text", ["20", "0GB", "-1GB", "many", "20 gb"])

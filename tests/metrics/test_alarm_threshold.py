@@ -10,8 +10,8 @@ from scipy.special import logit
 from conveyorguard.errors import ConfigError
 from conveyorguard.metrics.alarm_curve import alarm_curve, expected_cost, guaranteed_lead, hours_to_claim
 from conveyorguard.metrics.alarm_settings import AlarmCost, AlarmSettings
-from conveyorguard.metrics.alarm_threshold import choose_operating_point
-from conveyorguard.metrics.alarms import OperatingPoint, summarise, with_scores
+from conveyorguard.metrics.alarm_threshold import choose_operating_point, with_hysteresis
+from conveyorguard.metrics.alarms import OperatingPoint, episodes, fault_sessions, summarise, with_scores
 from tests.metrics.test_alarms import recording
 
 pytestmark = pytest.mark.promise(
@@ -127,6 +127,21 @@ def test_curve_has_chosen_point_and_fewer_false_alarms_at_higher_thresholds():
     assert chosen["false_per_week"] == pytest.approx(summary["false_alarms"] / summary["exposure_hours"] * 168)
     assert [entry["on"] for entry in curve] == sorted(entry["on"] for entry in curve)
     assert curve[-1]["missed"] == 3 and curve[-1]["lead_seconds"] == 0 and curve[-1]["false_per_week"] == 0
+
+
+def test_each_threshold_of_the_curve_has_the_figures_of_its_summary():
+    rng = np.random.default_rng(0)
+    sessions = [recording(f"f{i}", rng.random(20) ** 3, np.arange(20) > 12, onset=99) for i in range(6)]
+    table = pd.concat([*sessions, *healthy(rng.random(3))]).sample(frac=1, random_state=0)
+    curve = alarm_curve(table, OperatingPoint(0.3, 0.2), AlarmSettings(miss_rate=0.5), stride=10)
+    for entry in curve:
+        point = OperatingPoint(0.3, 0.2) if entry["chosen"] else with_hysteresis(entry["on"])
+        summary = summarise(table, point, 10)
+        each = [fault_sessions(session, episodes(session, point)) for session in sessions]
+        assert entry["missed"] == summary["missed"] == sum(int(row["missed"].sum()) for row in each)
+        assert entry["false_per_week"] == summary["false_alarms"] * 168 / summary["exposure_hours"]
+        assert entry["lead_seconds"] == guaranteed_lead(pd.concat(each), 0.5)
+    assert len({entry["missed"] for entry in curve}) > 3 < len({entry["lead_seconds"] for entry in curve})
 
 
 def test_guaranteed_lead_is_order_statistic_and_missed_fault_has_none():

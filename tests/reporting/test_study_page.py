@@ -1,5 +1,7 @@
 """The page of a study: counts, best trial, figures, links; names from the study are escaped."""
 
+import json
+
 import optuna
 import pandas as pd
 import pytest
@@ -69,6 +71,21 @@ def test_page_shows_counts_best_parameters_and_links_to_trials(make, tmp_path, c
     assert '<a href="1/report.html">1</a>' in html and '<a href="6/trial.log">6</a>' in html
     assert "<td>7</td><td>exit code 1: &lt;script&gt;" in html
     assert "<td>7</td><td>FAILED</td>" in html and "<td>8</td>" not in html  # a withdrawn trial never ran
+
+
+def test_page_says_which_question_the_trials_answered(make, tmp_path):
+    study = make(2)
+    config = {
+        "window": {"label": "majority", "thermal_frames": 10},
+        "data": {},
+        "objective": "val/accuracy",
+        "test": True,
+    }
+    (tmp_path / "0" / "config.yaml").write_text(json.dumps(config))
+    assert (
+        "val/accuracy, maximize; the commonest state of a window of 30 s"
+        in write_study_page(study, tmp_path).read_text()
+    )
 
 
 def test_page_escapes_names_loads_nothing_and_hides_machine(make, tmp_path):

@@ -211,7 +211,7 @@ def test_page_and_summary_have_same_tables_and_warn_of_small_run(compared, tmp_p
         SPEED,
         ["split=device is left out"],
     )
-    page = write_best_model(site, results, full=False)
+    page = write_best_model(site, results, "Do not use these figures.")
     text = (tmp_path / "summary.md").read_text()
     assert "Do not use these figures" in text and "(not at full size)" in text and "split=device is left out" in text
     assert "\n| camera black |" in text and "CT1 dead" in page.read_text()
@@ -257,9 +257,11 @@ def test_page_and_summary_have_same_tables_and_warn_of_small_run(compared, tmp_p
         other.loc["lightgbm", "severe_sessions_missed"] == rows["lightgbm"].arm.by_seed("severe_sessions_missed").max()
     )
     assert "Recordings used for no choice" in text
+    asked = [part for part in text.split("\n## ")[1:] if "Asked: the commonest state of a window of 30 s" in part]
+    assert len(asked) == len(text.split("\n## ")[1:]) - 3, "all but two questions at once, speed, and the notes"
     assert TRIED in text and TRIED in page.read_text(), "the robustness target is not reached in WORST"
     results.targets["verdict"] = "reached"
-    write_best_model(site, results, full=True)
+    write_best_model(site, results)
     assert TRIED not in (tmp_path / "summary.md").read_text()
     assert "Do not use these figures" not in (tmp_path / "summary.md").read_text()
 
