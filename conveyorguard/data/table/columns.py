@@ -14,13 +14,24 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from conveyorguard.data.table.blocks import csv_blocks, first_lines, join
-from conveyorguard.data.table.cells import Table, is_missing, numbers, suspected_fill, words_of
+from conveyorguard.data.table.cells import NumberSigns, Table, is_missing, numbers, words_of
 from conveyorguard.data.table.discover import parts_of
 from conveyorguard.data.table.header import chosen_columns, find_header, quoted
 from conveyorguard.errors import DataError
 
-__all__ = ["Table", "header", "is_missing", "missing_columns", "numbers", "part_of", "quoted", "read", "rows_of"]
-__all__ += ["suspected_fill", "words_of"]
+__all__ = [
+    "NumberSigns",
+    "Table",
+    "header",
+    "is_missing",
+    "missing_columns",
+    "numbers",
+    "part_of",
+    "quoted",
+    "read",
+    "rows_of",
+    "words_of",
+]
 
 
 def header(path: Path, encoding: str = "utf-8", wanted: Iterable[str] = ()) -> list[str]:
