@@ -11,6 +11,7 @@ from conveyorguard.data.draft.times import Clock, row_counters
 from conveyorguard.data.table.clock import clock as seconds_of
 from conveyorguard.data.table.columns import numbers, words_of
 
+NEAR = 10  # rows of the file between two rows of a sample that follow each other
 MANY = 0.8  # share of the borders between values at which the time begins anew
 
 
@@ -47,8 +48,9 @@ def _restarting(sample: Sample, clock: Clock) -> str | None:
     for name in sample.free:
         words = words_of(table.frame[name])
         borders = words[1:] != words[:-1]
-        apart = 1 < len(set(words)) == borders.sum() + 1 <= len(words) / 10
-        if apart and np.mean((steps < 0) | (steps > 10 * usual), where=borders) > MANY:
+        beside = borders & (np.diff(table.row) <= NEAR)  # not between two blocks of a sample
+        apart = beside.any() and 1 < len(set(words)) == borders.sum() + 1 <= len(words) / 10
+        if apart and np.mean((steps < 0) | (steps > 10 * usual), where=beside) > MANY:
             sample.odd.append(f"'{name}' is taken for the name of a recording: where it changes, the time begins anew")
             return name
     return None

@@ -126,7 +126,10 @@ def _is_named(rank: tuple[int, int]) -> bool:
 def _take_column(sample: Sample, states: States, counts: Counter[str]) -> None:
     column = states.column or ""
     sample.take([column])
-    labelled = sum(_is_labelled(table.frame, column) for table in sample.tables.values())
+    labelled = sum(
+        bool(sample.words.get(key, {}).get(column)) or _is_labelled(table.frame, column)
+        for key, table in sample.tables.items()
+    )
     if labelled < len(sample.tables):
         sample.odd.append(
             f"column '{column}' is in {labelled} of {len(sample.tables)} recordings; those without are not trained on"
@@ -186,8 +189,12 @@ def _says_healthy(column: str) -> bool:
 def _places(sample: Sample, column: str, words: list[str]) -> dict[str, list[float]]:
     """Mean places of each word in the recordings, from 0 to 1."""
     places: dict[str, list[float]] = {word: [] for word in words}
-    for table in sample.tables.values():
-        if column in table.frame:
+    for key, table in sample.tables.items():
+        if column in sample.words.get(key, {}):
+            for word in words:
+                if (place := sample.place(key, column, word)) is not None:
+                    places[word].append(place)
+        elif column in table.frame:
             text = words_of(table.frame[column])
             for word in set(text) & set(places):
                 places[word].append(float(np.flatnonzero(text == word).mean() / len(text)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from io import BytesIO
@@ -19,7 +20,8 @@ from conveyorguard.data.table.files import decode, has_blanks_between, open_byte
 from conveyorguard.data.table.header import VALUE, chosen_columns, find_header, unique_names
 from conveyorguard.errors import DataError
 
-BLOCK = 1 << 23  # bytes
+BLOCK = 1 << 21  # bytes
+BLANK = re.compile(rb"^[ \t\r\f\v]*$(?!\Z)", re.MULTILINE)  # a line with nothing in it
 HEAD = 1 << 16  # bytes in which the header is looked for
 
 
@@ -149,11 +151,11 @@ class _CsvLines:
             frame = pa.csv.read_csv(BytesIO(body), **options).to_pandas()
         except pa.ArrowException as error:
             raise DataError(f"{self.path.name}: cannot be read as csv ({error}); write or fetch it again") from error
-        separate = body.split(b"\n")
+        separate = body.split(b"\n") if BLANK.search(body) else []
         blank = {lines + i + 1 for i, line in enumerate(separate) if not line.strip()}
         row = np.setdiff1d(np.arange(lines + 1, lines + body.count(b"\n") + 1), [*refused])
         if len(frame) != len(row):  # rows were joined, and which is which nobody knows
-            odd = next((lines + i + 1 for i, line in enumerate(separate) if line.count(b'"') % 2), "?")
+            odd = next((lines + i + 1 for i, line in enumerate(body.split(b"\n")) if line.count(b'"') % 2), "?")
             raise DataError(
                 f"{self.path.name}: row {odd}: expected every quotation mark closed in its row, found one that is not; "
                 "remove or close it"
