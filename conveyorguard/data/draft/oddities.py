@@ -117,8 +117,8 @@ class _Seen:
         """Gaps and short recordings."""
         if self.gaps:
             yield (
-                f"{_count(self.gaps, 'gap')} in time: gaps up to window.max_gap, by default 3 periods, are bridged; "
-                "no window spans a longer one"
+                f"{_count(self.gaps, 'gap')} in time: those of up to window.max_gap, by default 3 periods, are "
+                "bridged; no window spans a longer one"
             )
         if self.short:
             yield (

@@ -114,8 +114,9 @@ class Sample:
                 text = table.frame[name]
                 written = text[~columns.is_missing(text)] if most is None or text.nunique() <= most + 5 else text
                 counts.update(words_of(written[: 10 * LOOKED_AT] if written is text else written).tolist())
-            if most is not None and len(counts) > most:
+            if most is not None and len(counts) > most + 1:
                 break
+        del counts[name]  # a header that comes again among the rows
         return counts
 
     def is_number(self, name: str) -> bool:

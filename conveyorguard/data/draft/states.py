@@ -176,8 +176,13 @@ def _ordered_numbers(column: str, words: list[str], places: dict[str, float]) ->
         return rising[::-1], "1 first, as the column's name says that 1 is the healthy state"
     means = [places[word] for word in rising]
     falls = means == sorted(means, reverse=True) and np.ptp(means) > 0.2
-    if falls and 0 not in numbers and rising[0] != "1":
+    if falls and (_says_healthy(column) or (0 not in numbers and rising[0] != "1")):
         return rising[::-1], "falling, as they appear in the recordings"
+    if falls:
+        return rising, (
+            "the order of their numbers, though the highest come first in the recordings: if the highest is healthy, "
+            "turn the list round"
+        )
     return rising, "the order of their numbers"
 
 

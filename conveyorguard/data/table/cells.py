@@ -15,7 +15,7 @@ MISSING = ("", "nan", "na", "n/a", "#n/a", "null", "none", "-", "--", "?")
 COMMA = r"[+-]?\d*,\d+(?:[eE][+-]?\d+)?"  # a decimal comma, or one group of thousands
 THOUSANDS = r"[+-]?\d{1,3}(?:,\d{3})+(?:\.\d+)?"
 CERTAIN = r"[+-]?\d{1,3}(?:(?:,\d{3})+\.\d+|(?:,\d{3}){2,})"  # thousands that cannot be anything else
-FILL = re.compile(r"-?(?:9{3,}|9{2,}\.9+|32767|32768|65535|2147483647)(?:\.0+)?")
+FILL = re.compile(r"-?(?:9{3,}(?:\.25)?|9{2,}\.9+|32767|32768|65535|2147483647)(?:\.0+)?")
 FAR = 5  # times the range of the other values
 SOME = 100  # values of a block whose median stands for that of all
 

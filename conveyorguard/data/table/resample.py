@@ -84,7 +84,8 @@ def resample(time: np.ndarray, values: np.ndarray, period: float, aggregates: Se
     new = np.diff(nearest if whole else place, prepend=-1) > 0
     twice = np.flatnonzero(~new).tolist()
     if whole and interval < GAP:
-        return Grid(nearest[new].astype(np.int64), values[new], np.flatnonzero(new), twice)
+        kept = values[new] if twice else values
+        return Grid(nearest[new].astype(np.int64), kept, np.flatnonzero(new), twice)
     place, rows = place[new], np.flatnonzero(new)
     second, left = _held(place, interval)
     note = f"a row every {seconds}, held until the next one (data.reader.period={period:g} s)"

@@ -7,15 +7,17 @@ by the first block and checked in each later one. A file in which that does not 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 
 from conveyorguard.data.schema import UNLABELLED
 from conveyorguard.data.session import Dropped
 from conveyorguard.data.table import columns
+from conveyorguard.data.table.block_clock import BlockClock, NotInBlocks, blocks_of
 from conveyorguard.data.table.blocks import csv_blocks
 from conveyorguard.data.table.cells import FillWatch, NumberSigns, Table, words_of
 from conveyorguard.data.table.clock import Times
@@ -32,16 +34,11 @@ from conveyorguard.data.table.recording import (
     usual_notes,
 )
 from conveyorguard.data.table.resample import ON_THE_GRID, SEVERAL, aggregate, aggregate_note, resample
-from conveyorguard.data.table.rows import Rows, fill_notes, no_usable_row, places_of, twice
+from conveyorguard.data.table.rows import Rows, fill_notes, no_usable_row, twice
 from conveyorguard.data.table.states import StateSource, state_source
-from conveyorguard.errors import DataError
 
 LARGE = 1 << 24  # bytes; smaller files are read at once
 SPREAD = 20  # readings of a whole file, in sum, by the sessions that it holds; beyond, it is read at once
-
-
-class NotInBlocks(Exception):
-    """A recording that cannot be read in blocks; the text says why, as a clause."""
 
 
 def is_large(job: TableJob) -> bool:
@@ -55,18 +52,6 @@ def _has_blocks(path: Path) -> bool:
 
 def _size(path: Path) -> int:
     return os.stat(path).st_size
-
-
-def _blocks(job: TableJob, wanted: tuple[str, ...]) -> Iterator[tuple[int, Table]]:
-    """The number and the rows of each block that holds rows of the recording."""
-    first, last = job.part.blocks or (0, None)
-    for number, table in enumerate(csv_blocks(job.path, job.layout.encoding, wanted, first=first), first):
-        if job.part.picked is not None:
-            table = columns.part_of(table, job.roles["session"][0], job.part.picked)
-        if len(table.row) or table.ragged:
-            yield number, table
-        if number == last:
-            return
 
 
 def picked_parts(path: Path, encoding: str, column: str, growing: bool) -> tuple[list[TablePart], int]:
@@ -106,7 +91,7 @@ def _parts_by_blocks(job: TableJob) -> list[TablePart]:
     clock = BlockClock(job)
     blocks: dict[int, list[int]] = {}
     wanted = tuple(column for role in ("session", "time") for column in job.roles.get(role, []))
-    for number, table in _blocks(job, wanted):
+    for number, table in blocks_of(job, wanted):
         seconds = clock.seconds(table)
         for k in np.unique(piece_of(seconds, job.layout, clock.begin)).tolist():
             blocks.setdefault(k, [number, number])[1] = number
@@ -125,89 +110,6 @@ def _parts_by_blocks(job: TableJob) -> list[TablePart]:
     ]
 
 
-class BlockClock:
-    """The times of a file, block after block, in seconds from one origin.
-
-    Attributes:
-        times: of the first block: origin, zone and unit are those of all.
-        begin: s of the first row that has a time.
-    """
-
-    def __init__(self, job: TableJob):
-        self.job = job
-        self.times = Times(np.zeros(0))
-        self.begin: float | None = job.part.begin
-        self.last = -np.inf
-        self.rows = 0
-        self.format: str | None = None
-        self.started = False
-
-    def seconds(self, table: Table) -> np.ndarray:
-        """(n,) of the rows of the next block.
-
-        Raises:
-            DataError: the times are not understood.
-            NotInBlocks: they are unlike those before.
-        """
-        if not self.job.roles.get("time"):
-            place, count = places_of(table)
-            self.rows += count
-            seconds = (self.rows - count + place) * (self.job.layout.row_every or self.job.layout.period)
-        else:
-            seconds = self._of_columns(table)
-        known = seconds[np.isfinite(seconds)]
-        if len(known):
-            if known[0] < self.last or (np.diff(known) < 0).any():
-                raise NotInBlocks("its rows are not in the order of their times")
-            self.last = float(known[-1])
-            if self.begin is None:
-                self.begin = float(known[0])
-        elif self.begin is None:
-            raise NotInBlocks("its first rows have no time")
-        return seconds
-
-    def _of_columns(self, table: Table) -> np.ndarray:
-        try:
-            times = self.job.times(table, self.format)
-        except DataError as error:
-            if self.started:
-                raise NotInBlocks("its times are not written alike in all rows") from error
-            if "several ways" not in str(error):
-                raise
-            self.format = self._deciding_format()
-            times = self.job.times(table, self.format)
-        if not self.started:
-            self.started = True
-            origin = times.origin if self.job.part.origin is None else self.job.part.origin
-            self.times = replace(times, origin=origin)
-        first = self.times
-        alike = (times.origin is None, times.unit, times.zone is None) == (
-            first.origin is None,
-            first.unit,
-            first.zone is None,
-        )
-        if times.note or not alike:
-            raise NotInBlocks(times.note or "its times are not written alike in all rows")
-        if times.origin is None or first.origin is None:
-            return times.seconds
-        if times.unit is not None:
-            return times.seconds + (times.origin - first.origin) / 1e9
-        later = times.origin - first.origin
-        return (np.round(times.seconds * 1e9) + later) / 1e9
-
-    def _deciding_format(self) -> str:
-        """The format of times that can be read in several ways, from the first block of the file that decides it."""
-        job = replace(self.job, part=replace(self.job.part, blocks=None))
-        for _, table in _blocks(job, tuple(c for role in ("session", "time") for c in job.roles.get(role, []))):
-            try:
-                times = job.times(table)
-            except DataError:
-                continue
-            if times.format:
-                return times.format
-        raise NotInBlocks("its times can be read in several ways")
-
-
 def read_in_blocks(job: TableJob) -> GridRows:
     """Read a recording block by block; the result is that of `read_at_once`.
 
@@ -219,6 +121,7 @@ def read_in_blocks(job: TableJob) -> GridRows:
     while True:  # again where a later block shows how the earlier ones are to be read; four times at most
         reading = _BlockReading(job, signs, labelled)
         if reading.run():
+            pa.default_memory_pool().release_unused()
             return reading.result()
         signs, labelled = reading.signs, reading.labelled
 
@@ -246,7 +149,7 @@ class _BlockReading:
     def run(self) -> bool:
         """Read all blocks; False where one shows that those before it were read wrongly."""
         sure = True
-        for i, (_, table) in enumerate(_blocks(self.job, self.job.wanted)):
+        for i, (_, table) in enumerate(blocks_of(self.job, self.job.wanted)):
             before = replace(self.signs), self.labelled
             self._add(table)
             sure &= i == 0 or (self.signs, self.labelled) == before
