@@ -23,7 +23,7 @@ from conveyorguard.system.progress import track
 
 LOOKED_AT = 40  # files, or recordings, read; of more, evenly spread ones
 BYTES = 400_000_000  # of files read to their ends; of more, the beginnings alone
-KEPT = 24_000_000  # bytes of all files whose rows are kept; of larger ones, blocks of rows spread evenly
+KEPT = 16_000_000  # bytes of all files whose rows are kept; of larger ones, blocks of rows spread evenly
 WORDS = {  # what columns are called, most telling first
     "time": r"^(date_?time|time_?stamp|time|zeit(stempel)?|uhrzeit)|^(t|ts|sec|seconds?|elapsed.*|日時|時刻)$"
     r"|([_\s.]|^)(ts|time|timestamp)$|(시간|일시|시각)$",

@@ -42,8 +42,17 @@ def read_some(path: Path, encoding: str, budget: int, whole: int) -> tuple[Table
         _count_words(table.frame, count, words, many)
         count += len(table.row)
         if number % every == 0:
-            kept.append(table)
+            kept.append(table if size <= budget else _first_rows(table, budget / blocks.BLOCK))
     return blocks.join(kept), words, count
+
+
+def _first_rows(table: Table, share: float) -> Table:
+    """A share of the rows of a block."""
+    if share >= 1:
+        return table
+    rows = max(int(share * len(table.row)), 1000)
+    mine = np.arange(len(table.row)) < rows
+    return columns.rows_of(table, mine) if rows < len(table.row) else table
 
 
 def _beginning(path: Path, encoding: str, most: int) -> Iterator[Table]:
