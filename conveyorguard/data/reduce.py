@@ -100,8 +100,9 @@ def _reduce(session: Session, schema: Schema) -> ReducedSession:
         first = f" ({dropped[0].where}: {dropped[0].message})" if dropped else ""
         raise DataError(f"no usable frame{first}")
     tick = session.time[keep].astype(np.int64)
-    sensors, bad_sensors = repair_series(session.sensors[keep])
-    environment, bad_environment = repair_series(session.environment[keep])
+    every = bool(keep.all())  # no copy of a long recording
+    sensors, bad_sensors = repair_series(session.sensors if every else session.sensors[keep])
+    environment, bad_environment = repair_series(session.environment if every else session.environment[keep])
     quality = quality[keep]
     quality[bad_sensors.any(axis=1)] |= SENSORS_REPAIRED
     labelled = session.state is not None

@@ -21,7 +21,7 @@ def repair_series(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         value was bad.
     """
     with np.errstate(over="ignore"):
-        repaired = values.astype(np.float32)
+        repaired = values.astype(np.float32, copy=False)
     bad = ~np.isfinite(repaired)
     if bad.any():
         last = np.maximum.accumulate(np.where(bad, -1, np.arange(len(values))[:, None]), axis=0)

@@ -42,6 +42,8 @@ from conveyorguard.system.progress import track
 from conveyorguard.system.text import without_path
 
 SHARDS = 32  # at most; each keeps one open file per column
+LARGE_TABLE = 1 << 23  # bytes; two processes that read larger ones take more than 500 MB with the one that waits
+TABLES = (".csv", ".tsv", ".txt", ".gz", ".xlsx", ".parquet")
 
 
 def prepare(
@@ -158,7 +160,7 @@ def _write_shards(
     size = max(-(-len(items) // SHARDS), 1)
     shards = [items[i : i + size] for i in range(0, len(items), size)]
     work = (joblib.delayed(_write_shard)(folder, n, shard, schema, strict) for n, shard in enumerate(shards))
-    processes = min(_processes(jobs), max(len(shards), 1))
+    processes = 1 if _has_large_tables(items) else min(_processes(jobs), max(len(shards), 1))
     results = joblib.Parallel(n_jobs=processes, return_as="generator")(work)
     for number, sessions in enumerate(track(results, "preparing", len(shards))):
         yield from ((session, number) for session in sessions)
@@ -315,6 +317,12 @@ def _session_table(sessions: list[tuple[ReducedSession, int, int]]) -> pd.DataFr
 def _fingerprint(sessions: pd.DataFrame) -> str:
     """Return a digest of the content: names, devices, kinds and columns of the sessions."""
     return digest_of(sessions[["name", "device", "kind", "content"]].to_numpy().tolist())
+
+
+def _has_large_tables(items: list[Recording | Session]) -> bool:
+    """Return whether tables are so large that only one at a time is read, to stay below 500 MB in all."""
+    tables = (path for item in items if isinstance(item, Recording) for path in item.files[:1])
+    return any(path.suffix.lower() in TABLES and path.stat().st_size > LARGE_TABLE for path in tables)
 
 
 def _processes(jobs: int) -> int:

@@ -16,7 +16,14 @@ from conveyorguard.data.draft.channels import (
     name_units,
 )
 from conveyorguard.data.draft.oddities import leave_out_leaks, look
-from conveyorguard.data.draft.roles import column_of_groups, device_column, device_pattern, kind_column, session_column
+from conveyorguard.data.draft.roles import (
+    column_of_groups,
+    device_column,
+    device_pattern,
+    kind_column,
+    refuse_long_tables,
+    session_column,
+)
 from conveyorguard.data.draft.sample import Sample, name_partial_columns, read_sample
 from conveyorguard.data.draft.states import States, find_states
 from conveyorguard.data.draft.times import PER_PERIOD, Clock, find_clock, leave_out_clocks
@@ -88,6 +95,7 @@ def draft(root: str | Path, name: str, reader: Mapping[str, Any] | None = None) 
 
 def _roles(sample: Sample, clock: Clock, options: dict[str, Any]) -> tuple[dict[str, Any], States]:
     """Return the columns by role, and the states; write the patterns for names of files into `options`."""
+    refuse_long_tables(sample, clock)
     session = session_column(sample, clock)
     if session:
         sample.split(session)
@@ -119,6 +127,10 @@ def _is_channel(column: str, channels: Channels) -> bool:
 
 def _no_channels(root: str | Path, sample: Sample) -> str:
     taken = ", ".join(dict.fromkeys(sample.taken)) or "nothing"
+    if any(str(name).startswith("{") for table in sample.tables.values() for name in table.frame):
+        return (
+            f"{root}: expected a table, found lines of JSON; convert them, e.g. with pandas.read_json(..., lines=True)"
+        )
     headers = [{str(name) for name in table.frame} for table in sample.tables.values()]
     if len(headers) > 1 and not set.intersection(*headers):
         heads = "; ".join(f"{name}: {', '.join(map(str, table.frame))}" for name, table in [*sample.tables.items()][:4])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from conveyorguard.errors import DataError
 from conveyorguard.system.progress import track
 
 SETTING = "; if it is a setting, as a speed or a load, name it under environment"
+ROWS = 200_000  # of all recordings together whose values are kept
 FEW = 3  # recordings; a state in fewer cannot be trained on, chosen by and tested
 
 
@@ -33,13 +36,15 @@ def look(root: Path, schema: Schema, reader: dict[str, Any], odd: list[str]) -> 
     recordings = [item for item in items if isinstance(item, Recording)]
     readable, dropped, notes = [], dict[str, list[str]](), Counter[str]()
     chosen = some_of(recordings)
+    seen = _Seen()
     for item in track(chosen, "checking", len(chosen)):
         try:
             session = item.read()
         except DataError as error:
             odd.append(f"{item.name}: {error}")
             continue
-        readable.append(session)
+        seen.add(session, schema)
+        readable.append(_thinned(session, ROWS // len(chosen)))
         notes.update(session.notes)
         for defect in session.dropped:
             dropped.setdefault(defect.reason, []).append(f"{defect.where}: {defect.message}")
@@ -52,55 +57,81 @@ def look(root: Path, schema: Schema, reader: dict[str, Any], odd: list[str]) -> 
             f"{_count(len(recordings), 'recording')}: training needs 4 labelled ones, to train, to choose and to test, "
             "or one with dates that reader.split_every cuts into parts, e.g. 1h"
         )
-    for group, channels in (("sensors", schema.channels), ("environment", schema.environment)):
-        for i, name in enumerate(channels):
-            odd += _of_channel(name, [getattr(session, group)[:, i] for session in readable])
-    odd += [*_of_times(readable), *_of_states(readable, schema), *_of_devices(readable)]
+    odd += [*seen.of_channels(len(readable)), *seen.of_times(len(readable)), *seen.of_states(len(readable), schema)]
+    odd += _of_devices(readable)
     return readable
+
+
+def _thinned(session: Session, rows: int) -> Session:
+    """A session with so many of its rows, evenly spread."""
+    step = -(-len(session.time) // max(rows, 1))
+    if step <= 1:
+        return session
+    state = None if session.state is None else session.state[::step].copy()
+    sensors, environment = session.sensors[::step].copy(), session.environment[::step].copy()
+    time = session.time[::step].copy()
+    return replace(session, time=time, sensors=sensors, environment=environment, state=state, where=None, dropped=[])
 
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'s' * (number != 1)}"
 
 
-def _of_channel(name: str, recordings: list[np.ndarray]) -> list[str]:
-    odd = []
-    known = [values[np.isfinite(values)] for values in recordings]
-    dead = sum(not len(values) or np.ptp(values) == 0 for values in known)
-    if dead:
-        odd.append(f"'{name}' is constant or empty in {dead} of {len(recordings)} recordings")
-    missing = 1 - np.isfinite(np.concatenate(recordings)).mean()
-    if missing:
-        odd.append(f"'{name}': {100 * missing:.2g} % of the values are missing; they hold the last value")
-    return odd
+@dataclass
+class _Seen:
+    """What all rows of the recordings show, counted one recording after another."""
 
+    dead: Counter[str] = field(default_factory=Counter)  # recordings in which a channel is constant or empty
+    missing: Counter[str] = field(default_factory=Counter)  # values
+    names: list[str] = field(default_factory=list)
+    rows: int = 0
+    gaps: int = 0
+    short: int = 0
+    labelled: int = 0
+    having: Counter[int] = field(default_factory=Counter)  # recordings by the state that they have
 
-def _of_times(recordings: list[Session]) -> list[str]:
-    odd = []
-    gaps = sum(int((np.diff(session.time) > GAP).sum()) for session in recordings)
-    if gaps:
-        odd.append(
-            f"{_count(gaps, 'gap')} in time: those of up to window.max_gap, by default 3 periods, are bridged; no "
-            "window spans a longer one"
-        )
-    short = sum(len(session.time) < 30 for session in recordings)
-    if short:
-        odd.append(
-            f"{_count(short, 'recording')} of {len(recordings)}: fewer than 30 rows, below a window of the default size"
-        )
-    return odd
+    def add(self, session: Session, schema: Schema) -> None:
+        """Count a recording."""
+        self.names = [*schema.channels, *schema.environment]
+        for group, channels in ((session.sensors, schema.channels), (session.environment, schema.environment)):
+            for i, name in enumerate(channels):
+                known = group[:, i][np.isfinite(group[:, i])]
+                self.dead[name] += not len(known) or bool(np.ptp(known) == 0)
+                self.missing[name] += len(group) - len(known)
+        self.rows += len(session.time)
+        self.gaps += int((np.diff(session.time) > GAP).sum())
+        self.short += len(session.time) < 30
+        if session.state is not None:
+            self.labelled += 1
+            self.having.update(np.unique(session.state).tolist())
 
+    def of_channels(self, count: int) -> Iterator[str]:
+        """Constant channels and missing values of so many recordings."""
+        for name in self.names:
+            if self.dead[name]:
+                yield f"'{name}' is constant or empty in {self.dead[name]} of {count} recordings"
+            if share := self.missing[name] / max(self.rows, 1):
+                yield f"'{name}': {100 * share:.2g} % of the values are missing; they hold the last value"
 
-def _of_states(recordings: list[Session], schema: Schema) -> list[str]:
-    odd, count = [], len(recordings)
-    labelled = [session.state for session in recordings if session.state is not None]
-    if len(labelled) < count:
-        odd.append(f"{count - len(labelled)} of {count} recordings have no states: they are not trained on")
-    for k, state in enumerate(schema.states):
-        having = sum(bool((states == k).any()) for states in labelled)
-        if labelled and having < FEW:
-            odd.append(f"state '{state.name}' is in {having} of {len(labelled)} recordings only")
-    return odd
+    def of_times(self, count: int) -> Iterator[str]:
+        """Gaps and short recordings."""
+        if self.gaps:
+            yield (
+                f"{_count(self.gaps, 'gap')} in time: those of up to window.max_gap, by default 3 periods, are "
+                "bridged; no window spans a longer one"
+            )
+        if self.short:
+            yield (
+                f"{_count(self.short, 'recording')} of {count}: fewer than 30 rows, below a window of the default size"
+            )
+
+    def of_states(self, count: int, schema: Schema) -> Iterator[str]:
+        """Recordings without states, and states in few recordings."""
+        if self.labelled < count:
+            yield f"{count - self.labelled} of {count} recordings have no states: they are not trained on"
+        for k, state in enumerate(schema.states):
+            if self.labelled and self.having[k] < FEW:
+                yield f"state '{state.name}' is in {self.having[k]} of {self.labelled} recordings only"
 
 
 def _of_devices(recordings: list[Session]) -> list[str]:

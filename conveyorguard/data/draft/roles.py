@@ -10,8 +10,30 @@ from conveyorguard.data.draft.sample import Sample, suits
 from conveyorguard.data.draft.times import Clock, row_counters
 from conveyorguard.data.table.clock import clock as seconds_of
 from conveyorguard.data.table.columns import numbers, words_of
+from conveyorguard.errors import DataError
 
+NEAR = 10  # rows of the file between two rows of a sample that follow each other
+QUANTITY = r"^(tag|var|variable|signal|channel|point|parameter|metric|_?field|_?measurement|quantity)(_?(name|id))?$"
 MANY = 0.8  # share of the borders between values at which the time begins anew
+
+
+def refuse_long_tables(sample: Sample, clock: Clock) -> None:
+    """Raise where a row holds one quantity and a column names it, as exports of historians do.
+
+    Raises:
+        DataError: different quantities would be taken for one channel.
+    """
+    for name in sample.free:
+        if not re.search(QUANTITY, name.strip(), re.IGNORECASE) or sample.is_number(name):
+            continue
+        words = [word for word in sample.counts(name, 500) if not word.startswith("$")]
+        channels = [other for other in sample.free if other != name and sample.is_number(other)]
+        if clock.names and len(words) > 1 and not sample.constant(name) and len(channels) <= 3:
+            raise DataError(
+                f"column '{name}' names what each row holds ({', '.join(words[:4])}), so that one column holds "
+                "different quantities: write a column for each, e.g. with pandas: "
+                f"frame.pivot_table(index={clock.names[0]!r}, columns={name!r}, values={(channels or ['value'])[0]!r})"
+            )
 
 
 def session_column(sample: Sample, clock: Clock) -> str | None:
@@ -47,8 +69,9 @@ def _restarting(sample: Sample, clock: Clock) -> str | None:
     for name in sample.free:
         words = words_of(table.frame[name])
         borders = words[1:] != words[:-1]
-        apart = 1 < len(set(words)) == borders.sum() + 1 <= len(words) / 10
-        if apart and np.mean((steps < 0) | (steps > 10 * usual), where=borders) > MANY:
+        beside = borders & (np.diff(table.row) <= NEAR)  # not between two blocks of a sample
+        apart = beside.any() and 1 < len(set(words)) == borders.sum() + 1 <= len(words) / 10
+        if apart and np.mean((steps < 0) | (steps > 10 * usual), where=beside) > MANY:
             sample.odd.append(f"'{name}' is taken for the name of a recording: where it changes, the time begins anew")
             return name
     return None

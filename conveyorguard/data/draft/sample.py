@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import Counter
 from collections.abc import Iterable
@@ -12,6 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 import pandas as pd
 
+from conveyorguard.data.draft.some_rows import Words, read_some
 from conveyorguard.data.table import columns
 from conveyorguard.data.table.columns import Table, part_of, words_of
 from conveyorguard.data.table.discover import find_files
@@ -20,7 +22,8 @@ from conveyorguard.errors import DataError
 from conveyorguard.system.progress import track
 
 LOOKED_AT = 40  # files, or recordings, read; of more, evenly spread ones
-BYTES = 200_000_000  # of files read, unless one alone is larger
+BYTES = 400_000_000  # of files read to their ends; of more, the beginnings alone
+KEPT = 16_000_000  # bytes of all files whose rows are kept; of larger ones, blocks of rows spread evenly
 WORDS = {  # what columns are called, most telling first
     "time": r"^(date_?time|time_?stamp|time|zeit(stempel)?|uhrzeit)|^(t|ts|sec|seconds?|elapsed.*|日時|時刻)$"
     r"|([_\s.]|^)(ts|time|timestamp)$|(시간|일시|시각)$",
@@ -53,6 +56,8 @@ class Sample:
         left_out: columns that have none, and why.
         units: of columns, as a second line of the header gives them.
         settings: channels that were left out since they are constant within each recording, as entries of the yaml.
+        words: by recording and column of few values, how often each is there and the sum of its rows' numbers.
+        rows: of each recording in its file, kept or not.
         labels: path below the root of a file of intervals (session, begin, end, state) beside the recordings, or empty.
         intervals: its states and how many intervals each has.
     """
@@ -65,6 +70,8 @@ class Sample:
     left_out: dict[str, str] = field(default_factory=dict)
     units: dict[str, str] = field(default_factory=dict)
     settings: dict[str, dict[str, Any]] = field(default_factory=dict)
+    words: dict[str, dict[str, Words]] = field(default_factory=dict)
+    rows: dict[str, int] = field(default_factory=dict)
     labels: str = ""
     intervals: Counter[str] = field(default_factory=Counter)
 
@@ -100,13 +107,16 @@ class Sample:
             most: distinct words after which counting stops, with one more of them.
         """
         counts = Counter[str]()
-        for table in self.tables.values():
-            if name in table.frame:
+        for key, table in self.tables.items():
+            if name in self.words.get(key, {}):
+                counts.update({word: count for word, (count, _) in self.words[key][name].items()})
+            elif name in table.frame:
                 text = table.frame[name]
                 written = text[~columns.is_missing(text)] if most is None or text.nunique() <= most + 5 else text
                 counts.update(words_of(written[: 10 * LOOKED_AT] if written is text else written).tolist())
-            if most is not None and len(counts) > most:
+            if most is not None and len(counts) > most + 1:
                 break
+        del counts[name]  # a header that comes again among the rows
         return counts
 
     def is_number(self, name: str) -> bool:
@@ -127,8 +137,14 @@ class Sample:
         """Whether a column says one thing in each recording."""
         return all(table.frame[name].dropna().nunique() <= 1 for table in self.tables.values())
 
+    def place(self, key: str, name: str, word: str) -> float | None:
+        """Mean place of a word in a recording, from 0 to 1; None where it is not there."""
+        count, total = self.words.get(key, {}).get(name, {}).get(word, (0, 0.0))
+        return total / count / max(self.rows[key], 1) if count else None
+
     def split(self, session: str) -> None:
         """Make a table of each recording that a column names."""
+        self.words, self.rows = {}, {}
         self.tables = {
             word: part_of(table, session, word)
             for table in self.tables.values()
@@ -156,8 +172,8 @@ def read_sample(root: Path) -> Sample:
     labels = next((name for name, path in paths.items() if len(paths) > 1 and _holds_intervals(path)), None)
     label_file = paths.pop(labels) if labels else None
     chosen = some_of([*paths])
-    size = max(sum(paths[name].stat().st_size for name in chosen), 1)
-    chosen = some_of(chosen, max(int(len(chosen) * min(BYTES / size, 1)), 1))
+    budget = max(KEPT // max(len(chosen), 1), 1)
+    whole = BYTES // max(len(chosen), 1)
     sample = Sample(root, odd=[item.message for item in unreadable])
     if label_file is not None:
         sample.labels = label_file.relative_to(root).as_posix()
@@ -168,11 +184,17 @@ def read_sample(root: Path) -> Sample:
         sample.odd.append(f"only {len(chosen)} of {len(paths)} files were read for this draft; the rest may differ")
     for name in track(chosen, "reading", len(chosen)):
         try:
-            _read(sample, name, paths[name])
+            _read(sample, name, paths[name], budget, whole)
         except DataError as error:
             sample.odd.append(f"cannot be read: {error}")
     if not sample.tables:
         raise DataError("\n".join([f"{root}: no file can be read", *sample.odd]))
+    kept = sum(len(table.row) for table in sample.tables.values())
+    if kept < 0.99 * sum(sample.rows.values()):
+        sample.odd.append(
+            f"{kept:,} of {sum(sample.rows.values()):,} rows were looked at for this draft, in blocks spread evenly "
+            "over the files; values of columns with few of them, as states have, were counted in all rows"
+        )
     _keep_one_kind_of_table(sample)
     return sample
 
@@ -185,19 +207,25 @@ def _holds_intervals(path: Path) -> bool:
         return False  # it is named when it is read
 
 
-def _read(sample: Sample, name: str, path: Path) -> None:
-    """Read a file into the sample; its header is looked at, and units below it are taken out."""
+def _read(sample: Sample, name: str, path: Path, budget: int, whole: int) -> None:
+    """Read a file into the sample; its header is looked at, and units below it are taken out.
+
+    Args:
+        budget: bytes of which rows are kept.
+        whole: bytes up to which a file is read to its end.
+    """
     try:
         names = columns.header(path, sample.encoding)
-        table = columns.read(path, sample.encoding)
+        table, words, count = read_some(path, sample.encoding, budget, whole)
     except DataError as error:
         if sample.tables or "expected text in utf-8" not in str(error):
             raise
-        sample.encoding = _other_encoding(path.read_bytes())
+        sample.encoding = _other_encoding(path)
         sample.odd.append(
             f"{path.name} is not UTF-8: read as {sample.encoding}, a guess; see whether the names of columns are right"
         )
-        names, table = columns.header(path, sample.encoding), columns.read(path, sample.encoding)
+        names = columns.header(path, sample.encoding)
+        table, words, count = read_some(path, sample.encoding, budget, whole)
     _refuse_side_by_side(path, names, table)
     for i, twice in enumerate(names):
         numbered = f"{twice}#{i + 1}"
@@ -208,7 +236,9 @@ def _read(sample: Sample, name: str, path: Path) -> None:
     if "" in names and names.index("") > 0:
         sample.odd.append(f"{path.name}: column {names.index('') + 1} has no name, so it is left out")
     sample.units |= getattr(table, "units", None) or _take_units(table)
-    sample.tables[name] = table
+    sample.tables[name], sample.rows[name] = table, count
+    if count > len(table.row):
+        sample.words[name] = words
 
 
 def _kind_of(text: str) -> str:
@@ -280,6 +310,9 @@ def name_partial_columns(sample: Sample) -> None:
             sample.odd.append(f"column '{name}' is in {count} of {len(sample.tables)} files only, so it is left out")
 
 
-def _other_encoding(raw: bytes) -> str:
+def _other_encoding(path: Path) -> str:
     """Hangul comes in pairs of high bytes; a degree sign or an umlaut alone."""
-    return "cp949" if all(len(run) % 2 == 0 for run in re.findall(rb"[\x80-\xff]+", raw)) else "cp1252"
+    with path.open("rb") as stream:
+        pieces = iter(lambda: stream.read(1 << 22), b"")
+        runs = (run for piece in pieces for run in re.findall(rb"[\x80-\xff]+", piece))
+        return "cp949" if all(len(run) % 2 == 0 for run in itertools.islice(runs, 100_000)) else "cp1252"

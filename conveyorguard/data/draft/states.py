@@ -126,7 +126,10 @@ def _is_named(rank: tuple[int, int]) -> bool:
 def _take_column(sample: Sample, states: States, counts: Counter[str]) -> None:
     column = states.column or ""
     sample.take([column])
-    labelled = sum(_is_labelled(table.frame, column) for table in sample.tables.values())
+    labelled = sum(
+        bool(sample.words.get(key, {}).get(column)) or _is_labelled(table.frame, column)
+        for key, table in sample.tables.items()
+    )
     if labelled < len(sample.tables):
         sample.odd.append(
             f"column '{column}' is in {labelled} of {len(sample.tables)} recordings; those without are not trained on"
@@ -173,8 +176,13 @@ def _ordered_numbers(column: str, words: list[str], places: dict[str, float]) ->
         return rising[::-1], "1 first, as the column's name says that 1 is the healthy state"
     means = [places[word] for word in rising]
     falls = means == sorted(means, reverse=True) and np.ptp(means) > 0.2
-    if falls and 0 not in numbers and rising[0] != "1":
+    if falls and (_says_healthy(column) or (0 not in numbers and rising[0] != "1")):
         return rising[::-1], "falling, as they appear in the recordings"
+    if falls:
+        return rising, (
+            "the order of their numbers, though the highest come first in the recordings: if the highest is healthy, "
+            "turn the list round"
+        )
     return rising, "the order of their numbers"
 
 
@@ -186,8 +194,12 @@ def _says_healthy(column: str) -> bool:
 def _places(sample: Sample, column: str, words: list[str]) -> dict[str, list[float]]:
     """Mean places of each word in the recordings, from 0 to 1."""
     places: dict[str, list[float]] = {word: [] for word in words}
-    for table in sample.tables.values():
-        if column in table.frame:
+    for key, table in sample.tables.items():
+        if column in sample.words.get(key, {}):
+            for word in words:
+                if (place := sample.place(key, column, word)) is not None:
+                    places[word].append(place)
+        elif column in table.frame:
             text = words_of(table.frame[column])
             for word in set(text) & set(places):
                 places[word].append(float(np.flatnonzero(text == word).mean() / len(text)))

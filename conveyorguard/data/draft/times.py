@@ -68,7 +68,7 @@ def find_clock(sample: Sample, given: dict[str, Any]) -> Clock:
         try:
             times = _read(sample, names, given)
         except DataError as error:
-            refused += [error] if candidate.called_time and not sample.is_number(names[0]) else []
+            refused += [error] if _is_refused(sample, candidate, error) else []
             if refused and "several ways" in str(error):
                 break
             continue
@@ -89,6 +89,13 @@ def find_clock(sample: Sample, given: dict[str, Any]) -> Clock:
         "wrong, set reader.row_every, e.g. 0.05ms of 20,000 rows a second, and reader.period, e.g. 100ms"
     )
     return Clock()
+
+
+def _is_refused(sample: Sample, candidate: TimeCandidate, error: DataError) -> bool:
+    """Whether a column that is called as times are cannot be read, rather than being no time."""
+    name = candidate.names[0]
+    several = "several ways" in str(error) and (suits(name, "time") or suits(name, "date"))
+    return several or (candidate.called_time and not sample.is_number(name))
 
 
 def leave_out_clocks(sample: Sample, clock: Clock) -> None:
@@ -165,7 +172,7 @@ def _clock(
     unit = _unit_in_name(names[0])
     if unit and times[0].unit == unit:
         reader.setdefault("time_unit", unit)
-    elif times[0].unit in ("ms", "us", "ns", "excel"):
+    elif times[0].unit in ("ms", "us", "ns", "excel", "matlab"):
         reader.setdefault("time_unit", times[0].unit)
     if any(t.must_be_named for t in times):
         reader.setdefault("time_format", times[0].format)

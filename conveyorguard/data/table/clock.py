@@ -27,10 +27,12 @@ from conveyorguard.data.table.columns import Table, is_missing, numbers, quoted
 from conveyorguard.errors import DataError
 
 UNITS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9, "min": 60.0, "h": 3600.0, "d": 86400.0, "excel": 86400.0}
+UNITS["matlab"] = 86400.0
 EPOCHS = {"ns": 1e17, "us": 1e14, "ms": 1e11, "s": 1e8}  # from where on a number of a unit counts since 1970
 LATEST = 7.3e9  # s; an epoch lies before the year 2201
-EXCEL = (36526, 55153)  # days from 1899-12-30 to 2000 and to 2051
-EXCEL_ORIGIN = -2209161600  # s; 1899-12-30
+DAYS = {"excel": (36526, 55153), "matlab": (730486, 749113)}  # since 1899-12-30, and the year 0: of 2000 to 2050
+DAY_ORIGINS = {"excel": -25569, "matlab": -719529}  # days from 1970 to their day 0
+DAY_OF_YEAR = {7: "%Y%j", 11: "%Y%j%H%M", 13: "%Y%j%H%M%S"}  # by the number of digits
 ENOUGH = 0.9  # of the cells with something written that a format must read; the others are bad times
 
 
@@ -102,6 +104,8 @@ def choose_times(
     values = _numbers(column)
     if _enough(np.isfinite(values), written):
         compact = None if unit else _compact(column, values, written)
+        if unit is None and compact is None:
+            _refuse_days_of_the_year(values)
         return _in_zone(compact, zone) if compact else _of_numbers(column, values, unit)
     text = english(_text(column))
     matches = match_patterns(text)
@@ -193,19 +197,43 @@ def _compact(column: pd.Series, values: np.ndarray, written: np.ndarray) -> Time
     return _from_match(matches[0]) if matches else None
 
 
+def _refuse_days_of_the_year(values: np.ndarray) -> None:
+    """Raise where numbers may be a year and a day of it, as 2024065, or a count of seconds.
+
+    Raises:
+        DataError: all of them may be.
+    """
+    known = values[np.isfinite(values)]
+    if (known != np.floor(known)).any() or known.min() < 1:
+        return
+    digits = int(np.log10(known.min())) + 1
+    time_format = DAY_OF_YEAR.get(digits)
+    if time_format is None or known.max() >= 10.0**digits:
+        return
+    rest = known.astype(np.int64)
+    for _, limit in (("second", 60), ("minute", 60), ("hour", 24))[(13 - digits + 1) // 2 :]:
+        if (rest % 100 >= limit).any():
+            return
+        rest = rest // 100
+    year, day = rest // 1000, rest % 1000
+    if ((year >= 1950) & (year < 2100) & (day >= 1) & (day <= 366)).all():
+        raise DataError(
+            f"'{known[0]:.0f}' can be read in several ways: as year and day of the year, set "
+            f'data.reader.time_format="{time_format}", or as a number, set data.reader.time_unit=s (or ms)'
+        )
+
+
 def _of_numbers(column: pd.Series, values: np.ndarray, unit: str | None) -> Times:
     values = np.where(np.isfinite(values), values, np.nan)
     size = float(np.nanmedian(np.abs(values)))
-    if unit is None:
-        unit = next((name for name, least in EPOCHS.items() if name != "s" and size > least), "s")
-        if _is_excel(column, values):
-            unit = "excel"
+    unit = unit or _unit_of(values, size)
     first = float(values[np.isfinite(values)][0])
     whole = pd.api.types.is_integer_dtype(column.dtype) and not column.hasnans
     steps = (column - column.iloc[0]).to_numpy(np.float64) if whole else values - first
     seconds = steps * UNITS[unit]
-    if unit == "excel":  # a double holds microseconds of a day, the files mostly milliseconds
-        return Times(np.round(seconds, 3), round(first * 86_400_000) * 10**6 + EXCEL_ORIGIN * SECOND, unit=unit)
+    if unit in DAYS:  # a double holds microseconds of a day, the files mostly milliseconds
+        origin = round(first * 86_400_000) * 10**6 + DAY_ORIGINS[unit] * 86400 * SECOND
+        return Times(np.round(seconds, 3), origin, unit=unit)
     dated = unit in EPOCHS and size > EPOCHS[unit] and size * UNITS[unit] < LATEST
     if not dated:
         return Times(values * UNITS[unit] if not whole or abs(first) < 2**53 else seconds, unit=unit)
@@ -214,10 +242,16 @@ def _of_numbers(column: pd.Series, values: np.ndarray, unit: str | None) -> Time
     return Times(seconds, origin, "UTC", unit=unit)
 
 
-def _is_excel(column: pd.Series, values: np.ndarray) -> bool:
-    """Whether numbers are days with fractions since 1899-12-30: of many decimals, and whole seconds apart."""
+def _unit_of(values: np.ndarray, size: float) -> str:
+    """The unit of numbers, by their usual size."""
+    by_size = next((name for name, least in EPOCHS.items() if name != "s" and size > least), "s")
+    return next((name for name, limits in DAYS.items() if _is_days(values, limits)), by_size)
+
+
+def _is_days(values: np.ndarray, limits: tuple[int, int]) -> bool:
+    """Whether numbers are days with fractions, within limits: of many decimals, and whole seconds apart."""
     known = values[np.isfinite(values)]
-    if len(known) < 3 or known.min() < EXCEL[0] or known.max() > EXCEL[1]:
+    if len(known) < 3 or known.min() < limits[0] or known.max() > limits[1]:
         return False
     with_decimals = np.mean(np.abs(known * 1e4 - np.round(known * 1e4)) > 0.01)
     seconds = np.diff(known) * 86400

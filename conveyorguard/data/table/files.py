@@ -9,8 +9,10 @@ import io
 import re
 import zipfile
 import zlib
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from conveyorguard.errors import DataError
 from conveyorguard.system.text import without_path
@@ -38,24 +40,27 @@ def without_suffix(path: Path) -> Path:
     return inner.with_suffix("") if path.suffix.lower() in PACKED and inner.suffix.lower() in PLAIN else inner
 
 
-def read_bytes(path: Path, limit: int = -1) -> bytes:
-    """The bytes of a csv, its beginning alone if there is a limit; of a workbook those of its sheet as a csv.
+@contextmanager
+def open_bytes(path: Path) -> Iterator[BinaryIO]:
+    """Open the bytes of a csv, unpacked; of a workbook those of its sheet as a csv.
 
     Raises:
-        DataError: it cannot be read, or an archive holds not just one table.
+        DataError: it cannot be read, or an archive holds not just one table; also while the stream is read.
     """
     suffix = path.suffix.lower()
     try:
-        if suffix == ".xlsx":
-            return _sheet(path)
-        if suffix == ".txt":
-            raw = path.read_bytes() if limit < 0 else _beginning(path, limit)
-            return SPACES.sub(b"\t", raw.replace(b"\r\n", b"\n")) if _separator(raw) == b" " else raw
-        if suffix == ".zip":
-            with zipfile.ZipFile(path) as archive, archive.open(_member(path, archive)) as stream:
-                return stream.read(limit)
-        with gzip.open(path) if suffix == ".gz" else path.open("rb") as stream:
-            return stream.read(limit)
+        with ExitStack() as stack:
+            stream: Any
+            if suffix == ".xlsx":
+                stream = io.BytesIO(_sheet(path))
+            elif suffix == ".zip":
+                archive = stack.enter_context(zipfile.ZipFile(path))
+                stream = stack.enter_context(archive.open(_member(path, archive)))
+            elif suffix == ".gz":
+                stream = stack.enter_context(gzip.open(path))
+            else:
+                stream = stack.enter_context(path.open("rb"))
+            yield stream
     except (zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
         raise DataError(f"{path.name}: cannot be unpacked ({without_path(error)}); pack or fetch it again") from error
     except OSError as error:
@@ -63,6 +68,16 @@ def read_bytes(path: Path, limit: int = -1) -> bytes:
             f"{path.name}: cannot be read ({without_path(error)}); give yourself the right to read it, and check "
             "the disk it is on"
         ) from error
+
+
+def has_blanks_between(path: Path, beginning: bytes) -> bool:
+    """Whether the columns of a .txt are separated by blanks."""
+    return path.suffix.lower() == ".txt" and _separator(beginning) == b" "
+
+
+def with_tabs(raw: bytes) -> bytes:
+    """Lines whose fields are separated by blanks, separated by tabs instead."""
+    return SPACES.sub(b"\t", raw.replace(b"\r\n", b"\n"))
 
 
 def _beginning(path: Path, limit: int) -> bytes:
@@ -131,10 +146,14 @@ def _cell(value: Any) -> str:
     return "" if value is None else str(value).replace("\n", " ").replace("\r", " ")
 
 
-def decode(path: Path, raw: bytes, encoding: str, whole: bool = True) -> str:
+def decode(path: Path, raw: bytes, encoding: str, whole: bool = True, lines_before: int = 0) -> str:
     """Text with plain line ends; of the beginning of a file, a character cut in two at its end is left out.
 
     A file that is UTF-8 is read as such, whatever encoding is named: of one folder, files may differ.
+
+    Args:
+        raw: the file, or some of its lines.
+        lines_before: of the file, before these.
 
     Raises:
         DataError: it is empty, no text, or of another encoding.
@@ -143,12 +162,12 @@ def decode(path: Path, raw: bytes, encoding: str, whole: bool = True) -> str:
         encoding = "utf-16"
     elif raw[:3] == b"\xef\xbb\xbf":
         encoding = "utf-8-sig"
-    if not raw.strip():
+    if not lines_before and not raw.strip():
         raise DataError(f"{path.name}: expected a header and rows, found an empty file")
     try:
         text = _text(raw, encoding, whole)
     except UnicodeDecodeError as error:
-        row = raw[: error.start].count(b"\n") + 1
+        row = lines_before + raw[: error.start].count(b"\n") + 1
         raise DataError(
             f"{path.name}: row {row}: expected text in {encoding}, found the byte {error.object[error.start]:#x}; "
             "save it as "

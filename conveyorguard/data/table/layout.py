@@ -36,7 +36,7 @@ class Layout:
     Attributes:
         period: s between the rows of the store; recordings of another period are put on it.
         row_every: s from one row to the next where there is no time column; None: a row is a period.
-        time_unit: of a time column of numbers: s, ms, us, ns, min, h, d or excel; None: by their size.
+        time_unit: of a time column of numbers: s, ms, us, ns, min, h, d, excel or matlab; None: by their size.
         time_format: of a time column of text, as for strptime, where it is not understood or can be read in several
             ways.
         time_zone: of dates that name none, e.g. Europe/Berlin.

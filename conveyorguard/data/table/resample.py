@@ -13,6 +13,7 @@ from conveyorguard.errors import DataError
 
 ON_THE_GRID = 0.02  # periods; a sample as near as this to a full period is that period's
 GAP = 1.5  # usual intervals between samples; nothing is held for longer
+SEVERAL = 1.5  # rows a period from which on they are aggregated
 COARSEST = 60  # periods from sample to sample: beyond it, the unit of time is wrong rather than the data sparse
 OF_SEVERAL = ("sd", "p2p", "kurtosis", "crest")  # of one sample they say nothing
 
@@ -69,7 +70,7 @@ def resample(time: np.ndarray, values: np.ndarray, period: float, aggregates: Se
     interval = float(np.median(np.diff(np.unique(place)))) if place[-1] > place[0] else 1.0
     nearest = np.round(place)
     whole = np.abs(place - nearest).max() <= ON_THE_GRID
-    several = len(place) / len(np.unique(nearest)) >= 1.5
+    several = len(place) / len(np.unique(nearest)) >= SEVERAL
     seconds = f"{interval * period:.3g} s"
     if interval > COARSEST:
         raise DataError(
@@ -77,13 +78,14 @@ def resample(time: np.ndarray, values: np.ndarray, period: float, aggregates: Se
             f"s set data.reader.time_unit (ms, min, ...), else data.reader.period={interval * period:.3g}"
         )
     if several or (interval < 0.75 and not whole):
-        every = "several rows a period" if whole else f"one row every {seconds}"
-        return _aggregated(place, values, [name or "mean" for name in aggregates], f"{every} to {period:g} s", period)
+        grid = aggregate(place, values, aggregates, period)
+        return grid._replace(note=aggregate_note(whole, interval * period, period, aggregates))
     _refuse_aggregates_of_one(aggregates, period, interval)
     new = np.diff(nearest if whole else place, prepend=-1) > 0
     twice = np.flatnonzero(~new).tolist()
     if whole and interval < GAP:
-        return Grid(nearest[new].astype(np.int64), values[new], np.flatnonzero(new), twice)
+        kept = values[new] if twice else values
+        return Grid(nearest[new].astype(np.int64), kept, np.flatnonzero(new), twice)
     place, rows = place[new], np.flatnonzero(new)
     second, left = _held(place, interval)
     note = f"a row every {seconds}, held until the next one (data.reader.period={period:g} s)"
@@ -116,10 +118,18 @@ def _held(place: np.ndarray, interval: float) -> tuple[np.ndarray, np.ndarray]:
     return second[near], left[near]
 
 
-def _aggregated(place: np.ndarray, values: np.ndarray, names: list[str], change: str, period: float) -> Grid:
+def aggregate(place: np.ndarray, values: np.ndarray, aggregates: Sequence[str], period: float) -> Grid:
+    """Aggregate the samples of each period.
+
+    Args:
+        place: (n,) periods since the start, not decreasing.
+        values: (n, C).
+        aggregates: as for `resample`.
+        period: s.
+    """
     second = np.floor(place + 1e-6).astype(np.int64)
     starts = np.flatnonzero(np.diff(second, prepend=second[0] - 1))
-    names = names or ["mean"] * values.shape[1]
+    names = [name or "mean" for name in aggregates] or ["mean"] * values.shape[1]
     aggregated = np.empty((len(starts), values.shape[1]))
     for name in dict.fromkeys(names):
         columns = [i for i, other in enumerate(names) if other == name]
@@ -127,9 +137,19 @@ def _aggregated(place: np.ndarray, values: np.ndarray, names: list[str], change:
             aggregated[:, columns] = band_rms(values[:, columns], starts, period, band)
         else:
             aggregated[:, columns] = AGGREGATES[name](_Periods(values[:, columns], starts))
-    how = ", ".join(dict.fromkeys(names)) or "mean"
-    note = f"resampled from {change} by the {how}"
-    return Grid(second[starts], aggregated, np.append(starts[1:], len(second)) - 1, [], note, True, starts)
+    return Grid(second[starts], aggregated, np.append(starts[1:], len(second)) - 1, [], "", True, starts)
+
+
+def aggregate_note(whole: bool, interval: float, period: float, aggregates: Sequence[str]) -> str:
+    """What was done to a recording of several rows a period.
+
+    Args:
+        whole: all rows have the times of whole periods.
+        interval: between rows [s].
+    """
+    every = "several rows a period" if whole else f"one row every {interval:.3g} s"
+    how = ", ".join(dict.fromkeys(name or "mean" for name in aggregates)) or "mean"
+    return f"resampled from {every} to {period:g} s by the {how}"
 
 
 class _Periods:

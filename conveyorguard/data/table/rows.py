@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy as np
 from conveyorguard.data.schema import UNLABELLED
 from conveyorguard.data.session import Dropped
 from conveyorguard.data.table import columns
+from conveyorguard.data.table.cells import FillWatch
 from conveyorguard.data.table.columns import Table
 from conveyorguard.data.table.states import StateSource
 from conveyorguard.errors import DataError
@@ -82,25 +83,32 @@ class Rows:
             f"column '{names[0]}': found '{' '.join(str(self.table.frame[name].iloc[i]) for name in names)}', expected "
         )
 
-    def times(self, seconds: np.ndarray, names: list[str], period: float) -> np.ndarray:
+    def times(self, seconds: np.ndarray, names: list[str], period: float, begin: float | None = None) -> np.ndarray:
         """(n,) s since the first row that has a time, be it sound otherwise or not.
 
         Args:
             seconds: (n,) of the rows, on any clock.
             names: of the columns of the time; none where a row is a period.
+            begin: of the first row, where these are not all rows.
         """
         self.refuse("bad_time", np.isnan(seconds), lambda i: self._cell(i, names) + "a time")
         if np.isnan(seconds).all():
             return seconds
-        time = seconds - np.nanmin(seconds)
+        time = seconds - (np.nanmin(seconds) if begin is None else begin)
         far = time >= period * 2**31
         self.refuse("bad_time", far, lambda i: self._cell(i, names) + "a time near the others")
         return time
 
-    def numbers(self, names: list[str], missing: tuple[str, ...] = ()) -> np.ndarray:
-        """(n, columns) float64; a name may come several times."""
+    def numbers(
+        self, names: list[str], missing: tuple[str, ...] = (), signs: columns.NumberSigns | None = None
+    ) -> np.ndarray:
+        """(n, columns) float64; a name may come several times. Rows with something that is no number are left out.
+
+        Args:
+            missing, signs: as for `columns.numbers`.
+        """
         there = list(dict.fromkeys(name for name in names if name in self.table.frame))
-        read, unread = columns.numbers(self.table, there, missing)
+        read, unread = columns.numbers(self.table, there, missing, signs)
         values = np.full((len(self.table.row), len(names)), np.nan)
         bad = np.zeros(values.shape, bool)
         for i, name in enumerate(names):
@@ -112,27 +120,23 @@ class Rows:
             return self._cell(i, [name]) + "a number" + _remedy(str(self.table.frame[name].iloc[i]), self.table)
 
         self.refuse("bad_number", np.asarray(bad.any(axis=1)), message)
-        for name in there:
-            if suspect := columns.suspected_fill(read[:, there.index(name)]):
-                value, count = suspect
-                self.notes.append(
-                    f"column '{name}': {value:.10g} comes {count} times, far from all other values: if it stands for a "
-                    f"missing one, set data.reader.missing=[{value:.10g}]"
-                )
         return values
 
-    def states(self, source: StateSource, seconds: np.ndarray) -> np.ndarray | None:
+    def states(self, source: StateSource, seconds: np.ndarray, labelled: bool = False) -> np.ndarray | None:
         """(n,) 0..K-1; None if the recording has none. Rows whose state is not known are left out.
 
         Args:
             seconds: (n,) of the rows, on the clock of the recording.
+            labelled: other rows of the recording have states.
 
         Raises:
             DataError: what the states are taken from does not suit the recording.
         """
         state = source.of(self.table, seconds)
         if state is None:
-            return None
+            if not labelled:
+                return None
+            state = np.full(len(self.keep), UNLABELLED)
         self.refuse(
             source.reason,
             state == UNLABELLED,
@@ -140,12 +144,45 @@ class Rows:
         )
         return state
 
+    def refuse_twice(self, rows: np.ndarray, time: np.ndarray) -> None:
+        """Leave out rows whose time another one has.
+
+        Args:
+            time: (n,) s of all rows.
+        """
+        for i in rows.tolist():
+            self.refuse("duplicate_second", [i], lambda i: twice("", time[i]).message)
+
     def sound(self, time: np.ndarray) -> np.ndarray:
         """Numbers of the sound rows in the order of their times."""
         if not self.keep.any():
-            why = f"{self.dropped[0].where}: {self.dropped[0].message}" if self.dropped else "it has none"
-            raise DataError(f"{self.path.name}: no usable row ({why})")
+            raise no_usable_row(self.path, self.dropped)
         return np.flatnonzero(self.keep)[np.argsort(time[self.keep], kind="stable")]
+
+
+def twice(where: str, second: float) -> Dropped:
+    """A row whose time another one has."""
+    message = (
+        f"expected each second once, found another row of one: second {second:g} is there already; remove one of them"
+    )
+    return Dropped("duplicate_second", where, message)
+
+
+def no_usable_row(path: Path, dropped: list[Dropped]) -> DataError:
+    """The error of a recording without a sound row, with the first reason."""
+    why = f"{dropped[0].where}: {dropped[0].message}" if dropped else "it has none"
+    return DataError(f"{path.name}: no usable row ({why})")
+
+
+def fill_notes(watches: Mapping[str, FillWatch]) -> list[str]:
+    """Name the values that may stand for missing ones, by column."""
+    suspects = [(name, watch.suspect()) for name, watch in watches.items()]
+    return [
+        f"column '{name}': {suspect[0]:.10g} comes {suspect[1]} times, far from all other values: if it stands for a "
+        f"missing one, set data.reader.missing=[{suspect[0]:.10g}]"
+        for name, suspect in suspects
+        if suspect
+    ]
 
 
 def _remedy(found: str, table: Table) -> str:

@@ -53,9 +53,11 @@ class _Column(StateSource):
 
     def of(self, table: Table, seconds: np.ndarray) -> np.ndarray | None:
         (name,) = self.columns
-        if name not in table.frame or columns.is_missing(table.frame[name]).all():
+        if name not in table.frame or columns.is_missing(table.frame[name].drop_duplicates()).all():
             return None
-        return np.array([self.words.get(word, UNLABELLED) for word in words_of(table.frame[name])], np.int64)
+        codes, distinct = pd.factorize(table.frame[name])  # words are few, rows are many
+        states = np.array([self.words.get(word, UNLABELLED) for word in words_of(pd.Series(distinct))], np.int64)
+        return np.append(states, UNLABELLED)[codes]  # -1, the code of a missing cell, is the last
 
 
 @dataclass

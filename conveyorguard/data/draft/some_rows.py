@@ -1,0 +1,90 @@
+"""Some rows of a file for a draft, and the words of its columns in all rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from conveyorguard.data.table import blocks, columns
+from conveyorguard.data.table.cells import Table, is_missing, words_of
+
+DISTINCT = 40  # values of a column that are counted in all rows
+
+Words = dict[str, tuple[int, float]]  # of a column: how often a word is there, and the sum of its rows' numbers
+
+
+def read_some(path: Path, encoding: str, budget: int, whole: int) -> tuple[Table, dict[str, Words], int]:
+    """Read blocks of rows of a file, spread evenly, the first among them.
+
+    Args:
+        budget: bytes of the file whose rows are kept, about.
+        whole: bytes that are read at all; of a larger file, the beginning.
+
+    Returns:
+        The rows; for each column of few values the words of all rows that were read; and the number of these rows.
+
+    Raises:
+        DataError: as `columns.read`.
+    """
+    if path.is_dir() or path.suffix.lower() in (".parquet", ".xlsx"):
+        table = columns.read(path, encoding)
+        return table, {}, len(table.row)
+    size = path.stat().st_size
+    every = max(-(-min(size, whole) // max(budget, blocks.BLOCK)), 1)  # which blocks are kept
+    kept: list[Table] = []
+    words: dict[str, Words] = {}
+    many: set[str] = set()
+    count = 0
+    for number, table in enumerate(_beginning(path, encoding, whole)):
+        _count_words(table.frame, count, words, many)
+        count += len(table.row)
+        if number % every == 0:
+            kept.append(table if size <= budget else _first_rows(table, budget / blocks.BLOCK))
+    return blocks.join(kept), words, count
+
+
+def _first_rows(table: Table, share: float) -> Table:
+    """A share of the rows of a block."""
+    if share >= 1:
+        return table
+    rows = max(int(share * len(table.row)), 1000)
+    mine = np.arange(len(table.row)) < rows
+    return columns.rows_of(table, mine) if rows < len(table.row) else table
+
+
+def _beginning(path: Path, encoding: str, most: int) -> Iterator[Table]:
+    for number, table in enumerate(blocks.csv_blocks(path, encoding)):
+        if number * blocks.BLOCK > most:
+            return
+        yield table
+
+
+def _count_words(frame: pd.DataFrame, before: int, words: dict[str, Words], many: set[str]) -> None:
+    """Count the words of columns of few values, and sum the numbers of their rows.
+
+    Args:
+        before: rows before these.
+        many: columns of many values, which are no longer looked at.
+    """
+    for name in map(str, frame):
+        if name in many or not name:
+            continue
+        codes, distinct = pd.factorize(frame[name])
+        if len(distinct) > DISTINCT:
+            many.add(name)
+            words.pop(name, None)
+            continue
+        written = ~is_missing(pd.Series(distinct, dtype=object))
+        counts = np.bincount(codes[codes >= 0], minlength=len(distinct))
+        places = np.bincount(codes[codes >= 0], np.flatnonzero(codes >= 0) + before, minlength=len(distinct))
+        of_column = words.setdefault(name, {})
+        for i, word in enumerate(words_of(pd.Series(distinct, dtype=object))):
+            if written[i]:
+                total, place = of_column.get(word, (0, 0.0))
+                of_column[word] = (total + int(counts[i]), place + float(places[i]))
+        if len(of_column) > DISTINCT:
+            many.add(name)
+            del words[name]
