@@ -98,8 +98,8 @@ def _untangling(sample: Sample, clock: Clock) -> str | None:
 def device_column(sample: Sample, session: str | None) -> str | None:
     """The column that names the device; the session's where it is called as a device."""
     by_name = (name for name in sample.like("device") if sample.constant(name))
-    own = session if session and suits(session, "device") else None
-    return next(by_name, None) or own
+    as_device = session if session and suits(session, "device") else None
+    return next(by_name, None) or as_device
 
 
 def column_of_groups(sample: Sample) -> str | None:

@@ -53,11 +53,11 @@ class TimeCandidate:
         return _is_forward(steps) and (self.called_cycle or _is_even(steps))
 
 
-def find_clock(sample: Sample, given: dict[str, Any]) -> Clock:
+def find_clock(sample: Sample, settings: dict[str, Any]) -> Clock:
     """The columns of the time, and how to read them.
 
     Args:
-        given: keys of `data.reader` that the user sets, e.g. time_format.
+        settings: keys of `data.reader` that the user sets, e.g. time_format.
 
     Raises:
         DataError: a column is called as times are, but is not understood.
@@ -66,7 +66,7 @@ def find_clock(sample: Sample, given: dict[str, Any]) -> Clock:
     for candidate in _candidates(sample):
         names = candidate.names
         try:
-            times = _read(sample, names, given)
+            times = _read(sample, names, settings)
         except DataError as error:
             refused += [error] if _is_refused(sample, candidate, error) else []
             if refused and "several ways" in str(error):
@@ -78,7 +78,7 @@ def find_clock(sample: Sample, given: dict[str, Any]) -> Clock:
                 break  # a date that is not understood is not cut down to its time of day
             if not candidate.called_time and not candidate.called_cycle:
                 sample.odd.append(f"no column is called a time; '{names[0]}' runs forward evenly and is taken for it")
-            return _clock(sample, names, times, steps, given, candidate.called_cycle)
+            return _clock(sample, names, times, steps, settings, candidate.called_cycle)
     if refused:
         raise DataError(
             f"{refused[0]}. To draft with it, add it to this command: "
@@ -140,10 +140,10 @@ def _candidates(sample: Sample) -> list[TimeCandidate]:
     return pairs + [TimeCandidate([name], name in (*called_time, *days), name in cycles) for name in single]
 
 
-def _read(sample: Sample, names: list[str], given: dict[str, Any]) -> list[Times]:
-    unit = given.get("time_unit") or _unit_in_name(names[0])
+def _read(sample: Sample, names: list[str], settings: dict[str, Any]) -> list[Times]:
+    unit = settings.get("time_unit") or _unit_in_name(names[0])
     tables = [table for table in sample.tables.values() if len(table.frame) > 1]
-    return [read_times(table, names, unit, given.get("time_format"), given.get("time_zone")) for table in tables]
+    return [read_times(table, names, unit, settings.get("time_format"), settings.get("time_zone")) for table in tables]
 
 
 def _unit_in_name(name: str) -> str | None:
@@ -166,9 +166,9 @@ def _is_even(steps: np.ndarray) -> bool:
 
 
 def _clock(
-    sample: Sample, names: list[str], times: list[Times], steps: np.ndarray, given: dict[str, Any], cycles: bool
+    sample: Sample, names: list[str], times: list[Times], steps: np.ndarray, settings: dict[str, Any], cycles: bool
 ) -> Clock:
-    reader = dict(given)
+    reader = dict(settings)
     unit = _unit_in_name(names[0])
     if unit and times[0].unit == unit:
         reader.setdefault("time_unit", unit)

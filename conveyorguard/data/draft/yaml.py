@@ -95,9 +95,10 @@ def _block(title: str, channels: dict[str, dict[str, Any]], guessed: list[str]) 
     if len(entries) <= ONE_LINE_EACH:
         guess = "  # the unit is a guess"
         return [f"  {title}:", *(f"    {entry}{guess * (key in guessed)}" for key, entry in entries.items())]
-    own = [key for key in entries if key in guessed]
+    guesses = [key for key in entries if key in guessed]
     lines = [
-        f"  {title}: {{" + _comment(f"units of {', '.join(own[:8])}{', ...' * (len(own) > 8)} are guesses" * bool(own))
+        f"  {title}: {{"
+        + _comment(f"units of {', '.join(guesses[:8])}{', ...' * (len(guesses) > 8)} are guesses" * bool(guesses))
     ]
     first = True
     for entry in entries.values():

@@ -133,9 +133,9 @@ def open_picture(path: Path) -> Iterator[Image.Image]:
 
 def _picture_problem(pictures: list[Path], shape: tuple[int, int]) -> str | None:
     if len(pictures) != 1:
-        found = " and ".join(picture.name for picture in pictures)
+        pictures_found = " and ".join(picture.name for picture in pictures)
         remedy = "; remove or rename the one that is wrong" if pictures else ""
-        return f"expected a picture named by the second, e.g. 0.png, found {found or 'none'}{remedy}"
+        return f"expected a picture named by the second, e.g. 0.png, found {pictures_found or 'none'}{remedy}"
     (path,) = pictures
     try:
         with open_picture(path) as picture:

@@ -263,14 +263,14 @@ def _is_days(values: np.ndarray, limits: tuple[int, int]) -> bool:
 
 
 def _of_dates(column: pd.Series, zone: str | None) -> Times:
-    own = None if column.dt.tz is None else str(column.dt.tz)
-    moments = column.dt.tz_convert("UTC").dt.tz_localize(None) if own else column
+    column_zone = None if column.dt.tz is None else str(column.dt.tz)
+    moments = column.dt.tz_convert("UTC").dt.tz_localize(None) if column_zone else column
     moments = moments.where(in_years(moments.dt.year.to_numpy(np.float64, na_value=np.nan)))
     ns = moments.astype("datetime64[ns]").to_numpy().astype(np.int64)
     ns = np.where(moments.isna().to_numpy(), NONE, ns)
     if not (ns != NONE).any():
         raise DataError("expected dates, found none from 1700 to 2200")
-    return _in_zone(_since_first(ns, own), zone)
+    return _in_zone(_since_first(ns, column_zone), zone)
 
 
 def _of_format(column: pd.Series, written: np.ndarray, time_format: str, zone: str | None) -> Times:

@@ -173,8 +173,8 @@ class _Periods:
 
     def extreme(self, of: np.ufunc, empty: float) -> np.ndarray:
         """(m, C), the least or largest value."""
-        found = of.reduceat(np.where(self.known, self.values, empty), self.starts, axis=0)
-        return np.where(self.count > 0, found, np.nan)
+        extremes = of.reduceat(np.where(self.known, self.values, empty), self.starts, axis=0)
+        return np.where(self.count > 0, extremes, np.nan)
 
     def central_moment(self, power: int) -> np.ndarray:
         """(m, C) mean power of the distance from the period's mean."""

@@ -185,11 +185,11 @@ def fill_notes(watches: Mapping[str, FillWatch]) -> list[str]:
     ]
 
 
-def _remedy(found: str, table: Table) -> str:
-    if "," in found and "." in found:
+def _remedy(cell: str, table: Table) -> str:
+    if "," in cell and "." in cell:
         return "; write thousands without a separator"
-    if "," in found:
+    if "," in cell:
         return "; write decimals with a point, or separate the columns with ;"
-    if "." in found and table.separator:
+    if "." in cell and table.separator:
         return "; other numbers of this file have a decimal comma, and a point may mean thousands: write all alike"
     return "; a blank cell stands for a missing value"

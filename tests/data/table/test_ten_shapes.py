@@ -124,9 +124,9 @@ def hydraulic_rig():
     for i in range(12):
         rng, wear = wearing(i, 1500)
         columns = {"time_ms": np.arange(1500) * 100, "PS1": rng.normal(150, 2, 1500) - 20 * wear}
-        frame = pd.DataFrame({**columns, "FS1": rng.normal(8, 0.2, 1500), "leak": np.where(wear > 0, "severe", "none")})
+        frame = pd.DataFrame({**columns, "FS1": rng.normal(8, 0.2, 1500), "leak": np.where(wear > 0, "severe", "ok")})
         files[f"rig{i % 3}_{i}"] = frame.rename(columns={"leak": "pump_condition"})
-    return SetShape(files, 1, {"PS1", "FS1"}, ["none", "severe"], {"float_format": "%.3f"}, "", False)
+    return SetShape(files, 1, {"PS1", "FS1"}, ["ok", "severe"], {"float_format": "%.3f"}, "", False)
 
 
 def packaging_line():
