@@ -31,6 +31,8 @@ from scipy.signal import lfilter
 from scipy.stats import norm
 
 from conveyorguard.metrics.intervals import (
+    COMPARED_DEVICES,
+    COMPARED_SESSIONS,
     FEWEST_DEVICES,
     FEWEST_SESSIONS,
     RARE_DEVICES,
@@ -230,14 +232,16 @@ def cell(
     ]
     confusion, number = (np.concatenate(arrays, axis=1) for arrays in zip(*parts, strict=True))
     enough = (devices >= FEWEST_DEVICES) & (number[0].sum(-1) >= FEWEST_SESSIONS)
-    frequent = ((number[1] > 0).sum(-1) >= RARE_DEVICES) & (number[1].sum(-1) >= RARE_SESSIONS)
+    devices_of_worst, sessions_of_worst = (number[1] > 0).sum(-1), number[1].sum(-1)
+    frequent = (devices_of_worst >= RARE_DEVICES) & (sessions_of_worst >= RARE_SESSIONS)
+    compared = (devices_of_worst >= COMPARED_DEVICES) & (sessions_of_worst >= COMPARED_SESSIONS)
     rows = []
     for metric in METRICS:
         for name, low, high in bounds_of(confusion, metric):
             known, of_worst = enough & np.isfinite(low), metric == "severe_recall"
             kinds = {"interval": known & frequent, "bound": known & ~frequent} if of_worst else {"interval": known}
-            if "a - b" in name:
-                kinds.pop("bound", None)  # a difference of what concerns a rare state has no interval
+            if of_worst and "a - b" in name:  # with a rarer state it has no interval
+                kinds = {"interval": known & compared}
             for kind, chosen in kinds.items():
                 held = ((low <= truth[name]) & (truth[name] <= high))[chosen]
                 coverage = float(held.mean()) if len(held) else np.nan

@@ -20,7 +20,8 @@ RULE = (
     "Sensor only (or image only), unless fusion improves macro-F1 over the better single modality by more than half a "
     "point and the interval of the paired difference lies above zero. Then a cascade, if it costs at most half a point "
     "while it asks the fused model for at most half of the windows, those where the single model is least sure. Else "
-    "fuse. All figures are from validation. The rule ignores failures of a modality: see the tables below."
+    "fuse. All figures are from validation; where it is too small for intervals, nothing is recommended. The "
+    "rule ignores failures of a modality: see the tables below."
 )
 
 
@@ -52,7 +53,9 @@ def advise(run: SavedRun, arms: dict[str, SavedRun], part: str) -> Advice:
         return Advice("", ["No run of the same model with one modality is given, so the gain by fusion is unknown."])
     role = max(single, key=lambda name: single[name].scores["val"]["macro_f1"])
     gains = {name: fusing_gain(run, single[role], name) for name in dict.fromkeys(["val", part])}
-    reasons = [_gain_sentence(SINGLE[role], gains)]
+    reasons = [_gain_sentence(SINGLE[role], gains), *_lead_of_single(single, role)]
+    if shortage := _resampling(run, "val").shortage:
+        return Advice("", [*reasons, f"Nothing is recommended: {shortage} of validation, too few for an interval."])
     if not (gains["val"].low > 0 and gains["val"].value > CLOSE):
         return Advice(f"{role} only", reasons)
     threshold, asked, cost = cascade_threshold(*_answers(run, single[role], "val"))
@@ -77,6 +80,20 @@ def _gain_sentence(single: str, gains: dict[str, Interval]) -> str:
         for name, gain in gains.items()
     ]
     return f"Fusion against {single}, the better single modality on validation: {'; '.join(changes)}."
+
+
+def _lead_of_single(single: dict[str, SavedRun], role: str) -> list[str]:
+    """Return a sentence on the lead on validation of the better single modality, or none where there is no other."""
+    sentences = []
+    for other in single:
+        if other != role:
+            lead = fusing_gain(single[role], single[other], "val")
+            bounds = POINTS.range(lead)
+            sentences.append(
+                f"{SINGLE[role].capitalize()} against {SINGLE[other]}: {POINTS.number(lead.value)} points of macro-F1 "
+                f"on validation{f' ({bounds})' if bounds else ''}: {lead.verdict}."
+            )
+    return sentences
 
 
 def fusing_gain(run: SavedRun, single: SavedRun, part: str) -> Interval:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from conveyorguard.data.durations import text_of
 from conveyorguard.data.store import Store
-from conveyorguard.metrics.alarms import missed_share_interval
+from conveyorguard.metrics.alarms import share_over_devices
 from conveyorguard.metrics.resampling import Arm, resample
 from conveyorguard.metrics.scores import Predictions
 from conveyorguard.runs.saved import SavedRun
@@ -126,7 +126,7 @@ def onset_summary(table: pd.DataFrame) -> pd.DataFrame:
     }
     for arm, rows in table.groupby("arm", sort=False):
         detected = rows[~rows["missed"].astype(bool)]
-        low, high = missed_share_interval(rows, rows) or (np.nan, np.nan)
+        low, high = share_over_devices(rows, "missed", rows) or (np.nan, np.nan)
         row = {"arm": arm, "faults": len(rows), "missed": len(rows) - len(detected)}
         row |= {"missed low": low * len(rows), "missed high": high * len(rows)}
         row |= {

@@ -264,7 +264,7 @@ def summarise(
 
     False alarms are alarms that begin without a fault (`without_fault`), after the `exposure` of such windows. The
     bound on their rate is over devices (`rate_bound`): after few hours even zero false alarms allow a high rate. The
-    share of missed fault sessions has the interval of `missed_share_interval`.
+    shares of missed fault sessions and of alarms in a fault have intervals over devices (`share_over_devices`).
 
     Args:
         table: Windows: session, device, start, end, seconds_to_end, seconds_since_onset, y_true, y_true_alarm (bool)
@@ -302,11 +302,12 @@ def summarise(
     return {
         "fault_sessions": len(faults),
         "missed": missed,
-        "missed_share_interval": missed_share_interval(faults, table),
+        "missed_share_interval": share_over_devices(faults, "missed", table),
         "lead_seconds": spread("lead"),
         "delay_seconds": spread("delay"),
         "alarms": len(alarms),
         "true_alarms": int(alarms["true"].sum()),
+        "true_share_interval": share_over_devices(alarms, "true", table),
         "false_alarms": false,
         "early_alarms": early,
         "exposure_hours": hours,
@@ -333,18 +334,19 @@ def false_alarm_bound(table: pd.DataFrame, hours: np.ndarray, where: pd.Series) 
     return bound if np.isfinite(bound) else None
 
 
-def missed_share_interval(faults: pd.DataFrame, table: pd.DataFrame) -> list[float] | None:
-    """Return the 95 % interval of the share of missed fault sessions over devices; None where there is none.
+def share_over_devices(rows: pd.DataFrame, column: str, table: pd.DataFrame) -> list[float] | None:
+    """Return the 95 % interval over devices of the share of rows in which a column is true; None where there is none.
 
     Args:
-        faults: Result of `fault_sessions`.
+        rows: One row per fault session or alarm, with its session.
+        column: A boolean column of it, such as missed.
         table: session and device of all sessions.
     """
-    if not len(faults):
+    if not len(rows):
         return None
     groups = resample(table["session"].to_numpy(str), table["device"].to_numpy(str))
-    owner = groups.owner[np.searchsorted(groups.sessions, faults["session"].to_numpy(str))]
-    counts = [np.bincount(owner, weights, groups.groups) for weights in (faults["missed"].astype(float), None)]
+    owner = groups.owner[np.searchsorted(groups.sessions, rows["session"].to_numpy(str))]
+    counts = [np.bincount(owner, weights, groups.groups) for weights in (rows[column].astype(float), None)]
     interval = groups.share(*counts)
     if not interval.known:
         return None

@@ -23,8 +23,10 @@ from scipy.stats import beta, chi2, norm, t
 LEVEL = 0.95
 FEWEST_DEVICES = 5  # with fewer devices there is no interval
 FEWEST_SESSIONS = 10  # with fewer sessions there is no interval
-# devices and sessions with a state, below which a difference of its recall has no interval, and the recall a bound
+# devices and sessions with a state, below which the interval of its recall is a worst-case bound
 RARE_DEVICES, RARE_SESSIONS = 15, 40
+# and below which a difference of its recall has no interval
+COMPARED_DEVICES, COMPARED_SESSIONS = 10, 30
 ONE_GROUP = 1.0  # effective number of groups with the rarer answer up to which a group counts once
 ALL_GROUPS = 3.0  # number from which the variance between groups counts alone
 NONE = 1e-9  # counts below this are rounding errors of zero

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from conveyorguard.metrics.intervals import (
+    COMPARED_DEVICES,
+    COMPARED_SESSIONS,
     FEWEST_DEVICES,
     FEWEST_SESSIONS,
     LEVEL,
@@ -72,7 +74,8 @@ class Resampling:
         return (
             f"{100 * LEVEL:.0f} % intervals over {sessions} of {devices} (jackknife, one {unit} left out at a time): "
             f"where these trained models would come out on {others}. Near 0 % and 100 %, and for a state in fewer than "
-            f"{RARE_DEVICES} devices or {RARE_SESSIONS} sessions, they are worst-case bounds that hold more often."
+            f"{RARE_DEVICES} devices or {RARE_SESSIONS} sessions, they are wider and hold more often than "
+            f"{100 * LEVEL:.0f} %."
         )
 
     def share(self, part: np.ndarray, total: np.ndarray) -> Interval:
@@ -197,7 +200,7 @@ class Arm:
     def _worst_is_frequent(self) -> bool:
         """Return whether enough devices and sessions have the worst state."""
         sessions = self.grouped[0].worst_sessions[:, 0]
-        return int((sessions > 0).sum()) >= RARE_DEVICES and sessions.sum() >= RARE_SESSIONS
+        return int((sessions > 0).sum()) >= COMPARED_DEVICES and sessions.sum() >= COMPARED_SESSIONS
 
 
 def _counted(number: int, noun: str) -> str:

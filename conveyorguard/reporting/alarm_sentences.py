@@ -11,6 +11,8 @@ from conveyorguard.metrics.alarm_curve import hours_to_claim
 from conveyorguard.metrics.alarm_settings import HOURS_PER_WEEK
 from conveyorguard.metrics.alarms import OperatingPoint
 
+STAMPED = "The time of an alarm is the end of its window."
+
 
 def alarm_rule(states: str, point: OperatingPoint) -> str:
     """Say when an alarm starts and ends.
@@ -62,8 +64,8 @@ def _choice_sentences(choice: Mapping[str, Any], settings: Mapping[str, Any]) ->
         sentences.append("Validation has no time without a fault, so false alarms were not counted.")
     else:
         sentences.append(
-            f"On validation it gives {per_week(choice['false_per_week'])} false alarms a week; the cap is "
-            f"{settings['max_false_per_week']:g}."
+            f"Extrapolated from validation it gives {per_week(choice['false_per_week'])} false alarms in a week "
+            f"without a fault; the cap is {settings['max_false_per_week']:g}."
         )
     if choice["yields"] == "miss_rate":
         sentences.append(
@@ -76,11 +78,11 @@ def _choice_sentences(choice: Mapping[str, Any], settings: Mapping[str, Any]) ->
             "caught; here it yields, and the threshold is the cheapest by alarms.cost of those that catch half."
         )
     moved = [
-        f"without {row['session']} {'there would be none' if row['on'] is None else format(row['on'], '.3f')}"
+        f"without {row['session']} " + ("there would be none" if row["on"] is None else f"it would be {row['on']:.3f}")
         for row in choice["deciding"]
     ]
     if moved:
-        sentences.append(f"Sessions that decide the threshold: {'; '.join(moved)}.")
+        sentences.append(f"Single sessions decide the threshold: {'; '.join(moved)}.")
     else:
         sentences.append("No single session decides it: without any one it would be the same.")
     return sentences
@@ -108,35 +110,6 @@ def weekly_claim(figures: Mapping[str, Any]) -> str:
         f"bound). Fewer than one a week can be claimed after {hours:,.0f} h without a fault "
         f"{'and without a false alarm' if not count else 'and no further false alarm'}."
     )
-
-
-def alarm_record(facts: Mapping[str, Any]) -> str:
-    """Say how many faults the operating point missed and how often it was wrong, on test or else on validation.
-
-    Args:
-        facts: those of alarms.json.
-    """
-    part = "test" if "test" in facts["parts"] else "val"
-    figures = facts["parts"][part]
-    where = {"test": "test", "val": "validation"}[part]
-    missed = f"{figures['missed']} of {figures['fault_sessions']} faults"
-    return f"On the {where} sessions of the run it missed {missed}. {false_alarms(figures)}"
-
-
-def false_alarms(figures: Mapping[str, Any]) -> str:
-    """Say how many false alarms there were in how much time without a fault, and what rate that allows.
-
-    Args:
-        figures: those of one part in alarms.json.
-    """
-    count, bound = figures["false_alarms"], figures["false_alarms_per_hour_bound"]
-    if bound is None:
-        return "No time without a fault was recorded, so false alarms could not be counted."
-    time = duration(figures["exposure_hours"])
-    if not count and bound > 1:
-        return f"No false alarm in {time} without a fault: too short to say how often one would come."
-    number = f"{count} false alarm{'' if count == 1 else 's'}" if count else "No false alarm"
-    return f"{number} in {time} without a fault: at most {bound:.1f} an hour (95 % bound)."
 
 
 def duration(hours: float) -> str:

@@ -79,7 +79,7 @@ def terminal_summary(diagnosis: Diagnosis) -> str:
     lines = [f"{row['arm']}: macro-F1 {share(row, 'macro_f1')}" for _, row in diagnosis.tables["arms"].iterrows()]
     for _, row in diagnosis.tables.get("robustness", pd.DataFrame()).iterrows():
         lines.append(f"{row['corruption']}: {points(row)} points compared with {row['better arm']}: {row['verdict']}")
-    choice = diagnosis.advice.choice or "no recommendation"
+    choice = diagnosis.advice.choice or "none"
     return "\n".join([*lines, *diagnosis.notes, *diagnosis.advice.reasons, f"Recommendation: {choice}."])
 
 

@@ -10,7 +10,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from jinja2 import Environment
 from markupsafe import Markup
 
@@ -18,11 +17,19 @@ from conveyorguard.data.durations import text_of
 from conveyorguard.data.splits import PARTS
 from conveyorguard.metrics.alarm_settings import HOURS_PER_WEEK
 from conveyorguard.metrics.alarms import OperatingPoint
-from conveyorguard.metrics.intervals import Interval, verdicts
-from conveyorguard.metrics.notation import MISSING, PERCENT, WHOLE_PERCENT, notation_of
+from conveyorguard.metrics.intervals import verdicts
+from conveyorguard.metrics.notation import MISSING, PERCENT, notation_of
 from conveyorguard.metrics.resampling import Arm, resample
 from conveyorguard.reporting import pages
-from conveyorguard.reporting.alarm_section import curve_note, curve_rows, monthly_cost, precision, times_sentence
+from conveyorguard.reporting.alarm_section import (
+    curve_note,
+    curve_rows,
+    highest_cost,
+    monthly_cost,
+    precision,
+    share_range,
+    times_sentence,
+)
 from conveyorguard.reporting.alarm_sentences import alarm_rule, duration, per_week, threshold_choice, weekly_claim
 from conveyorguard.reporting.format import counted, metric_title, state_titles, warning_of
 from conveyorguard.runs.derive import as_predictions
@@ -213,16 +220,17 @@ def _alarms(run: SavedRun) -> dict[str, Any] | None:
         return None
     parts = []
     for part, figures in facts["parts"].items():
-        bounds, most = figures["missed_share_interval"], figures["false_alarms_per_hour_bound"]
+        most, right = figures["false_alarms_per_hour_bound"], share_range(figures.get("true_share_interval"))
+        cost = highest_cost(facts, figures) if facts.get("choice") else ""
         parts.append(
             [
                 part,
                 f"{figures['missed']} of {figures['fault_sessions']}",
-                WHOLE_PERCENT.range(Interval(np.nan, *bounds)) if bounds else NO_INTERVAL,
-                precision(figures),
+                share_range(figures["missed_share_interval"]) or NO_INTERVAL,
+                precision(figures) + (f" ({right})" if right else ""),
                 f"{figures['false_alarms']} in {duration(figures['exposure_hours'])}",
                 MISSING if most is None else per_week(most * HOURS_PER_WEEK),
-                monthly_cost(figures),
+                monthly_cost(figures) + (f" ({cost} at the upper bounds)" if cost else ""),
             ]
         )
     last = list(facts["parts"])[-1]
@@ -241,6 +249,17 @@ def _alarms(run: SavedRun) -> dict[str, Any] | None:
     }
 
 
+def _judged_from(run: SavedRun) -> str:
+    """Say what an answer is computed from, beside the seconds of its window."""
+    used = [f"its own {text_of(run.window.size * run.window.period)}"]
+    block = "features" if run.is_tabular else "scaling"
+    if (run.settings.get(block) or {}).get("from_start"):
+        used.append("the change since the start of its session")
+    if run.memory:
+        used.append("the answers of up to 15 rows before")
+    return ", ".join(used[:-1]) + " and " + used[-1] if len(used) > 1 else f"{used[0]} alone"
+
+
 def _limits_and_use(run: SavedRun) -> dict[str, Any]:
     settings, schema = run.settings, run.schema
     windows = run.predictions[run.predictions["split"] == list(run.metrics)[-1]]
@@ -253,6 +272,7 @@ def _limits_and_use(run: SavedRun) -> dict[str, Any]:
             "new_devices": settings["split"]["name"] in ("device", "kfold"),
         },
         "worst": schema.state_names[-1],
+        "judged_from": _judged_from(run),
         "ranges_known": bool(run.facts("ranges")),
         "has_model": (run.folder / "checkpoints").is_dir(),
         "columns": ["session", "time", *schema.channels],

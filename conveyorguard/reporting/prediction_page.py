@@ -18,7 +18,7 @@ from conveyorguard.inference.summary import PredictionTotals, SessionSummary
 from conveyorguard.metrics.notation import MISSING
 from conveyorguard.reporting import figures, pages, recording_figures
 from conveyorguard.reporting.alarm_section import alarm_section
-from conveyorguard.reporting.alarm_sentences import alarm_record, alarm_rule, duration, moment, span
+from conveyorguard.reporting.alarm_sentences import STAMPED, alarm_rule, duration, moment, span
 from conveyorguard.reporting.format import counted, state_titles
 from conveyorguard.system.files import write_text
 
@@ -77,11 +77,9 @@ class PredictionPage:
         schema, point = self.loaded.schema, self.loaded.point
         note = "The run has no operating point, so there are no alarms: no session of its validation part had a fault."
         if point:
-            note = (
-                f"{alarm_rule(schema.alarming, point)} {self._source()}; both times are stamped "
-                f"with the end of a window. {alarm_record(self.loaded.alarms)}"
-            )
+            note = f"{alarm_rule(schema.alarming, point)} {STAMPED} {self._source()}."
         note = f"{_asked(self.loaded.settings)} {note}"
+        period = self.loaded.settings.period
         all_seconds = max(sum(totals.seconds.values()), 1)
         seconds = [totals.seconds.get(state.name, 0) for state in schema.states]
         return {
@@ -95,11 +93,17 @@ class PredictionPage:
                 _tile(totals.unpredicted, "session", " not predicted"),
             ],
             "states": pages.table(
-                ["state", "time", "share"],
+                ["predicted state", "time", "share of it"],
                 [
-                    [title, duration(count * self.loaded.settings.period / 3600), f"{count / all_seconds:.1%}"]
+                    [title, duration(count * period / 3600), f"{count / all_seconds:.1%}"]
                     for title, count in zip(state_titles(schema), seconds, strict=True)
                 ],
+            ),
+            "unjudged": (
+                f"Not counted: {duration(totals.warming_up * period / 3600)} before the first window of a session, or "
+                "the first after a gap, has ended."
+                if totals.warming_up
+                else ""
             ),
         }
 
@@ -112,7 +116,9 @@ class PredictionPage:
     def _worth(self) -> dict[str, Any] | None:
         """Return what the operating point is worth on the recordings that the run was evaluated on."""
         facts = self.loaded.alarms
-        return alarm_section(facts, list(facts["parts"])[-1], self.loaded.schema) if self.loaded.point else None
+        if not self.loaded.point:
+            return None
+        return alarm_section(facts, list(facts["parts"])[-1], self.loaded.schema, applied=True)
 
     def _labelled(self, totals: PredictionTotals) -> dict[str, Any] | None:
         """Return how the prediction agrees with labels, where the new sessions have them.

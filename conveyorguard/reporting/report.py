@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,10 @@ from conveyorguard.system.files import write_text
 Draw = Callable[[str, pd.DataFrame, Mapping[str, str]], Markup]  # a table: its name, its data, formats of its columns
 
 
+ANSWERS = {
+    "c": "The answer is the state with the highest calibrated probability, as deployed.",
+    "p": "The answer is the state with the highest probability as trained, not calibrated.",
+}
 CALIBRATION_TITLES = {"c": "calibrated probabilities, as deployed", "p": "probabilities as trained, not calibrated"}
 
 
@@ -41,7 +45,7 @@ def write_report(folder: Path) -> Path:
     main = pages.render(
         "report.html.jinja",
         result=_result(run, part, arms[part]),
-        by_state=class_block(run, arms=arms),
+        by_state=class_block(run, arms=arms, read={arms[part].resampling.note}),
         learning=learning_block(run) if run.history is not None else None,
         importance=importance_block(run.importance) if run.importance is not None else None,
         alarms=alarm_section(run.facts("alarms"), part, run.schema),
@@ -90,7 +94,8 @@ def _result(run: SavedRun, part: str, arm: Arm) -> dict[str, Any]:
         tiles.append((f"{title}, 95 % interval {bounds}" if bounds else title, notation.number(interval.value)))
     devices = run.predictions.query("split == @part")["device"].nunique()
     note = (
-        f"Asked: {run.window.question}. Measured on the {part} part: {counted(run.scores[part]['n'], 'window')} of "
+        f"Asked: {run.window.question}. {ANSWERS[run.answer]} "
+        f"Measured on the {part} part: {counted(run.scores[part]['n'], 'window')} of "
         f"{counted(run.provenance['sessions'][part], 'session')}, {counted(devices, 'device')}. "
         f"{arm.resampling.note} This is one seed; to see how results vary between seeds, train more and compare them "
         f"(python -m conveyorguard compare). {warning_of(run.data_name)}"
@@ -122,13 +127,16 @@ def plain_table(name: str, frame: pd.DataFrame, formats: Mapping[str, str]) -> M
     return pages.framed(frame, formats)
 
 
-def class_block(run: SavedRun, draw: Draw = plain_table, arms: dict[str, Arm] | None = None) -> Markup:
+def class_block(
+    run: SavedRun, draw: Draw = plain_table, arms: dict[str, Arm] | None = None, read: Iterable[str] = ()
+) -> Markup:
     """Draw the confusion matrix and the scores of each state, by part.
 
     Args:
-        draw: draws a table. arms: result of `arms_of`, if it was computed before.
+        draw: draws a table. arms: result of `arms_of`, if it was computed before. read: notes on intervals that the
+            page has above.
     """
-    arms, parts, notes = arms or arms_of(run), [], set()
+    arms, parts, notes = arms or arms_of(run), [], set(read)
     names = state_titles(run.schema)
     metrics: dict[str, list] = {"metric": [metric_title(name, run.schema) for name in METRICS]}
     for part, scores in run.scores.items():
@@ -167,8 +175,8 @@ def _calibration(run: SavedRun, part: str, resampling: Resampling) -> dict[str, 
         for name in facts["parts"][part]["before"]
     ]
     temperature = (
-        f"Temperature {facts['temperature']:.2f}, fitted on validation; above 1 means an overconfident model. "
-        f"Validation's own figures are cross-fitted by {facts['crossed_by']}."
+        f"Temperature {facts['temperature']:.2f}, fitted on validation; above 1 means an overconfident model. Figures "
+        f"of validation itself take temperatures fitted on other parts of it (cross-fitted by {facts['crossed_by']})."
     )
     memory = "With memory: the answer also weighs what the model said 3, 8 and 15 rows before, fitted on validation."
     return {
@@ -277,7 +285,9 @@ def _examples(run: SavedRun, part: str) -> dict[str, Any]:
     camera = f" Thermal frames: {low:.0f} °C (dark) to {high:.0f} °C (yellow)." if thermal is not None else ""
     note = (
         f"From the {part} part: first the worst mistakes (most states apart, then most confident; one per session), "
-        f"then the most confident hit of each state. Shading behind the traces: actual states.{camera}"
+        "then the most confident hit of each state; in brackets the probability of the predicted state. States and "
+        "probabilities here are as trained, not calibrated, so the deployed answer may differ. Shading behind the "
+        f"traces: actual states.{camera}"
     )
     return {"note": note, "windows": windows}
 

@@ -70,6 +70,7 @@ class AlarmSummary(Record):
     delay_seconds: Spread | None
     alarms: Count | None = None
     true_alarms: Count | None = None
+    true_share_interval: Bounds | None = None
     false_alarms: Count
     early_alarms: Count = 0
     exposure_hours: Amount

@@ -25,6 +25,7 @@ from conveyorguard.metrics.scores import Predictions
 from conveyorguard.runs.data import load_store, load_windows
 from conveyorguard.runs.saved import SavedRun
 from experiments.stages.best_model import elapsed_arm, pooled_arm
+from tests.support.made_runs import windows
 
 TINY = ["data=simulated", "data.sessions=12", "trainer=cpu", "trainer.max_epochs=1", "threads=1"]
 
@@ -144,6 +145,28 @@ def test_advice_follows_the_rule(make_run, tmp_path):
     assert reason.count("on validation") == 2 and ";" not in reason, "validation is reported once"
     alone = SavedRun(make_run(*of_modality("modality=both")))
     assert advise(alone, {"fusion": alone}, "test").choice == ""
+
+
+def test_no_modality_is_recommended_without_an_interval(make_run):
+    few = windows(devices=3, sessions=2)
+    both, sensor = (
+        SavedRun(make_run(*of_modality(f"modality={name}"), right=right, table=few))
+        for name, right in (("both", 0.7), ("sensor", 0.95))
+    )
+    advice = advise(both, {"fusion": both, "sensors alone": sensor}, "test")
+    assert advice.choice == ""
+    assert advice.reasons[-1] == "Nothing is recommended: only 6 sessions of validation, too few for an interval."
+
+
+def test_lead_of_better_modality_stands_beside_the_recommendation(make_run):
+    both, sensor, image = (
+        SavedRun(make_run(*of_modality(f"modality={name}"), right=right, draw=i))
+        for i, (name, right) in enumerate((("both", 0.7), ("sensor", 0.6), ("image", 0.95)))
+    )
+    advice = advise(both, {"fusion": both, "sensors alone": sensor, "camera alone": image}, "test")
+    assert advice.choice == "image only"
+    assert advice.reasons[1].startswith("Camera alone against sensors alone: +")
+    assert advice.reasons[1].endswith(": better.")
 
 
 def test_advice_decides_on_validation_and_reports_test(make_run, monkeypatch):

@@ -87,5 +87,9 @@ def test_committed_table_covers_as_it_should():
     assert (common["given"] == 1).all() and len(common) == 4 * 4 * 3 * 4
     severe = table[(table["kind"] == "interval") & (table["metric"] == "severe_recall") & (table["sessions"] == 9)]
     assert (severe.query("devices == 36")["given"] > 0.99).all()
+    compared = table.query(
+        "kind == 'interval' and metric == 'severe_recall, a - b' and sessions == 9 and devices >= 20"
+    )
+    assert (compared["given"] >= 0.9).all() and len(compared) == 8
     low = table.assign(coverage=0.9, given=1.0)
     assert set(coverage.uncovered(low, 2000)["kind"]) == {"interval", "bound"}

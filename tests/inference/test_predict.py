@@ -21,9 +21,7 @@ from conveyorguard.errors import DataError, RunError
 from conveyorguard.inference.frame_table import sessions_of
 from conveyorguard.inference.summary import PredictionTotals
 from conveyorguard.metrics.memory import LAGS, Memory
-from conveyorguard.reporting.alarm_sentences import alarm_record
 from conveyorguard.runs.data import load_windows
-from conveyorguard.runs.saved import SavedRun
 
 
 def test_predictions_of_test_sessions_equal_those_of_the_evaluation(finished_run, compose):
@@ -131,9 +129,11 @@ def test_predict_command_writes_tables_and_page(finished_run, tmp_path, capsys):
     assert {"session", "begin", "end", "peak"} <= set(pd.read_csv(out / "alarms.csv"))
     page = (out / "predictions.html").read_text()
     assert all(name in page for name in windows["session"].unique())
-    assert alarm_record(SavedRun(finished_run).facts("alarms")) in page, "what the alarms shown here are worth"
     assert "Asked: the state now, at the end of a window of 30 s, judged every 1 s. A row is answered by" in page
     assert "What the alarms are worth" in page and "expected cost a month" in page
+    assert "part of the run, not of the sessions above" in page, "these figures are of other sessions"
+    assert page.count("An alarm starts when") == 1
+    assert "before the first window of a session" in page, "time without an answer is not in the shares"
     assert main(["predict", str(finished_run), "data=table", f"data.root={tmp_path}"]) == 2
 
 

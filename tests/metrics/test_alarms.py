@@ -139,6 +139,20 @@ def test_missed_share_has_interval_over_devices():
     assert summarise(eight, point, 10)["missed_share_interval"] == pytest.approx([0, 1 - 0.025 ** (1 / 8)])
 
 
+def test_share_of_alarms_in_a_fault_has_interval_over_devices():
+    def alarming(i, true):
+        return recording(f"s{i:02}", [0.1, 0.9], [0, int(true)], onset=35 if true else -1).assign(device=f"d{i}")
+
+    all_true = pd.concat([alarming(i, True) for i in range(10)])
+    summary = summarise(all_true, OperatingPoint(0.5, 0.2), 10)
+    assert summary["true_share_interval"] == pytest.approx([0.025 ** (1 / 10), 1])
+    half = pd.concat([alarming(i, i % 2) for i in range(10)])
+    low, high = summarise(half, OperatingPoint(0.5, 0.2), 10)["true_share_interval"]
+    assert 0.1 < low < 0.3 and 0.7 < high < 0.9
+    quiet = pd.concat([recording(f"s{i}", [0.1, 0.1], [0, 0]).assign(device=f"d{i}") for i in range(10)])
+    assert summarise(quiet, OperatingPoint(0.5, 0.2), 10)["true_share_interval"] is None, "no alarm, no share"
+
+
 def test_fault_with_tiny_score_still_has_operating_point():
     hidden = pd.concat([recording("a", [0.2, 0.00002], [0, 1], onset=35), recording("b", [0.1, 0.9], [0, 1], onset=35)])
     point = chosen(hidden)

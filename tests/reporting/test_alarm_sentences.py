@@ -5,11 +5,10 @@ import json
 import pytest
 
 from conveyorguard.metrics.alarms import OperatingPoint
+from conveyorguard.reporting.alarm_section import highest_cost
 from conveyorguard.reporting.alarm_sentences import (
-    alarm_record,
     alarm_rule,
     duration,
-    false_alarms,
     threshold_choice,
     weekly_claim,
 )
@@ -31,32 +30,6 @@ def figures(false=0, hours=0.0, bound=None, missed=0, faults=2):
 def test_rule_states_both_thresholds():
     rule = alarm_rule("worn or broken", OperatingPoint(0.8, 0.4))
     assert "of worn or broken reaches 0.800" in rule and "falls below 0.400" in rule
-
-
-@pytest.mark.parametrize(
-    ("part", "sentence"),
-    [
-        (figures(), "No time without a fault was recorded, so false alarms could not be counted."),
-        (
-            figures(hours=1 / 6, bound=17.1),
-            "No false alarm in 10 min without a fault: too short to say how often one would come.",
-        ),
-        (figures(hours=30, bound=0.1), "No false alarm in 30.0 h without a fault: at most 0.1 an hour (95 % bound)."),
-        (figures(1, 0.1, 47.4), "1 false alarm in 6 min without a fault: at most 47.4 an hour (95 % bound)."),
-        (figures(2, 0.1, 62.96), "2 false alarms in 6 min without a fault: at most 63.0 an hour (95 % bound)."),
-    ],
-)
-def test_false_alarms_are_told_with_the_time_they_were_counted_in(part, sentence):
-    assert false_alarms(part) == sentence
-
-
-def test_record_is_of_the_test_part_where_the_run_has_one():
-    validation = figures(missed=1)
-    assert alarm_record({"parts": {"val": validation}}).startswith(
-        "On the validation sessions of the run it missed 1 of 2 faults. No time without a fault"
-    )
-    both = alarm_record({"parts": {"val": validation, "test": figures(faults=3)}})
-    assert both.startswith("On the test sessions of the run it missed 0 of 3 faults.")
 
 
 def test_threshold_without_time_without_a_fault_is_the_highest_that_misses_none():
@@ -90,7 +63,7 @@ def test_choice_says_guarantee_yielding_demand_and_deciding_sessions():
     assert "The cap comes first: 2 of 12 validation faults do not reach the threshold" in yields
     assert "here it yields" in threshold_choice(choice(yields="max_false_per_week", false_per_week=250.4))
     deciding = [{"session": "a", "fault": True, "on": 0.25}, {"session": "b", "fault": True, "on": None}]
-    assert "without a 0.250; without b there would be none" in threshold_choice(choice(deciding=deciding))
+    assert "without a it would be 0.250; without b there would be none" in threshold_choice(choice(deciding=deciding))
 
 
 def test_claim_of_few_false_alarms_names_hours_it_takes():
@@ -124,6 +97,10 @@ def test_page_and_card_have_curve_precision_and_cost(make_run):
         "Guaranteed lead",
     ):
         assert text in page, text
+    facts = json.loads((folder / "alarms.json").read_text())["parts"]["test"]
+    low, high = (f"{100 * bound:.0f} %" for bound in facts["true_share_interval"])
+    assert f"(precision); 95 % interval of the share {low} to {high}" in page and f"({low} to {high})" in card
+    assert "at the upper bounds" in page and "at the upper bounds)" in card
     assert "False alarms and lead by threshold" in page and "guaranteed lead |" in card and " \\* |" in card
     assert "calibrated probabilities, as deployed" in page
     assert "of 60 windows in 12 sessions, 10 s to 50 s before the end of the session" in page
@@ -134,10 +111,22 @@ def test_run_of_earlier_version_keeps_the_sense_of_its_delays(make_run):
     path = folder / "alarms.json"
     facts = json.loads(path.read_text())
     for part in facts["parts"].values():
-        for key in ("curve", "alarms", "true_alarms"):
+        for key in ("curve", "alarms", "true_alarms", "true_share_interval"):
             del part[key]
     del facts["choice"], facts["settings"]
     path.write_text(json.dumps(facts))
     page = write_report(folder).read_text(encoding="utf-8")
     assert "delay after the onset of the fault, median" in page and "expected cost" not in page
     assert "no missed fault, fewest false alarms" in page and "no missed fault" in write_card(folder).read_text()
+
+
+def test_highest_cost_takes_upper_bounds_of_misses_and_false_alarms():
+    facts = {"settings": {"faults_per_month": 2.0, "cost": {"miss": 100.0, "false": 1.0, "late": 3600.0}}}
+    figures = {
+        "missed_share_interval": [0.0, 0.5],
+        "false_alarms_per_hour_bound": 1.0,
+        "sessions": [{"delay": 2.0}, {"delay": 4.0}, {"delay": None}],
+    }
+    # half of 2 faults missed, an alarm an hour for a month, 3 s late for the other fault
+    assert highest_cost(facts, figures) == f"{100 + 365.25 / 12 * 24 + 3:,.0f}"
+    assert highest_cost(facts, {**figures, "missed_share_interval": None}) == ""
