@@ -250,7 +250,8 @@ def distance_table(windows: pd.DataFrame, data: Windows, arms: breakdown.Arms) -
         data: data of any fold; gives the windows' rows in the store.
         arms: predictions on the windows, by arm.
     """
-    placed = windows.merge(data.frame[["session", "start", "row"]], how="left", validate="one_to_one")
+    judged = make_windows(data.store, data.settings, stride=data.settings.judged_stride)
+    placed = windows.merge(judged[["session", "start", "row"]], how="left", validate="one_to_one")
     return breakdown.by_distance(data.store, placed, data.settings.size, arms)
 
 
