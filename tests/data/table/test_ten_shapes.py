@@ -11,7 +11,7 @@ from tests.data.table.test_from_the_shell import shell
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.promise("own data", "Sets of ten shapes go from files to alarms by the commands of the README."),
+    pytest.mark.promise("input", "Sets of ten shapes go from files to alarms by the commands of the README."),
 ]
 FEW_TREES = "model=lightgbm model.n_estimators=20 threads=1 modality=sensor"
 
