@@ -119,5 +119,5 @@ def refuse(path: Path, problem: str | None) -> None:
 
 def damaged(path: Path, error: BaseException) -> RunError:
     """Return the error for a run directory's file that cannot be read."""
-    reason = "is missing" if isinstance(error, FileNotFoundError) else f"cannot be read ({error})"
-    return RunError(f"{path} {reason}; the run is damaged or unfinished, train it again")
+    reason = "missing" if isinstance(error, FileNotFoundError) else f"cannot be read ({error})"
+    return RunError(f"{path}: {reason}; the run is damaged or unfinished, train it again")

@@ -8,6 +8,7 @@ import pytest
 
 from conveyorguard.commands.train import train
 from conveyorguard.config.compose import compose_config
+from conveyorguard.sweeps.trial import current_trial
 from tests.support.places import ROOT
 
 SMALL = ["data=simulated", "data.sessions=12", "trainer=cpu", "trainer.max_epochs=2", "threads=1"]
@@ -37,7 +38,7 @@ def train_run(compose, tmp_path):
 
     def make(*overrides):
         folder = tmp_path / f"run{next(count)}"
-        train(compose(*overrides), folder, list(overrides))
+        train(compose(*overrides), folder, list(overrides), trial=current_trial())
         return folder
 
     return make
