@@ -22,7 +22,6 @@ from conveyorguard.errors import DataError
 from conveyorguard.system.progress import track
 
 LOOKED_AT = 40  # files, or recordings, read; of more, evenly spread ones
-BYTES = 400_000_000  # of files read to their ends; of more, the beginnings alone
 KEPT = 16_000_000  # bytes of all files whose rows are kept; of larger ones, blocks of rows spread evenly
 WORDS = {  # what columns are called, most telling first
     "time": r"^(date_?time|time_?stamp|time|zeit(stempel)?|uhrzeit)|^(t|ts|sec|seconds?|elapsed.*|日時|時刻)$"
@@ -173,7 +172,6 @@ def read_sample(root: Path) -> Sample:
     label_file = paths.pop(labels) if labels else None
     chosen = some_of([*paths])
     budget = max(KEPT // max(len(chosen), 1), 1)
-    whole = BYTES // max(len(chosen), 1)
     sample = Sample(root, odd=[item.message for item in unreadable])
     if label_file is not None:
         sample.labels = label_file.relative_to(root).as_posix()
@@ -184,7 +182,7 @@ def read_sample(root: Path) -> Sample:
         sample.odd.append(f"only {len(chosen)} of {len(paths)} files were read for this draft; the rest may differ")
     for name in track(chosen, "reading", len(chosen)):
         try:
-            _read(sample, name, paths[name], budget, whole)
+            _read(sample, name, paths[name], budget)
         except DataError as error:
             sample.odd.append(f"cannot be read: {error}")
     if not sample.tables:
@@ -207,16 +205,15 @@ def _holds_intervals(path: Path) -> bool:
         return False  # it is named when it is read
 
 
-def _read(sample: Sample, name: str, path: Path, budget: int, whole: int) -> None:
+def _read(sample: Sample, name: str, path: Path, budget: int) -> None:
     """Read a file into the sample; its header is looked at, and units below it are taken out.
 
     Args:
         budget: bytes of which rows are kept.
-        whole: bytes up to which a file is read to its end.
     """
     try:
         names = columns.header(path, sample.encoding)
-        table, words, count = read_some(path, sample.encoding, budget, whole)
+        table, words, count = read_some(path, sample.encoding, budget)
     except DataError as error:
         if sample.tables or "expected text in utf-8" not in str(error):
             raise
@@ -225,7 +222,7 @@ def _read(sample: Sample, name: str, path: Path, budget: int, whole: int) -> Non
             f"{path.name} is not UTF-8: read as {sample.encoding}, a guess; see whether the names of columns are right"
         )
         names = columns.header(path, sample.encoding)
-        table, words, count = read_some(path, sample.encoding, budget, whole)
+        table, words, count = read_some(path, sample.encoding, budget)
     _refuse_side_by_side(path, names, table)
     for i, twice in enumerate(names):
         numbered = f"{twice}#{i + 1}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +15,11 @@ DISTINCT = 40  # values of a column that are counted in all rows
 Words = dict[str, tuple[int, float]]  # of a column: how often a word is there, and the sum of its rows' numbers
 
 
-def read_some(path: Path, encoding: str, budget: int, whole: int) -> tuple[Table, dict[str, Words], int]:
+def read_some(path: Path, encoding: str, budget: int) -> tuple[Table, dict[str, Words], int]:
     """Read blocks of rows of a file, spread evenly, the first among them.
 
     Args:
         budget: bytes of the file whose rows are kept, about.
-        whole: bytes that are read at all; of a larger file, the beginning.
 
     Returns:
         The rows; for each column of few values the words of all rows that were read; and the number of these rows.
@@ -33,12 +31,12 @@ def read_some(path: Path, encoding: str, budget: int, whole: int) -> tuple[Table
         table = columns.read(path, encoding)
         return table, {}, len(table.row)
     size = path.stat().st_size
-    every = max(-(-min(size, whole) // max(budget, blocks.BLOCK)), 1)  # which blocks are kept
+    every = max(-(-size // max(budget, blocks.BLOCK)), 1)  # which blocks are kept
     kept: list[Table] = []
     words: dict[str, Words] = {}
     many: set[str] = set()
     count = 0
-    for number, table in enumerate(_beginning(path, encoding, whole)):
+    for number, table in enumerate(blocks.csv_blocks(path, encoding)):
         _count_words(table.frame, count, words, many)
         count += len(table.row)
         if number % every == 0:
@@ -53,13 +51,6 @@ def _first_rows(table: Table, share: float) -> Table:
     rows = max(int(share * len(table.row)), 1000)
     mine = np.arange(len(table.row)) < rows
     return columns.rows_of(table, mine) if rows < len(table.row) else table
-
-
-def _beginning(path: Path, encoding: str, most: int) -> Iterator[Table]:
-    for number, table in enumerate(blocks.csv_blocks(path, encoding)):
-        if number * blocks.BLOCK > most:
-            return
-        yield table
 
 
 def _count_words(frame: pd.DataFrame, before: int, words: dict[str, Words], many: set[str]) -> None:
