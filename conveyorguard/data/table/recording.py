@@ -329,7 +329,7 @@ def piece_of(seconds: np.ndarray, layout: Layout, begin: float | None = None) ->
 
 
 def _start(times: Times, begin: float) -> datetime | None:
-    """Return the clock time of the first row; local time without a zone is labelled UTC unchanged; None without dates."""
+    """Return the clock time of the first row, None without dates; local time without a zone is labelled UTC."""
     if times.origin is None:
         return None
     first = times.origin + round(begin * 1e9)
