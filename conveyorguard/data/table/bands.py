@@ -39,8 +39,8 @@ def band_rms(values: np.ndarray, starts: np.ndarray, period: float, band: tuple[
         )
     if high - low < 2 / period:
         raise DataError(
-            f"aggregate {low:g}-{high:g}Hz: a period of {period:g} s tells frequencies {2 / period:g} Hz apart; choose "
-            "a wider band in data.schema.channels, or a longer data.reader.period"
+            f"aggregate {low:g}-{high:g}Hz: a period of {period:g} s resolves frequencies {2 / period:g} Hz apart; "
+            "choose a wider band in data.schema.channels, or a longer data.reader.period"
         )
     result = np.full((len(starts), values.shape[1]), np.nan)
     for length in np.unique(lengths[lengths >= ENOUGH * usual]):

@@ -164,7 +164,7 @@ def _picture_problem(pictures: list[Path], shape: tuple[int, int]) -> str | None
         return str(error)
     if mode not in GREY:
         return (
-            f"{path.name}: expected one value a pixel, found colours ({mode}): export temperatures or grey values "
+            f"{path.name}: expected one value per pixel, found colours ({mode}): export temperatures or grey values "
             "instead"
         )
     if size != tuple(shape):

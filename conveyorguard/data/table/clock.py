@@ -369,8 +369,8 @@ def _in_zone(times: Times, zone: str | None) -> Times:
             return times
         moment = pd.Timestamp(times.origin + round(times.seconds[at] * 1e9))
         note = (
-            f"the clock goes back an hour at {moment:%Y-%m-%d %H:%M}, as at the end of summer time: what follows is "
-            "taken for an hour later (data.reader.time_zone, e.g. Europe/Berlin, would tell)"
+            f"the clock goes back an hour at {moment:%Y-%m-%d %H:%M}, as at the end of summer time: later rows "
+            "are moved by 1 h; set data.reader.time_zone, e.g. Europe/Berlin, to convert them for certain"
         )
         return replace(times, seconds=seconds, note=note)
     known = np.isfinite(times.seconds)

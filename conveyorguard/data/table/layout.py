@@ -176,8 +176,8 @@ def _is_falling(value: Mapping[str, Any], numbers: list[float]) -> bool:
     if len(numbers) == 1:
         if worse is None:
             raise ConfigError(
-                "states_from: of one threshold, say on which side the worse state is, worse: below (as of a remaining "
-                f"life) or worse: above, of column '{value['column']}'"
+                "states_from: for a single threshold, say on which side the worse state is, worse: below (e.g. a "
+                f"remaining life) or worse: above, of column '{value['column']}'"
             )
         return worse == "below"
     if worse is not None and (worse == "below") != falling:
@@ -203,4 +203,4 @@ def _pattern_problems(key: str, pattern: str | None) -> list[str]:
         groups = re.compile(pattern or "()").groups
     except re.error as error:
         return [f"{key}={pattern}: no regular expression ({error})"]
-    return [] if groups == 1 else [f"{key}={pattern}: put brackets round the one part that is the name"]
+    return [] if groups == 1 else [f"{key}={pattern}: put brackets around the one part that is the name"]

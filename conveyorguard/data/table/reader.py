@@ -46,7 +46,7 @@ def sessions(
     check_states(schema, layout, column_names(schema))
     if layout.row_every and roles_of(schema).get("time"):
         raise ConfigError(
-            "data.reader.row_every is of files without a time column; set data.schema.columns.time=null, or "
+            "data.reader.row_every applies only to files without a time column; set data.schema.columns.time=null, or "
             "row_every=null"
         )
     if layout.split_every and schema.thermal:
@@ -108,7 +108,7 @@ def recordings_in(
         recordings += [_recording(piece, path, root, schema, layout, growing) for piece in cut]
     if blank:
         column = roles["session"][0]
-        message = f"{path.name}: column '{column}': {blank} rows name no session; they are left out"
+        message = f"{path.name}: column '{column}': {blank} rows name no session and are left out"
         recordings.append(Unreadable(f"{name} (rows without a session)", "missing_session", message))
     return recordings
 

@@ -379,7 +379,7 @@ def _constant(
         if len(words) != 1:
             names = ", ".join(words[:5]) or "none"
             raise DataError(
-                f"column '{column[0]}': expected one {what} a recording, found {names}; split the file, or name a "
+                f"column '{column[0]}': expected one {what} per recording, found {names}; split the file, or name a "
                 "session column as data.schema.columns.session"
             )
         return words[0]
@@ -389,5 +389,7 @@ def _constant(
     if layout.incomplete and not (match and match[1]):
         return UNKNOWN
     if not match or not match[1]:
-        raise DataError(f"data.reader.{what}_pattern={pattern} finds nothing in the session's name '{name}'")
+        raise DataError(
+            f"data.reader.{what}_pattern={pattern} finds nothing in the session's name '{name}'; correct it"
+        )
     return match[1]

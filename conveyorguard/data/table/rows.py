@@ -189,7 +189,7 @@ class Rows:
 def twice(where: str, second: float) -> Dropped:
     """Return the entry for a dropped row at `second` [s], whose period another row already fills."""
     message = (
-        f"expected each second once, found another row of one: second {second:g} is there already; remove one of them"
+        f"expected one row per period, found a further one: second {second:g} is there already; remove one of them"
     )
     return Dropped("duplicate_second", where, message)
 

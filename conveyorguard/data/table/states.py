@@ -286,7 +286,7 @@ def _on_the_clock(rows: pd.DataFrame, times: Times, layout: Layout) -> tuple[np.
         if read.origin is not None and times.origin is not None:
             if (read.zone is None) != (times.zone is None):
                 raise DataError(
-                    "of these times and those of the recording only one names a zone; set data.reader.time_zone, "
+                    "only one of these times and those of the recording names a time zone; set data.reader.time_zone, "
                     "e.g. Europe/Berlin"
                 )
             seconds = seconds + (read.origin - times.origin) / 1e9
