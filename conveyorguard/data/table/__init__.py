@@ -1,4 +1,4 @@
-"""Recordings as tables: csv or parquet files, with a camera's frames beside them."""
+"""Read sessions from csv or parquet files, with the frames of a camera next to them."""
 
 from conveyorguard.data.table.reader import sessions
 

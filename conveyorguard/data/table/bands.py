@@ -1,4 +1,4 @@
-"""What of a signal lies within a band of frequencies, a value a period."""
+"""Compute the RMS of a signal within a frequency band, one value per period."""
 
 from __future__ import annotations
 
@@ -6,28 +6,28 @@ import numpy as np
 
 from conveyorguard.errors import DataError
 
-ENOUGH = 0.9  # of the usual number of samples that a period must have, and of them known
+ENOUGH = 0.9  # share of the usual number of samples that a period needs, and share of them that must be finite
 
 
 def band_rms(values: np.ndarray, starts: np.ndarray, period: float, band: tuple[float, float]) -> np.ndarray:
-    """Return the root mean square of the part of each period's samples within a band: sqrt of its energy.
+    """Return the root mean square of each period's samples within a frequency band.
 
-    The periodogram with a Hann window, its mean taken out, is summed over the band (Welch, 1967, with one segment).
-    Samples are taken to be evenly spaced; a few missing ones are filled in from their neighbours.
+    The square root of the periodogram (Hann window, mean removed) summed over the band (Welch, 1967, one segment).
+    Samples are assumed evenly spaced; missing ones are interpolated linearly.
 
     Args:
-        values: (n, C); NaN where a sample is missing.
-        starts: (m,) the first sample of each period.
-        period: [s].
-        band: lowest and highest frequency [Hz].
+        values: (n, C) samples; NaN where a sample is missing.
+        starts: (m,) index of the first sample of each period.
+        period: period [s].
+        band: lowest (included) and highest (excluded) frequency [Hz].
 
     Returns:
-        (m, C); NaN for a period with too few samples.
+        (m, C) in the unit of the values; NaN for a period with too few samples.
 
     Raises:
-        DataError: the samples are too rare, or the periods too short, for the band.
+        DataError: the sampling rate is too low, or the period too short, for the band.
     """
-    from scipy.signal import periodogram  # half a second to import, for few
+    from scipy.signal import periodogram  # imported here: takes half a second, and few data sets have bands
 
     lengths = np.diff(starts, append=len(values))
     usual = int(np.median(lengths))
@@ -39,8 +39,8 @@ def band_rms(values: np.ndarray, starts: np.ndarray, period: float, band: tuple[
         )
     if high - low < 2 / period:
         raise DataError(
-            f"aggregate {low:g}-{high:g}Hz: a period of {period:g} s tells frequencies {2 / period:g} Hz apart; choose "
-            "a wider band in data.schema.channels, or a longer data.reader.period"
+            f"aggregate {low:g}-{high:g}Hz: a period of {period:g} s resolves frequencies {2 / period:g} Hz apart; "
+            "choose a wider band in data.schema.channels, or a longer data.reader.period"
         )
     result = np.full((len(starts), values.shape[1]), np.nan)
     for length in np.unique(lengths[lengths >= ENOUGH * usual]):
@@ -53,7 +53,7 @@ def band_rms(values: np.ndarray, starts: np.ndarray, period: float, band: tuple[
 
 
 def _filled(samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return samples (m, T, C) with missing ones filled in, and whether each period and column has enough (m, C)."""
+    """Return samples (m, T, C) with missing ones interpolated, and whether enough were finite, (m, C) bool."""
     known = np.isfinite(samples)
     samples = np.where(known, samples, 0.0)
     place = np.arange(samples.shape[1])

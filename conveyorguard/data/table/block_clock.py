@@ -1,4 +1,4 @@
-"""The times of a csv file that is read in blocks of rows."""
+"""Read the times of a csv file in blocks of rows."""
 
 from __future__ import annotations
 
@@ -17,11 +17,16 @@ from conveyorguard.errors import DataError
 
 
 class NotInBlocks(Exception):
-    """A recording that cannot be read in blocks; the text says why, as a clause."""
+    """A session that cannot be read in blocks; the message is a clause that gives the reason."""
 
 
 def blocks_of(job: TableJob, wanted: tuple[str, ...]) -> Iterator[tuple[int, Table]]:
-    """The number and the rows of each block that holds rows of the recording."""
+    """Yield the number and the rows of each block that has rows of the session.
+
+    Args:
+        job: the session; rows of other sessions in the file are left out, those of other parts of a cut one are not.
+        wanted: columns to read.
+    """
     first, last = job.part.blocks or (0, None)
     for number, table in enumerate(csv_blocks(job.path, job.layout.encoding, wanted, first=first), first):
         if job.part.picked is not None:
@@ -33,11 +38,11 @@ def blocks_of(job: TableJob, wanted: tuple[str, ...]) -> Iterator[tuple[int, Tab
 
 
 class BlockClock:
-    """The times of a file, block after block, in seconds from one origin.
+    """Converts the times of successive blocks to seconds from one origin.
 
     Attributes:
-        times: of the first block: origin, zone and unit are those of all.
-        begin: s of the first row that has a time.
+        times: times of the first block; its origin, zone and unit apply to all blocks.
+        begin: time of the session's first row that has one [s].
     """
 
     def __init__(self, job: TableJob):
@@ -50,11 +55,11 @@ class BlockClock:
         self.started = False
 
     def seconds(self, table: Table) -> np.ndarray:
-        """(n,) of the rows of the next block.
+        """Return the times of the next block's rows, (n,) [s] from the origin.
 
         Raises:
             DataError: the times are not understood.
-            NotInBlocks: they are unlike those before.
+            NotInBlocks: the times are out of order, or differ in form from those of earlier blocks.
         """
         if not self.job.roles.get("time"):
             place, count = places_of(table)
@@ -74,6 +79,7 @@ class BlockClock:
         return seconds
 
     def _of_columns(self, table: Table) -> np.ndarray:
+        """Return the times (n,) [s] of a block from its time columns; raises as `seconds` does."""
         try:
             times = self.job.times(table, self.format)
         except DataError as error:
@@ -103,7 +109,7 @@ class BlockClock:
         return (np.round(times.seconds * 1e9) + later) / 1e9
 
     def _deciding_format(self) -> str:
-        """The format of times that can be read in several ways, from the first block of the file that decides it."""
+        """Return the format of ambiguous times, taken from the first block of the file that decides it."""
         job = replace(self.job, part=replace(self.job.part, blocks=None))
         for _, table in blocks_of(job, tuple(c for role in ("session", "time") for c in job.roles.get(role, []))):
             try:

@@ -1,4 +1,4 @@
-"""A csv file in blocks of rows, so that a large file takes no more memory than a block."""
+"""Read a csv file in blocks of rows, so that memory is bounded by a block rather than the file."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from conveyorguard.data.table.header import VALUE, chosen_columns, find_header, 
 from conveyorguard.errors import DataError
 
 BLOCK = 1 << 21  # bytes
-BLANK = re.compile(rb"^[ \t\r\f\v]*$(?!\Z)", re.MULTILINE)  # a line with nothing in it
-HEAD = 1 << 16  # bytes in which the header is looked for
+BLANK = re.compile(rb"^[ \t\r\f\v]*$(?!\Z)", re.MULTILINE)  # an empty line
+HEAD = 1 << 16  # bytes searched for the header
 
 
 def first_lines(path: Path, encoding: str) -> str:
-    """The beginning of a csv, in which its header is."""
+    """Return the text of the first 64 KiB of a csv, which contain its header."""
     with open_bytes(path) as stream:
         raw = stream.read(HEAD)
     if has_blanks_between(path, raw):
@@ -37,12 +37,12 @@ def first_lines(path: Path, encoding: str) -> str:
 def csv_blocks(
     path: Path, encoding: str, wanted: Iterable[str] | None = None, growing: bool = False, first: int = 0
 ) -> Iterator[Table]:
-    """Read a csv in blocks of rows, in their order; the rows are numbered as those of the file.
+    """Yield the rows of a csv in blocks, in the order of the file and numbered as in it.
 
     Args:
-        wanted: columns that are read, as far as they are there; None: all.
-        growing: leave out what follows the last line end: half a number is another one.
-        first: block to begin with.
+        wanted: columns to read, where present; None reads all.
+        growing: the file is being written; ignore what follows the last line end, which may be half a number.
+        first: number of the block to start with, from 0.
 
     Raises:
         DataError: the file is empty, damaged, in another encoding, or has two wanted columns of one name.
@@ -54,6 +54,7 @@ def csv_blocks(
 def _blocks_of(
     path: Path, stream: BinaryIO, encoding: str, wanted: Iterable[str] | None, growing: bool, first: int
 ) -> Iterator[Table]:
+    """Yield the blocks of an open csv; see `csv_blocks`."""
     reading: _CsvLines | None = None
     lines, rows = 0, 0
     for number, raw in enumerate(_whole_lines(path, stream, encoding, growing)):
@@ -79,10 +80,13 @@ def _blocks_of(
 
 
 def _whole_lines(path: Path, stream: BinaryIO, encoding: str, growing: bool) -> Iterator[bytes]:
-    """Pieces of about the size of a block that end with a line.
+    """Yield a csv in pieces of about the size of a block, each of whole lines.
 
     Yields:
-        Bytes in the encoding of the file; UTF-16, whose line ends are no single bytes, as UTF-8.
+        Bytes in the encoding of the file; UTF-16 and UTF-32 are converted to UTF-8, where a line end is a single byte.
+
+    Raises:
+        DataError: the file is empty.
     """
     head = stream.read(max(BLOCK, HEAD))
     if not head.strip():
@@ -106,10 +110,15 @@ def _whole_lines(path: Path, stream: BinaryIO, encoding: str, growing: bool) -> 
 
 
 class _CsvLines:
-    """How the lines of a csv are read, once its header is known.
+    """Parses the lines of a csv with the names, separator and columns of its header.
+
+    Args:
+        path: the file, for messages.
+        text: the beginning of the file, with the header.
+        wanted: columns to read, where present; None reads all.
 
     Attributes:
-        first_row: below the header, as the file's lines are numbered from 1.
+        first_row: number of the first line below the header, counted from 1.
     """
 
     def __init__(self, path: Path, text: str, wanted: Iterable[str] | None):
@@ -118,11 +127,14 @@ class _CsvLines:
         self.columns = chosen_columns(path, names, wanted)
 
     def table(self, body: bytes, lines: int) -> Table:
-        """Some rows.
+        """Return the rows of some lines, without empty ones; rows with too few or too many fields are in `ragged`.
 
         Args:
-            body: whole lines.
-            lines: how many stand before them in the file.
+            body: whole lines below the header.
+            lines: number of lines before them in the file.
+
+        Raises:
+            DataError: the lines are not valid csv, or a quotation mark is not closed.
         """
         refused: dict[int, str] = {}
 
@@ -154,7 +166,7 @@ class _CsvLines:
         separate = body.split(b"\n") if BLANK.search(body) else []
         blank = {lines + i + 1 for i, line in enumerate(separate) if not line.strip()}
         row = np.setdiff1d(np.arange(lines + 1, lines + body.count(b"\n") + 1), [*refused])
-        if len(frame) != len(row):  # rows were joined, and which is which nobody knows
+        if len(frame) != len(row):  # an open quotation mark joined rows, so their numbers are unknown
             odd = next((lines + i + 1 for i, line in enumerate(body.split(b"\n")) if line.count(b'"') % 2), "?")
             raise DataError(
                 f"{self.path.name}: row {odd}: expected every quotation mark closed in its row, found one that is not; "
@@ -166,7 +178,10 @@ class _CsvLines:
 
 
 def _without_units(table: Table) -> Table:
-    """The table without a row of units below its header: words where the rows below have numbers."""
+    """Return the table with a row of units moved to `units`; unchanged if its first row is not one.
+
+    A row of units has words only, and the following 5 rows have numbers in at least half of its columns.
+    """
     if len(table.row) < 2:
         return table
     first = {str(name): str(cell).strip() for name, cell in table.frame.iloc[0].items()}
@@ -183,7 +198,7 @@ def _without_units(table: Table) -> Table:
 
 
 def join(tables: list[Table]) -> Table:
-    """One table of several that follow each other."""
+    """Return consecutive blocks of a file joined to one table."""
     if len(tables) == 1:
         return tables[0]
     ragged = {row: why for table in tables for row, why in table.ragged.items()}

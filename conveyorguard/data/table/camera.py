@@ -1,4 +1,4 @@
-"""A camera's frames beside a table: one array, or one grey picture a second."""
+"""Read a camera's frames stored next to a table: one array, or one grey picture per second."""
 
 from __future__ import annotations
 
@@ -17,12 +17,18 @@ from conveyorguard.errors import DataError
 
 SECOND = re.compile("[0-9]{1,18}")
 PICTURES = (".png", ".tif", ".tiff", ".jpg", ".jpeg")
-FORMATS = ("PNG", "TIFF", "JPEG")  # Pillow would take any format for a .png, and run the programs that PostScript is
-GREY = ("L", "I", "F", "I;16", "I;16B", "I;16L")  # Pillow's modes whose pixels are one number each
+FORMATS = ("PNG", "TIFF", "JPEG")  # otherwise Pillow opens any format by content, even PostScript, which runs programs
+GREY = ("L", "I", "F", "I;16", "I;16B", "I;16L")  # Pillow's modes with one number per pixel
 
 
 class LazyFrames:
-    """Frames in degC, read when they are sliced: a recording of a large camera does not fit into memory."""
+    """Frames of n rows in degC, read when sliced, since the frames of a large camera do not fit into memory.
+
+    Args:
+        read: returns frame i, (H, W), as stored.
+        index: (n,) number of the frame of each row.
+        scale, offset: degC = scale * value + offset.
+    """
 
     def __init__(self, read: Callable[[int], np.ndarray], index: np.ndarray, scale: float, offset: float):
         self.read, self.index, self.scale, self.offset = read, index, scale, offset
@@ -31,8 +37,8 @@ class LazyFrames:
         return len(self.index)
 
     def __getitem__(self, rows: slice) -> np.ndarray:
-        """(n, rows, columns) float32."""
-        with np.errstate(over="ignore", invalid="ignore"):  # what does not fit is repaired as Inf or NaN
+        """Return the frames of a slice of rows, (k, H, W) float32 [degC]."""
+        with np.errstate(over="ignore", invalid="ignore"):  # too large values become Inf or NaN, repaired later
             frames = np.stack([self.read(int(i)) for i in self.index[rows]]).astype(np.float32)
         return frames * np.float32(self.scale) + np.float32(self.offset)
 
@@ -40,14 +46,19 @@ class LazyFrames:
 def add_frames(
     session: Session, path: Path, camera: Thermal, scale: float, offset: float, place: np.ndarray, rows: int
 ) -> None:
-    """Give a session its frames; a second without one is left out.
+    """Add the frames to a session, in place; a second without a usable picture is left out.
 
     Args:
-        place: (n,) which row of the recording each second is.
-        rows: of the recording, bad ones included.
+        session: n rows.
+        path: a .npy file, or a folder of pictures.
+        camera: shape of the frames.
+        scale, offset: degC = scale * value + offset.
+        place: (n,) position of each row of the session among all rows of its file.
+        rows: number of all rows, including bad ones.
 
     Raises:
-        DataError: the frames are of another shape, or there is not one a row or a second.
+        DataError: the frames have another shape, an array has not one frame per row or per second, or no second has
+            a usable picture.
     """
     if path.is_file():
         array = open_frames(path, camera.shape)
@@ -66,7 +77,7 @@ def add_frames(
 
 
 def _pictures(folder: Path) -> dict[int, list[Path]]:
-    """The pictures named by each second."""
+    """Return the pictures of a folder by the second that their name states."""
     pictures: dict[int, list[Path]] = {}
     for picture in sorted(folder.iterdir()):
         if picture.suffix.lower() in PICTURES and SECOND.fullmatch(picture.stem):
@@ -75,7 +86,11 @@ def _pictures(folder: Path) -> dict[int, list[Path]]:
 
 
 def _leave_out(session: Session, folder: str, problems: dict[int, str]) -> None:
-    """Take the seconds without a usable picture out of a session.
+    """Drop the seconds without a usable picture from a session, in place.
+
+    Args:
+        folder: name of the pictures' folder, for messages.
+        problems: message by second.
 
     Raises:
         DataError: no second is left.
@@ -93,18 +108,22 @@ def _leave_out(session: Session, folder: str, problems: dict[int, str]) -> None:
 
 
 def _kept(where: Callable[[str, int], str], kept: np.ndarray, what: str, second: int) -> str:
+    """Return the place of a remaining row, whose index before others were dropped is `kept[second]`."""
     return where(what, int(kept[second]))
 
 
 def open_frames(path: Path, shape: tuple[int, int] | None = None) -> np.ndarray:
-    """A .npy file of frames, memory-mapped; nothing is unpickled.
+    """Return the frames of a .npy file, (T, H, W), memory-mapped; pickled objects are refused.
+
+    Args:
+        shape: expected (H, W); None accepts any.
 
     Raises:
-        DataError: it is no array of numbers, frames x rows x columns of the camera's shape.
+        DataError: the file is not an array of numbers of this shape.
     """
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except Exception as error:  # numpy evaluates headers: damaged ones raise whatever Python's own parser does
+    except Exception as error:  # numpy parses headers as Python literals, so damaged ones raise many kinds of errors
         raise DataError(f"{path.name}: cannot be read as a .npy array ({error}); write it with numpy.save") from error
     if array.dtype.kind not in "fiu" or array.ndim != 3 or (shape and array.shape[1:] != tuple(shape)):
         size = f"{shape[0]} x {shape[1]}" if shape else "rows x columns"
@@ -117,21 +136,22 @@ def open_frames(path: Path, shape: tuple[int, int] | None = None) -> np.ndarray:
 
 @contextmanager
 def open_picture(path: Path) -> Iterator[Image.Image]:
-    """A png, tiff or jpeg.
+    """Open a png, tiff or jpeg.
 
     Raises:
-        DataError: it is none, or damaged, which may show when its pixels are read.
+        DataError: the file is damaged or of another format; damage may also show while the pixels are read.
     """
     try:
         with Image.open(path, formats=FORMATS) as picture:
             yield picture
-    except Exception as error:  # Pillow raises whatever its parsers do
+    except Exception as error:  # Pillow's parsers raise many kinds of errors
         raise DataError(
             f"{path.name}: expected a png, tiff or jpeg, found a damaged or another file ({error})"
         ) from error
 
 
 def _picture_problem(pictures: list[Path], shape: tuple[int, int]) -> str | None:
+    """Return why the pictures of a second give no frame; None if there is exactly one, grey and of this shape."""
     if len(pictures) != 1:
         pictures_found = " and ".join(picture.name for picture in pictures)
         remedy = "; remove or rename the one that is wrong" if pictures else ""
@@ -144,7 +164,7 @@ def _picture_problem(pictures: list[Path], shape: tuple[int, int]) -> str | None
         return str(error)
     if mode not in GREY:
         return (
-            f"{path.name}: expected one value a pixel, found colours ({mode}): export temperatures or grey values "
+            f"{path.name}: expected one value per pixel, found colours ({mode}): export temperatures or grey values "
             "instead"
         )
     if size != tuple(shape):
@@ -156,7 +176,7 @@ def _picture_problem(pictures: list[Path], shape: tuple[int, int]) -> str | None
 
 
 def _picture(path: Path, shape: tuple[int, int]) -> np.ndarray:
-    """Values of a picture; NaN where it is cut short, which the store counts as a bad frame."""
+    """Return the pixels of a picture, (H, W) float32; all NaN if it is truncated, which the store counts as bad."""
     try:
         with open_picture(path) as picture:
             return np.asarray(picture, np.float32)

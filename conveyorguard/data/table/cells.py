@@ -1,4 +1,4 @@
-"""Cells of a table as numbers and words, whatever program wrote them: decimal commas, thousands, what is missing."""
+"""Read cells of a table as numbers and words: decimal commas, separators of thousands, missing values."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 MISSING = ("", "nan", "na", "n/a", "#n/a", "null", "none", "-", "--", "?")
-COMMA = r"[+-]?\d*,\d+(?:[eE][+-]?\d+)?"  # a decimal comma, or one group of thousands
+COMMA = r"[+-]?\d*,\d+(?:[eE][+-]?\d+)?"  # a decimal comma, or a single separator of thousands
 THOUSANDS = r"[+-]?\d{1,3}(?:,\d{3})+(?:\.\d+)?"
-CERTAIN = r"[+-]?\d{1,3}(?:(?:,\d{3})+\.\d+|(?:,\d{3}){2,})"  # thousands that cannot be anything else
+CERTAIN = r"[+-]?\d{1,3}(?:(?:,\d{3})+\.\d+|(?:,\d{3}){2,})"  # certainly with separators of thousands
 FILL = re.compile(r"-?(?:9{3,}(?:\.25)?|9{2,}\.9+|32767|32768|65535|2147483647)(?:\.0+)?")
-FAR = 5  # times the range of the other values
-SOME = 100  # values of a block whose median stands for that of all
+FAR = 5  # a fill value lies further from the median than 5 times the range of the other values
+SOME = 100  # values kept from each block, at least; their median approximates the median of all
 
 
 @dataclass
@@ -25,12 +25,12 @@ class Table:
     """Columns of a file.
 
     Attributes:
-        frame: text of a csv as it stands there, typed columns of a parquet file.
-        row: (n,) the row of the file each comes from, as a spreadsheet numbers them: 1 is the first line.
-        ragged: rows with too few or too many fields, and what is wrong with each.
-        separator: of a csv; empty for parquet.
-        notes: what was done to all of it, or is odd about it.
-        units: of the columns, where the file has a row of them below its header.
+        frame: n rows; unparsed text for csv, typed columns for parquet.
+        row: (n,) int64, row number in the file, counted from 1 as in a spreadsheet.
+        ragged: problem by row number, for rows with too few or too many fields.
+        separator: separator of the csv; empty for parquet.
+        notes: remarks on the whole table.
+        units: unit by column, if the file has a row of units below its header.
     """
 
     frame: pd.DataFrame
@@ -43,12 +43,12 @@ class Table:
 
 @dataclass
 class NumberSigns:
-    """Which signs the cells of a file have shown to be decimal commas or separators of thousands.
+    """Evidence in a file for decimal commas and separators of thousands.
 
     Attributes:
-        thousands: a number as 1,234.5 was there.
-        thousands_by_points: a number as 1.234,5 was there.
-        comma: a number as 1,5 was there.
+        thousands: a number such as 1,234.5 or 1,234,567 occurs.
+        thousands_by_points: a number such as 1.234,5 or 1.234.567 occurs.
+        comma: a number such as 1,5 or 1,234 occurs.
     """
 
     thousands: bool = False
@@ -56,7 +56,7 @@ class NumberSigns:
     comma: bool = False
 
     def learn(self, unread: list[pd.Series]) -> None:
-        """Take note of what cells that are no plain numbers show."""
+        """Add the evidence of cells that are not plain numbers."""
         for text in unread:
             self.thousands |= bool(text.str.fullmatch(CERTAIN).any())
             self.thousands_by_points |= bool(text.str.translate(_SWAP).str.fullmatch(CERTAIN).any())
@@ -66,17 +66,19 @@ class NumberSigns:
 def numbers(
     table: Table, names: list[str], missing: Iterable[str] = (), signs: NumberSigns | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Columns as numbers.
+    """Return columns as numbers, and where a cell is not one.
 
-    A decimal comma is understood where it cannot be a separator; separators of thousands where a number of the file
-    shows which of the two signs they are. Where neither is certain, the number is bad.
+    Commas are decimal commas where they cannot separate columns or thousands. Separators of thousands are read if some
+    number of the file shows which sign they are. A number that stays ambiguous is bad.
 
     Args:
-        missing: what stands for a missing value, as numbers or words.
-        signs: that the rows before have shown, where the table is part of a file; what this one shows is added.
+        table: n rows.
+        names: C columns.
+        missing: numbers or words that mark a missing value.
+        signs: evidence from earlier blocks of the file; the evidence of this table is added to it.
 
     Returns:
-        (n, columns) float64, NaN where nothing is written, and (n, columns) True where something is that is no number.
+        (n, C) float64, NaN for missing cells and undefined for bad ones; and (n, C) bool, True for bad cells.
     """
     frame = table.frame
     values = np.full((len(frame), len(names)), np.nan)
@@ -103,7 +105,11 @@ _SWAP = str.maketrans(",.", ".,")
 def _read_decimal_commas(
     frame: pd.DataFrame, names: list[str], values: np.ndarray, bad: np.ndarray, certain: bool
 ) -> None:
-    """Read all columns again; a number with a point alone is bad unless thousands have one for certain."""
+    """Read all columns again with decimal commas, in place.
+
+    Args:
+        certain: points are known to separate thousands; otherwise a number with a point is bad.
+    """
     for i, name in enumerate(names):
         text = frame[name].astype(str).str.strip().str.translate(_SWAP)
         ambiguous = text.str.contains(",", regex=False).to_numpy()
@@ -116,7 +122,7 @@ def _read_decimal_commas(
 
 
 def _fill(values: np.ndarray, bad: np.ndarray, i: int, text: pd.Series) -> None:
-    """Put what can be read now in the place of bad cells."""
+    """Replace the bad cells of column `i` that the rewritten text turns into numbers, in place."""
     rows = np.flatnonzero(bad[:, i])
     read = pd.to_numeric(text, errors="coerce").to_numpy(np.float64, na_value=np.nan)
     values[rows, i] = read
@@ -124,6 +130,7 @@ def _fill(values: np.ndarray, bad: np.ndarray, i: int, text: pd.Series) -> None:
 
 
 def _leave_out(frame: pd.DataFrame, names: list[str], values: np.ndarray, bad: np.ndarray, word: str) -> None:
+    """Mark cells that hold a number or word for missing values as missing, in place."""
     try:
         values[values == float(word)] = np.nan
     except ValueError:
@@ -133,6 +140,7 @@ def _leave_out(frame: pd.DataFrame, names: list[str], values: np.ndarray, bad: n
 
 
 def _numbers(column: pd.Series) -> tuple[np.ndarray, np.ndarray]:
+    """Return a column (n,) as plain numbers with decimal points, and where a cell is bad (n,) bool."""
     if pd.api.types.is_numeric_dtype(column.dtype):
         return column.to_numpy(np.float64, na_value=np.nan), np.zeros(len(column), bool)
     if pd.api.types.is_datetime64_any_dtype(column.dtype):  # pandas would count its nanoseconds
@@ -149,27 +157,27 @@ def _numbers(column: pd.Series) -> tuple[np.ndarray, np.ndarray]:
 
 
 def is_missing(column: pd.Series) -> np.ndarray:
-    """(n,) True where nothing is written, or one of the usual words for it."""
+    """Return where a cell is empty or holds one of the `MISSING` words, (n,) bool."""
     text = column.astype(str).str.strip().str.lower()
     return column.isna().to_numpy() | text.isin([*MISSING, "nat", "<na>"]).to_numpy()
 
 
 def words_of(column: pd.Series) -> np.ndarray:
-    """Text of names and codes; 3.0 is written 3, as what it was before a blank cell made it a float."""
+    """Return names and codes as text, (n,); 3.0 becomes 3, since an empty cell turns a column of integers to floats."""
     return column.astype(str).str.strip().str.replace(r"^(-?\d+)\.0+$", r"\1", regex=True).to_numpy(object)
 
 
 class FillWatch:
-    """Looks for a value that stands for none, as 9999 may: one of the usual, several times, far from all others."""
+    """Looks for a fill value such as 9999: a usual one, repeated, and far from all other values of the channel."""
 
     def __init__(self) -> None:
         self.count = 0
-        self.highest: dict[float, int] = {}  # the two highest values and how often each is there
+        self.highest: dict[float, int] = {}  # the two highest values and their counts
         self.lowest: dict[float, int] = {}
-        self.some: list[np.ndarray] = []  # evenly spread values
+        self.some: list[np.ndarray] = []  # evenly spaced values of each block
 
     def add(self, values: np.ndarray) -> FillWatch:
-        """Look at some values of a channel; NaN and Inf are left out."""
+        """Add values (n,) of the channel and return the watch itself; NaN and Inf are ignored."""
         known = values[np.isfinite(values)]
         if not len(known):
             return self
@@ -187,7 +195,7 @@ class FillWatch:
         return self
 
     def suspect(self) -> tuple[float, int] | None:
-        """The value and how often it is there; None if there is none."""
+        """Return the likely fill value and its count; None if there is none."""
         if self.count < 4:
             return None
         some = np.concatenate(self.some)

@@ -1,7 +1,7 @@
-"""Times in a table: dates and times of a closed list of formats, epochs, Excel's day numbers, times of day, seconds.
+"""Read the times of a table: dates in a closed list of formats, epochs, day numbers, times of day, seconds.
 
-Each format is tried on the whole column. Where a column can be read in several ways, as 03/05/2024 can, it is refused
-with the candidates: a guess would move rows by months without a word.
+Each format is tried on the whole column. A column that can be read in several ways, such as 03/05/2024, is refused
+with the candidate formats: a wrong guess would silently move rows by months.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from conveyorguard.errors import DataError
 
 UNITS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9, "min": 60.0, "h": 3600.0, "d": 86400.0, "excel": 86400.0}
 UNITS["matlab"] = 86400.0
-EPOCHS = {"ns": 1e17, "us": 1e14, "ms": 1e11, "s": 1e8}  # from where on a number of a unit counts since 1970
-LATEST = 7.3e9  # s; an epoch lies before the year 2201
-DAYS = {"excel": (36526, 55153), "matlab": (730486, 749113)}  # since 1899-12-30, and the year 0: of 2000 to 2050
-DAY_ORIGINS = {"excel": -25569, "matlab": -719529}  # days from 1970 to their day 0
+EPOCHS = {"ns": 1e17, "us": 1e14, "ms": 1e11, "s": 1e8}  # larger numbers of a unit count from 1970
+LATEST = 7.3e9  # s since 1970, the year 2201; larger numbers are no epochs
+DAYS = {"excel": (36526, 55153), "matlab": (730486, 749113)}  # day numbers of the years 2000 to 2050
+DAY_ORIGINS = {"excel": -25569, "matlab": -719529}  # day 0 of each count, in days since 1970
 DAY_OF_YEAR = {7: "%Y%j", 11: "%Y%j%H%M", 13: "%Y%j%H%M%S"}  # by the number of digits
-ENOUGH = 0.9  # of the cells with something written that a format must read; the others are bad times
+ENOUGH = 0.9  # share of the non-empty cells that a format must read; the other cells are bad times
 
 
 @dataclass(frozen=True)
@@ -41,14 +41,13 @@ class Times:
     """The times of a column.
 
     Attributes:
-        seconds: (n,) float64 since `origin`; NaN where there is no time.
-        origin: ns since 1970 (of the files' wall clock where `zone` is None); None where the column has no dates.
-        zone: as pandas names it; None where the files name none.
-        format: of `strptime`, as `data.reader.time_format` takes it; None of numbers and times of day.
-        unit: of numbers, as `data.reader.time_unit` takes it; None of text.
-        must_be_named: another column of the data set may be ambiguous in this format, so that it should be written
-            down as `data.reader.time_format`.
-        note: what was done to the times, if anything.
+        seconds: (n,) float64, seconds since `origin`; NaN where a row has no time.
+        origin: ns since 1970 (local wall time where `zone` is None); None if the column has no dates.
+        zone: time zone as pandas names it; None if neither the file nor the config names one.
+        format: `strptime` format, a value for `data.reader.time_format`; None for numbers and times of day.
+        unit: unit of numbers, a value for `data.reader.time_unit`; None for text.
+        must_be_named: other files may be ambiguous in this format; write it to `data.reader.time_format`.
+        note: what was changed in the times; empty if nothing.
     """
 
     seconds: np.ndarray
@@ -61,19 +60,19 @@ class Times:
 
     @property
     def start(self) -> pd.Timestamp | None:
-        """The clock time of `origin`, in UTC."""
+        """Return `origin` as a timestamp, labelled UTC; None without dates."""
         return None if self.origin is None else pd.Timestamp(self.origin, tz="UTC")
 
 
 @dataclass(frozen=True)
 class Moments:
-    """Clock times of a recording, for messages; the fields are those of `Times`."""
+    """Format clock times of a session for messages; the fields are those of `Times`."""
 
     origin: int
     zone: str | None
 
     def of(self, seconds: float) -> str:
-        """The clock time of so many seconds since the origin, in the zone of the files."""
+        """Return the clock time at `seconds` [s] after the origin, in `zone`."""
         moment = pd.Timestamp(self.origin + round(float(seconds) * 1e9), tz="UTC")
         return f"{moment.tz_convert(self.zone) if self.zone else moment:%Y-%m-%d %H:%M:%S}"
 
@@ -81,18 +80,18 @@ class Moments:
 def choose_times(
     column: pd.Series, unit: str | None = None, time_format: str | None = None, zone: str | None = None
 ) -> Times:
-    """Read a column of times, or say why it is refused.
+    """Return the times of a column.
 
-    The reader and the draft both use it: what it returns for a sample of a column is what the reader does with it.
+    The reader and the draft share this function, so a draft made from a sample agrees with the reader.
 
     Args:
-        column: numbers, dates, or text.
-        unit: of numbers; None: by their size, since 1970 or the start of the recording.
-        time_format: of `strptime`; None: one of the closed list.
-        zone: of dates that name none, e.g. Europe/Berlin.
+        column: (n,) numbers, dates or text.
+        unit: unit of numbers, a key of `UNITS`; None derives it from their size.
+        time_format: `strptime` format of text; None tries the closed list.
+        zone: time zone of dates that name none, e.g. Europe/Berlin.
 
     Raises:
-        DataError: it is not understood, or can be read in several ways; the message names the remedy, not the column.
+        DataError: the column is not understood or ambiguous; the message gives the remedy but not the column's name.
     """
     written = ~is_missing(column)
     if pd.api.types.is_datetime64_any_dtype(column.dtype):
@@ -125,10 +124,10 @@ def choose_times(
 def read_times(
     table: Table, columns: list[str], unit: str | None = None, time_format: str | None = None, zone: str | None = None
 ) -> Times:
-    """The times of a table; of several columns, e.g. a date and a time, joined by a blank.
+    """Return the times of a table; several columns, e.g. a date and a time, are joined by a blank first.
 
     Raises:
-        DataError: as `choose_times`, naming the column.
+        DataError: as for `choose_times`, with the column's name.
     """
     column = table.frame[columns[0]]
     if len(columns) > 1:
@@ -146,7 +145,7 @@ def read_times(
 
 
 def clock(table: Table, columns: list[str], unit: str | None = None, time_format: str | None = None) -> np.ndarray:
-    """(n,) float64 seconds of a table's times, see `read_times`."""
+    """Return the seconds of a table's times, (n,) float64; the arguments are those of `read_times`."""
     return read_times(table, columns, unit, time_format).seconds
 
 
@@ -168,7 +167,7 @@ def _enough(read: np.ndarray, written: np.ndarray) -> bool:
 
 
 def _first_unread(column: pd.Series, written: np.ndarray, matches: list[PatternMatch]) -> tuple[str, int]:
-    """A cell that no format reads; the format that reads most cells tells which are the odd ones."""
+    """Return a cell that the best matching format does not read, and its position in the column from 0."""
     best = max((match.ns != NONE for match in matches), key=np.count_nonzero, default=np.zeros(len(column), bool))
     unread = np.flatnonzero(written & ~best)
     row = int(unread[0]) if len(unread) else 0
@@ -185,7 +184,7 @@ def _numbers(column: pd.Series) -> np.ndarray:
 
 
 def _compact(column: pd.Series, values: np.ndarray, written: np.ndarray) -> Times | None:
-    """Dates written as one number, 20240305 or 20240305220000; None where the numbers are none."""
+    """Return dates written as digits only, 20240305 or 20240305220000; None if the numbers are no such dates."""
     known = values[np.isfinite(values)]
     if not len(known) or (known != np.floor(known)).any() or known.min() < 19000000 or known.max() > 2.2e16:
         return None
@@ -198,10 +197,10 @@ def _compact(column: pd.Series, values: np.ndarray, written: np.ndarray) -> Time
 
 
 def _refuse_days_of_the_year(values: np.ndarray) -> None:
-    """Raise where numbers may be a year and a day of it, as 2024065, or a count of seconds.
+    """Refuse numbers that may be either a year and its day, such as 2024065, or a count of seconds.
 
     Raises:
-        DataError: all of them may be.
+        DataError: every number of the column can be read both ways.
     """
     known = values[np.isfinite(values)]
     if (known != np.floor(known)).any() or known.min() < 1:
@@ -231,7 +230,7 @@ def _of_numbers(column: pd.Series, values: np.ndarray, unit: str | None) -> Time
     whole = pd.api.types.is_integer_dtype(column.dtype) and not column.hasnans
     steps = (column - column.iloc[0]).to_numpy(np.float64) if whole else values - first
     seconds = steps * UNITS[unit]
-    if unit in DAYS:  # a double holds microseconds of a day, the files mostly milliseconds
+    if unit in DAYS:  # a double resolves a day to microseconds, files mostly store milliseconds
         origin = round(first * 86_400_000) * 10**6 + DAY_ORIGINS[unit] * 86400 * SECOND
         return Times(np.round(seconds, 3), origin, unit=unit)
     dated = unit in EPOCHS and size > EPOCHS[unit] and size * UNITS[unit] < LATEST
@@ -243,13 +242,13 @@ def _of_numbers(column: pd.Series, values: np.ndarray, unit: str | None) -> Time
 
 
 def _unit_of(values: np.ndarray, size: float) -> str:
-    """The unit of numbers, by their usual size."""
+    """Return the unit of numbers, derived from `size`, their median absolute value."""
     by_size = next((name for name, least in EPOCHS.items() if name != "s" and size > least), "s")
     return next((name for name, limits in DAYS.items() if _is_days(values, limits)), by_size)
 
 
 def _is_days(values: np.ndarray, limits: tuple[int, int]) -> bool:
-    """Whether numbers are days with fractions, within limits: of many decimals, and whole seconds apart."""
+    """Return whether numbers look like day numbers within limits: many decimals, steps of whole seconds."""
     known = values[np.isfinite(values)]
     if len(known) < 3 or known.min() < limits[0] or known.max() > limits[1]:
         return False
@@ -274,7 +273,7 @@ def _of_dates(column: pd.Series, zone: str | None) -> Times:
 
 
 def _of_format(column: pd.Series, written: np.ndarray, time_format: str, zone: str | None) -> Times:
-    """Times of a format of `strptime`; fractions of a second may be left out, as loggers do at full seconds."""
+    """Return times in a `strptime` format; fractions of a second are optional, as loggers omit them at full seconds."""
     raw = pc.utf8_trim_whitespace(_text(column))
     if pd.api.types.is_float_dtype(column.dtype):
         raw = pc.replace_substring_regex(raw, r"\.0+$", "")
@@ -314,10 +313,10 @@ def _from_match(match: PatternMatch) -> Times:
 
 
 def _decide(matches: list[PatternMatch], text: pa.StringArray) -> PatternMatch:
-    """The reading that the whole column allows.
+    """Return the one match that the whole column allows.
 
     Raises:
-        DataError: several do.
+        DataError: several matches remain, with different times.
     """
     most = max(np.count_nonzero(match.ns != NONE) for match in matches)
     matches = [match for match in matches if np.count_nonzero(match.ns != NONE) == most]
@@ -338,30 +337,30 @@ def _decide(matches: list[PatternMatch], text: pa.StringArray) -> PatternMatch:
 
 
 def _by_year(matches: list[PatternMatch]) -> list[PatternMatch]:
-    """The readings without those under which the years come and go as days do."""
+    """Return the matches without those of implausibly many years: a day read as the year of two digits."""
     fewest = min(match.years for match in matches)
     return [match for match in matches if match.years < 4 or match.years <= 2 * fewest]
 
 
 def _by_continuity(matches: list[PatternMatch]) -> list[PatternMatch]:
-    """The readings in which a recording goes on over midnight, where no other does so."""
+    """Return the matches in which rows continue over midnight; none if all do, as that decides nothing."""
     counts = [_continued(match.ns) for match in matches]
     return [match for match, count in zip(matches, counts, strict=True) if count] if min(counts) == 0 else []
 
 
 def _continued(ns: np.ndarray) -> int:
-    """How often the date changes while the clock goes on as usual."""
+    """Return how often the date changes between rows that are at most 3 usual intervals apart."""
     known = ns[ns != NONE]
     steps, days = np.diff(known), np.diff(known // (86400 * SECOND))
     within = np.abs(steps[days == 0])
     usual = np.median(within[within > 0]) if (within > 0).any() else None
-    if usual is None:  # a row a day, or rarer
+    if usual is None:  # at most one row a day
         return 0
     return int(np.count_nonzero((days != 0) & (np.abs(steps) <= 3 * usual)))
 
 
 def _in_zone(times: Times, zone: str | None) -> Times:
-    """Wall times of a zone as UTC; without a zone, an hour that comes twice when summer time ends follows itself."""
+    """Return local times converted to UTC; without a zone, only unfold the hour repeated when summer time ends."""
     if times.zone is not None or times.origin is None:
         return times
     if zone is None:
@@ -370,8 +369,8 @@ def _in_zone(times: Times, zone: str | None) -> Times:
             return times
         moment = pd.Timestamp(times.origin + round(times.seconds[at] * 1e9))
         note = (
-            f"the clock goes back an hour at {moment:%Y-%m-%d %H:%M}, as at the end of summer time: what follows is "
-            "taken for an hour later (data.reader.time_zone, e.g. Europe/Berlin, would tell)"
+            f"the clock goes back an hour at {moment:%Y-%m-%d %H:%M}, as at the end of summer time: later rows "
+            "are moved by 1 h; set data.reader.time_zone, e.g. Europe/Berlin, to convert them for certain"
         )
         return replace(times, seconds=seconds, note=note)
     known = np.isfinite(times.seconds)

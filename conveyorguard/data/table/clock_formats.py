@@ -1,4 +1,4 @@
-"""The closed list of formats of dates and times, and what a whole column is under each."""
+"""Match a column of text against the closed list of date and time formats."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import pyarrow.compute as pc
 from conveyorguard.data.table.clock_words import MONTHS, ZONES
 
 SECOND = 10**9  # ns
-NONE = np.iinfo(np.int64).min  # stands for no time among ns
-SAMPLE = 1000  # rows of a long column that decide which patterns are tried
+NONE = np.iinfo(np.int64).min  # marks a missing time in an array of ns
+SAMPLE = 1000  # rows of a long column on which patterns are tested first
 YEARS = (1700, 2200)  # ns since 1970 fit into int64 from 1678 to 2261
 TIME = (
     r"(?:(?P<before>[AaPp])\.?[Mm]\.? ?)?(?P<H>\d{1,2}):(?P<M>\d{2})(?::(?P<S>\d{2})(?:[.,:](?P<f>\d{1,9}))?)?"
@@ -34,7 +34,7 @@ PATTERNS = (
     rf"^{DAY_MONTH_YEAR}(?:{JOIN}{TIME}{ZONE})?$",
     rf"^{MONTH_DAY_YEAR}(?:{JOIN}{TIME}{ZONE})?$",
     rf"^{YEAR_MONTH_DAY}(?:{JOIN}{TIME}{ZONE})?$",
-    rf"^{MONTH} (?P<d>\d{{1,2}}) {TIME}{ZONE} (?P<y>\d{{4}})$",  # of C's ctime
+    rf"^{MONTH} (?P<d>\d{{1,2}}) {TIME}{ZONE} (?P<y>\d{{4}})$",  # C's ctime
     rf"^{TIME}{ZONE}[ ,]+{YMD}$",
     rf"^{TIME}{ZONE}[ ,]+{NUMERIC}$",
     rf"^{TIME}{ZONE}[ ,]+{DAY_MONTH_YEAR}$",
@@ -44,20 +44,20 @@ COMPACT = (
     rf"(?:(?P<S>\d{{2}})(?:[.,]?(?P<f>\d{{1,6}}))?)?{ZONE})?$",
     rf"^(?P<y>(?:17|18|19|20|21)\d{{2}})(?P<m>\d{{2}})(?P<d>\d{{2}}){JOIN}{TIME}{ZONE}$",
 )
-ORDERS = ("dm", "md", "ymd")  # of three numbers: day first, month first, a year of two digits first
+ORDERS = ("dm", "md", "ymd")  # three numbers with the day, the month or a two-digit year first
 
 
 @dataclass(frozen=True)
 class PatternMatch:
-    """A column under one reading.
+    """A column read by one pattern in one order of day, month and year.
 
     Attributes:
-        ns: (n,) int64 since 1970, UTC where a zone is named; `NONE` where the pattern does not match.
-        format: of `strptime`, as the first cell is written.
-        zone: None where the column names none.
-        orders: in how many orders of day, month and year the pattern can be read at all.
-        years: how many there are.
-        preferred: by convention: points stand between day, month and a year of four digits in that order.
+        ns: (n,) int64, ns since 1970, in UTC where a zone is named; `NONE` where the pattern does not match.
+        format: `strptime` format of the first matching cell.
+        zone: time zone; None if the column names none.
+        orders: number of orders of day, month and year in which the pattern can be read.
+        years: number of distinct years.
+        preferred: points separate day, month and a four-digit year, which by convention come in that order.
     """
 
     ns: np.ndarray
@@ -69,9 +69,13 @@ class PatternMatch:
 
 
 def match_patterns(text: pa.StringArray, compact: bool = False) -> list[PatternMatch]:
-    """Readings of a column of text under each pattern and order that matches any of it.
+    """Return a match for each pattern and order that reads any cell of a column.
 
-    Of a long column, patterns that match none of a sample are not tried.
+    In a column of more than `SAMPLE` rows, only patterns that match a cell of an evenly spaced sample are tried.
+
+    Args:
+        text: (n,) cells, as `english` returns them.
+        compact: try only dates written as digits without separators, e.g. 20240305.
     """
     patterns: tuple[str, ...] = COMPACT if compact else (*PATTERNS, *COMPACT)
     if len(text) > SAMPLE:
@@ -93,9 +97,9 @@ def match_patterns(text: pa.StringArray, compact: bool = False) -> list[PatternM
 
 
 def _parts(groups: pa.StructArray) -> dict[str, np.ndarray]:
-    """The groups of a pattern: digits as numbers, 0 where nothing is written; text as it is.
+    """Return each group of a pattern as an array (n,): digits as int64, 0 where empty; other groups as text.
 
-    `digits` is how many the year has, `f` are ns.
+    The added key `digits` holds the number of digits of the year; `f` is the fraction of a second in ns.
     """
     parts: dict[str, np.ndarray] = {}
     for field in groups.type:
@@ -119,6 +123,14 @@ def _parts(groups: pa.StructArray) -> dict[str, np.ndarray]:
 def _reading(
     parts: dict[str, np.ndarray], order: str, there: np.ndarray, pattern: str, example: str
 ) -> PatternMatch | None:
+    """Return the match of a pattern in one order; None if no cell is a possible date in it.
+
+    Args:
+        parts: groups of the cells that match the pattern.
+        order: one of `ORDERS`; empty where the pattern fixes the order.
+        there: (n,) True for cells that match the pattern.
+        example: first cell that matches.
+    """
     year, month, day, digits = parts["y"], parts.get("m"), parts.get("d"), parts["digits"]
     short = bool((digits == 2).any())
     if order:
@@ -149,17 +161,18 @@ def _reading(
 
 
 def _at(parts: dict[str, np.ndarray], name: str, count: int) -> np.ndarray:
+    """Return a group (count,), zeros where the pattern lacks it."""
     values = parts.get(name)
     return values if values is not None and len(values) == count else np.zeros(count, np.int64)
 
 
 def in_years(year: np.ndarray) -> np.ndarray:
-    """(n,) True where ns since 1970 can tell the year."""
+    """Return where a year lies within `YEARS`, (n,) bool."""
     return (year >= YEARS[0]) & (year <= YEARS[1])
 
 
 def _days(year: np.ndarray, month: Any, day: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Days since 1970, and whether there is such a day."""
+    """Return days since 1970 (n,), and whether each date exists (n,) bool."""
     possible = (month >= 1) & (month <= 12) & (day >= 1) & (year > 0) & (year < 10000)
     months = np.where(possible, (year - 1970) * 12 + month - 1, 0)
     first = months.astype("datetime64[M]").astype("datetime64[D]").astype(np.int64)
@@ -168,7 +181,7 @@ def _days(year: np.ndarray, month: Any, day: Any) -> tuple[np.ndarray, np.ndarra
 
 
 def _seconds(parts: dict[str, np.ndarray], count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Seconds of the day, and whether there is such a time."""
+    """Return seconds since midnight (n,), and whether each time of day exists (n,) bool."""
     hour, minute, second = (_at(parts, name, count) for name in ("H", "M", "S"))
     half = np.full(count, "", object)
     for name in ("before", "after"):
@@ -182,7 +195,7 @@ def _seconds(parts: dict[str, np.ndarray], count: int) -> tuple[np.ndarray, np.n
 
 
 def _offsets(zones: np.ndarray | None, count: int) -> tuple[np.ndarray, str | None, np.ndarray]:
-    """Seconds east of Greenwich; the zone of the first time; and False where others name a zone and this does not."""
+    """Return offsets from UTC [s] (n,), the first zone named, and False (n,) where a cell alone names no zone."""
     if zones is None or not (zones != "").any():
         return np.zeros(count, np.int64), None, np.ones(count, bool)
     of_name = {name: _offset(name) for name in set(zones.tolist()) if name}
@@ -201,7 +214,7 @@ def _offset(name: str) -> int:
 
 
 def _format(pattern: str, order: str, example: str) -> str:
-    """The format of `strptime` in which an example is written."""
+    """Return the `strptime` format in which an example is written; empty if the pattern does not match it."""
     match = re.match(pattern, example)
     if match is None:
         return ""
@@ -227,8 +240,10 @@ def _format(pattern: str, order: str, example: str) -> str:
 
 
 def time_of_day(text: pa.StringArray) -> np.ndarray:
-    """(n,) seconds since the first midnight of times without dates, in the order of the rows; NaN where there is
-    none."""
+    """Return seconds since the midnight before the first row, (n,), for times of day without dates.
+
+    A step back of more than 12 h counts as midnight passed. NaN where a cell is no time of day.
+    """
     groups = pc.extract_regex(text, rf"^{TIME}$")
     there = pc.is_valid(groups).to_numpy(zero_copy_only=False)
     seconds = np.full(len(text), np.nan)
@@ -244,8 +259,11 @@ def time_of_day(text: pa.StringArray) -> np.ndarray:
 
 
 def unfold_hour(seconds: np.ndarray) -> tuple[np.ndarray, int | None]:
-    """Times with the hour that comes twice laid after itself, and the row at which it begins again; None if none
-    does."""
+    """Return times with the second pass of a repeated hour moved one hour later, as at the end of summer time.
+
+    Returns:
+        (n,) seconds, and the row at which the hour repeats; the times unchanged and None if no hour repeats.
+    """
     known = np.flatnonzero(np.isfinite(seconds))
     steps = np.diff(seconds[known])
     forward = steps[steps > 0]

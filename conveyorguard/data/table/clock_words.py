@@ -1,4 +1,4 @@
-"""Words in dates: names of months and weekdays, halves of the day and zones, in English, Korean, German and French."""
+"""Translate words in dates to English: months, weekdays, AM and PM in Korean, German and French."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-_MONTH_NAMES = (  # without accents and in small letters; May and April are alike in several languages
+_MONTH_NAMES = (  # lower case, without accents
     "jan january januar janner janv janvier",
     "feb february februar fev fevr fevrier",
     "mar march marz maerz mrz mars",
@@ -28,7 +28,7 @@ _WEEKDAYS = (
     "lun jeu ven sam dim lundi mardi mercredi jeudi vendredi samedi dimanche "
     "월요일 화요일 수요일 목요일 금요일 토요일 일요일"
 )
-ZONES = {  # [s] east of Greenwich; names that mean several zones (CST, IST, BST) are not understood
+ZONES = {  # offset from UTC [s]; ambiguous names (CST, IST, BST) are left out
     "Z": 0,
     "UTC": 0,
     "GMT": 0,
@@ -57,14 +57,21 @@ _REPLACED = {
     "uhr": "",
 }
 _ACCENTS = str.maketrans("äéûôöü", "aeuoou")
-_WORDS = r"(?i)[a-z]{3}|[^\x00-\x7F]|\b(?:mo|di|mi|do|fr|sa|so)\b"  # what a time of digits, T, Z, AM and PM lacks
-BLOCK = 100_000  # rows translated at once
+_WORDS = r"(?i)[a-z]{3}|[^\x00-\x7F]|\b(?:mo|di|mi|do|fr|sa|so)\b"  # a cell with words other than T, Z, AM and PM
+BLOCK = 100_000  # rows translated at a time
 _WORD = re.compile(r"[^\W\d_]+\.?")
 _KOREAN_WEEKDAY = re.compile(r"\(\s*[월화수목금토일]\s*\)")
 
 
 def english(text: pa.StringArray) -> pa.StringArray:
-    """Times with the names of months in English, without weekdays, with single blanks; other words stay as they are."""
+    """Return times with English month names, single blanks and no weekdays; unknown words stay unchanged.
+
+    Args:
+        text: (n,) cells of a column of times.
+
+    Returns:
+        (n,) cells that `match_patterns` can read.
+    """
     text = pc.utf8_trim_whitespace(text)
     if pc.any(pc.match_substring_regex(text, _WORDS)).as_py():
         blocks = [text.slice(start, BLOCK).to_pylist() for start in range(0, len(text), BLOCK)]
@@ -90,6 +97,7 @@ def _translate(lines: list[str]) -> list[str]:
 
 
 def _in_english(match: re.Match[str]) -> str:
+    """Return the replacement of one word; the word itself if it is unknown."""
     word = match[0].rstrip(".")
     replacement = _REPLACED.get(word.lower().translate(_ACCENTS))
     if replacement is None:

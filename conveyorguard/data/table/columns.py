@@ -1,4 +1,4 @@
-"""One csv or parquet file as columns, whatever program wrote it: separators, byte order marks, decimal commas."""
+"""Read one csv or parquet file as columns: separators, byte order marks, decimal commas."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ __all__ = [
 
 
 def header(path: Path, encoding: str = "utf-8", wanted: Iterable[str] = ()) -> list[str]:
-    """Names of a file's columns.
+    """Return the names of a file's columns.
 
     Args:
-        wanted: columns that tell the header from lines above it, and the separator from other characters.
+        wanted: expected columns, which help to find the header's line and the separator of a csv.
 
     Raises:
-        DataError: the file is empty, damaged or in another encoding.
+        DataError: the file is empty, damaged, in another encoding or has no header.
     """
     if path.is_dir():
         return header(parts_of(path)[0], encoding, wanted)
@@ -51,11 +51,11 @@ def header(path: Path, encoding: str = "utf-8", wanted: Iterable[str] = ()) -> l
 
 
 def read(path: Path, encoding: str = "utf-8", wanted: Iterable[str] | None = None, growing: bool = False) -> Table:
-    """Read a file, or the wanted columns of it as far as they are there.
+    """Read all rows of a file, or of a table in parts.
 
     Args:
-        growing: of a csv that is being written, what follows the last line end is left out: half a number is another
-            one.
+        wanted: columns to read, where present; None reads all.
+        growing: the csv is being written; ignore what follows the last line end, which may be half a number.
 
     Raises:
         DataError: the file is empty, damaged, in another encoding, or has two wanted columns of one name.
@@ -68,7 +68,11 @@ def read(path: Path, encoding: str = "utf-8", wanted: Iterable[str] | None = Non
 
 
 def _read_parts(folder: Path, encoding: str, wanted: Iterable[str] | None) -> Table:
-    """Read a table in parts; its rows are numbered through all of them."""
+    """Read a table in parts; row numbers continue from part to part.
+
+    Raises:
+        DataError: a part cannot be read, or has other columns than the others.
+    """
     tables = [read(part, encoding, wanted) for part in parts_of(folder)]
     frame = pd.concat([table.frame for table in tables], ignore_index=True)
     if different := {*map(tuple, (table.frame.columns for table in tables))} - {tuple(frame.columns)}:
@@ -94,7 +98,7 @@ def _read_parquet(path: Path, wanted: Iterable[str] | None) -> Table:
         raise DataError(f"{path.name}: cannot be read as parquet ({error}); write or fetch it again") from error
     for column in table.schema:
         if pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type):
-            frame[column.name] = frame[column.name].map(_text_of)  # pandas would take it for UTF-8, and fail
+            frame[column.name] = frame[column.name].map(_text_of)  # pandas would decode it as UTF-8 and fail
     return Table(frame, np.arange(1, len(frame) + 1), {})
 
 
@@ -105,7 +109,7 @@ def _text_of(cell: object) -> object:
 def _parquet(path: Path) -> pq.ParquetFile:
     try:
         file = pq.ParquetFile(path)
-        list(file.schema_arrow.names)  # those that are no UTF-8 show when they are asked for
+        list(file.schema_arrow.names)  # names that are not UTF-8 raise only on access
         return file
     except (pa.ArrowException, OSError, ValueError) as error:
         why = str(error).replace(str(path), path.name)
@@ -113,8 +117,13 @@ def _parquet(path: Path) -> pq.ParquetFile:
 
 
 def missing_columns(path: Path, names: list[str], wanted: list[str], remedy: str) -> str | None:
-    """One sentence a line: the wanted columns that are not there, those that are, the closest names; None if all are
-    there."""
+    """Return a message on missing columns with their closest matches; None if no column is missing.
+
+    Args:
+        names: columns of the file.
+        wanted: columns that it should have.
+        remedy: last line of the message.
+    """
     missing = [name for name in dict.fromkeys(wanted) if name not in names]
     if not missing:
         return None
@@ -135,15 +144,15 @@ def missing_columns(path: Path, names: list[str], wanted: list[str], remedy: str
 
 
 def part_of(table: Table, column: str, picked: str) -> Table:
-    """The rows of one session."""
+    """Return the rows of the session that is called `picked` in a column."""
     return rows_of(table, words_of(table.frame[column]) == picked)
 
 
 def rows_of(table: Table, mine: np.ndarray) -> Table:
-    """Some rows of a table. Of a ragged row nobody knows what it is: it counts to the one before.
+    """Return some rows of a table; a ragged row, whose cells are unknown, goes with the row before it.
 
     Args:
-        mine: (n,) True at these rows.
+        mine: (n,) bool, True for the rows to return.
     """
     ragged = {r: why for r, why in table.ragged.items() if mine[max(int(np.searchsorted(table.row, r)) - 1, 0)]}
     return replace(table, frame=table.frame[mine], row=table.row[mine], ragged=ragged)

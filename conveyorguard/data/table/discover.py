@@ -1,4 +1,4 @@
-"""The csv and parquet files of a folder: which there are, and what cannot be one by its name or place."""
+"""Find the tables of a folder, and say which files cannot be read because of their name or place."""
 
 from __future__ import annotations
 
@@ -19,17 +19,19 @@ PARTITION = re.compile(r"[^=]+=.+")  # a folder of a partitioned table, as devic
 def find_files(
     root: str | Path, thermal_folder: str = "thermal", labels: Path | None = None
 ) -> tuple[dict[str, Path], list[Unreadable]]:
-    """Name of the recording (the path below the root without its suffix) and its file, sorted.
+    """Find the files of sessions, sorted by path.
 
     Args:
-        thermal_folder, labels: no recordings: the frames, and a file of intervals.
+        root: a file, or a folder searched at any depth.
+        thermal_folder: folder of the frames below the root, which is skipped.
+        labels: file of intervals, which is skipped.
 
     Returns:
-        The file of each name, of several the first, or the folder of a table in parts; and what is not read: the
-        others, files whose name is no text, folders that cannot be looked into.
+        The file, or the folder of a table in parts, by name: its path below the root without suffix. And what is not
+        read: further files of the same name, names that are not UTF-8, folders without permission.
 
     Raises:
-        DataError: there is no such folder or file, or nothing in it that can be read.
+        DataError: the root is missing, or holds no table that can be read.
     """
     top = Path(root)
     if top.is_file() and is_table(top):
@@ -51,13 +53,14 @@ def find_files(
 
 
 def _is_recording(path: Path, top: Path, thermal_folder: str, labels: Path | None) -> bool:
+    """Return whether a file is a table, and neither in the frames' folder nor the file of intervals."""
     if not is_table(path) or path.relative_to(top).parts[0] == thermal_folder:
         return False
     return labels is None or not path.samefile(labels)
 
 
 def _parts_of_tables(tables: list[Path]) -> dict[Path, int]:
-    """Folders that hold one table in parts, as distributed programs write it, and how many parts."""
+    """Return the number of parts by folder, for folders that hold one table in parts, as Spark writes it."""
     parts = Counter(path.parent for path in tables if PART_OF_TABLE.match(path.name))
     return {
         folder: count
@@ -67,12 +70,12 @@ def _parts_of_tables(tables: list[Path]) -> dict[Path, int]:
 
 
 def parts_of(folder: Path) -> list[Path]:
-    """The parts of a table that a folder holds."""
+    """Return the files of a table in parts, sorted by name."""
     return sorted(path for path in folder.iterdir() if PART_OF_TABLE.match(path.name))
 
 
 def _by_name(paths: list[Path], top: Path) -> tuple[dict[str, Path], list[Unreadable]]:
-    """The file of each name, of several the first, and what is wrong with the others."""
+    """Return the first file of each name, and the other files with the reason why they are not read."""
     files: dict[str, Path] = {}
     parts = _parts_of_tables(paths)
     unreadable = []
@@ -86,6 +89,7 @@ def _by_name(paths: list[Path], top: Path) -> tuple[dict[str, Path], list[Unread
 
 
 def _locked(folder: Path, error: OSError) -> Unreadable:
+    """Return the entry for a folder that cannot be listed."""
     name = printable(folder.as_posix())
     message = (
         f"{name}: this folder cannot be looked into ({without_path(error)}), and what is in it was not read; "
@@ -95,6 +99,7 @@ def _locked(folder: Path, error: OSError) -> Unreadable:
 
 
 def _no_recording(root: str | Path, below: list[Path], unreadable: list[Unreadable]) -> str:
+    """Return the message for a folder without a table; it lists what is there instead."""
     inside = sorted({path.suffix or path.name for path in below})[:8]
     return (
         f"data.root={root}: no recording found\n"
@@ -105,7 +110,7 @@ def _no_recording(root: str | Path, below: list[Path], unreadable: list[Unreadab
 
 
 def _ours_or_hidden(path: Path, top: Path) -> bool:
-    """Editors leave hidden copies; and a store or a run may lie below the root, if that is where somebody works."""
+    """Return whether a file is hidden, as editors' copies are, or belongs to a store or run of this package."""
     hidden = any(part.startswith((".", "~")) for part in path.relative_to(top).parts)
     ours = (
         ("manifest.json", "sessions.parquet"),
@@ -116,15 +121,17 @@ def _ours_or_hidden(path: Path, top: Path) -> bool:
 
 
 def is_text(name: str) -> bool:
-    """Whether a name can be written down; bytes that are no UTF-8 cannot."""
+    """Return whether a file's name is valid UTF-8; Python decodes other bytes to surrogates."""
     return not any("\ud800" <= c <= "\udfff" for c in name)
 
 
 def no_text(path: Path) -> str:
+    """Return the message for a file whose name is not UTF-8."""
     return (
         f"{printable(path.name)}: expected a name in UTF-8, found bytes that are none, and it was not read; rename it"
     )
 
 
 def same_name(read: Path, other: Path) -> str:
+    """Return the message for a file that is not read because another one has its name."""
     return f"two files of one name: {read.name} was read, {other.name} was not; remove or rename the one that is wrong"

@@ -1,4 +1,4 @@
-"""The bytes and the text of a table's file: plain, packed by gzip or zip, or a sheet of a workbook."""
+"""Open the file of a table as bytes or text: plain, compressed by gzip or zip, or the sheet of a workbook."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ NUMBER = re.compile(rb"[+-]?(\d+[.,]?\d*|[.,]\d+)([eE][+-]?\d+)?|nan|NaN")
 
 
 def is_table(path: Path) -> bool:
-    """Whether a file is a table by its name, packed ones too (r.csv.gz, r.csv.zip, r.zip); a .txt by its lines."""
+    """Return whether a file is a table, by its suffix (also r.csv.gz, r.csv.zip, r.zip); a .txt by its lines."""
     suffix = path.suffix.lower()
     if suffix == ".txt":
         return _has_numbers(path)
@@ -33,7 +33,7 @@ def is_table(path: Path) -> bool:
 
 
 def without_suffix(path: Path) -> Path:
-    """The path of a table without .csv, .csv.gz and the like."""
+    """Return the path of a table without its suffix, e.g. .csv or .csv.gz."""
     if path.suffix.lower() not in (*SUFFIXES, *PACKED):
         return path
     inner = path.with_suffix("")
@@ -42,10 +42,11 @@ def without_suffix(path: Path) -> Path:
 
 @contextmanager
 def open_bytes(path: Path) -> Iterator[BinaryIO]:
-    """Open the bytes of a csv, unpacked; of a workbook those of its sheet as a csv.
+    """Open a table as the bytes of a csv: archives are unpacked, the sheet of a workbook is converted.
 
     Raises:
-        DataError: it cannot be read, or an archive holds not just one table; also while the stream is read.
+        DataError: the file cannot be read, also later while the stream is read; or an archive does not hold exactly
+            one table, or a workbook has several sheets with cells.
     """
     suffix = path.suffix.lower()
     try:
@@ -71,30 +72,38 @@ def open_bytes(path: Path) -> Iterator[BinaryIO]:
 
 
 def has_blanks_between(path: Path, beginning: bytes) -> bool:
-    """Whether the columns of a .txt are separated by blanks."""
+    """Return whether a file is a .txt whose columns are separated by blanks.
+
+    Args:
+        beginning: first bytes of the file.
+    """
     return path.suffix.lower() == ".txt" and _separator(beginning) == b" "
 
 
 def with_tabs(raw: bytes) -> bytes:
-    """Lines whose fields are separated by blanks, separated by tabs instead."""
+    """Return lines with the blanks between fields replaced by tabs."""
     return SPACES.sub(b"\t", raw.replace(b"\r\n", b"\n"))
 
 
 def _beginning(path: Path, limit: int) -> bytes:
+    """Return the first bytes of a file, at most `limit`."""
     with path.open("rb") as stream:
         return stream.read(limit)
 
 
 def _has_numbers(path: Path) -> bool:
-    """Whether the lines of a text are those of a table rather than prose."""
+    """Return whether the first lines of a text are a table rather than prose."""
     try:
         return _separator(_beginning(path, 1 << 14)) is not None
     except OSError:
-        return True  # so that it is named when it cannot be read
+        return True  # so that reading it reports the error
 
 
 def _separator(raw: bytes) -> bytes | None:
-    """The separator by which most fields of the last lines are numbers, and equally many; None where there is none."""
+    """Return the separator that splits lines into equally many fields, half of them numbers; None for prose.
+
+    Judged by the last 10 of the first 60 lines, without the very last one, which may be cut.
+    """
     lines = [line.strip() for line in raw[: 1 << 14].splitlines()[:60] if line.strip()][:-1][-10:]
     for separator in (b";", b"\t", b",", b"|", b" "):
         rows = [line.split() if separator == b" " else line.split(separator) for line in lines]
@@ -110,6 +119,11 @@ def _is_number(field: bytes) -> bool:
 
 
 def _member(path: Path, archive: zipfile.ZipFile) -> zipfile.ZipInfo:
+    """Return the only table in an archive.
+
+    Raises:
+        DataError: the archive holds no table or several.
+    """
     tables = [item for item in archive.infolist() if Path(item.filename).suffix.lower() in PLAIN]
     tables = [item for item in tables if not item.filename.startswith("__MACOSX/")]
     if len(tables) != 1:
@@ -121,8 +135,12 @@ def _member(path: Path, archive: zipfile.ZipFile) -> zipfile.ZipInfo:
 
 
 def _sheet(path: Path) -> bytes:
-    """The one sheet of a workbook that holds anything, as a csv."""
-    import openpyxl  # a second to import, for few
+    """Return the only sheet of a workbook that has cells, as the bytes of a csv.
+
+    Raises:
+        DataError: the workbook is damaged, or several sheets have cells.
+    """
+    import openpyxl  # imported here: takes a second, and few data sets are workbooks
 
     try:
         book = openpyxl.load_workbook(path, read_only=True, data_only=True)
@@ -130,7 +148,7 @@ def _sheet(path: Path) -> bytes:
         book.close()
     except OSError:
         raise
-    except Exception as error:  # openpyxl raises whatever its parsers do
+    except Exception as error:  # openpyxl's parsers raise many kinds of errors
         raise DataError(f"{path.name}: cannot be read as xlsx ({error}); save it again, or as csv") from error
     full = {title: rows for title, rows in sheets.items() if any(cell is not None for row in rows for cell in row)}
     if len(full) > 1:
@@ -147,16 +165,18 @@ def _cell(value: Any) -> str:
 
 
 def decode(path: Path, raw: bytes, encoding: str, whole: bool = True, lines_before: int = 0) -> str:
-    """Text with plain line ends; of the beginning of a file, a character cut in two at its end is left out.
+    """Return the text of a file with plain line ends.
 
-    A file that is UTF-8 is read as such, whatever encoding is named: of one folder, files may differ.
+    A file in UTF-8 is read as such even if another encoding is set, since the files of a folder may differ.
 
     Args:
         raw: the file, or some of its lines.
-        lines_before: of the file, before these.
+        encoding: encoding of a file that is not UTF-8.
+        whole: False if `raw` may end within a character, which is then left out.
+        lines_before: number of lines of the file before these.
 
     Raises:
-        DataError: it is empty, no text, or of another encoding.
+        DataError: the file is empty, not text, or in another encoding; or the encoding is unknown.
     """
     if raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
         encoding = "utf-16"
@@ -181,6 +201,7 @@ def decode(path: Path, raw: bytes, encoding: str, whole: bool = True, lines_befo
 
 
 def _text(raw: bytes, encoding: str, whole: bool) -> str:
+    """Return decoded bytes; UTF-8 is tried before an encoding that is not one of Unicode's."""
     decoder = codecs.getincrementaldecoder(encoding)()
     if encoding.lower().startswith("utf"):
         return decoder.decode(raw, final=whole)

@@ -1,4 +1,4 @@
-"""The header of a csv: its line, its names and the separator of its columns."""
+"""Find the header of a csv: its line, its names and the separator of the columns."""
 
 from __future__ import annotations
 
@@ -16,11 +16,16 @@ PREAMBLE = 50  # lines that a logger may write above its header
 
 
 def quoted(names: Iterable[str]) -> str:
-    """Names in quotation marks, separated by commas."""
+    """Return names in quotation marks, separated by commas."""
     return ", ".join(f"'{name}'" for name in names)
 
 
 def chosen_columns(path: Path, names: list[str], wanted: Iterable[str] | None) -> list[str]:
+    """Return the wanted columns that are present; all named columns for None.
+
+    Raises:
+        DataError: two wanted columns have the same name.
+    """
     if wanted is None:
         return [name for name in unique_names(names) if name]
     chosen = [name for name in dict.fromkeys(wanted) if name in names]
@@ -31,15 +36,24 @@ def chosen_columns(path: Path, names: list[str], wanted: Iterable[str] | None) -
 
 
 def unique_names(names: list[str]) -> list[str]:
-    """The names with later ones of the same name numbered, so that a column nobody wants does no harm."""
+    """Return names with repeated ones numbered, so that repeated columns that are not read do no harm."""
     first = {name: i for i, name in reversed([*enumerate(names)])}
     return [name if first[name] == i else f"{name}#{i + 1}" for i, name in enumerate(names)]
 
 
 def find_header(path: Path, text: str, wanted: list[str]) -> tuple[int, list[str], str]:
-    """Number of the header's line, its names, and the separator.
+    """Return the number of the header's line from 0, its names, and the separator.
 
-    It is the first line with most of the wanted columns; with none of them, the first with as many fields as most have.
+    The header is the first line with most of the wanted columns. If no line has any, it is the first line with the
+    most common number of fields.
+
+    Args:
+        path: the file, for messages.
+        text: the beginning of the file.
+        wanted: columns that the header should have.
+
+    Raises:
+        DataError: the first lines are empty, or the header is a row of values.
     """
     lines = {i: line for i, line in enumerate(text.split("\n", PREAMBLE)[:PREAMBLE]) if line.strip()}
     if not lines:
@@ -52,8 +66,8 @@ def find_header(path: Path, text: str, wanted: list[str]) -> tuple[int, list[str
         i, separator = key
         known = len(set(wanted) & set(split[key]))
         size = usual[separator] if known or len(split[key]) == usual[separator] else 0
-        is_title = size > 2 and sum(map(bool, split[key])) <= 1  # a merged cell of a workbook, or a blank row
-        alike = sizes[separator][size] if size > 1 and not is_title else 0  # of a decimal comma, the header has none
+        is_title = size > 2 and sum(map(bool, split[key])) <= 1  # a merged cell of a workbook, or an empty row
+        alike = sizes[separator][size] if size > 1 and not is_title else 0  # a header has no decimal commas to split
         return known, alike, size, -i
 
     first, separator = max(split, key=rank)
@@ -65,7 +79,11 @@ def find_header(path: Path, text: str, wanted: list[str]) -> tuple[int, list[str
 
 
 def _split_lines(path: Path, lines: dict[int, str]) -> dict[tuple[int, str], list[str]]:
-    """The fields of each line by each separator that can part it."""
+    """Return the fields of each line for each separator, by line number and separator.
+
+    Raises:
+        DataError: a line has a field longer than Python's csv allows with every separator.
+    """
     split = {(i, s): names for i, line in lines.items() for s in SEPARATORS if (names := _fields(line, s)) is not None}
     for i, line in lines.items():
         if not any((i, s) in split for s in SEPARATORS):
@@ -77,7 +95,11 @@ def _split_lines(path: Path, lines: dict[int, str]) -> dict[tuple[int, str], lis
 
 
 def _refuse_values(path: Path, first: int, names: list[str], following: list[list[str]]) -> None:
-    """Raise where the line taken for the header has numbers and dates where the next one has them, too."""
+    """Refuse a header with numbers and dates in the same fields as the next line, in at least half of them.
+
+    Raises:
+        DataError: the line is a row of values.
+    """
     kinds = [[bool(VALUE.fullmatch(field)) for field in line] for line in (names, *following)]
     if len(kinds) == 2 and kinds[0] == kinds[1] and 2 * sum(kinds[0]) >= len([name for name in names if name]) > 0:
         example = ",".join(["time", *(f"channel{i}" for i in range(1, len(names)))][:4])
@@ -88,8 +110,7 @@ def _refuse_values(path: Path, first: int, names: list[str], following: list[lis
 
 
 def _fields(line: str, separator: str) -> list[str] | None:
-    """The fields of a line; None where one of them is longer than Python's csv allows, so that this is not the
-    separator."""
+    """Return the fields of a line; None if one is longer than Python's csv allows, so the separator is wrong."""
     try:
         return [name.strip() for name in next(csv.reader([line], delimiter=separator))]
     except csv.Error:

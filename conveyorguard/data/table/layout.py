@@ -1,4 +1,4 @@
-"""How the files of a table are read: the keys of `data.reader`."""
+"""Check the keys of `data.reader`, which say how the files of a table are read."""
 
 from __future__ import annotations
 
@@ -22,36 +22,40 @@ STATE_KEYS = ("state_pattern", "labels", "states_from")
 
 @dataclass(frozen=True)
 class StateThresholds:
-    """States from a number: state k lies beyond k of the thresholds."""
+    """States from a numeric column: the state is the number of thresholds that the number has reached.
+
+    Attributes:
+        column: the column.
+        thresholds: K-1 thresholds between K states, from good to bad.
+        falling: lower numbers are worse.
+    """
 
     column: str
     thresholds: tuple[float, ...]
-    falling: bool  # the lower the number, the worse the state
+    falling: bool
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How the files are read: the keys of `data.reader`.
+    """The keys of `data.reader`, which say how files are read.
 
     Attributes:
-        period: s between the rows of the store; recordings of another period are put on it.
-        row_every: s from one row to the next where there is no time column; None: a row is a period.
-        time_unit: of a time column of numbers: s, ms, us, ns, min, h, d, excel or matlab; None: by their size.
-        time_format: of a time column of text, as for strptime, where it is not understood or can be read in several
-            ways.
-        time_zone: of dates that name none, e.g. Europe/Berlin.
-        encoding: of csv files that are not UTF-8.
-        missing: what stands for a missing value beside a blank cell, NA and the like.
-        device_pattern: regular expression whose group is the device, searched in the session's name.
-        kind_pattern: likewise for the kind of device.
-        state_pattern: likewise for the state, by its name or label.
-        labels: a file of intervals: session, begin, end, state.
-        states_from: a column of numbers and the thresholds between its states.
-        split_every: s after which a recording is cut into sessions `name#k`; or `stops`, at the gaps in time.
-        thermal_folder: where the frames are, below the root.
-        thermal_scale, thermal_offset: degC = scale * value + offset, of every pixel of an array or picture.
-        incomplete: accept a recording that lacks some channels (their values are NaN) or does not tell its device or
-            kind.
+        period: time between the rows of the store [s]; sessions of another period are resampled to it.
+        row_every: time between rows [s] if there is no time column; None: one row per period.
+        time_unit: unit of a numeric time column: s, ms, us, ns, min, h, d, excel or matlab; None: by size.
+        time_format: strptime format of a text time column; needed if the format is unknown or ambiguous.
+        time_zone: time zone of dates that name none, e.g. Europe/Berlin.
+        encoding: encoding of csv files that are not UTF-8.
+        missing: numbers or words that mark a missing value, in addition to empty cells, NA and the like.
+        device_pattern: regular expression searched in the session's name; its group is the device.
+        kind_pattern: the same for the kind of device.
+        state_pattern: the same for the state, given by its name or label.
+        labels: file of intervals with the columns session, begin, end, state.
+        states_from: numeric column and the thresholds between its states.
+        split_every: time [s] after which a session is cut into sessions `name#k`; or `stops`, to cut at gaps in time.
+        thermal_folder: folder of the frames below the root.
+        thermal_scale, thermal_offset: degC = scale * value + offset, for each pixel of an array or picture.
+        incomplete: accept sessions that lack some channels (read as NaN) or do not name their device or kind.
     """
 
     period: float = 1.0
@@ -74,10 +78,10 @@ class Layout:
 
     @classmethod
     def of(cls, options: dict[str, Any]) -> Layout:
-        """Check the keys of `data.reader`.
+        """Return the layout of the keys of `data.reader`.
 
         Raises:
-            ConfigError: naming every key that is unknown or impossible.
+            ConfigError: keys are unknown or their values not possible; the message lists all of them.
         """
         known = [f.name for f in fields(cls)]
         problems = [f"unknown key '{key}'; known are {', '.join(known)}" for key in options if key not in known]
@@ -91,7 +95,7 @@ class Layout:
 
 
 def _parse(values: dict[str, Any]) -> list[str]:
-    """Put what the keys mean in the place of how they are written; what is wrong with them."""
+    """Replace the values of keys by what they mean, in place; return the problems."""
     problems = []
     parsers = {"period": _period, "row_every": _row_every, "split_every": _split_every, "states_from": _thresholds}
     for key, parse in parsers.items():
@@ -106,6 +110,7 @@ def _parse(values: dict[str, Any]) -> list[str]:
 
 
 def _choice_problems(layout: Layout) -> list[str]:
+    """Return the problems of units, zones, patterns and sources of states."""
     problems = []
     if layout.time_unit is not None and layout.time_unit not in UNITS:
         problems.append(f"time_unit={layout.time_unit}: one of {', '.join(UNITS)}")
@@ -119,7 +124,7 @@ def _choice_problems(layout: Layout) -> list[str]:
 
 
 def duration(value: Any) -> float | None:
-    """Seconds of a number, or of text as 500ms, 30s, 10min, 12h or 1d; None if it is none of these."""
+    """Return the seconds of a number, or of text such as 500ms, 30s, 10min, 12h or 1d; None for anything else."""
     try:
         return None if "row" in str(value) else seconds_of(value, 1.0)
     except ValueError:
@@ -159,7 +164,11 @@ def _thresholds(value: Any) -> StateThresholds:
 
 
 def _is_falling(value: Mapping[str, Any], numbers: list[float]) -> bool:
-    """Whether lower numbers are worse."""
+    """Return whether lower numbers are worse.
+
+    Raises:
+        ConfigError: the thresholds are not sorted, or `worse` is missing, unknown or contradicts them.
+    """
     rising, falling = numbers == sorted(set(numbers)), numbers == sorted(set(numbers), reverse=True)
     worse = value.get("worse")
     if worse not in (None, "below", "above") or not (rising or falling):
@@ -167,8 +176,8 @@ def _is_falling(value: Mapping[str, Any], numbers: list[float]) -> bool:
     if len(numbers) == 1:
         if worse is None:
             raise ConfigError(
-                "states_from: of one threshold, say on which side the worse state is, worse: below (as of a remaining "
-                f"life) or worse: above, of column '{value['column']}'"
+                "states_from: for a single threshold, say on which side the worse state is, worse: below (e.g. a "
+                f"remaining life) or worse: above, of column '{value['column']}'"
             )
         return worse == "below"
     if worse is not None and (worse == "below") != falling:
@@ -194,4 +203,4 @@ def _pattern_problems(key: str, pattern: str | None) -> list[str]:
         groups = re.compile(pattern or "()").groups
     except re.error as error:
         return [f"{key}={pattern}: no regular expression ({error})"]
-    return [] if groups == 1 else [f"{key}={pattern}: put brackets round the one part that is the name"]
+    return [] if groups == 1 else [f"{key}={pattern}: put brackets around the one part that is the name"]

@@ -1,8 +1,7 @@
-"""Reader of csv and parquet files: one recording a file, or one file with a session column.
+"""Read csv and parquet files: one session per file, or several in a file with a session column.
 
-What the columns are called stands in the schema (`columns`, and `column` of a channel); how they are read, in `Layout`.
-A camera's frames lie beside the files: `thermal/<session>.npy`, or one picture a second,
-`thermal/<session>/<second>.png`.
+The schema names the columns (`columns`, and `column` of a channel); `Layout` says how they are read. A camera's frames
+lie next to the files: one array `thermal/<session>.npy`, or one picture per second `thermal/<session>/<second>.png`.
 """
 
 from __future__ import annotations
@@ -28,23 +27,26 @@ from conveyorguard.errors import ConfigError, DataError
 def sessions(
     root: str | Path, schema: Schema, incomplete: bool = False, **options: Any
 ) -> Iterator[Recording | Unreadable]:
-    """Find the recordings of a folder (files at any depth), or of one file.
+    """Find the sessions in one file, or in all files of a folder at any depth.
 
     Args:
+        root: the file or folder.
+        schema: channels, states and columns.
         incomplete, options: keys of `Layout`.
 
     Yields:
-        A `Recording` for each, sorted by name: the path of its file below the root, or its value in the session column.
+        A `Recording` or `Unreadable` for each session, sorted by name: the path of its file below the root, or its
+        value in the session column; then an `Unreadable` for each file or folder that was not read.
 
     Raises:
-        ConfigError: a key of `Layout` is unknown or impossible.
-        DataError: there are no files, or none of them has the schema's columns.
+        ConfigError: a key of `Layout` is unknown or its value is not possible.
+        DataError: there are no files, or no session can be read.
     """
     layout = Layout.of({**options, "incomplete": incomplete})
     check_states(schema, layout, column_names(schema))
     if layout.row_every and roles_of(schema).get("time"):
         raise ConfigError(
-            "data.reader.row_every is of files without a time column; set data.schema.columns.time=null, or "
+            "data.reader.row_every applies only to files without a time column; set data.schema.columns.time=null, or "
             "row_every=null"
         )
     if layout.split_every and schema.thermal:
@@ -73,7 +75,14 @@ def _file_of(item: Recording | Unreadable) -> str:
 def recordings_in(
     name: str, path: Path, root: Path, schema: Schema, layout: Layout, growing: bool = False
 ) -> list[Recording | Unreadable]:
-    """The recordings of a file; growing: as for `read_session`."""
+    """Return the sessions of a file, and what of it cannot be read.
+
+    Args:
+        name: name of the session if the file holds only one.
+        path: the file.
+        root: `data.root`.
+        growing: the file is being written; ignore what follows its last line end.
+    """
     roles = roles_of(schema)
     try:
         there = columns.header(path, layout.encoding, _described(schema))
@@ -99,19 +108,24 @@ def recordings_in(
         recordings += [_recording(piece, path, root, schema, layout, growing) for piece in cut]
     if blank:
         column = roles["session"][0]
-        message = f"{path.name}: column '{column}': {blank} rows name no session; they are left out"
+        message = f"{path.name}: column '{column}': {blank} rows name no session and are left out"
         recordings.append(Unreadable(f"{name} (rows without a session)", "missing_session", message))
     return recordings
 
 
 def _described(schema: Schema) -> list[str]:
-    """All columns that the schema names, except that of the state."""
+    """Return all columns that the schema names, except that of the state."""
     return [c for role, names in roles_of(schema).items() if role != "state" for c in names] + column_names(schema)
 
 
 def _needed(there: list[str], schema: Schema, layout: Layout) -> list[str]:
-    """Columns without which a file is not read; where a recording may be incomplete, the time and half of the
-    channels."""
+    """Return the columns that a file needs.
+
+    Sessions that may be incomplete need session and time only, provided that half of the channels are present.
+
+    Args:
+        there: columns of the file.
+    """
     channels = column_names(schema)[: len(schema.channels)]
     if layout.incomplete and 2 * sum(name in there for name in channels) >= len(channels):
         roles = roles_of(schema)
@@ -122,6 +136,7 @@ def _needed(there: list[str], schema: Schema, layout: Layout) -> list[str]:
 def _recording(
     part: TablePart, path: Path, root: Path, schema: Schema, layout: Layout, growing: bool
 ) -> Recording | Unreadable:
+    """Return the session of a part of a file; an `Unreadable` if its frames are missing or its name is unsafe."""
     files: tuple[Path, ...] = (path,)
     name = part.name
     if schema.thermal:
@@ -146,9 +161,12 @@ def _recording(
 
 
 def read_session(job: TableJob, files: tuple[Path, ...]) -> Session:
-    """Read one recording; a bad row is left out and listed in `Session.dropped`.
+    """Read one session; bad rows are left out and listed in `Session.dropped`.
+
+    A large csv is read in blocks; if its rows do not allow that, it is read at once, and a note says why.
 
     Args:
+        job: the session.
         files: the table, and the frames if there is a camera.
 
     Raises:

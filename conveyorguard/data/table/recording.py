@@ -1,4 +1,4 @@
-"""One recording of a table: its rows, put on whole periods, as a `Session`."""
+"""Read one session of a table: check its rows, resample them to one per period, return a `Session`."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ from conveyorguard.data.table.rows import Rows, fill_notes, places_of, refuse_re
 from conveyorguard.data.table.states import state_source
 from conveyorguard.errors import DataError
 
-UNKNOWN = "unknown"  # device or kind of a recording that does not tell it, where it may be incomplete
-ONE = "device"  # what device and kind are called where nothing tells them apart
+UNKNOWN = "unknown"  # device or kind of an incomplete session that does not name it
+ONE = "device"  # device and kind if neither a column nor a pattern is configured
 STOP = 10  # usual intervals between rows; a longer one is a stop
 
-Constants = Mapping[str, list[str]]  # the words of the columns of device and kind
+Constants = Mapping[str, list[str]]  # distinct words of the device and kind columns
 
 
 @dataclass(frozen=True)
 class TablePart:
-    """What of a file is a recording.
+    """The part of a file that is one session.
 
     Attributes:
-        name: of the recording.
-        whole: of the recording before it was cut into parts; the same where it is not cut.
-        picked: its value in the session column; None if the file is all its own.
-        number: of the part, from 0; None where it is not cut.
-        blocks: the first and the last block of rows that hold it; None: all.
-        begin: time of the first row of the recording before it was cut, as `BlockClock` counts it.
-        origin: ns since 1970 from which `begin` counts; None where the recording has no dates.
+        name: name of the session.
+        whole: name before `data.reader.split_every` cut it into parts; the same name if it is not cut.
+        picked: its value in the session column; None if the whole file is one session.
+        number: number of the part, from 0; None if the session is not cut.
+        blocks: numbers of the first and last block that hold its rows; None for all blocks.
+        begin: time of the first row before the cut [s], as `BlockClock` counts it.
+        origin: ns since 1970 from which `begin` counts; None if the session has no dates.
     """
 
     name: str
@@ -56,12 +56,12 @@ class TablePart:
 
 
 def column_names(schema: Schema) -> list[str]:
-    """The columns of the channels and the environment, in the order of the schema."""
+    """Return the columns of the channels and the environment, in the order of the schema."""
     return [channel.column or name for name, channel in {**schema.channels, **schema.environment}.items()]
 
 
 def roles_of(schema: Schema) -> dict[str, list[str]]:
-    """The columns of session, device, kind, time and state, as far as the schema names them."""
+    """Return the columns of session, device, kind, time and state that the schema names, by role."""
     named = {
         role: [column] if isinstance(column, str) else list(column or ()) for role, column in schema.columns.items()
     }
@@ -70,10 +70,13 @@ def roles_of(schema: Schema) -> dict[str, list[str]]:
 
 @dataclass(frozen=True)
 class TableJob:
-    """What is to be read, and how.
+    """A session to be read, with the file, schema and layout.
 
     Attributes:
-        growing: somebody is writing the table: what follows its last line end is left for later.
+        part: which part of the file the session is.
+        path: the file.
+        root: `data.root`.
+        growing: the file is being written; ignore what follows its last line end.
     """
 
     part: TablePart
@@ -85,47 +88,53 @@ class TableJob:
 
     @cached_property
     def roles(self) -> dict[str, list[str]]:
+        """Return `roles_of` the schema."""
         return roles_of(self.schema)
 
     @cached_property
     def channels(self) -> list[str]:
+        """Return `column_names` of the schema."""
         return column_names(self.schema)
 
     @cached_property
     def aggregates(self) -> list[str]:
+        """Return the aggregate of each column in `channels`."""
         return [channel.aggregate for channel in (*self.schema.channels.values(), *self.schema.environment.values())]
 
     @cached_property
     def wanted(self) -> tuple[str, ...]:
-        """The columns that are read."""
+        """Return the columns to read."""
         reads = [self.layout.states_from.column] if self.layout.states_from else []
         return (*(column for names in self.roles.values() for column in names), *self.channels, *reads)
 
     def times(self, table: Table, time_format: str | None = None) -> Times:
-        """The times of a table of these columns.
+        """Return the times of a table's rows.
 
         Args:
-            time_format: instead of `data.reader.time_format`.
+            time_format: replaces `data.reader.time_format`.
         """
         return _times(self.path, table, tuple(self.roles.get("time", [])), self.layout, time_format)
 
 
 @dataclass
 class GridRows:
-    """The sound rows of a recording on whole periods.
+    """The sound rows of a session, one per period, m periods and C columns.
 
     Attributes:
         second: (m,) int64, periods since the start.
-        values: (m, C) of channels and environment.
-        states: (m,); None where the recording has none.
-        row, seconds: (m,) row of the file, and time, of the row that each is from.
+        values: (m, C) values of channels and environment.
+        states: (m,) states; None if the session has none.
+        row: (m,) row number in the file.
+        seconds: (m,) time of that row [s].
         times: origin and zone of `seconds`.
-        begin: s of the first row, on the clock of `seconds`.
-        constants: words of the columns of device and kind.
-        columns: of the file.
+        begin: time of the first row [s], on the clock of `seconds`.
+        constants: distinct words of the device and kind columns.
+        columns: columns read from the file.
         averaged: a value stands for several rows.
-        notes: what was done to all rows, or is odd about them.
-        place, count: (m,) which row of all each is, and how many there are; of a recording with a camera.
+        dropped: rows that were left out.
+        notes: remarks on all rows.
+        place: (m,) position of that row among all rows, for the frames of a camera; None if read in blocks.
+        count: number of all rows; 0 if read in blocks.
     """
 
     second: np.ndarray
@@ -144,13 +153,17 @@ class GridRows:
     count: int = 0
 
 
-@lru_cache(maxsize=1)  # a file of many sessions is read once by each process
+@lru_cache(maxsize=1)  # each process reads a file of many sessions once
 def _load(path: Path, changed: int, encoding: str, wanted: tuple[str, ...], growing: bool) -> Table:
     return columns.read(path, encoding, wanted, growing)
 
 
 def _times(path: Path, table: Table, names: tuple[str, ...], layout: Layout, time_format: str | None = None) -> Times:
-    """The times of a table; without a column of times, the rows are equally far apart."""
+    """Return the times of a table's rows; without time columns, rows are `row_every` or a period apart.
+
+    Raises:
+        DataError: the times are not understood.
+    """
     if not names:
         return Times(places_of(table)[0] * (layout.row_every or layout.period))
     try:
@@ -159,7 +172,7 @@ def _times(path: Path, table: Table, names: tuple[str, ...], layout: Layout, tim
         raise DataError(f"{path.name}: {error}") from error
 
 
-@lru_cache(maxsize=1)  # a recording of many parts is picked, and its times are read, once
+@lru_cache(maxsize=1)  # each process picks the rows of a session of many parts, and reads their times, once
 def _timed(
     path: Path,
     changed: int,
@@ -179,14 +192,18 @@ def _timed(
 
 
 def timed_rows(job: TableJob) -> tuple[Table, Times]:
-    """The rows of a recording before it is cut, and their times; kept for its other parts."""
+    """Return the rows of a session before it is cut, and their times; cached for its other parts."""
     picked = None if job.part.picked is None else (job.roles["session"][0], job.part.picked)
     names = tuple(job.roles.get("time", []))
     return _timed(job.path, os.stat(job.path).st_mtime_ns, picked, names, job.wanted, job.layout, job.growing)
 
 
 def read_at_once(job: TableJob) -> GridRows:
-    """Read all rows of a recording, then put them on whole periods."""
+    """Read all rows of a session into memory and resample them to one row per period.
+
+    Raises:
+        DataError: the session cannot be read.
+    """
     table, times = timed_rows(job)
     seconds, part, roles = times.seconds, job.part, job.roles
     if part.number is not None:
@@ -222,13 +239,14 @@ def read_at_once(job: TableJob) -> GridRows:
 
 
 def session_of(job: TableJob, rows: GridRows, files: tuple[Path, ...]) -> Session:
-    """Make a session of the rows of a recording.
+    """Build the `Session` of resampled rows.
 
     Args:
+        rows: one row per period.
         files: the table, and the frames if there is a camera.
 
     Raises:
-        DataError: it has several devices or kinds, or its frames do not fit.
+        DataError: device or kind is missing, ambiguous or unknown to the schema, or the frames do not fit.
     """
     schema, layout, name = job.schema, job.layout, job.part.whole
     times, channels = rows.times, len(job.schema.channels)
@@ -258,12 +276,12 @@ def session_of(job: TableJob, rows: GridRows, files: tuple[Path, ...]) -> Sessio
 
 
 def dates_of(job: TableJob, times: Times) -> list[str] | None:
-    """The columns of the times, where they are written as dates."""
+    """Return the time columns if they hold dates as text or timestamps; else None."""
     return job.roles.get("time") if times.origin is not None and times.unit is None else None
 
 
 def constant_columns(job: TableJob) -> list[str]:
-    """The columns of device and kind."""
+    """Return the columns of device and kind."""
     return [column for role in ("device", "kind") for column in job.roles.get(role, [])]
 
 
@@ -274,16 +292,24 @@ def distinct_words(table: Table, name: str) -> list[str]:
 
 
 def usual_notes(clock: str, grid: str, mixed: bool, reordered: bool = False) -> list[str]:
-    """What was done to all rows of a recording."""
+    """Return the notes on all rows of a session, without empty ones.
+
+    Args:
+        clock: note on the times.
+        grid: note on the resampling.
+        mixed: some period has several states.
+        reordered: the rows were not sorted by time.
+    """
     worst = "several states within a period: the worst one is kept" if mixed else ""
     return [note for note in (clock, grid, worst, "rows put in the order of their times" * reordered) if note]
 
 
 def piece_of(seconds: np.ndarray, layout: Layout, begin: float | None = None) -> np.ndarray:
-    """(n,) int64 number of the part that each row is in; a row without a time is in that of the row before it.
+    """Return the number of the part that each row belongs to, (n,) int64; a row without a time follows the row before.
 
     Args:
-        begin: of the recording, where these are not all of its rows.
+        seconds: (n,) times of the rows [s]; NaN where a row has none.
+        begin: first time of the session [s], if these are not all of its rows.
     """
     known = np.flatnonzero(np.isfinite(seconds))
     if not len(known) or layout.split_every is None:
@@ -303,7 +329,7 @@ def piece_of(seconds: np.ndarray, layout: Layout, begin: float | None = None) ->
 
 
 def _start(times: Times, begin: float) -> datetime | None:
-    """The clock time of the first row, in UTC to the microsecond; of wall times without a zone these as they are."""
+    """Return the clock time of the first row, None without dates; local time without a zone is labelled UTC."""
     if times.origin is None:
         return None
     first = times.origin + round(begin * 1e9)
@@ -311,7 +337,7 @@ def _start(times: Times, begin: float) -> datetime | None:
 
 
 def _unused_states(there: list[str], schema: Schema, layout: Layout) -> str:
-    """A word on a column of states that is not read, as the states come from elsewhere."""
+    """Return a note if the column of the states is not used because states come from elsewhere; else ""."""
     column = schema.columns.get("state")
     key = next((key for key in STATE_KEYS if getattr(layout, key)), None)
     if key is None or column not in there or (layout.states_from and layout.states_from.column == column):
@@ -322,12 +348,14 @@ def _unused_states(there: list[str], schema: Schema, layout: Layout) -> str:
 def _where(
     files: list[str], row: np.ndarray, seconds: np.ndarray, times: Moments | None, what: str, second: int
 ) -> str:
+    """Return file, row and time of row `second`, for messages; `what` is the part of the session, e.g. thermal."""
     frame = f"{files[-1]}: the frame of " if what == "thermal" else ""
     date = f" ({times.of(seconds[second])})" if times else ""
     return f"{frame}{files[0]}: row {row[second]}{date}"
 
 
 def _kind(constants: Constants, roles: dict[str, list[str]], layout: Layout, schema: Schema, name: str) -> str:
+    """Return the kind of a session's device; the schema's only kind if nothing else names it."""
     if "kind" not in roles and not layout.kind_pattern and len(schema.kinds) == 1:
         return schema.kinds[0]
     kind = _constant(constants, roles.get("kind"), layout.kind_pattern, "kind", name, layout)
@@ -339,7 +367,11 @@ def _kind(constants: Constants, roles: dict[str, list[str]], layout: Layout, sch
 def _constant(
     constants: Constants, column: list[str] | None, pattern: str | None, what: str, name: str, layout: Layout
 ) -> str:
-    """Device or kind: by its column, else by its pattern in the session's name."""
+    """Return device or kind from its column, or else from its pattern in the session's name.
+
+    Raises:
+        DataError: the column has no word or several, or the pattern does not match.
+    """
     if column and layout.incomplete and column[0] not in constants:
         return UNKNOWN
     if column:
@@ -347,7 +379,7 @@ def _constant(
         if len(words) != 1:
             names = ", ".join(words[:5]) or "none"
             raise DataError(
-                f"column '{column[0]}': expected one {what} a recording, found {names}; split the file, or name a "
+                f"column '{column[0]}': expected one {what} per recording, found {names}; split the file, or name a "
                 "session column as data.schema.columns.session"
             )
         return words[0]
@@ -357,5 +389,7 @@ def _constant(
     if layout.incomplete and not (match and match[1]):
         return UNKNOWN
     if not match or not match[1]:
-        raise DataError(f"data.reader.{what}_pattern={pattern} finds nothing in the session's name '{name}'")
+        raise DataError(
+            f"data.reader.{what}_pattern={pattern} finds nothing in the session's name '{name}'; correct it"
+        )
     return match[1]

@@ -1,4 +1,4 @@
-"""Samples at any times onto whole periods."""
+"""Resample rows at arbitrary times to one row per period."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from conveyorguard.data.schema import band_of
 from conveyorguard.data.table.bands import band_rms
 from conveyorguard.errors import DataError
 
-ON_THE_GRID = 0.02  # periods; a sample as near as this to a full period is that period's
-GAP = 1.5  # usual intervals between samples; nothing is held for longer
-SEVERAL = 1.5  # rows a period from which on they are aggregated
-COARSEST = 60  # periods from sample to sample: beyond it, the unit of time is wrong rather than the data sparse
-OF_SEVERAL = ("sd", "p2p", "kurtosis", "crest")  # of one sample they say nothing
+ON_THE_GRID = 0.02  # periods; a sample this close to the start of a period counts as lying on it
+GAP = 1.5  # usual intervals between samples; over a longer gap no sample is held
+SEVERAL = 1.5  # rows per period from which rows are aggregated
+COARSEST = 60  # periods between samples; beyond it, the unit of time is more likely wrong than the data sparse
+OF_SEVERAL = ("sd", "p2p", "kurtosis", "crest")  # aggregates that need several samples
 
 
 class Grid(NamedTuple):
-    """A recording on whole periods.
+    """A session with one row per period, m periods and C columns.
 
     Attributes:
-        second: (m,) int64, periods since the start.
-        values: (m, C).
-        source: (m,) the sample at or before each.
-        twice: samples given twice.
-        note: what was done, if anything.
-        averaged: whether a value stands for all samples of its period.
-        starts: (m,) the first sample of each period where it has several; else None.
+        second: (m,) int64, periods since the start; gaps are left out.
+        values: (m, C) values.
+        source: (m,) index of the sample each row is from; the last one of its period if aggregated.
+        twice: indices of samples left out because another one fills their period.
+        note: how samples were resampled; empty if they were not.
+        averaged: True if a value is an aggregate of all samples of its period.
+        starts: (m,) index of the first sample of each period; None unless aggregated.
     """
 
     second: np.ndarray
@@ -40,10 +40,10 @@ class Grid(NamedTuple):
     starts: np.ndarray | None = None
 
     def states(self, state: np.ndarray) -> tuple[np.ndarray, bool]:
-        """(m,) the state of each period, of several the worst; and whether any period had several.
+        """Return the worst state of each period, (m,), and whether any period has several states.
 
         Args:
-            state: (n,) of the samples.
+            state: (n,) states of the samples.
         """
         if self.starts is None:
             return state[self.source], False
@@ -52,16 +52,16 @@ class Grid(NamedTuple):
 
 
 def resample(time: np.ndarray, values: np.ndarray, period: float, aggregates: Sequence[str] = ()) -> Grid:
-    """Put samples on whole periods: as they are if they lie there, aggregates of more frequent ones; a rarer one is
-    held until the next.
+    """Resample a session to one row per period.
 
-    A gap stays a gap, and what is missing stays missing: only aggregates leave out NaN and Inf.
+    Samples on whole periods are kept, more frequent ones are aggregated, and a rarer sample is held until the next.
+    Gaps remain gaps. Aggregates ignore NaN and Inf; elsewhere these stay in place.
 
     Args:
-        time: (n,) s since the start, not decreasing.
-        values: (n, C).
-        period: s.
-        aggregates: of each column, a key of `AGGREGATES` or a band as 100-1000Hz; "" or none at all is the mean.
+        time: (n,) times since the start [s], not decreasing.
+        values: (n, C) values.
+        period: period [s].
+        aggregates: C keys of `AGGREGATES` or bands such as 100-1000Hz; "" or an empty sequence is the mean.
 
     Raises:
         DataError: samples are too rare for the period, or for an aggregate.
@@ -93,10 +93,14 @@ def resample(time: np.ndarray, values: np.ndarray, period: float, aggregates: Se
 
 
 def _refuse_aggregates_of_one(aggregates: Sequence[str], period: float, interval: float) -> None:
-    """Raise where an aggregate needs several samples a period, which has one.
+    """Refuse aggregates that need several samples per period.
 
     Args:
-        interval: from sample to sample [periods].
+        period: period [s].
+        interval: time between samples [periods].
+
+    Raises:
+        DataError: one of the aggregates needs several samples.
     """
     alone = [name for name in dict.fromkeys(aggregates) if name in OF_SEVERAL or band_of(name)]
     if alone:
@@ -108,7 +112,14 @@ def _refuse_aggregates_of_one(aggregates: Sequence[str], period: float, interval
 
 
 def _held(place: np.ndarray, interval: float) -> tuple[np.ndarray, np.ndarray]:
-    """Periods that have a sample, or lie before the next where that is not further than usual; and their samples."""
+    """Return the periods filled by holding each sample until the next, (m,), and the indices of the held samples, (m,).
+
+    A sample is not held over a gap of more than `GAP` intervals.
+
+    Args:
+        place: (n,) times [periods], increasing.
+        interval: usual time between samples [periods].
+    """
     steps = np.arange(int(np.ceil(GAP * interval)) + 1)
     second = np.unique(np.ceil(place - ON_THE_GRID).astype(np.int64)[:, None] + steps)
     second = second[second <= place[-1] + ON_THE_GRID]
@@ -122,10 +133,13 @@ def aggregate(place: np.ndarray, values: np.ndarray, aggregates: Sequence[str], 
     """Aggregate the samples of each period.
 
     Args:
-        place: (n,) periods since the start, not decreasing.
-        values: (n, C).
+        place: (n,) times since the start [periods], not decreasing.
+        values: (n, C) values.
         aggregates: as for `resample`.
-        period: s.
+        period: period [s].
+
+    Returns:
+        The periods that have samples, without a note.
     """
     second = np.floor(place + 1e-6).astype(np.int64)
     starts = np.flatnonzero(np.diff(second, prepend=second[0] - 1))
@@ -141,11 +155,13 @@ def aggregate(place: np.ndarray, values: np.ndarray, aggregates: Sequence[str], 
 
 
 def aggregate_note(whole: bool, interval: float, period: float, aggregates: Sequence[str]) -> str:
-    """What was done to a recording of several rows a period.
+    """Return the note of an aggregated session.
 
     Args:
-        whole: all rows have the times of whole periods.
-        interval: between rows [s].
+        whole: all rows lie on whole periods.
+        interval: time between rows [s].
+        period: period [s].
+        aggregates: as for `resample`.
     """
     every = "several rows a period" if whole else f"one row every {interval:.3g} s"
     how = ", ".join(dict.fromkeys(name or "mean" for name in aggregates)) or "mean"
@@ -153,11 +169,11 @@ def aggregate_note(whole: bool, interval: float, period: float, aggregates: Sequ
 
 
 class _Periods:
-    """Samples by period, without what is missing.
+    """Statistics of the finite samples in each of m periods.
 
     Args:
-        values: (n, C).
-        starts: (m,) the first sample of each period.
+        values: (n, C) samples.
+        starts: (m,) index of the first sample of each period.
     """
 
     def __init__(self, values: np.ndarray, starts: np.ndarray):
@@ -167,17 +183,22 @@ class _Periods:
         self.lengths = np.diff(starts, append=len(values))
 
     def mean_of(self, values: np.ndarray) -> np.ndarray:
-        """(m, C); NaN where nothing is known."""
+        """Return the mean of other values (n, C) over the finite samples, (m, C); NaN for a period without any."""
         total = np.add.reduceat(np.where(self.known, values, 0), self.starts, axis=0)
         return np.divide(total, self.count, out=np.full(total.shape, np.nan), where=self.count > 0)
 
     def extreme(self, of: np.ufunc, empty: float) -> np.ndarray:
-        """(m, C), the least or largest value."""
+        """Return the minimum or maximum, (m, C); NaN for a period without finite samples.
+
+        Args:
+            of: np.minimum or np.maximum.
+            empty: stands for missing samples: Inf for the minimum, -Inf for the maximum.
+        """
         extremes = of.reduceat(np.where(self.known, self.values, empty), self.starts, axis=0)
         return np.where(self.count > 0, extremes, np.nan)
 
     def central_moment(self, power: int) -> np.ndarray:
-        """(m, C) mean power of the distance from the period's mean."""
+        """Return the central moment of an order, (m, C)."""
         mean = np.repeat(self.mean_of(self.values), self.lengths, axis=0)
         with np.errstate(invalid="ignore"):
             return self.mean_of(np.where(self.known, self.values - mean, 0) ** power)
@@ -199,13 +220,13 @@ def _ratio(over: np.ndarray, under: np.ndarray) -> np.ndarray:
     return np.divide(over, under, out=np.full(over.shape, np.nan), where=under > 0)
 
 
-AGGREGATES: dict[str, Callable[[_Periods], np.ndarray]] = {  # of the samples of a period
+AGGREGATES: dict[str, Callable[[_Periods], np.ndarray]] = {  # each returns (m, C)
     "mean": lambda of: of.mean_of(of.values),
     "rms": _rms,
     "sd": lambda of: np.sqrt(of.central_moment(2)),
     "min": _min,
     "max": _max,
     "p2p": lambda of: _max(of) - _min(of),
-    "kurtosis": lambda of: _ratio(of.central_moment(4), of.central_moment(2) ** 2),  # 3 of Gaussian noise
+    "kurtosis": lambda of: _ratio(of.central_moment(4), of.central_moment(2) ** 2),  # 3 for Gaussian noise
     "crest": lambda of: _ratio(np.maximum(np.abs(_min(of)), np.abs(_max(of))), _rms(of)),
 }

@@ -1,4 +1,4 @@
-"""The rows of a recording: which are sound, and what is wrong with the others."""
+"""Check the rows of a session: keep the sound ones and say why each other row is dropped."""
 
 from __future__ import annotations
 
@@ -16,29 +16,33 @@ from conveyorguard.data.table.columns import Table
 from conveyorguard.data.table.states import StateSource
 from conveyorguard.errors import DataError
 
-RESTART = 10  # rows of a stretch of time; a shorter one is a row out of its place
+RESTART = 10  # rows; a shorter stretch of time is rows out of order, not a restart
 
 
 def places_of(table: Table) -> tuple[np.ndarray, int]:
-    """(n,) which row of all each is, and how many there are: ragged ones are rows, and have frames of a camera."""
+    """Return the position of each row among all rows, (n,) from 0, and the number of all rows.
+
+    Ragged rows count too, since a camera has frames for them.
+    """
     every = np.union1d(table.row, [*table.ragged])
     return np.searchsorted(every, table.row), len(every)
 
 
 def refuse_restarts(path: Path, seconds: np.ndarray, names: list[str]) -> None:
-    """Raise where a time of numbers begins anew, as a counter that wraps or a file of several recordings does.
+    """Refuse numeric times that restart, because a counter wraps or the file holds several sessions.
 
-    Sorted by time, rows of different hours would be joined to one.
+    Sorted by time, rows hours apart would be interleaved.
 
     Args:
-        seconds: (n,) of the rows of one recording.
+        seconds: (n,) times of the rows of one session [s]; NaN where a row has none.
+        names: the columns of the time, for the message.
 
     Raises:
-        DataError: it begins anew, and the stretches overlap.
+        DataError: the time restarts, and the stretches between restarts overlap.
     """
     known = seconds[np.isfinite(seconds)]
     steps = np.diff(known)
-    if not len(steps) or np.mean(steps >= 0) < 0.9:  # rows in no order
+    if not len(steps) or np.mean(steps >= 0) < 0.9:  # the rows are unordered
         return
     drops = np.flatnonzero(steps < -np.ptp(known) / 2) + 1
     stretches = sorted((part for part in np.split(known, drops) if len(part) >= RESTART), key=lambda part: part[0])
@@ -53,10 +57,12 @@ def refuse_restarts(path: Path, seconds: np.ndarray, names: list[str]) -> None:
 
 
 class Rows:
-    """The rows of a recording: which are still sound, and what is wrong with the others.
+    """Checks the n rows of a session; `keep` (n,) marks the sound rows, `dropped` lists the others with a reason.
 
     Args:
-        dates: columns of the times, where they are dates: messages quote them.
+        path: the file, for messages.
+        table: the rows.
+        dates: columns of the times if they are dates; messages quote their cells.
     """
 
     def __init__(self, path: Path, table: Table, dates: list[str] | None = None):
@@ -67,14 +73,20 @@ class Rows:
         self.place, self.count = places_of(table)
 
     def refuse(self, reason: str, where: np.ndarray | list[int], message: Callable[[int], str]) -> None:
-        """Leave out the given rows that were sound so far."""
+        """Drop rows; those that are dropped already keep their first reason.
+
+        Args:
+            reason: key of the reason, e.g. bad_time.
+            where: (n,) bool, or indices of rows.
+            message: returns the message for row i.
+        """
         for i in np.arange(len(self.keep))[where]:
             if self.keep[i]:
                 self.dropped.append(Dropped(reason, self._where(int(i)), message(int(i))))
         self.keep[where] = False
 
     def _where(self, i: int) -> str:
-        """The file, its row, and its date as it stands there."""
+        """Return file and row number, with the text of its date cells if times are dates."""
         cells = " ".join(str(self.table.frame[name].iloc[i]) for name in self.dates)
         return f"{self.path.name}: row {self.table.row[i]}" + (f" ({cells})" if cells else "")
 
@@ -84,12 +96,13 @@ class Rows:
         )
 
     def times(self, seconds: np.ndarray, names: list[str], period: float, begin: float | None = None) -> np.ndarray:
-        """(n,) s since the first row that has a time, be it sound otherwise or not.
+        """Return the times of the rows since the session's first time, (n,) [s]; drop rows without a usable time.
 
         Args:
-            seconds: (n,) of the rows, on any clock.
-            names: of the columns of the time; none where a row is a period.
-            begin: of the first row, where these are not all rows.
+            seconds: (n,) times of the rows [s], from any origin.
+            names: columns of the time; empty if rows have no times.
+            period: period of the store [s].
+            begin: first time of the session [s, same origin], if the table is only a part of it.
         """
         self.refuse("bad_time", np.isnan(seconds), lambda i: self._cell(i, names) + "a time")
         if np.isnan(seconds).all():
@@ -102,9 +115,10 @@ class Rows:
     def numbers(
         self, names: list[str], missing: tuple[str, ...] = (), signs: columns.NumberSigns | None = None
     ) -> np.ndarray:
-        """(n, columns) float64; a name may come several times. Rows with something that is no number are left out.
+        """Return columns as numbers, (n, C) float64; drop rows with a cell that is not a number.
 
         Args:
+            names: C columns; a name may repeat, and a column that the table lacks is NaN.
             missing, signs: as for `columns.numbers`.
         """
         there = list(dict.fromkeys(name for name in names if name in self.table.frame))
@@ -123,14 +137,18 @@ class Rows:
         return values
 
     def states(self, source: StateSource, seconds: np.ndarray, labelled: bool = False) -> np.ndarray | None:
-        """(n,) 0..K-1; None if the recording has none. Rows whose state is not known are left out.
+        """Return the state of each row, (n,) 0..K-1; drop rows whose state is unknown.
 
         Args:
-            seconds: (n,) of the rows, on the clock of the recording.
-            labelled: other rows of the recording have states.
+            source: where the states come from.
+            seconds: (n,) times of the rows [s], on the clock of the session.
+            labelled: other rows of the session have states, so a table without any is dropped.
+
+        Returns:
+            (n,) int, `UNLABELLED` where the state is unknown; None if the session has no states.
 
         Raises:
-            DataError: what the states are taken from does not suit the recording.
+            DataError: the source does not suit the session.
         """
         state = source.of(self.table, seconds)
         if state is None:
@@ -145,37 +163,45 @@ class Rows:
         return state
 
     def refuse_twice(self, rows: np.ndarray, time: np.ndarray) -> None:
-        """Leave out rows whose time another one has.
+        """Drop rows whose period another row already fills.
 
         Args:
-            time: (n,) s of all rows.
+            rows: indices of the rows to drop.
+            time: (n,) times of all rows [s].
         """
         for i in rows.tolist():
             self.refuse("duplicate_second", [i], lambda i: twice("", time[i]).message)
 
     def sound(self, time: np.ndarray) -> np.ndarray:
-        """Numbers of the sound rows in the order of their times."""
+        """Return the indices of the sound rows, sorted by time.
+
+        Args:
+            time: (n,) times of all rows [s].
+
+        Raises:
+            DataError: no row is sound.
+        """
         if not self.keep.any():
             raise no_usable_row(self.path, self.dropped)
         return np.flatnonzero(self.keep)[np.argsort(time[self.keep], kind="stable")]
 
 
 def twice(where: str, second: float) -> Dropped:
-    """A row whose time another one has."""
+    """Return the entry for a dropped row at `second` [s], whose period another row already fills."""
     message = (
-        f"expected each second once, found another row of one: second {second:g} is there already; remove one of them"
+        f"expected one row per period, found a further one: second {second:g} is there already; remove one of them"
     )
     return Dropped("duplicate_second", where, message)
 
 
 def no_usable_row(path: Path, dropped: list[Dropped]) -> DataError:
-    """The error of a recording without a sound row, with the first reason."""
+    """Return the error for a session without a sound row; it quotes the first dropped row."""
     why = f"{dropped[0].where}: {dropped[0].message}" if dropped else "it has none"
     return DataError(f"{path.name}: no usable row ({why})")
 
 
 def fill_notes(watches: Mapping[str, FillWatch]) -> list[str]:
-    """Name the values that may stand for missing ones, by column."""
+    """Return a note for each column with a likely fill value."""
     suspects = [(name, watch.suspect()) for name, watch in watches.items()]
     return [
         f"column '{name}': {suspect[0]:.10g} comes {suspect[1]} times, far from all other values: if it stands for a "
@@ -186,6 +212,7 @@ def fill_notes(watches: Mapping[str, FillWatch]) -> list[str]:
 
 
 def _remedy(cell: str, table: Table) -> str:
+    """Return how to correct a cell that is not a number, as the end of a message."""
     if "," in cell and "." in cell:
         return "; write thousands without a separator"
     if "," in cell:

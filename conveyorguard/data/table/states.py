@@ -1,5 +1,4 @@
-"""Where the states of a recording come from: a column, a number's thresholds, the session's name, a file of
-intervals."""
+"""Read the states of a session from a column, thresholds of a number, the session's name or a file of intervals."""
 
 from __future__ import annotations
 
@@ -22,7 +21,7 @@ INTERVALS = ("session", "begin", "end", "state")  # columns of data.reader.label
 
 
 def state_words(schema: Schema) -> dict[str, int]:
-    """What may stand for each state: its name or its label; also its number from 0, if no name or label is a number."""
+    """Return the state index of each accepted word: name, label and, unless one of these is a number, index from 0."""
     words = {word: k for k, state in enumerate(schema.states) for word in (state.label, state.name) if word}
     if any(re.fullmatch(r"-?\d+", word) for word in words):
         return words
@@ -31,11 +30,12 @@ def state_words(schema: Schema) -> dict[str, int]:
 
 @dataclass
 class StateSource:
-    """No states at all; the others know the state of each row.
+    """Source of a session without states; subclasses return the state of each row.
 
     Attributes:
-        columns: that hold the states.
-        reason, expected: of a row whose state is not known, for `Dropped`.
+        columns: columns that hold the states.
+        reason: key of the reason for dropping a row of unknown state.
+        expected: what such a row should hold, for the message.
     """
 
     columns: list[str] = field(default_factory=list)
@@ -43,25 +43,34 @@ class StateSource:
     expected: str = ""
 
     def of(self, table: Table, seconds: np.ndarray) -> np.ndarray | None:
-        """(n,) 0..K-1, or `UNLABELLED`; None where the recording has none."""
+        """Return the state of each row, (n,) 0..K-1 or `UNLABELLED`; None if the rows have no states.
+
+        Args:
+            table: n rows.
+            seconds: (n,) times of the rows [s], on the clock of the session.
+        """
         return None
 
 
 @dataclass
 class _Column(StateSource):
+    """States from the words of a column."""
+
     words: dict[str, int] = field(default_factory=dict)
 
     def of(self, table: Table, seconds: np.ndarray) -> np.ndarray | None:
         (name,) = self.columns
         if name not in table.frame or columns.is_missing(table.frame[name].drop_duplicates()).all():
             return None
-        codes, distinct = pd.factorize(table.frame[name])  # words are few, rows are many
+        codes, distinct = pd.factorize(table.frame[name])  # looks each distinct word up once
         states = np.array([self.words.get(word, UNLABELLED) for word in words_of(pd.Series(distinct))], np.int64)
-        return np.append(states, UNLABELLED)[codes]  # -1, the code of a missing cell, is the last
+        return np.append(states, UNLABELLED)[codes]  # a missing cell has code -1, the last entry
 
 
 @dataclass
 class _Number(StateSource):
+    """States from the thresholds of a numeric column."""
+
     thresholds: StateThresholds | None = None
 
     def of(self, table: Table, seconds: np.ndarray) -> np.ndarray | None:
@@ -77,6 +86,8 @@ class _Number(StateSource):
 
 @dataclass
 class _Constant(StateSource):
+    """The same state for all rows."""
+
     state: int = 0
 
     def of(self, table: Table, seconds: np.ndarray) -> np.ndarray | None:
@@ -85,6 +96,8 @@ class _Constant(StateSource):
 
 @dataclass
 class _Intervals(StateSource):
+    """States from intervals of time, begin included; where intervals overlap, the worst state."""
+
     begin: np.ndarray = field(default_factory=lambda: np.zeros(0))
     end: np.ndarray = field(default_factory=lambda: np.zeros(0))
     state: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
@@ -94,23 +107,25 @@ class _Intervals(StateSource):
         for begin, end, value in zip(self.begin, self.end, self.state, strict=True):
             inside = (seconds >= begin) & (seconds < end)
             state[inside] = np.maximum(state[inside], value)
-        for end, value in zip(self.end, self.state, strict=True):  # the end itself, where no other interval begins
+        for end, value in zip(self.end, self.state, strict=True):  # an end counts unless another interval begins
             at = (seconds == end) & (state == UNLABELLED)
             state[at] = value
         return None if (state == UNLABELLED).all() else state
 
 
 def state_source(name: str, schema: Schema, layout: Layout, root: Path, times: Times) -> StateSource:
-    """Where the states of a recording come from.
+    """Return the source of a session's states.
 
     Args:
-        name: of the recording, without the number of its part.
-        root: of the recordings, beside which the file of intervals may lie.
-        times: of the recording.
+        name: name of the session, without the number of its part.
+        schema: states and the column that holds them.
+        layout: the other sources, which take precedence over the column.
+        root: `data.root`; a relative path of the file of intervals may start there.
+        times: times of the session; its intervals are put on their clock.
 
     Raises:
-        DataError: its name, or its intervals, name no state of the schema.
-        ConfigError: the file of intervals is not there, or has other columns; thresholds do not fit the states.
+        DataError: the session's name or intervals name no state of the schema, or an interval is not understood.
+        ConfigError: the file of intervals is missing or lacks a column.
     """
     words = state_words(schema)
     known = f"one of {', '.join(words)} (data.schema.states; a name, or the label of one)"
@@ -128,13 +143,16 @@ def state_source(name: str, schema: Schema, layout: Layout, root: Path, times: T
 
 
 def check_states(schema: Schema, layout: Layout, channels: list[str]) -> None:
-    """Refuse what states cannot be taken from.
+    """Refuse sources that cannot give the states.
 
     Args:
-        channels: their columns.
+        schema: states and the column that holds them.
+        layout: the other sources.
+        channels: columns of the channels and the environment.
 
     Raises:
-        ConfigError: the column of the states is a channel, too; the thresholds do not part the states.
+        ConfigError: the column of the states is also a channel, or the number of thresholds is not that of the states
+            less 1.
     """
     column = layout.states_from.column if layout.states_from else schema.columns.get("state")
     if column in channels and not (layout.state_pattern or layout.labels):
@@ -151,6 +169,11 @@ def check_states(schema: Schema, layout: Layout, channels: list[str]) -> None:
 
 
 def _of_name(name: str, layout: Layout, words: dict[str, int], known: str) -> StateSource:
+    """Return the state in a session's name, by `data.reader.state_pattern`; no states if the pattern does not match.
+
+    Raises:
+        DataError: the pattern matches a word that is no state, unless sessions may be incomplete.
+    """
     match = re.search(layout.state_pattern or "", name)
     if match is None or not match[1]:
         return StateSource()
@@ -165,11 +188,13 @@ def _of_name(name: str, layout: Layout, words: dict[str, int], known: str) -> St
 
 
 def label_file(layout: Layout, root: Path) -> Path | None:
-    """The file of intervals: as it is named from here, or from the folder of the recordings; None if none is named, or
-    new recordings that need no states are without.
+    """Return the file of intervals, `data.reader.labels`, relative to the working directory or else to `data.root`.
+
+    Returns:
+        The path; None if no file is configured, or if it is missing and sessions may be incomplete.
 
     Raises:
-        ConfigError: the file that is named is not there.
+        ConfigError: the configured file is missing.
     """
     if not layout.labels:
         return None
@@ -185,10 +210,13 @@ def label_file(layout: Layout, root: Path) -> Path | None:
 
 @lru_cache(maxsize=1)
 def _intervals(path: Path, changed: int, encoding: str) -> dict[str, pd.DataFrame]:
-    """Begin, end and state of the intervals of each session.
+    """Return the rows of the file of intervals by session.
+
+    Args:
+        changed: time at which the file was modified, so that the cache does not outlive it.
 
     Raises:
-        ConfigError: the file has other columns.
+        ConfigError: the file lacks a column.
     """
     frame = columns.read(path, encoding).frame
     frame.columns = [str(name).strip().lower() for name in frame.columns]
@@ -202,6 +230,11 @@ def _intervals(path: Path, changed: int, encoding: str) -> dict[str, pd.DataFram
 
 
 def _of_file(name: str, layout: Layout, path: Path, words: dict[str, int], known: str, times: Times) -> StateSource:
+    """Return the states of a session from the file of intervals; no states if it has no intervals there.
+
+    Raises:
+        DataError: an interval has an unknown state, times that are not understood, or ends before it begins.
+    """
     of_session = _intervals(path, path.stat().st_mtime_ns, layout.encoding)
     rows = of_session.get(name)
     if rows is None:
@@ -216,7 +249,7 @@ def _of_file(name: str, layout: Layout, path: Path, words: dict[str, int], known
         begin, end = _on_the_clock(rows, times, layout)
     except DataError as error:
         raise DataError(f"{path.name}: session '{name}': columns 'begin' and 'end': {error}") from error
-    if not (begin < end).all():  # NaN, too
+    if not (begin < end).all():  # also refuses NaN
         odd = int(np.flatnonzero(~(begin < end))[0])
         raise DataError(
             f"{path.name}: session '{name}': expected an end after the begin, found '{rows['begin'].iloc[odd]}' to "
@@ -233,10 +266,16 @@ def _of_file(name: str, layout: Layout, path: Path, words: dict[str, int], known
 
 
 def _on_the_clock(rows: pd.DataFrame, times: Times, layout: Layout) -> tuple[np.ndarray, np.ndarray]:
-    """Begin and end in seconds on the clock of a recording."""
+    """Return begin and end of k intervals, each (k,) [s] on the clock of a session.
+
+    Numbers below 1e8 count from the session's first row if the session has dates.
+
+    Raises:
+        DataError: the times are not understood, or only the session or only its intervals have dates or a zone.
+    """
     both = pd.concat([rows["begin"], rows["end"]], ignore_index=True)
     number = pd.to_numeric(both, errors="coerce").notna().all()
-    if times.origin is not None and number and pd.to_numeric(both).abs().max() < 1e8:  # s since its first row
+    if times.origin is not None and number and pd.to_numeric(both).abs().max() < 1e8:  # s since the first row
         seconds = pd.to_numeric(both).to_numpy(np.float64) + np.nanmin(times.seconds)
     else:
         read = _read_labels(both, times.unit if number else None, None if number else layout.time_format, layout)
@@ -247,7 +286,7 @@ def _on_the_clock(rows: pd.DataFrame, times: Times, layout: Layout) -> tuple[np.
         if read.origin is not None and times.origin is not None:
             if (read.zone is None) != (times.zone is None):
                 raise DataError(
-                    "of these times and those of the recording only one names a zone; set data.reader.time_zone, "
+                    "only one of these times and those of the recording names a time zone; set data.reader.time_zone, "
                     "e.g. Europe/Berlin"
                 )
             seconds = seconds + (read.origin - times.origin) / 1e9
@@ -255,7 +294,7 @@ def _on_the_clock(rows: pd.DataFrame, times: Times, layout: Layout) -> tuple[np.
 
 
 def _read_labels(both: pd.Series, unit: str | None, time_format: str | None, layout: Layout) -> Times:
-    """Times of intervals: of a format of their own, or that of the recordings."""
+    """Return the times of intervals, read by the closed list of formats or else by `data.reader.time_format`."""
     try:
         return choose_times(both, unit, None, layout.time_zone)
     except DataError:

@@ -1,7 +1,7 @@
-"""Reading a large csv file block by block: memory for a block of rows and for one row a period.
+"""Read a large csv block by block; memory holds one block and one row per period.
 
-What is decided by all rows of a file (format of the times, sign of the decimals, whether there are states) is decided
-by the first block and checked in each later one. A file in which that does not hold is read again, or at once.
+Properties of the whole file (format of the times, decimal sign, presence of states) are derived from the first block
+and checked in every later one. If a later block contradicts the first, the file is read again, or read at once.
 """
 
 from __future__ import annotations
@@ -38,24 +38,31 @@ from conveyorguard.data.table.rows import Rows, fill_notes, no_usable_row, twice
 from conveyorguard.data.table.states import StateSource, state_source
 
 LARGE = 1 << 24  # bytes; smaller files are read at once
-SPREAD = 20  # readings of a whole file, in sum, by the sessions that it holds; beyond, it is read at once
+SPREAD = 20  # readings of the file that its sessions may need in sum; beyond, each session reads all blocks
 
 
 def is_large(job: TableJob) -> bool:
-    """Whether a recording is read in blocks: a large csv that nobody is writing, without a camera."""
+    """Return whether a session is read in blocks: a csv of at least `LARGE` bytes, complete and without a camera."""
     return _has_blocks(job.path) and not job.growing and not job.schema.thermal and _size(job.path) >= LARGE
 
 
 def _has_blocks(path: Path) -> bool:
+    """Return whether a file is text that can be read in blocks."""
     return not path.is_dir() and path.suffix.lower() not in (".parquet", ".xlsx")
 
 
 def _size(path: Path) -> int:
+    """Return the size of a file [bytes]."""
     return os.stat(path).st_size
 
 
 def picked_parts(path: Path, encoding: str, column: str, growing: bool) -> tuple[list[TablePart], int]:
-    """The recordings that a column names, and how many rows name none."""
+    """Return the sessions that a column names, sorted by name, and the number of rows that name none.
+
+    Args:
+        column: the session column.
+        growing: the file is being written; ignore what follows its last line end.
+    """
     blocks: dict[str, list[int]] = {}
     blank = number = 0
     tables = (
@@ -74,7 +81,7 @@ def picked_parts(path: Path, encoding: str, column: str, growing: bool) -> tuple
 
 
 def cut_parts(job: TableJob) -> list[TablePart]:
-    """The parts of a recording that is longer than `split_every`; itself where it is not."""
+    """Return the parts into which `data.reader.split_every` cuts a session; the session itself if it is not cut."""
     if is_large(job) and job.layout.split_every != STOPS:
         try:
             return _parts_by_blocks(job)
@@ -88,6 +95,12 @@ def cut_parts(job: TableJob) -> list[TablePart]:
 
 
 def _parts_by_blocks(job: TableJob) -> list[TablePart]:
+    """Return the parts of a session as `cut_parts` does, with the blocks that hold each.
+
+    Raises:
+        DataError: the times are not understood.
+        NotInBlocks: the times are out of order, or differ in form between blocks.
+    """
     clock = BlockClock(job)
     blocks: dict[int, list[int]] = {}
     wanted = tuple(column for role in ("session", "time") for column in job.roles.get(role, []))
@@ -111,14 +124,14 @@ def _parts_by_blocks(job: TableJob) -> list[TablePart]:
 
 
 def read_in_blocks(job: TableJob) -> GridRows:
-    """Read a recording block by block; the result is that of `read_at_once`.
+    """Read a session block by block and return the same rows as `read_at_once`.
 
     Raises:
-        DataError: it cannot be read.
-        NotInBlocks: its rows are not in the order of their times, or unlike those of the first block.
+        DataError: the session cannot be read.
+        NotInBlocks: its rows are not sorted by time, or differ in form from those of the first block.
     """
     signs, labelled = NumberSigns(), False
-    while True:  # again where a later block shows how the earlier ones are to be read; four times at most
+    while True:  # repeats if a later block changes how earlier ones are read; each of 4 flags can change once
         reading = _BlockReading(job, signs, labelled)
         if reading.run():
             pa.default_memory_pool().release_unused()
@@ -127,11 +140,11 @@ def read_in_blocks(job: TableJob) -> GridRows:
 
 
 class _BlockReading:
-    """One way through the blocks of a recording.
+    """One pass through the blocks of a session.
 
     Args:
-        signs: of the numbers, that an earlier way has shown.
-        labelled: an earlier way has shown that there are states.
+        signs: evidence for decimal commas and separators of thousands from earlier passes.
+        labelled: an earlier pass met states.
     """
 
     def __init__(self, job: TableJob, signs: NumberSigns, labelled: bool):
@@ -147,7 +160,7 @@ class _BlockReading:
         self.begin: float | None = None
 
     def run(self) -> bool:
-        """Read all blocks; False where one shows that those before it were read wrongly."""
+        """Read all blocks; return False if one shows that earlier blocks were read wrongly."""
         sure = True
         for i, (_, table) in enumerate(blocks_of(self.job, self.job.wanted)):
             before = replace(self.signs), self.labelled
@@ -158,6 +171,7 @@ class _BlockReading:
         return True
 
     def _add(self, table: Table) -> None:
+        """Check the rows of a block and keep the sound ones that belong to the session."""
         job, part = self.job, self.job.part
         seconds = self.clock.seconds(table)
         if part.number is not None:
@@ -185,7 +199,7 @@ class _BlockReading:
             self._collect(time[keep], values[keep], state[keep].astype(np.int8), table.row[keep], seconds[keep])
 
     def _note_columns(self, table: Table) -> None:
-        """Take note of what is said once for all rows."""
+        """Keep what describes all rows: column names, notes, devices and kinds."""
         self.columns = self.columns or [*table.frame]
         self.notes = self.notes or [*table.notes]
         for name in constant_columns(self.job):
@@ -194,13 +208,24 @@ class _BlockReading:
                 self.constants[name] = list(dict.fromkeys(words))
 
     def _collect(self, time: np.ndarray, *others: np.ndarray) -> None:
+        """Add sound rows; the first ones decide whether rows are aggregated.
+
+        Args:
+            time: (n,) times since the session's start [s].
+            others: values (n, C), state, row and seconds (n,).
+        """
         if self.rows is None:
             several = len(time) / len(np.unique(np.round(time / self.job.layout.period))) >= SEVERAL
             self.rows = (_PeriodRows if several else _SingleRows)(self.job)
         self.rows.add(time, *others)
 
     def result(self) -> GridRows:
-        """The rows on whole periods."""
+        """Return one row per period.
+
+        Raises:
+            DataError: no row is sound.
+            NotInBlocks: the rate of the rows changes.
+        """
         if self.rows is None or self.begin is None:
             raise no_usable_row(self.job.path, self.dropped)
         grid = self.rows.result()
@@ -218,17 +243,19 @@ class _BlockReading:
 
 
 def _grid_rows(columns: Iterable[np.ndarray], averaged: bool, notes: list[str]) -> GridRows:
-    """Rows on whole periods.
+    """Return m rows, one per period, without what the caller adds for the whole session.
 
     Args:
-        columns: period, values, state, row and seconds of each.
+        columns: period (m,), values (m, C), state, row and seconds (m,).
+        averaged: a value stands for several rows.
+        notes: remarks on all rows.
     """
     second, values, states, row, seconds = columns
     return GridRows(second, values, states, row, seconds, Times(seconds), 0.0, {}, [], averaged, [], notes)
 
 
 class _SingleRows:
-    """Rows of a recording that has about one a period, or fewer."""
+    """Collects a session of about one row per period, or fewer."""
 
     def __init__(self, job: TableJob):
         self.job = job
@@ -237,12 +264,24 @@ class _SingleRows:
     def add(
         self, time: np.ndarray, values: np.ndarray, state: np.ndarray, row: np.ndarray, seconds: np.ndarray
     ) -> None:
-        """Add the sound rows of a block; the store holds float32, too."""
+        """Add the sound rows of a block; values are kept as float32, as in the store.
+
+        Args:
+            time: (n,) times since the session's start [s].
+            values: (n, C) values.
+            state: (n,) states.
+            row: (n,) row numbers in the file.
+            seconds: (n,) times on the clock of the session [s].
+        """
         with np.errstate(over="ignore"):
             self.blocks.append((time, values.astype(np.float32), state, row, seconds))
 
     def result(self) -> GridRows:
-        """All rows on whole periods."""
+        """Return one row per period.
+
+        Raises:
+            NotInBlocks: the rows have to be aggregated, although the first block had one row per period.
+        """
         parts = [*zip(*self.blocks, strict=True)]
         self.blocks = []
         time, values, state, row, seconds = (np.concatenate(parts.pop(0)) for _ in range(5))
@@ -257,7 +296,7 @@ class _SingleRows:
 
 
 class _PeriodRows:
-    """Periods of a recording that has several rows in each; the last one is kept open for the next block."""
+    """Aggregates a session of several rows per period; the last period stays open until the next block."""
 
     def __init__(self, job: TableJob):
         self.job = job
@@ -270,7 +309,7 @@ class _PeriodRows:
         self.last = -1.0
 
     def add(self, *block: np.ndarray) -> None:
-        """Add the sound rows of a block: time, values, state, row and seconds of each."""
+        """Add the sound rows of a block: time, values, state, row and seconds, as for `_SingleRows.add`."""
         self._count(block[0] / self.job.layout.period)
         rows = block if self.open is None else tuple(map(np.concatenate, zip(self.open, block, strict=True)))
         second = np.floor(rows[0] / self.job.layout.period + 1e-6)
@@ -279,7 +318,11 @@ class _PeriodRows:
         self.open = tuple(values[complete:] for values in rows)
 
     def _count(self, place: np.ndarray) -> None:
-        """Count what `resample` decides by."""
+        """Update the statistics by which `resample` decides.
+
+        Args:
+            place: (n,) times since the session's start [periods].
+        """
         nearest = np.round(place)
         self.whole &= bool(np.abs(place - nearest).max() <= ON_THE_GRID)
         self.rows += len(place)
@@ -290,6 +333,7 @@ class _PeriodRows:
         self.intervals += [float(np.median(steps))] * bool(len(steps))
 
     def _aggregate(self, rows: tuple[np.ndarray, ...]) -> None:
+        """Aggregate the rows of complete periods."""
         time, values, state, row, seconds = rows
         if not len(time):
             return
@@ -299,7 +343,11 @@ class _PeriodRows:
         self.done.append((grid.second, grid.values, states, row[grid.source], seconds[grid.source]))
 
     def result(self) -> GridRows:
-        """All periods."""
+        """Return one row per period.
+
+        Raises:
+            NotInBlocks: the session has too few rows per period to be aggregated.
+        """
         self._aggregate(self.open or ())
         if self.rows / self.nearest < SEVERAL:
             raise NotInBlocks("its rows are not equally far apart")

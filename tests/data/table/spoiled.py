@@ -50,8 +50,8 @@ CELLS = [
 def read(folder: Path):
     """Everything a folder gives: sessions read, or the named error."""
     try:
-        found = list(sessions(folder, SCHEMA))
-        return [item.read() for item in found if isinstance(item, Recording)]
+        items = list(sessions(folder, SCHEMA))
+        return [item.read() for item in items if isinstance(item, Recording)]
     except ConveyorGuardError as error:
         assert "rec" in str(error) or str(folder) in str(error) or "data." in str(error), (
             f"an error without its place: {error}"
@@ -60,15 +60,15 @@ def read(folder: Path):
         return error
 
 
-def check(found):
-    if isinstance(found, ConveyorGuardError):
+def check(outcome):
+    if isinstance(outcome, ConveyorGuardError):
         return
-    for session in found:
+    for session in outcome:
         n = len(session.time)
         assert session.sensors.shape == (n, 2) and (np.diff(session.time) >= 0).all() and n > 0
         assert session.state is None or set(session.state.tolist()) <= {0, 1}
-        for told in session.dropped:
-            assert "rec" in told.where and "found" in told.message
+        for row in session.dropped:
+            assert "rec" in row.where and "found" in row.message
         columns = reduce_session(session, SCHEMA).columns
         if columns is not None:
             values = columns["sensors"]

@@ -157,7 +157,7 @@ def test_a_wrong_root_is_told(make, tmp_path):
 
 def test_two_devices_in_one_recording_are_refused(read, frame):
     frame["machine"] = np.where(frame["time"] < 20, "a", "b")
-    with pytest.raises(DataError, match="column 'machine': expected one device a recording, found a, b; split"):
+    with pytest.raises(DataError, match="column 'machine': expected one device per recording, found a, b; split"):
         read(frame, schema_of(columns={"time": "time", "device": "machine"}))
 
 

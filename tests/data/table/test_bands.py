@@ -49,7 +49,7 @@ def test_missing_samples_are_bridged_and_a_period_without_enough_is_missing():
     "band, message",
     [
         ("100-600Hz", r"samples at 1000 Hz hold no more than 500 Hz; choose a lower band"),
-        ("100-101Hz", r"a period of 1 s tells frequencies 2 Hz apart; choose a wider band"),
+        ("100-101Hz", r"a period of 1 s resolves frequencies 2 Hz apart; choose a wider band"),
     ],
 )
 def test_band_that_the_samples_cannot_show_is_refused(band, message):

@@ -68,13 +68,13 @@ def test_a_csv_with_odd_cells_loses_those_rows_at_most(tmp_path_factory, changes
         rows[row + 1][column] = cell
     folder = tmp_path_factory.mktemp("cells")
     (folder / "rec.csv").write_text("\n".join(separator.join(row) for row in rows) + "\n", encoding="utf-8", newline="")
-    found = read(folder)
-    check(found)
+    outcome = read(folder)
+    check(outcome)
     plain = not any(c in cell for _, column, cell in changes for c in '"\x00\ufeff\t\n,') and all(
         column for _, column, _ in changes
     )
-    if plain and separator == "," and not isinstance(found, ConveyorGuardError):
-        (session,) = found
+    if plain and separator == "," and not isinstance(outcome, ConveyorGuardError):
+        (session,) = outcome
         touched = {row for row, _, _ in changes}
         assert {t for t in range(12) if t not in touched} <= set(session.time.tolist()), "a sound row was lost"
 
@@ -112,12 +112,12 @@ def test_what_is_no_regular_file_is_told_or_left_alone(name, tmp_path):
     os.mkfifo(tmp_path / name)
     (tmp_path / "other.csv").write_bytes(SOUND)
     (tmp_path / "loop").symlink_to(tmp_path)
-    (found,) = read(tmp_path)
-    assert found.name == "other" and len(found.time) == 12
+    (session,) = read(tmp_path)
+    assert session.name == "other" and len(session.time) == 12
 
 
-def told(root):
-    """What is read of a folder, and what is told of the rest."""
+def prepare_folder(root):
+    """Prepare a folder; return the store, and reason and message of each skipped session."""
     store = prepare(sessions, SCHEMA, root, root.parent / "cache", "x", jobs=1)
     return store, {
         skip["session"]: f"{skip['reason']}: {skip['message']}" for skip in store.manifest["skipped_sessions"]
@@ -159,7 +159,7 @@ def test_a_broken_file_is_skipped_and_told_and_the_others_are_read(case, tmp_pat
     root.mkdir()
     (root / "sound.csv").write_bytes(SOUND)
     spoil(root / "rec")
-    store, skipped = told(root)
+    store, skipped = prepare_folder(root)
     assert set(store.to_frame()["session"]) == {"sound"} and len(store.to_frame()) == 12
     assert skipped["rec"].startswith("unreadable: ") and "rec." in skipped["rec"]
     assert problem in skipped["rec"] and remedy in skipped["rec"]
@@ -171,7 +171,7 @@ def test_a_date_before_the_clock_of_pandas_costs_its_row(tmp_path):
     (tmp_path / "rec.csv").write_bytes(b"\n".join([b"time,heat,amps,state", *lines]))
     (session,) = read(tmp_path)
     assert session.time.tolist() == [0, 1, 2, *range(4, 12)]
-    assert [(one.reason, one.where) for one in session.dropped] == [
+    assert [(row.reason, row.where) for row in session.dropped] == [
         ("bad_time", "rec.csv: row 5 (01.01.0000 10:00:03)")
     ]
 
@@ -197,7 +197,7 @@ def test_a_file_and_a_folder_that_may_not_be_read_are_told(tmp_path, monkeypatch
 
     monkeypatch.setattr(os, "scandir", refuse)
     monkeypatch.setattr(Path, "open", refuse_file)
-    store, skipped = told(root)
+    store, skipped = prepare_folder(root)
     assert set(store.to_frame()["session"]) == {"sound"}
     assert "rec.csv: cannot be read (Permission denied); give yourself the right" in skipped["rec"]
     assert "unreadable_folder: locked: this folder cannot be looked into (Permission denied)" in skipped["locked"]
@@ -212,7 +212,7 @@ def test_two_files_of_one_name_are_told_and_the_first_is_read(other, tmp_path):
     else:
         (tmp_path / "set" / other).write_bytes(SOUND.replace(b",", b"\t"))
     (tmp_path / "set" / "rec.csv").write_bytes(SOUND)
-    store, skipped = told(tmp_path / "set")
+    store, skipped = prepare_folder(tmp_path / "set")
     first, second = sorted([other, "rec.csv"])
     assert len(store.to_frame()) == 12
     problem = f"duplicate_session: two files of one name: {first} was read, {second} was not; remove or rename"
@@ -245,14 +245,14 @@ def test_a_date_that_stands_for_none_costs_its_row(date, suffix, tmp_path):
         table.assign(time=table["time"].to_numpy("datetime64[us]")).to_parquet(tmp_path / "rec.parquet", index=False)
     (session,) = read(tmp_path)
     assert session.time.tolist() == [*range(5), *range(6, 12)]
-    assert [one.reason for one in session.dropped] == ["bad_time"]
+    assert [row.reason for row in session.dropped] == ["bad_time"]
 
 
 def test_a_file_whose_name_is_no_text_is_told_and_the_others_are_read(tmp_path):
     (tmp_path / "set").mkdir()
     (tmp_path / "set" / "rec.csv").write_bytes(SOUND)
     (tmp_path / "set" / "odd\udcff.csv").write_bytes(SOUND)
-    store, skipped = told(tmp_path / "set")
+    store, skipped = prepare_folder(tmp_path / "set")
     assert set(store.to_frame()["session"]) == {"rec"}
     (message,) = skipped.values()
     assert (

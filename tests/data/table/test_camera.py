@@ -63,8 +63,8 @@ def test_pictures_by_the_second_and_their_mapping(mode, camera_set):
     folder.mkdir()
     suffix = "tiff" if mode == "F" else "png"
     kind = {"L": np.uint8, "I;16": np.uint16, "F": np.float32}[mode]
-    for t, one in enumerate(frames):
-        Image.fromarray((one * 2 + 20).astype(kind)).save(folder / f"{t:04d}.{suffix}")
+    for t, image in enumerate(frames):
+        Image.fromarray((image * 2 + 20).astype(kind)).save(folder / f"{t:04d}.{suffix}")
     (folder / f"0004.{suffix}").unlink()
     (folder / f"0005.{suffix}").write_bytes(b"no picture")
     Image.new("RGB", CAMERA[::-1]).save(folder / f"0006.{suffix}")

@@ -38,9 +38,9 @@ def test_from_a_folder_of_csv_to_a_page_and_alarms(tmp_path):
     written, _ = shell("schema recordings out=conf/data/plant.yaml", tmp_path)
     assert written.splitlines()[-2] == "Look at it, then: python -m conveyorguard train --config-dir conf data=plant"
     assert len(lines_of((tmp_path / "conf" / "data" / "plant.yaml").read_text(encoding="utf-8"))) <= 20
-    printed, said = shell("train --config-dir conf data=plant threads=1", tmp_path)
+    printed, messages = shell("train --config-dir conf data=plant threads=1", tmp_path)
     run = tmp_path / printed.splitlines()[-1]
-    assert "12 sessions" in said
+    assert "12 sessions" in messages
     predictions = pd.read_parquet(run / "predictions.parquet")
     test = predictions[predictions["split"] == "test"]
     assert (
@@ -65,9 +65,9 @@ def test_from_a_folder_of_csv_to_a_page_and_alarms(tmp_path):
     alarms = pd.read_csv(out / "alarms.csv")
     assert len(recordings) == 6 and set(recordings["worst_state"]) == {"failing"}
     assert len(set(alarms["session"])) >= 4 and (alarms["begin"] >= 29).all()
-    for name, told in recordings["unlike_training"].items():
-        assert ("flow is missing" in told) == name.startswith("press1"), (name, told)
-        assert ("rpm stays at 1450" in told) == name.startswith("press2"), (name, told)
+    for name, message in recordings["unlike_training"].items():
+        assert ("flow is missing" in message) == name.startswith("press1"), (name, message)
+        assert ("rpm stays at 1450" in message) == name.startswith("press2"), (name, message)
     page = (out / "predictions.html").read_text(encoding="utf-8")
     assert all(name in page for name in recordings.index) and "thermal frames up to the alarm" in page
     took = time.monotonic() - began

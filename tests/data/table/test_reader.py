@@ -122,20 +122,20 @@ def test_one_file_with_a_session_column(tmp_path, frame):
     for root in (tmp_path, tmp_path / "all.csv"):
         items = list(table.sessions(root, schema))
         assert [item.name for item in items] == ["0", "1", "2", "3"]
-        found = [pickle.loads(pickle.dumps(item)).read() for item in items]
-        assert [s.device for s in found] == ["m0", "m1", "m0", "m1"] and {s.kind for s in found} == {"press"}
-        assert all(s.time.tolist() == [*range(N)] for s in found)
-        assert [[d.where for d in s.dropped] for s in found] == [[], ["all.csv: row 61"], [], []]
+        restored = [pickle.loads(pickle.dumps(item)).read() for item in items]
+        assert [s.device for s in restored] == ["m0", "m1", "m0", "m1"] and {s.kind for s in restored} == {"press"}
+        assert all(s.time.tolist() == [*range(N)] for s in restored)
+        assert [[d.where for d in s.dropped] for s in restored] == [[], ["all.csv: row 61"], [], []]
 
 
 def test_device_and_kind_from_the_name(tmp_path, frame):
     for name in ("agv/agv1_a", "agv/agv2_b", "oht/oht1_c"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         frame.to_csv(tmp_path / f"{name}.csv", index=False)
-    found = [
+    restored = [
         i.read() for i in table.sessions(tmp_path, schema_of(), device_pattern="/([^_]+)_", kind_pattern="^([^/]+)/")
     ]
-    assert [(s.name, s.device, s.kind) for s in found] == [
+    assert [(s.name, s.device, s.kind) for s in restored] == [
         ("agv/agv1_a", "agv1", "agv"),
         ("agv/agv2_b", "agv2", "agv"),
         ("oht/oht1_c", "oht1", "oht"),

@@ -131,7 +131,7 @@ def test_samples_without_a_time_column_have_a_rate(read, frame):
     )
     session = read(many, schema, row_every="125ms")
     assert session.time.tolist() == [*range(N)] and session.sensors[:, 0].tolist() == [1.0] * N
-    with pytest.raises(ConfigError, match=r"row_every is of files without a time column.*columns\.time=null"):
+    with pytest.raises(ConfigError, match=r"row_every applies only to files without a time column.*columns\.time=null"):
         read(frame, row_every=0.125)
     with pytest.raises(ConfigError, match="row_every=0: seconds, more than 0"):
         read(many, schema, row_every=0)

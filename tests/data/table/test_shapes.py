@@ -128,10 +128,10 @@ def test_thousands_are_read_rightly_or_refused(tmp_path_factory, values, form):
     rows = [separator.join(map(str, (i, write(value)))) for i, value in enumerate(values)]
     (root / "r.csv").write_text("\n".join([separator.join(["time", "heat"]), *rows]))
     read = columns.read(root / "r.csv")
-    found, bad = columns.numbers(read, ["heat"])
+    values_read, bad = columns.numbers(read, ["heat"])
     expected = np.array(values)
-    assert bad[:, 0].any() or not np.isnan(found).any()
-    np.testing.assert_array_equal(found[~bad[:, 0], 0], expected[~bad[:, 0]])
+    assert bad[:, 0].any() or not np.isnan(values_read).any()
+    np.testing.assert_array_equal(values_read[~bad[:, 0], 0], expected[~bad[:, 0]])
     if any(abs(value) >= 1000 for value in values):
         assert not bad.any(), "a number shows which sign is which"
 

@@ -145,7 +145,7 @@ def test_one_threshold_needs_its_side(read, frame):
     schema = schema_of(states=[{"name": "ok"}, {"name": "failing"}])
     frame = without_states(frame).assign(RUL=np.arange(N, 0, -1))
     rule = {"column": "RUL", "thresholds": [10]}
-    with pytest.raises(ConfigError, match="states_from: of one threshold, say on which side the worse state is"):
+    with pytest.raises(ConfigError, match="states_from: for a single threshold, say on which side the worse state is"):
         read(frame, schema, states_from=rule)
     assert read(frame, schema, states_from={**rule, "worse": "below"}).state.tolist() == [0] * 30 + [1] * 10
     assert read(frame, schema, states_from={**rule, "worse": "above"}).state.tolist() == [1] * 31 + [0] * 9
