@@ -1,4 +1,4 @@
-"""Some rows of a file for a draft, and the words of its columns in all rows."""
+"""Read some rows of a file for a draft, and count the words of its columns in all rows."""
 
 from __future__ import annotations
 
@@ -11,20 +11,23 @@ import pandas as pd
 from conveyorguard.data.table import blocks, columns
 from conveyorguard.data.table.cells import Table, is_missing, words_of
 
-DISTINCT = 40  # values of a column that are counted in all rows
+DISTINCT = 40  # values of a column up to which they are counted in all rows
 
-Words = dict[str, tuple[int, float]]  # of a column: how often a word is there, and the sum of its rows' numbers
+Words = dict[str, tuple[int, float]]  # by word of a column: its count, and the sum of its row numbers
 
 
 def read_some(path: Path, encoding: str, budget: int, whole: int) -> tuple[Table, dict[str, Words], int]:
-    """Read blocks of rows of a file, spread evenly, the first among them.
+    """Read evenly spread blocks of rows of a file, including the first.
 
     Args:
-        budget: bytes of the file whose rows are kept, about.
-        whole: bytes that are read at all; of a larger file, the beginning.
+        path: the file; a folder, parquet and xlsx are read as a whole.
+        encoding: encoding of a csv file.
+        budget: bytes of the file whose rows are kept, approximately.
+        whole: bytes that are read; only the beginning of a larger file.
 
     Returns:
-        The rows; for each column of few values the words of all rows that were read; and the number of these rows.
+        The kept rows; the words of each csv column of up to `DISTINCT` values, counted in all rows that were read; and
+        the number of these rows.
 
     Raises:
         DataError: as `columns.read`.
@@ -47,7 +50,7 @@ def read_some(path: Path, encoding: str, budget: int, whole: int) -> tuple[Table
 
 
 def _first_rows(table: Table, share: float) -> Table:
-    """A share of the rows of a block."""
+    """Return the first rows of a block: this share of them, but at least 1000."""
     if share >= 1:
         return table
     rows = max(int(share * len(table.row)), 1000)
@@ -56,6 +59,7 @@ def _first_rows(table: Table, share: float) -> Table:
 
 
 def _beginning(path: Path, encoding: str, most: int) -> Iterator[Table]:
+    """Yield the blocks of a csv file that begin within its first `most` bytes, approximately."""
     for number, table in enumerate(blocks.csv_blocks(path, encoding)):
         if number * blocks.BLOCK > most:
             return
@@ -63,11 +67,13 @@ def _beginning(path: Path, encoding: str, most: int) -> Iterator[Table]:
 
 
 def _count_words(frame: pd.DataFrame, before: int, words: dict[str, Words], many: set[str]) -> None:
-    """Count the words of columns of few values, and sum the numbers of their rows.
+    """Count the words of columns of few values, and sum their row numbers, into `words`.
 
     Args:
-        before: rows before these.
-        many: columns of many values, which are no longer looked at.
+        frame: a block of rows.
+        before: number of rows before this block.
+        words: counts by column; changed in place.
+        many: columns of more than `DISTINCT` values, which are skipped; changed in place.
     """
     for name in map(str, frame):
         if name in many or not name:
