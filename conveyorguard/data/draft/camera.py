@@ -48,7 +48,7 @@ def camera_block(sample: Sample, reader: dict[str, Any]) -> dict[str, Any] | Non
         reader |= {"thermal_scale": scale, "thermal_offset": -273.15}
         pixels = pixels * scale - 273.15
         sample.odd.append(
-            f"pixels look like kelvin in steps of {scale}: thermal_scale and thermal_offset make degC of them"
+            f"pixels look like kelvin in steps of {scale}: thermal_scale and thermal_offset convert them to degC"
         )
     elif whole:
         sample.odd.append(

@@ -20,7 +20,7 @@ from conveyorguard.data.table.resample import GAP
 from conveyorguard.errors import DataError
 from conveyorguard.system.progress import track
 
-SETTING = "; if it is a setting, as a speed or a load, name it under environment"
+SETTING = "; if it is a setting, such as a speed or a load, name it under environment"
 ROWS = 200_000  # kept of all recordings together
 FEW = 3  # recordings that a state needs: training, validation and test
 

@@ -72,7 +72,9 @@ def _restarting(sample: Sample, clock: Clock) -> str | None:
         beside = borders & (np.diff(table.row) <= NEAR)  # neighbouring rows of two blocks of a sample say nothing
         apart = beside.any() and 1 < len(set(words)) == borders.sum() + 1 <= len(words) / 10
         if apart and np.mean((steps < 0) | (steps > 10 * usual), where=beside) > MANY:
-            sample.odd.append(f"'{name}' is taken for the name of a recording: where it changes, the time begins anew")
+            sample.odd.append(
+                f"'{name}' is taken for the name of a recording: where it changes, the time restarts or jumps"
+            )
             return name
     return None
 
@@ -88,8 +90,8 @@ def _untangling(sample: Sample, clock: Clock) -> str | None:
         parts = [seconds[words == word] for word in dict.fromkeys(words)] if len(set(words)) <= len(words) / 10 else []
         if len(parts) > 1 and all((np.diff(part) > 0).mean() > 0.99 for part in parts if len(part) > 1):
             sample.odd.append(
-                f"'{name}' is taken for the name of a recording: rows of {len(parts)} stand among each other, and only "
-                "apart does each time come once"
+                f"'{name}' is taken for the name of a recording: the rows of its {len(parts)} values are interleaved, "
+                "and times increase only within each of them"
             )
             return name
     return None

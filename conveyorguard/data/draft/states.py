@@ -168,11 +168,11 @@ def _ordered(sample: Sample, column: str, words: list[str]) -> tuple[list[str], 
         return _ordered_numbers(column, words, {word: float(np.mean(places[word])) for word in words})
     if {word.lower() for word in words} in ({"true", "false"}, {"yes", "no"}):
         return sorted(words, key=str.lower, reverse=_says_healthy(column)), (
-            "false first unless the column is called healthy or the like"
+            "false first, unless the column is named like the healthy state"
         )
     order = sorted(words, key=lambda word: (severity(word), np.mean(places[word])))
     if all(severity(word) == UNKNOWN for word in words):
-        return order, "the order of their appearance, as no word says which is healthy"
+        return order, "the order of their appearance, as none of the words is known"
     return order, "healthy words first, then by how bad they sound"
 
 
@@ -195,7 +195,7 @@ def _ordered_numbers(column: str, words: list[str], places: dict[str, float]) ->
     if falls:
         return rising, (
             "the order of their numbers, though the highest come first in the recordings: if the highest is healthy, "
-            "turn the list round"
+            "reverse the list"
         )
     return rising, "the order of their numbers"
 
@@ -228,13 +228,14 @@ def _take_intervals(sample: Sample, states: States) -> None:
     states.described, states.states = describe(sample.intervals), _entries(words)
     sample.odd.append(
         f"states are read from the intervals of {sample.labels} (reader.labels): {states.described}; check that "
-        f"{', '.join(state['name'] for state in states.states)} is from normal to worst. Rows outside are left out"
+        f"{', '.join(state['name'] for state in states.states)} is from normal to worst. Rows outside "
+        "the intervals are left out"
     )
 
 
 def _take_file_names(sample: Sample, states: States) -> None:
     """Set the states and their pattern from the names of files if these hold state words; else report the remedy."""
-    no_column = "no column is called as one of states is"
+    no_column = "no column is named like a state"
     for pattern in (r"^([^/]+)/", r"/([^/]+)/[^/]*$", r"^([A-Za-z가-힣]+)[^/]*$", r"([A-Za-z가-힣]+)[^A-Za-z가-힣/]*$"):
         matches = [re.search(pattern, name) for name in sample.tables]
         counts = Counter(match[1] for match in matches if match)

@@ -78,7 +78,9 @@ def find_clock(sample: Sample, settings: dict[str, Any]) -> Clock:
             if refused and all(t.origin is None for t in times):
                 break  # do not fall back to a time of day if its date cannot be read
             if not candidate.called_time and not candidate.called_cycle:
-                sample.odd.append(f"no column is called a time; '{names[0]}' runs forward evenly and is taken for it")
+                sample.odd.append(
+                    f"no column is named like a time; '{names[0]}' increases evenly and is taken for the time"
+                )
             return _clock(sample, names, times, steps, settings, candidate.called_cycle)
     if refused:
         raise DataError(
@@ -102,7 +104,7 @@ def _is_refused(sample: Sample, candidate: TimeCandidate, error: DataError) -> b
 def leave_out_clocks(sample: Sample, clock: Clock) -> None:
     """Leave out further times and row counters; call it after `session_column`."""
     for name in [name for name in [*sample.like("time"), *sample.like("date")] if name not in sample.taken]:
-        sample.leave_out(name, f"it is a time too; '{', '.join(clock.names) or 'none'}' is used as the time")
+        sample.leave_out(name, f"it is a further time; '{', '.join(clock.names) or 'none'}' is used as the time")
     for name in row_counters(sample):
         sample.leave_out(name, "it counts the rows: neither a time nor a measurement")
     for name in sample.like("counter"):
@@ -198,7 +200,7 @@ def _clock(
     clock = Clock(names, reader, interval)
     if cycles:
         clock.unit = "cycle"
-        sample.odd.append(f"'{names[0]}' counts cycles: where ConveyorGuard says second, read cycle")
+        sample.odd.append(f"'{names[0]}' counts cycles: read `cycle` where ConveyorGuard says `second`")
         return clock
     length = max((float(np.nanmax(t.seconds) - np.nanmin(t.seconds)) for t in times), default=0.0)
     _set_period(sample, clock, length)
