@@ -39,8 +39,8 @@ class Leak:
     Attributes:
         channel: name of the channel.
         why: the reason as a clause, e.g. "it runs down in equal steps in 4 of 4 recordings".
-        certain: whether no sensor reads like this; if not, it may be a very good sensor.
-        is_setting: it is constant within each recording, as a speed or a load that was set.
+        certain: whether no sensor behaves like this; otherwise it may be a very good sensor.
+        is_setting: whether it is constant within each recording, such as a speed or a load that was set.
     """
 
     channel: str
@@ -67,7 +67,7 @@ def leaks_in(
 
     Args:
         channels: (n,) values by name, sessions one after another, each in time order.
-        state: (n,) 0..K-1, -1 where it is unknown.
+        state: (n,) 0..K-1; -1 where it is unknown.
         session: (n,) index of each row's session.
         may_be_constant: channels that may be constant within a recording, such as the environment.
         names: names in the files, by channel, where they differ.
@@ -111,7 +111,8 @@ def one_channel_accuracy(values: np.ndarray, state: np.ndarray, leaves: int | No
     Args:
         values: (n,); NaN counts as zero.
         state: (n,) 0..K-1.
-        leaves: of the tree; by default one per state, so that it has a threshold for each border between states.
+        leaves: number of leaves of the tree; by default one per state, so that it has a threshold for each border
+            between states.
     """
     present, counts = np.unique(state, return_counts=True)
     tree = DecisionTreeClassifier(

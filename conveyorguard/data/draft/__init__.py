@@ -1,1 +1,1 @@
-"""Drafting the yaml of a data set from its files: `draft.draft`; what is odd about them: `oddities`."""
+"""Draft the yaml of a data set from its files (`draft.draft`) and report their oddities (`oddities`)."""

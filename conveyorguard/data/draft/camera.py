@@ -1,4 +1,4 @@
-"""The camera's block of a draft."""
+"""Draft the `thermal` block of a data set's yaml from the camera's frames."""
 
 from __future__ import annotations
 
@@ -13,11 +13,19 @@ from conveyorguard.data.draft.sample import Sample
 from conveyorguard.data.table.camera import GREY, PICTURES, open_frames, open_picture
 from conveyorguard.errors import DataError
 
-STORED = (30, 40)  # pixels; frames are kept at about this size
+STORED = (30, 40)  # rows and columns [pixels] to which frames are reduced, approximately
 
 
 def camera_block(sample: Sample, reader: dict[str, Any]) -> dict[str, Any] | None:
-    """The camera's block from the frames that are there, and the mapping to degC as far as it can be told."""
+    """Return the `thermal` block of the yaml, or None without frames.
+
+    Whole-number pixels that look like kelvin get their conversion to degC; other whole numbers get a note in
+    `sample.odd`.
+
+    Args:
+        sample: its recordings name the camera files; notes are added to its `odd`.
+        reader: keys of `data.reader`; thermal_scale and thermal_offset are added for kelvin.
+    """
     folder = (sample.root if sample.root.is_dir() else sample.root.parent) / "thermal"
     if not folder.is_dir():
         return None
@@ -40,7 +48,7 @@ def camera_block(sample: Sample, reader: dict[str, Any]) -> dict[str, Any] | Non
         reader |= {"thermal_scale": scale, "thermal_offset": -273.15}
         pixels = pixels * scale - 273.15
         sample.odd.append(
-            f"pixels look like kelvin in steps of {scale}: thermal_scale and thermal_offset make degC of them"
+            f"pixels look like kelvin in steps of {scale}: thermal_scale and thermal_offset convert them to degC"
         )
     elif whole:
         sample.odd.append(
@@ -61,7 +69,10 @@ def camera_block(sample: Sample, reader: dict[str, Any]) -> dict[str, Any] | Non
 
 
 def _some_frames(folder: Path, name: str, odd: list[str]) -> Iterable[np.ndarray]:
-    """Frames of a recording, (n, rows, columns), as they are stored: all of an array, a few of many pictures."""
+    """Yield frames of a recording as stored, (n, rows, columns): a whole array, or single pictures, fewer than 10.
+
+    Camera files that cannot be read are reported in `odd`.
+    """
     path = folder / f"{name}.npy"
     try:
         if path.is_file():

@@ -1,4 +1,4 @@
-"""The channels of a draft: names, units, scaling and aggregates."""
+"""Draft the channels of a data set: names, units, scaling and aggregates."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from conveyorguard.data.draft.sample import BRACKETED, Sample
 from conveyorguard.data.schema import FRAME_COLUMNS
 from conveyorguard.data.session import Session
 
-UNITS = {  # by name, where no unit is written; and the values that one would expect [unit]
+UNITS = {  # unit: pattern of column names without a written unit, and plausible range of the median [unit]
     "degC": (r"temp|ntc|therm|온도", (-90, 1500)),
     "A": (r"current|\bamp|^ct\d|전류|strom", (-1e5, 1e5)),
     "V": (r"volt|전압|spannung", (-1e6, 1e6)),
@@ -28,15 +28,21 @@ UNITS = {  # by name, where no unit is written; and the values that one would ex
     "ug/m3": (r"^pm\d", (0, 1e5)),
     "Nm": (r"torque|토크", (-1e7, 1e7)),
 }
-AGGREGATE = ["mean", "sd", "p2p"]  # of several samples a period; of vibration:
+AGGREGATE = ["mean", "sd", "p2p"]  # statistics of the rows of one period; for vibration OF_VIBRATION
 OF_VIBRATION = ["rms", "sd", "p2p", "kurtosis"]
 VIBRATION = r"vib|accel|\bacc|진동|가속|sound|noise|acoustic|\ba\d$|\b[ax]?_?[xyz]$"
 
-Channels = dict[str, dict[str, Any]]  # unit, column where the files call it otherwise, aggregate, scaling where log
+Channels = dict[str, dict[str, Any]]  # entries of the yaml: unit; column, aggregate and scaling where they are needed
 
 
 def channels_of(sample: Sample) -> tuple[Channels, Channels, list[str]]:
-    """Columns of numbers as (channels, environment), and the names of those whose unit is a guess."""
+    """Return the numeric columns as channels and environment, and the channels whose unit is a guess.
+
+    Columns of words are left out. If all columns look like environment, they become the channels.
+
+    Returns:
+        The channels, the environment, and the names of channels of either whose unit was guessed.
+    """
     channels: Channels = {}
     guessed = []
     for name in sample.free:
@@ -56,7 +62,7 @@ def channels_of(sample: Sample) -> tuple[Channels, Channels, list[str]]:
 
 
 def name_units(sample: Sample, channels: Channels, guessed: Iterable[str]) -> None:
-    """Say which units are guesses and which are not known."""
+    """Report in `sample.odd` which units are guesses and which are unknown."""
     with_units = [f"{key} ({channels[key]['unit']})" for key in guessed if key in channels]
     if with_units:
         sample.odd.append(f"units guessed from names: {_some(with_units)}; correct them where they are wrong")
@@ -65,12 +71,13 @@ def name_units(sample: Sample, channels: Channels, guessed: Iterable[str]) -> No
 
 
 def _some(names: Iterable[str]) -> str:
+    """Return the first 10 names and the number of the others."""
     names = list(names)
     return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
 
 
 def _key(name: str, taken: Iterable[str]) -> str:
-    """A channel's name: without brackets and signs, unlike those that are taken."""
+    """Return a channel name without unit and special characters that differs from the names in `taken`."""
     key = re.sub(r"[^\w.]+", "_", BRACKETED.sub(r"\g<name>", name)).strip("_") or f"channel{len([*taken]) + 1}"
     while key in (*FRAME_COLUMNS, *taken, "thermal"):
         key += "_value"
@@ -78,7 +85,11 @@ def _key(name: str, taken: Iterable[str]) -> str:
 
 
 def _unit(sample: Sample, name: str) -> tuple[str, bool]:
-    """The unit in brackets or below the header, else the one that the name suggests; and whether it is a guess."""
+    """Return the unit of a column, "-" if unknown, and whether it is a guess.
+
+    A unit below the header or in brackets is used as written. Otherwise the column's name suggests a unit, which is
+    used if the median lies in the unit's plausible range.
+    """
     written = sample.units.get(name) or (bracketed["unit"] if (bracketed := BRACKETED.match(name)) else None)
     if written:
         return re.sub(r"^(°\s?C|℃|C|deg ?C)$", "degC", written.strip("[]() ")), False
@@ -92,7 +103,12 @@ def _unit(sample: Sample, name: str) -> tuple[str, bool]:
 
 
 def add_aggregates(channels: Channels, sample: Sample, samples: float, most: float) -> None:
-    """Name what the rows of one period become, where there are more than `most` of them."""
+    """Add the `aggregate` statistics to all channels if a period has more than `most` rows.
+
+    Args:
+        samples: rows of the files per period.
+        most: rows per period up to which the mean is enough.
+    """
     if samples <= most:
         return
     for key, channel in channels.items():
@@ -106,7 +122,12 @@ def add_aggregates(channels: Channels, sample: Sample, samples: float, most: flo
 
 
 def choose_scaling(sessions: list[Session], *groups: Channels) -> None:
-    """log where positive values spread widely above their middle, as currents do."""
+    """Set log scaling for positive channels whose 99th percentile exceeds 4 times the median, as currents do.
+
+    Args:
+        sessions: recordings whose values are looked at.
+        groups: the channels and the environment, in this order.
+    """
     for group, array in zip(groups, ("sensors", "environment"), strict=True):
         place = 0
         for channel in group.values():
@@ -114,6 +135,6 @@ def choose_scaling(sessions: list[Session], *groups: Channels) -> None:
             values = np.concatenate([getattr(s, array)[:, place] for s in sessions])
             place += width
             values = values[np.isfinite(values)]
-            # below 0.05 of its unit a logarithm is mostly noise
+            # the logarithm of values below 0.05 [unit] is mostly noise
             if width == 1 and len(values) and values.min() > 0.05 and np.percentile(values, 99) > 4 * np.median(values):
                 channel["scaling"] = "log"

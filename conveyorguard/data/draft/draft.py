@@ -1,4 +1,4 @@
-"""A first yaml for files that nobody has described yet, and what is odd about them."""
+"""Draft the yaml of a data set from its files, and report what a person should check."""
 
 from __future__ import annotations
 
@@ -34,22 +34,27 @@ from conveyorguard.errors import DataError
 
 @dataclass
 class Draft:
-    """The yaml of a data set, and sentences about what a person should look at."""
+    """A drafted yaml.
+
+    Attributes:
+        text: the yaml.
+        odd: sentences on what a person should check.
+    """
 
     text: str
     odd: list[str]
 
 
 def draft(root: str | Path, name: str, reader: Mapping[str, Any] | None = None) -> Draft:
-    """Describe files as well as can be guessed; the draft can be trained with as it is.
+    """Return a yaml that describes the files, as far as it can be guessed; it can be used for training unchanged.
 
     Args:
         root: a folder of csv or parquet files, or one of them.
-        name: of the data set.
+        name: name of the data set.
         reader: keys of `data.reader` that are known already, e.g. {"time_format": "%d/%m/%y %H:%M"}.
 
     Raises:
-        DataError: there is nothing to describe, no column of numbers, or a time that is not understood.
+        DataError: no file can be read, there is no numeric column, or a time column cannot be read.
     """
     sample = read_sample(Path(root))
     clock = find_clock(sample, dict(reader or {}))
@@ -94,13 +99,16 @@ def draft(root: str | Path, name: str, reader: Mapping[str, Any] | None = None) 
 
 
 def _roles(sample: Sample, clock: Clock, options: dict[str, Any]) -> tuple[dict[str, Any], States]:
-    """Return the columns by role, and the states; write the patterns for names of files into `options`."""
+    """Return the columns by role, and the states.
+
+    Keys of `data.reader` (labels, state_pattern, device_pattern) are added to `options`.
+    """
     refuse_long_tables(sample, clock)
     session = session_column(sample, clock)
     if session:
         sample.split(session)
     sample.take([session])
-    sample.take([n for n in sample.like("session") if sample.constant(n)])  # says what the file's name does
+    sample.take([n for n in sample.like("session") if sample.constant(n)])  # repeats the file's name
     leave_out_clocks(sample, clock)
     device, kind = device_column(sample, session), kind_column(sample)
     sample.take([device, kind])
@@ -126,6 +134,7 @@ def _is_channel(column: str, channels: Channels) -> bool:
 
 
 def _no_channels(root: str | Path, sample: Sample) -> str:
+    """Return the message for files without numeric channels, with the likely cause."""
     taken = ", ".join(dict.fromkeys(sample.taken)) or "nothing"
     if any(str(name).startswith("{") for table in sample.tables.values() for name in table.frame):
         return (

@@ -1,4 +1,4 @@
-"""What a person should know about a table's recordings before training on them."""
+"""Report what a person should know about the recordings of a table before training on them."""
 
 from __future__ import annotations
 
@@ -20,16 +20,25 @@ from conveyorguard.data.table.resample import GAP
 from conveyorguard.errors import DataError
 from conveyorguard.system.progress import track
 
-SETTING = "; if it is a setting, as a speed or a load, name it under environment"
-ROWS = 200_000  # of all recordings together whose values are kept
-FEW = 3  # recordings; a state in fewer cannot be trained on, chosen by and tested
+SETTING = "; if it is a setting, such as a speed or a load, name it under environment"
+ROWS = 200_000  # kept of all recordings together
+FEW = 3  # recordings that a state needs: training, validation and test
 
 
 def look(root: Path, schema: Schema, reader: dict[str, Any], odd: list[str]) -> list[Session]:
-    """Read some recordings as a training would, and add to `odd` what a person should know of them.
+    """Read some recordings as training does, and report their oddities.
+
+    Args:
+        root: folder of the files, or a file.
+        schema: the drafted schema.
+        reader: keys of `data.reader`.
+        odd: sentences for the user are added to it.
+
+    Returns:
+        The recordings that could be read, thinned to about `ROWS` rows in all.
 
     Raises:
-        DataError: none of them can be read.
+        DataError: no recording can be read.
     """
     items = list(sessions(root, schema, **reader))
     odd += [f"{item.name}: {item.message}" for item in items if isinstance(item, Unreadable)]
@@ -63,7 +72,7 @@ def look(root: Path, schema: Schema, reader: dict[str, Any], odd: list[str]) -> 
 
 
 def _thinned(session: Session, rows: int) -> Session:
-    """A session with so many of its rows, evenly spread."""
+    """Return a session reduced to at most `rows` of its rows, evenly spread; at least 1."""
     step = -(-len(session.time) // max(rows, 1))
     if step <= 1:
         return session
@@ -79,19 +88,30 @@ def _count(number: int, noun: str) -> str:
 
 @dataclass
 class _Seen:
-    """What all rows of the recordings show, counted one recording after another."""
+    """Counts over all rows of the recordings.
 
-    dead: Counter[str] = field(default_factory=Counter)  # recordings in which a channel is constant or empty
-    missing: Counter[str] = field(default_factory=Counter)  # values
+    Attributes:
+        dead: recordings in which a channel is constant or empty, by channel.
+        missing: missing values, by channel.
+        names: channels and environment.
+        rows: rows of all recordings.
+        gaps: gaps in time.
+        short: recordings of fewer than 30 rows.
+        labelled: recordings with states.
+        having: recordings with a state, by state.
+    """
+
+    dead: Counter[str] = field(default_factory=Counter)
+    missing: Counter[str] = field(default_factory=Counter)
     names: list[str] = field(default_factory=list)
     rows: int = 0
     gaps: int = 0
     short: int = 0
     labelled: int = 0
-    having: Counter[int] = field(default_factory=Counter)  # recordings by the state that they have
+    having: Counter[int] = field(default_factory=Counter)
 
     def add(self, session: Session, schema: Schema) -> None:
-        """Count a recording."""
+        """Add a recording to the counts."""
         self.names = [*schema.channels, *schema.environment]
         for group, channels in ((session.sensors, schema.channels), (session.environment, schema.environment)):
             for i, name in enumerate(channels):
@@ -106,7 +126,7 @@ class _Seen:
             self.having.update(np.unique(session.state).tolist())
 
     def of_channels(self, count: int) -> Iterator[str]:
-        """Constant channels and missing values of so many recordings."""
+        """Yield sentences on constant channels and missing values in `count` recordings."""
         for name in self.names:
             if self.dead[name]:
                 yield f"'{name}' is constant or empty in {self.dead[name]} of {count} recordings"
@@ -114,7 +134,7 @@ class _Seen:
                 yield f"'{name}': {100 * share:.2g} % of the values are missing; they hold the last value"
 
     def of_times(self, count: int) -> Iterator[str]:
-        """Gaps and short recordings."""
+        """Yield sentences on gaps and short recordings among `count`."""
         if self.gaps:
             yield (
                 f"{_count(self.gaps, 'gap')} in time: those of up to window.max_gap, by default 3 periods, are "
@@ -126,7 +146,7 @@ class _Seen:
             )
 
     def of_states(self, count: int, schema: Schema) -> Iterator[str]:
-        """Recordings without states, and states in few recordings."""
+        """Yield sentences on recordings without states, and on states in fewer than `FEW` recordings."""
         if self.labelled < count:
             yield f"{count - self.labelled} of {count} recordings have no states: they are not trained on"
         for k, state in enumerate(schema.states):
@@ -135,6 +155,7 @@ class _Seen:
 
 
 def _of_devices(recordings: list[Session]) -> list[str]:
+    """Return a sentence on what the number of devices allows to test; none for 2 devices."""
     devices = len({session.device for session in recordings})
     if devices == 1:
         return [
@@ -147,6 +168,7 @@ def _of_devices(recordings: list[Session]) -> list[str]:
 
 
 def _leaks(sessions: list[Session], schema: Schema, columns: dict[str, str]) -> list[Leak]:
+    """Return the leaks in the channels and environment of the sessions; columns are their names in the files."""
     state = np.concatenate([np.full(len(s.time), UNLABELLED) if s.state is None else s.state for s in sessions])
     number = np.repeat(np.arange(len(sessions)), [len(s.time) for s in sessions])
     values: dict[str, np.ndarray] = {}
@@ -159,7 +181,15 @@ def _leaks(sessions: list[Session], schema: Schema, columns: dict[str, str]) -> 
 def leave_out_leaks(
     sample: Sample, sessions: list[Session], schema: Schema, channels: Channels, environment: Channels
 ) -> None:
-    """Take out of a draft the channels that give the state away, unless none would be left; name the suspects."""
+    """Remove the channels that certainly reveal the state, except the last one; report the others that may.
+
+    Args:
+        sample: takes the columns that are left out, and the sentences.
+        sessions: recordings as `look` returns them.
+        schema: the drafted schema.
+        channels: entries of the yaml; changed in place.
+        environment: likewise.
+    """
     all_channels = {**schema.channels, **schema.environment}
     columns = {name: channel.column or name for name, channel in all_channels.items()}
     leaks = _leaks(sessions, schema, columns)
@@ -174,7 +204,7 @@ def leave_out_leaks(
 
 
 def _leave_out(sample: Sample, key: str, channel: dict[str, Any], leak: Leak) -> None:
-    """Leave one channel out; a setting is kept as a proposal for environment."""
+    """Leave a channel out; a setting is kept as a proposal for environment."""
     column = channel.get("column", key)
     if leak.is_setting:
         sample.settings[key] = {name: channel[name] for name in ("unit", "column") if name in channel}

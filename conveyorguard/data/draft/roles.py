@@ -1,4 +1,4 @@
-"""Which columns hold session, device and kind: by what they are called, or by what they hold."""
+"""Find the columns of session, device and kind by their names or their values."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from conveyorguard.data.table.clock import clock as seconds_of
 from conveyorguard.data.table.columns import numbers, words_of
 from conveyorguard.errors import DataError
 
-NEAR = 10  # rows of the file between two rows of a sample that follow each other
+NEAR = 10  # rows of the file; neighbours in a sample that are further apart belong to different blocks
 QUANTITY = r"^(tag|var|variable|signal|channel|point|parameter|metric|_?field|_?measurement|quantity)(_?(name|id))?$"
-MANY = 0.8  # share of the borders between values at which the time begins anew
+MANY = 0.8  # share of the changes of a value at which the time must restart or jump
 
 
 def refuse_long_tables(sample: Sample, clock: Clock) -> None:
-    """Raise where a row holds one quantity and a column names it, as exports of historians do.
+    """Refuse tables in long format, as historians export them: one quantity per row, named by a column.
 
     Raises:
-        DataError: different quantities would be taken for one channel.
+        DataError: the table is in long format, so that a channel would mix different quantities.
     """
     for name in sample.free:
         if not re.search(QUANTITY, name.strip(), re.IGNORECASE) or sample.is_number(name):
@@ -37,18 +37,18 @@ def refuse_long_tables(sample: Sample, clock: Clock) -> None:
 
 
 def session_column(sample: Sample, clock: Clock) -> str | None:
-    """The column that names the recordings of a file, by its name or where the time begins anew."""
+    """Return the column that names the recordings, found by its name or by the course of time; None without one."""
     by_name = (name for name in sample.like("session") if not sample.constant(name) and _has_runs(sample, name))
     return next(by_name, None) or _restarting(sample, clock) or _untangling(sample, clock)
 
 
 def _has_runs(sample: Sample, name: str) -> bool:
-    """Whether a value stands in many rows: a batch number that is new in every row names no recording."""
+    """Return whether a value fills 5 rows or more on average in each table, unlike a number new in every row."""
     return all(len(table.frame) >= 5 * table.frame[name].nunique() for table in sample.tables.values())
 
 
 def _seconds(sample: Sample, clock: Clock) -> np.ndarray | None:
-    """The clock of the only table; a counter of the rows tells as well where it begins anew."""
+    """Return the times [s], else a row counter, of the only table, (n,); None without these or for several tables."""
     if len(sample.tables) > 1:
         return None
     (table,) = sample.tables.values()
@@ -59,7 +59,7 @@ def _seconds(sample: Sample, clock: Clock) -> np.ndarray | None:
 
 
 def _restarting(sample: Sample, clock: Clock) -> str | None:
-    """The column whose every new value is a recording of its own: there the clock begins anew or jumps."""
+    """Return a column at whose changes the clock restarts or jumps, each value being one block; None without one."""
     seconds = _seconds(sample, clock)
     if seconds is None:
         return None
@@ -69,16 +69,18 @@ def _restarting(sample: Sample, clock: Clock) -> str | None:
     for name in sample.free:
         words = words_of(table.frame[name])
         borders = words[1:] != words[:-1]
-        beside = borders & (np.diff(table.row) <= NEAR)  # not between two blocks of a sample
+        beside = borders & (np.diff(table.row) <= NEAR)  # neighbouring rows of two blocks of a sample say nothing
         apart = beside.any() and 1 < len(set(words)) == borders.sum() + 1 <= len(words) / 10
         if apart and np.mean((steps < 0) | (steps > 10 * usual), where=beside) > MANY:
-            sample.odd.append(f"'{name}' is taken for the name of a recording: where it changes, the time begins anew")
+            sample.odd.append(
+                f"'{name}' is taken for the name of a recording: where it changes, the time restarts or jumps"
+            )
             return name
     return None
 
 
 def _untangling(sample: Sample, clock: Clock) -> str | None:
-    """The column of the devices whose rows stand among each other: each alone has every time once."""
+    """Return a column of interleaved devices, each of which alone has increasing times; None without one."""
     seconds = _seconds(sample, clock)
     if seconds is None or not clock.names or np.mean(np.diff(seconds) <= 0) < 0.05:
         return None
@@ -88,38 +90,46 @@ def _untangling(sample: Sample, clock: Clock) -> str | None:
         parts = [seconds[words == word] for word in dict.fromkeys(words)] if len(set(words)) <= len(words) / 10 else []
         if len(parts) > 1 and all((np.diff(part) > 0).mean() > 0.99 for part in parts if len(part) > 1):
             sample.odd.append(
-                f"'{name}' is taken for the name of a recording: rows of {len(parts)} stand among each other, and only "
-                "apart does each time come once"
+                f"'{name}' is taken for the name of a recording: the rows of its {len(parts)} values are interleaved, "
+                "and times increase only within each of them"
             )
             return name
     return None
 
 
 def device_column(sample: Sample, session: str | None) -> str | None:
-    """The column that names the device; the session's where it is called as a device."""
+    """Return the column named like a device and constant in each recording, else the session's if named so, or None."""
     by_name = (name for name in sample.like("device") if sample.constant(name))
     as_device = session if session and suits(session, "device") else None
     return next(by_name, None) or as_device
 
 
 def column_of_groups(sample: Sample) -> str | None:
-    """A column of words that may name the device, as it groups the recordings; the states must be taken before."""
+    """Return a column of words that groups the recordings, as a device does, or None; call it after `find_states`."""
     return next((name for name in sample.free if _tells_apart(sample, name)), None)
 
 
 def kind_column(sample: Sample) -> str | None:
+    """Return the column named like a kind and constant in each recording, or None."""
     return next((name for name in sample.like("kind") if sample.constant(name)), None)
 
 
 def _tells_apart(sample: Sample, name: str) -> bool:
-    """Whether a column of words says one thing in each recording, and the same in several: so may a device."""
+    """Return whether a column of words is constant in each recording and shared by several, as a device may be."""
     values = sample.counts(name, len(sample.tables))
     return not sample.is_number(name) and sample.constant(name) and 1 < len(values) < len(sample.tables)
 
 
 def device_pattern(names: list[str], state_pattern: str | None) -> str | None:
-    """A pattern for the device in the names of recordings: a folder, or what stands before the first _ or -, unless
-    that is the state."""
+    """Return a regular expression for the device in the names of recordings, or None.
+
+    The device is a folder `device=A` of a partitioned table, the first folder, or the part before the first _ or -,
+    unless that is the state.
+
+    Args:
+        names: names of the recordings.
+        state_pattern: `reader.state_pattern`; None without one.
+    """
     for key in re.findall(r"(?:^|/)([^/=]+)=", names[0]):  # folders of a partitioned table, as device=A
         pattern = rf"(?:^|/){re.escape(key)}=([^/]+)"
         if suits(key, "device") and all(re.search(pattern, name) for name in names):

@@ -1,4 +1,4 @@
-"""The files that are looked at for a draft, and what their columns hold."""
+"""Read a sample of the files for a draft, and describe their columns."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from conveyorguard.data.table.states import INTERVALS
 from conveyorguard.errors import DataError
 from conveyorguard.system.progress import track
 
-LOOKED_AT = 40  # files, or recordings, read; of more, evenly spread ones
-KEPT = 16_000_000  # bytes of all files whose rows are kept; of larger ones, blocks of rows spread evenly
-WORDS = {  # what columns are called, most telling first
+LOOKED_AT = 40  # files, or recordings, that are read; evenly spread if there are more
+KEPT = 16_000_000  # bytes of all files whose rows are kept; evenly spread blocks of rows of larger files
+WORDS = {  # role: pattern of column names
     "time": r"^(date_?time|time_?stamp|time|zeit(stempel)?|uhrzeit)|^(t|ts|sec|seconds?|elapsed.*|日時|時刻)$"
     r"|([_\s.]|^)(ts|time|timestamp)$|(시간|일시|시각)$",
     "date": r"^(date|datum|day|날짜|일자)$|_date$",
@@ -46,19 +46,21 @@ T = TypeVar("T")
 
 @dataclass
 class Sample:
-    """The files that are looked at while the draft is made.
+    """A sample of the files from which the yaml is drafted.
 
     Attributes:
-        tables: each file's, or each recording's where a file has several.
-        odd: what a person should see.
-        taken: columns that have their place in the draft.
-        left_out: columns that have none, and why.
-        units: of columns, as a second line of the header gives them.
-        settings: channels that were left out since they are constant within each recording, as entries of the yaml.
-        words: by recording and column of few values, how often each is there and the sum of its rows' numbers.
-        rows: of each recording in its file, kept or not.
+        root: folder of the files, or a file.
+        tables: rows by recording (a file, or a part of it after `split`).
+        encoding: encoding of the csv files.
+        odd: sentences on what a person should check.
+        taken: columns that already have a role or are left out.
+        left_out: reasons by column that is left out.
+        units: units by column, from a second line of the header.
+        settings: yaml entries of channels left out because they are constant within each recording.
+        words: by recording and column of few values: count of each word and sum of its row numbers.
+        rows: number of rows by recording, kept or not.
         labels: path below the root of a file of intervals (session, begin, end, state) beside the recordings, or empty.
-        intervals: its states and how many intervals each has.
+        intervals: number of intervals by state in this file.
     """
 
     root: Path
@@ -75,35 +77,37 @@ class Sample:
     intervals: Counter[str] = field(default_factory=Counter)
 
     def take(self, names: Iterable[str | None]) -> None:
+        """Mark columns as taken; None is skipped."""
         self.taken += [name for name in names if name]
 
     def leave_out(self, name: str, why: str) -> None:
-        """Give a column no place in the draft; `why` is a clause, which the summary and the yaml say."""
+        """Leave a column out of the draft; `why` is a clause that the summary and the yaml repeat."""
         self.left_out[name] = why
         self.take([name])
 
     @property
     def free(self) -> list[str]:
-        """Columns of all tables that are not taken yet."""
+        """Return the columns that every table has and that are not taken yet."""
         first, *others = self.tables.values()
         everywhere = (str(name) for name in first.frame if name and all(name in table.frame for table in others))
         return [name for name in everywhere if name not in self.taken]
 
     @property
     def somewhere(self) -> list[str]:
-        """Columns of at least one table that are not taken yet."""
+        """Return the columns that at least one table has and that are not taken yet."""
         names = dict.fromkeys(str(name) for table in self.tables.values() for name in table.frame)
         return [name for name in names if name and name not in self.taken]
 
     def like(self, role: str) -> list[str]:
-        """Free columns whose names suit a role."""
+        """Return the free columns whose names suit a role."""
         return [name for name in self.free if suits(name, role)]
 
     def counts(self, name: str, most: int | None = None) -> Counter[str]:
-        """Distinct words of a column and how often each is there, in the order of their first appearance.
+        """Return the count of each distinct word of a column, in order of first appearance.
 
         Args:
-            most: distinct words after which counting stops, with one more of them.
+            name: name of the column.
+            most: counting stops after the first table that brings the distinct words above `most` + 1; None: never.
         """
         counts = Counter[str]()
         for key, table in self.tables.items():
@@ -115,11 +119,11 @@ class Sample:
                 counts.update(words_of(written[: 10 * LOOKED_AT] if written is text else written).tolist())
             if most is not None and len(counts) > most + 1:
                 break
-        del counts[name]  # a header that comes again among the rows
+        del counts[name]  # a header repeated among the rows
         return counts
 
     def is_number(self, name: str) -> bool:
-        """Whether most of what is written in a column is a number."""
+        """Return whether most cells of a column that are not missing are numbers; true for an empty column."""
         good = written = 0
         for table in self.tables.values():
             if name in table.frame:
@@ -129,20 +133,20 @@ class Sample:
         return written == 0 or bool(good > written / 2)
 
     def numbers(self, name: str) -> list[np.ndarray]:
-        """(n,) float64 of a column in each table; NaN where there is no number."""
+        """Return the values of a column in each table, (n,) float64; NaN where there is no number."""
         return [columns.numbers(table, [name])[0][:, 0] for table in self.tables.values()]
 
     def constant(self, name: str) -> bool:
-        """Whether a column says one thing in each recording."""
+        """Return whether a column has at most 1 distinct value in each recording."""
         return all(table.frame[name].dropna().nunique() <= 1 for table in self.tables.values())
 
     def place(self, key: str, name: str, word: str) -> float | None:
-        """Mean place of a word in a recording, from 0 to 1; None where it is not there."""
+        """Return the mean position of a word in recording `key`, from 0 to 1; None if it was not counted there."""
         count, total = self.words.get(key, {}).get(name, {}).get(word, (0, 0.0))
         return total / count / max(self.rows[key], 1) if count else None
 
     def split(self, session: str) -> None:
-        """Make a table of each recording that a column names."""
+        """Split the tables into recordings, named by the values of column `session`."""
         self.words, self.rows = {}, {}
         self.tables = {
             word: part_of(table, session, word)
@@ -152,20 +156,20 @@ class Sample:
 
 
 def suits(name: str, role: str) -> bool:
-    """Whether a column is called as those of a role are, a unit in brackets aside."""
+    """Return whether the name of a column, without a unit in brackets, suits a role of `WORDS`."""
     return bool(re.search(WORDS[role], BRACKETED.sub(r"\g<name>", name).strip(), re.IGNORECASE))
 
 
 def some_of(items: list[T], most: int = LOOKED_AT) -> list[T]:
-    """At most so many of the items, evenly spread, the first among them."""
+    """Return at most `most` of the items, evenly spread and including the first."""
     return items if len(items) <= most else [items[i * len(items) // most] for i in range(most)]
 
 
 def read_sample(root: Path) -> Sample:
-    """Read some of the files.
+    """Read at most `LOOKED_AT` of the files below `root`; a file of intervals becomes `labels` instead.
 
     Raises:
-        DataError: none of them can be read.
+        DataError: no file can be read.
     """
     paths, unreadable = find_files(root)
     labels = next((name for name, path in paths.items() if len(paths) > 1 and _holds_intervals(path)), None)
@@ -198,18 +202,18 @@ def read_sample(root: Path) -> Sample:
 
 
 def _holds_intervals(path: Path) -> bool:
-    """Whether a table has the columns of a file of intervals."""
+    """Return whether a table has the columns of a file of intervals: session, begin, end and state."""
     try:
         return {*INTERVALS} <= {name.strip().lower() for name in columns.header(path)}
     except DataError:
-        return False  # it is named when it is read
+        return False  # reported when the file is read
 
 
 def _read(sample: Sample, name: str, path: Path, budget: int) -> None:
-    """Read a file into the sample; its header is looked at, and units below it are taken out.
+    """Read a file into the sample; report defects of its header and take out a row of units below it.
 
     Args:
-        budget: bytes of which rows are kept.
+        budget: bytes of the file whose rows are kept.
     """
     try:
         names = columns.header(path, sample.encoding)
@@ -239,19 +243,25 @@ def _read(sample: Sample, name: str, path: Path, budget: int) -> None:
 
 
 def _kind_of(text: str) -> str:
+    """Return whether a cell is a "number", a "date" or a "word"."""
     if re.fullmatch(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?", text.strip()):
         return "number"
     return "date" if re.match(r"\d{1,4}[-./:]\d{1,2}[-./:]\d{1,4}", text.strip()) else "word"
 
 
 def _kind_of_column(column: pd.Series) -> str:
+    """Return the most frequent `_kind_of` among the first 50 cells that are not missing; "word" without any."""
     cells = column[~columns.is_missing(column)].astype(str).head(50)
     kinds = Counter(_kind_of(cell) for cell in cells)
     return max(kinds, key=kinds.__getitem__, default="word")
 
 
 def _refuse_side_by_side(path: Path, names: list[str], table: Table) -> None:
-    """Raise where a file holds several tables beside each other, each with a time of its own."""
+    """Refuse a file that holds several tables side by side, each with its own time column.
+
+    Raises:
+        DataError: columns such as time_1 and time_2 hold different times.
+    """
     clocks = [str(name) for name in table.frame if suits(re.sub(r"#\d+$", "", str(name)), "time")]
     clocks = [
         name for name in clocks if re.sub(r"[#_.\s]*\d+$", "", str(name)) != str(name) or names.count(str(name)) > 1
@@ -268,7 +278,7 @@ def _refuse_side_by_side(path: Path, names: list[str], table: Table) -> None:
 
 
 def _take_units(table: Table) -> dict[str, str]:
-    """Units that stand in the first row below the header; that row is taken out of the table."""
+    """Return the units in the first row below the header, by column, and remove that row; empty without units."""
     if len(table.frame) < 3 or not table.separator:
         return {}
     numeric = [str(n) for n in table.frame if _kind_of_column(table.frame[n].iloc[1:]) != "word"]
@@ -281,7 +291,7 @@ def _take_units(table: Table) -> dict[str, str]:
 
 
 def _keep_one_kind_of_table(sample: Sample) -> None:
-    """Of files with no column of numbers in common, keep those of the commonest columns; name what is not in all."""
+    """Remove the tables that have fewer than half of the columns of the most frequent header, and report them."""
     headers, rows = Counter[tuple[str, ...]](), Counter[tuple[str, ...]]()
     for table in sample.tables.values():
         head: tuple[str, ...] = tuple(map(str, table.frame))
@@ -299,7 +309,7 @@ def _keep_one_kind_of_table(sample: Sample) -> None:
 
 
 def name_partial_columns(sample: Sample) -> None:
-    """Name the columns that are not in all files, once the states have been taken."""
+    """Report the columns that are not in all files; call it after `find_states`."""
     everywhere = set(sample.free)
     for name in sample.somewhere:
         if name not in everywhere:
@@ -308,7 +318,7 @@ def name_partial_columns(sample: Sample) -> None:
 
 
 def _other_encoding(path: Path) -> str:
-    """Hangul comes in pairs of high bytes; a degree sign or an umlaut alone."""
+    """Return the likely encoding: cp949 if all runs of high bytes have even length, as Hangul has, else cp1252."""
     with path.open("rb") as stream:
         pieces = iter(lambda: stream.read(1 << 22), b"")
         runs = (run for piece in pieces for run in re.findall(rb"[\x80-\xff]+", piece))

@@ -1,4 +1,4 @@
-"""Some rows of a file for a draft, and the words of its columns in all rows."""
+"""Read some rows of a file for a draft, and count the words of its columns in all rows."""
 
 from __future__ import annotations
 
@@ -10,19 +10,22 @@ import pandas as pd
 from conveyorguard.data.table import blocks, columns
 from conveyorguard.data.table.cells import Table, is_missing, words_of
 
-DISTINCT = 40  # values of a column that are counted in all rows
+DISTINCT = 40  # values of a column up to which they are counted in all rows
 
-Words = dict[str, tuple[int, float]]  # of a column: how often a word is there, and the sum of its rows' numbers
+Words = dict[str, tuple[int, float]]  # by word of a column: its count, and the sum of its row numbers
 
 
 def read_some(path: Path, encoding: str, budget: int) -> tuple[Table, dict[str, Words], int]:
-    """Read blocks of rows of a file, spread evenly, the first among them.
+    """Read evenly spread blocks of rows of a file, including the first.
 
     Args:
-        budget: bytes of the file whose rows are kept, about.
+        path: the file; a folder, parquet and xlsx are read as a whole.
+        encoding: encoding of a csv file.
+        budget: bytes of the file whose rows are kept, approximately.
 
     Returns:
-        The rows; for each column of few values the words of all rows that were read; and the number of these rows.
+        The kept rows; the words of each csv column of up to `DISTINCT` values, counted in all rows; and the number of all
+        rows.
 
     Raises:
         DataError: as `columns.read`.
@@ -45,7 +48,7 @@ def read_some(path: Path, encoding: str, budget: int) -> tuple[Table, dict[str, 
 
 
 def _first_rows(table: Table, share: float) -> Table:
-    """A share of the rows of a block."""
+    """Return the first rows of a block: this share of them, but at least 1000."""
     if share >= 1:
         return table
     rows = max(int(share * len(table.row)), 1000)
@@ -54,11 +57,13 @@ def _first_rows(table: Table, share: float) -> Table:
 
 
 def _count_words(frame: pd.DataFrame, before: int, words: dict[str, Words], many: set[str]) -> None:
-    """Count the words of columns of few values, and sum the numbers of their rows.
+    """Count the words of columns of few values, and sum their row numbers, into `words`.
 
     Args:
-        before: rows before these.
-        many: columns of many values, which are no longer looked at.
+        frame: a block of rows.
+        before: number of rows before this block.
+        words: counts by column; changed in place.
+        many: columns of more than `DISTINCT` values, which are skipped; changed in place.
     """
     for name in map(str, frame):
         if name in many or not name:

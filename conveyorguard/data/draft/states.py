@@ -1,4 +1,4 @@
-"""The states of a draft: which column holds them, or whether the names of the files do, and their order."""
+"""Find the states of a draft in a column, a file of intervals or the names of files, and order them."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import numpy as np
 from conveyorguard.data.draft.sample import Sample
 from conveyorguard.data.table.columns import is_missing, words_of
 
-STATES = 12  # a column of more values is no state
-SHOWN = 8  # candidates
-NAMES = (  # what columns of states are called, most telling first; matched anywhere in the name
+STATES = 12  # distinct values up to which a column may hold the states
+SHOWN = 8  # candidates that a sentence lists
+NAMES = (  # patterns of the names of state columns, most specific first; matched anywhere in the name
     r"health|상태|건전성",
     r"condition|\bcond\b|zustand",
     r"state|label|라벨|레이블",
@@ -27,7 +27,7 @@ HEALTHY = (
     r"(normal|health|ok\b|okay|good|fine\b|sound|nominal|intact|baseline|undamaged|new\b|run(ning)?\b|fresh|unworn|pass"
     r"|no[ _-]?(fault|fail|anomal|defect|wear|damage)|정상|양호|건전|gut\b|in ?ordnung|i\.?o\.?$)"
 )
-UNWELL = (  # least severe first; of several the last that matches counts
+UNWELL = (  # severity and pattern; the highest severity that matches counts
     (1, r"warn|minor|slight|early|light|mild|incipient|attention|watch|주의|경미|초기|관심"),
     (2, r"moderate|medium|worn|wear|degrad|recover|alert|leak|경고|마모|중간|열화|중등"),
     (3, r"severe|major|critical|heavy|high|danger|serious|심각|위험|중대"),
@@ -37,7 +37,7 @@ UNWELL = (  # least severe first; of several the last that matches counts
     ),
 )
 NUMBER = re.compile(r"-?\d+(\.\d+)?")
-UNKNOWN = 2.5  # severity of a word that says nothing
+UNKNOWN = 2.5  # severity of a word that matches no pattern
 LETTERS = {"h": "healthy", "n": "normal", "b": "broken", "f": "faulty", "d": "damaged", "g": "good"}
 WELL = ("health", "ok", "good", "normal", "정상", "양호", "stable")  # in a column's name, 1 is the healthy state
 
@@ -47,11 +47,11 @@ class States:
     """The states of a draft.
 
     Attributes:
-        column: of the states; None without one.
-        pattern: for `reader.state_pattern`, where names of files hold them.
+        column: the column that holds them; None without one.
+        pattern: `reader.state_pattern` if the names of files hold them; else empty.
         states: entries of `data.schema.states`, from normal to worst.
-        candidates: other columns that may be it, with their values.
-        described: the values of the column and how often each is there.
+        candidates: other columns that may hold the states, with their values and counts.
+        described: values and counts of the column or the file of intervals.
     """
 
     column: str | None = None
@@ -62,7 +62,10 @@ class States:
 
 
 def find_states(sample: Sample) -> States:
-    """The column of the states by its name or its values, else a pattern for the names of the files."""
+    """Return the states from a file of intervals, else from a column, else from the names of files.
+
+    Other columns that may hold the states are reported, and left out of the channels if they are named like states.
+    """
     counts = {name: sample.counts(name, STATES) for name in sample.somewhere}
     candidates = {name: count for name, count in counts.items() if 2 <= len(count) <= STATES}
     ranks = {name: _rank(name, count) for name, count in candidates.items()}
@@ -84,7 +87,7 @@ def find_states(sample: Sample) -> States:
 
 
 def _name_candidates(sample: Sample, states: States) -> None:
-    """Name the columns that may hold the states but were not chosen."""
+    """Report the columns that may hold the states but were not chosen."""
     if not states.candidates:
         return
     shown = [f"'{name}': {text}" for name, text in [*states.candidates.items()][:SHOWN]]
@@ -94,12 +97,12 @@ def _name_candidates(sample: Sample, states: States) -> None:
 
 
 def describe(counts: Counter[str]) -> str:
-    """Values with their counts, e.g. "0 (290), 1 (10)"."""
+    """Return the values with their counts, e.g. "0 (290), 1 (10)"."""
     return ", ".join(f"{word} ({count:,})" for word, count in counts.items())
 
 
 def severity(word: str) -> float:
-    """How bad a word for a state sounds: 0 healthy, 4 failed."""
+    """Return the severity of a word for a state, from 0 (healthy) to 4 (failed); `UNKNOWN` if no pattern matches."""
     text = _plain(word)
     if re.match(HEALTHY, text) and not re.match(r"health.*(un|not)", text):
         return 0
@@ -107,11 +110,12 @@ def severity(word: str) -> float:
 
 
 def _plain(name: str) -> str:
+    """Return a name in lower case, as words separated by single blanks."""
     return re.sub(r"[\W_]+", " ", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)).strip().lower()
 
 
 def _rank(name: str, counts: Counter[str]) -> tuple[int, int]:
-    """The lower, the likelier a column of states: by its values, then by its name."""
+    """Return a sort key, lowest for the likeliest column of states: by its values, then by its name."""
     text = _plain(name)
     named = next((i for i, pattern in enumerate(NAMES) if re.search(pattern, text)), len(NAMES))
     words = [severity(word) for word in counts]
@@ -120,10 +124,12 @@ def _rank(name: str, counts: Counter[str]) -> tuple[int, int]:
 
 
 def _is_named(rank: tuple[int, int]) -> bool:
+    """Return whether the values or the name of a column say that it holds states."""
     return rank[0] == 0 or rank[1] < len(NAMES)
 
 
 def _take_column(sample: Sample, states: States, counts: Counter[str]) -> None:
+    """Set the states from the values of `states.column`, and report them with their order."""
     column = states.column or ""
     sample.take([column])
     labelled = sum(
@@ -144,11 +150,12 @@ def _take_column(sample: Sample, states: States, counts: Counter[str]) -> None:
 
 
 def _is_labelled(frame, column: str) -> bool:
+    """Return whether a table has a column with at least 1 value."""
     return column in frame and not bool(is_missing(frame[column]).all())
 
 
 def _entries(words: list[str]) -> list[dict[str, str]]:
-    """Entries of `data.schema.states`; a number becomes the label of a name such as state0."""
+    """Return the entries of `data.schema.states`; with numbers, each word is the label of a name such as state0."""
     if any(NUMBER.fullmatch(word) for word in words):
         return [{"name": f"state{word}", "label": word} for word in words]
     return [{"name": word} for word in words]
@@ -161,15 +168,22 @@ def _ordered(sample: Sample, column: str, words: list[str]) -> tuple[list[str], 
         return _ordered_numbers(column, words, {word: float(np.mean(places[word])) for word in words})
     if {word.lower() for word in words} in ({"true", "false"}, {"yes", "no"}):
         return sorted(words, key=str.lower, reverse=_says_healthy(column)), (
-            "false first unless the column is called healthy or the like"
+            "false first, unless the column is named like the healthy state"
         )
     order = sorted(words, key=lambda word: (severity(word), np.mean(places[word])))
     if all(severity(word) == UNKNOWN for word in words):
-        return order, "the order of their appearance, as no word says which is healthy"
+        return order, "the order of their appearance, as none of the words is known"
     return order, "healthy words first, then by how bad they sound"
 
 
 def _ordered_numbers(column: str, words: list[str], places: dict[str, float]) -> tuple[list[str], str]:
+    """Return numbers of states from normal to worst, and a clause on what decided their order.
+
+    Args:
+        column: name of the column.
+        words: the numbers.
+        places: mean position of each in the recordings, from 0 to 1.
+    """
     rising = sorted(words, key=float)
     numbers = {float(word) for word in words}
     if _says_healthy(column) and numbers == {0, 1}:
@@ -181,18 +195,18 @@ def _ordered_numbers(column: str, words: list[str], places: dict[str, float]) ->
     if falls:
         return rising, (
             "the order of their numbers, though the highest come first in the recordings: if the highest is healthy, "
-            "turn the list round"
+            "reverse the list"
         )
     return rising, "the order of their numbers"
 
 
 def _says_healthy(column: str) -> bool:
-    """Whether a column is called as the healthy state is, so that 1 or true stands for it."""
+    """Return whether a column is named like the healthy state, so that 1 or true means healthy."""
     return any(re.search(rf"(?<!un)(?<!ab){word}", _plain(column)) for word in WELL)
 
 
 def _places(sample: Sample, column: str, words: list[str]) -> dict[str, list[float]]:
-    """Mean places of each word in the recordings, from 0 to 1."""
+    """Return the mean position of each word in each recording that has it, from 0 to 1."""
     places: dict[str, list[float]] = {word: [] for word in words}
     for key, table in sample.tables.items():
         if column in sample.words.get(key, {}):
@@ -207,20 +221,21 @@ def _places(sample: Sample, column: str, words: list[str]) -> dict[str, list[flo
 
 
 def _take_intervals(sample: Sample, states: States) -> None:
-    """States of the file of intervals that lies beside the recordings."""
+    """Set the states from the file of intervals beside the recordings, and report them."""
     words = sorted(sample.intervals, key=lambda word: (severity(word), word))
     if all(NUMBER.fullmatch(word) for word in words):
         words.sort(key=float)
     states.described, states.states = describe(sample.intervals), _entries(words)
     sample.odd.append(
         f"states are read from the intervals of {sample.labels} (reader.labels): {states.described}; check that "
-        f"{', '.join(state['name'] for state in states.states)} is from normal to worst. Rows outside are left out"
+        f"{', '.join(state['name'] for state in states.states)} is from normal to worst. Rows outside "
+        "the intervals are left out"
     )
 
 
 def _take_file_names(sample: Sample, states: States) -> None:
-    """A pattern for the states in the names of the files, written if the words are those of states, else proposed."""
-    no_column = "no column is called as one of states is"
+    """Set the states and their pattern from the names of files if these hold state words; else report the remedy."""
+    no_column = "no column is named like a state"
     for pattern in (r"^([^/]+)/", r"/([^/]+)/[^/]*$", r"^([A-Za-z가-힣]+)[^/]*$", r"([A-Za-z가-힣]+)[^A-Za-z가-힣/]*$"):
         matches = [re.search(pattern, name) for name in sample.tables]
         counts = Counter(match[1] for match in matches if match)
@@ -248,4 +263,5 @@ def _take_file_names(sample: Sample, states: States) -> None:
 
 
 def _severity_of_name(word: str) -> float:
+    """Return the severity of a word or of a letter that stands for one, such as h for healthy."""
     return severity(LETTERS.get(word.lower(), word))

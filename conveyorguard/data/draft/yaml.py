@@ -1,4 +1,4 @@
-"""The yaml of a draft, as a person would write it: short, a channel a line where there are few."""
+"""Write the yaml of a draft briefly, as a person would: one channel per line if there are few."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 
 import yaml
 
-ONE_LINE_EACH = 7  # channels; more are written several a line
-WIDTH = 110
-SHOWN = 12  # columns that are left out, or may hold states
+ONE_LINE_EACH = 7  # channels up to which each has its own line
+WIDTH = 110  # characters of a line of several channels
+SHOWN = 12  # columns listed as left out, or as possibly holding states
 
 EXPLAINED = {
     "period": "seconds from one row of the data set to the next",
@@ -37,13 +37,17 @@ def yaml_text(
     described: str = "",
     settings: Mapping[str, dict[str, Any]] | None = None,
 ) -> str:
-    """The draft as text.
+    """Return the text of the yaml.
 
     Args:
+        name: name of the data set.
+        root: its files.
+        schema: the block `schema`.
+        reader: the block `reader`.
         guessed: channels whose unit is a guess.
-        left_out: columns that are no channels, and why.
-        candidates: columns that may hold the states, with their values.
-        described: the values of the column of the states.
+        left_out: reasons by column that is left out.
+        candidates: columns that may hold the states, with their values and counts.
+        described: values and counts of the state column.
         settings: channels that are constant within each recording; written as comments below environment.
     """
     lines = [
@@ -77,6 +81,7 @@ def yaml_text(
 
 
 def _flow(value: Any) -> str:
+    """Return a value as yaml on one line."""
     return yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10**6, sort_keys=False).strip()
 
 
@@ -85,12 +90,13 @@ def _comment(text: str) -> str:
 
 
 def _short(text: str) -> str:
+    """Return a text on one line, cut to 150 characters."""
     plain = " ".join(text.split())
     return plain if len(plain) <= 150 else plain[:147] + "..."
 
 
 def _block(title: str, channels: dict[str, dict[str, Any]], guessed: list[str]) -> list[str]:
-    """Channels one a line, or many on few lines; of what needs no more, the unit alone."""
+    """Return the lines of a block of channels, one or several per line; a channel with only a unit is `name: unit`."""
     entries = {key: _flow({key: c["unit"] if len(c) == 1 else c})[1:-1] for key, c in channels.items()}
     if len(entries) <= ONE_LINE_EACH:
         guess = "  # the unit is a guess"
@@ -110,7 +116,7 @@ def _block(title: str, channels: dict[str, dict[str, Any]], guessed: list[str]) 
 
 
 def _settings_as_comments(settings: Mapping[str, dict[str, Any]], has_environment: bool) -> list[str]:
-    """Lines that become entries of environment once their # is removed."""
+    """Return comment lines that become entries of environment once their # is removed."""
     why = "constant within each recording: use it if it was set, and does not tell the state"
     entries = [_flow({key: c["unit"] if len(c) == 1 else c})[1:-1] for key, c in settings.items()]
     title = ["  # environment:"] if entries and not has_environment else []
@@ -118,4 +124,5 @@ def _settings_as_comments(settings: Mapping[str, dict[str, Any]], has_environmen
 
 
 def _scalar(text: str) -> str:
+    """Return a text as a yaml scalar, quoted if necessary."""
     return _flow([text])[1:-1]

@@ -1,4 +1,4 @@
-"""Follows recordings that are still being written and yields their new seconds."""
+"""Follow recordings that are still being written, and yield their new seconds."""
 
 from __future__ import annotations
 
@@ -18,10 +18,12 @@ __all__ = ["Follower", "follow"]
 
 
 def follow(reader: Any, root: str | Path, schema: Schema, known: dict[str, Any]) -> Follower:
-    """Return the follower of a folder.
+    """Return the follower that suits the reader of a folder.
 
     Args:
         reader: the instantiated `data.reader`; AI Hub frame files and tables can be followed.
+        root: folder into which the collector writes.
+        schema: the schema of the data set.
         known: `Follower.known` of an earlier follower of this folder, or empty.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The protocol of a follower of a folder, and its time limits."""
+"""Define the protocol of a follower of a folder, and its time limits."""
 
 from __future__ import annotations
 

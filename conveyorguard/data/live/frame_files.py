@@ -1,4 +1,4 @@
-"""Follows AI Hub frame files while a collector writes them."""
+"""Follow AI Hub frame files while a collector writes them."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class _Live:
 
 
 class FrameFiles:
-    """Follows frame files in folders named like archives, or loose ones, grouped by device and by silences."""
+    """Follows frame files, in folders named like archives or loose; loose ones are grouped by device and by pauses."""
 
     def __init__(self, root: Path, schema: Schema, known: dict[str, Any]):
         self.root, self.schema = root, schema
@@ -113,7 +113,7 @@ class FrameFiles:
             if (folder, stem) not in self.foreign:
                 self.foreign.add((folder, stem))
                 self.notices.append(
-                    f"{folder.name}: {stem} is left out: it is of another recording. Move it to the right folder."
+                    f"{folder.name}: {stem} is left out: it belongs to another recording. Move it to the right folder."
                 )
         if not clock:
             return
@@ -144,16 +144,19 @@ class FrameFiles:
             self._add(live, second - live.origin, stem)
 
     def _loose_recording(self, folder: Path, below: str, device: str, origin: int) -> _Live:
+        """Return the recording of loose files that begins at `origin`, named by device, date and time."""
         day, second = date.fromordinal(date(2000, 1, 1).toordinal() + origin // DAY - 1), origin % DAY
         name = f"{device}_{day:%m%d}_{second // 3600:02d}{second // 60 % 60:02d}{second % 60:02d}"
         return self._recording(name if below == "." else f"{below}/{name}", device, folder, origin)
 
     def _recording(self, name: str, device: str, folder: Path, origin: int) -> _Live:
+        """Return the recording of this name; it is created on the first call."""
         if name not in self.live:
             self.live[name] = _Live(name, device, folder, origin, next=self.skipped.get(name, 0))
         return self.live[name]
 
     def _add(self, live: _Live, second: int, stem: str) -> None:
+        """Add a frame to a recording unless its second is past or, as times wrap at midnight, seems to be."""
         if second >= live.next and (second < DAY / 2 or second < live.next + DAY / 2):
             live.waiting[second] = stem
             live.last = max(live.last, second)
@@ -211,6 +214,7 @@ class FrameFiles:
         return frame, ""
 
     def _session(self, live: _Live, rows: list[tuple[int, Any]]) -> Session:
+        """Return a session of these seconds and frames of a recording."""
         times, frames = zip(*rows, strict=True)
         sensors, environment, thermal = zip(*frames, strict=True)
         count = len(times)

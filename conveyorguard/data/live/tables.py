@@ -1,4 +1,4 @@
-"""Follows tables while they grow: csv files line by line, parquet files once they are complete."""
+"""Follow tables while they grow: csv files line by line, parquet files once they are complete."""
 
 from __future__ import annotations
 
@@ -97,6 +97,7 @@ class Tables:
                 yield Path(entry.path)
 
     def _name(self, path: Path) -> str:
+        """Return the name of the session: the path below the root without its suffix."""
         return without_suffix(path.relative_to(self.root)).as_posix()
 
     def _notice(self, message: str) -> None:

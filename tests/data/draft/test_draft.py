@@ -12,10 +12,10 @@ from tests.data.table.plant import STATES, N, lines_of, write_plant
 
 def test_a_draft_says_what_is_there(tmp_path):
     write_plant(tmp_path / "plant", sessions=8, camera=(48, 64))
-    made = draft(tmp_path / "plant", "plant")
-    assert len(lines_of(made.text)) <= 20
+    drafted = draft(tmp_path / "plant", "plant")
+    assert len(lines_of(drafted.text)) <= 20
     (tmp_path / "conf" / "data").mkdir(parents=True)
-    (tmp_path / "conf" / "data" / "plant.yaml").write_text(made.text, encoding="utf-8")
+    (tmp_path / "conf" / "data" / "plant.yaml").write_text(drafted.text, encoding="utf-8")
     cfg = compose_config([f"--config-dir={tmp_path / 'conf'}", "data=plant"])
     assert cfg.data.schema.columns == {
         "session": None,
@@ -36,8 +36,8 @@ def test_a_draft_says_what_is_there(tmp_path):
         and thermal.range[0] in (28, 29)
         and thermal.reduce == "mean_max"
     )
-    assert any("healthy words first" in line for line in made.odd)
-    assert any("split=kfold split.n_folds=4" in line for line in made.odd)
+    assert any("healthy words first" in line for line in drafted.odd)
+    assert any("split=kfold split.n_folds=4" in line for line in drafted.odd)
 
 
 def test_fifty_channels_and_six_states_fit_into_twenty_lines(tmp_path):
@@ -49,10 +49,10 @@ def test_fifty_channels_and_six_states_fit_into_twenty_lines(tmp_path):
             "label": np.arange(60) // 10 + 1,
         }
         pd.DataFrame(data).to_parquet(tmp_path / f"{i}.parquet")
-    made = draft(tmp_path, "mill")
-    assert len(lines_of(made.text)) <= 20, made.text
+    drafted = draft(tmp_path, "mill")
+    assert len(lines_of(drafted.text)) <= 20, drafted.text
     (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "mill.yaml").write_text(made.text, encoding="utf-8")
+    (tmp_path / "data" / "mill.yaml").write_text(drafted.text, encoding="utf-8")
     from conveyorguard.runs.data import load_store
 
     store = load_store(compose_config([f"--config-dir={tmp_path}", "data=mill", f"paths.cache={tmp_path / 'cache'}"]))
@@ -64,15 +64,15 @@ def test_a_draft_lists_what_is_odd(tmp_path, frame):
     rng = np.random.default_rng(0)
     frame["heat"] += rng.normal(size=N)
     for i in range(3):
-        one = frame.assign(stuck=7, operator="Kim", state=STATES[0]).astype({"heat": str})
+        changed = frame.assign(stuck=7, operator="Kim", state=STATES[0]).astype({"heat": str})
         if i == 1:
-            one = one.drop(index=range(10, 14)).assign(state="")
-            one.loc[20, "heat"] = ""
+            changed = changed.drop(index=range(10, 14)).assign(state="")
+            changed.loc[20, "heat"] = ""
         if i == 2:
-            one["extra"] = 1.0
-            one.loc[3, "heat"] = "ERR"
-            one.loc[30:, "state"] = "worn"
-        one.to_csv(tmp_path / f"r{i}.csv", index=False)
+            changed["extra"] = 1.0
+            changed.loc[3, "heat"] = "ERR"
+            changed.loc[30:, "state"] = "worn"
+        changed.to_csv(tmp_path / f"r{i}.csv", index=False)
     odd = "\n".join(draft(tmp_path, "x").odd)
     for words in (
         "'stuck' is constant or empty in 3 of 3",

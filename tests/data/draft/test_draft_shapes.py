@@ -21,8 +21,8 @@ def table(seed=0, **more):
 
 
 def words(folder, name="x"):
-    made = draft(folder, name)
-    return made.text + "\n".join(made.odd)
+    drafted = draft(folder, name)
+    return drafted.text + "\n".join(drafted.odd)
 
 
 @pytest.mark.parametrize(
@@ -38,17 +38,17 @@ def words(folder, name="x"):
 def test_state_column_is_found_anywhere_in_its_name_with_healthy_first(column, values, states, tmp_path):
     for i in range(4):
         table(i, **{column: np.resize(np.repeat(values, 10), N)}).to_csv(tmp_path / f"{i}.csv", index=False)
-    made = draft(tmp_path, "x")
-    assert f"state: {column}" in made.text and f"states: [{states}]" in made.text
-    assert any(f"states are read from column '{column}'" in line for line in made.odd)
+    drafted = draft(tmp_path, "x")
+    assert f"state: {column}" in drafted.text and f"states: [{states}]" in drafted.text
+    assert any(f"states are read from column '{column}'" in line for line in drafted.odd)
 
 
 def test_other_columns_of_few_values_stand_as_comments(tmp_path):
     more = {"valve_condition": np.repeat(["good", "bad"], N // 2), "pump fault": np.tile([0, 1], N // 2)}
     table(**more).to_csv(tmp_path / "a.csv", index=False)
-    made = draft(tmp_path, "x")
-    assert "state: valve_condition" in made.text
-    assert "#   state: pump fault  # 0 (40), 1 (40)" in made.text and "pump_fault:" not in made.text
+    drafted = draft(tmp_path, "x")
+    assert "state: valve_condition" in drafted.text
+    assert "#   state: pump fault  # 0 (40), 1 (40)" in drafted.text and "pump_fault:" not in drafted.text
 
 
 def test_file_without_labels_does_not_hide_those_of_the_others(tmp_path):
@@ -65,9 +65,9 @@ def test_states_in_names_of_files_become_a_pattern(names, tmp_path):
             path = tmp_path / (name.format(i) + ".csv")
             path.parent.mkdir(exist_ok=True)
             table(i).to_csv(path, index=False)
-    made = draft(tmp_path, "x")
-    assert "state_pattern: " in made.text and "device_pattern" not in made.text
-    assert not any("have no states" in line for line in made.odd)
+    drafted = draft(tmp_path, "x")
+    assert "state_pattern: " in drafted.text and "device_pattern" not in drafted.text
+    assert not any("have no states" in line for line in drafted.odd)
 
 
 def test_label_that_is_constant_in_each_file_is_the_state_not_the_device(tmp_path):
@@ -81,9 +81,9 @@ def test_remaining_life_is_left_out_and_said(tmp_path):
     rul = np.arange(N)[::-1]
     for i in range(4):
         table(i, left=rul, health=np.where(rul > 30, "healthy", "critical")).to_csv(tmp_path / f"{i}.csv", index=False)
-    made = draft(tmp_path, "x")
-    assert "# left is left out: it runs down in equal steps in 4 of 4 recordings" in made.text
-    assert any("'left' is left out" in line for line in made.odd) and "    left:" not in made.text
+    drafted = draft(tmp_path, "x")
+    assert "# left is left out: it runs down in equal steps in 4 of 4 recordings" in drafted.text
+    assert any("'left' is left out" in line for line in drafted.odd) and "    left:" not in drafted.text
 
 
 def test_row_counter_is_neither_time_nor_channel(tmp_path):
@@ -212,8 +212,8 @@ def test_table_in_several_parts_is_one_recording(tmp_path):
         whole = table(state=np.repeat(["good", "bad"], N // 2))
         for i in range(3):
             whole[i * 30 : (i + 1) * 30].to_parquet(folder / f"part-0000{i}.parquet")
-    made = draft(tmp_path, "x")
-    node = yaml.safe_load(made.text)
+    drafted = draft(tmp_path, "x")
+    node = yaml.safe_load(drafted.text)
     items = sessions(tmp_path, Schema.from_config(node["schema"]), **node.get("reader", {}))
     read = [item.read() for item in items]
     assert [(session.name, session.device) for session in read] == [("device=A", "A"), ("device=B", "B")]
@@ -226,8 +226,8 @@ def test_txt_table_is_read_by_its_separator_and_prose_beside_it_is_none(separato
         "Recorded in 2024,\nby the plant.\nWith three sensors, of which\none is hot.\n"
     )
     table(state=np.repeat([0, 1], N // 2)).round(3).to_csv(tmp_path / "a.txt", index=False, sep=separator)
-    made = draft(tmp_path, "x")
-    node = yaml.safe_load(made.text)
+    drafted = draft(tmp_path, "x")
+    node = yaml.safe_load(drafted.text)
     (item,) = sessions(tmp_path, Schema.from_config(node["schema"]))
     assert item.name == "a" and len(item.read().time) == N and [*node["schema"]["channels"]] == ["load"]
 
@@ -237,10 +237,10 @@ def test_file_of_intervals_beside_the_recordings_becomes_the_labels(tmp_path):
         table(i).to_csv(tmp_path / f"press{i}.csv", index=False)
     rows = [(f"press{i}", begin, begin + 40, word) for i in range(4) for begin, word in ((0, "good"), (40, "worn"))]
     pd.DataFrame(rows, columns=["Session", "begin", "end", "state"]).to_csv(tmp_path / "a_labels.csv", index=False)
-    made = draft(tmp_path, "x")
-    node = yaml.safe_load(made.text)
+    drafted = draft(tmp_path, "x")
+    node = yaml.safe_load(drafted.text)
     assert node["reader"]["labels"] == "a_labels.csv"
     assert [state["name"] for state in node["schema"]["states"]] == ["good", "worn"]
-    assert any("states are read from the intervals of a_labels.csv" in line for line in made.odd)
+    assert any("states are read from the intervals of a_labels.csv" in line for line in drafted.odd)
     items = [item.read() for item in sessions(tmp_path, Schema.from_config(node["schema"]), **node["reader"])]
     assert [item.state.tolist() for item in items] == [[0] * 40 + [1] * 40] * 4

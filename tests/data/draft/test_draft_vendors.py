@@ -83,7 +83,7 @@ def test_numbers_of_states_that_fall_begin_with_the_healthy_one(column, numbers,
 def test_falling_numbers_of_states_without_a_telling_name_are_named(tmp_path):
     frame = frame_of(range(N)).assign(state=np.repeat([2, 1, 0], N // 3))
     drafted, _ = read_as_drafted(write(tmp_path / "set", frame))
-    assert any("if the highest is healthy, turn the list round" in sentence for sentence in drafted.odd)
+    assert any("if the highest is healthy, reverse the list" in sentence for sentence in drafted.odd)
 
 
 def test_one_quantity_a_row_is_refused_with_the_way_to_columns(tmp_path):

@@ -74,7 +74,9 @@ def test_frame_of_another_device_is_left_out_and_reported_once(tmp_path, recordi
     foreign = second.rename(second.with_name("agv99" + second.name[5:]))
     follower = follow(archive.sessions, tmp_path, plain, {})
     assert [t for _ in range(2) for s in follower.poll() for t in s.time] == [0]
-    message = f"{folder.name}: {foreign.stem} is left out: it is of another recording. Move it to the right folder."
+    message = (
+        f"{folder.name}: {foreign.stem} is left out: it belongs to another recording. Move it to the right folder."
+    )
     assert follower.notices == [message]
 
 
