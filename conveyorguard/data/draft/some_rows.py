@@ -24,8 +24,8 @@ def read_some(path: Path, encoding: str, budget: int) -> tuple[Table, dict[str, 
         budget: bytes of the file whose rows are kept, approximately.
 
     Returns:
-        The kept rows; the words of each csv column of up to `DISTINCT` values, counted in all rows; and the number of all
-        rows.
+        The kept rows; the words of each csv column of up to `DISTINCT` values, counted in all rows; and the number of
+        all rows.
 
     Raises:
         DataError: as `columns.read`.
