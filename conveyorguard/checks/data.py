@@ -45,7 +45,10 @@ def split_follows_from_data(subject: Subject) -> str:
 
 
 def no_device_in_two_parts_of_data(subject: Subject) -> str:
-    """Check that train, validation and test share no device, unless the split is by session."""
+    """Check that train, validation and test share no device, unless split is `auto` or `session`.
+
+    Out of fold, validation holds the devices of train and is left out.
+    """
     parts = [part for part in PARTS if not (part == "val" and subject.out_of_fold)]
     return devices_apart(subject, {part: set(subject.data.part(part)["device"]) for part in parts})
 

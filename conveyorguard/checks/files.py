@@ -69,7 +69,7 @@ def no_device_in_two_parts(subject: Subject) -> str:
 
 
 def devices_apart(subject: Subject, devices: dict[str, set[str]]) -> str:
-    """Check that parts share no device, unless the split is by session.
+    """Check that parts share no device, unless split is `auto` or `session`.
 
     Args:
         subject: the run.

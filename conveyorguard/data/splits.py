@@ -174,7 +174,13 @@ def _is_one_history(windows: pd.DataFrame) -> bool:
 
 
 def _by_recording(windows: pd.DataFrame, schema: Schema, settings: dict[str, Any]) -> list[np.ndarray]:
-    """Split recordings as `split=session` does, with further seeds until every part has every state."""
+    """Split recordings as `split=session` does, trying further seeds until every part has every state.
+
+    If none of them does, the recordings are drawn state by state.
+
+    Raises:
+        ConfigError: there are too few recordings, or a part still lacks a state.
+    """
     recordings = recordings_of(windows)
     count = recordings.nunique()
     if count < FEWEST:

@@ -77,7 +77,7 @@ def _recording(session: ReducedSession, schema: Schema, strict: bool) -> Streame
     notes = list(session.notes)
     if session.dropped:
         first = session.dropped[0]
-        notes.append(f"{len(session.dropped)} seconds or rows left out, first: {first.where}: {first.message}")
+        notes.append(f"{len(session.dropped)} periods or rows left out, first: {first.where}: {first.message}")
     return StreamedRecording(session.name, store_in_memory([session], schema), notes)
 
 

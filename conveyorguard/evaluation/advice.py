@@ -83,7 +83,7 @@ def _gain_sentence(single: str, gains: dict[str, Interval]) -> str:
 
 
 def _lead_of_single(single: dict[str, SavedRun], role: str) -> list[str]:
-    """Return a sentence on the lead on validation of the better single modality, or none where there is no other."""
+    """Return a sentence on how far the better modality leads the other on validation; empty with one modality."""
     sentences = []
     for other in single:
         if other != role:

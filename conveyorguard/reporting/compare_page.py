@@ -185,7 +185,10 @@ def _ablation(comparison: Comparison, reference: Reference | None) -> dict[str, 
 
 
 def _quoted_ablation(comparison: Comparison, reference: Reference) -> dict[str, Any]:
-    """Return the validation accuracy of the cells that a reference has too: of its network, if that is there."""
+    """Return a table of the validation accuracy here beside the reference's, for the ablation's cells that both have.
+
+    The accuracy is that of the reference's model, if it was trained here, else of the first model.
+    """
     families = comparison.ablations
     network = [family for family in families if next(iter(family.values())).model == reference.model]
     rows = [

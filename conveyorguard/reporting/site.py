@@ -114,7 +114,7 @@ class Site:
 
 
 def origin_of(data: Windows, name: str, command: str) -> list[tuple[str, str]]:
-    """Return what the pages about a data set were made from, for `Site`."""
+    """Return the rows at the foot of each page, (title, text): command, data fingerprint, split and commit."""
     return [
         ("command", pages.base_names(command)),
         ("data", f"{name}, fingerprint {data.store.fingerprint[:12]}"),

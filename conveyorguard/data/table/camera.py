@@ -86,14 +86,14 @@ def _pictures(folder: Path) -> dict[int, list[Path]]:
 
 
 def _leave_out(session: Session, folder: str, problems: dict[int, str]) -> None:
-    """Drop the seconds without a usable picture from a session, in place.
+    """Drop the periods without a usable picture from a session, in place.
 
     Args:
         folder: name of the pictures' folder, for messages.
-        problems: message by second.
+        problems: message by period, counted from the start of the session.
 
     Raises:
-        DataError: no second is left.
+        DataError: no period is left.
     """
     session.dropped += [Dropped("bad_picture", f"{folder}: second {t}", why) for t, why in problems.items()]
     keep = np.array([int(t) not in problems for t in session.time], bool)

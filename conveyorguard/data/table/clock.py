@@ -184,7 +184,7 @@ def _numbers(column: pd.Series) -> np.ndarray:
 
 
 def _compact(column: pd.Series, values: np.ndarray, written: np.ndarray) -> Times | None:
-    """Return dates written as digits only, 20240305 or 20240305220000; None if the numbers are no such dates."""
+    """Parse dates written as digits only, 20240305 or 20240305220000; None if the numbers are no such dates."""
     known = values[np.isfinite(values)]
     if not len(known) or (known != np.floor(known)).any() or known.min() < 19000000 or known.max() > 2.2e16:
         return None
