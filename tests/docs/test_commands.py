@@ -34,7 +34,7 @@ COMMANDS = {document: commands(document) for document in DOCUMENTS}
 ALL = [command for listed in COMMANDS.values() for command in listed]
 WITH_COMMANDS = [document for document, listed in COMMANDS.items() if listed]
 # with recordings of a plant; the runs of the other documents are of simulated data
-PLANT = ("README.md", "best.md", "own-data.md", "predict.md")
+PLANT = ("README.md", "alarms.md", "best.md", "own-data.md", "predict.md")
 # what is composed alone, and why
 COMPOSED = {
     r"^(make|pip install|git clone|cd) ": "network",
@@ -175,7 +175,7 @@ def place(request, empty, cache, monkeypatch):
             return empty
         shutil.copytree(empty / "NEW", empty / "FOLDER", dirs_exist_ok=True)
         assert main(["schema", "recordings", "out=conf/data/plant.yaml"]) == 0
-        if document.name == "predict.md":
+        if document.name in ("alarms.md", "predict.md"):
             run_training(commands(ROOT / "README.md")[PLANT_TRAINING], empty, environment_of(empty))
         return empty
 
