@@ -67,7 +67,7 @@ def train_main() -> int:
         with interruptible():
             hydra.main(config_path=str(config_dir()), config_name="train", execution_whitelist=whitelist())(_train)()
     except Interrupted as interruption:  # between the jobs of -m, or while joblib waits for its workers
-        return _interrupted(interruption, "the same command starts what is missing")
+        return _interrupted(interruption, "finished jobs keep their run directories; start the missing ones again")
     except (HydraException, OmegaConfBaseException) as error:
         return _refuse(_explained(error))
     except ConveyorGuardError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from pathlib import Path
 from typing import Any
 
@@ -193,8 +193,13 @@ def train_all(units: list[Unit], workers: int) -> None:
         return
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         jobs = {pool.submit(_train_quietly, unit): unit.name for unit in units}
-        for done, job in enumerate(as_completed(jobs), 1):
-            screen.print(f"{done} of {len(units)}: {jobs[job]}: {job.result()}")
+        try:
+            for done, job in enumerate(as_completed(jobs), 1):
+                screen.print(f"{done} of {len(units)}: {jobs[job]}: {job.result()}")
+        except BaseException:  # the pool would wait until they have trained to the end
+            for worker in active_children():
+                worker.kill()
+            raise
 
 
 def _train_quietly(unit: Unit) -> str:

@@ -82,3 +82,13 @@ def test_interrupted_training_of_several_processes_ends_all_of_them(trainer):
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=120) == 143 and status_of(trainer.folder / "run") == "interrupted"
     wait_for(lambda: not trainer.living())
+
+
+@pytest.mark.slow
+def test_interrupted_best_ends_its_workers(trainer):
+    trainer.program = ["-m", "conveyorguard", "best"]
+    process = trainer.start("workers=2", "out=best")
+    wait_for(lambda: list((trainer.folder / "best").glob("folds/*/fold*/provenance.json")))
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=120) == 143
+    wait_for(lambda: not trainer.living())
